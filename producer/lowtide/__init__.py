@@ -1,0 +1,55 @@
+"""Lowtide: a job queue for batch inference on Gemini.
+
+`BatchQueue.submit` takes requests in; Celery workers (`lowtide_worker`) turn them into provider jobs, wait
+for hours or days, and give every request's one result back, to a handler and to `Batch.results`.
+"""
+
+from __future__ import annotations
+
+from lowtide.aio import AsyncBatch, AsyncBatchQueue
+from lowtide.batch import Batch
+from lowtide.errors import (
+    BatchNotFinished,
+    BatchNotFound,
+    IdempotencyConflict,
+    InvalidBatch,
+    InvalidRequest,
+    LowtideError,
+    SpoolError,
+    StoreUnavailable,
+    WaitTimeout,
+)
+from lowtide.handlers import result_handler
+from lowtide.models import BatchPage, BatchStatus, JobStatus, Request, Result, ResultError, Usage
+from lowtide.queue import BatchQueue
+from lowtide.settings import Settings
+from lowtide.states import BatchState, JobState, Mode, ResultStatus
+
+__all__ = [
+    "AsyncBatch",
+    "AsyncBatchQueue",
+    "Batch",
+    "BatchNotFinished",
+    "BatchNotFound",
+    "BatchPage",
+    "BatchQueue",
+    "BatchState",
+    "BatchStatus",
+    "IdempotencyConflict",
+    "InvalidBatch",
+    "InvalidRequest",
+    "JobState",
+    "JobStatus",
+    "LowtideError",
+    "Mode",
+    "Request",
+    "Result",
+    "ResultError",
+    "ResultStatus",
+    "Settings",
+    "SpoolError",
+    "StoreUnavailable",
+    "Usage",
+    "WaitTimeout",
+    "result_handler",
+]

@@ -1,0 +1,121 @@
+"""`AsyncBatchQueue`: the same queue for code that must not block its event loop.
+
+Every call runs in a thread, so it needs no second implementation and no async Redis client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from itertools import islice
+
+from lowtide.batch import Batch
+from lowtide.errors import WaitTimeout
+from lowtide.layout import new_batch_id
+from lowtide.models import BatchPage, BatchStatus, Result
+from lowtide.queue import BatchQueue, RequestLike
+from lowtide.settings import Settings
+from lowtide.states import BatchState, Mode
+
+_CHUNK = 500
+
+
+class AsyncBatchQueue:
+    """`BatchQueue` with `await`."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._queue = BatchQueue(settings)
+
+    async def submit(
+        self,
+        requests: AsyncIterable[RequestLike] | Iterable[RequestLike] | str | os.PathLike[str],
+        *,
+        model: str,
+        on_result: str | None = None,
+        idempotency_key: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        mode: Mode | str | None = None,
+        max_attempts: int | None = None,
+    ) -> AsyncBatch:
+        """As `BatchQueue.submit`; `requests` may also be an async iterable."""
+        if not isinstance(requests, AsyncIterable):
+            batch = await asyncio.to_thread(
+                self._queue.submit, requests, model=model, on_result=on_result, labels=labels,
+                idempotency_key=idempotency_key, mode=mode, max_attempts=max_attempts,
+            )  # fmt: skip
+            return AsyncBatch(batch)
+        options = self._queue.options(
+            model=model, on_result=on_result, labels=labels, idempotency_key=idempotency_key,
+            mode=mode, max_attempts=max_attempts,
+        )  # fmt: skip
+        batch_id = new_batch_id()
+        with self._queue.writer(batch_id, options) as writer:
+            chunk: list[RequestLike] = []
+
+            def drain() -> None:
+                for item in chunk:
+                    writer.add(item)
+                chunk.clear()
+
+            async for item in requests:
+                chunk.append(item)
+                if len(chunk) == _CHUNK:
+                    await asyncio.to_thread(drain)
+            await asyncio.to_thread(drain)
+            accepted = await asyncio.to_thread(writer.finish)
+            return AsyncBatch(await asyncio.to_thread(self._queue.register, batch_id, options, accepted))
+
+    async def get(self, batch_id: str) -> AsyncBatch:
+        """As `BatchQueue.get`."""
+        return AsyncBatch(await asyncio.to_thread(self._queue.get, batch_id))
+
+    async def list(
+        self, *, state: BatchState | str | None = None, page_size: int = 50, page_token: str | None = None
+    ) -> BatchPage:
+        """As `BatchQueue.list`."""
+        return await asyncio.to_thread(self._queue.list, state=state, page_size=page_size, page_token=page_token)
+
+
+class AsyncBatch:
+    """`Batch` with `await` and `async for`."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self.id = batch.id
+
+    def __repr__(self) -> str:
+        return f"AsyncBatch({self.id!r})"
+
+    async def status(self) -> BatchStatus:
+        """As `Batch.status`."""
+        return await asyncio.to_thread(self._batch.status)
+
+    async def wait(self, timeout: float | None = None, *, poll_seconds: float = 0.5) -> BatchStatus:  # noqa: ASYNC109 - the same signature as Batch.wait
+        """As `Batch.wait`."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not (status := await self.status()).finished:  # noqa: ASYNC110 - the event is in Redis
+                    await asyncio.sleep(poll_seconds)
+        except TimeoutError:
+            raise WaitTimeout(f"batch {self.id} did not finish within {timeout:g} s") from None
+        return status
+
+    async def results(self) -> AsyncIterator[Result]:
+        """As `Batch.results`, with `async for`."""
+        iterator = self._batch.results()
+        while chunk := await asyncio.to_thread(_take, iterator):
+            for result in chunk:
+                yield result
+
+    async def cancel(self) -> None:
+        """As `Batch.cancel`."""
+        await asyncio.to_thread(self._batch.cancel)
+
+    async def delete(self) -> None:
+        """As `Batch.delete`."""
+        await asyncio.to_thread(self._batch.delete)
+
+
+def _take(iterator: Iterator[Result]) -> list[Result]:
+    return list(islice(iterator, _CHUNK))

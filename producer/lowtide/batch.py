@@ -1,0 +1,74 @@
+"""A handle on one batch: where it stands, what came out of it, and how to end it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import msgspec
+
+from lowtide.errors import BatchNotFinished, WaitTimeout
+from lowtide.layout import BatchFiles
+from lowtide.models import BatchStatus, Result
+from lowtide.spool import Spool
+from lowtide.states import BatchState
+from lowtide.store import Store
+
+_decode_result = msgspec.json.Decoder(Result).decode
+
+
+class Batch:
+    """A batch known to the store. Holds nothing but its id: every call reads afresh."""
+
+    def __init__(self, batch_id: str, store: Store, spool: Spool) -> None:
+        self.id = batch_id
+        self._store = store
+        self._spool = spool
+        self._files = BatchFiles(batch_id)
+
+    def __repr__(self) -> str:
+        return f"Batch({self.id!r})"
+
+    def status(self) -> BatchStatus:
+        """Counts, state, jobs and tokens, now. Raises `BatchNotFound` once it is deleted."""
+        return self._store.status(self.id)
+
+    def wait(self, timeout: float | None = None, *, poll_seconds: float = 0.5) -> BatchStatus:
+        """Blocks until the batch is finished; returns its final status.
+
+        `timeout` in seconds, None for ever. Raises `WaitTimeout`; the batch goes on running.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not (status := self.status()).finished:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise WaitTimeout(
+                    f"batch {self.id} is {status.state} with {status.settled} of {status.total} "
+                    f"requests done after {timeout:g} s"
+                )
+            time.sleep(poll_seconds)
+        return status
+
+    def results(self) -> Iterator[Result]:
+        """The stored results, one at a time, in no particular order: all of them once it is finished."""
+        return map(_decode_result, self.result_lines())
+
+    def result_lines(self) -> Iterator[bytes]:
+        """The same as JSON lines, undecoded."""
+        for name in self._spool.names(self._files.results):
+            yield from self._spool.lines(name)
+
+    def cancel(self) -> None:
+        """Asks the batch to stop. What is already done is kept, the rest ends as `cancelled`.
+
+        Returns at once; wait for the end with `wait`. A finished batch is left as it is.
+        """
+        self._store.cancel(self.id)
+
+    def delete(self) -> None:
+        """Removes a finished batch and all it left, here and at the provider.
+
+        The workers do it; the batch is `deleting` until then. Raises `BatchNotFinished` for a live one.
+        """
+        state = self._store.delete(self.id)
+        if not state.finished and state is not BatchState.DELETING:
+            raise BatchNotFinished(f"batch {self.id} is {state}: cancel it and wait before deleting it")

@@ -1,0 +1,61 @@
+"""The handler's side of a delivery: read the results it refers to, hand back what could not be handled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+import msgspec
+
+from lowtide import keys
+from lowtide.errors import OutsideRoot
+from lowtide.layout import BatchFiles, split_job_id
+from lowtide.messages import VERSION, Stage
+from lowtide.settings import Settings
+from lowtide.spool import Spool
+from lowtide.store import Store, load_script, redis_errors
+
+FIRST_DELAY_SECONDS = 5.0
+LONGEST_DELAY_SECONDS = 600.0
+
+
+class Delivery:
+    """Spool and store, as a handler needs them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._spool = Spool(settings.spool_url)
+        self._store = Store(settings)
+        self._url = settings.redis_url.get_secret_value()
+        self._hand_back = load_script(self._store.redis, "lowtide", "hand_back")
+
+    @staticmethod
+    @cache
+    def configured(settings: Settings | None) -> Delivery:
+        """The one of this process."""
+        return Delivery(settings or Settings())
+
+    def lines(self, batch_id: str, results: str) -> Iterator[bytes]:
+        """The result lines of a segment. Raises `OutsideRoot` for a name that is not the batch's own."""
+        if not results.startswith(f"{BatchFiles(batch_id).results}/"):
+            raise OutsideRoot(f"{results!r} is not a results file of {batch_id}")
+        return self._spool.lines(results)
+
+    def hand_back(self, delivery_id: str, *, only: Sequence[int] | None, attempt: int, error: str) -> None:
+        """Gives a delivery back to Lowtide, to come again after a while.
+
+        `only` are the line numbers (0-based) that failed, None for all; `attempt` the one that failed.
+        """
+        job, _, number = delivery_id.rpartition(":")
+        batch_id, _ = split_job_id(job)
+        delay = min(FIRST_DELAY_SECONDS * 2 ** (attempt - 1), LONGEST_DELAY_SECONDS)
+        member = keys.segment_member(job, int(number))
+        fields = {
+            "v": VERSION, "batch_id": batch_id, "job_id": job, "number": number, "stage": Stage.DELIVER,
+            "busy": 0, "stored": 1, "tries": attempt, "problem": error[:1000],
+            "only": "" if only is None else msgspec.json.encode(only),
+        }  # fmt: skip
+        with redis_errors(self._url):
+            self._hand_back(
+                keys=[keys.batch(batch_id), keys.entity(member), keys.clock(Stage.DELIVER.queue)],
+                args=[member, delay, *(part for pair in fields.items() for part in pair)],
+            )

@@ -1,0 +1,62 @@
+"""Every error Lowtide raises, in one hierarchy.
+
+Catch `LowtideError` to catch them all. A message names what is wrong and what to do about it, and
+never holds a secret.
+"""
+
+from __future__ import annotations
+
+
+class LowtideError(Exception):
+    """Base of all errors raised by Lowtide."""
+
+
+class InvalidRequest(LowtideError):
+    """A request that cannot be sent as it is. Raised by `submit`; nothing was stored or sent.
+
+    `position` is the 0-based place of the request in what was submitted (a file's line is
+    `position + 1`), `key` its key where one could be read, `field` the dotted path of the field.
+    """
+
+    def __init__(self, reason: str, *, field: str, position: int = 0, key: str | None = None) -> None:
+        self.reason = reason
+        self.field = field
+        self.position = position
+        self.key = key
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        name = "" if self.key is None else f' (key "{self.key}")'
+        return f"request {self.position + 1}{name}, {self.field}: {self.reason}"
+
+
+class InvalidBatch(LowtideError):
+    """Options of a batch that cannot be used: an unknown handler, an empty batch, a bad label."""
+
+
+class IdempotencyConflict(LowtideError):
+    """The idempotency key already belongs to a batch with other content."""
+
+
+class BatchNotFound(LowtideError):
+    """No batch of this id: never submitted here, or deleted."""
+
+
+class BatchNotFinished(LowtideError):
+    """The operation needs a finished batch."""
+
+
+class WaitTimeout(LowtideError, TimeoutError):
+    """The batch did not finish within the time that `wait` was given. It goes on running."""
+
+
+class StoreUnavailable(LowtideError):
+    """Redis did not answer, or refused the command. Submitting again with the same idempotency key is safe."""
+
+
+class SpoolError(LowtideError):
+    """The spool could not be read or written."""
+
+
+class OutsideRoot(SpoolError):
+    """A path or URL that is not under a configured root; it was not opened."""

@@ -1,0 +1,81 @@
+"""Every Redis key Lowtide uses, spelled once.
+
+| key | type | holds | ends |
+|---|---|---|---|
+| `lowtide:batch:<batch>` | hash | state, options and counters of a batch | with its batch |
+| `lowtide:settled:<batch>` | bitmap | by ordinal: this request has its final result | with its batch |
+| `lowtide:job:<job>` | hash | state of a job | with its batch |
+| `lowtide:rows:<job>` | bitmap | by ordinal minus the job's first: carried by this retry job | with its batch |
+| `lowtide:segment:<job>:<n>` | hash | a segment not yet delivered | when delivered or dropped |
+| `lowtide:idempotency:<key>` | string | `<batch> <fingerprint>` | with its batch |
+| `lowtide:batches` | sorted set | batches by creation time | permanent |
+| `lowtide:clock:<queue>` | sorted set | what is due when, in Unix seconds | permanent |
+| `lowtide:ticker:<queue>` | string | held by the worker that ticks now | after a tick |
+| `lowtide:dead-letters` | list | messages nobody could handle, newest first, capped | permanent |
+| `lowtide:counters` | hash | totals since the first start | permanent |
+
+A *member* (`batch:<batch>`, `job:<job>`, `segment:<job>:<n>`) names an entity on the clock; its hash is
+`lowtide:<member>`.
+"""
+
+from __future__ import annotations
+
+PREFIX = "lowtide:"
+BATCHES = f"{PREFIX}batches"
+DEAD_LETTERS = f"{PREFIX}dead-letters"
+COUNTERS = f"{PREFIX}counters"
+
+
+def batch_member(batch_id: str) -> str:
+    """A batch on the clock."""
+    return f"batch:{batch_id}"
+
+
+def job_member(job: str) -> str:
+    """A job on the clock."""
+    return f"job:{job}"
+
+
+def segment_member(job: str, number: int) -> str:
+    """A segment on the clock."""
+    return f"segment:{job}:{number}"
+
+
+def entity(member: str) -> str:
+    """The hash of whatever a member names."""
+    return PREFIX + member
+
+
+def batch(batch_id: str) -> str:
+    """State, options and counters of a batch."""
+    return entity(batch_member(batch_id))
+
+
+def job(job_id: str) -> str:
+    """State of a job."""
+    return entity(job_member(job_id))
+
+
+def settled(batch_id: str) -> str:
+    """Bitmap of the requests that have their final result."""
+    return f"{PREFIX}settled:{batch_id}"
+
+
+def rows(job_id: str) -> str:
+    """Bitmap of the requests that a retry job carries."""
+    return f"{PREFIX}rows:{job_id}"
+
+
+def idempotency(key: str) -> str:
+    """The batch that an idempotency key belongs to."""
+    return f"{PREFIX}idempotency:{key}"
+
+
+def clock(queue: str) -> str:
+    """What is due when on one queue."""
+    return f"{PREFIX}clock:{queue}"
+
+
+def ticker(queue: str) -> str:
+    """Held by the worker that ticks now."""
+    return f"{PREFIX}ticker:{queue}"

@@ -1,0 +1,93 @@
+"""The messages: which task runs a stage, on which queue, and what its arguments are.
+
+A message carries ids, the schema version and the dispatch token, nothing else. The hashes behind the
+ids are the truth; a message only says "look now".
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from lowtide import keys
+from lowtide.layout import BATCH_ID, split_job_id
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+VERSION = 1
+"""Of messages and stored state. A worker leaves a newer one for a newer worker."""
+
+
+class Queue(StrEnum):
+    """The two queues, so that their workers scale apart."""
+
+    JOBS = "lowtide.jobs"
+    """Network-bound stages: run them on threads."""
+    RESULTS = "lowtide.results"
+    """Collect and deliver: run them on processes."""
+
+
+class Stage(StrEnum):
+    """The stages, in the order the data flows; the value is the Celery task's name."""
+
+    SUBMIT = "lowtide.submit"
+    CREATE = "lowtide.create"
+    POLL = "lowtide.poll"
+    COLLECT = "lowtide.collect"
+    DELIVER = "lowtide.deliver"
+    SETTLE = "lowtide.settle"
+    CLEAN = "lowtide.clean"
+    DELETE = "lowtide.delete"
+
+    @property
+    def queue(self) -> Queue:
+        """Where its messages wait."""
+        return Queue.RESULTS if self in {Stage.COLLECT, Stage.DELIVER} else Queue.JOBS
+
+
+def arguments(member: str, token: int) -> dict[str, Any]:
+    """The keyword arguments of the message for a member of the clock."""
+    kind, _, rest = member.partition(":")
+    message: dict[str, Any] = {"v": VERSION}
+    if kind == "batch":
+        message["batch_id"] = rest
+    else:
+        job, _, segment = rest.partition(":")
+        message |= {"batch_id": split_job_id(job)[0], "job_id": job}
+        if kind == "segment":
+            message["segment"] = int(segment)
+    return message | {"token": token}
+
+
+def member(message: dict[str, Any]) -> str:
+    """The member a message is about. Raises `ValueError` for a message that is not one of ours."""
+    batch_id, job, segment = (message.get(name) for name in ("batch_id", "job_id", "segment"))
+    if not isinstance(batch_id, str) or not BATCH_ID.fullmatch(batch_id):
+        raise ValueError(f"batch_id is not a batch id: {batch_id!r:.80}")
+    if job is None:
+        return keys.batch_member(batch_id)
+    if not isinstance(job, str) or split_job_id(job)[0] != batch_id:
+        raise ValueError(f"job_id is not a job of {batch_id}: {job!r:.80}")
+    if segment is None:
+        return keys.job_member(job)
+    if not isinstance(segment, int) or segment < 0:
+        raise ValueError(f"segment is not a number: {segment!r:.80}")
+    return keys.segment_member(job, segment)
+
+
+@cache
+def sender(broker_url: str) -> Celery:
+    """A Celery app that only sends, JSON only, one per broker and process."""
+    from celery import Celery  # deferred: a quarter of a second that reading a status need not pay
+
+    app = Celery("lowtide-sender", broker=broker_url, set_as_current=False)
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        broker_connection_timeout=5,
+        broker_transport_options={"socket_connect_timeout": 5, "socket_timeout": 10, "max_retries": 3},
+    )
+    return app

@@ -1,0 +1,141 @@
+"""What goes in and what comes out: requests, results and the status of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import msgspec
+
+from lowtide.states import BatchState, JobState, ResultStatus
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One generateContent call in the SDK's inline shape.
+
+    `key` is any non-empty string, unique in its batch. `contents` and `config` are what
+    `google.genai`'s `generate_content` takes: text, dicts in either letter case, or SDK objects.
+    `metadata` (string to string) stays here and comes back with the result.
+
+    Source: https://ai.google.dev/gemini-api/docs/batch-api, inline requests.
+    """
+
+    key: str
+    contents: Any
+    config: Any = None
+    metadata: Mapping[str, str] | None = None
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens of one request or of a whole batch, under Google's `usageMetadata` names.
+
+    A counter that the provider left out is 0; a result without any usage has `usage` None: unknown.
+    """
+
+    prompt_token_count: int = 0
+    cached_content_token_count: int = 0
+    candidates_token_count: int = 0
+    thoughts_token_count: int = 0
+    tool_use_prompt_token_count: int = 0
+    total_token_count: int = 0
+
+
+class ResultError(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a request did not succeed.
+
+    `code` is a gRPC code (3 INVALID_ARGUMENT, 8 RESOURCE_EXHAUSTED, ...) where the provider gave
+    one; `reason` is a short word to branch on (`INVALID_ARGUMENT`, `SAFETY`, `MISSING`, ...).
+    """
+
+    reason: str
+    message: str
+    code: int | None = None
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """The one final outcome of one request.
+
+    `response` is the provider's GenerateContentResponse as plain JSON data (camelCase);
+    `attempts` counts the provider jobs that carried the request.
+    """
+
+    key: str
+    status: ResultStatus
+    response: dict[str, Any] | None = None
+    error: ResultError | None = None
+    usage: Usage | None = None
+    metadata: dict[str, str] | None = None
+    attempts: int = 1
+
+    @property
+    def text(self) -> str | None:
+        """The text parts of the first candidate, joined, thoughts left out; None where there are none."""
+        candidates = (self.response or {}).get("candidates") or []
+        if not candidates:
+            return None
+        parts = (candidates[0].get("content") or {}).get("parts") or []
+        texts = [p["text"] for p in parts if isinstance(p.get("text"), str) and not p.get("thought")]
+        return "".join(texts) if texts else None
+
+
+class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One provider job of a batch. Times are Unix seconds."""
+
+    id: str
+    state: JobState
+    requests: int
+    attempt: int
+    name: str | None = None
+    provider_state: str | None = None
+    done_requests: int = 0
+    polls: int = 0
+    error: ResultError | None = None
+    created_at: float | None = None
+    next_at: float | None = None
+
+
+class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a batch stands. Times are Unix seconds; counts are requests."""
+
+    id: str
+    state: BatchState
+    model: str
+    total: int
+    succeeded: int = 0
+    failed: int = 0
+    expired: int = 0
+    cancelled: int = 0
+    jobs: list[JobStatus] = []
+    usage: Usage = Usage()
+    labels: dict[str, str] = {}
+    on_result: str | None = None
+    idempotency_key: str | None = None
+    error: ResultError | None = None
+    duplicates: int = 0
+    quarantined: int = 0
+    undelivered: int = 0
+    parked: int = 0
+    created_at: float
+    finished_at: float | None = None
+
+    @property
+    def settled(self) -> int:
+        """How many requests have their final result."""
+        return self.succeeded + self.failed + self.expired + self.cancelled
+
+    @property
+    def finished(self) -> bool:
+        """Whether every request has its final result."""
+        return self.state.finished
+
+
+class BatchPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of `BatchQueue.list`, newest first; `next_page_token` is None at the end."""
+
+    batches: list[BatchStatus]
+    next_page_token: str | None = None
+
+
+def to_builtins(value: msgspec.Struct) -> dict[str, Any]:
+    """Plain data (dicts, lists, numbers, strings) of a model, ready for any JSON encoder."""
+    return cast("dict[str, Any]", msgspec.to_builtins(value))

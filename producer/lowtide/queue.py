@@ -1,0 +1,193 @@
+"""The producer's entrance: `BatchQueue`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from lowtide.batch import Batch
+from lowtide.errors import IdempotencyConflict, InvalidBatch
+from lowtide.handlers import parse_handler
+from lowtide.keys import batch_member
+from lowtide.layout import BATCH_ID, BatchFiles, new_batch_id
+from lowtide.messages import Stage, arguments, sender
+from lowtide.models import BatchPage, Request
+from lowtide.requests import Accepted, RequestWriter, json_lines
+from lowtide.settings import Settings
+from lowtide.spool import Spool
+from lowtide.states import BatchState, Mode
+from lowtide.store import NewBatch, Store
+
+log = logging.getLogger(__name__)
+
+RequestLike = Request | Mapping[str, object]
+"""A `Request`, or a mapping in the SDK's inline shape or the REST line shape."""
+
+
+class Options:
+    """What a batch is submitted with, checked before anything is written. Raises `InvalidBatch`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        model: str,
+        on_result: str | None,
+        idempotency_key: str | None,
+        labels: Mapping[str, str] | None,
+        mode: Mode | str | None,
+        max_attempts: int | None,
+    ) -> None:
+        if not isinstance(model, str) or not model.strip():
+            raise InvalidBatch("model: name one, as in 'gemini-2.5-flash'")
+        if on_result is not None:
+            parse_handler(on_result)
+        if idempotency_key is not None and (not isinstance(idempotency_key, str) or not idempotency_key):
+            raise InvalidBatch("idempotency_key: expected a non-empty string")
+        for name, value in (labels or {}).items():
+            if not isinstance(name, str) or not isinstance(value, str):
+                raise InvalidBatch(f"labels.{name}: expected strings")
+        if max_attempts is not None and max_attempts < 1:
+            raise InvalidBatch("max_attempts: at least 1")
+        try:
+            self.mode = Mode(mode) if mode is not None else settings.mode
+        except ValueError:
+            raise InvalidBatch(f"mode: {mode!r} is not one of {', '.join(Mode)}") from None
+        self.model = model
+        self.on_result = on_result
+        self.idempotency_key = idempotency_key
+        self.labels = dict(labels or {})
+        self.max_attempts = max_attempts or settings.max_attempts
+
+
+class BatchQueue:
+    """Submits batches and finds them again.
+
+    Cheap to make: it connects to Redis when first needed. `settings` come from `LOWTIDE_*` variables and
+    `.env` where none are given. Safe to share between threads.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self._store = Store(self.settings)
+        self._spool = Spool(self.settings.spool_url)
+
+    def submit(
+        self,
+        requests: Iterable[RequestLike] | str | os.PathLike[str],
+        *,
+        model: str,
+        on_result: str | None = None,
+        idempotency_key: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        mode: Mode | str | None = None,
+        max_attempts: int | None = None,
+    ) -> Batch:
+        """Takes a batch in; returns as soon as it is recorded.
+
+        `requests` is any iterable, read once and never held whole, or the path or spool URI of a JSONL
+        file. With an `idempotency_key`, submitting the same content again returns the same batch.
+
+        Raises `InvalidRequest` or `InvalidBatch` for what cannot be sent, `IdempotencyConflict` where the
+        key belongs to other content, `SpoolError` or `StoreUnavailable` where a store does not serve.
+        After an error nothing was recorded and nothing will be sent.
+
+        Source: https://ai.google.dev/gemini-api/docs/batch-api
+        """
+        options = self.options(
+            model=model, on_result=on_result, idempotency_key=idempotency_key, labels=labels,
+            mode=mode, max_attempts=max_attempts,
+        )  # fmt: skip
+        self._store.ping()
+        batch_id = new_batch_id()
+        with self.writer(batch_id, options) as writer:
+            if isinstance(requests, (str, os.PathLike)):
+                for position, item in json_lines(self._file_lines(requests)):
+                    writer.add(item, position)
+            else:
+                for item in requests:
+                    writer.add(item)
+            accepted = writer.finish()
+            return self.register(batch_id, options, accepted)
+
+    def options(
+        self,
+        *,
+        model: str,
+        on_result: str | None = None,
+        idempotency_key: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        mode: Mode | str | None = None,
+        max_attempts: int | None = None,
+    ) -> Options:
+        """Checks a batch's options against the settings."""
+        return Options(
+            self.settings, model=model, on_result=on_result, idempotency_key=idempotency_key,
+            labels=labels, mode=mode, max_attempts=max_attempts,
+        )  # fmt: skip
+
+    def writer(self, batch_id: str, options: Options) -> RequestWriter:
+        """The intake of one batch's requests."""
+        return RequestWriter(
+            self._spool, batch_id, model=options.model,
+            max_request_bytes=self.settings.max_job_bytes(options.mode),
+        )  # fmt: skip
+
+    def register(self, batch_id: str, options: Options, accepted: Accepted, *, announce: bool = True) -> Batch:
+        """Records a batch whose requests are in the spool, and sends its first message if it is to."""
+        fingerprint = "-".join((accepted.fingerprint, options.model, options.mode, options.on_result or ""))
+        standing, standing_fingerprint = self._store.register(
+            NewBatch(
+                id=batch_id, model=options.model, provider=self.settings.provider, mode=options.mode,
+                total=accepted.total, bytes=accepted.bytes, fingerprint=fingerprint,
+                max_attempts=options.max_attempts, on_result=options.on_result, labels=options.labels,
+                idempotency_key=options.idempotency_key,
+            )
+        )  # fmt: skip
+        if standing_fingerprint != fingerprint:
+            raise IdempotencyConflict(
+                f"idempotency key {options.idempotency_key!r} belongs to batch {standing}, which has other "
+                "content; use a new key for new content"
+            )
+        if standing != batch_id:
+            self._spool.delete(BatchFiles(batch_id).folder)
+        if announce:
+            self._announce(standing)
+        return Batch(standing, self._store, self._spool)
+
+    def _announce(self, batch_id: str) -> None:
+        """Sends the submit message. Only a shortcut: the clock sends it too, a few seconds later."""
+        from kombu.exceptions import OperationalError
+
+        try:
+            sender(self.settings.redis_url.get_secret_value()).send_task(
+                Stage.SUBMIT,
+                kwargs=arguments(batch_member(batch_id), 0),
+                queue=Stage.SUBMIT.queue,
+                retry=False,
+            )
+        except OperationalError as error:
+            log.warning("batch %s is recorded; its message could not be sent and the clock will: %s", batch_id, error)
+
+    def _file_lines(self, source: str | os.PathLike[str]) -> Iterable[bytes]:
+        if isinstance(source, str) and "://" in source:
+            return self._spool.lines(self._spool.name_of(source))
+        try:
+            return Path(source).open("rb")
+        except OSError as error:
+            raise InvalidBatch(f"{source}: {error.strerror}") from error
+
+    def get(self, batch_id: str) -> Batch:
+        """The batch of this id. Raises `BatchNotFound`."""
+        if BATCH_ID.fullmatch(batch_id):
+            self._store.status(batch_id)
+        return Batch(batch_id, self._store, self._spool)
+
+    def list(
+        self, *, state: BatchState | str | None = None, page_size: int = 50, page_token: str | None = None
+    ) -> BatchPage:
+        """One page of batches, newest first, without their jobs."""
+        wanted = BatchState(state) if state is not None else None
+        return self._store.page(state=wanted, page_size=page_size, page_token=page_token)

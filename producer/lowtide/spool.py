@@ -1,0 +1,149 @@
+"""The spool: blob storage that producers and workers share. Payloads live here, never in the broker.
+
+A folder by default, or any object store fsspec knows (`gs://`, `s3://`). Everything is addressed by
+names relative to the configured root; nothing outside it is ever opened.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, cast
+
+from lowtide.errors import OutsideRoot, SpoolError
+
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*", re.ASCII)
+_COPY_BYTES = 1 << 20
+
+
+class Spool:
+    """Blobs under one root. Raises `SpoolError` where the storage does, `OutsideRoot` for a foreign name."""
+
+    def __init__(self, url: str) -> None:
+        import fsspec  # deferred: a service that never submits need not pay for it
+        from fsspec.implementations.local import LocalFileSystem
+
+        self._fs: Any
+        self._fs, self._root = fsspec.core.url_to_fs(url)
+        self._root = self._root.rstrip("/")
+        self._local = isinstance(self._fs, LocalFileSystem)
+
+    @property
+    def url(self) -> str:
+        """The root as a URL."""
+        return cast("str", self._fs.unstrip_protocol(self._root))
+
+    def uri(self, name: str) -> str:
+        """The full URI of a name."""
+        return f"{self.url}/{self._checked(name)}"
+
+    def name_of(self, uri: str) -> str:
+        """The name that a URI under the root stands for; raises `OutsideRoot` for any other."""
+        prefix = f"{self.url}/"
+        if not uri.startswith(prefix):
+            raise OutsideRoot(f"{uri} is not under the spool {self.url}; copy it there or give a local path")
+        return self._checked(uri.removeprefix(prefix))
+
+    @contextmanager
+    def write(self, name: str) -> Iterator[IO[bytes]]:
+        """Opens a blob for writing. It appears under its name, whole, when the block ends without error."""
+        path = self._path(name)
+        draft = f"{path}.{secrets.token_hex(4)}.part" if self._local else path
+        with _storage_errors(name):
+            if self._local:
+                os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - fsspec speaks str
+            file = self._fs.open(draft, "wb")
+        try:
+            with _storage_errors(name):
+                yield file
+                file.close()
+                if self._local:
+                    os.replace(draft, path)  # noqa: PTH105 - fsspec speaks str
+        except BaseException:
+            self._discard(file, draft)
+            raise
+
+    def _discard(self, file: Any, draft: str) -> None:
+        # An object store keeps nothing of an upload that is never closed; a local draft must go.
+        if self._local:
+            file.close()
+            if os.path.exists(draft):  # noqa: PTH110 - fsspec speaks str
+                os.unlink(draft)  # noqa: PTH108 - fsspec speaks str
+        elif hasattr(file, "discard"):
+            file.discard()
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[IO[bytes]]:
+        """Opens a blob for reading, from its start, seekable."""
+        path = self._path(name)
+        with _storage_errors(name), self._fs.open(path, "rb") as file:
+            yield file
+
+    def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
+        """The bytes [start, end) of a blob; to its end where `end` is None."""
+        path = self._path(name)
+        with _storage_errors(name):
+            return cast("bytes", self._fs.cat_file(path, start=start, end=end))
+
+    def copy(self, name: str, start: int, end: int, sink: IO[bytes]) -> None:
+        """Writes the bytes [start, end) of a blob to `sink`, about 1 MiB at a time."""
+        with self.open(name) as file:
+            file.seek(start)
+            while start < end:
+                chunk = file.read(min(_COPY_BYTES, end - start))
+                if not chunk:
+                    raise SpoolError(f"{name} ends at byte {start}, {end - start} bytes early")
+                sink.write(chunk)
+                start += len(chunk)
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        """The lines of a blob, one at a time, without their newlines."""
+        with self.open(name) as file:
+            for line in file:
+                yield line.rstrip(b"\n")
+
+    def exists(self, name: str) -> bool:
+        """Whether the blob is there."""
+        path = self._path(name)
+        with _storage_errors(name):
+            self._fs.invalidate_cache()
+            return bool(self._fs.exists(path))
+
+    def names(self, folder: str) -> list[str]:
+        """The names of all whole blobs under a folder, sorted; empty where there is no such folder."""
+        path = self._path(folder)
+        with _storage_errors(folder):
+            self._fs.invalidate_cache()
+            found = self._fs.find(path) if self._fs.exists(path) else []
+        names = (f"{folder}/{found_path.removeprefix(path).lstrip('/')}" for found_path in found)
+        return sorted(name for name in names if not name.endswith(".part"))
+
+    def delete(self, name: str) -> None:
+        """Removes a blob, or a folder with all it holds. What is not there is no error."""
+        path = self._path(name)
+        with _storage_errors(name):
+            self._fs.invalidate_cache()
+            try:
+                self._fs.rm(path, recursive=True)
+            except FileNotFoundError:
+                return
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{self._checked(name)}"
+
+    @staticmethod
+    def _checked(name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise OutsideRoot(f"{name!r} is not a name in the spool")
+        return name
+
+
+@contextmanager
+def _storage_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SpoolError(f"spool: {name}: {error.strerror or error}") from error

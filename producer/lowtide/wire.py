@@ -1,0 +1,28 @@
+"""Wire keys: the keys under which requests travel to the provider.
+
+A wire key is `r<ordinal>.<digest>`. The digest ties it to its batch and its user key, so a row that
+comes back under a foreign, damaged or swapped key is recognised and never becomes somebody's result.
+Users' own keys never leave the spool: they may be any string.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2b
+
+_SHAPE = re.compile(r"r(0|[1-9][0-9]{0,9})\.([0-9a-f]{12})", re.ASCII)
+
+
+def wire_key(batch_id: str, ordinal: int, key: str) -> str:
+    """The wire key of request `ordinal` (0-based), at most 24 characters of `[a-z0-9.]`."""
+    digest = blake2b(b"%d:%b" % (ordinal, key.encode()), key=batch_id.encode(), digest_size=6).hexdigest()
+    return f"r{ordinal}.{digest}"
+
+
+def wire_ordinal(wire: str) -> int | None:
+    """The ordinal a wire key claims, or None where it is not of our shape.
+
+    A claim only: compare `wire_key(batch_id, ordinal, key)` with the whole before believing it.
+    """
+    match = _SHAPE.fullmatch(wire)
+    return int(match[1]) if match else None

@@ -1,0 +1,63 @@
+"""The Celery application: `celery -A lowtide_worker worker`.
+
+One worker that takes both queues works; to scale, run the network-bound stages on threads
+(`-Q lowtide.jobs -P threads`) and the parsing ones on processes (`-Q lowtide.results`).
+"""
+
+from __future__ import annotations
+
+from celery import Celery
+from kombu.entity import Queue as BrokerQueue
+
+from lowtide.messages import Queue
+from lowtide_worker.runtime import runtime
+from lowtide_worker.ticker import Ticker
+
+
+def build() -> Celery:
+    """The application, from the settings of this process."""
+    settings = runtime().settings
+    celery = Celery("lowtide", include=["lowtide_worker.tasks"])
+    celery.conf.update(
+        broker_url=settings.redis_url.get_secret_value(),
+        broker_transport="lowtide_worker.transport:Transport",
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "visibility_timeout": settings.visibility_timeout_seconds,
+            "unacked_restore_limit": 500,
+            "unacked_restore_throttle": 1,
+            "socket_connect_timeout": 5,
+            "socket_timeout": 30,
+            "socket_keepalive": True,
+            "health_check_interval": 30,
+        },
+        # JSON and nothing else, in and out: no pickle ever reaches a worker.
+        accept_content=["json"],
+        task_serializer="json",
+        event_serializer="json",
+        result_backend=None,
+        task_ignore_result=True,
+        task_queues=[BrokerQueue(queue, routing_key=queue) for queue in Queue],
+        task_default_queue=Queue.JOBS,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_publish_retry_policy={
+            "max_retries": 8,
+            "interval_start": 0.2,
+            "interval_step": 1,
+            "interval_max": 6,
+        },
+        task_send_sent_event=False,
+        worker_prefetch_multiplier=1,
+        worker_consumer="lowtide_worker.consumer:Consumer",
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=True,
+        worker_max_memory_per_child=400_000,
+        worker_send_task_events=True,
+    )
+    celery.steps["consumer"].add(Ticker)
+    return celery
+
+
+app = build()

@@ -1,0 +1,147 @@
+"""The clock: what is due when, and who works on it.
+
+Two sorted sets in Redis, one per queue, scored by due time, hold every batch, job and segment that has
+something to come. Taking one pushes it forward by a lease, so what a dead worker held comes back by itself.
+Each hand-out has a token of its own; a message or a worker with an older one finds nothing to do.
+Nothing in Lowtide uses Celery's countdown or eta.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import redis
+
+from lowtide import keys
+from lowtide.messages import VERSION, Queue, Stage
+from lowtide.store import load_script
+from lowtide_worker.settings import WorkerSettings
+
+Fields = Mapping[str, Any]
+_CLAIM_LIMIT = 500
+
+
+class Superseded(Exception):
+    """Another worker holds the entity now; whatever is still to be done here is not ours any more."""
+
+
+class Dispatch(NamedTuple):
+    """A message to be sent."""
+
+    member: str
+    stage: Stage
+    token: int
+
+
+@dataclass(frozen=True)
+class Held:
+    """An entity whose work this process has begun, with its fields and its batch's as they were then."""
+
+    member: str
+    stage: Stage
+    token: int
+    fields: dict[str, str]
+    batch: dict[str, str]
+
+    @property
+    def batch_id(self) -> str:
+        """The batch it belongs to, or is."""
+        return self.batch["id"]
+
+    def number(self, name: str, default: int = 0) -> int:
+        """A field as an integer."""
+        return int(self.fields.get(name) or default)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """How a stage ends: the entity's next stage (None: off the clock), when, and what to remember."""
+
+    stage: Stage | None
+    after: float = 0.0
+    """Seconds until it is due; 0 sends its message at once."""
+    fields: Fields = field(default_factory=dict)
+
+
+class Clock:
+    """Redis scripts around the two sorted sets."""
+
+    def __init__(self, client: redis.Redis, settings: WorkerSettings) -> None:
+        self._lease = settings.lease_seconds
+        self._window = settings.queue_window
+        self._tick_ms = int(settings.clock_tick_seconds * 900)
+        self._claim = load_script(client, "lowtide_worker", "claim")
+        self._begin = load_script(client, "lowtide_worker", "begin")
+        self._advance = load_script(client, "lowtide_worker", "advance")
+        self._keep = load_script(client, "lowtide_worker", "keep")
+
+    def claim(self, queue: Queue, *, tick: bool = False) -> list[Dispatch]:
+        """Takes what is due on a queue's clock, as far as the queue has room.
+
+        With `tick`, only one worker at a time does it.
+        """
+        flat = self._claim(
+            keys=[keys.clock(queue), queue, keys.ticker(queue)],
+            args=[_CLAIM_LIMIT, self._lease, keys.PREFIX, self._window, self._tick_ms if tick else 0],
+        )
+        return [
+            Dispatch(member.decode(), Stage(stage.decode()), token)
+            for member, stage, token in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+        ]
+
+    def begin(self, stage: Stage, member: str, batch_id: str, token: int) -> Held | str:
+        """Begins the work of a message, or says why there is none: `missing`, `stale` or `newer`."""
+        answer, *rest = self._begin(
+            keys=[keys.entity(member), keys.clock(stage.queue), keys.batch(batch_id)],
+            args=[member, stage, token, self._lease, VERSION],
+        )
+        if answer != b"held":
+            return str(answer.decode())
+        return Held(member, stage, rest[0], _pairs(rest[1]), _pairs(rest[2]))
+
+    def advance(self, held: Held, move: Move) -> Dispatch | None:
+        """Ends the work; returns the message to send where the next stage is due at once."""
+        token = self._advance(
+            keys=[
+                keys.entity(held.member),
+                keys.clock(held.stage.queue),
+                keys.clock((move.stage or held.stage).queue),
+            ],
+            args=[held.member, held.token, move.stage or "", move.after, self._lease, *_flat(move.fields)],
+        )
+        if token < 0:
+            raise Superseded(held.member)
+        return Dispatch(held.member, move.stage, token) if token and move.stage else None
+
+    def keep(self, held: Held, fields: Fields | None = None) -> None:
+        """Renews the lease, and writes `fields` durably in the middle of the work. Raises `Superseded`."""
+        kept = self._keep(
+            keys=[keys.entity(held.member), keys.clock(held.stage.queue)],
+            args=[held.member, held.token, self._lease, *_flat(fields or {})],
+        )
+        if not kept:
+            raise Superseded(held.member)
+
+    def keeper(self, held: Held) -> Callable[[], None]:
+        """A function to call as often as one likes during long work; it renews the lease when it must."""
+        pause = self._lease / 3
+        last = time.monotonic()
+
+        def keep() -> None:
+            nonlocal last
+            if time.monotonic() - last > pause:
+                self.keep(held)
+                last = time.monotonic()
+
+        return keep
+
+
+def _flat(fields: Fields) -> list[Any]:
+    return [part for pair in fields.items() for part in pair]
+
+
+def _pairs(flat: list[bytes]) -> dict[str, str]:
+    return {k.decode(): v.decode() for k, v in zip(flat[::2], flat[1::2], strict=True)}

@@ -1,0 +1,30 @@
+"""What a handler is to deliver: something that takes a segment of stored results, at least once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+
+class Segment(NamedTuple):
+    """One delivery: a reference to stored results, never the results themselves."""
+
+    batch_id: str
+    delivery_id: str
+    """Stable: the same segment has the same id however often it comes."""
+    results: str
+    """Name in the spool of the segment's results, one JSON object a line."""
+    attempt: int
+    """1 for the first try."""
+    only: list[int] | None
+    """Line numbers (0-based) still to be handled; None for all."""
+
+
+class HandlerFailed(Exception):
+    """The handler did not take the segment; it is tried again later."""
+
+
+class Handler(Protocol):
+    """Takes segments. Raises `HandlerFailed`."""
+
+    def hand_over(self, segment: Segment) -> None:
+        """Gives one segment to whoever wants it."""

@@ -1,0 +1,253 @@
+"""The ledger: which request has its result, which job carries what, and when a batch is complete.
+
+Every change is one atomic script that first checks that the caller still holds the entity; a second run of
+the same work changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import msgspec
+import redis
+
+from lowtide import keys
+from lowtide.layout import job_id
+from lowtide.messages import VERSION, Stage
+from lowtide.models import ResultError
+from lowtide.states import BatchState, JobState
+from lowtide.store import load_script
+from lowtide_worker.clock import Held, Superseded
+from lowtide_worker.settings import WorkerSettings
+
+_WATCH_SECONDS = 600.0
+"""How often a job that waits for its segments is looked at, should its last segment never say so."""
+_DEAD_LETTERS_KEPT = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The requests a job carries: ordinals in [first, last), all of them or those of a bitmap."""
+
+    first: int
+    last: int
+    bitmap: bytes | None = None
+    """By ordinal minus `first`, most significant bit first, as Redis counts."""
+
+    def __len__(self) -> int:
+        if self.bitmap is None:
+            return self.last - self.first
+        return int.from_bytes(self.bitmap, "big").bit_count()
+
+    def __iter__(self) -> Iterator[int]:
+        if self.bitmap is None:
+            yield from range(self.first, self.last)
+            return
+        for index, byte in enumerate(self.bitmap):
+            if byte:
+                base = self.first + 8 * index
+                yield from (base + bit for bit in range(8) if byte & (0x80 >> bit))
+
+    def runs(self) -> Iterator[tuple[int, int]]:
+        """The same as consecutive ranges [first, last)."""
+        start = end = None
+        for ordinal in self if self.bitmap is not None else ():
+            if ordinal != end:
+                if start is not None and end is not None:
+                    yield start, end
+                start = ordinal
+            end = ordinal + 1
+        if self.bitmap is None:
+            start, end = self.first, self.last
+        if start is not None and end is not None:
+            yield start, end
+
+
+class Ledger:
+    """Redis scripts around jobs, segments and the bitmap of settled requests."""
+
+    def __init__(self, client: redis.Redis, settings: WorkerSettings) -> None:
+        self._redis = client
+        self._settings = settings
+        self._plan = load_script(client, "lowtide_worker", "plan")
+        self._segment = load_script(client, "lowtide_worker", "segment")
+        self._grant = load_script(client, "lowtide_worker", "grant")
+        self._record = load_script(client, "lowtide_worker", "record")
+        self._handed_over = load_script(client, "lowtide_worker", "handed_over")
+        self._close = load_script(client, "lowtide_worker", "close")
+
+    def plan(self, batch: Held, jobs: Sequence[Rows]) -> None:
+        """Records a batch's first jobs, each due to be created. Raises `Superseded`."""
+        prefix = job_id(batch.batch_id, 0)[:-1]
+        args: list[Any] = []
+        for number, rows in enumerate(jobs, 1):
+            fields = {
+                "id": f"{prefix}{number}",
+                "number": number,
+                **_new_job(batch.batch_id, rows, attempt=1),
+            }
+            args += [part for pair in fields.items() for part in pair]
+        self._checked(
+            self._plan(
+                keys=[keys.entity(batch.member), keys.clock(Stage.CREATE.queue)],
+                args=[batch.member, batch.token, keys.job(prefix), keys.job_member(prefix), len(jobs),
+                      len(args) // len(jobs) // 2, *args],
+            ), batch,
+        )  # fmt: skip
+
+    def rows(self, job: Held) -> Rows:
+        """The requests a job carries."""
+        first, last = job.number("first"), job.number("last")
+        if job.number("attempt") == 1 and not job.number("sparse"):
+            return Rows(first=first, last=last)
+        return Rows(first=first, last=last, bitmap=cast("bytes", self._redis.get(keys.rows(job.fields["id"])) or b""))
+
+    def unsettled(self, batch_id: str, rows: Rows) -> Rows | None:
+        """Those of `rows` that have no result yet; None where all have one."""
+        # Redis hands out whole bytes; both bitmaps are laid side by side as integers from rows.first on.
+        lead, width = rows.first % 8, rows.last - rows.first
+        raw = cast("bytes", self._redis.getrange(keys.settled(batch_id), rows.first // 8, (rows.last - 1) // 8))
+        length = lead + width
+        settled = int.from_bytes(raw.ljust((length + 7) // 8, b"\0"), "big")
+        settled = (settled >> (-length % 8)) & ((1 << width) - 1)
+        if rows.bitmap is None:
+            carried = (1 << width) - 1
+        else:
+            carried = int.from_bytes(rows.bitmap.ljust((width + 7) // 8, b"\0"), "big") >> (-width % 8)
+        missing = carried & ~settled
+        if not missing:
+            return None
+        top = width - missing.bit_length()
+        low = (missing & -missing).bit_length() - 1
+        kept = width - top - low
+        bitmap = ((missing >> low) << (-kept % 8)).to_bytes((kept + 7) // 8, "big")
+        return Rows(first=rows.first + top, last=rows.last - low, bitmap=bitmap)
+
+    def segment(self, job: Held, source: str, ends: Sequence[int]) -> None:
+        """Puts the segments of a file on the clock; the job waits for them in settle. Raises `Superseded`.
+
+        `ends` are the byte offsets at which the segments end; the first begins at 0.
+        """
+        prefix = f"{job.fields['id']}:"
+        spans = [offset for pair in zip([0, *ends], ends, strict=False) for offset in pair]
+        self._checked(
+            self._segment(
+                keys=[keys.entity(job.member), keys.clock(job.stage.queue),
+                      keys.clock(Stage.DELIVER.queue), keys.clock(Stage.SETTLE.queue)],
+                args=[job.member, job.token, Stage.SETTLE, _WATCH_SECONDS, VERSION, job.batch_id,
+                      job.fields["id"], Stage.DELIVER, source, keys.entity(f"segment:{prefix}"),
+                      f"segment:{prefix}", job.number("segments"), *spans],
+            ), job,
+        )  # fmt: skip
+
+    def grant(self, segment: Held, ordinals: Sequence[int]) -> list[bool]:
+        """Which of these requests get their result from this segment. Raises `Superseded`."""
+        answer = self._grant(
+            keys=[keys.entity(segment.member), keys.settled(segment.batch_id)],
+            args=[segment.token, *ordinals],
+        )
+        if answer is None:
+            raise Superseded(segment.member)
+        return [bit == 0x31 for bit in answer]
+
+    def record(self, segment: Held, counts: Mapping[str, int], *, handler_waits: bool) -> int:
+        """Counts a stored segment; returns how many of its job are left. Raises `Superseded`."""
+        job = segment.fields["job_id"]
+        left = self._record(
+            keys=[keys.entity(segment.member), keys.job(job), keys.batch(segment.batch_id),
+                  keys.clock(Stage.DELIVER.queue), keys.clock(Stage.SETTLE.queue)],
+            args=[segment.member, segment.token, keys.job_member(job), int(handler_waits),
+                  self._settings.lease_seconds,
+                  *(part for name, amount in counts.items() if amount for part in (name, amount))],
+        )  # fmt: skip
+        if left < 0:
+            raise Superseded(segment.member)
+        return int(left)
+
+    def handed_over(self, segment: Held, *, parked: bool = False) -> None:
+        """Lets go of a segment that its handler took, or that is parked. Raises `Superseded`."""
+        self._checked(
+            self._handed_over(
+                keys=[keys.entity(segment.member), keys.batch(segment.batch_id),
+                      keys.clock(Stage.DELIVER.queue)],
+                args=[segment.member, segment.token, int(parked)],
+            ), segment,
+        )  # fmt: skip
+
+    def close(self, job: Held, *, retry: Rows | None = None) -> BatchState | None:
+        """Closes a job, handing `retry` on to a new one; returns the batch's state if that ended it."""
+        batch_id = job.batch_id
+        prefix = job_id(batch_id, 0)[:-1]
+        bitmap: bytes | str = ""
+        fields: list[Any] = []
+        if retry is not None:
+            bitmap = retry.bitmap or b""
+            new = _new_job(batch_id, retry, attempt=job.number("attempt") + 1)
+            fields = [part for pair in new.items() for part in pair]
+        closed, state = self._close(
+            keys=[keys.entity(job.member), keys.batch(batch_id), keys.clock(Stage.SETTLE.queue),
+                  keys.rows(prefix)],
+            args=[job.member, job.token, Stage.CLEAN, keys.batch_member(batch_id), Stage.DELETE,
+                  self._settings.retention_seconds, keys.job(prefix), keys.job_member(prefix),
+                  job.fields.get("error", ""), bitmap, *fields],
+        )  # fmt: skip
+        self._checked(closed, job)
+        if state == b"unbalanced":
+            raise RuntimeError(f"batch {batch_id}: all jobs are closed but the counts do not add up")
+        return BatchState(state.decode()) if state else None
+
+    def forget(self, batch: Held) -> None:
+        """Removes every key of a batch but those of segments still on the clock, which end by themselves."""
+        names = [job_id(batch.batch_id, number) for number in range(1, batch.number("jobs") + 1)]
+        with self._redis.pipeline() as pipe:
+            for name in names:
+                pipe.delete(keys.job(name), keys.rows(name))
+                pipe.zrem(keys.clock(Stage.CLEAN.queue), keys.job_member(name))
+            pipe.delete(keys.settled(batch.batch_id), keys.batch(batch.batch_id))
+            if key := batch.fields.get("idempotency_key"):
+                pipe.delete(keys.idempotency(key))
+            pipe.zrem(keys.BATCHES, batch.batch_id)
+            pipe.zrem(keys.clock(Stage.DELETE.queue), batch.member)
+            pipe.execute()
+
+    def job(self, job: str) -> dict[str, str]:
+        """The fields of a job; empty where there is none."""
+        found = cast("dict[bytes, bytes]", self._redis.hgetall(keys.job(job)))
+        return {name.decode(): value.decode() for name, value in found.items()}
+
+    def jobs(self, batch: Held) -> Iterator[dict[str, str]]:
+        """The fields of each job of a batch."""
+        for number in range(1, batch.number("jobs") + 1):
+            if found := self.job(job_id(batch.batch_id, number)):
+                yield found
+
+    def dead_letter(self, reason: str, what: Mapping[str, object]) -> None:
+        """Keeps a message that nobody could handle, for people to look at, and counts it."""
+        entry = json.dumps({"time": time.time(), "reason": reason, **what}, default=repr)
+        with self._redis.pipeline() as pipe:
+            pipe.lpush(keys.DEAD_LETTERS, entry)
+            pipe.ltrim(keys.DEAD_LETTERS, 0, _DEAD_LETTERS_KEPT - 1)
+            pipe.hincrby(keys.COUNTERS, "dead_letters", 1)
+            pipe.execute()
+
+    @staticmethod
+    def _checked(held_still: int, held: Held) -> None:
+        if not held_still:
+            raise Superseded(held.member)
+
+
+def encoded_error(error: ResultError | None) -> str:
+    """An error as a job's hash keeps it."""
+    return msgspec.json.encode(error).decode() if error else ""
+
+
+def _new_job(batch_id: str, rows: Rows, *, attempt: int) -> dict[str, Any]:
+    return {
+        "v": VERSION, "batch_id": batch_id, "stage": Stage.CREATE, "token": 0, "busy": 0,
+        "state": JobState.PLANNED, "attempt": attempt, "first": rows.first, "last": rows.last,
+        "requests": len(rows), "sparse": int(rows.bitmap is not None),
+    }  # fmt: skip

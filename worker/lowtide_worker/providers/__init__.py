@@ -1,0 +1,115 @@
+"""What a provider is to the stages: this Protocol, its plain data and its three kinds of failure.
+
+The stages know nothing of Google. A provider turns its own wire shapes into these; everything it raises is one
+of `Refused`, `Throttled` or `Unavailable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import IO, Protocol
+
+import msgspec
+
+from lowtide.models import ResultError
+from lowtide.states import JobState
+
+
+class ProviderError(Exception):
+    """Base of a provider's failures."""
+
+    def __init__(self, error: ResultError, *, http_status: int | None = None) -> None:
+        self.error = error
+        self.http_status = http_status
+        super().__init__(f"{error.reason}: {error.message}")
+
+
+class Refused(ProviderError):
+    """A definite no: asking the same again is useless, and nothing was done."""
+
+
+class Missing(Refused):
+    """The provider does not know the job or file."""
+
+
+class Throttled(ProviderError):
+    """A definite no for now: a quota is used up, and nothing was done."""
+
+
+class Unavailable(ProviderError):
+    """No answer, or none to rely on. After a create, the job may exist or not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderJob:
+    """A job as the provider reports it."""
+
+    name: str
+    display_name: str | None
+    state: JobState
+    provider_state: str
+    """The provider's own word for the state."""
+    output: str | None = None
+    """Where its output is, in the provider's terms; None where there is none (yet)."""
+    error: ResultError | None = None
+    model: str | None = None
+    requests: int = 0
+    done_requests: int = 0
+    """Requests that the provider says are done, well or not."""
+    create_time: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """What a provider needs to create a job. Exactly one of `input` and `lines` is given."""
+
+    model: str
+    display_name: str
+    input: str | None = None
+    """An uploaded input, in the provider's terms."""
+    lines: Iterable[bytes] | None = None
+    """The request lines themselves, `{"key": ..., "request": ...}`, for an inline job."""
+
+
+class OutputRow(msgspec.Struct, frozen=True):
+    """One row of output. Both None means that the provider gave nothing for the request."""
+
+    key: str | None
+    response: bytes | None = None
+    """The response as JSON, untouched."""
+    error: ResultError | None = None
+
+
+class Provider(Protocol):
+    """One provider of batch jobs. Every method is synchronous, bounded in time and safe to call from threads."""
+
+    def upload(self, display_name: str, data: IO[bytes]) -> str:
+        """Uploads request lines; returns the input's name. `data` is seekable."""
+
+    def ready(self, input: str) -> bool:  # noqa: A002 - the field's word
+        """Whether an uploaded input can be used already. Raises `Refused` where it never will."""
+
+    def create(self, job: NewJob) -> ProviderJob:
+        """Creates a job: one request on the wire, never repeated."""
+
+    def get(self, name: str) -> ProviderJob:
+        """The job as it is now. Raises `Missing`."""
+
+    def jobs(self, page_token: str | None = None) -> tuple[list[ProviderJob], str | None]:
+        """One page of all jobs of the account, ours and foreign, and the next page's token."""
+
+    def cancel(self, name: str) -> None:
+        """Asks the provider to stop a job."""
+
+    def delete(self, name: str) -> None:
+        """Deletes a job with its output. One that is gone is no error."""
+
+    def delete_input(self, input: str) -> None:  # noqa: A002 - the field's word
+        """Deletes an uploaded input. One that is gone is no error."""
+
+    def download(self, job: ProviderJob, sink: IO[bytes]) -> None:
+        """Streams a job's output, one JSON row a line, into `sink`."""
+
+    def row(self, line: bytes) -> OutputRow:
+        """Reads one line of output. Raises `ValueError` for one that is no row."""

@@ -1,0 +1,74 @@
+"""What the stages work with, built once per process and only when first needed (so after a fork)."""
+
+from __future__ import annotations
+
+from functools import cache, cached_property
+
+import redis
+
+from lowtide.handlers import parse_handler
+from lowtide.spool import Spool
+from lowtide.store import connect
+from lowtide_worker.backoff import Backoff
+from lowtide_worker.clock import Clock
+from lowtide_worker.handlers import Handler
+from lowtide_worker.handlers.celery import CeleryTaskHandler
+from lowtide_worker.ledger import Ledger
+from lowtide_worker.providers import Provider
+from lowtide_worker.settings import WorkerSettings
+
+
+class Runtime:
+    """Settings, and the connections that follow from them."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        self.poll_backoff = Backoff(
+            first=settings.poll_first_seconds, cap=settings.poll_max_seconds, factor=settings.poll_factor
+        )
+        self.retry_backoff = Backoff(first=settings.retry_first_seconds, cap=settings.retry_max_seconds)
+        self.quota_backoff = Backoff(first=settings.quota_first_seconds, cap=settings.quota_max_seconds)
+        self._providers: dict[str, Provider] = {}
+        self._handlers: dict[str, Handler] = {}
+
+    @cached_property
+    def redis(self) -> redis.Redis:
+        """The store's client."""
+        return connect(self.settings)
+
+    @cached_property
+    def clock(self) -> Clock:
+        """What is due when."""
+        return Clock(self.redis, self.settings)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """Which request has its result."""
+        return Ledger(self.redis, self.settings)
+
+    @cached_property
+    def spool(self) -> Spool:
+        """Where payloads lie."""
+        return Spool(self.settings.spool_url)
+
+    def provider(self, name: str) -> Provider:
+        """The provider of this name; its client is built at first use and then shared by all threads."""
+        if name not in self._providers:
+            if name != "gemini":
+                raise ValueError(f"unknown provider {name!r}")
+            from lowtide_worker.providers.gemini import GeminiProvider  # deferred: the SDK takes a second
+
+            self._providers[name] = GeminiProvider(self.settings)
+        return self._providers[name]
+
+    def handler(self, spec: str) -> Handler:
+        """The handler that a batch's `on_result` names. Raises `InvalidBatch` for what is none."""
+        if spec not in self._handlers:
+            self._handlers[spec] = CeleryTaskHandler(self.settings, parse_handler(spec))
+        return self._handlers[spec]
+
+
+@cache
+def runtime() -> Runtime:
+    """The one of this process."""
+    return Runtime(WorkerSettings())

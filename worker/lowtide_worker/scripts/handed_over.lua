@@ -1,0 +1,14 @@
+-- Removes a segment that its handler has taken, or parks one that no handler takes.
+-- KEYS: 1 segment hash, 2 batch hash, 3 clock
+-- ARGV: 1 member, 2 token, 3 "1" to park it
+-- Returns 1, or 0 if somebody else holds the segment now.
+if redis.call('HGET', KEYS[1], 'token') ~= ARGV[2] then return 0 end
+redis.call('ZREM', KEYS[3], ARGV[1])
+redis.call('HINCRBY', KEYS[2], 'undelivered', -1)
+if ARGV[3] == '1' then
+  redis.call('HINCRBY', KEYS[2], 'parked', 1)
+  redis.call('HSET', KEYS[1], 'stage', '', 'busy', '0')
+else
+  redis.call('DEL', KEYS[1])
+end
+return 1

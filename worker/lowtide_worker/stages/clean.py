@@ -1,0 +1,19 @@
+"""clean: removes what a closed job left, at the provider and in the spool, now that its results are safe."""
+
+from __future__ import annotations
+
+from lowtide.layout import BatchFiles
+from lowtide_worker.clock import Held, Move
+from lowtide_worker.runtime import Runtime
+
+
+def clean(runtime: Runtime, job: Held) -> Move:
+    """Deletes provider job, uploaded input and working files; the job is off the clock then."""
+    provider = runtime.provider(job.batch["provider"])
+    if runtime.settings.delete_at_provider:
+        if name := job.fields.get("name"):
+            provider.delete(name)
+        if uploaded := job.fields.get("input"):
+            provider.delete_input(uploaded)
+    runtime.spool.delete(BatchFiles(job.batch_id).job(job.number("number")))
+    return Move(stage=None)

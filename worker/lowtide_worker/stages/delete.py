@@ -1,0 +1,28 @@
+"""delete: removes a finished batch and all it left, when asked to or when its retention is over."""
+
+from __future__ import annotations
+
+import logging
+
+from lowtide.layout import BatchFiles
+from lowtide_worker.clock import Held
+from lowtide_worker.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+def delete(runtime: Runtime, batch: Held) -> None:
+    """Deletes at the provider, then in the spool, and last the record itself."""
+    provider = runtime.provider(batch.batch["provider"])
+    keep = runtime.clock.keeper(batch)
+    for job in runtime.ledger.jobs(batch):
+        if name := job.get("name"):
+            provider.delete(name)
+        if uploaded := job.get("input"):
+            provider.delete_input(uploaded)
+        keep()
+    files = BatchFiles(batch.batch_id)
+    runtime.spool.delete(files.inbox)
+    runtime.spool.delete(files.folder)
+    runtime.ledger.forget(batch)
+    log.info("batch %s is deleted", batch.batch_id)

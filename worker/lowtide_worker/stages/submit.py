@@ -1,0 +1,21 @@
+"""submit: cuts a batch into jobs within the provider's limits."""
+
+from __future__ import annotations
+
+from lowtide.requests import RequestReader
+from lowtide.states import Mode
+from lowtide_worker.clock import Held
+from lowtide_worker.ledger import Rows
+from lowtide_worker.runtime import Runtime
+
+
+def submit(runtime: Runtime, batch: Held) -> None:
+    """Plans the jobs of a batch and puts them on the clock."""
+    settings = runtime.settings
+    reader = RequestReader(runtime.spool, batch.batch_id)
+    cuts = reader.cuts(
+        batch.number("total"),
+        max_requests=settings.max_requests_per_job,
+        max_bytes=settings.max_job_bytes(Mode(batch.fields["mode"])),
+    )
+    runtime.ledger.plan(batch, [Rows(first=first, last=last) for first, last in cuts])

@@ -1,0 +1,129 @@
+"""The Celery tasks: one for each stage, all run the same way.
+
+A task begins what its message asks for (or finds that it is stale), runs the stage, and ends with one step of the
+clock. Whatever a stage raises only puts the entity back on the clock, later and later; nothing is lost by it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from lowtide.messages import VERSION, Queue, Stage, member
+from lowtide_worker.application import app
+from lowtide_worker.clock import Held, Move, Superseded
+from lowtide_worker.inbox import take_in
+from lowtide_worker.providers import ProviderError
+from lowtide_worker.runtime import Runtime, runtime
+from lowtide_worker.stages.clean import clean
+from lowtide_worker.stages.collect import collect
+from lowtide_worker.stages.create import create
+from lowtide_worker.stages.delete import delete
+from lowtide_worker.stages.deliver import deliver
+from lowtide_worker.stages.poll import poll
+from lowtide_worker.stages.settle import settle
+from lowtide_worker.stages.submit import submit
+from lowtide_worker.ticker import pump, send
+
+log = logging.getLogger(__name__)
+
+Report = dict[str, object]
+StageFunction = Callable[[Runtime, Held], Move | None]
+
+STAGES: dict[Stage, StageFunction] = {
+    Stage.SUBMIT: submit,
+    Stage.CREATE: create,
+    Stage.POLL: poll,
+    Stage.COLLECT: collect,
+    Stage.DELIVER: deliver,
+    Stage.SETTLE: settle,
+    Stage.CLEAN: clean,
+    Stage.DELETE: delete,
+}
+
+# What a stage may have made due, for whom there is no need to wait for the tick.
+_WAKES = {
+    Stage.SUBMIT: (Queue.JOBS,),
+    Stage.COLLECT: (Queue.RESULTS,),
+    Stage.DELIVER: (Queue.RESULTS, Queue.JOBS),
+    Stage.SETTLE: (Queue.JOBS, Queue.RESULTS),
+}
+
+
+def run(stage: Stage, message: dict[str, Any]) -> Report:
+    """Runs the stage that a message asks for; returns what Flower shows of it."""
+    world = runtime()
+    try:
+        about, token, version = member(message), int(message.get("token", 0)), int(message.get("v", 0))
+    except (ValueError, TypeError) as error:
+        return _refused(world, stage, message, str(error))
+    if version > VERSION:
+        return _refused(world, stage, message, f"version {version} is newer than this worker's {VERSION}")
+    batch_id = str(message["batch_id"])
+    held = world.clock.begin(stage, about, batch_id, token)
+    if held == "missing" and stage is Stage.SUBMIT and take_in(world, batch_id):
+        held = world.clock.begin(stage, about, batch_id, token)
+    if held == "missing":
+        return _refused(world, stage, message, f"there is no {about}")
+    if isinstance(held, str):
+        return {"skipped": held}
+    return _work(world, stage, held)
+
+
+def _work(world: Runtime, stage: Stage, held: Held) -> Report:
+    try:
+        try:
+            move = STAGES[stage](world, held)
+        except Superseded:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it was, the work is not lost: it comes again
+            move = _again(world, stage, held, error)
+        if move is not None:
+            dispatch = world.clock.advance(held, move)
+            send(app, [dispatch] if dispatch else [])
+    except Superseded:
+        log.info("%s: another worker has taken over", held.member)
+        return {"skipped": "superseded"}
+    for queue in _WAKES.get(stage, ()):
+        pump(app, queue)
+    return _report(held, move)
+
+
+def _again(world: Runtime, stage: Stage, held: Held, error: Exception) -> Move:
+    failures = held.number("failures") + 1
+    pause = world.retry_backoff.seconds(failures - 1)
+    expected = isinstance(error, ProviderError)
+    log.warning(
+        "%s: %s failed, again in %.0f s: %s: %s",
+        held.member, stage, pause, type(error).__name__, error, exc_info=not expected,
+    )  # fmt: skip
+    return Move(stage=stage, after=pause, fields={"failures": failures, "problem": f"{error}"[:1000]})
+
+
+def _report(held: Held, move: Move | None) -> Report:
+    report: Report = {"state": (move.fields.get("state") if move else None) or held.fields.get("state")}
+    if move is not None and move.stage is not None:
+        report["next"] = move.stage if not move.after else f"{move.stage} in {move.after:.1f} s"
+    if move is not None and "problem" in move.fields:
+        report["problem"] = move.fields["problem"]
+    return {name: str(value) for name, value in report.items() if value is not None}
+
+
+def _refused(world: Runtime, stage: Stage, message: dict[str, Any], reason: str) -> Report:
+    log.error("%s: message refused: %s", stage, reason)
+    world.ledger.dead_letter(reason, {"task": stage, "message": repr(message)[:2000]})
+    return {"refused": reason}
+
+
+def _register(stage: Stage) -> None:
+    def task(**message: Any) -> Report:
+        return run(stage, message)
+
+    task.__name__ = stage.name.lower()
+    task.__doc__ = STAGES[stage].__doc__
+    app.task(name=str(stage), ignore_result=True)(task)
+
+
+for _stage in Stage:
+    _register(_stage)

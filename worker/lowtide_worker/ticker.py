@@ -1,0 +1,63 @@
+"""The ticker: a timer in every worker that sends the messages of what is due. There is no beat to run or to lose."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import redis
+from celery import bootsteps
+from kombu.exceptions import OperationalError
+
+from lowtide.messages import Queue, arguments
+from lowtide_worker.clock import Dispatch
+from lowtide_worker.runtime import runtime
+
+log = logging.getLogger(__name__)
+
+
+class Ticker(bootsteps.StartStopStep):
+    """Ticks while the consumer is connected; a tick that fails is made good by the next."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        super().__init__(parent, **kwargs)
+        self._timer: Any = None
+
+    def start(self, parent: Any) -> None:
+        """Starts the timer on the worker's event loop."""
+        self._timer = parent.timer.call_repeatedly(runtime().settings.clock_tick_seconds, self.tick, args=(parent.app,))
+
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """Stops it; what is due waits for other workers, or for this one to come back."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def tick(self, app: Any) -> None:
+        """Sends what is due on both clocks, whichever queues this worker serves."""
+        try:
+            for queue in Queue:
+                send(app, runtime().clock.claim(queue, tick=True))
+        except (redis.RedisError, OperationalError, OSError) as error:
+            log.warning("tick failed, the next will do its work: %s", error)
+
+
+def send(app: Any, dispatches: Iterable[Dispatch]) -> None:
+    """Sends messages over one connection. One that is not sent comes again when its lease lapses."""
+    dispatches = list(dispatches)
+    if not dispatches:
+        return
+    with app.producer_pool.acquire(block=True) as producer:
+        for member, stage, token in dispatches:
+            app.send_task(stage, kwargs=arguments(member, token), queue=stage.queue, producer=producer)
+
+
+def pump(app: Any, queue: Queue) -> None:
+    """Sends what is due on one clock now, without waiting for the tick."""
+    try:
+        send(app, runtime().clock.claim(queue))
+    except (redis.RedisError, OperationalError, OSError) as error:
+        log.warning("messages of %s are left to the tick: %s", queue, error)
