@@ -1,0 +1,34 @@
+"""A Gemini batch service on this machine: free, fast, and as unkind as you ask it to be.
+
+Speaks the batch side of the Gemini Developer API as ``google-genai`` 3.4.0 does, keeps its own
+clock, and can be told what shall go wrong. For tests, in this process::
+
+    from lowtide_emulator import Emulator, Settings
+
+    with Emulator(Settings(pending_seconds=60, running_seconds=300)) as emulator:
+        client = genai.Client(api_key="any", http_options={"base_url": emulator.url})
+        job = client.batches.create(model="gemini-2.5-flash", src=requests)
+        emulator.advance(360)
+
+For everything else there is a command: ``lowtide-emulator serve``.
+"""
+
+from __future__ import annotations
+
+from lowtide_emulator.answers import Answer, RowError
+from lowtide_emulator.engine import JobRecord
+from lowtide_emulator.faults import FaultRecord, RuleError
+from lowtide_emulator.server import Emulator
+from lowtide_emulator.settings import Settings
+from lowtide_emulator.stats import StatsSnapshot
+
+__all__ = [
+    "Answer",
+    "Emulator",
+    "FaultRecord",
+    "JobRecord",
+    "RowError",
+    "RuleError",
+    "Settings",
+    "StatsSnapshot",
+]

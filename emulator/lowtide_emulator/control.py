@@ -1,0 +1,87 @@
+"""The emulator's own endpoints under ``/_emulator``, which no real service has."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from lowtide_emulator.engine import Engine
+from lowtide_emulator.errors import RefusalError
+from lowtide_emulator.faults import RuleError
+from lowtide_emulator.replies import json_reply
+from lowtide_emulator.wire import timestamp
+
+
+class ClockBody(msgspec.Struct, forbid_unknown_fields=True):
+    """How far to move the clock."""
+
+    advance_seconds: float
+
+
+class ControlApi:
+    """Clock, counters, records, faults and reset."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        return [
+            Route("/_emulator/clock", self.get_clock, methods=["GET"]),
+            Route("/_emulator/clock", self.advance, methods=["POST"]),
+            Route("/_emulator/stats", self.stats, methods=["GET"]),
+            Route("/_emulator/jobs", self.jobs, methods=["GET"]),
+            Route("/_emulator/faults", self.get_faults, methods=["GET"]),
+            Route("/_emulator/faults", self.put_faults, methods=["PUT"]),
+            Route("/_emulator/reset", self.reset, methods=["POST"]),
+        ]
+
+    async def get_clock(self, request: Request) -> Response:
+        """Return the emulated time."""
+        del request
+        return self._clock_reply(self._engine.clock.now())
+
+    async def advance(self, request: Request) -> Response:
+        """Move the clock ahead."""
+        try:
+            body = msgspec.json.decode(await request.body(), type=ClockBody)
+            return self._clock_reply(self._engine.clock.advance(body.advance_seconds))
+        except ValueError as error:
+            return RefusalError(400, str(error)).response()
+
+    async def stats(self, request: Request) -> Response:
+        """Return the counters."""
+        del request
+        return json_reply(self._engine.stats.snapshot())
+
+    async def jobs(self, request: Request) -> Response:
+        """Return the record of every job; ``?keys=1`` adds the keys of its rows."""
+        keys = request.query_params.get("keys", "0") not in ("", "0", "false")
+        return json_reply(await asyncio.to_thread(self._engine.records, keys=keys))
+
+    async def get_faults(self, request: Request) -> Response:
+        """Return each rule with how often it fired."""
+        del request
+        return json_reply(self._engine.faults.records())
+
+    async def put_faults(self, request: Request) -> Response:
+        """Replace all rules."""
+        try:
+            self._engine.faults.replace(msgspec.json.decode(await request.body()))
+        except (RuleError, msgspec.DecodeError) as error:
+            return RefusalError(400, str(error)).response()
+        return json_reply(self._engine.faults.records())
+
+    async def reset(self, request: Request) -> Response:
+        """Forget everything but the settings."""
+        del request
+        self._engine.reset()
+        return json_reply({})
+
+    @staticmethod
+    def _clock_reply(now: float) -> Response:
+        return json_reply({"now": now, "time": timestamp(now)})

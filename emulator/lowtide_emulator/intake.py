@@ -1,0 +1,72 @@
+"""Taking the rows of a new job in: checked one by one, refused as a whole (contract §1.4)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+from msgspec import Raw
+
+from lowtide_emulator.errors import RefusalError
+from lowtide_emulator.rows import Row
+from lowtide_emulator.validation import (
+    EmbedContentRequest,
+    GenerateContentRequest,
+    RowChecker,
+)
+
+BUFFER = 1 << 20
+
+
+def take_file(source: Path, input_path: Path, keys_path: Path, *, embeddings: bool) -> int:
+    """Check a JSONL file and keep it for a job, its keys beside it; return the number of rows.
+
+    The job has a link of its own, so that deleting the upload does not take its rows away.
+    """
+    checker = _checker(embeddings=embeddings, inline=False)
+    with source.open("rb", buffering=BUFFER) as lines:
+        count = _check(checker, lines, keys_path, "line {} of the input file")
+    os.link(source, input_path)
+    return count
+
+
+def take_inline(rows: list[Raw], input_path: Path, keys_path: Path, *, embeddings: bool) -> int:
+    """Check the rows of a create call and keep them as a file; return their number."""
+    checker = _checker(embeddings=embeddings, inline=True)
+    count = _check(checker, map(bytes, rows), keys_path, "request {}")
+    with input_path.open("wb", buffering=BUFFER) as out:
+        for row in rows:
+            # A line break may stand between the tokens of a row but never inside one.
+            out.write(bytes(row).replace(b"\n", b" "))
+            out.write(b"\n")
+    return count
+
+
+def _checker(*, embeddings: bool, inline: bool) -> RowChecker:
+    return RowChecker(EmbedContentRequest if embeddings else GenerateContentRequest, inline=inline)
+
+
+def _check(checker: RowChecker, rows: Iterable[bytes], keys_path: Path, place: str) -> int:
+    decode = msgspec.json.Decoder(Row).decode
+    encode = msgspec.json.Encoder().encode
+    count = 0
+    complaint: str | None = None
+    with keys_path.open("wb", buffering=BUFFER) as keys:
+        for number, row in enumerate(rows, 1):
+            if row.isspace():
+                continue
+            complaint = checker.complaint(row)
+            if complaint is not None:
+                complaint = f"Failed to parse {place.format(number)}: {complaint}"
+                break
+            keys.write(encode(decode(row).name or ""))
+            keys.write(b"\n")
+            count += 1
+    if complaint is None and count == 0:
+        complaint = "The batch has no requests."
+    if complaint is not None:
+        keys_path.unlink()
+        raise RefusalError(400, complaint)
+    return count

@@ -1,0 +1,111 @@
+"""One row of a job on its way in and out, in the Developer API's shapes (contract §3.2, §4.1).
+
+Lines come back with the response first and the key last, as recorded.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+from msgspec import Raw
+
+from lowtide_emulator.answers import Oddity, Reply, RowError
+
+ABSENT = Raw()
+
+_decode_metadata = msgspec.json.Decoder(dict[str, object] | None).decode
+
+
+class Row(msgspec.Struct, gc=False):
+    """A row of the input; in a file it has a key, inline it has metadata."""
+
+    request: Raw
+    key: str | None = None
+    metadata: Raw = ABSENT
+
+    @property
+    def name(self) -> str | None:
+        """The key, wherever it stands; None if the row has none."""
+        if self.key is not None or not bytes(self.metadata):
+            return self.key
+        found = _decode_metadata(self.metadata)
+        key = None if found is None else found.get("key")
+        return None if key is None else str(key)
+
+
+class RowShape(Protocol):
+    """How rows look in one kind of results."""
+
+    def encode(self, row: Row, reply: Reply) -> bytes:
+        """Return one line of results."""
+        ...
+
+
+class _ResponseLine(msgspec.Struct, omit_defaults=True, gc=False):
+    response: Reply
+    key: str | None = None
+
+
+class _ErrorLine(msgspec.Struct, omit_defaults=True, gc=False):
+    error: RowError
+    key: str | None = None
+
+
+class _OddLine(msgspec.Struct, omit_defaults=True, gc=False):
+    status: RowError | None = None
+    key: str | None = None
+
+
+class FileShape:
+    """Lines of a results file."""
+
+    def __init__(self) -> None:
+        self._encode = msgspec.json.Encoder().encode
+
+    def encode(self, row: Row, reply: Reply) -> bytes:
+        """Return one line, with its line break."""
+        line: msgspec.Struct
+        match reply:
+            case RowError():
+                line = _ErrorLine(reply, row.key)
+            case Oddity():
+                line = _OddLine(reply.status, row.key)
+            case _:
+                line = _ResponseLine(reply, row.key)
+        return self._encode(line) + b"\n"
+
+
+class _InlineResponse(msgspec.Struct, omit_defaults=True, gc=False):
+    response: Reply
+    metadata: Raw | None = None
+
+
+class _InlineError(msgspec.Struct, omit_defaults=True, gc=False):
+    error: RowError
+    metadata: Raw | None = None
+
+
+class _InlineOddity(msgspec.Struct, omit_defaults=True, gc=False):
+    status: RowError | None = None
+    metadata: Raw | None = None
+
+
+class InlineShape:
+    """Members of ``inlinedResponses``, kept one a line."""
+
+    def __init__(self) -> None:
+        self._encode = msgspec.json.Encoder().encode
+
+    def encode(self, row: Row, reply: Reply) -> bytes:
+        """Return one member, followed by a line break."""
+        metadata = row.metadata if bytes(row.metadata) else None
+        line: msgspec.Struct
+        match reply:
+            case RowError():
+                line = _InlineError(reply, metadata)
+            case Oddity():
+                line = _InlineOddity(reply.status, metadata)
+            case _:
+                line = _InlineResponse(reply, metadata)
+        return self._encode(line) + b"\n"

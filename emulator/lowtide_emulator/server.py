@@ -1,0 +1,197 @@
+"""The emulator as a server: in this process for tests, or in the foreground."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+from msgspec import Raw
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from lowtide_emulator.answers import Answer, RowError
+from lowtide_emulator.calls import CallDesk
+from lowtide_emulator.connection import ConnectionMiddleware, DroppedConnection
+from lowtide_emulator.control import ControlApi
+from lowtide_emulator.engine import Engine, JobRecord
+from lowtide_emulator.errors import RefusalError
+from lowtide_emulator.faults import FaultRecord
+from lowtide_emulator.gemini import BatchApi
+from lowtide_emulator.gemini_files import FilesApi
+from lowtide_emulator.settings import Settings
+from lowtide_emulator.stats import StatsSnapshot
+
+BACKLOG = 512
+
+
+def application(engine: Engine) -> ASGIApp:
+    """Return the ASGI application in front of an engine."""
+    desk = CallDesk(engine.stats, engine.faults)
+    app = Starlette(
+        routes=[
+            *ControlApi(engine).routes(),
+            *FilesApi(engine, desk).routes(),
+            *BatchApi(engine, desk).routes(),
+        ],
+        exception_handlers={404: _not_found, 405: _not_found, ClientDisconnect: _gone},
+    )
+    # A redirect for a trailing slash would be followed by the SDK and hide a wrong path.
+    app.router.redirect_slashes = False
+    return ConnectionMiddleware(app, engine.stats)
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    del error
+    return RefusalError(404, f"No such method: {request.method} {request.url.path}").response()
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    del request, error
+    return DroppedConnection()
+
+
+class Emulator:
+    """A Gemini batch service on this machine, served from a thread of this process.
+
+    Use it in a ``with`` statement; outside of one nothing listens::
+
+        with Emulator(Settings(pending_seconds=60)) as emulator:
+            client = genai.Client(api_key="any", http_options={"base_url": emulator.url})
+            ...
+            emulator.advance(60)
+
+    ``answer`` is the model: a function from a request, as it was sent, to a response, a RowError
+    or None; None, the default, is the built-in model. It counts for jobs created from then on.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self._engine = Engine(self.settings)
+        self._socket: socket.socket | None = None
+        self._url: str | None = None
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self._listen()
+        self._thread = threading.Thread(target=self.serve, name="lowtide-emulator", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+        if self._thread is not None:
+            self._thread.join()
+        self.close()
+
+    @property
+    def url(self) -> str:
+        """Where the emulator listens, without a slash at the end."""
+        if self._url is None:
+            host, port = self._listen().getsockname()[:2]
+            self._url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return self._url
+
+    @property
+    def answer(self) -> Answer | None:
+        """The model, None for the built-in one."""
+        return self._engine.answer
+
+    @answer.setter
+    def answer(self, answer: Answer | None) -> None:
+        self._engine.answer = answer
+
+    def advance(self, seconds: float) -> None:
+        """Move the emulated clock ahead."""
+        self._engine.clock.advance(seconds)
+
+    def set_faults(self, rules: Sequence[Mapping[str, object]]) -> None:
+        """Replace the fault plan; see the module ``faults`` for the form of a rule.
+
+        Raises RuleError if a rule cannot be understood.
+        """
+        self._engine.faults.replace(list(rules))
+
+    def set_canned(self, canned: dict[str, Raw | RowError]) -> None:
+        """Answer the rows with these keys from here, the others by the model."""
+        self._engine.canned = canned
+
+    def faults(self) -> list[FaultRecord]:
+        """Return each rule with how often it fired."""
+        return self._engine.faults.records()
+
+    def stats(self) -> StatsSnapshot:
+        """Return the counters."""
+        return self._engine.stats.snapshot()
+
+    def jobs(self, *, keys: bool = False) -> list[JobRecord]:
+        """Return the record of every job ever created, with the keys of its rows if asked."""
+        return self._engine.records(keys=keys)
+
+    def reset(self) -> None:
+        """Forget everything but the settings and the model."""
+        self._engine.reset()
+
+    def serve(self) -> None:
+        """Serve in the calling thread until ``stop`` is called or Ctrl-C is pressed."""
+        server = self._prepare()
+        self._engine.stats.serve_from_this_thread()
+        try:
+            server.run(sockets=[self._listen()])
+        finally:
+            self._engine.stats.stop_serving()
+
+    def stop(self) -> None:
+        """Ask the serving thread to end."""
+        self._prepare().should_exit = True
+
+    def close(self) -> None:
+        """Give back the port, the threads and the temporary folder."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        self._engine.close()
+
+    def _listen(self) -> socket.socket:
+        if self._socket is None:
+            family = socket.AF_INET6 if ":" in self.settings.host else socket.AF_INET
+            # With the protocol named, asyncio turns Nagle's algorithm off; without it, each
+            # reply waits 40 ms for the client's delayed acknowledgement.
+            listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+            try:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind((self.settings.host, self.settings.port))
+                listener.listen(BACKLOG)
+            except OSError:
+                listener.close()
+                raise
+            self._socket = listener
+        return self._socket
+
+    def _prepare(self) -> uvicorn.Server:
+        if self._server is None:
+            self._server = uvicorn.Server(
+                uvicorn.Config(
+                    application(self._engine),
+                    http="h11",
+                    loop="asyncio",
+                    ws="none",
+                    lifespan="off",
+                    log_config=None,
+                    access_log=False,
+                    timeout_keep_alive=75,
+                    timeout_graceful_shutdown=1,
+                )
+            )
+        return self._server

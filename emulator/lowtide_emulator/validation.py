@@ -1,0 +1,168 @@
+"""Does a request have only the fields the service knows? (contract §1.4, §3)
+
+The service refuses a whole batch for one unknown field, which is how the SDK's own flat
+``config`` shape fails in a file. The checking is done by msgspec from generated structs that
+know each field under both its spellings; values that do not matter are skipped unread.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+from msgspec import Raw
+
+from lowtide_emulator.wire import snake
+
+_UNKNOWN = re.compile(r"^Object contains unknown field `(.+?)`(?: - at `\$\.?(.*)`)?$")
+
+
+def message(name: str, fields: dict[str, type | object]) -> type[msgspec.Struct]:
+    """Return a struct with only these fields, each also in snake_case, all optional."""
+    spelled: dict[str, object] = {}
+    for camel, kind in fields.items():
+        spelled[camel] = kind
+        spelled[snake(camel)] = kind
+    return msgspec.defstruct(
+        name,
+        [(field, kind, None) for field, kind in spelled.items()],
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+
+
+def _unread(*names: str) -> dict[str, type | object]:
+    return dict.fromkeys(names, Raw)
+
+
+Part = message(
+    "Part",
+    {
+        "text": str | None,
+        **_unread(
+            "audioTranscription",
+            "codeExecutionResult",
+            "executableCode",
+            "fileData",
+            "functionCall",
+            "functionResponse",
+            "inlineData",
+            "mediaResolution",
+            "partMetadata",
+            "thought",
+            "thoughtSignature",
+            "toolCall",
+            "toolResponse",
+            "videoMetadata",
+        ),
+    },
+)
+Content = message("Content", {"role": str | None, "parts": list[Part] | None})  # type: ignore[valid-type]
+GenerationConfig = message(
+    "GenerationConfig",
+    {
+        "maxOutputTokens": int | str | None,
+        "responseMimeType": str | None,
+        **_unread(
+            "audioTranscriptionConfig",
+            "candidateCount",
+            "enableAffectiveDialog",
+            "enableEnhancedCivicAnswers",
+            "frequencyPenalty",
+            "imageConfig",
+            "logprobs",
+            "mediaResolution",
+            "presencePenalty",
+            "responseFormat",
+            "responseJsonSchema",
+            "responseLogprobs",
+            "responseModalities",
+            "responseSchema",
+            "seed",
+            "speechConfig",
+            "stopSequences",
+            "temperature",
+            "thinkingConfig",
+            "topK",
+            "topP",
+            "translationConfig",
+        ),
+    },
+)
+GenerateContentRequest = message(
+    "GenerateContentRequest",
+    {
+        "model": str | None,
+        "contents": list[Content] | None,  # type: ignore[valid-type]
+        "systemInstruction": Content | None,
+        "generationConfig": GenerationConfig | None,
+        **_unread(
+            "cachedContent",
+            "continuationToken",
+            "labels",
+            "safetySettings",
+            "serviceTier",
+            "store",
+            "toolConfig",
+            "tools",
+        ),
+    },
+)
+EmbedContentRequest = message(
+    "EmbedContentRequest",
+    {
+        "model": str | None,
+        "content": Content | None,
+        "taskType": str | None,
+        "title": str | None,
+        "outputDimensionality": int | str | None,
+        "embedContentConfig": message(
+            "EmbedContentConfig",
+            {
+                "outputDimensionality": int | str | None,
+                **_unread(
+                    "taskType",
+                    "title",
+                    "autoTruncate",
+                    "documentOcr",
+                    "audioTrackExtraction",
+                ),
+            },
+        )
+        | None,
+    },
+)
+
+
+class RowChecker:
+    """Checks rows of one kind of job, one at a time."""
+
+    def __init__(self, request: type[msgspec.Struct], *, inline: bool) -> None:
+        place = "metadata" if inline else "key"
+        kind = dict[str, object] | None if inline else str | None
+        row = msgspec.defstruct(
+            "Row",
+            [("request", request), (place, kind, None)],
+            forbid_unknown_fields=True,
+            gc=False,
+        )
+        self._decode = msgspec.json.Decoder(row).decode
+
+    def complaint(self, line: bytes | Raw) -> str | None:
+        """Return what is wrong with a row, or None."""
+        try:
+            self._decode(line)
+        except msgspec.ValidationError as error:
+            return explain(error)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return f"not valid JSON: {error}"
+        return None
+
+
+def explain(error: msgspec.ValidationError) -> str:
+    """Return msgspec's complaint in the words of the service."""
+    unknown = _UNKNOWN.match(str(error))
+    if unknown is None:
+        return str(error)
+    place = f" at '{unknown[2]}'" if unknown[2] else ""
+    return f"no such field: '{unknown[1]}'{place}"

@@ -1,0 +1,83 @@
+"""What must hold for any input."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lowtide_emulator.output import _chosen
+from lowtide_emulator.schema_sample import sample
+from lowtide_emulator.validation import EmbedContentRequest, GenerateContentRequest, RowChecker
+from lowtide_emulator.wire import snake, timestamp
+
+PARAMETERS = [
+    "candidateCount",
+    "maxOutputTokens",
+    "responseMimeType",
+    "responseModalities",
+    "stopSequences",
+    "thinkingConfig",
+    "topK",
+    "topP",
+]
+CHECKER = RowChecker(GenerateContentRequest, inline=False)
+
+
+@given(
+    parameters=st.dictionaries(st.sampled_from(PARAMETERS), st.booleans(), max_size=8),
+    outer=st.booleans(),
+)
+def test_any_mix_of_letter_cases_is_a_good_row(parameters: dict[str, bool], outer: bool) -> None:
+    values: dict[str, object] = {"maxOutputTokens": 5, "responseMimeType": "text/plain"}
+    config = {
+        snake(name) if snaked else name: values.get(name, {"any_thing": [1, None, "x"]})
+        for name, snaked in parameters.items()
+    }
+    name = snake("generationConfig") if outer else "generationConfig"
+    row = {"key": "k", "request": {"contents": [], name: config}}
+    assert CHECKER.complaint(json.dumps(row).encode()) is None
+
+
+@given(st.text(min_size=1).filter(lambda name: name not in {"key", "request"}))
+def test_any_unknown_field_is_named(name: str) -> None:
+    row = json.dumps({"key": "k", "request": {}, name: 1}, ensure_ascii=False)
+    try:
+        data = row.encode()
+    except UnicodeEncodeError:
+        return
+    assert CHECKER.complaint(data) is not None
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_break_the_checker(data: bytes) -> None:
+    for request in (GenerateContentRequest, EmbedContentRequest):
+        for inline in (True, False):
+            RowChecker(request, inline=inline).complaint(data)
+
+
+@given(st.integers(1, 500), st.floats(0, 1))
+def test_exactly_as_many_rows_are_chosen_as_asked(total: int, share: float) -> None:
+    count = round(share * total)
+    assert sum(_chosen(index, count, total) for index in range(total)) == count
+
+
+@given(st.floats(0, 4e9))
+def test_times_have_nine_decimals(seconds: float) -> None:
+    text = timestamp(seconds)
+    assert len(text) == len("2026-01-01T00:00:00.000000000Z")
+    assert text.endswith("Z")
+
+
+@given(st.text(max_size=50), st.integers(1, 5))
+def test_a_sample_fits_a_nested_schema(text: str, least: int) -> None:
+    schema: dict[str, object] = {
+        "type": "ARRAY",
+        "min_items": least,
+        "items": {"type": "OBJECT", "properties": {"score": {"type": "NUMBER", "maximum": 2}}},
+    }
+    value = sample(schema, text)
+    assert isinstance(value, list)
+    assert len(value) == least
+    assert all(item["score"] <= 2 for item in value)
