@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from lowtide.aio import AsyncBatch, AsyncBatchQueue
 from lowtide.batch import Batch
+from lowtide.dead_letters import DeadLetter, DeadLetters
 from lowtide.errors import (
     BatchNotFinished,
     BatchNotFound,
+    DeadLetterNotFound,
     IdempotencyConflict,
     InvalidBatch,
     InvalidRequest,
@@ -35,6 +37,9 @@ __all__ = [
     "BatchQueue",
     "BatchState",
     "BatchStatus",
+    "DeadLetter",
+    "DeadLetterNotFound",
+    "DeadLetters",
     "IdempotencyConflict",
     "InvalidBatch",
     "InvalidRequest",

@@ -14,6 +14,7 @@ from lowtide.batch import Batch
 from lowtide.errors import WaitTimeout
 from lowtide.layout import new_batch_id
 from lowtide.models import BatchPage, BatchStatus, Result
+from lowtide.options import Options
 from lowtide.queue import BatchQueue, RequestLike
 from lowtide.settings import Settings
 from lowtide.states import BatchState, Mode
@@ -37,17 +38,18 @@ class AsyncBatchQueue:
         labels: Mapping[str, str] | None = None,
         mode: Mode | str | None = None,
         max_attempts: int | None = None,
+        priority: int = 0,
     ) -> AsyncBatch:
         """As `BatchQueue.submit`; `requests` may also be an async iterable."""
         if not isinstance(requests, AsyncIterable):
             batch = await asyncio.to_thread(
                 self._queue.submit, requests, model=model, on_result=on_result, labels=labels,
-                idempotency_key=idempotency_key, mode=mode, max_attempts=max_attempts,
+                idempotency_key=idempotency_key, mode=mode, max_attempts=max_attempts, priority=priority,
             )  # fmt: skip
             return AsyncBatch(batch)
-        options = self._queue.options(
-            model=model, on_result=on_result, labels=labels, idempotency_key=idempotency_key,
-            mode=mode, max_attempts=max_attempts,
+        options = Options.checked(
+            self._queue.settings, model=model, on_result=on_result, labels=labels,
+            idempotency_key=idempotency_key, mode=mode, max_attempts=max_attempts, priority=priority,
         )  # fmt: skip
         batch_id = new_batch_id()
         with self._queue.writer(batch_id, options) as writer:

@@ -15,9 +15,6 @@ from lowtide.settings import Settings
 from lowtide.spool import Spool
 from lowtide.store import Store, load_script, redis_errors
 
-FIRST_DELAY_SECONDS = 5.0
-LONGEST_DELAY_SECONDS = 600.0
-
 
 class Delivery:
     """Spool and store, as a handler needs them."""
@@ -25,6 +22,7 @@ class Delivery:
     def __init__(self, settings: Settings) -> None:
         self._spool = Spool(settings.spool_url)
         self._store = Store(settings)
+        self._backoff = settings.delivery_backoff
         self._url = settings.redis_url.get_secret_value()
         self._hand_back = load_script(self._store.redis, "lowtide", "hand_back")
 
@@ -47,7 +45,6 @@ class Delivery:
         """
         job, _, number = delivery_id.rpartition(":")
         batch_id, _ = split_job_id(job)
-        delay = min(FIRST_DELAY_SECONDS * 2 ** (attempt - 1), LONGEST_DELAY_SECONDS)
         member = keys.segment_member(job, int(number))
         fields = {
             "v": VERSION, "batch_id": batch_id, "job_id": job, "number": number, "stage": Stage.DELIVER,
@@ -56,6 +53,11 @@ class Delivery:
         }  # fmt: skip
         with redis_errors(self._url):
             self._hand_back(
-                keys=[keys.batch(batch_id), keys.entity(member), keys.clock(Stage.DELIVER.queue)],
-                args=[member, delay, *(part for pair in fields.items() for part in pair)],
+                keys=[keys.batch(batch_id), keys.entity(member), keys.clock(Stage.DELIVER.queue), keys.PARKED],
+                args=[
+                    member,
+                    self._backoff.seconds(attempt - 1),
+                    attempt,
+                    *(part for pair in fields.items() for part in pair),
+                ],
             )

@@ -6,6 +6,8 @@ never holds a secret.
 
 from __future__ import annotations
 
+from functools import partial
+
 
 class LowtideError(Exception):
     """Base of all errors raised by Lowtide."""
@@ -29,6 +31,9 @@ class InvalidRequest(LowtideError):
         name = "" if self.key is None else f' (key "{self.key}")'
         return f"request {self.position + 1}{name}, {self.field}: {self.reason}"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return partial(InvalidRequest, field=self.field, position=self.position, key=self.key), (self.reason,)
+
 
 class InvalidBatch(LowtideError):
     """Options of a batch that cannot be used: an unknown handler, an empty batch, a bad label."""
@@ -40,6 +45,10 @@ class IdempotencyConflict(LowtideError):
 
 class BatchNotFound(LowtideError):
     """No batch of this id: never submitted here, or deleted."""
+
+
+class DeadLetterNotFound(LowtideError):
+    """No dead letter of this id: redelivered, dropped, or never there."""
 
 
 class BatchNotFinished(LowtideError):

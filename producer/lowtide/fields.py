@@ -62,7 +62,9 @@ GENERATION = _both_cases(
     "translation_config",
 )
 # The SDK acts on these itself and sends nothing.
-DROPPED = _both_cases("http_options", "automatic_function_calling", "should_return_http_response")
+DROPPED = _both_cases(
+    "http_options", "automatic_function_calling", "automatic_continuation", "should_return_http_response"
+)
 VERTEX_ONLY = _both_cases(
     "routing_config",
     "model_selection_config",

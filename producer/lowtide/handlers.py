@@ -1,7 +1,11 @@
 """Where results go: how a handler is named, and the decorator that makes one.
 
-`on_result` names a Celery task of the user's own app, `shop.tasks.save_blurb`, on Lowtide's broker, or
-`shop-broker:shop.tasks.save_blurb` on a broker that the workers' settings name.
+`on_result` is one of
+
+- `shop.tasks.save_blurb`: a Celery task of the user's own app, on Lowtide's broker,
+- `shop-broker:shop.tasks.save_blurb`: the same on a broker that the workers' settings name,
+- `https://shop.example/hooks/results`: a signed webhook that the workers' settings allow,
+- `stream://blurbs`: a Redis stream beside Lowtide's own keys.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from lowtide.endpoint import Endpoint, parse_endpoint
 from lowtide.errors import InvalidBatch, SpoolError, StoreUnavailable
 from lowtide.models import Result
 
@@ -25,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _TASK = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _BROKER = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)
+_STREAM = re.compile(r"[A-Za-z0-9_.:-]{1,100}", re.ASCII)
 _decode_result = msgspec.json.Decoder(Result).decode
 
 
@@ -36,14 +42,54 @@ class CeleryHandler(NamedTuple):
     """A name out of the workers' `LOWTIDE_BROKERS`; None for Lowtide's own broker."""
 
 
-def parse_handler(spec: str) -> CeleryHandler:
+class WebhookHandler(NamedTuple):
+    """A URL that gets one signed POST a segment, with the results themselves."""
+
+    endpoint: Endpoint
+
+
+class StreamHandler(NamedTuple):
+    """A Redis stream that gets one entry a segment, by reference into the spool."""
+
+    name: str
+
+
+HandlerSpec = CeleryHandler | WebhookHandler | StreamHandler
+"""What an `on_result` can name."""
+
+
+def parse_handler(spec: str) -> HandlerSpec:
     """Reads an `on_result`. Raises `InvalidBatch` for what is not a handler."""
-    if "://" in spec:
-        scheme = spec.partition("://")[0]
-        raise InvalidBatch(
-            f"on_result: unknown handler scheme {scheme!r}; name a Celery task, as in 'shop.tasks.save_blurb' "
-            "or 'shop-broker:shop.tasks.save_blurb'"
-        )
+    scheme, separator, rest = spec.partition("://")
+    if separator:
+        match scheme.lower():
+            case "http" | "https":
+                return _parse_webhook(spec)
+            case "stream":
+                return _parse_stream(rest)
+            case _:
+                raise InvalidBatch(
+                    f"on_result: unknown handler scheme {scheme!r}; there are Celery tasks ('shop.tasks.save_blurb' "
+                    "or 'shop-broker:shop.tasks.save_blurb'), webhooks ('https://shop.example/hooks/results') and "
+                    "Redis streams ('stream://blurbs')"
+                )
+    return _parse_task(spec)
+
+
+def _parse_webhook(spec: str) -> WebhookHandler:
+    try:
+        return WebhookHandler(parse_endpoint(spec))
+    except ValueError as error:
+        raise InvalidBatch(f"on_result: {error}") from None
+
+
+def _parse_stream(name: str) -> StreamHandler:
+    if not _STREAM.fullmatch(name):
+        raise InvalidBatch(f"on_result: {name!r} is not the name of a stream (1 to 100 of A-Z a-z 0-9 _ . : -)")
+    return StreamHandler(name)
+
+
+def _parse_task(spec: str) -> CeleryHandler:
     broker, colon, task = spec.rpartition(":")
     if not _TASK.fullmatch(task) or (colon and not _BROKER.fullmatch(broker)):
         raise InvalidBatch(f"on_result: {spec!r} is not the name of a Celery task ('[broker:]package.task')")

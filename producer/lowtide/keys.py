@@ -10,8 +10,15 @@
 | `lowtide:idempotency:<key>` | string | `<batch> <fingerprint>` | with its batch |
 | `lowtide:batches` | sorted set | batches by creation time | permanent |
 | `lowtide:clock:<queue>` | sorted set | what is due when, in Unix seconds | permanent |
+| `lowtide:inbox:<batch>` | string | held by the worker that takes in a batch from the inbox | after a lease |
 | `lowtide:ticker:<queue>` | string | held by the worker that ticks now | after a tick |
+| `lowtide:live:<provider>` | sorted set | jobs that hold a slot at the provider, by time | permanent |
+| `lowtide:waiting:<provider>` | sorted set | jobs that wait for a slot, in the order of their turn | permanent |
+| `lowtide:limit:<provider>` | string | lowered number of slots, after a used-up quota | a while after |
+| `lowtide:parked` | sorted set | segments that no handler took, by time | permanent |
+| `lowtide:sweep` | hash | state of the sweep, on the clock as `sweep` | permanent |
 | `lowtide:dead-letters` | list | messages nobody could handle, newest first, capped | permanent |
+| `lowtide:stream:<name>` | stream | references to stored results, one entry a segment, capped | permanent |
 | `lowtide:counters` | hash | totals since the first start | permanent |
 
 A *member* (`batch:<batch>`, `job:<job>`, `segment:<job>:<n>`) names an entity on the clock; its hash is
@@ -24,6 +31,8 @@ PREFIX = "lowtide:"
 BATCHES = f"{PREFIX}batches"
 DEAD_LETTERS = f"{PREFIX}dead-letters"
 COUNTERS = f"{PREFIX}counters"
+PARKED = f"{PREFIX}parked"
+SWEEP_MEMBER = "sweep"
 
 
 def batch_member(batch_id: str) -> str:
@@ -71,6 +80,26 @@ def idempotency(key: str) -> str:
     return f"{PREFIX}idempotency:{key}"
 
 
+def live(provider: str) -> str:
+    """Jobs that hold a slot at a provider."""
+    return f"{PREFIX}live:{provider}"
+
+
+def waiting(provider: str) -> str:
+    """Jobs that wait for a slot."""
+    return f"{PREFIX}waiting:{provider}"
+
+
+def limit(provider: str) -> str:
+    """The lowered number of slots, while it is lowered."""
+    return f"{PREFIX}limit:{provider}"
+
+
+def inbox_lock(batch_id: str) -> str:
+    """Held by the worker that takes in a batch from the inbox."""
+    return f"{PREFIX}inbox:{batch_id}"
+
+
 def clock(queue: str) -> str:
     """What is due when on one queue."""
     return f"{PREFIX}clock:{queue}"
@@ -79,3 +108,8 @@ def clock(queue: str) -> str:
 def ticker(queue: str) -> str:
     """Held by the worker that ticks now."""
     return f"{PREFIX}ticker:{queue}"
+
+
+def stream(name: str) -> str:
+    """Where the handler `stream://<name>` puts references to results."""
+    return f"{PREFIX}stream:{name}"

@@ -7,6 +7,7 @@ import secrets
 import time
 
 BATCH_ID = re.compile(r"[a-z0-9][a-z0-9-]{2,47}", re.ASCII)
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -28,7 +29,7 @@ def job_id(batch_id: str, number: int) -> str:
 def split_job_id(job: str) -> tuple[str, int]:
     """The batch id and number of a job id. Raises `ValueError` for anything else."""
     batch_id, dash, number = job.rpartition("-")
-    if not dash or not BATCH_ID.fullmatch(batch_id) or not number.isdecimal():
+    if not dash or not BATCH_ID.fullmatch(batch_id) or not _NUMBER.fullmatch(number):
         raise ValueError(f"not a job id: {job!r}")
     return batch_id, int(number)
 

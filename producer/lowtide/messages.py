@@ -40,6 +40,7 @@ class Stage(StrEnum):
     SETTLE = "lowtide.settle"
     CLEAN = "lowtide.clean"
     DELETE = "lowtide.delete"
+    SWEEP = "lowtide.sweep"
 
     @property
     def queue(self) -> Queue:
@@ -51,6 +52,8 @@ def arguments(member: str, token: int) -> dict[str, Any]:
     """The keyword arguments of the message for a member of the clock."""
     kind, _, rest = member.partition(":")
     message: dict[str, Any] = {"v": VERSION}
+    if member == keys.SWEEP_MEMBER:
+        return message | {"token": token}
     if kind == "batch":
         message["batch_id"] = rest
     else:
@@ -72,7 +75,7 @@ def member(message: dict[str, Any]) -> str:
         raise ValueError(f"job_id is not a job of {batch_id}: {job!r:.80}")
     if segment is None:
         return keys.job_member(job)
-    if not isinstance(segment, int) or segment < 0:
+    if not isinstance(segment, int) or isinstance(segment, bool) or segment < 0:
         raise ValueError(f"segment is not a number: {segment!r:.80}")
     return keys.segment_member(job, segment)
 

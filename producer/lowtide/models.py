@@ -70,12 +70,15 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def text(self) -> str | None:
         """The text parts of the first candidate, joined, thoughts left out; None where there are none."""
-        candidates = (self.response or {}).get("candidates") or []
-        if not candidates:
-            return None
-        parts = (candidates[0].get("content") or {}).get("parts") or []
-        texts = [p["text"] for p in parts if isinstance(p.get("text"), str) and not p.get("thought")]
-        return "".join(texts) if texts else None
+        match self.response:
+            case {"candidates": [{"content": {"parts": [*parts]}}, *_]}:
+                texts = [
+                    part["text"]
+                    for part in parts
+                    if isinstance(part, dict) and isinstance(part.get("text"), str) and not part.get("thought")
+                ]
+                return "".join(texts) if texts else None
+        return None
 
 
 class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +93,8 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     done_requests: int = 0
     polls: int = 0
     error: ResultError | None = None
+    problem: str | None = None
+    """What went wrong at the last try, while it is tried again."""
     created_at: float | None = None
     next_at: float | None = None
 

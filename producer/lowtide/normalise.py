@@ -9,7 +9,7 @@ Source: https://ai.google.dev/gemini-api/docs/batch-api (input file format, inli
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import msgspec
@@ -20,6 +20,7 @@ from lowtide.models import Request
 from lowtide.schema import response_schema
 
 _encode = msgspec.json.Encoder(enc_hook=lambda value: _plain(value)).encode
+_TWICE = "given twice, in both letter cases"
 _LINE = frozenset({"key", "metadata", "request", "contents", "config"})
 
 
@@ -76,6 +77,8 @@ def _from_rest(request: Mapping[str, Any], model: str) -> dict[str, Any]:
         if field is None:
             hint = "; generation parameters belong under generationConfig" if name in fields.GENERATION else ""
             _refuse(f"unknown field{hint}", f"request.{name}")
+        if field in body:
+            _refuse(_TWICE, f"request.{name}")
         body[field] = value
     named = body.pop("model", None)
     if named is not None and str(named).removeprefix("models/") != model.removeprefix("models/"):
@@ -88,59 +91,109 @@ def _from_rest(request: Mapping[str, Any], model: str) -> dict[str, Any]:
     if config is not None:
         if not isinstance(config, Mapping):
             _refuse(f"expected an object, got {type(config).__name__}", "request.generationConfig")
+        seen: set[str] = set()
         for name in config:
-            if name not in fields.GENERATION:
-                _refuse("unknown field", f"request.generationConfig.{name}")
+            field = fields.GENERATION.get(name)
+            if field is None or field in seen:
+                _refuse(_TWICE if field else "unknown field", f"request.generationConfig.{name}")
+            seen.add(field)
     return body
 
 
 def _from_inline(contents: Any, config: Any) -> dict[str, Any]:
     if contents is None or (isinstance(contents, (str, list, tuple)) and not contents):
         _refuse("missing or empty; a request needs something to answer", "contents")
-    body: dict[str, Any] = {"contents": _contents(contents)}
+    body: dict[str, Any] = {"contents": _contents(contents, "contents")}
     if config is None:
         return body
-    config = _plain(config) if not isinstance(config, Mapping) else config
-    if not isinstance(config, Mapping):
-        _refuse(f"expected an object, got {type(config).__name__}", "config")
     generation: dict[str, Any] = {}
-    for name, value in config.items():
+    for name, value in _config(config).items():
         if value is None:
             continue
         if (field := fields.GENERATION.get(name)) is not None:
-            generation[field] = response_schema(value) if field == "responseSchema" else value
-        elif (field := fields.HOISTED.get(name)) is not None:
-            body[field] = value
-        elif name in fields.SYSTEM_INSTRUCTION:
-            body["systemInstruction"] = _contents(value)[0]
+            target = generation
+        elif (field := fields.HOISTED.get(name) or fields.SYSTEM_INSTRUCTION.get(name)) is not None:
+            target = body
         elif name in fields.VERTEX_ONLY:
             _refuse("only Vertex AI knows this field", f"config.{name}")
-        elif name not in fields.DROPPED:
+        elif name in fields.DROPPED:
+            continue
+        else:
             _refuse("unknown field", f"config.{name}")
-    if any(callable(tool) for tool in body.get("tools", ())):
-        _refuse("a batch cannot call Python functions; give a function declaration", "config.tools")
+        if field in target:
+            _refuse(_TWICE, f"config.{name}")
+        convert = _CONVERTED.get(field)
+        target[field] = convert(value) if convert is not None else value
     body["generationConfig"] = generation
     return body
 
 
-def _contents(value: Any) -> list[dict[str, Any]]:
-    """The SDK's rule: loose strings and parts gather into one user content, contents stay as they are."""
+def _config(config: Any) -> Mapping[str, Any]:
+    if isinstance(config, Mapping):
+        return config
+    if isinstance(config, type) or not hasattr(config, "model_dump"):
+        _refuse(f"expected an object, got {type(config).__name__}", "config")
+    # Its fields as they are: a model class in `response_schema`, which no dump can hold, is among them.
+    return dict(config)
+
+
+def _system_instruction(value: Any) -> dict[str, Any]:
+    found = _contents(value, "config.system_instruction")
+    if len(found) != 1:
+        _refuse(f"expected one content, got {len(found)}", "config.system_instruction")
+    return found[0]
+
+
+def _tools(value: Any) -> Any:
+    if not isinstance(value, (list, tuple)):
+        _refuse(f"expected a list, got {type(value).__name__}", "config.tools")
+    if any(callable(tool) for tool in value):
+        _refuse("a batch cannot call Python functions; give a function declaration", "config.tools")
+    return value
+
+
+def _speech_config(value: Any) -> Any:
+    return {"voiceConfig": {"prebuiltVoiceConfig": {"voiceName": value}}} if isinstance(value, str) else value
+
+
+def _cached_content(value: Any) -> Any:
+    return f"cachedContents/{value}" if isinstance(value, str) and "/" not in value else value
+
+
+# What the SDK does to a field's value on its way to the wire.
+_CONVERTED: dict[str, Callable[[Any], Any]] = {
+    "systemInstruction": _system_instruction,
+    "responseSchema": response_schema,
+    "tools": _tools,
+    "speechConfig": _speech_config,
+    "cachedContent": _cached_content,
+}
+
+
+def _contents(value: Any, where: str) -> list[dict[str, Any]]:
+    """The SDK's rule: loose strings and parts gather into one content of their role, contents stay as they are."""
     if isinstance(value, str):
         return [{"role": "user", "parts": [{"text": value}]}]
     contents: list[dict[str, Any]] = []
-    loose: list[dict[str, Any]] = []
-    for index, item in enumerate(value if isinstance(value, (list, tuple)) else [value]):
-        where = f"contents[{index}]"
-        entry = {"text": item} if isinstance(item, str) else _mapping(item, where)
+    loose: list[dict[str, Any]] | None = None
+    several = isinstance(value, (list, tuple))
+    for index, item in enumerate(value if several else [value]):
+        at = f"{where}[{index}]" if several else where
+        if isinstance(item, (list, tuple)):
+            contents.append(_content({"role": "user", "parts": item}, at))
+            loose = None
+            continue
+        entry = {"text": item} if isinstance(item, str) else _mapping(item, at)
         if "parts" in entry:
-            if loose:
-                contents.append({"role": "user", "parts": loose})
-                loose = []
-            contents.append(_content(entry, where))
-        else:
-            loose.append(_part(entry, where))
-    if loose:
-        contents.append({"role": "user", "parts": loose})
+            contents.append(_content(entry, at))
+            loose = None
+            continue
+        part = _part(entry, at)
+        role = "model" if "functionCall" in part or "function_call" in part else "user"
+        if loose is None or contents[-1]["role"] != role:
+            loose = []
+            contents.append({"role": role, "parts": loose})
+        loose.append(part)
     return contents
 
 
@@ -157,6 +210,8 @@ def _content(value: Any, where: str) -> dict[str, Any]:
 
 def _part(value: Any, where: str) -> dict[str, Any]:
     part = {"text": value} if isinstance(value, str) else _mapping(value, where)
+    if None in part.values():
+        part = {name: inner for name, inner in part.items() if inner is not None}
     for name in part:
         if name not in fields.PART:
             _refuse("unknown field of a part", f"{where}.{name}")
@@ -168,9 +223,13 @@ def _part(value: Any, where: str) -> dict[str, Any]:
 
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:
-    plain = value if isinstance(value, dict) else _plain_or_none(value)
+    if isinstance(value, dict):
+        return value
+    plain = _plain_or_none(value)
     if not isinstance(plain, dict):
         _refuse(f"expected text, an object or an SDK object, got {type(value).__name__}", where)
+    if "uri" in plain and "mimeType" in plain:  # the SDK's File, as its upload returns it
+        return {"fileData": {"fileUri": plain["uri"], "mimeType": plain["mimeType"]}}
     return plain
 
 
@@ -185,7 +244,7 @@ def _plain(value: Any) -> Any:
 def _plain_or_none(value: Any) -> Any:
     try:
         return dict(value) if isinstance(value, Mapping) else _plain(value)
-    except TypeError:
+    except (TypeError, ValueError):
         return None
 
 
@@ -222,11 +281,11 @@ def _check_unicode(text: str, field: str) -> None:
 def _encoded(body: dict[str, Any]) -> bytes:
     try:
         encoded = _encode(body)
+        # The codec writes NaN and the infinities as null, so only a body with a null needs the slow look.
+        if b"null" in encoded:
+            _check_numbers(msgspec.to_builtins(body, enc_hook=_plain), "request")
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         _refuse(f"a value JSON cannot hold: {error}", "request")
-    # The codec writes NaN and the infinities as null, so only a body with a null needs the slow look.
-    if b"null" in encoded:
-        _check_numbers(body, "request")
     return encoded
 
 

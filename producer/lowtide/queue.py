@@ -4,62 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from lowtide.batch import Batch
-from lowtide.errors import IdempotencyConflict, InvalidBatch
-from lowtide.handlers import parse_handler
+from lowtide.errors import BatchNotFound, IdempotencyConflict, InvalidBatch
 from lowtide.keys import batch_member
 from lowtide.layout import BATCH_ID, BatchFiles, new_batch_id
 from lowtide.messages import Stage, arguments, sender
 from lowtide.models import BatchPage, Request
+from lowtide.options import Options
 from lowtide.requests import Accepted, RequestWriter, json_lines
 from lowtide.settings import Settings
 from lowtide.spool import Spool
 from lowtide.states import BatchState, Mode
-from lowtide.store import NewBatch, Store
+from lowtide.store import Store
 
 log = logging.getLogger(__name__)
 
 RequestLike = Request | Mapping[str, object]
 """A `Request`, or a mapping in the SDK's inline shape or the REST line shape."""
-
-
-class Options:
-    """What a batch is submitted with, checked before anything is written. Raises `InvalidBatch`."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        model: str,
-        on_result: str | None,
-        idempotency_key: str | None,
-        labels: Mapping[str, str] | None,
-        mode: Mode | str | None,
-        max_attempts: int | None,
-    ) -> None:
-        if not isinstance(model, str) or not model.strip():
-            raise InvalidBatch("model: name one, as in 'gemini-2.5-flash'")
-        if on_result is not None:
-            parse_handler(on_result)
-        if idempotency_key is not None and (not isinstance(idempotency_key, str) or not idempotency_key):
-            raise InvalidBatch("idempotency_key: expected a non-empty string")
-        for name, value in (labels or {}).items():
-            if not isinstance(name, str) or not isinstance(value, str):
-                raise InvalidBatch(f"labels.{name}: expected strings")
-        if max_attempts is not None and max_attempts < 1:
-            raise InvalidBatch("max_attempts: at least 1")
-        try:
-            self.mode = Mode(mode) if mode is not None else settings.mode
-        except ValueError:
-            raise InvalidBatch(f"mode: {mode!r} is not one of {', '.join(Mode)}") from None
-        self.model = model
-        self.on_result = on_result
-        self.idempotency_key = idempotency_key
-        self.labels = dict(labels or {})
-        self.max_attempts = max_attempts or settings.max_attempts
 
 
 class BatchQueue:
@@ -84,11 +48,14 @@ class BatchQueue:
         labels: Mapping[str, str] | None = None,
         mode: Mode | str | None = None,
         max_attempts: int | None = None,
+        priority: int = 0,
     ) -> Batch:
         """Takes a batch in; returns as soon as it is recorded.
 
         `requests` is any iterable, read once and never held whole, or the path or spool URI of a JSONL
         file. With an `idempotency_key`, submitting the same content again returns the same batch.
+
+        While more jobs wait than the provider takes at once, those of a higher `priority` (-100 to 100) go first.
 
         Raises `InvalidRequest` or `InvalidBatch` for what cannot be sent, `IdempotencyConflict` where the
         key belongs to other content, `SpoolError` or `StoreUnavailable` where a store does not serve.
@@ -96,9 +63,9 @@ class BatchQueue:
 
         Source: https://ai.google.dev/gemini-api/docs/batch-api
         """
-        options = self.options(
-            model=model, on_result=on_result, idempotency_key=idempotency_key, labels=labels,
-            mode=mode, max_attempts=max_attempts,
+        options = Options.checked(
+            self.settings, model=model, on_result=on_result, idempotency_key=idempotency_key, labels=labels,
+            mode=mode, max_attempts=max_attempts, priority=priority,
         )  # fmt: skip
         self._store.ping()
         batch_id = new_batch_id()
@@ -112,22 +79,6 @@ class BatchQueue:
             accepted = writer.finish()
             return self.register(batch_id, options, accepted)
 
-    def options(
-        self,
-        *,
-        model: str,
-        on_result: str | None = None,
-        idempotency_key: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        mode: Mode | str | None = None,
-        max_attempts: int | None = None,
-    ) -> Options:
-        """Checks a batch's options against the settings."""
-        return Options(
-            self.settings, model=model, on_result=on_result, idempotency_key=idempotency_key,
-            labels=labels, mode=mode, max_attempts=max_attempts,
-        )  # fmt: skip
-
     def writer(self, batch_id: str, options: Options) -> RequestWriter:
         """The intake of one batch's requests."""
         return RequestWriter(
@@ -139,12 +90,8 @@ class BatchQueue:
         """Records a batch whose requests are in the spool, and sends its first message if it is to."""
         fingerprint = "-".join((accepted.fingerprint, options.model, options.mode, options.on_result or ""))
         standing, standing_fingerprint = self._store.register(
-            NewBatch(
-                id=batch_id, model=options.model, provider=self.settings.provider, mode=options.mode,
-                total=accepted.total, bytes=accepted.bytes, fingerprint=fingerprint,
-                max_attempts=options.max_attempts, on_result=options.on_result, labels=options.labels,
-                idempotency_key=options.idempotency_key,
-            )
+            batch_id, options, provider=self.settings.provider, total=accepted.total, size=accepted.bytes,
+            fingerprint=fingerprint,
         )  # fmt: skip
         if standing_fingerprint != fingerprint:
             raise IdempotencyConflict(
@@ -171,18 +118,21 @@ class BatchQueue:
         except OperationalError as error:
             log.warning("batch %s is recorded; its message could not be sent and the clock will: %s", batch_id, error)
 
-    def _file_lines(self, source: str | os.PathLike[str]) -> Iterable[bytes]:
+    def _file_lines(self, source: str | os.PathLike[str]) -> Iterator[bytes]:
         if isinstance(source, str) and "://" in source:
-            return self._spool.lines(self._spool.name_of(source))
+            yield from self._spool.lines(self._spool.name_of(source))
+            return
         try:
-            return Path(source).open("rb")
+            with Path(source).open("rb") as file:
+                yield from file
         except OSError as error:
             raise InvalidBatch(f"{source}: {error.strerror}") from error
 
     def get(self, batch_id: str) -> Batch:
         """The batch of this id. Raises `BatchNotFound`."""
-        if BATCH_ID.fullmatch(batch_id):
-            self._store.status(batch_id)
+        if not BATCH_ID.fullmatch(batch_id):
+            raise BatchNotFound(f"{batch_id!r} is not a batch id")
+        self._store.status(batch_id)
         return Batch(batch_id, self._store, self._spool)
 
     def list(

@@ -10,16 +10,17 @@ import hashlib
 import struct
 import sys
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import IO, Any, NamedTuple
 
 import msgspec
 
-from lowtide.errors import InvalidBatch, InvalidRequest
+from lowtide.errors import InvalidBatch, InvalidRequest, SpoolError
 from lowtide.layout import BatchFiles
 from lowtide.normalise import normalise
-from lowtide.spool import Spool
+from lowtide.spool import Spool, storage_errors
 from lowtide.wire import wire_key
 
 PAIR = struct.Struct("<QQ")
@@ -71,6 +72,8 @@ class RequestWriter:
         self._keys = bytearray()
         self._index = bytearray()
         self._line_end = self._key_end = self._total = 0
+        # From which ordinals on positions run how far ahead, as they do after an empty line.
+        self._jumps, self._shifts = array("q"), array("q", [0])
 
     def __enter__(self) -> RequestWriter:
         self._stack = ExitStack()
@@ -85,7 +88,12 @@ class RequestWriter:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
+        try:
+            self._stack.__exit__(*error)
+        except SpoolError:
+            # Any OSError in the block passes through the spool's files; one that is not theirs stays what it is.
+            if error[0] is None:
+                raise
         if error[0] is not None:
             self._spool.delete(self._files.folder)
 
@@ -112,6 +120,9 @@ class RequestWriter:
         self._digest.update(b"%d %d " % (len(key_line), len(body)))
         self._digest.update(key_line)
         self._digest.update(body)
+        if position - ordinal != self._shifts[-1]:
+            self._jumps.append(ordinal)
+            self._shifts.append(position - ordinal)
         mark = hash(key)
         self._seen[mark & (_BUCKETS - 1)].append(mark)
         self._index += PAIR.pack(self._line_end, self._key_end)
@@ -136,9 +147,10 @@ class RequestWriter:
         return Accepted(self._total, self._line_end, self._digest.hexdigest())
 
     def _flush(self) -> None:
-        for output, buffer in zip(self._outputs, (self._lines, self._keys, self._index), strict=True):
-            output.write(buffer)
-            buffer.clear()
+        with storage_errors(self._files.folder):
+            for output, buffer in zip(self._outputs, (self._lines, self._keys, self._index), strict=True):
+                output.write(buffer)
+                buffer.clear()
 
     def _refuse_duplicates(self, suspects: set[int]) -> None:
         """Equal hashes are not yet equal keys: the keys themselves decide."""
@@ -149,10 +161,13 @@ class RequestWriter:
                 continue
             if key in first:
                 raise InvalidRequest(
-                    f"already used by request {first[key] + 1}; keys must be unique in a batch",
-                    field="key", position=ordinal, key=key,
+                    f"already used by request {self._position(first[key]) + 1}; keys must be unique in a batch",
+                    field="key", position=self._position(ordinal), key=key,
                 )  # fmt: skip
             first[key] = ordinal
+
+    def _position(self, ordinal: int) -> int:
+        return ordinal + self._shifts[bisect_right(self._jumps, ordinal)]
 
 
 def _repeated(bucket: array[int]) -> Iterator[int]:
@@ -246,5 +261,5 @@ def json_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
             continue
         try:
             yield number, _decode(text)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequest(f"not JSON: {error}", field="line", position=number) from error

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from lowtide.backoff import Backoff
 from lowtide.states import Mode
 
 
 class Settings(BaseSettings):
     """What a producer needs to know. `BatchQueue()` reads it from the environment by itself."""
 
-    model_config = SettingsConfigDict(env_prefix="LOWTIDE_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="LOWTIDE_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,  # an input may be a URL with a password
+    )
 
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
@@ -45,6 +53,16 @@ class Settings(BaseSettings):
         description="Most bytes in one inline job (the provider allows under 20 MB).",
     )
 
+    delivery_retry_first_seconds: float = Field(
+        5.0, gt=0, description="First pause before results that a handler did not take come again."
+    )
+    delivery_retry_max_seconds: float = Field(600.0, gt=0, description="Longest such pause.")
+
+    @property
+    def delivery_backoff(self) -> Backoff:
+        """The pauses between deliveries of one segment."""
+        return Backoff(first=self.delivery_retry_first_seconds, cap=self.delivery_retry_max_seconds)
+
     def max_job_bytes(self, mode: Mode) -> int:
         """The byte limit of one job in this mode."""
         if mode is Mode.INLINE:
@@ -53,9 +71,6 @@ class Settings(BaseSettings):
 
 
 def without_password(url: str) -> str:
-    """The URL with its password replaced, fit for messages and logs."""
-    parts = urlsplit(url)
-    if not parts.password:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+    """The URL, or list of URLs, with passwords replaced, fit for messages and logs; rather too much than too little."""
+    url = re.sub(r"(://[^:@/]*):.+@", r"\1:***@", url, flags=re.DOTALL)
+    return re.sub(r"([?&][a-z_]*password=)[^&#]+", r"\1***", url, flags=re.IGNORECASE)

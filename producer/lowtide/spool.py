@@ -52,12 +52,12 @@ class Spool:
         """Opens a blob for writing. It appears under its name, whole, when the block ends without error."""
         path = self._path(name)
         draft = f"{path}.{secrets.token_hex(4)}.part" if self._local else path
-        with _storage_errors(name):
+        with storage_errors(name):
             if self._local:
                 os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - fsspec speaks str
             file = self._fs.open(draft, "wb")
         try:
-            with _storage_errors(name):
+            with storage_errors(name):
                 yield file
                 file.close()
                 if self._local:
@@ -79,13 +79,13 @@ class Spool:
     def open(self, name: str) -> Iterator[IO[bytes]]:
         """Opens a blob for reading, from its start, seekable."""
         path = self._path(name)
-        with _storage_errors(name), self._fs.open(path, "rb") as file:
+        with storage_errors(name), self._fs.open(path, "rb") as file:
             yield file
 
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
         """The bytes [start, end) of a blob; to its end where `end` is None."""
         path = self._path(name)
-        with _storage_errors(name):
+        with storage_errors(name):
             return cast("bytes", self._fs.cat_file(path, start=start, end=end))
 
     def copy(self, name: str, start: int, end: int, sink: IO[bytes]) -> None:
@@ -108,23 +108,37 @@ class Spool:
     def exists(self, name: str) -> bool:
         """Whether the blob is there."""
         path = self._path(name)
-        with _storage_errors(name):
+        with storage_errors(name):
             self._fs.invalidate_cache()
             return bool(self._fs.exists(path))
 
     def names(self, folder: str) -> list[str]:
         """The names of all whole blobs under a folder, sorted; empty where there is no such folder."""
         path = self._path(folder)
-        with _storage_errors(folder):
+        with storage_errors(folder):
             self._fs.invalidate_cache()
             found = self._fs.find(path) if self._fs.exists(path) else []
         names = (f"{folder}/{found_path.removeprefix(path).lstrip('/')}" for found_path in found)
         return sorted(name for name in names if not name.endswith(".part"))
 
+    def folders(self, folder: str) -> list[str]:
+        """The names of the folders directly in a folder; empty where there is no such folder."""
+        path = self._path(folder)
+        with storage_errors(folder):
+            self._fs.invalidate_cache()
+            found = self._fs.ls(path, detail=True) if self._fs.exists(path) else []
+        return sorted(entry["name"].rpartition("/")[2] for entry in found if entry["type"] == "directory")
+
+    def modified(self, folder: str) -> float:
+        """When anything in a folder was last written, drafts too, in Unix seconds; 0 where it is empty."""
+        path = self._path(folder)
+        with storage_errors(folder):
+            return max((self._fs.modified(found).timestamp() for found in self._fs.find(path)), default=0.0)
+
     def delete(self, name: str) -> None:
         """Removes a blob, or a folder with all it holds. What is not there is no error."""
         path = self._path(name)
-        with _storage_errors(name):
+        with storage_errors(name):
             self._fs.invalidate_cache()
             try:
                 self._fs.rm(path, recursive=True)
@@ -132,7 +146,13 @@ class Spool:
                 return
 
     def _path(self, name: str) -> str:
-        return f"{self._root}/{self._checked(name)}"
+        path = f"{self._root}/{self._checked(name)}"
+        if self._local:
+            # A link in the folder must not lead out of it.
+            root = os.path.realpath(self._root)
+            if os.path.commonpath((root, os.path.realpath(path))) != root:
+                raise OutsideRoot(f"{name!r} is a link that leads out of the spool")
+        return path
 
     @staticmethod
     def _checked(name: str) -> str:
@@ -142,7 +162,8 @@ class Spool:
 
 
 @contextmanager
-def _storage_errors(name: str) -> Iterator[None]:
+def storage_errors(name: str) -> Iterator[None]:
+    """Turns what storage raises about a blob into `SpoolError`."""
     try:
         yield
     except OSError as error:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from importlib import resources
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 import redis
@@ -16,8 +16,9 @@ from lowtide.errors import BatchNotFound, StoreUnavailable
 from lowtide.layout import job_id
 from lowtide.messages import VERSION, Stage
 from lowtide.models import BatchPage, BatchStatus, JobStatus, ResultError, Usage
+from lowtide.options import Options
 from lowtide.settings import Settings, without_password
-from lowtide.states import FINISHED_BATCH, BatchState, JobState, Mode
+from lowtide.states import FINISHED_BATCH, BatchState, JobState
 
 _decode = msgspec.json.decode
 _encode = msgspec.json.encode
@@ -28,24 +29,8 @@ _SUBMIT_GRACE_SECONDS = 5.0
 class Script(Protocol):
     """A Lua script, loaded and callable."""
 
-    def __call__(self, keys: list[str], args: list[Any]) -> Any:
+    def __call__(self, keys: list[str], args: list[Any], client: redis.Redis | None = None) -> Any:
         """Runs it; loads it first where Redis does not have it."""
-
-
-class NewBatch(NamedTuple):
-    """A batch as `submit` hands it over."""
-
-    id: str
-    model: str
-    provider: str
-    mode: Mode
-    total: int
-    bytes: int
-    fingerprint: str
-    max_attempts: int
-    on_result: str | None
-    labels: Mapping[str, str]
-    idempotency_key: str | None
 
 
 def connect(settings: Settings) -> redis.Redis:
@@ -97,24 +82,26 @@ class Store:
     def _delete(self) -> Script:
         return load_script(self.redis, "lowtide", "delete")
 
-    def register(self, batch: NewBatch) -> tuple[str, str]:
+    def register(
+        self, batch_id: str, options: Options, *, provider: str, total: int, size: int, fingerprint: str
+    ) -> tuple[str, str]:
         """Records a batch; returns the id and fingerprint of the one that stands for its idempotency key."""
         fields = {
-            "v": VERSION, "id": batch.id, "state": BatchState.PENDING, "stage": Stage.SUBMIT, "token": 0,
-            "busy": 0, "model": batch.model, "provider": batch.provider, "mode": batch.mode,
-            "total": batch.total, "bytes": batch.bytes, "max_attempts": batch.max_attempts,
-            "on_result": batch.on_result or "", "labels": _encode(dict(batch.labels)),
-            "idempotency_key": batch.idempotency_key or "", "cancel": 0, "jobs": 0, "open": 0,
+            "v": VERSION, "id": batch_id, "state": BatchState.PENDING, "stage": Stage.SUBMIT, "token": 0,
+            "busy": 0, "model": options.model, "provider": provider, "mode": options.mode,
+            "total": total, "bytes": size, "max_attempts": options.max_attempts, "priority": options.priority,
+            "on_result": options.on_result or "", "labels": _encode(dict(options.labels)),
+            "idempotency_key": options.idempotency_key or "", "cancel": 0, "jobs": 0, "open": 0,
         }  # fmt: skip
-        member = keys.batch_member(batch.id)
+        member = keys.batch_member(batch_id)
         clock = keys.clock(Stage.SUBMIT.queue)
-        idempotency = keys.idempotency(batch.idempotency_key or "")
+        idempotency = keys.idempotency(options.idempotency_key or "")
         pairs = [part for pair in fields.items() for part in pair]
         with redis_errors(self._url):
             standing = self._register(
-                keys=[keys.batch(batch.id), keys.BATCHES, clock, idempotency],
-                args=[batch.id, member, _SUBMIT_GRACE_SECONDS, batch.fingerprint,
-                      1 if batch.idempotency_key else 0, *pairs],
+                keys=[keys.batch(batch_id), keys.BATCHES, clock, idempotency],
+                args=[batch_id, member, _SUBMIT_GRACE_SECONDS, fingerprint,
+                      1 if options.idempotency_key else 0, *pairs],
             )  # fmt: skip
         return standing[0].decode(), standing[1].decode()
 
@@ -261,6 +248,7 @@ def _job_status(job: dict[str, str], due: float | None) -> JobStatus:
         done_requests=int(job.get("done_requests", 0)),
         polls=int(job.get("polls", 0)),
         error=_error(job.get("error")),
+        problem=job.get("problem") or None,
         created_at=float(job["created"]) if "created" in job else None,
         next_at=due,
     )

@@ -22,6 +22,7 @@ from lowtide_worker.settings import WorkerSettings
 
 Fields = Mapping[str, Any]
 _CLAIM_LIMIT = 500
+_FSYNC_MILLISECONDS = 2000
 
 
 class Superseded(Exception):
@@ -45,6 +46,13 @@ class Held:
     token: int
     fields: dict[str, str]
     batch: dict[str, str]
+    begun: float
+    """When, by Redis's clock, in Unix seconds."""
+    _began: float = field(default_factory=time.monotonic)
+
+    def now(self) -> float:
+        """The time by Redis's clock, in Unix seconds: the workers' own clocks may differ from each other."""
+        return self.begun + time.monotonic() - self._began
 
     @property
     def batch_id(self) -> str:
@@ -70,6 +78,7 @@ class Clock:
     """Redis scripts around the two sorted sets."""
 
     def __init__(self, client: redis.Redis, settings: WorkerSettings) -> None:
+        self._redis = client
         self._lease = settings.lease_seconds
         self._window = settings.queue_window
         self._tick_ms = int(settings.clock_tick_seconds * 900)
@@ -92,15 +101,26 @@ class Clock:
             for member, stage, token in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
         ]
 
-    def begin(self, stage: Stage, member: str, batch_id: str, token: int) -> Held | str:
-        """Begins the work of a message, or says why there is none: `missing`, `stale` or `newer`."""
+    def start_sweep(self) -> None:
+        """Puts the sweep on the clock, unless it is there."""
+        with self._redis.pipeline() as pipe:
+            for name, value in {"v": VERSION, "stage": Stage.SWEEP, "token": 0, "busy": 0}.items():
+                pipe.hsetnx(keys.entity(keys.SWEEP_MEMBER), name, str(value))
+            pipe.zadd(keys.clock(Stage.SWEEP.queue), {keys.SWEEP_MEMBER: time.time()}, nx=True)
+            pipe.execute()
+
+    def begin(self, stage: Stage, member: str, batch: str, token: int) -> Held | str:
+        """Begins the work of a message, or says why there is none: `missing`, `gone`, `stale` or `newer`.
+
+        `batch` is the member of the batch that `member` belongs to, or is.
+        """
         answer, *rest = self._begin(
-            keys=[keys.entity(member), keys.clock(stage.queue), keys.batch(batch_id)],
+            keys=[keys.entity(member), keys.clock(stage.queue), keys.entity(batch)],
             args=[member, stage, token, self._lease, VERSION],
         )
         if answer != b"held":
             return str(answer.decode())
-        return Held(member, stage, rest[0], _pairs(rest[1]), _pairs(rest[2]))
+        return Held(member, stage, rest[0], _pairs(rest[2]), _pairs(rest[3]), float(rest[1]))
 
     def advance(self, held: Held, move: Move) -> Dispatch | None:
         """Ends the work; returns the message to send where the next stage is due at once."""
@@ -117,11 +137,27 @@ class Clock:
         return Dispatch(held.member, move.stage, token) if token and move.stage else None
 
     def keep(self, held: Held, fields: Fields | None = None) -> None:
-        """Renews the lease, and writes `fields` durably in the middle of the work. Raises `Superseded`."""
-        kept = self._keep(
-            keys=[keys.entity(held.member), keys.clock(held.stage.queue)],
-            args=[held.member, held.token, self._lease, *_flat(fields or {})],
-        )
+        """Renews the lease, and writes `fields` in the middle of the work. Raises `Superseded`."""
+        names = [keys.entity(held.member), keys.clock(held.stage.queue)]
+        args = [held.member, held.token, self._lease, *_flat(fields or {})]
+        if not self._keep(keys=names, args=args):
+            raise Superseded(held.member)
+
+    def keep_durably(self, held: Held, fields: Fields) -> None:
+        """As `keep`, and waits until the fields are on disk, where the server has an append-only file to ask.
+
+        WAITAOF speaks of what its own connection wrote, hence the pipeline. Raises `Superseded`.
+        Source: https://redis.io/docs/latest/commands/waitaof/ (Redis 7.2, Valkey 7.2); older servers do not know it.
+        """
+        names = [keys.entity(held.member), keys.clock(held.stage.queue)]
+        with self._redis.pipeline(transaction=False) as pipe:
+            self._keep(keys=names, args=[held.member, held.token, self._lease, *_flat(fields)], client=pipe)
+            pipe.execute_command("WAITAOF", 1, 0, _FSYNC_MILLISECONDS)
+            kept, synced = pipe.execute(raise_on_error=False)
+        if isinstance(kept, Exception):
+            raise kept
+        if isinstance(synced, Exception) and not isinstance(synced, redis.ResponseError):
+            raise synced
         if not kept:
             raise Superseded(held.member)
 

@@ -6,14 +6,20 @@ import logging
 from typing import Any
 
 import msgspec
+from redis.exceptions import LockError
 
+from lowtide import keys
 from lowtide.errors import LowtideError
 from lowtide.layout import BatchFiles
+from lowtide.messages import VERSION
+from lowtide.options import Options
 from lowtide.queue import BatchQueue
 from lowtide.requests import json_lines
 from lowtide_worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
+
+_EXTEND_EVERY = 2000
 
 
 class InboxBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,30 +32,64 @@ class InboxBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: dict[str, str] = {}
     mode: str | None = None
     max_attempts: int | None = None
+    priority: int = 0
+
+
+class _Version(msgspec.Struct, frozen=True):
+    v: int = 1
+
+
+def is_waiting(runtime: Runtime, batch_id: str) -> bool:
+    """Whether there is a batch in the inbox that was neither taken in nor refused."""
+    inbox = BatchFiles(batch_id).inbox
+    return runtime.spool.exists(f"{inbox}/batch.json") and not runtime.spool.exists(f"{inbox}/error.json")
 
 
 def take_in(runtime: Runtime, batch_id: str) -> bool:
-    """Takes in what lies in a batch's inbox, as `submit` would have; whether a batch came of it.
+    """Takes in what lies in a batch's inbox, as `submit` would have; False where nothing waits there.
 
-    What cannot be taken in is refused whole: the reason lies beside it, in `error.json`.
+    One worker at a time does it; another's copy of the message finds nothing to do. What cannot be taken in is
+    refused whole: the reason lies beside it, in `error.json`.
     """
-    files = BatchFiles(batch_id)
-    spool = runtime.spool
-    if not spool.exists(f"{files.inbox}/batch.json"):
-        return False
-    queue = BatchQueue(runtime.settings)
+    lease = runtime.settings.lease_seconds
+    lock = runtime.redis.lock(keys.inbox_lock(batch_id), timeout=lease, blocking=False)
+    if not lock.acquire():
+        return True
     try:
-        wanted = msgspec.json.decode(spool.read(f"{files.inbox}/batch.json"), type=InboxBatch)
+        if runtime.ledger.knows(keys.batch_member(batch_id)):
+            return True
+        if not is_waiting(runtime, batch_id):
+            return False
+        _take_in(runtime, batch_id, lock.reacquire)
+        return True
+    finally:
+        try:
+            lock.release()
+        except LockError:
+            log.warning("inbox %s: took longer than its lease", batch_id)
+
+
+def _take_in(runtime: Runtime, batch_id: str, extend: Any) -> None:
+    inbox = BatchFiles(batch_id).inbox
+    spool = runtime.spool
+    try:
+        raw = spool.read(f"{inbox}/batch.json")
+        if msgspec.json.decode(raw, type=_Version).v > VERSION:
+            log.warning("inbox %s: its version is newer than this worker's %d; left for a newer one", batch_id, VERSION)
+            return
+        wanted = msgspec.json.decode(raw, type=InboxBatch)
         asked: dict[str, Any] = {name: getattr(wanted, name) for name in wanted.__struct_fields__ if name != "v"}
-        options = queue.options(**asked)
+        options = Options.checked(runtime.settings, **asked)
+        queue = BatchQueue(runtime.settings)
         with queue.writer(batch_id, options) as writer:
-            for position, item in json_lines(spool.lines(f"{files.inbox}/requests.jsonl")):
+            for position, item in json_lines(spool.lines(f"{inbox}/requests.jsonl")):
                 writer.add(item, position)
-            standing = queue.register(batch_id, options, writer.finish(), announce=False)
+                if position % _EXTEND_EVERY == 0:
+                    extend()
+            queue.register(batch_id, options, writer.finish(), announce=False)
     except (LowtideError, msgspec.DecodeError) as error:
         log.error("inbox %s: refused: %s", batch_id, error)  # noqa: TRY400 - the trace says nothing more
-        with spool.write(f"{files.inbox}/error.json") as file:
+        with spool.write(f"{inbox}/error.json") as file:
             file.write(msgspec.json.encode({"error": type(error).__name__, "message": str(error)}))
-        return False
-    spool.delete(files.inbox)
-    return standing.id == batch_id
+        return
+    spool.delete(inbox)

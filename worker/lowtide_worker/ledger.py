@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -67,6 +68,31 @@ class Rows:
             yield start, end
 
 
+def missing_rows(rows: Rows, settled: bytes) -> Rows | None:
+    """Those of `rows` that are not settled; None where all are.
+
+    `settled` is the batch's bitmap from the byte of `rows.first` to that of the last row; Redis leaves off
+    what was never set.
+    """
+    # Both bitmaps are laid side by side as integers, from rows.first on.
+    lead, width = rows.first % 8, rows.last - rows.first
+    length = lead + width
+    done = int.from_bytes(settled.ljust((length + 7) // 8, b"\0"), "big")
+    done = (done >> (-length % 8)) & ((1 << width) - 1)
+    if rows.bitmap is None:
+        carried = (1 << width) - 1
+    else:
+        carried = int.from_bytes(rows.bitmap.ljust((width + 7) // 8, b"\0"), "big") >> (-width % 8)
+    missing = carried & ~done
+    if not missing:
+        return None
+    top = width - missing.bit_length()
+    low = (missing & -missing).bit_length() - 1
+    kept = width - top - low
+    bitmap = ((missing >> low) << (-kept % 8)).to_bytes((kept + 7) // 8, "big")
+    return Rows(first=rows.first + top, last=rows.last - low, bitmap=bitmap)
+
+
 class Ledger:
     """Redis scripts around jobs, segments and the bitmap of settled requests."""
 
@@ -88,7 +114,7 @@ class Ledger:
             fields = {
                 "id": f"{prefix}{number}",
                 "number": number,
-                **_new_job(batch.batch_id, rows, attempt=1),
+                **_new_job(batch.batch_id, rows, attempt=1, losses=0),
             }
             args += [part for pair in fields.items() for part in pair]
         self._checked(
@@ -102,30 +128,14 @@ class Ledger:
     def rows(self, job: Held) -> Rows:
         """The requests a job carries."""
         first, last = job.number("first"), job.number("last")
-        if job.number("attempt") == 1 and not job.number("sparse"):
+        if not job.number("sparse"):
             return Rows(first=first, last=last)
         return Rows(first=first, last=last, bitmap=cast("bytes", self._redis.get(keys.rows(job.fields["id"])) or b""))
 
     def unsettled(self, batch_id: str, rows: Rows) -> Rows | None:
         """Those of `rows` that have no result yet; None where all have one."""
-        # Redis hands out whole bytes; both bitmaps are laid side by side as integers from rows.first on.
-        lead, width = rows.first % 8, rows.last - rows.first
         raw = cast("bytes", self._redis.getrange(keys.settled(batch_id), rows.first // 8, (rows.last - 1) // 8))
-        length = lead + width
-        settled = int.from_bytes(raw.ljust((length + 7) // 8, b"\0"), "big")
-        settled = (settled >> (-length % 8)) & ((1 << width) - 1)
-        if rows.bitmap is None:
-            carried = (1 << width) - 1
-        else:
-            carried = int.from_bytes(rows.bitmap.ljust((width + 7) // 8, b"\0"), "big") >> (-width % 8)
-        missing = carried & ~settled
-        if not missing:
-            return None
-        top = width - missing.bit_length()
-        low = (missing & -missing).bit_length() - 1
-        kept = width - top - low
-        bitmap = ((missing >> low) << (-kept % 8)).to_bytes((kept + 7) // 8, "big")
-        return Rows(first=rows.first + top, last=rows.last - low, bitmap=bitmap)
+        return missing_rows(rows, raw)
 
     def segment(self, job: Held, source: str, ends: Sequence[int]) -> None:
         """Puts the segments of a file on the clock; the job waits for them in settle. Raises `Superseded`.
@@ -173,20 +183,29 @@ class Ledger:
         self._checked(
             self._handed_over(
                 keys=[keys.entity(segment.member), keys.batch(segment.batch_id),
-                      keys.clock(Stage.DELIVER.queue)],
+                      keys.clock(Stage.DELIVER.queue), keys.PARKED],
                 args=[segment.member, segment.token, int(parked)],
             ), segment,
         )  # fmt: skip
 
-    def close(self, job: Held, *, retry: Rows | None = None) -> BatchState | None:
-        """Closes a job, handing `retry` on to a new one; returns the batch's state if that ended it."""
+    def close(
+        self, job: Held, *, retry: Rows | None = None, attempt: int | None = None, losses: int | None = None
+    ) -> BatchState | None:
+        """Closes a job, handing `retry` on to a new one; returns the batch's state if that ended it.
+
+        The new job is of the same attempt with as many losses as this one, but for the one that is given.
+        """
         batch_id = job.batch_id
         prefix = job_id(batch_id, 0)[:-1]
         bitmap: bytes | str = ""
         fields: list[Any] = []
         if retry is not None:
             bitmap = retry.bitmap or b""
-            new = _new_job(batch_id, retry, attempt=job.number("attempt") + 1)
+            new = _new_job(
+                batch_id, retry,
+                attempt=job.number("attempt") if attempt is None else attempt,
+                losses=job.number("losses") if losses is None else losses,
+            )  # fmt: skip
             fields = [part for pair in new.items() for part in pair]
         closed, state = self._close(
             keys=[keys.entity(job.member), keys.batch(batch_id), keys.clock(Stage.SETTLE.queue),
@@ -210,9 +229,16 @@ class Ledger:
             pipe.delete(keys.settled(batch.batch_id), keys.batch(batch.batch_id))
             if key := batch.fields.get("idempotency_key"):
                 pipe.delete(keys.idempotency(key))
+            for member in self._parked(batch.batch_id):
+                pipe.delete(keys.entity(member))
+                pipe.zrem(keys.PARKED, member)
             pipe.zrem(keys.BATCHES, batch.batch_id)
             pipe.zrem(keys.clock(Stage.DELETE.queue), batch.member)
             pipe.execute()
+
+    def _parked(self, batch_id: str) -> list[str]:
+        found = self._redis.zscan_iter(keys.PARKED, match=f"{keys.segment_member(job_id(batch_id, 0)[:-1], 0)[:-2]}*")
+        return [member.decode() for member, _ in found]
 
     def job(self, job: str) -> dict[str, str]:
         """The fields of a job; empty where there is none."""
@@ -225,9 +251,28 @@ class Ledger:
             if found := self.job(job_id(batch.batch_id, number)):
                 yield found
 
+    def knows(self, member: str) -> bool:
+        """Whether there is such a batch, job or segment."""
+        return bool(self._redis.exists(keys.entity(member)))
+
+    def count(self, counter: str, amount: int) -> None:
+        """Adds to one of the totals."""
+        self._redis.hincrby(keys.COUNTERS, counter, amount)
+
+    def put_back_on_clock(self) -> int:
+        """Makes due whatever has a stage to come and no place on the clock; returns how many there were."""
+        lost = 0
+        for pattern in (keys.batch("*"), keys.job("*"), keys.entity("segment:*")):
+            for name in self._redis.scan_iter(pattern, count=1000):
+                member = name.decode().removeprefix(keys.PREFIX)
+                stage = cast("bytes | None", self._redis.hget(name, "stage"))
+                if stage and self._redis.zscore(clock := keys.clock(Stage(stage.decode()).queue), member) is None:
+                    lost += int(self._redis.zadd(clock, {member: time.time()}, nx=True) or 0)
+        return lost
+
     def dead_letter(self, reason: str, what: Mapping[str, object]) -> None:
         """Keeps a message that nobody could handle, for people to look at, and counts it."""
-        entry = json.dumps({"time": time.time(), "reason": reason, **what}, default=repr)
+        entry = json.dumps({"id": uuid.uuid4().hex, "time": time.time(), "reason": reason, **what}, default=repr)
         with self._redis.pipeline() as pipe:
             pipe.lpush(keys.DEAD_LETTERS, entry)
             pipe.ltrim(keys.DEAD_LETTERS, 0, _DEAD_LETTERS_KEPT - 1)
@@ -245,9 +290,9 @@ def encoded_error(error: ResultError | None) -> str:
     return msgspec.json.encode(error).decode() if error else ""
 
 
-def _new_job(batch_id: str, rows: Rows, *, attempt: int) -> dict[str, Any]:
+def _new_job(batch_id: str, rows: Rows, *, attempt: int, losses: int) -> dict[str, Any]:
     return {
         "v": VERSION, "batch_id": batch_id, "stage": Stage.CREATE, "token": 0, "busy": 0,
-        "state": JobState.PLANNED, "attempt": attempt, "first": rows.first, "last": rows.last,
+        "state": JobState.PLANNED, "attempt": attempt, "losses": losses, "first": rows.first, "last": rows.last,
         "requests": len(rows), "sparse": int(rows.bitmap is not None),
     }  # fmt: skip

@@ -15,7 +15,7 @@ Source: https://ai.google.dev/api/generate-content (FinishReason, BlockReason), 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -36,6 +36,9 @@ class Outcome(NamedTuple):
     retryable: bool = False
 
 
+_NULL = msgspec.Raw(b"null")
+
+
 class _Content(msgspec.Struct, frozen=True):
     parts: list[msgspec.Raw] | None = None
 
@@ -51,38 +54,48 @@ class _PromptFeedback(msgspec.Struct, frozen=True, rename="camel"):
     block_reason_message: str | None = None
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)]
+"""The provider's int32: sums of them fit what Redis counts with."""
+
+
 class _UsageMetadata(msgspec.Struct, frozen=True, rename="camel"):
-    prompt_token_count: int | None = None
-    cached_content_token_count: int | None = None
-    candidates_token_count: int | None = None
-    thoughts_token_count: int | None = None
-    tool_use_prompt_token_count: int | None = None
-    total_token_count: int | None = None
+    prompt_token_count: _Count | None = None
+    cached_content_token_count: _Count | None = None
+    candidates_token_count: _Count | None = None
+    thoughts_token_count: _Count | None = None
+    tool_use_prompt_token_count: _Count | None = None
+    total_token_count: _Count | None = None
 
 
 class _Response(msgspec.Struct, frozen=True, rename="camel"):
     candidates: list[_Candidate] | None = None
     prompt_feedback: _PromptFeedback | None = None
-    usage_metadata: _UsageMetadata | None = None
-    embedding: msgspec.Raw = msgspec.Raw()
+    usage_metadata: msgspec.Raw = _NULL
+    embedding: msgspec.Raw = _NULL
 
 
-# Not strict: int64 counters may come as JSON strings.
-_decode_response = msgspec.json.Decoder(_Response | None, strict=False).decode
+_decode_response = msgspec.json.Decoder(_Response | None).decode
+# Not strict: counters may come as JSON strings.
+_decode_usage = msgspec.json.Decoder(_UsageMetadata | None, strict=False).decode
+
+
+def retryable(error: ResultError) -> bool:
+    """Whether the same request may well succeed another time."""
+    return error.code in RETRYABLE_CODES
 
 
 def judge(row: OutputRow) -> Outcome:
     """The outcome of one row of output."""
     if row.error is not None:
-        return _failed(row.error, None, retryable=row.error.code in RETRYABLE_CODES)
+        return _failed(row.error, retryable=retryable(row.error))
     try:
         response = _decode_response(row.response) if row.response is not None else None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return _failed(ResultError(reason="MALFORMED", message=f"unreadable response: {error}"), retryable=True)
     if response is None:
         return _failed(ResultError(reason="MISSING", message="the provider gave no response"), retryable=True)
     usage = _usage(response.usage_metadata)
-    if response.embedding:
+    if response.embedding != _NULL:
         return Outcome(ResultStatus.SUCCEEDED, None, usage)
     feedback = response.prompt_feedback
     if feedback is not None and feedback.block_reason:
@@ -103,7 +116,11 @@ def _failed(error: ResultError, usage: Usage | None = None, *, retryable: bool =
     return Outcome(ResultStatus.FAILED, error, usage, retryable)
 
 
-def _usage(metadata: _UsageMetadata | None) -> Usage | None:
+def _usage(raw: msgspec.Raw) -> Usage | None:
+    try:
+        metadata = _decode_usage(raw)
+    except msgspec.DecodeError:
+        return None  # unknown; no reason to throw away an answer that was paid for
     if metadata is None:
         return None
     counts: dict[str, Any] = {name: getattr(metadata, name) or 0 for name in Usage.__struct_fields__}

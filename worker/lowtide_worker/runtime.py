@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from functools import cache, cached_property
+from typing import assert_never
 
 import redis
 
-from lowtide.handlers import parse_handler
+from lowtide.backoff import Backoff
+from lowtide.handlers import CeleryHandler, StreamHandler, WebhookHandler, parse_handler
 from lowtide.spool import Spool
 from lowtide.store import connect
-from lowtide_worker.backoff import Backoff
+from lowtide_worker.admission import Admission
 from lowtide_worker.clock import Clock
 from lowtide_worker.handlers import Handler
 from lowtide_worker.handlers.celery import CeleryTaskHandler
+from lowtide_worker.handlers.stream import RedisStreamHandler
+from lowtide_worker.handlers.webhook import SignedWebhookHandler
 from lowtide_worker.ledger import Ledger
 from lowtide_worker.providers import Provider
 from lowtide_worker.settings import WorkerSettings
@@ -28,6 +32,7 @@ class Runtime:
         )
         self.retry_backoff = Backoff(first=settings.retry_first_seconds, cap=settings.retry_max_seconds)
         self.quota_backoff = Backoff(first=settings.quota_first_seconds, cap=settings.quota_max_seconds)
+        self.delivery_backoff = settings.delivery_backoff
         self._providers: dict[str, Provider] = {}
         self._handlers: dict[str, Handler] = {}
 
@@ -40,6 +45,11 @@ class Runtime:
     def clock(self) -> Clock:
         """What is due when."""
         return Clock(self.redis, self.settings)
+
+    @cached_property
+    def admission(self) -> Admission:
+        """How many jobs may live at the provider."""
+        return Admission(self.redis, self.settings)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -64,8 +74,19 @@ class Runtime:
     def handler(self, spec: str) -> Handler:
         """The handler that a batch's `on_result` names. Raises `InvalidBatch` for what is none."""
         if spec not in self._handlers:
-            self._handlers[spec] = CeleryTaskHandler(self.settings, parse_handler(spec))
+            self._handlers[spec] = self._build_handler(spec)
         return self._handlers[spec]
+
+    def _build_handler(self, spec: str) -> Handler:
+        match parse_handler(spec):
+            case CeleryHandler() as task:
+                return CeleryTaskHandler(self.settings, task)
+            case WebhookHandler() as webhook:
+                return SignedWebhookHandler(self.settings, webhook, self.spool)
+            case StreamHandler() as stream:
+                return RedisStreamHandler(self.settings, stream, self.spool, self.redis)
+            case never:
+                assert_never(never)
 
 
 @cache

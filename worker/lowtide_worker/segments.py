@@ -24,13 +24,13 @@ class SegmentCutter:
         data = bytes(chunk)
         base, at = self._position, 0
         while at < len(data):
-            room = self._start + self._max_bytes - (base + at)
-            end = min(len(data), at + room) if room > 0 else at
+            mark = max(at, self._start + self._max_bytes - base)
+            end = min(len(data), mark)
             lines = data.count(b"\n", at, end)
             if self._rows + lines >= self._max_rows:
                 at = _after_newlines(data, at, self._max_rows - self._rows)
                 self._cut(base + at)
-            elif end == len(data):
+            elif mark > len(data):
                 self._rows += lines
                 at = end
             else:

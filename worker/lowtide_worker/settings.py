@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import AliasChoices, Field, SecretStr
+import base64
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 
 from lowtide import Settings
+from lowtide.endpoint import parse_endpoint
+
+_MIN_SECRET_BYTES = 24
+"""What Standard Webhooks asks for."""
 
 
 class WorkerSettings(Settings):
@@ -35,6 +41,18 @@ class WorkerSettings(Settings):
     create_settle_seconds: float = Field(
         60.0, gt=0, description="After a create with unknown outcome: wait this long, then list and decide."
     )
+    max_active_jobs: int = Field(
+        100, ge=1, description="Most live jobs at the provider at once; the others wait by priority, then age."
+    )
+    job_deadline_seconds: float = Field(
+        169_200.0, gt=0, description="A job older than this is cancelled, harvested, and its rest run anew."
+    )
+    batch_deadline_seconds: float = Field(
+        1_209_600.0, gt=0, description="No new jobs are made for a batch older than this; the rest expires."
+    )
+    max_job_losses: int = Field(
+        3, ge=0, description="Jobs that may expire, fail or get lost as a whole without costing a request an attempt."
+    )
     output_grace_seconds: float = Field(
         900.0, ge=0, description="How long a succeeded job may come without its output before it is retried."
     )
@@ -64,6 +82,51 @@ class WorkerSettings(Settings):
     retention_seconds: float = Field(
         604_800.0, gt=0, description="A finished batch and its results are deleted after this long."
     )
+    sweep_seconds: float = Field(
+        300.0, gt=0, description="How often the store, the spool and the provider are searched for left-overs."
+    )
+    orphan_seconds: float = Field(
+        86_400.0, gt=0, description="Files in the spool that belong to no batch are deleted after this long."
+    )
     visibility_timeout_seconds: int = Field(
         900, ge=60, description="When the broker gives back a message whose worker vanished."
     )
+    webhook_secrets: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description='Webhooks that handlers may name and what signs them, as JSON: {"https://shop.example/hooks/": '
+        '"whsec_..."}. A URL that ends in / allows all that lies under it; the longest that fits gives the secret.',
+    )
+    webhook_timeout_seconds: float = Field(
+        10.0, gt=0, description="Longest time for one webhook request as a whole, in seconds."
+    )
+    webhook_allow_private: bool = Field(
+        False, description="Let webhooks reach private, loopback and link-local addresses, such as your own network's."
+    )
+    webhook_allow_http: bool = Field(
+        False, description="Let webhooks go to http:// URLs, where anyone on the way can read the results."
+    )
+    stream_max_length: int = Field(
+        100_000, ge=1, description="About how many entries the stream of a handler keeps; the oldest go first."
+    )
+
+    @field_validator("webhook_secrets")
+    @classmethod
+    def _webhooks_are_usable(cls, secrets: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for url, secret in secrets.items():
+            try:
+                endpoint = parse_endpoint(url)
+            except ValueError as error:
+                raise ValueError(f"one of the URLs cannot be used: {error}") from None
+            if not _signs(secret.get_secret_value()):
+                raise ValueError(f"the secret of {endpoint} is not whsec_ and at least 24 bytes in base64")
+        return secrets
+
+
+def _signs(secret: str) -> bool:
+    encoded = secret.removeprefix("whsec_")
+    try:
+        # Padding may be left off, as the reference libraries allow.
+        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except ValueError:
+        return False
+    return secret.startswith("whsec_") and len(key) >= _MIN_SECRET_BYTES

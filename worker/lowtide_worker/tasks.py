@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import redis
+
+from lowtide import keys
 from lowtide.messages import VERSION, Queue, Stage, member
 from lowtide_worker.application import app
 from lowtide_worker.clock import Held, Move, Superseded
+from lowtide_worker.crashpoints import reach
 from lowtide_worker.inbox import take_in
-from lowtide_worker.providers import ProviderError
+from lowtide_worker.providers import ProviderError, Throttled
 from lowtide_worker.runtime import Runtime, runtime
 from lowtide_worker.stages.clean import clean
 from lowtide_worker.stages.collect import collect
@@ -24,6 +29,7 @@ from lowtide_worker.stages.deliver import deliver
 from lowtide_worker.stages.poll import poll
 from lowtide_worker.stages.settle import settle
 from lowtide_worker.stages.submit import submit
+from lowtide_worker.stages.sweep import sweep
 from lowtide_worker.ticker import pump, send
 
 log = logging.getLogger(__name__)
@@ -40,6 +46,7 @@ STAGES: dict[Stage, StageFunction] = {
     Stage.SETTLE: settle,
     Stage.CLEAN: clean,
     Stage.DELETE: delete,
+    Stage.SWEEP: sweep,
 }
 
 # What a stage may have made due, for whom there is no need to wait for the tick.
@@ -53,17 +60,32 @@ _WAKES = {
 
 def run(stage: Stage, message: dict[str, Any]) -> Report:
     """Runs the stage that a message asks for; returns what Flower shows of it."""
-    world = runtime()
     try:
-        about, token, version = member(message), int(message.get("token", 0)), int(message.get("v", 0))
+        return _run(runtime(), stage, message)
+    except redis.RedisError as error:
+        # Nothing can be written down now; the lease lapses and the work comes again.
+        log.warning("%s: left to its lease, Redis does not serve: %s", stage, error)
+        return {"skipped": "Redis does not serve"}
+
+
+def _run(world: Runtime, stage: Stage, message: dict[str, Any]) -> Report:
+    try:
+        about = keys.SWEEP_MEMBER if stage is Stage.SWEEP else member(message)
+        token, version = int(message.get("token", 0)), int(message.get("v", 0))
     except (ValueError, TypeError) as error:
         return _refused(world, stage, message, str(error))
     if version > VERSION:
+        if world.ledger.knows(about):
+            return {"skipped": "newer"}
         return _refused(world, stage, message, f"version {version} is newer than this worker's {VERSION}")
-    batch_id = str(message["batch_id"])
-    held = world.clock.begin(stage, about, batch_id, token)
+    batch_id = str(message.get("batch_id", ""))
+    batch = keys.batch_member(batch_id) if batch_id else about
+    held = world.clock.begin(stage, about, batch, token)
+    reach(f"{stage.name.lower()}.after-begin")
     if held == "missing" and stage is Stage.SUBMIT and take_in(world, batch_id):
-        held = world.clock.begin(stage, about, batch_id, token)
+        held = world.clock.begin(stage, about, batch, token)
+        if held == "missing":
+            return {"refused": f"see error.json in the inbox of {batch_id}"}
     if held == "missing":
         return _refused(world, stage, message, f"there is no {about}")
     if isinstance(held, str):
@@ -75,12 +97,16 @@ def _work(world: Runtime, stage: Stage, held: Held) -> Report:
     try:
         try:
             move = STAGES[stage](world, held)
-        except Superseded:
+            if move is not None and held.number("failures"):
+                move = replace(move, fields={"failures": 0, "problem": "", **move.fields})
+        except (Superseded, redis.RedisError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the work is not lost: it comes again
             move = _again(world, stage, held, error)
         if move is not None:
+            reach(f"{stage.name.lower()}.before-advance")
             dispatch = world.clock.advance(held, move)
+            reach(f"{stage.name.lower()}.after-advance")
             send(app, [dispatch] if dispatch else [])
     except Superseded:
         log.info("%s: another worker has taken over", held.member)
@@ -92,7 +118,8 @@ def _work(world: Runtime, stage: Stage, held: Held) -> Report:
 
 def _again(world: Runtime, stage: Stage, held: Held, error: Exception) -> Move:
     failures = held.number("failures") + 1
-    pause = world.retry_backoff.seconds(failures - 1)
+    backoff = world.quota_backoff if isinstance(error, Throttled) else world.retry_backoff
+    pause = backoff.seconds(failures - 1)
     expected = isinstance(error, ProviderError)
     log.warning(
         "%s: %s failed, again in %.0f s: %s: %s",
@@ -117,7 +144,9 @@ def _refused(world: Runtime, stage: Stage, message: dict[str, Any], reason: str)
 
 
 def _register(stage: Stage) -> None:
-    def task(**message: Any) -> Report:
+    def task(*positional: object, **message: Any) -> Report:
+        if positional:
+            return _refused(runtime(), stage, {"args": positional}, "arguments are named, not positional")
         return run(stage, message)
 
     task.__name__ = stage.name.lower()

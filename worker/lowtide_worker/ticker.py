@@ -28,6 +28,7 @@ class Ticker(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         """Starts the timer on the worker's event loop."""
+        runtime().clock.start_sweep()
         self._timer = parent.timer.call_repeatedly(runtime().settings.clock_tick_seconds, self.tick, args=(parent.app,))
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature

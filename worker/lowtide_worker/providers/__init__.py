@@ -1,7 +1,7 @@
-"""What a provider is to the stages: this Protocol, its plain data and its three kinds of failure.
+"""What a provider is to the stages: this Protocol, its plain data and its kinds of failure.
 
 The stages know nothing of Google. A provider turns its own wire shapes into these; everything it raises is one
-of `Refused`, `Throttled` or `Unavailable`.
+of `Refused` (of which `Missing` is one), `Denied`, `Throttled` or `Unavailable`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ class Missing(Refused):
     """The provider does not know the job or file."""
 
 
+class Denied(ProviderError):
+    """The credentials are not valid. Nothing was done, and nothing is wrong with the job: it waits for better ones."""
+
+
 class Throttled(ProviderError):
     """A definite no for now: a quota is used up, and nothing was done."""
 
@@ -58,6 +62,14 @@ class ProviderJob:
     done_requests: int = 0
     """Requests that the provider says are done, well or not."""
     create_time: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderInput:
+    """An uploaded input as the provider reports it."""
+
+    name: str
+    display_name: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +110,9 @@ class Provider(Protocol):
 
     def jobs(self, page_token: str | None = None) -> tuple[list[ProviderJob], str | None]:
         """One page of all jobs of the account, ours and foreign, and the next page's token."""
+
+    def inputs(self, page_token: str | None = None) -> tuple[list[ProviderInput], str | None]:
+        """One page of all uploaded inputs of the account, ours and foreign, and the next page's token."""
 
     def cancel(self, name: str) -> None:
         """Asks the provider to stop a job."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
@@ -22,9 +23,11 @@ from google.genai import errors, types
 from lowtide.models import ResultError
 from lowtide.states import JobState
 from lowtide_worker.providers import (
+    Denied,
     Missing,
     NewJob,
     OutputRow,
+    ProviderInput,
     ProviderJob,
     Refused,
     Throttled,
@@ -50,6 +53,7 @@ class _Row(msgspec.Struct, frozen=True):
 
 
 _decode_row = msgspec.json.Decoder(_Row).decode
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class GeminiProvider:
@@ -107,9 +111,24 @@ class GeminiProvider:
         """One page, newest first."""
         query = {"pageSize": str(_PAGE_SIZE)} | ({"pageToken": page_token} if page_token else {})
         with _failures():
-            reply = self._call("get", f"batches?{urlencode(query)}")
+            reply = _object(self._call("get", f"batches?{urlencode(query)}"))
             jobs = [_provider_job(operation) for operation in reply.get("operations", [])]
-        return jobs, reply.get("nextPageToken") or None
+            return jobs, _text(_either(reply, "nextPageToken", "next_page_token")) or None
+
+    def inputs(self, page_token: str | None = None) -> tuple[list[ProviderInput], str | None]:
+        """One page of the uploaded files; result files are not among them."""
+        query = {"pageSize": str(_PAGE_SIZE)} | ({"pageToken": page_token} if page_token else {})
+        with _failures():
+            reply = _object(self._call("get", f"files?{urlencode(query)}"))
+            files = [_object(file) for file in reply.get("files", [])]
+            inputs = [
+                ProviderInput(
+                    name=_name(file.get("name")), display_name=_text(_either(file, "displayName", "display_name"))
+                )
+                for file in files
+                if file.get("source", "UPLOADED") == "UPLOADED"
+            ]
+            return inputs, _text(_either(reply, "nextPageToken", "next_page_token")) or None
 
     def cancel(self, name: str) -> None:
         """POST :cancel. A job that has ended meanwhile is no error."""
@@ -138,20 +157,24 @@ class GeminiProvider:
         if job.output is None:
             raise Missing(ResultError(reason="NO_OUTPUT", message=f"{job.name} has no output"))
         if job.output == _INLINE:
-            for row in _inlined_responses(self._call("get", job.name)):
-                sink.write(_inline_line(row))
+            with _failures():
+                for row in _inlined_responses(self._call("get", job.name)):
+                    sink.write(_inline_line(row))
             return
         with _failures():
-            self._client.files.download(file=job.output, destination=sink)  # type: ignore[call-overload]  # as upload
+            self._client.files.download(file=_name(job.output), destination=sink)  # type: ignore[call-overload]  # as upload
 
     def row(self, line: bytes) -> OutputRow:
         """Reads a line of a result file."""
         try:
             row = _decode_row(line)
-        except msgspec.DecodeError as error:
+            response = None if row.response == _NOTHING else bytes(row.response)
+            if response is not None:
+                # It is stored as it is: one that nobody can read would spoil the whole file for its readers.
+                _decode_object(response)
+            return OutputRow(row.key, response, _row_error(row.error) or _row_error(row.status))
+        except (msgspec.DecodeError, RecursionError) as error:
             raise ValueError(str(error)) from error
-        response = None if row.response == _NOTHING else bytes(row.response)
-        return OutputRow(row.key, response, _row_error(row.error) or _row_error(row.status))
 
     def _call(
         self,
@@ -188,6 +211,8 @@ def _failures() -> Iterator[None]:
     except errors.APIError as error:
         code = int(error.code or 0)
         found = ResultError(reason=error.status or f"HTTP_{code}", message=error.message or str(code), code=code)
+        if code == 401 or (code == 400 and "API_KEY_INVALID" in str(error.details)):
+            raise Denied(found, http_status=code) from error
         if code == 429:
             raise Throttled(found, http_status=code) from error
         # A file that is gone, or of another project, is answered with 403 "or it may not exist".
@@ -201,34 +226,40 @@ def _failures() -> Iterator[None]:
         raise Unavailable(found) from error
 
 
-def _provider_job(operation: Mapping[str, Any]) -> ProviderJob:
-    """Reads an operation, in either letter case; a state we do not know is kept as UNKNOWN."""
-    metadata: Mapping[str, Any] = operation.get("metadata") or {}
+def _provider_job(operation: object) -> ProviderJob:
+    """Reads an operation, in either letter case; a state we do not know is kept as UNKNOWN.
+
+    Raises `ValueError` for one without a usable name; anything else that is not as it should be is left out.
+    """
+    operation = _object(operation)
+    metadata = _object(operation.get("metadata"))
     raw = str(metadata.get("state") or "")
-    stats = _either(metadata, "batchStats", "batch_stats") or {}
+    stats = _object(_either(metadata, "batchStats", "batch_stats"))
     error = operation.get("error") or metadata.get("error")
-    done = int(_either(stats, "successfulRequestCount", "successful_request_count") or 0)
-    done += int(_either(stats, "failedRequestCount", "failed_request_count") or 0)
+    done = _count(_either(stats, "successfulRequestCount", "successful_request_count"))
+    done += _count(_either(stats, "failedRequestCount", "failed_request_count"))
     return ProviderJob(
         name=_name(operation.get("name") or metadata.get("name")),
-        display_name=_either(metadata, "displayName", "display_name"),
+        display_name=_text(_either(metadata, "displayName", "display_name")),
         state=_state(raw),
         provider_state=raw,
-        output=_output(metadata.get("output") or operation.get("response") or {}),
-        error=_status_error(error) if error else None,
-        model=metadata.get("model"),
-        requests=int(_either(stats, "requestCount", "request_count") or 0),
+        output=_output(_object(metadata.get("output") or operation.get("response"))),
+        error=_status_error(_object(error)) if error else None,
+        model=_text(metadata.get("model")),
+        requests=_count(_either(stats, "requestCount", "request_count")),
         done_requests=done,
-        create_time=_either(metadata, "createTime", "create_time"),
+        create_time=_text(_either(metadata, "createTime", "create_time")),
     )
 
 
+# Our own words: the provider may come to use them for something else.
+_OURS = frozenset({JobState.PLANNED, JobState.CREATING, JobState.UNKNOWN, JobState.LOST})
+_STATES = {state.value: state for state in JobState if state not in _OURS}
+
+
 def _state(raw: str) -> JobState:
-    word = raw.removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_").lower()
-    try:
-        return JobState(word)
-    except ValueError:
-        return JobState.UNKNOWN
+    word = raw.lower().removeprefix("batch_state_").removeprefix("job_state_")
+    return _STATES.get(word, JobState.UNKNOWN)
 
 
 def _output(output: Mapping[str, Any]) -> str | None:
@@ -243,31 +274,35 @@ def _inlined(line: bytes) -> dict[str, Any]:
     return {"request": request["request"], "metadata": {"key": request["key"]}}
 
 
-def _inlined_responses(operation: Mapping[str, Any]) -> list[dict[str, Any]]:
-    output = (operation.get("metadata") or {}).get("output") or operation.get("response") or {}
-    nested = _either(output, "inlinedResponses", "inlined_responses") or {}
-    return _either(nested, "inlinedResponses", "inlined_responses") or []
+def _inlined_responses(operation: object) -> list[object]:
+    operation = _object(operation)
+    output = _object(_object(operation.get("metadata")).get("output") or operation.get("response"))
+    nested = _object(_either(output, "inlinedResponses", "inlined_responses"))
+    rows = _either(nested, "inlinedResponses", "inlined_responses")
+    return rows if isinstance(rows, list) else []
 
 
-def _inline_line(row: Mapping[str, Any]) -> bytes:
+def _inline_line(value: object) -> bytes:
+    row = _object(value)
     line: dict[str, Any] = {name: row[name] for name in ("response", "error") if name in row}
-    key = (row.get("metadata") or {}).get("key")
+    key = _object(row.get("metadata")).get("key")
     if isinstance(key, str):
         line["key"] = key
-    return msgspec.json.encode(line) + b"\n"
+    # Not the fast codec: this one can write whatever its like has read (numbers and half characters of any kind).
+    return json.dumps(line).encode() + b"\n"
 
 
 def _row_error(raw: msgspec.Raw) -> ResultError | None:
     """A row's error: a google.rpc.Status, or a word; an empty one means none."""
     value = _decode(raw)
-    if not value:
+    if not value or (isinstance(value, Mapping) and value.get("code") == 0):
         return None
     return _status_error(value) if isinstance(value, Mapping) else ResultError(reason="ERROR", message=str(value))
 
 
 def _status_error(value: Mapping[str, Any]) -> ResultError:
     code = value.get("code")
-    number = int(code) if isinstance(code, (int, str)) and str(code).lstrip("-").isdecimal() else None
+    number = int(str(code)) if re.fullmatch(r"-?[0-9]{1,9}", str(code)) else None
     return ResultError(
         reason=str(value.get("status") or _GRPC.get(number or -1, "ERROR")),
         message=str(value.get("message") or "the provider gave no message"),
@@ -281,6 +316,18 @@ _GRPC = {
     10: "ABORTED", 11: "OUT_OF_RANGE", 12: "UNIMPLEMENTED", 13: "INTERNAL", 14: "UNAVAILABLE",
     16: "UNAUTHENTICATED",
 }  # fmt: skip
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _count(value: object) -> int:
+    return int(value) if isinstance(value, (int, str)) and str(value).isdecimal() else 0
 
 
 def _either(value: Mapping[str, Any], camel: str, snake: str) -> Any:

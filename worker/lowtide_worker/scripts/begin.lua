@@ -1,13 +1,19 @@
 -- Starts the work a message asks for, if it is still asked for: the dispatch token is used up.
 -- KEYS: 1 entity's hash, 2 clock, 3 batch hash
 -- ARGV: 1 member, 2 stage, 3 token, 4 lease in seconds, 5 newest schema version known here
--- Returns {"missing"}, {"stale"}, {"newer"}, or {"held", token, fields of the entity, fields of its batch}.
+-- Returns {"missing"}, {"gone"} (its batch is deleted), {"stale"}, {"newer"}, or
+--         {"held", token, time, fields of the entity, fields of its batch}.
 local found = redis.call('HMGET', KEYS[1], 'stage', 'token', 'v')
-if not found[1] or redis.call('EXISTS', KEYS[3]) == 0 then return {'missing'} end
+if not found[1] then return {'missing'} end
+if redis.call('EXISTS', KEYS[3]) == 0 then
+  redis.call('DEL', KEYS[1])
+  redis.call('ZREM', KEYS[2], ARGV[1])
+  return {'gone'}
+end
 if tonumber(found[3]) > tonumber(ARGV[5]) then return {'newer'} end
 if found[1] ~= ARGV[2] or found[2] ~= ARGV[3] then return {'stale'} end
 local token = redis.call('HINCRBY', KEYS[1], 'token', 1)
 local time = redis.call('TIME')
 redis.call('HSET', KEYS[1], 'busy', '1')
 redis.call('ZADD', KEYS[2], 'XX', string.format('%.6f', time[1] + time[2] / 1e6 + ARGV[4]), ARGV[1])
-return {'held', token, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[3])}
+return {'held', token, time[1] .. '.' .. string.format('%06d', time[2]), redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[3])}

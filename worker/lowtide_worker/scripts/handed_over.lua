@@ -1,5 +1,5 @@
 -- Removes a segment that its handler has taken, or parks one that no handler takes.
--- KEYS: 1 segment hash, 2 batch hash, 3 clock
+-- KEYS: 1 segment hash, 2 batch hash, 3 clock, 4 parked segments
 -- ARGV: 1 member, 2 token, 3 "1" to park it
 -- Returns 1, or 0 if somebody else holds the segment now.
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[2] then return 0 end
@@ -8,6 +8,7 @@ redis.call('HINCRBY', KEYS[2], 'undelivered', -1)
 if ARGV[3] == '1' then
   redis.call('HINCRBY', KEYS[2], 'parked', 1)
   redis.call('HSET', KEYS[1], 'stage', '', 'busy', '0')
+  redis.call('ZADD', KEYS[4], redis.call('TIME')[1], ARGV[1])
 else
   redis.call('DEL', KEYS[1])
 end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lowtide.layout import BatchFiles
 from lowtide_worker.clock import Held, Move
+from lowtide_worker.crashpoints import reach
 from lowtide_worker.runtime import Runtime
 
 
@@ -13,7 +14,10 @@ def clean(runtime: Runtime, job: Held) -> Move:
     if runtime.settings.delete_at_provider:
         if name := job.fields.get("name"):
             provider.delete(name)
+            reach("clean.after-job-deleted")
         if uploaded := job.fields.get("input"):
             provider.delete_input(uploaded)
+            reach("clean.after-input-deleted")
     runtime.spool.delete(BatchFiles(job.batch_id).job(job.number("number")))
+    reach("clean.after-files-deleted")
     return Move(stage=None)

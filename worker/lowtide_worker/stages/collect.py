@@ -9,6 +9,7 @@ from lowtide.layout import BatchFiles
 from lowtide.messages import Stage
 from lowtide.states import JobState
 from lowtide_worker.clock import Held, Move
+from lowtide_worker.crashpoints import reach
 from lowtide_worker.ledger import encoded_error
 from lowtide_worker.providers import Missing, ProviderJob
 from lowtide_worker.runtime import Runtime
@@ -29,10 +30,13 @@ def collect(runtime: Runtime, job: Held) -> Move | None:
         output=job.fields["output"],
     )
     cutter = SegmentCutter(max_bytes=settings.segment_bytes, max_rows=settings.segment_rows)
+    reach("collect.before-download")
     try:
         with runtime.spool.write(BatchFiles(job.batch_id).output(job.number("number"))) as file:
             sink = SegmentedWriter(file, cutter, runtime.clock.keeper(job))
             provider.download(source, cast("IO[bytes]", sink))
+            reach("collect.before-output-complete")
+        reach("collect.after-output-complete")
     except Missing as missing:
         log.warning("job %s: its output is gone: %s", job.fields["id"], missing)
         return Move(stage=Stage.SETTLE, fields={"error": encoded_error(missing.error)})
@@ -40,4 +44,5 @@ def collect(runtime: Runtime, job: Held) -> Move | None:
     if not ends:
         return Move(stage=Stage.SETTLE)
     runtime.ledger.segment(job, "output", ends)
+    reach("collect.after-segments")
     return None

@@ -6,6 +6,7 @@ import logging
 
 from lowtide.layout import BatchFiles
 from lowtide_worker.clock import Held
+from lowtide_worker.crashpoints import reach
 from lowtide_worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -21,8 +22,11 @@ def delete(runtime: Runtime, batch: Held) -> None:
         if uploaded := job.get("input"):
             provider.delete_input(uploaded)
         keep()
+    reach("delete.after-provider")
     files = BatchFiles(batch.batch_id)
     runtime.spool.delete(files.inbox)
     runtime.spool.delete(files.folder)
+    reach("delete.after-files")
     runtime.ledger.forget(batch)
+    reach("delete.after-record")
     log.info("batch %s is deleted", batch.batch_id)

@@ -20,6 +20,7 @@ from lowtide.requests import KeyLine, RequestReader
 from lowtide.states import ResultStatus
 from lowtide.wire import wire_key, wire_ordinal
 from lowtide_worker.clock import Held, Move
+from lowtide_worker.crashpoints import reach
 from lowtide_worker.handlers import HandlerFailed, Segment
 from lowtide_worker.providers import OutputRow, Provider
 from lowtide_worker.rows import Outcome, judge
@@ -85,6 +86,7 @@ def _store(runtime: Runtime, segment: Held) -> bool:
     job = runtime.ledger.job(segment.fields["job_id"])
     attempt = int(job["attempt"])
     last_attempt = attempt >= int(segment.batch["max_attempts"])
+    attempts = attempt + int(job["losses"])
     rest = segment.fields["source"] == "rest"
     name = files.rest(number) if rest else files.output(number)
     block = runtime.spool.read(name, segment.number("start"), segment.number("end"))
@@ -106,18 +108,22 @@ def _store(runtime: Runtime, segment: Held) -> bool:
             odd.append(_Odd("key does not match its request", item.row.response or b""))
         elif not item.outcome.retryable or last_attempt:
             final.append(item)
+    reach("deliver.before-grant")
     granted = runtime.ledger.grant(segment, [item.ordinal for item in final])
+    reach("deliver.after-grant")
     results = [item for item, own in zip(final, granted, strict=True) if own]
     if results:
         with runtime.spool.write(files.result(number, segment.number("number"))) as file:
-            file.writelines(_result_lines(results, key_lines, attempt))
+            file.writelines(_result_lines(results, key_lines, attempts))
     if odd:
         with runtime.spool.write(files.quarantined(number, segment.number("number"))) as file:
             file.writelines(_encode({"reason": o.reason, "line": o.line.decode(errors="replace")}) + b"\n" for o in odd)
         log.warning("job %s: %d rows quarantined", segment.fields["job_id"], len(odd))
     counts = _counts(results) + Counter(duplicates=len(final) - len(results), quarantined=len(odd))
     handler_waits = bool(segment.batch["on_result"]) and bool(results)
+    reach("deliver.before-record")
     runtime.ledger.record(segment, counts, handler_waits=handler_waits)
+    reach("deliver.after-record")
     return bool(results)
 
 
@@ -140,7 +146,7 @@ def _read_rest(line: bytes) -> _Judged | _Odd:
     return _Judged(ordinal, OutputRow(row.key), Outcome(row.status, row.error, None))
 
 
-def _result_lines(results: list[_Judged], key_lines: dict[int, KeyLine], attempt: int) -> Iterator[bytes]:
+def _result_lines(results: list[_Judged], key_lines: dict[int, KeyLine], attempts: int) -> Iterator[bytes]:
     for ordinal, row, outcome in results:
         error = outcome.error
         if error is not None and len(error.message) > _MAX_ERROR_CHARS:
@@ -152,7 +158,7 @@ def _result_lines(results: list[_Judged], key_lines: dict[int, KeyLine], attempt
             error=error,
             usage=outcome.usage,
             metadata=key_lines[ordinal].metadata,
-            attempts=attempt,
+            attempts=attempts,
         )
         yield _encode(line) + b"\n"
 
@@ -183,14 +189,16 @@ def _hand_over(runtime: Runtime, segment: Held, spec: str) -> Move | None:
         attempt=tries + 1,
         only=msgspec.json.decode(only, type=list[int]) if only else None,
     )
+    reach("deliver.before-hand-over")
     try:
         runtime.handler(spec).hand_over(delivery)
     except HandlerFailed as failure:
         log.warning("segment %s: handler failed: %s", segment.member, failure)
         return Move(
             stage=Stage.DELIVER,
-            after=runtime.retry_backoff.seconds(tries),
+            after=runtime.delivery_backoff.seconds(tries),
             fields={"tries": tries + 1, "problem": str(failure)[:1000]},
         )
+    reach("deliver.after-hand-over")
     runtime.ledger.handed_over(segment)
     return None

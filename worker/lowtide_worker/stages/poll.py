@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-import time
+from typing import Any
 
 from lowtide.messages import Stage
 from lowtide.models import ResultError
 from lowtide.states import JobState
 from lowtide_worker.clock import Held, Move
+from lowtide_worker.crashpoints import reach
 from lowtide_worker.ledger import encoded_error
-from lowtide_worker.providers import Missing, ProviderJob
+from lowtide_worker.providers import Missing, Provider, ProviderJob
 from lowtide_worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -19,40 +20,65 @@ log = logging.getLogger(__name__)
 def poll(runtime: Runtime, job: Held) -> Move:
     """Looks at a job once."""
     provider = runtime.provider(job.batch["provider"])
+    age = job.now() - float(job.fields["created"])
     try:
         seen = provider.get(job.fields["name"])
     except Missing as missing:
+        if age < runtime.settings.create_settle_seconds:
+            # Reads may lag behind a create by a little.
+            return Move(stage=Stage.POLL, after=runtime.poll_backoff.seconds(0))
         log.warning("job %s: the provider does not know %s any more", job.fields["id"], job.fields["name"])
-        return Move(stage=Stage.SETTLE, fields={"state": JobState.LOST, "error": encoded_error(missing.error)})
-    polls = job.number("polls") + 1
+        return _settled(runtime, job, {"state": JobState.LOST, "error": encoded_error(missing.error)})
+    reach("poll.after-get")
     fields = {
         "state": seen.state,
         "provider_state": seen.provider_state,
-        "polls": polls,
+        "polls": job.number("polls") + 1,
         "done_requests": seen.done_requests,
     }
     if seen.state.terminal:
         return _ended(runtime, job, seen, fields)
     if seen.state is JobState.UNKNOWN and job.fields.get("provider_state") != seen.provider_state:
         log.warning("job %s: unknown state %r; polling on", job.fields["id"], seen.provider_state)
-    if job.batch["cancel"] == "1" and not job.number("cancel_sent"):
-        provider.cancel(seen.name)
+    overdue = age > runtime.settings.job_deadline_seconds
+    if overdue or job.batch["cancel"] == "1":
+        return _stopping(runtime, provider, job, fields, overdue=overdue)
+    return Move(stage=Stage.POLL, after=runtime.poll_backoff.seconds(job.number("polls") + 1), fields=fields)
+
+
+def _stopping(runtime: Runtime, provider: Provider, job: Held, fields: dict[str, Any], *, overdue: bool) -> Move:
+    """Asks the provider to stop a job once, and gives it a while to obey."""
+    if not job.fields.get("cancel_sent"):
+        provider.cancel(job.fields["name"])
+        reach("poll.after-cancel")
+        fields["cancel_sent"] = job.now()
         # The end is near now, so the pauses start over.
-        return Move(stage=Stage.POLL, after=runtime.poll_backoff.seconds(0), fields={**fields, "cancel_sent": 1})
+        return Move(stage=Stage.POLL, after=runtime.poll_backoff.seconds(0), fields=fields)
+    patience = runtime.settings.output_grace_seconds
+    if overdue and job.now() - float(job.fields["cancel_sent"]) > patience:
+        log.warning("job %s: still %s after its cancel; given up", job.fields["id"], fields["provider_state"])
+        return _settled(runtime, job, {**fields, "state": JobState.EXPIRED})
+    polls = min(job.number("polls"), 3)
     return Move(stage=Stage.POLL, after=runtime.poll_backoff.seconds(polls), fields=fields)
 
 
-def _ended(runtime: Runtime, job: Held, seen: ProviderJob, fields: dict[str, object]) -> Move:
-    fields["ended"] = job.fields.get("ended") or time.time()
+def _ended(runtime: Runtime, job: Held, seen: ProviderJob, fields: dict[str, Any]) -> Move:
+    fields["ended"] = job.fields.get("ended") or job.now()
     if seen.error is not None:
         fields["error"] = encoded_error(seen.error)
     if seen.output is not None:
+        runtime.admission.release(job)
+        reach("poll.after-release")
         return Move(stage=Stage.COLLECT, fields={**fields, "output": seen.output})
     if seen.state in (JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED):
         # Known misbehaviour: the output may appear some minutes after the state.
-        waited = time.time() - float(str(fields["ended"]))
-        if waited < runtime.settings.output_grace_seconds:
+        if job.now() - float(fields["ended"]) < runtime.settings.output_grace_seconds:
             return Move(stage=Stage.POLL, after=runtime.poll_backoff.seconds(0), fields=fields)
-        missing = ResultError(reason="NO_OUTPUT", message="the job succeeded but its output never came")
-        fields["error"] = encoded_error(missing)
+        never = ResultError(reason="NO_OUTPUT", message="the job succeeded but its output never came")
+        fields |= {"state": JobState.LOST, "error": encoded_error(never)}
+    return _settled(runtime, job, fields)
+
+
+def _settled(runtime: Runtime, job: Held, fields: dict[str, Any]) -> Move:
+    runtime.admission.release(job)
     return Move(stage=Stage.SETTLE, fields=fields)

@@ -19,7 +19,9 @@ from lowtide.requests import RequestReader
 from lowtide.states import JobState, ResultStatus
 from lowtide.wire import wire_key
 from lowtide_worker.clock import Held, Move
+from lowtide_worker.crashpoints import reach
 from lowtide_worker.ledger import Rows
+from lowtide_worker.rows import retryable
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.segments import SegmentCutter, SegmentedWriter
 from lowtide_worker.stages.deliver import RestRow
@@ -32,49 +34,60 @@ _encode = msgspec.json.Encoder().encode
 
 
 def settle(runtime: Runtime, job: Held) -> Move | None:
-    """Closes a job, retries what is missing, or writes the outcome of what never got one."""
+    """Closes a job, runs again what is missing, or writes the outcome of what never got one."""
     if job.number("segments_left"):
         return Move(stage=Stage.SETTLE, after=_WATCH_SECONDS)
     missing = runtime.ledger.unsettled(job.batch_id, runtime.ledger.rows(job))
+    reach("settle.after-count")
     if missing is None:
-        _close(runtime, job, None)
+        _close(runtime, job)
         return None
-    verdict = _verdict(job)
+    lost = JobState(job.fields["state"]) not in (JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED)
+    verdict = _verdict(runtime, job, lost=lost)
     if verdict is None:
         log.info("job %s: %d requests run again", job.fields["id"], len(missing))
-        _close(runtime, job, missing)
+        # A job that was lost as a whole costs its requests no attempt; such losses have a limit of their own.
+        again = {"losses": job.number("losses") + 1} if lost else {"attempt": job.number("attempt") + 1}
+        _close(runtime, job, retry=missing, **again)
         return None
-    runtime.ledger.segment(job, "rest", _write_rest(runtime, job, missing, *verdict))
+    ends = _write_rest(runtime, job, missing, *verdict)
+    reach("settle.after-rest-written")
+    runtime.ledger.segment(job, "rest", ends)
+    reach("settle.after-rest-segments")
     return None
 
 
-def _close(runtime: Runtime, job: Held, retry: Rows | None) -> None:
-    if (state := runtime.ledger.close(job, retry=retry)) is not None:
+def _close(runtime: Runtime, job: Held, *, retry: Rows | None = None, **again: int) -> None:
+    reach("settle.before-close")
+    state = runtime.ledger.close(job, retry=retry, **again)
+    reach("settle.after-close")
+    if state is not None:
         log.info("batch %s is %s", job.batch_id, state)
 
 
-def _verdict(job: Held) -> tuple[ResultStatus, ResultError] | None:
+def _verdict(runtime: Runtime, job: Held, *, lost: bool) -> tuple[ResultStatus, ResultError] | None:
     """What becomes of requests without a result; None if they may run again."""
     error = msgspec.json.decode(job.fields["error"], type=ResultError) if job.fields.get("error") else None
+    state = JobState(job.fields["state"])
     if job.batch["cancel"] == "1":
         return ResultStatus.CANCELLED, ResultError(reason="CANCELLED", message="the batch was cancelled")
-    if job.number("refused"):
-        return ResultStatus.FAILED, error or ResultError(reason="REFUSED", message="the provider refused the job")
-    if job.number("attempt") < int(job.batch["max_attempts"]):
+    if job.number("refused") or (state is JobState.FAILED and error is not None and not retryable(error)):
+        return ResultStatus.FAILED, error or ResultError(reason="FAILED", message="the provider refused the job")
+    settings = runtime.settings
+    overdue = job.now() - float(job.batch["created"]) > settings.batch_deadline_seconds
+    if lost:
+        spent = job.number("losses") >= settings.max_job_losses
+    else:
+        spent = job.number("attempt") >= int(job.batch["max_attempts"])
+    if not spent and not overdue:
         return None
-    match JobState(job.fields["state"]):
-        case JobState.EXPIRED:
-            return ResultStatus.EXPIRED, ResultError(
-                reason="EXPIRED", message="the provider did not answer before the job expired"
-            )
-        case JobState.CANCELLED:
-            return ResultStatus.CANCELLED, ResultError(
-                reason="CANCELLED", message="the job was cancelled at the provider"
-            )
-        case _:
-            return ResultStatus.FAILED, error or ResultError(
-                reason="MISSING", message="the provider's output has no row for this request"
-            )
+    if overdue or state is JobState.EXPIRED:
+        return ResultStatus.EXPIRED, ResultError(reason="EXPIRED", message="the provider did not answer in time")
+    if state is JobState.CANCELLED:
+        message = "the job was cancelled at the provider"
+        return ResultStatus.CANCELLED, ResultError(reason="CANCELLED", message=message)
+    missing = ResultError(reason="MISSING", message="the provider's output has no row for this request")
+    return ResultStatus.FAILED, error or missing
 
 
 def _write_rest(runtime: Runtime, job: Held, missing: Rows, status: ResultStatus, error: ResultError) -> list[int]:

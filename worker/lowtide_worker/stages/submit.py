@@ -5,6 +5,7 @@ from __future__ import annotations
 from lowtide.requests import RequestReader
 from lowtide.states import Mode
 from lowtide_worker.clock import Held
+from lowtide_worker.crashpoints import reach
 from lowtide_worker.ledger import Rows
 from lowtide_worker.runtime import Runtime
 
@@ -18,4 +19,7 @@ def submit(runtime: Runtime, batch: Held) -> None:
         max_requests=settings.max_requests_per_job,
         max_bytes=settings.max_job_bytes(Mode(batch.fields["mode"])),
     )
-    runtime.ledger.plan(batch, [Rows(first=first, last=last) for first, last in cuts])
+    jobs = [Rows(first=first, last=last) for first, last in cuts]
+    reach("submit.before-plan")
+    runtime.ledger.plan(batch, jobs)
+    reach("submit.after-plan")

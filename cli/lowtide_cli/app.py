@@ -1,0 +1,248 @@
+"""The command line as users see it: every command, its options and its help.
+
+Longer than the other modules because it is the one list of all commands. Each body imports what does the work only
+when it runs, so that `--help` and shell completion stay quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lowtide_cli import exits
+from lowtide_cli.errors import one_line
+
+app = typer.Typer(
+    name="lowtide",
+    help="A job queue for batch inference on Gemini: half the price, nothing lost, nothing paid twice.",
+    epilog=exits.HELP,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+_ONE_MACHINE, _BATCHES, _OPERATIONS = "On one machine", "Batches", "Operations"
+
+BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Batch id, as `submit` printed it.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+@app.command(rich_help_panel=_ONE_MACHINE)
+def up(
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder for data and logs.", show_default="~/.lowtide", file_okay=False),
+    ] = None,
+    emulator: Annotated[
+        bool | None,
+        typer.Option(
+            "--emulator/--no-emulator",
+            help="Work with an emulator instead of Google.",
+            show_default="when no API key is set",
+        ),
+    ] = None,
+    flower: Annotated[bool, typer.Option(help="Run Flower.")] = True,
+    one_worker: Annotated[bool, typer.Option("--one-worker", help="One worker for both queues.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the jobs worker.")] = 8,
+    processes: Annotated[int, typer.Option(min=1, help="Processes of the results worker.")] = 2,
+    redis_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Redis port.", show_default="6379, or a free one")
+    ] = 0,
+    emulator_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Emulator port.", show_default="8080, or a free one")
+    ] = 0,
+    flower_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Flower port.", show_default="5555, or a free one")
+    ] = 0,
+) -> None:
+    """Run Redis, workers, Flower and an emulator here, until Ctrl-C.
+
+    An embedded Redis-compatible server runs unless LOWTIDE_REDIS_URL is set, the emulator unless GEMINI_API_KEY or
+    GOOGLE_API_KEY is (here or in .env). Flower's password is generated, or LOWTIDE_FLOWER_BASIC_AUTH=user:password.
+    """
+    from lowtide_cli.up import Options
+    from lowtide_cli.up import up as run
+
+    options = Options(
+        data_dir=data_dir, emulator=emulator, flower=flower, one_worker=one_worker, threads=threads,
+        processes=processes, redis_port=redis_port, emulator_port=emulator_port, flower_port=flower_port,
+    )  # fmt: skip
+    raise typer.Exit(run(options))
+
+
+@app.command(rich_help_panel=_ONE_MACHINE)
+def demo(
+    flower: Annotated[bool, typer.Option("--flower", help="Run Flower too, and leave it up until Ctrl-C.")] = False,
+) -> None:
+    """Run a few hundred real requests through real processes, and check every result.
+
+    Everything runs in a temporary folder on free ports, against the emulator: no key, no cost, nothing left behind.
+    """
+    from lowtide_cli.demo import demo as run
+
+    raise typer.Exit(run(flower=flower))
+
+
+@app.command(rich_help_panel=_BATCHES, epilog=exits.HELP)
+def submit(
+    file: Annotated[str, typer.Argument(metavar="FILE.jsonl", help="Requests, one a line; - for standard input.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="Model, as in gemini-2.5-flash.", show_default=False)],
+    on_result: Annotated[str | None, typer.Option(help="Handler that is given the results.")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="Submitting the same content under it again gives the same batch.")
+    ] = None,
+    label: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Label; repeat for more.")] = None,
+    mode: Annotated[
+        str | None, typer.Option(metavar="file|inline", help="How requests travel.", show_default="LOWTIDE_MODE")
+    ] = None,
+    max_attempts: Annotated[
+        int | None, typer.Option(min=1, help="Jobs that may carry one request.", show_default="LOWTIDE_MAX_ATTEMPTS")
+    ] = None,
+    priority: Annotated[
+        int, typer.Option(min=-100, max=100, help="Higher ones go first while the provider takes no more.")
+    ] = 0,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch it until it is finished.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the results there when finished; implies --wait.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Submit a batch and print its id."""
+    from lowtide_cli.submit import Submission
+    from lowtide_cli.submit import submit as run
+
+    submission = Submission(
+        file=file, model=model, on_result=on_result, idempotency_key=idempotency_key, labels=label or [], mode=mode,
+        max_attempts=max_attempts, priority=priority,
+    )  # fmt: skip
+    raise typer.Exit(run(submission, wait=wait, output=output, as_json=as_json))
+
+
+@app.command("list", rich_help_panel=_BATCHES)
+def list_(
+    state: Annotated[str | None, typer.Option(help="Only batches in this state.")] = None,
+    page_size: Annotated[int, typer.Option(min=1, max=1000, help="Batches on a page.")] = 20,
+    page_token: Annotated[str | None, typer.Option(help="Where the last page ended.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List batches, newest first."""
+    from lowtide_cli.reading import list_batches
+
+    list_batches(state=state, page_size=page_size, page_token=page_token, as_json=as_json)
+
+
+@app.command(rich_help_panel=_BATCHES, epilog=exits.HELP)
+def status(batch: BatchId, as_json: AsJson = False) -> None:
+    """Show where a batch stands."""
+    from lowtide_cli.reading import show_status
+
+    raise typer.Exit(show_status(batch, as_json=as_json))
+
+
+@app.command(rich_help_panel=_BATCHES, epilog=exits.HELP)
+def watch(
+    batch: BatchId, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON line per change.")] = False
+) -> None:
+    """Watch a batch until it is finished."""
+    from lowtide_cli.watch import watch as run
+
+    raise typer.Exit(run(batch, as_json=as_json))
+
+
+@app.command(rich_help_panel=_BATCHES, epilog=exits.HELP)
+def results(
+    batch: BatchId,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file, whole or not at all.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Results are always JSON lines.", hidden=True)] = False,
+) -> None:
+    """Print the results of a batch, one JSON line per request."""
+    del as_json
+    from lowtide_cli.results import results as run
+
+    raise typer.Exit(run(batch, output))
+
+
+@app.command(rich_help_panel=_BATCHES)
+def cancel(
+    batch: BatchId, wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until it has stopped.")] = False
+) -> None:
+    """Stop a batch; what is done already is kept."""
+    from lowtide_cli.ending import cancel as run
+
+    raise typer.Exit(run(batch, wait=wait))
+
+
+@app.command(rich_help_panel=_BATCHES)
+def delete(
+    batch: BatchId,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait until it is gone.")] = 60.0,
+) -> None:
+    """Delete a finished batch and all it left, here and at the provider."""
+    from lowtide_cli.ending import delete as run
+
+    raise typer.Exit(run(batch, yes=yes, timeout=timeout))
+
+
+@app.command(rich_help_panel=_OPERATIONS)
+def jobs(as_json: AsJson = False) -> None:
+    """List the provider's own jobs, ours and others'."""
+    from lowtide_cli.provider_jobs import show_jobs
+
+    show_jobs(as_json=as_json)
+
+
+@app.command(rich_help_panel=_OPERATIONS)
+def doctor(as_json: AsJson = False) -> None:
+    """Check Redis, spool, provider and workers, and say what to mend.
+
+    Exits with 1 if anything fails.
+    """
+    from lowtide_cli.doctor import doctor as run
+
+    raise typer.Exit(run(as_json=as_json))
+
+
+@app.command(rich_help_panel=_OPERATIONS)
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    typer.echo(f"lowtide {installed('lowtide')}")
+
+
+def main() -> None:
+    """Runs the command line; a foreseen error is one line on standard error."""
+    try:
+        app(prog_name="lowtide")
+    except BrokenPipeError:
+        # `lowtide results ... | head` is no error; stdout must not be flushed again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(exits.Exit.ERROR)
+    except Exception as error:
+        line = one_line(error)
+        if line is None:
+            raise
+        typer.echo(f"lowtide: {line}", err=True)
+        sys.exit(exits.Exit.ERROR)

@@ -1,0 +1,202 @@
+"""`lowtide doctor`: looks at everything a batch needs on its way, and says what to mend."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+
+import redis
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lowtide import LowtideError, Settings, SpoolError, StoreUnavailable, keys
+from lowtide.messages import Queue
+from lowtide.settings import without_password
+from lowtide.spool import Spool
+from lowtide.store import connect, redis_errors
+from lowtide_cli.exits import Exit
+from lowtide_cli.extras import installed
+from lowtide_cli.output import print_json, stdout
+from lowtide_cli.workers import worker_queues
+
+_SKEW_SECONDS = 2.0
+_PROVIDER_SECONDS = 10.0
+
+
+class Verdict(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARN = "warn"
+    """It works, but something is not as it should be."""
+    FAIL = "fail"
+    """Batches will not get through."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check saw, and what to do about it."""
+
+    check: str
+    verdict: Verdict
+    seen: str
+    advice: str = ""
+
+
+def doctor(*, as_json: bool) -> Exit:
+    """Runs every check and prints what it saw."""
+    settings = Settings()
+    findings = _redis(settings)
+    reachable = findings[0].verdict is not Verdict.FAIL
+    findings += _spool(settings)
+    findings += _provider(settings)
+    if reachable:
+        findings += _workers(settings)
+    failed = any(finding.verdict is Verdict.FAIL for finding in findings)
+    if as_json:
+        print_json({"ok": not failed, "checks": [finding.__dict__ for finding in findings]})
+    else:
+        _show(stdout(), findings)
+    return Exit.ERROR if failed else Exit.OK
+
+
+def _show(console: Console, findings: list[Finding]) -> None:
+    colour = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        advice = f"\n[dim]→[/] {escape(finding.advice)}" if finding.advice else ""
+        word = f"[{colour[finding.verdict]}]{finding.verdict}[/]"
+        table.add_row(word, finding.check, escape(finding.seen) + advice)
+    console.print(table)
+
+
+def _redis(settings: Settings) -> list[Finding]:
+    url = settings.redis_url.get_secret_value()
+    client = connect(settings)
+    try:
+        with redis_errors(url):
+            before = time.time()
+            seconds, micros = client.time()
+            skew = seconds + micros / 1e6 - (before + time.time()) / 2
+            info = client.info()
+            dead = client.llen(keys.DEAD_LETTERS)
+    except StoreUnavailable as error:
+        return [Finding("Redis", Verdict.FAIL, str(error))]
+    finally:
+        client.close()
+    server = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info['redis_version']}"
+    return [
+        Finding("Redis", Verdict.OK, f"{server} at {without_password(url)}"),
+        _eviction(str(info.get("maxmemory_policy", "unknown"))),
+        _append_only(on=bool(info.get("aof_enabled"))),
+        _skew(skew),
+        _dead_letters(dead),
+    ]
+
+
+def _eviction(policy: str) -> Finding:
+    if policy == "noeviction":
+        return Finding("Eviction", Verdict.OK, policy)
+    return Finding(
+        "Eviction", Verdict.FAIL, f"maxmemory-policy is {policy}: Redis may drop batches when memory is short",
+        "CONFIG SET maxmemory-policy noeviction, and the same in its configuration",
+    )  # fmt: skip
+
+
+def _append_only(*, on: bool) -> Finding:
+    if on:
+        return Finding("Append-only", Verdict.OK, "on")
+    return Finding(
+        "Append-only", Verdict.WARN, "off: a restart of Redis forgets every batch since its last snapshot",
+        "CONFIG SET appendonly yes, and the same in its configuration",
+    )  # fmt: skip
+
+
+def _skew(skew: float) -> Finding:
+    seen = f"{abs(skew) * 1000:,.0f} ms {'ahead of' if skew < 0 else 'behind'} Redis"
+    if abs(skew) < _SKEW_SECONDS:
+        return Finding("Clock", Verdict.OK, seen)
+    return Finding(
+        "Clock", Verdict.WARN, f"{seen}: ages and times shown here are wrong by as much",
+        "synchronise the clocks of both machines (NTP)",
+    )  # fmt: skip
+
+
+def _dead_letters(count: int) -> Finding:
+    if not count:
+        return Finding("Dead letters", Verdict.OK, "none")
+    return Finding(
+        "Dead letters", Verdict.WARN, f"{count:,} messages that nobody could handle",
+        f"read them: LRANGE {keys.DEAD_LETTERS} 0 9",
+    )  # fmt: skip
+
+
+def _spool(settings: Settings) -> list[Finding]:
+    name = f"doctor-{secrets.token_hex(8)}"
+    try:
+        spool = Spool(settings.spool_url)
+        with spool.write(name) as file:
+            file.write(b"ebb")
+        whole = spool.read(name) == b"ebb"
+        spool.delete(name)
+    except (SpoolError, ImportError, ValueError) as error:
+        advice = "make it writable, or set LOWTIDE_SPOOL_URL; an object store needs its library and its credentials"
+        return [Finding("Spool", Verdict.FAIL, f"{settings.spool_url}: {error}", advice)]
+    if not whole:
+        return [Finding("Spool", Verdict.FAIL, f"{settings.spool_url} gives back other bytes than it was given")]
+    return [Finding("Spool", Verdict.OK, f"{settings.spool_url} is writable")]
+
+
+def _provider(settings: Settings) -> list[Finding]:
+    if not installed("worker"):
+        advice = 'on the workers\' hosts: pip install "lowtide[worker]"'
+        return [Finding("Provider", Verdict.WARN, "not asked: this host has no worker installed", advice)]
+    from lowtide_worker.providers import ProviderError, Unavailable
+    from lowtide_worker.runtime import Runtime
+    from lowtide_worker.settings import WorkerSettings
+
+    known = WorkerSettings()
+    where = known.google_gemini_base_url or "Google"
+    # A worker is patient; somebody who looks at a terminal is not.
+    patience = min(known.provider_timeout_seconds, _PROVIDER_SECONDS)
+    hurried = known.model_copy(update={"provider_timeout_seconds": patience})
+    try:
+        jobs, more = Runtime(hurried).provider(settings.provider).jobs()
+    except ValueError as error:
+        return [Finding("Provider", Verdict.FAIL, str(error), "set LOWTIDE_PROVIDER to one that is installed")]
+    except ProviderError as error:
+        advice = (
+            "check the network and GOOGLE_GEMINI_BASE_URL"
+            if isinstance(error, Unavailable) and known.google_api_key is not None
+            else "set GEMINI_API_KEY (or GOOGLE_API_KEY) to a key that is valid there"
+        )
+        return [Finding("Provider", Verdict.FAIL, f"{settings.provider} at {where}: {error}", advice)]
+    count = f"{len(jobs):,}{' or more' if more else ''} {'job' if len(jobs) == 1 else 'jobs'}"
+    return [Finding("Provider", Verdict.OK, f"{settings.provider} at {where} lists {count}")]
+
+
+def _workers(settings: Settings) -> list[Finding]:
+    start = "start one: celery -A lowtide_worker worker -Q {} (or `lowtide up`)"
+    try:
+        alive = worker_queues(settings.redis_url.get_secret_value())
+    except (LowtideError, redis.RedisError, OSError) as error:
+        return [Finding("Workers", Verdict.FAIL, f"the broker cannot be asked: {error}")]
+    if not alive:
+        advice = start.format(",".join(Queue))
+        return [Finding("Workers", Verdict.FAIL, "none answers: batches are accepted, and wait", advice)]
+    findings = [
+        Finding("Worker", Verdict.OK, f"{name} serves {', '.join(queues)}") for name, queues in alive.items()
+    ]  # fmt: skip
+    served = {queue for queues in alive.values() for queue in queues}
+    findings += [
+        Finding("Workers", Verdict.FAIL, f"none serves {queue}", start.format(queue))
+        for queue in Queue
+        if queue not in served
+    ]
+    return findings

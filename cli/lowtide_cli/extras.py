@@ -1,0 +1,30 @@
+"""Which optional parts of Lowtide are installed here."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from lowtide_cli.errors import MissingExtra
+
+_MODULES = {
+    "worker": ("flower", "google.genai", "prometheus_client"),
+    "emulator": ("starlette", "uvicorn"),
+}
+
+
+def installed(extra: str) -> bool:
+    """Whether everything that an extra brings is importable."""
+    return all(map(_importable, _MODULES[extra]))
+
+
+def need(extra: str, purpose: str) -> None:
+    """Raises `MissingExtra` unless the extra is installed."""
+    if not installed(extra):
+        raise MissingExtra(extra, purpose)
+
+
+def _importable(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # its parent package is missing
+        return False

@@ -1,0 +1,99 @@
+"""`lowtide jobs`: the provider's own list of jobs, ours and everybody else's on the account."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from lowtide import BatchNotFound, BatchQueue, Settings
+from lowtide.layout import job_of_display_name, split_job_id
+from lowtide_cli.extras import need
+from lowtide_cli.output import print_json, stdout
+
+if TYPE_CHECKING:
+    from lowtide_worker.providers import ProviderJob
+
+
+def show_jobs(*, as_json: bool) -> None:
+    """Prints every job the provider lists. Raises `ProviderError` where it does not answer."""
+    need("worker", "`lowtide jobs`")
+    settings = Settings()
+    owners = _Owners(BatchQueue(settings))
+    rows = [(job, *owners.of(job)) for job in provider_jobs(settings.provider)]
+    if as_json:
+        print_json([_data(job, batch_id, known=known) for job, batch_id, known in rows])
+        return
+    console = stdout()
+    if not rows:
+        console.print("the provider has no jobs")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("provider job", no_wrap=True, overflow="ellipsis")
+    table.add_column("state", no_wrap=True)
+    table.add_column("requests", justify="right", no_wrap=True)
+    table.add_column("whose", no_wrap=True, overflow="ellipsis")
+    for job, batch_id, known in rows:
+        if batch_id is None:
+            whose = f"[dim]foreign: {escape(job.display_name or 'without a name')}[/]"
+        else:
+            whose = f"batch {batch_id}" if known else f"[yellow]batch {batch_id}, unknown here[/]"
+        requests = f"{job.done_requests:,}/{job.requests:,}" if job.requests else "-"
+        table.add_row(escape(job.name), str(job.state), requests, whose)
+    console.print(table)
+
+
+def provider_jobs(provider: str) -> Iterator[ProviderJob]:
+    """All jobs of the account, page by page."""
+    from lowtide_worker.runtime import runtime  # deferred: only workers' hosts have what it needs
+
+    token: str | None = None
+    while True:
+        page, token = runtime().provider(provider).jobs(token)
+        yield from page
+        if token is None:
+            return
+
+
+class _Owners:
+    """Which batch a provider job belongs to, and whether this store knows it."""
+
+    def __init__(self, queue: BatchQueue) -> None:
+        self._queue = queue
+        self._known: dict[str, bool] = {}
+
+    def of(self, job: ProviderJob) -> tuple[str | None, bool]:
+        """The batch id in the display name (None: a foreign job), and whether that batch is known here."""
+        ours = job_of_display_name(job.display_name)
+        if ours is None:
+            return None, False
+        try:
+            batch_id, _ = split_job_id(ours)
+        except ValueError:
+            return None, False
+        if batch_id not in self._known:
+            try:
+                self._queue.get(batch_id)
+            except BatchNotFound:
+                self._known[batch_id] = False
+            else:
+                self._known[batch_id] = True
+        return batch_id, self._known[batch_id]
+
+
+def _data(job: ProviderJob, batch_id: str | None, *, known: bool) -> dict[str, object]:
+    return {
+        "name": job.name,
+        "display_name": job.display_name,
+        "state": job.state,
+        "provider_state": job.provider_state,
+        "model": job.model,
+        "requests": job.requests,
+        "done_requests": job.done_requests,
+        "create_time": job.create_time,
+        "ours": batch_id is not None,
+        "batch_id": batch_id,
+        "known_here": known,
+    }

@@ -1,0 +1,106 @@
+"""`lowtide submit`: takes a file of requests in."""
+
+from __future__ import annotations
+
+import sys
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+
+import typer
+
+from lowtide import Batch, BatchQueue, InvalidRequest, Mode
+from lowtide.requests import json_lines
+from lowtide_cli.errors import CommandError
+from lowtide_cli.exits import Exit, exit_of
+from lowtide_cli.output import print_json
+from lowtide_cli.results import write_results
+from lowtide_cli.watch import follow
+
+_STDIN = "-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """What is to be submitted."""
+
+    file: str
+    model: str
+    on_result: str | None
+    idempotency_key: str | None
+    labels: list[str]
+    mode: str | None
+    max_attempts: int | None
+    priority: int
+
+
+def submit(submission: Submission, *, wait: bool, output: Path | None, as_json: bool) -> Exit:
+    """Submits, prints the batch id, and waits if asked to."""
+    batch = _taken_in(submission)
+    if as_json:
+        print_json({"batch_id": batch.id}, indent=0)
+    else:
+        # With the results on standard output, the id must not stand among them.
+        typer.echo(batch.id, err=output == Path(_STDIN))
+    if not wait and output is None:
+        return Exit.OK
+    status = follow(batch, on_stderr=True)
+    if status is None:
+        return Exit.INTERRUPTED
+    if output is not None:
+        write_results(batch, output)
+    return exit_of(status)
+
+
+def _taken_in(submission: Submission) -> Batch:
+    if submission.mode is not None and submission.mode not in set(Mode):
+        raise typer.BadParameter(f"{submission.mode!r} is not one of {', '.join(Mode)}", param_hint="--mode")
+    lines = _Lines(sys.stdin.buffer) if submission.file == _STDIN else None
+    try:
+        return BatchQueue().submit(
+            lines or submission.file,
+            model=submission.model,
+            on_result=submission.on_result,
+            idempotency_key=submission.idempotency_key,
+            labels=_labels(submission.labels),
+            mode=submission.mode,
+            max_attempts=submission.max_attempts,
+            priority=submission.priority,
+        )
+    except InvalidRequest as error:
+        if lines is not None:
+            lines.correct(error)
+        name = submission.file if lines is None else "standard input"
+        raise CommandError(f"{name}: {error}") from error
+
+
+class _Lines:
+    """The requests in a stream of lines. Knows where empty lines stood, so that an error names the right line."""
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self._lines = lines
+        self._gaps = [(0, 0)]
+        """From which request on, how many empty lines came before."""
+
+    def __iter__(self) -> Iterator[Mapping[str, object]]:
+        for ordinal, (number, item) in enumerate(json_lines(self._lines)):
+            if number - ordinal > self._gaps[-1][1]:
+                self._gaps.append((ordinal, number - ordinal))
+            yield item
+
+    def correct(self, error: InvalidRequest) -> None:
+        """Turns the place of a request into that of its line; a line that is no JSON was placed right."""
+        if error.field != "line":
+            error.position += self._gaps[bisect_right(self._gaps, error.position, key=itemgetter(0)) - 1][1]
+
+
+def _labels(pairs: list[str]) -> dict[str, str]:
+    labels = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise typer.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--label")
+        labels[name] = value
+    return labels

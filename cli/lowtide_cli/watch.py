@@ -1,0 +1,153 @@
+"""`lowtide watch`: a batch's progress, live on a terminal, a line per change elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from lowtide import Batch, BatchState, BatchStatus, StoreUnavailable
+from lowtide_cli.batches import find
+from lowtide_cli.exits import Exit, exit_of
+from lowtide_cli.output import STATE_STYLE, duration, outcome, print_json, status_data, stderr, stdout
+
+_LOOK_SECONDS = 0.5
+_TELLING_SHARE = 0.05
+"""So much must be done before the pace says anything about the rest."""
+_PATIENCE_SECONDS = 60.0
+"""A watch may last for days: Redis may be away for so long before it is given up."""
+
+
+def watch(batch_id: str, *, as_json: bool) -> Exit:
+    """Watches a batch until it is finished."""
+    batch = find(batch_id)
+    status = _follow_json(batch) if as_json else follow(batch)
+    return Exit.INTERRUPTED if status is None else exit_of(status)
+
+
+def follow(batch: Batch, *, on_stderr: bool = False, farewell: bool = True) -> BatchStatus | None:
+    """Shows the progress until the batch is finished; returns its final status, or None after Ctrl-C."""
+    console = stderr() if on_stderr else stdout()
+    try:
+        status = _live(batch, console) if console.is_terminal else _lines(batch, console)
+    except KeyboardInterrupt:
+        _say_goodbye(batch)
+        return None
+    if farewell:
+        took = duration((status.finished_at or time.time()) - status.created_at)
+        console.print(f"{batch.id} {status.state} after {took}: {outcome(status)}", soft_wrap=True)
+    return status
+
+
+def _follow_json(batch: Batch) -> BatchStatus | None:
+    last = None
+    try:
+        for status in _statuses(batch):
+            last = status
+            print_json(status_data(status), indent=0)
+    except KeyboardInterrupt:
+        _say_goodbye(batch)
+        return None
+    return last
+
+
+def _say_goodbye(batch: Batch) -> None:
+    stderr().print(f"\nno longer watching; the batch goes on. Watch it again: lowtide watch {batch.id}", soft_wrap=True)
+
+
+def _lines(batch: Batch, console: Console) -> BatchStatus:
+    last = None
+    for status in _statuses(batch):
+        line = f"{status.state}  {outcome(status)}  {_jobs(status)}"
+        if line != last and not status.finished:
+            console.print(line, soft_wrap=True)
+        last = line
+    return status
+
+
+def _live(batch: Batch, console: Console) -> BatchStatus:
+    status = batch.status()
+    with Live(get_renderable=lambda: _picture(status), console=console, refresh_per_second=4):
+        for status in _statuses(batch):  # noqa: B007 - the picture is drawn from it
+            pass
+    return status
+
+
+def _statuses(batch: Batch) -> Iterator[BatchStatus]:
+    """The status now and after every change, until the batch is finished."""
+    last: BatchStatus | None = None
+    seen = time.monotonic()
+    while last is None or not last.finished:
+        try:
+            status = batch.status()
+        except StoreUnavailable:
+            if last is None or time.monotonic() - seen > _PATIENCE_SECONDS:
+                raise
+        else:
+            seen = time.monotonic()
+            if last is None or _essence(status) != _essence(last):
+                yield status
+            last = status
+        if not last.finished:
+            time.sleep(_LOOK_SECONDS)
+
+
+def _essence(status: BatchStatus) -> object:
+    return status.state, status.settled, _answered(status), [job.state for job in status.jobs]
+
+
+def _picture(status: BatchStatus) -> Group:
+    done = _answered(status)
+    now = status.finished_at or time.time()
+    elapsed = now - status.created_at
+    bar = Table.grid(padding=(0, 1), expand=True)
+    bar.add_column(no_wrap=True)
+    bar.add_column(ratio=1)
+    bar.add_column(no_wrap=True, justify="right")
+    bar.add_row(
+        Text(status.state, style=STATE_STYLE[status.state]),
+        ProgressBar(total=status.total, completed=done, finished_style="green" if _clean(status) else "yellow"),
+        Text(f"{status.settled:,}/{status.total:,} requests"),
+    )
+    facts = [_jobs(status)]
+    if failed := status.failed + status.expired:
+        facts.append(f"{failed:,} failed")
+    if status.usage.total_token_count:
+        facts.append(f"{status.usage.total_token_count:,} tokens")
+    facts.append(f"{duration(elapsed)} elapsed")
+    if not status.finished:
+        facts.append(_eta(status, done, elapsed))
+    return Group(bar, Text(" · ".join(filter(None, facts)), style="dim"))
+
+
+def _clean(status: BatchStatus) -> bool:
+    return status.succeeded == status.settled
+
+
+def _answered(status: BatchStatus) -> int:
+    """Requests that are settled, or that the provider says it is done with."""
+    if not status.jobs:
+        return status.settled
+    waiting = sum(job.requests - job.done_requests for job in status.jobs if not job.state.terminal)
+    return max(status.settled, status.total - waiting)
+
+
+def _jobs(status: BatchStatus) -> str:
+    counts = Counter(str(job.state) for job in status.jobs)
+    if not counts:
+        return "no jobs yet"
+    number = "1 job" if len(status.jobs) == 1 else f"{len(status.jobs):,} jobs"
+    return f"{number}: " + ", ".join(f"{count:,} {state}" for state, count in counts.items())
+
+
+def _eta(status: BatchStatus, done: int, elapsed: float) -> str:
+    """The rest at the pace so far; a batch of few jobs moves in jumps, so it is a guess."""
+    if done < status.total * _TELLING_SHARE or status.state is BatchState.CANCELLING:
+        return ""
+    return f"~{duration(elapsed / done * (status.total - done))} left"

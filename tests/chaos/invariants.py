@@ -1,0 +1,251 @@
+"""What must be true of finished batches, whatever happened to them: looked at from the outside only.
+
+The witnesses are the stored results, the status, the emulator's own record of jobs and billed rows, the spool's
+files, the keys in Redis, and the log of the user's shop.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from statistics import median
+from typing import Self
+
+from lowtide import BatchNotFound, ResultStatus
+from lowtide_emulator import JobRecord
+from tests.chaos.world import Submitted, World
+
+
+@dataclass
+class Figures:
+    """What a run came to. They add up."""
+
+    batches: int = 0
+    requests: int = 0
+    kills: int = 0
+    restarts: int = 0
+    faults: int = 0
+    lost: int = 0
+    double_counted: int = 0
+    jobs_created: int = 0
+    jobs_needed: int = 0
+    twins: int = 0
+    twins_removed: int = 0
+    billed_twice: int = 0
+    results_delivered: int = 0
+    deliveries_again: int = 0
+    recovery: list[float] = field(default_factory=list)
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+
+    def table(self) -> str:
+        """As lines of a Markdown table."""
+        rows = [(label, getattr(self, name)) for name, label in _LABELS.items()]
+        if self.recovery:
+            rows.append(("recovery, median", f"{median(self.recovery):.1f} s"))
+            rows.append(("recovery, worst", f"{max(self.recovery):.1f} s"))
+        return "\n".join(["| figure | count |", "|---|---:|", *(f"| {label} | {value} |" for label, value in rows)])
+
+
+_LABELS = {
+    "batches": "batches",
+    "requests": "requests",
+    "kills": "processes killed (SIGKILL)",
+    "restarts": "Redis killed and started",
+    "faults": "provider faults injected",
+    "lost": "requests without a result",
+    "double_counted": "requests with two results",
+    "jobs_created": "provider jobs created",
+    "jobs_needed": "provider jobs needed",
+    "twins": "surplus provider jobs (twins)",
+    "twins_removed": "twins cancelled and deleted",
+    "billed_twice": "rows billed again without need",
+    "results_delivered": "results that reached the handler",
+    "deliveries_again": "deliveries that came more than once",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allowed:
+    """What a scenario may cost; by default nothing beyond one row and one job each."""
+
+    twins: int = 0
+    """Second provider jobs for one job, which a lost reply and a list that lags behind make unavoidable."""
+    billed_again: int = 0
+    """Rows that had to be run again: the provider took money for them and gave nothing usable."""
+    quarantined: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+    statuses: frozenset[str] = frozenset({"succeeded", "failed"})
+
+
+def check(world: World, submitted: Sequence[Submitted], allowed: Allowed | None = None) -> Figures:
+    """Every invariant, over finished batches of a world at rest. Raises `AssertionError`."""
+    allowed = allowed or Allowed()
+    total = Figures()
+    for one in submitted:
+        if not one.deleted:
+            total += check_results(one, allowed)
+    total += check_provider(world, submitted, allowed)
+    total += check_handler(world, [one for one in submitted if one.handled])
+    check_left_overs(world, submitted, allowed)
+    return total
+
+
+def check_results(one: Submitted, allowed: Allowed) -> Figures:
+    """Conservation, and each result to its own request."""
+    status = one.batch.status()
+    results = list(one.batch.results())
+    lines = Counter(result.key for result in results)
+    figures = Figures(
+        batches=1,
+        requests=len(one.prompts),
+        lost=len(one.prompts.keys() - lines.keys()),
+        double_counted=sum(count - 1 for count in lines.values()),
+    )
+    assert lines.keys() == one.prompts.keys(), f"{one.id}: lost {one.prompts.keys() - lines.keys()}, {status}"
+    assert set(lines.values()) == {1}, f"{one.id}: more than one result for {[k for k, n in lines.items() if n > 1]}"
+    by_status = Counter(str(result.status) for result in results)
+    counted = {name: getattr(status, name) for name in ("succeeded", "failed", "expired", "cancelled")}
+    assert status.total == len(one.prompts)
+    assert counted == {name: by_status[name] for name in counted}, f"{one.id}: counted {counted}, stored {by_status}"
+    assert by_status.keys() <= allowed.statuses, f"{one.id}: {by_status}"
+    for result in results:
+        if result.status is ResultStatus.SUCCEEDED:
+            mine = one.prompts[result.key].rpartition(" ")[2].rstrip(".")
+            assert result.text is not None
+            assert mine in result.text.rstrip(".").split(), f"{one.id}: {result.key!r} has the answer {result.text!r}"
+        else:
+            assert result.error is not None, f"{one.id}: {result}"
+    spent = [result.usage.total_token_count for result in results if result.usage]
+    assert status.usage.total_token_count == sum(spent), f"{one.id}: tokens counted otherwise than stored"
+    assert status.quarantined <= allowed.quarantined, f"{one.id}: {status.quarantined} rows quarantined"
+    assert status.duplicates <= allowed.duplicates, f"{one.id}: {status.duplicates} duplicate rows"
+    return figures
+
+
+def check_provider(world: World, submitted: Sequence[Submitted], allowed: Allowed) -> Figures:
+    """Never paid twice, and nothing left at the provider."""
+    records: dict[str, list[JobRecord]] = defaultdict(list)
+    for record in world.emulator.jobs(keys=True):
+        batch_id, _, _ = record.display_name.removeprefix("lowtide-").rpartition("-")
+        records[batch_id].append(record)
+    figures = Figures(faults=sum(fault.fired for fault in world.emulator.faults()))
+    for one in submitted:
+        figures += _check_jobs(one, records.pop(one.id, []))
+    assert not records, f"jobs of unknown batches at the provider: {list(records)}"
+    assert figures.twins <= allowed.twins, f"{figures.twins} twins"
+    assert figures.twins_removed == figures.twins
+    assert figures.billed_twice <= allowed.billed_again, f"{figures.billed_twice} rows billed again"
+    figures.billed_twice = max(0, figures.billed_twice - allowed.billed_again)
+    assert not world.uploads(), f"uploaded files left: {world.uploads()}"
+    return figures
+
+
+def _check_jobs(one: Submitted, records: list[JobRecord]) -> Figures:
+    by_name: dict[str, list[JobRecord]] = defaultdict(list)
+    carriers: dict[int, list[JobRecord]] = defaultdict(list)
+    billed: Counter[str] = Counter()
+    for record in records:
+        assert not record.live, f"{one.id}: {record.name} is live"
+        assert record.deleted, f"{one.id}: {record.name} is left at the provider"
+        by_name[record.display_name].append(record)
+        billed.update(record.billed_keys or ())
+        for key in record.keys or ():
+            carriers[int(key.partition(".")[0].removeprefix("r"))].append(record)
+    assert carriers.keys() <= set(range(len(one.prompts)))
+    twins = sum(len(same) - 1 for same in by_name.values())
+    for ordinal, jobs in carriers.items():
+        jobs.sort(key=lambda record: record.created)
+        for earlier, later in zip(jobs, jobs[1:], strict=False):
+            if earlier.ended is None or later.created < earlier.ended:
+                same = earlier.display_name == later.display_name
+                assert same, f"{one.id}: request {ordinal} lived in {earlier} and {later} at once"
+    return Figures(
+        jobs_created=len(records),
+        jobs_needed=len(by_name),
+        twins=twins,
+        twins_removed=twins,  # that none of them is live or left was looked at above
+        billed_twice=sum(count - 1 for count in billed.values()),
+    )
+
+
+def check_handler(world: World, submitted: Sequence[Submitted]) -> Figures:
+    """At least once, with a stable delivery id."""
+    taken = world.taken()
+    results_of: dict[str, set[str]] = defaultdict(set)
+    deliveries: Counter[str] = Counter()
+    for line in world.log_lines():
+        if "delivery" in line:
+            results_of[line["delivery"]].add(line["results"])
+            deliveries[line["delivery"]] += 1
+    unstable = [delivery for delivery, results in results_of.items() if len(results) > 1]
+    assert not unstable, f"the same delivery id for other results: {unstable}"
+    names = [name for results in results_of.values() for name in results]
+    assert len(names) == len(set(names)), "the same results under two delivery ids"
+    for one in submitted:
+        missed = [key for key in one.prompts if not taken[key]]
+        assert not missed, f"{one.id}: never reached the handler: {missed}"
+        if one.deleted:
+            continue
+        status = one.batch.status()
+        assert (status.undelivered, status.parked) == (0, 0), f"{one.id}: {status}"
+        files = set(_files(world, f"batches/{one.id}/results"))
+        delivered = {name for name in names if f"/{one.id}/" in name}
+        assert delivered == files, f"{one.id}: delivered {delivered}, stored {files}"
+    ours = {key for one in submitted for key in one.prompts}
+    assert taken.keys() <= ours, f"the handler was given what is nobody's: {taken.keys() - ours}"
+    return Figures(
+        results_delivered=len(taken), deliveries_again=sum(count - 1 for count in deliveries.values())
+    )
+
+
+def check_left_overs(world: World, submitted: Sequence[Submitted], allowed: Allowed) -> None:
+    """Nothing is stuck on the clock, at admission, in the spool or on a key of its own."""
+    client = world.redis
+    permanent = {b"batch:%b" % one.id.encode() for one in submitted if not one.deleted} | {b"sweep"}
+    on_clock = set(client.zrange("lowtide:clock:lowtide.jobs", 0, -1)) | set(
+        client.zrange("lowtide:clock:lowtide.results", 0, -1)
+    )
+    assert on_clock == permanent, f"on the clock: {on_clock ^ permanent}"
+    for name in ("live", "waiting"):
+        assert not client.zrange(f"lowtide:{name}:gemini", 0, -1), f"jobs that are still {name}"
+    keys = {key.decode() for key in client.scan_iter("lowtide:*", count=1000)}
+    keys = {key for key in keys if not key.startswith(_PERMANENT)}
+    for one in submitted:
+        own = {key for key in keys if one.id in key}
+        keys -= own
+        kinds = {key.split(":")[1] for key in own}
+        assert kinds <= (set() if one.deleted else {"batch", "settled", "job", "rows", "idempotency"}), f"left: {own}"
+    assert not keys, f"keys that belong to no batch: {keys}"
+    parts = [name for name in _files(world, "") if name.endswith(".part")]
+    assert not parts, f"drafts left in the spool: {parts}"
+    for one in submitted:
+        if one.deleted:
+            assert not _files(world, f"batches/{one.id}"), f"{one.id}: files left"
+        else:
+            assert not _files(world, f"batches/{one.id}/jobs"), f"{one.id}: working files left"
+    letters = client.lrange("lowtide:dead-letters", 0, -1)
+    assert len(letters) <= allowed.dead_letters, f"dead letters: {letters[:3]}"
+
+
+_PERMANENT = (
+    "lowtide:batches", "lowtide:clock:", "lowtide:ticker:", "lowtide:live:", "lowtide:waiting:", "lowtide:limit:",
+    "lowtide:parked", "lowtide:sweep", "lowtide:dead-letters", "lowtide:counters",
+)  # fmt: skip
+
+
+def _files(world: World, folder: str) -> Iterable[str]:
+    root = world.directory / "spool"
+    return [str(path.relative_to(root)) for path in (root / folder).rglob("*") if path.is_file()]
+
+
+def is_gone(one: Submitted) -> bool:
+    """Whether a batch that was to be deleted is."""
+    try:
+        one.batch.status()
+    except BatchNotFound:
+        return True
+    return False

@@ -1,0 +1,231 @@
+"""A stack for chaos tests: hours pass in moments, workers are forked, and it can be wiped and used again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from lowtide import Batch, Request
+from lowtide_emulator import Settings as EmulatorSettings
+from tests.chaos.forge import Forge, Forged
+from tests.chaos.shop import HANDLER
+from tests.stack import Stack, Worker
+from tests.waiting import wait_until
+
+MODEL = "gemini-2.5-flash"
+HASTE = {
+    "LOWTIDE_POLL_FIRST_SECONDS": "0.1",
+    "LOWTIDE_POLL_FACTOR": "1.2",
+    "LOWTIDE_POLL_MAX_SECONDS": "0.4",
+    "LOWTIDE_RETRY_FIRST_SECONDS": "0.2",
+    "LOWTIDE_RETRY_MAX_SECONDS": "0.5",
+    "LOWTIDE_CLOCK_TICK_SECONDS": "0.05",
+    "LOWTIDE_LEASE_SECONDS": "1",
+    "LOWTIDE_CREATE_SETTLE_SECONDS": "1",
+    "LOWTIDE_OUTPUT_GRACE_SECONDS": "2",
+    "LOWTIDE_DELIVERY_RETRY_FIRST_SECONDS": "0.1",
+    "LOWTIDE_DELIVERY_RETRY_MAX_SECONDS": "0.5",
+    "LOWTIDE_MAX_REQUESTS_PER_JOB": "4",
+    "LOWTIDE_SWEEP_SECONDS": "3600",
+}
+"""Beyond `tests.stack.FAST`: a dead worker is noticed after a second, and batches are cut into jobs of four."""
+FAR = 1e12
+
+
+class ForgedWorker(Worker):
+    """A worker out of the forge."""
+
+    def __init__(self, forge: Forge, command: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path) -> None:
+        self.log = log
+        log.touch()
+        self.forged = forge.start(command, env=env, log=log, cwd=cwd)
+        self.process = self.forged  # type: ignore[assignment]  # it has what Worker uses
+        wait_until(lambda: self.ready or not self.alive, timeout=30, what=f"worker ready, see {log}", pause=0.01)
+
+    @property
+    def killed(self) -> bool:
+        """Whether it ended by SIGKILL."""
+        return self.forged.poll() == -signal.SIGKILL
+
+    def kill(self) -> None:
+        os.killpg(self.forged.pid, signal.SIGKILL)
+        self.forged.wait()
+
+    def children(self) -> list[int]:
+        """The processes of its pool."""
+        found = Path(f"/proc/{self.forged.pid}/task/{self.forged.pid}/children").read_text()
+        return [int(pid) for pid in found.split()]
+
+
+@dataclass
+class Submitted:
+    """A batch under test, with what the test knows of it: the prompt of each request, by key."""
+
+    batch: Batch
+    prompts: dict[str, str]
+    handled: bool
+    mode: str = "file"
+    deleted: bool = False
+    ended: float | None = field(default=None, repr=False)
+
+    @property
+    def id(self) -> str:
+        return self.batch.id
+
+
+class World(Stack):
+    """A stack with forked workers, and a shop that takes results."""
+
+    def __init__(
+        self, directory: Path, forge: Forge, emulator: EmulatorSettings | None = None, **env: str
+    ) -> None:
+        super().__init__(directory, emulator or EmulatorSettings(running_seconds=0.3), **(HASTE | env))
+        self.forge = forge
+        self.shop_log = directory / "shop.jsonl"
+        self.started = 0
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.hold_sweep()
+        return self
+
+    def worker(self, *options: str, app: str = "lowtide_worker", **env: str) -> ForgedWorker:
+        """Starts a worker, by default one that does one task at a time, and waits until it is ready, or dead."""
+        self.started += 1
+        log = self.directory / f"worker-{self.started}.log"
+        command = ["-A", app, "worker", "-l", "info", "-n", f"w{self.started}@%h", "--without-mingle"]
+        worker = ForgedWorker(
+            self.forge, [*command, "--without-gossip", *(options or ("-P", "solo"))], self.env | env, log,
+            self.directory,
+        )  # fmt: skip
+        self.workers.append(worker)
+        return worker
+
+    def shop(self, **env: str) -> ForgedWorker:
+        """Starts the user's own worker."""
+        return self.worker(
+            "-P", "solo", app="tests.chaos.shop", SHOP_BROKER=self.redis_server.url, SHOP_LOG=str(self.shop_log), **env
+        )  # fmt: skip
+
+    def submit(
+        self, count: int = 8, *, marks: Mapping[int, str] | None = None, handled: bool = True, flaky: bool = False,
+        **options: Any,
+    ) -> Submitted:  # fmt: skip
+        """Submits requests whose answers show to whom they belong; `marks` go before the prompt of some.
+
+        A batch that is `handled` goes to the shop, which takes the result of a `flaky` one only when it comes again.
+        """
+        tag = os.urandom(4).hex()
+        prompts = {
+            f"{'flaky' if flaky and n == 0 else 'key'}-{tag}-{n}": f"{(marks or {}).get(n, '')} Describe {tag}x{n}."
+            for n in range(count)
+        }
+        options = {"model": MODEL, "on_result": HANDLER if handled else None} | options
+        batch = self.queue().submit((Request(key=k, contents=p) for k, p in prompts.items()), **options)
+        return Submitted(batch, prompts, handled, mode=str(options.get("mode", "file")))
+
+    def hold_sweep(self) -> None:
+        """Keeps the sweep from running by itself before its time, which takes faults meant for others."""
+        self.redis.zadd("lowtide:clock:lowtide.jobs", {"sweep": time.time() + 3600})
+
+    def release_sweep(self) -> None:
+        """Makes the sweep due."""
+        self.redis.zadd("lowtide:clock:lowtide.jobs", {"sweep": time.time()})
+
+    def wipe(self) -> None:
+        """Forgets everything, for the next test. No worker but the shop may run."""
+        self.redis.flushdb()
+        self.emulator.reset()
+        shutil.rmtree(self.directory / "spool", ignore_errors=True)
+        self.shop_log.unlink(missing_ok=True)
+        self.hold_sweep()
+
+    def uploads(self) -> list[str]:
+        """The display names of the uploaded files that are still at the provider."""
+        names: list[str] = []
+        token = ""
+        with httpx.Client(base_url=self.emulator.url) as client:
+            while True:
+                page = client.get("/v1/files", params={"pageSize": "100", "pageToken": token}).json()
+                names += [file.get("displayName", "") for file in page.get("files", [])]
+                token = page.get("nextPageToken", "")
+                if not token:
+                    return names
+
+    def log_lines(self) -> list[dict[str, str]]:
+        """What the shop wrote down."""
+        if not self.shop_log.exists():
+            return []
+        # A shop that is killed in mid-write leaves half a line at the end.
+        return [json.loads(line) for line in self.shop_log.read_text().split("\n")[:-1]]
+
+    def taken(self) -> Counter[str]:
+        """How often the shop took each key."""
+        return Counter(line["taken"] for line in self.log_lines() if "taken" in line)
+
+    def unrest(self, submitted: Sequence[Submitted]) -> dict[str, object]:
+        """What is still going on; empty when all batches are finished and everything is cleaned up."""
+        going: dict[str, object] = {}
+        client = self.redis
+        resting = {f"batch:{one.id}" for one in submitted if not one.deleted} | {"sweep"}
+        for queue in ("lowtide.jobs", "lowtide.results"):
+            if members := {m.decode() for m in client.zrange(f"lowtide:clock:{queue}", 0, -1)} - resting:
+                going[f"clock of {queue}"] = sorted(members)
+        for queue in ("lowtide.jobs", "lowtide.results", "celery"):
+            if waiting := client.llen(queue):
+                going[f"messages of {queue}"] = waiting
+        for one in submitted:
+            if one.deleted:
+                if client.exists(f"lowtide:batch:{one.id}"):
+                    going[one.id] = "not deleted"
+                continue
+            status = one.batch.status()
+            if not status.finished or status.undelivered:
+                going[one.id] = (
+                    f"{status.state}: {status.settled} of {status.total}, {status.undelivered} undelivered: {status.jobs}"
+                )
+        taken = self.taken()
+        if missed := [key for one in submitted if one.handled for key in one.prompts if not taken[key]]:
+            going["not taken"] = missed[:10]
+        return going
+
+    def rest(self, submitted: Sequence[Submitted], *, timeout: float = 30) -> None:
+        """Waits until all batches are finished, delivered and cleaned up."""
+        calm = 0
+
+        def at_rest() -> bool:
+            nonlocal calm
+            for one in submitted:
+                if one.ended is None and not one.deleted and one.batch.status().finished:
+                    one.ended = time.monotonic()
+            # Twice, for a message that is in a worker's hands is on no queue.
+            calm = 0 if self.unrest(submitted) else calm + 1
+            return calm > 1
+
+        try:
+            wait_until(at_rest, timeout=timeout, pause=0.03)
+        except AssertionError:
+            raise AssertionError(
+                f"no rest within {timeout:g} s: {self.unrest(submitted)}\n{self.last_words()}"
+            ) from None
+
+    def last_words(self, lines: int = 40) -> str:
+        """The end of each worker's log."""
+        return "\n".join(
+            f"--- {worker.log}\n" + "\n".join(worker.text.splitlines()[-lines:]) for worker in self.workers[-3:]
+        )
+
+
+def within(seconds: float, what: str, condition: Callable[[], object]) -> None:
+    """`wait_until` that looks closely."""
+    wait_until(condition, timeout=seconds, what=what, pause=0.01)

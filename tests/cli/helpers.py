@@ -1,0 +1,123 @@
+"""The command as users run it: a process with arguments, an environment, two streams and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LOWTIDE = (sys.executable, "-m", "lowtide_cli")
+MODEL = "gemini-2.5-flash"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run of the command left."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def json_lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@dataclass(frozen=True)
+class Cli:
+    """Runs `lowtide` in a folder, with an environment."""
+
+    environment: Mapping[str, str]
+    folder: Path
+
+    def __call__(self, *arguments: str, stdin: str = "", code: int | None = 0, **more: str) -> Outcome:
+        done = subprocess.run(
+            [*LOWTIDE, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            env={**self.environment, **more},
+            timeout=60,
+            check=False,
+        )
+        assert code in (None, done.returncode), f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    def all(self, *runs: list[str]) -> list[Outcome]:
+        """Runs several at once, whatever their exit codes."""
+        with ThreadPoolExecutor(4) as pool:
+            return list(pool.map(lambda arguments: self(*arguments, code=None), runs))
+
+    def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*LOWTIDE, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.folder,
+            env={**self.environment, **more},
+        )
+
+    def file(self, lines: Sequence[object], name: str = "requests.jsonl") -> str:
+        path = self.folder / name
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return str(path)
+
+
+def clean_environment() -> dict[str, str]:
+    """Ours without anybody's settings, wide enough that no line is wrapped."""
+    foreign = ("LOWTIDE_", "GOOGLE_", "GEMINI_", "FLOWER_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    return {**kept, "COLUMNS": "200", "TERM": "dumb", "PYTHONWARNINGS": "default"}
+
+
+def requests(count: int) -> list[dict[str, object]]:
+    return [{"key": f"k{number}", "contents": f"What is {number} times two?"} for number in range(count)]
+
+
+def eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Waits until the condition holds; fails after a while."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.02)
+
+
+def descendants(pid: int) -> set[int]:
+    """All processes that a process started, and those that they started."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                stat = (entry / "stat").read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            children.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(int(entry.name))
+    found: set[int] = set()
+    left = [pid]
+    while left:
+        for child in children.get(left.pop(), ()):
+            found.add(child)
+            left.append(child)
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there, and not only waiting to be reaped."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"

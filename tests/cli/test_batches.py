@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import httpx
+import pytest
+from tests.cli.helpers import MODEL, Cli, eventually, requests
+
+from lowtide import Batch, BatchQueue, BatchState, BatchStatus
+from lowtide_cli.exits import Exit, exit_of
+from lowtide_cli.stack import Stack
+
+UNKNOWN = "b0000000000000000000"
+
+
+def submitted(queue: BatchQueue, count: int) -> Batch:
+    return queue.submit(requests(count), model=MODEL)
+
+
+def test_a_batch_goes_from_file_to_results(cli: Cli) -> None:
+    done = cli("submit", cli.file(requests(10)), "--model", MODEL, "--label", "team=tide", "--wait")
+    batch_id = done.out.strip()
+    assert "10 of 10 done" in done.err
+
+    read, found, shown = cli.all(["status", batch_id, "--json"], ["results", batch_id], ["status", batch_id])
+    assert (read.code, found.code, shown.code) == (0, 0, 0)
+    status = read.json()
+    assert (status["state"], status["total"], status["succeeded"], status["settled"]) == ("completed", 10, 10, 10)
+    assert (status["failed"], status["expired"], status["cancelled"]) == (0, 0, 0)
+    assert len(status["jobs"]) == 3
+    assert status["labels"] == {"team": "tide"}
+
+    results = found.json_lines()
+    assert sorted(result["key"] for result in results) == sorted(f"k{n}" for n in range(10))
+    assert {result["status"] for result in results} == {"succeeded"}
+    assert results[0].keys() == {"key", "status", "response", "error", "usage", "metadata", "attempts"}
+
+    assert batch_id in shown.out
+    assert "10 of 10 done: 10 succeeded" in shown.out
+
+
+def test_standard_input_to_a_file(cli: Cli) -> None:
+    lines = "\n\n".join(json.dumps(line) for line in requests(3))
+    done = cli("submit", "-", "--model", MODEL, "--output", "out.jsonl", stdin=lines)
+    results = [json.loads(line) for line in (cli.folder / "out.jsonl").read_text().splitlines()]
+    assert {result["key"] for result in results} == {"k0", "k1", "k2"}
+    assert done.out.strip().startswith("b")
+    assert [path.name for path in cli.folder.iterdir()] == ["out.jsonl"]
+
+
+def test_results_on_standard_output_stand_alone(cli: Cli) -> None:
+    done = cli("submit", cli.file(requests(2)), "--model", MODEL, "--output", "-")
+    assert len(done.json_lines()) == 2
+
+
+def test_bad_requests_are_refused_with_their_line(cli: Cli) -> None:
+    lines = '{"key": "a", "contents": "fine"}\n\n{"key": "b", "content": "typo"}\n'
+    done = cli("submit", "-", "--model", MODEL, stdin=lines, code=1)
+    assert "request 3" in done.err
+    assert '"b"' in done.err
+    done = cli("submit", cli.file([{"key": "x"}]), "--model", MODEL, code=1)
+    assert "requests.jsonl: request 1" in done.err
+
+
+def test_a_file_that_is_not_there(cli: Cli) -> None:
+    assert "No such file" in cli("submit", "nowhere.jsonl", "--model", MODEL, code=1).err
+
+
+def test_the_same_idempotency_key_gives_the_same_batch(cli: Cli) -> None:
+    again = ("--model", MODEL, "--json", "--idempotency-key", f"key-{os.urandom(4).hex()}")
+    first = cli("submit", cli.file(requests(2)), *again).json()
+    assert cli("submit", cli.file(requests(2)), *again).json() == first
+    assert "other content" in cli("submit", cli.file(requests(3)), *again, code=1).err
+
+
+def test_a_batch_with_a_failed_request_exits_3(cli: Cli) -> None:
+    lines = [*requests(1), {"key": "no", "contents": "please refuse"}]
+    batch_id = cli("submit", cli.file(lines), "--model", MODEL, "--wait", code=3).out.strip()
+    status, watched, found = cli.all(["status", batch_id], ["watch", batch_id], ["results", batch_id])
+    assert (status.code, watched.code, found.code) == (3, 3, 3)
+    assert "1 succeeded, 1 failed" in status.out
+    errors = [result["error"] for result in found.json_lines() if result["error"]]
+    assert errors[0]["message"] == "I would rather not"
+
+
+def test_watch_prints_json_lines_that_end_with_the_final_state(cli: Cli, queue: BatchQueue) -> None:
+    lines = cli("watch", submitted(queue, 3).id, "--json").json_lines()
+    assert lines[-1]["state"] == "completed"
+    assert lines[-1]["finished"] is True
+
+
+@pytest.mark.usefixtures("unending_jobs")
+def test_ctrl_c_ends_the_watching_not_the_batch(cli: Cli, queue: BatchQueue) -> None:
+    with cli.start("submit", cli.file(requests(3)), "--model", MODEL, "--wait") as process:
+        assert process.stdout is not None
+        batch_id = process.stdout.readline().strip()
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+    assert process.returncode == 130
+    assert f"lowtide watch {batch_id}" in rest
+    assert "Traceback" not in rest
+    batch = queue.get(batch_id)
+    assert not batch.status().finished
+    assert "cancel it and wait" in cli("delete", batch_id, "--yes", code=1).err
+    batch.cancel()
+
+
+def test_list_pages_through_all_batches_newest_first(cli: Cli, queue: BatchQueue) -> None:
+    ids = [submitted(queue, 1).id for _ in range(3)][::-1]
+    first = cli("list", "--json", "--page-size", "2").json()
+    second = cli("list", "--json", "--page-size", "1", "--page-token", first["next_page_token"]).json()
+    assert [batch["id"] for batch in first["batches"] + second["batches"]] == ids
+    queue.get(ids[0]).wait(30)
+    shown, completed = cli.all(["list", "--page-size", "1"], ["list", "--state", "completed"])
+    assert "--page-token" in shown.out
+    assert ids[0] in completed.out
+
+
+@pytest.mark.usefixtures("unending_jobs")
+def test_cancel_keeps_what_is_done_and_exits_4_afterwards(cli: Cli, queue: BatchQueue) -> None:
+    batch_id = submitted(queue, 10).id
+    assert "10 of 10 done" in cli("cancel", batch_id, "--wait").err
+    status, again, results = cli.all(["status", batch_id, "--json"], ["cancel", batch_id], ["results", batch_id])
+    assert (status.code, status.json()["state"]) == (4, "cancelled")
+    assert "already" in again.err
+    assert (results.code, len(results.json_lines())) == (4, 10)
+
+
+def test_delete_waits_until_the_batch_is_gone(cli: Cli, queue: BatchQueue) -> None:
+    batch = submitted(queue, 2)
+    batch.wait(30)
+    assert "--yes" in cli("delete", batch.id, code=2).err
+    assert "is deleted" in cli("delete", batch.id, "--yes").err
+    assert "no batch" in cli("status", batch.id, code=1).err
+
+
+def test_without_a_worker_results_are_partial_and_nothing_is_deleted(cli: Cli, stack: Stack, queue: BatchQueue) -> None:
+    finished = submitted(queue, 1)
+    finished.wait(30)
+    (worker,) = stack.workers
+    worker.stop()
+    try:
+        waiting = submitted(queue, 3)
+        partial, kept, report = cli.all(
+            ["results", waiting.id], ["delete", finished.id, "--yes", "--timeout", "0.1"], ["doctor", "--json"]
+        )
+    finally:
+        worker.start()
+    assert (partial.code, partial.out) == (0, "")
+    assert "partial" in partial.err
+    assert "0 of 3" in partial.err
+    assert kept.code == 1
+    assert "no worker seems to run" in kept.err
+    assert [check["check"] for check in report.json()["checks"] if check["verdict"] == "fail"] == ["Workers"]
+
+
+def test_unknown_and_impossible_ids(cli: Cli) -> None:
+    assert "never submitted here" in cli("status", UNKNOWN, code=1).err
+    assert "not a batch id" in cli("status", "../etc/passwd", code=1).err
+
+
+def test_results_go_to_a_file_whole_or_not_at_all(cli: Cli, queue: BatchQueue) -> None:
+    batch = submitted(queue, 2)
+    batch.wait(30)
+    target = cli.folder / "results.jsonl"
+    target.write_text("old\n")
+    done, impossible = cli.all(["results", batch.id, "-o", str(target)], ["results", batch.id, "-o", "no/x.jsonl"])
+    assert (done.code, impossible.code) == (0, 1)
+    assert len(target.read_text().splitlines()) == 2
+    assert "No such file" in impossible.err
+
+
+@pytest.mark.usefixtures("unending_jobs")
+def test_jobs_lists_ours_and_foreign_ones(cli: Cli, stack: Stack, queue: BatchQueue) -> None:
+    url = f"{stack.emulator_url}/v1beta/models/{MODEL}:batchGenerateContent?key=any"
+    line = {"request": {"contents": [{"parts": [{"text": "x"}]}]}}
+    body = {"batch": {"displayName": "someone-else", "inputConfig": {"requests": {"requests": [line]}}}}
+    with httpx.Client(trust_env=False) as client:
+        client.post(url, json=body).raise_for_status()
+    batch = submitted(queue, 2)
+    eventually(lambda: any(job.name for job in batch.status().jobs))
+    shown, listed = cli.all(["jobs"], ["jobs", "--json"])
+    assert "someone-else" in shown.out
+    jobs = listed.json()
+    assert [job["ours"] for job in jobs if job["display_name"] == "someone-else"] == [False]
+    assert [(job["ours"], job["known_here"]) for job in jobs if job["batch_id"] == batch.id] == [(True, True)]
+    batch.cancel()
+
+
+def test_doctor_finds_nothing_wrong_with_a_whole_stack(cli: Cli) -> None:
+    shown, listed = cli.all(["doctor"], ["doctor", "--json"])
+    assert (shown.code, listed.code) == (0, 0)
+    assert "noeviction" in shown.out
+    report = listed.json()
+    assert report["ok"] is True
+    assert {check["check"] for check in report["checks"]} >= {"Redis", "Eviction", "Spool", "Provider", "Worker"}
+
+
+def test_a_provider_without_a_key_is_told_apart(cli: Cli) -> None:
+    without = Cli({**cli.environment, "GOOGLE_API_KEY": ""}, cli.folder)
+    doctor, jobs = without.all(["doctor", "--json"], ["jobs"])
+    assert [check["check"] for check in doctor.json()["checks"] if check["verdict"] == "fail"] == ["Provider"]
+    assert (doctor.code, jobs.code) == (1, 1)
+    assert "GEMINI_API_KEY" in jobs.err
+
+
+@pytest.mark.parametrize(
+    ("state", "succeeded", "code"),
+    [
+        (BatchState.RUNNING, 1, Exit.OK),
+        (BatchState.CANCELLING, 0, Exit.OK),
+        (BatchState.COMPLETED, 2, Exit.OK),
+        (BatchState.COMPLETED, 1, Exit.FAILURES),
+        (BatchState.FAILED, 0, Exit.FAILURES),
+        (BatchState.CANCELLED, 1, Exit.STOPPED),
+        (BatchState.EXPIRED, 1, Exit.STOPPED),
+    ],
+)
+def test_exit_codes(state: BatchState, succeeded: int, code: Exit) -> None:
+    status = BatchStatus(id="b", state=state, model=MODEL, total=2, succeeded=succeeded, created_at=0.0)
+    assert exit_of(status) is code

@@ -1,0 +1,124 @@
+"""The documentation's code: all of it compiles, and what is marked `<!-- run -->` runs against a real stack.
+
+The marked blocks of one document share a folder, in which those marked `<!-- file: name -->` lie under their names;
+they run in their order, each in a process of its own, with the environment that a user has.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.docs.documents import DOCUMENTS, ROOT, Block, blocks
+from tests.stack import Stack
+from tests.waiting import wait_until
+
+from lowtide import BatchNotFound, BatchStatus
+
+ALL = [block for document in DOCUMENTS for block in blocks(document)]
+RUN_IN = sorted({block.document.name for block in ALL if block.mark == "run"})
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("stack")) as stack:
+        stack.worker("-P", "threads", "-c", "4")
+        yield stack
+
+
+def run(stack: Stack, *command: str, folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, *command], env=stack.env, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def save_files(document: str, folder: Path) -> list[str]:
+    files = {block.mark.removeprefix("file: "): block for block in ALL if block.mark.startswith("file: ")}
+    wanted = {name: block for name, block in files.items() if block.document.name == document}
+    for name, block in wanted.items():
+        (folder / name).write_text(block.text)
+    return list(wanted)
+
+
+@pytest.mark.parametrize("block", [b for b in ALL if b.language == "python"], ids=lambda block: block.id)
+def test_every_python_block_compiles(block: Block) -> None:
+    compile(block.text, block.id, "exec", dont_inherit=True)
+
+
+def finished(stack: Stack, before: set[str]) -> list[BatchStatus]:
+    """The batches that came to be since, once all of them are finished and delivered."""
+
+    def done() -> list[BatchStatus]:
+        found = [status for status in stack.queue().list(page_size=100).batches if status.id not in before]
+        return found if found and all(s.finished and not s.undelivered for s in found) else []
+
+    return wait_until(done, what="the batches are finished and delivered")
+
+
+@pytest.mark.parametrize("document", RUN_IN)
+def test_the_marked_blocks_of_a_document_do_their_work(stack: Stack, document: str, tmp_path: Path) -> None:
+    names = save_files(document, tmp_path)
+    before = {status.id for status in stack.queue().list(page_size=100).batches}
+    shop = None
+    if "handlers.py" in names:
+        # Python looks for modules in the folder where `celery -A handlers` is called: here, where the stack is.
+        (stack.directory / "handlers.py").write_text((tmp_path / "handlers.py").read_text())
+        shop = stack.worker("-P", "solo", app="handlers")
+    try:
+        for block in (b for b in ALL if b.document.name == document and b.mark == "run"):
+            (tmp_path / "block.py").write_text(block.text)
+            run(stack, "-W", "error::SyntaxWarning", "block.py", folder=tmp_path)
+        statuses = finished(stack, before)
+        if shop is not None:
+            wait_until(lambda: "kettle" in shop.text, what="the handler has printed a result")
+    finally:
+        if shop is not None:
+            shop.stop()
+    assert all(status.succeeded == status.total for status in statuses)
+
+
+def test_the_quickstarts_file_is_submitted_by_the_command(stack: Stack, tmp_path: Path) -> None:
+    save_files("quickstart.md", tmp_path)
+
+    run(stack, "-m", "lowtide_cli", "submit", "requests.jsonl", "--model", "gemini-2.5-flash", "--output",
+        "results.jsonl", folder=tmp_path)  # fmt: skip
+
+    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 3
+
+
+def test_the_protocols_batches_are_known_under_their_own_ids(stack: Stack, tmp_path: Path) -> None:
+    ids = {word for block in ALL if block.document.name == "protocol.md" and block.mark == "run"
+           for word in block.text.split('"') if word.startswith("nightly-")}  # fmt: skip
+    assert len(ids) == 2
+    known = {status.id for status in stack.queue().list(page_size=100).batches}
+    if not ids & known:
+        for block in (b for b in ALL if b.document.name == "protocol.md" and "nightly-" in b.text):
+            (tmp_path / "block.py").write_text(block.text)
+            run(stack, "block.py", folder=tmp_path)
+
+    def taken_in() -> bool:
+        try:
+            return all(stack.queue().get(batch_id) for batch_id in ids)
+        except BatchNotFound:
+            return False
+
+    wait_until(taken_in, what="both are taken in")
+
+
+def test_the_examples_run(stack: Stack) -> None:
+    for name in ("handlers.py", "producer.py"):
+        text = (ROOT / "examples" / name).read_text()
+        (stack.directory / f"example_{name}").write_text(text)
+    shop = stack.worker("-P", "solo", app="example_handlers")
+    try:
+        out = run(stack, "example_producer.py", "handlers.save", folder=stack.directory)
+        assert "completed: 10 of 10 succeeded" in out
+        answers = stack.directory / "answers"
+        wait_until(lambda: answers.exists() and len(list(answers.iterdir())) == 10, what="ten answers are kept")
+    finally:
+        shop.stop()

@@ -1,0 +1,106 @@
+"""Results reach a Celery task of the user's own app, one call per result, by reference and not through the broker."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from pathlib import Path
+
+from tests.stack import Stack
+from tests.waiting import wait_until
+
+from lowtide import Request
+
+MODEL = "gemini-2.5-flash"
+HANDLER = "shop.tasks.save_blurb"
+
+
+def taken(log: Path) -> Counter[str]:
+    """How often each key was taken without failing."""
+    if not log.exists():
+        return Counter()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return Counter(line["key"] for line in lines if not line["failed"])
+
+
+def shop(stack: Stack, broker: str, log: Path, fails: int = 0) -> None:
+    stack.worker(
+        "-P", "solo", app="tests.shop", SHOP_BROKER=broker, SHOP_LOG=str(log), SHOP_FAILS=str(fails)
+    )  # fmt: skip
+
+
+def test_each_result_is_handed_to_the_users_function(bare_stack: Stack) -> None:
+    log = bare_stack.directory / "shop.jsonl"
+    bare_stack.worker(LOWTIDE_SEGMENT_ROWS="10")
+    shop(bare_stack, bare_stack.redis_server.url, log)
+    requests = [Request(key=f"sku-{n}", contents=f"Article {n}") for n in range(35)]
+
+    batch = bare_stack.queue().submit(requests, model=MODEL, on_result=HANDLER)
+
+    batch.wait(timeout=30)
+    wait_until(lambda: len(taken(log)) == 35, what="every result is taken")
+    assert set(taken(log).values()) == {1}
+    wait_until(lambda: batch.status().undelivered == 0, what="nothing is undelivered")
+
+
+def test_the_users_app_may_live_on_another_broker(bare_stack: Stack) -> None:
+    log = bare_stack.directory / "shop.jsonl"
+    other = bare_stack.redis_server.url.removesuffix("/0") + "/5"
+    bare_stack.worker(LOWTIDE_BROKERS=json.dumps({"shop-broker": f"{other}#orders"}))
+    bare_stack.worker("-P", "solo", "-Q", "orders", app="tests.shop", SHOP_BROKER=other, SHOP_LOG=str(log))
+
+    batch = bare_stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result=f"shop-broker:{HANDLER}")
+
+    batch.wait(timeout=30)
+    wait_until(lambda: taken(log) == {"a": 1}, what="the result is taken")
+
+
+def test_only_the_results_that_failed_come_again(bare_stack: Stack) -> None:
+    log = bare_stack.directory / "shop.jsonl"
+    bare_stack.worker()
+    shop(bare_stack, bare_stack.redis_server.url, log, fails=2)
+    requests = [Request(key=key, contents="x") for key in ("solid-1", "flaky-1", "solid-2", "flaky-2")]
+
+    batch = bare_stack.queue().submit(requests, model=MODEL, on_result=HANDLER)
+
+    batch.wait(timeout=30)
+    wait_until(lambda: len(taken(log)) == 4, timeout=60, what="every result is taken")
+    calls = Counter(json.loads(line)["key"] for line in log.read_text().splitlines())
+    assert calls == {"solid-1": 1, "solid-2": 1, "flaky-1": 3, "flaky-2": 3}
+
+
+def test_a_handler_that_never_takes_a_result_is_parked_and_the_batch_still_completes(bare_stack: Stack) -> None:
+    log = bare_stack.directory / "shop.jsonl"
+    bare_stack.worker(LOWTIDE_MAX_DELIVERY_ATTEMPTS="2")
+    shop(bare_stack, bare_stack.redis_server.url, log, fails=1000)
+
+    batch = bare_stack.queue().submit([Request(key="flaky", contents="x")], model=MODEL, on_result=HANDLER)
+
+    assert batch.wait(timeout=30).succeeded == 1
+    wait_until(lambda: batch.status().parked == 1, timeout=60, what="the segment is parked")
+    assert batch.status().undelivered == 0
+
+
+def test_an_unknown_broker_is_retried_and_said_in_the_log(bare_stack: Stack) -> None:
+    worker = bare_stack.worker(LOWTIDE_MAX_DELIVERY_ATTEMPTS="2")
+
+    batch = bare_stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result=f"nowhere:{HANDLER}")
+
+    batch.wait(timeout=30)
+    wait_until(lambda: batch.status().parked == 1, what="the segment is parked")
+    assert "name it in LOWTIDE_BROKERS" in worker.text
+
+
+def test_the_broker_never_carries_a_payload(bare_stack: Stack) -> None:
+    secret = "a text that must stay in the spool"
+    bare_stack.worker()
+    batch = bare_stack.queue().submit([Request(key="a", contents=secret)], model=MODEL, on_result=HANDLER)
+    batch.wait(timeout=30)
+
+    message = wait_until(lambda: bare_stack.redis.lindex("celery", 0), what="the handler's message")
+
+    body = base64.b64decode(json.loads(message or "")["body"]).decode()
+    assert batch.id in body
+    assert secret not in body
+    assert len(body) < 1000

@@ -1,0 +1,340 @@
+"""Lowtide from a user's side, in the order one meets it. Read from top to bottom."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from tests.stack import Stack
+from tests.waiting import wait_until
+
+from lowtide import (
+    AsyncBatchQueue,
+    BatchNotFinished,
+    BatchNotFound,
+    BatchQueue,
+    BatchState,
+    IdempotencyConflict,
+    InvalidBatch,
+    InvalidRequest,
+    JobState,
+    Request,
+    ResultStatus,
+    WaitTimeout,
+)
+
+MODEL = "gemini-2.5-flash"
+
+
+def blurbs(count: int) -> Iterator[Request]:
+    for number in range(count):
+        yield Request(
+            key=f"sku-{number}",
+            contents=f"Write a blurb for article {number}.",
+            config={"temperature": 0.2},
+            metadata={"row": str(number)},
+        )
+
+
+def test_every_request_of_a_batch_gets_its_own_result(queue: BatchQueue) -> None:
+    batch = queue.submit(blurbs(20), model=MODEL, labels={"team": "catalog"})
+
+    status = batch.wait(timeout=30)
+
+    assert status.state is BatchState.COMPLETED
+    assert (status.total, status.succeeded, status.failed) == (20, 20, 0)
+    assert status.labels == {"team": "catalog"}
+    results = {result.key: result for result in batch.results()}
+    assert len(results) == 20
+    for number in range(20):
+        result = results[f"sku-{number}"]
+        assert result.status is ResultStatus.SUCCEEDED
+        assert result.text is not None
+        assert f"article {number}" in result.text
+        assert result.metadata == {"row": str(number)}
+        assert result.usage is not None
+        assert result.usage.total_token_count > 0
+        assert result.attempts == 1
+    assert status.usage.total_token_count == sum(r.usage.total_token_count for r in results.values() if r.usage)
+
+
+def test_requests_may_come_in_the_rest_shape_too(queue: BatchQueue) -> None:
+    batch = queue.submit(
+        [{"key": "a", "request": {"contents": [{"parts": [{"text": "Say hello to Ada."}]}]}}], model=MODEL
+    )
+
+    batch.wait(timeout=30)
+
+    [result] = batch.results()
+    assert result.text is not None
+    assert "Ada" in result.text
+
+
+def test_requests_may_come_from_a_file(queue: BatchQueue, tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    lines = [{"key": f"k{n}", "contents": f"Number {n}"} for n in range(5)]
+    path.write_text("\n\n".join(json.dumps(line) for line in lines))
+
+    batch = queue.submit(path, model=MODEL)
+
+    assert batch.wait(timeout=30).succeeded == 5
+    assert {result.key for result in batch.results()} == {f"k{n}" for n in range(5)}
+
+
+def test_requests_may_come_from_the_spool(stack: Stack, queue: BatchQueue) -> None:
+    path = stack.directory / "spool" / "drop" / "mine.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"key": "one", "contents": "hello"}\n')
+
+    batch = queue.submit(f"file://{path}", model=MODEL)
+
+    assert batch.wait(timeout=30).succeeded == 1
+
+
+def test_keys_may_be_any_string(queue: BatchQueue) -> None:
+    keys = ["schön", "a b\nc", '"quoted"', "🦆" * 100, "r0.000000000000", " "]
+
+    batch = queue.submit([Request(key=key, contents="hello") for key in keys], model=MODEL)
+
+    batch.wait(timeout=30)
+    assert sorted(result.key for result in batch.results()) == sorted(keys)
+
+
+def test_a_small_batch_may_travel_inline(stack: Stack, queue: BatchQueue) -> None:
+    batch = queue.submit(blurbs(7), model=MODEL, mode="inline")
+
+    assert batch.wait(timeout=30).succeeded == 7
+    assert {result.key for result in batch.results()} == {f"sku-{n}" for n in range(7)}
+    [job] = [job for job in stack.emulator.jobs() if job.display_name == f"lowtide-{batch.id}-1"]
+    assert job.source is None
+
+
+def test_the_same_idempotency_key_and_content_is_the_same_batch(stack: Stack, queue: BatchQueue) -> None:
+    first = queue.submit(blurbs(3), model=MODEL, idempotency_key="catalog-1")
+    again = queue.submit(blurbs(3), model=MODEL, idempotency_key="catalog-1")
+
+    assert again.id == first.id
+    assert first.wait(timeout=30).succeeded == 3
+    assert len(first.status().jobs) == 1
+    # What the second submit wrote to the spool is gone.
+    folders = {path.name for path in (stack.directory / "spool" / "batches").iterdir()}
+    assert folders == {status.id for status in queue.list(page_size=100).batches}
+
+
+def test_the_same_idempotency_key_with_other_content_is_an_error(queue: BatchQueue) -> None:
+    first = queue.submit(blurbs(3), model=MODEL, idempotency_key="catalog-2")
+
+    with pytest.raises(IdempotencyConflict, match=first.id):
+        queue.submit(blurbs(4), model=MODEL, idempotency_key="catalog-2")
+
+
+def test_rows_that_fail_are_judged_one_by_one(queue: BatchQueue) -> None:
+    batch = queue.submit(
+        [
+            Request(key="good", contents="hello"),
+            Request(key="bad", contents="[[error:3]] hello"),
+            Request(key="unsafe", contents="[[safety]] hello"),
+            Request(key="long", contents="[[max_tokens]] hello"),
+        ],
+        model=MODEL,
+    )
+
+    status = batch.wait(timeout=30)
+
+    assert status.state is BatchState.COMPLETED
+    assert (status.succeeded, status.failed) == (1, 3)
+    results = {result.key: result for result in batch.results()}
+    assert results["good"].status is ResultStatus.SUCCEEDED
+    reasons = {key: result.error.reason for key, result in results.items() if result.error}
+    assert reasons == {"bad": "INVALID_ARGUMENT", "unsafe": "SAFETY", "long": "MAX_TOKENS"}
+    assert results["bad"].attempts == 1
+
+
+def test_a_row_that_may_succeed_later_runs_again(queue: BatchQueue) -> None:
+    batch = queue.submit(
+        [Request(key="good", contents="hello"), Request(key="busy", contents="[[error:8]] hello")],
+        model=MODEL,
+        max_attempts=2,
+    )
+
+    status = batch.wait(timeout=30)
+
+    assert [job.requests for job in status.jobs] == [2, 1]
+    results = {result.key: result for result in batch.results()}
+    assert results["good"].attempts == 1
+    assert results["busy"].status is ResultStatus.FAILED
+    assert results["busy"].attempts == 2
+    assert results["busy"].error is not None
+    assert results["busy"].error.code == 8
+
+
+def test_a_model_the_provider_does_not_know_fails_every_request_with_its_message(queue: BatchQueue) -> None:
+    batch = queue.submit(blurbs(3), model="no-such-model")
+
+    status = batch.wait(timeout=30)
+
+    assert status.state is BatchState.FAILED
+    assert status.error is not None
+    assert "no-such-model" in status.error.message
+    results = list(batch.results())
+    assert {result.key for result in results} == {"sku-0", "sku-1", "sku-2"}
+    for result in results:
+        assert result.status is ResultStatus.FAILED
+        assert result.error is not None
+        assert "no-such-model" in result.error.message
+
+
+def test_a_batch_is_split_into_jobs_and_put_together_again(bare_stack: Stack) -> None:
+    bare_stack.worker(LOWTIDE_MAX_REQUESTS_PER_JOB="7")
+
+    batch = bare_stack.queue().submit(blurbs(30), model=MODEL)
+
+    status = batch.wait(timeout=30)
+    assert [job.requests for job in status.jobs] == [7, 7, 7, 7, 2]
+    assert status.succeeded == 30
+    assert len({result.key for result in batch.results()}) == 30
+
+
+def test_provider_job_and_input_file_are_deleted_once_the_results_are_safe(stack: Stack, queue: BatchQueue) -> None:
+    batch = queue.submit(blurbs(2), model=MODEL)
+    status = batch.wait(timeout=30)
+    name = status.jobs[0].name
+
+    def deleted() -> bool:
+        return any(job.name == name and job.deleted for job in stack.emulator.jobs())
+
+    wait_until(deleted, what="the provider's job is deleted")
+    assert len(list(batch.results())) == 2
+
+
+def test_a_cancelled_batch_keeps_what_is_done_and_cancels_the_rest(bare_stack: Stack) -> None:
+    bare_stack.emulator.set_faults([{"on": "job", "kind": "stuck_running"}])
+    bare_stack.worker()
+    batch = bare_stack.queue().submit(blurbs(5), model=MODEL)
+    wait_until(lambda: any(j.state is JobState.RUNNING for j in batch.status().jobs), what="the job runs")
+
+    batch.cancel()
+
+    status = batch.wait(timeout=30)
+    assert status.state is BatchState.CANCELLED
+    assert status.cancelled == 5
+    assert {result.status for result in batch.results()} == {ResultStatus.CANCELLED}
+    wait_until(lambda: not any(j.live for j in bare_stack.emulator.jobs()), what="nothing runs at the provider")
+
+
+def test_a_batch_cancelled_before_any_worker_saw_it_ends_cancelled(bare_stack: Stack) -> None:
+    batch = bare_stack.queue().submit(blurbs(5), model=MODEL)
+    batch.cancel()
+
+    bare_stack.worker()
+
+    assert batch.wait(timeout=30).cancelled == 5
+    assert bare_stack.emulator.jobs() == []
+
+
+def test_a_finished_batch_can_be_deleted_with_all_it_left(stack: Stack, queue: BatchQueue) -> None:
+    batch = queue.submit(blurbs(2), model=MODEL, idempotency_key="to-be-deleted")
+    with pytest.raises(BatchNotFinished):
+        batch.delete()
+    batch.wait(timeout=30)
+
+    batch.delete()
+
+    def gone() -> bool:
+        try:
+            batch.status()
+        except BatchNotFound:
+            return True
+        return False
+
+    wait_until(gone, what="the batch is gone")
+    assert not (stack.directory / "spool" / "batches" / batch.id).exists()
+    assert not list(stack.redis.scan_iter(f"*{batch.id}*"))
+    assert not any(batch.id.encode() in member for member in stack.redis.zrange("lowtide:clock:lowtide.jobs", 0, -1))
+    assert queue.submit(blurbs(2), model=MODEL, idempotency_key="to-be-deleted").id != batch.id
+
+
+def test_batches_are_listed_newest_first_page_by_page(bare_stack: Stack) -> None:
+    queue = bare_stack.queue()
+    ids = [queue.submit(blurbs(1), model=MODEL).id for _ in range(7)]
+
+    pages: list[list[str]] = []
+    token = None
+    while True:
+        page = queue.list(page_size=3, page_token=token)
+        pages.append([status.id for status in page.batches])
+        token = page.next_page_token
+        if token is None:
+            break
+
+    assert [len(page) for page in pages] == [3, 3, 1]
+    assert [batch_id for page in pages for batch_id in page] == ids[::-1]
+    assert len(queue.list(state="pending").batches) == 7
+    assert queue.list(state=BatchState.COMPLETED).batches == []
+
+
+def test_waiting_ends_with_an_error_when_the_time_is_over(bare_stack: Stack) -> None:
+    batch = bare_stack.queue().submit(blurbs(1), model=MODEL)
+
+    with pytest.raises(WaitTimeout, match="0 of 1"):
+        batch.wait(timeout=0.1)
+
+
+def test_an_unknown_batch_is_not_found(queue: BatchQueue) -> None:
+    for batch_id in ("b00000000000000000000", "../../etc", "", "x y"):
+        with pytest.raises(BatchNotFound):
+            queue.get(batch_id)
+
+
+def test_bad_input_fails_before_anything_is_stored_or_sent(bare_stack: Stack) -> None:
+    queue = bare_stack.queue()
+
+    def refused(*requests: object, **options: object) -> str:
+        arguments: dict[str, object] = {"model": MODEL, **options}
+        with pytest.raises((InvalidRequest, InvalidBatch)) as caught:
+            queue.submit(list(requests), **arguments)  # type: ignore[arg-type]  # wrong types are the point
+        return str(caught.value)
+
+    good = Request(key="a", contents="x")
+    assert "empty" in refused()
+    assert "key" in refused(good, Request(key="a", contents="y"))
+    assert 'request 2 (key "b"), config.temprature' in refused(
+        good, Request(key="b", contents="y", config={"temprature": 1})
+    )
+    assert "contents" in refused({"key": "a"})
+    assert "JSON" in refused(Request(key="a", contents="x", config={"temperature": float("nan")}))
+    assert "metadata" in refused({"key": "a", "contents": "x", "metadata": {"row": 1}})
+    assert "scheme" in refused(good, on_result="ftp://example.com")
+    assert "model" in refused(good, model="")
+    assert "mode" in refused(good, mode="carrier-pigeon")
+    assert bare_stack.redis.keys() == []
+    assert not list((bare_stack.directory / "spool").rglob("*.jsonl"))
+
+
+def test_a_malformed_line_of_a_file_is_named(queue: BatchQueue, tmp_path: Path) -> None:
+    path = tmp_path / "broken.jsonl"
+    path.write_text('{"key": "a", "contents": "x"}\n\n{"key": "b", "contents": }\n')
+
+    with pytest.raises(InvalidRequest, match="request 3, line: not JSON"):
+        queue.submit(path, model=MODEL)
+
+
+def test_everything_works_with_await(stack: Stack) -> None:
+    async def requests() -> AsyncIterator[Request]:
+        for request in blurbs(12):
+            yield request
+
+    async def story() -> None:
+        queue = AsyncBatchQueue(stack.settings())
+        batch = await queue.submit(requests(), model=MODEL)
+        status = await batch.wait(timeout=30)
+        assert status.succeeded == 12
+        assert {result.key async for result in batch.results()} == {f"sku-{n}" for n in range(12)}
+        assert (await (await queue.get(batch.id)).status()).id == batch.id
+        assert batch.id in {status.id for status in (await queue.list()).batches}
+        await batch.delete()
+
+    asyncio.run(story())

@@ -1,0 +1,63 @@
+"""Redis goes away and comes back, with its append-only file: workers live on and the work is finished."""
+
+from __future__ import annotations
+
+import pytest
+from tests.stack import Stack
+from tests.waiting import wait_until
+
+from lowtide import JobState, Request, StoreUnavailable
+
+MODEL = "gemini-2.5-flash"
+
+
+def requests(count: int) -> list[Request]:
+    return [Request(key=f"k{n}", contents=f"Number {n}") for n in range(count)]
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_worker_that_holds_a_message_survives_a_redis_restart(bare_stack: Stack, pool: str) -> None:
+    # A create call that takes its time, so that a message is unacknowledged when the server dies.
+    bare_stack.emulator.set_faults([{"on": "batches.create", "kind": "delay", "params": {"seconds": 3}, "times": 1}])
+    worker = bare_stack.worker("-P", pool, "-c", "2")
+    batch = bare_stack.queue().submit(requests(5), model=MODEL)
+    wait_until(lambda: any(j.state is JobState.CREATING for j in batch.status().jobs), what="create is under way")
+
+    bare_stack.redis_server.kill()
+    wait_until(lambda: "Connection to broker lost" in worker.text, what="the worker notices")
+    bare_stack.redis_server.start()
+
+    assert batch.wait(timeout=60).succeeded == 5
+    assert worker.alive, worker.text
+    assert len([job for job in bare_stack.emulator.jobs() if not job.deleted or job.requests]) == 1
+
+
+def test_what_was_recorded_before_the_restart_is_finished_after_it(bare_stack: Stack) -> None:
+    bare_stack.emulator.set_faults([{"on": "job", "kind": "stuck_running", "times": 3}])
+    bare_stack.worker()
+    queue = bare_stack.queue()
+    batches = [queue.submit(requests(5), model=MODEL) for _ in range(3)]
+    wait_until(
+        lambda: all(any(j.state is JobState.RUNNING for j in b.status().jobs) for b in batches), what="all jobs run"
+    )
+
+    bare_stack.redis_server.kill()
+    bare_stack.redis_server.start()
+    for batch in batches:
+        batch.cancel()
+
+    for batch in batches:
+        assert batch.wait(timeout=60).cancelled == 5
+
+
+def test_a_producer_gets_one_clear_error_and_may_submit_again(bare_stack: Stack) -> None:
+    queue = bare_stack.queue()
+    bare_stack.redis_server.kill()
+
+    with pytest.raises(StoreUnavailable, match="not reachable"):
+        queue.submit(requests(3), model=MODEL, idempotency_key="again")
+    assert not list((bare_stack.directory / "spool").rglob("*.jsonl"))
+
+    bare_stack.redis_server.start()
+    bare_stack.worker()
+    assert queue.submit(requests(3), model=MODEL, idempotency_key="again").wait(timeout=30).succeeded == 3

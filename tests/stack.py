@@ -1,0 +1,148 @@
+"""A whole Lowtide on this machine: a real Redis-compatible server, the emulator over HTTP, real worker processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+
+from lowtide import BatchQueue, Settings
+from lowtide_cli.embedded import EmbeddedRedis
+from lowtide_emulator import Emulator
+from lowtide_emulator import Settings as EmulatorSettings
+from lowtide_worker.settings import WorkerSettings
+from tests.waiting import wait_until
+
+FAST = {
+    "LOWTIDE_POLL_FIRST_SECONDS": "0.2",
+    "LOWTIDE_POLL_MAX_SECONDS": "1",
+    "LOWTIDE_RETRY_FIRST_SECONDS": "0.2",
+    "LOWTIDE_RETRY_MAX_SECONDS": "1",
+    "LOWTIDE_QUOTA_FIRST_SECONDS": "0.3",
+    "LOWTIDE_QUOTA_MAX_SECONDS": "1",
+    "LOWTIDE_CREATE_SETTLE_SECONDS": "1",
+    "LOWTIDE_CLOCK_TICK_SECONDS": "0.1",
+    "LOWTIDE_LEASE_SECONDS": "3",
+    "LOWTIDE_DELIVERY_RETRY_FIRST_SECONDS": "0.2",
+}
+"""Settings that make hours pass in moments."""
+
+
+class Worker:
+    """A `celery worker` subprocess."""
+
+    def __init__(self, command: Sequence[str], env: dict[str, str], log: Path, cwd: Path) -> None:
+        self.log = log
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                env=env, cwd=cwd, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        wait_until(lambda: self.ready or not self.alive, timeout=30, what=f"worker ready, see {log}")
+        assert self.alive, self.text
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    @property
+    def ready(self) -> bool:
+        return " ready." in self.text
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def stop(self, timeout: float = 20) -> int:
+        """Warm stop; what does not stop in time is killed."""
+        if self.alive:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        return self.process.returncode
+
+    def kill(self) -> None:
+        """SIGKILL to the parent and all its children, as a machine that loses power would."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+class Stack:
+    """Starts the servers; workers are started by the test."""
+
+    def __init__(self, directory: Path, emulator: EmulatorSettings | None = None, **env: str) -> None:
+        self.directory = directory
+        self.redis_server = EmbeddedRedis(directory / "redis")
+        self.emulator = Emulator(emulator or EmulatorSettings())
+        self.workers: list[Worker] = []
+        self._env = env
+
+    def __enter__(self) -> Self:
+        self.redis_server.start()
+        self.emulator.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self.workers:
+            if worker.alive:
+                worker.kill()
+        self.emulator.__exit__(kind, error, trace)
+        self.redis_server.stop()
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of a worker."""
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.directory),
+            "PYTHONPATH": str(Path(__file__).parent.parent),
+            "LOWTIDE_REDIS_URL": self.redis_server.url,
+            "LOWTIDE_SPOOL_URL": str(self.directory / "spool"),
+            "GEMINI_API_KEY": "test-key",
+            "GOOGLE_GEMINI_BASE_URL": self.emulator.url,
+            **FAST,
+            **self._env,
+        }
+
+    def worker(self, *options: str, app: str = "lowtide_worker", **env: str) -> Worker:
+        """Starts a worker and waits until it is ready."""
+        log = self.directory / f"worker-{len(self.workers)}.log"
+        command = ["celery", "-A", app, "worker", "-l", "info", "-n", f"w{len(self.workers)}@%h"]
+        worker = Worker([*command, *(options or ("-c", "2"))], self.env | env, log, self.directory)
+        self.workers.append(worker)
+        return worker
+
+    def settings(self, **changes: Any) -> Settings:
+        """A producer's settings."""
+        given = {"redis_url": self.redis_server.url, "spool_url": str(self.directory / "spool")}
+        return Settings(_env_file=None, **(given | changes))
+
+    def worker_settings(self, **changes: Any) -> WorkerSettings:
+        """A worker's settings, for code that a test runs itself."""
+        env = {name.removeprefix("LOWTIDE_").lower(): value for name, value in self.env.items() if "LOWTIDE_" in name}
+        keys = {"GOOGLE_API_KEY": "test-key", "GOOGLE_GEMINI_BASE_URL": self.emulator.url}
+        return WorkerSettings(_env_file=None, **(env | keys | changes))
+
+    def queue(self, **changes: Any) -> BatchQueue:
+        """A producer."""
+        return BatchQueue(self.settings(**changes))
+
+    @property
+    def redis(self) -> redis.Redis:
+        """A client of the stack's own server."""
+        return redis.Redis.from_url(self.redis_server.url)
+
+    def logs(self) -> str:
+        """What all workers have said."""
+        return "\n".join(worker.text for worker in self.workers)

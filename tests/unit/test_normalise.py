@@ -1,0 +1,539 @@
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+import pytest
+from google.genai import types
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+from tests.unit.sdk import as_read, wire_request
+
+from lowtide import InvalidRequest, Request, fields
+from lowtide.normalise import Normalised, normalise
+
+PIXEL = b"\x89PNG\xff\xfe\xfb\x00"
+
+
+class Recipe(BaseModel):
+    name: str
+    minutes: int | None = None
+
+
+def inline(contents: Any, config: Any = None) -> Any:
+    return json.loads(normalise(Request(key="k", contents=contents, config=config), model="m").body)
+
+
+def rest(**request: Any) -> Any:
+    return json.loads(normalise({"key": "k", "request": request}, model="gemini-2.5-flash").body)
+
+
+def refusal(item: object, model: str = "m") -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        normalise(item, model=model)
+    return caught.value
+
+
+def hello(**more: Any) -> dict[str, Any]:
+    return {"contents": [{"role": "user", "parts": [{"text": "hello"}]}], **more}
+
+
+# What the SDK's inline shape becomes: exactly what the SDK itself would send.
+
+CONTENTS: dict[str, Any] = {
+    "a string": "Why is the sky blue?",
+    "an empty string among others": ["", "a"],
+    "a list of one string": ["a"],
+    "a list of strings is one content": ["a", "b", "c"],
+    "a content as a dict": {"role": "user", "parts": [{"text": "a"}]},
+    "a content without a role": {"parts": [{"text": "a"}]},
+    "a model's content": {"role": "model", "parts": [{"text": "a"}]},
+    "a conversation of dicts": [
+        {"role": "user", "parts": [{"text": "a"}]},
+        {"role": "model", "parts": [{"text": "b"}]},
+        {"role": "user", "parts": [{"text": "c"}]},
+    ],
+    "a content object": types.Content(role="user", parts=[types.Part(text="a")]),
+    "content objects": [
+        types.Content(role="user", parts=[types.Part(text="a")]),
+        types.Content(role="model", parts=[types.Part(text="b")]),
+    ],
+    "user and model contents": [types.UserContent("a"), types.ModelContent("b")],
+    "a part object": types.Part(text="a"),
+    "part objects": [types.Part(text="a"), types.Part(text="b")],
+    "a part as a dict": {"text": "a"},
+    "parts as dicts": [{"text": "a"}, {"text": "b"}],
+    "strings and parts mixed": ["a", types.Part(text="b"), {"text": "c"}],
+    "loose strings around a content": ["a", "b", types.Content(role="model", parts=[types.Part(text="c")]), "d", "e"],
+    "loose strings after contents": [{"role": "user", "parts": [{"text": "a"}]}, "b", {"text": "c"}],
+    "inline bytes": [types.Part.from_bytes(data=PIXEL, mime_type="image/png"), "what is this?"],
+    "inline bytes in a dict": [{"inline_data": {"data": PIXEL, "mime_type": "image/png"}}],
+    "a file by address": [types.Part.from_uri(file_uri="https://x/files/a", mime_type="image/png"), "this?"],
+    "a file in a dict of snakes": [{"file_data": {"file_uri": "https://x/files/a", "mime_type": "image/png"}}],
+    "a file in a dict of camels": [{"fileData": {"fileUri": "https://x/files/a", "mimeType": "image/png"}}],
+    "an uploaded file": [types.File(name="files/a", uri="https://x/files/a", mime_type="image/png"), "this?"],
+    "video with an excerpt": [
+        types.Part(
+            file_data=types.FileData(file_uri="https://x/files/v", mime_type="video/mp4"),
+            video_metadata=types.VideoMetadata(start_offset="1s", end_offset="2s", fps=0.5),
+        )
+    ],
+    "a function call and its answer": [
+        types.Content(role="user", parts=[types.Part(text="weather?")]),
+        types.Content(role="model", parts=[types.Part.from_function_call(name="w", args={"city_name": "Kiel"})]),
+        types.Content(role="user", parts=[types.Part.from_function_response(name="w", response={"deg_c": 5})]),
+    ],
+    "a loose function call is the model's": ["a", types.Part.from_function_call(name="w", args={"x": 1}), "b"],
+    "a function call first": [types.Part.from_function_call(name="w", args={"x": 1}), "b"],
+    "a loose function call as a dict": [{"functionCall": {"name": "w", "args": {"x": 1}}}, {"text": "b"}],
+    "one function call": types.Part.from_function_call(name="w", args={"x": 1}),
+    "a thought with its signature": [
+        {"role": "model", "parts": [{"text": "hm", "thought": True, "thoughtSignature": "c2ln"}]}
+    ],
+    "code and its result": [
+        types.Content(
+            role="model",
+            parts=[
+                types.Part.from_executable_code(code="1+1", language=types.Language.PYTHON),
+                types.Part.from_code_execution_result(outcome=types.Outcome.OUTCOME_OK, output="2"),
+            ],
+        )
+    ],
+    "a list in the list": [["a", "b"], "c"],
+    "any characters": 'zero\u0000, quote ", line\n\u2028end, 🌊, e\u0301, \\ud800, \ufeff',
+    "a part with fields left empty": [{"text": "a", "thought": None, "inline_data": None}],
+}
+
+
+@pytest.mark.parametrize("contents", CONTENTS.values(), ids=CONTENTS)
+def test_contents_are_sent_as_the_sdk_sends_them(contents: Any) -> None:
+    assert as_read(inline(contents)) == wire_request(contents)
+
+
+SAFETY = types.SafetySetting(
+    category=types.HarmCategory.HARM_CATEGORY_HARASSMENT, threshold=types.HarmBlockThreshold.BLOCK_NONE
+)
+WEATHER = types.FunctionDeclaration(
+    name="weather",
+    description="The weather somewhere.",
+    parameters=types.Schema(type=types.Type.OBJECT, properties={"city": types.Schema(type=types.Type.STRING)}),
+)
+CONFIGS: dict[str, Any] = {
+    "nothing": {},
+    "temperature": {"temperature": 0.5},
+    "zeros are values": {"temperature": 0.0, "top_p": 0, "seed": 0, "stop_sequences": []},
+    "numbers": {
+        "temperature": 1.5, "top_p": 0.95, "top_k": 40, "candidate_count": 2, "max_output_tokens": 512, "seed": -7,
+        "presence_penalty": 0.25, "frequency_penalty": -0.5, "response_logprobs": True, "logprobs": 3,
+    },
+    "camels": {"topP": 0.95, "topK": 40, "maxOutputTokens": 512, "stopSequences": ["END"]},
+    "stop sequences": {"stop_sequences": ["\n\n", "ENDE"]},
+    "modalities": {"response_modalities": ["TEXT", "IMAGE"], "media_resolution": "MEDIA_RESOLUTION_LOW"},
+    "a system instruction": {"system_instruction": "Be brief."},
+    "a system instruction of strings": {"system_instruction": ["Be brief.", "Be kind."]},
+    "a system instruction as a part": {"system_instruction": types.Part(text="Be brief.")},
+    "a system instruction as a content": {"system_instruction": types.Content(parts=[types.Part(text="Be brief.")])},
+    "a system instruction as a dict": {"systemInstruction": {"role": "system", "parts": [{"text": "Be brief."}]}},
+    "safety settings": {"safety_settings": [SAFETY]},
+    "safety settings as dicts": {
+        "safetySettings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_ONLY_HIGH"}]
+    },
+    "search": {"tools": [types.Tool(google_search=types.GoogleSearch())]},
+    "search as a dict": {"tools": [{"google_search": {}}]},
+    "url context": {"tools": [{"url_context": {}}]},
+    "code execution": {"tools": [types.Tool(code_execution=types.ToolCodeExecution())]},
+    "functions": {
+        "tools": [types.Tool(function_declarations=[WEATHER])],
+        "tool_config": types.ToolConfig(
+            function_calling_config=types.FunctionCallingConfig(
+                mode=types.FunctionCallingConfigMode.ANY, allowed_function_names=["weather"]
+            )
+        ),
+    },
+    "functions as dicts": {
+        "tools": [{"functionDeclarations": [{"name": "weather", "parametersJsonSchema": {"type": "object"}}]}],
+        "toolConfig": {"functionCallingConfig": {"mode": "ANY"}, "retrievalConfig": {"languageCode": "de"}},
+    },
+    "thinking": {"thinking_config": types.ThinkingConfig(thinking_budget=256, include_thoughts=True)},
+    "thinking as a dict": {"thinking_config": {"thinking_budget": 0, "include_thoughts": False}},
+    "speech": {
+        "speech_config": types.SpeechConfig(
+            voice_config=types.VoiceConfig(prebuilt_voice_config=types.PrebuiltVoiceConfig(voice_name="Kore"))
+        )
+    },
+    "speech by the voice's name": {"speech_config": "Kore"},
+    "an image": {"image_config": {"aspect_ratio": "16:9"}},
+    "a json schema": {
+        "response_mime_type": "application/json",
+        "response_json_schema": {"type": "object", "properties": {"snake_name": {"type": "string"}}},
+    },
+    "a schema object": {
+        "response_schema": types.Schema(type=types.Type.ARRAY, items=types.Schema(type=types.Type.STRING))
+    },
+    "hoisted fields": {
+        "labels": {"team": "shop"}, "cached_content": "cachedContents/abc", "service_tier": "flex", "store": False,
+    },
+    "cached content by its bare name": {"cached_content": "abc"},
+    "fields that mean nothing in a batch": {
+        "temperature": 1.0, "http_options": {"timeout": 1000}, "automatic_function_calling": {"disable": True},
+        "should_return_http_response": True,
+    },
+    "fields left empty": {"temperature": None, "system_instruction": None, "tools": None},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize("form", [dict, lambda config: types.GenerateContentConfig(**config)], ids=["dict", "object"])
+def test_a_config_is_sent_as_the_sdk_sends_it(config: dict[str, Any], form: Callable[[Any], Any]) -> None:
+    assert as_read(inline("hello", form(config))) == wire_request("hello", config)
+
+
+@pytest.mark.parametrize("form", [dict, lambda config: types.GenerateContentConfig(**config)], ids=["dict", "object"])
+def test_a_model_class_as_response_schema_is_sent_as_a_schema(form: Callable[[Any], Any]) -> None:
+    sent = inline("hello", form({"response_mime_type": "application/json", "response_schema": Recipe}))
+    schema = sent["generationConfig"]["responseSchema"]
+    assert schema["type"] == "OBJECT"
+    assert schema["properties"]["minutes"]["nullable"] is True
+    assert schema["required"] == ["name"]
+
+
+@pytest.mark.parametrize("form", [dict, lambda config: types.GenerateContentConfig(**config)], ids=["dict", "object"])
+def test_a_list_of_models_as_response_schema_is_sent_as_a_schema(form: Callable[[Any], Any]) -> None:
+    schema = inline("hello", form({"response_schema": list[Recipe]}))["generationConfig"]["responseSchema"]
+    assert schema["type"] == "ARRAY"
+    assert schema["items"]["required"] == ["name"]
+
+
+def test_without_a_config_nothing_of_one_is_sent() -> None:
+    assert inline("hello") == hello()
+
+
+def test_every_field_of_the_sdks_config_is_known() -> None:
+    known = {*fields.GENERATION, *fields.HOISTED, *fields.SYSTEM_INSTRUCTION, *fields.DROPPED, *fields.VERTEX_ONLY}
+    assert set(types.GenerateContentConfig.model_fields) <= known
+
+
+def test_every_field_of_the_sdks_parts_and_contents_is_known() -> None:
+    assert set(types.Part.model_fields) <= set(fields.PART)
+    assert set(types.Content.model_fields) <= set(fields.CONTENT)
+
+
+@pytest.mark.parametrize("name", sorted(fields.VERTEX_ONLY))
+def test_what_only_vertex_knows_is_refused(name: str) -> None:
+    assert refusal({"key": "k", "contents": "a", "config": {name: {}}}).field == f"config.{name}"
+
+
+# The REST line shape passes as it is.
+
+
+def test_a_rest_request_passes_with_its_nested_objects_untouched() -> None:
+    request = hello(
+        systemInstruction={"parts": [{"text": "Be brief."}]},
+        generationConfig={"temperature": 0.5, "thinkingConfig": {"anything_here": [1, None, {"x": 1.5}]}},
+        tools=[{"googleSearch": {}}],
+        safetySettings=[],
+    )
+    assert rest(**request) == request
+
+
+def test_a_rest_request_may_be_written_in_either_letter_case() -> None:
+    assert rest(
+        contents=[{"parts": [{"inline_data": {"mime_type": "a/b", "data": "AA=="}}]}],
+        system_instruction={"parts": [{"text": "a"}]},
+        generation_config={"top_p": 0.5, "topK": 1},
+        cached_content="cachedContents/a",
+    ) == {
+        "contents": [{"parts": [{"inline_data": {"mime_type": "a/b", "data": "AA=="}}]}],
+        "systemInstruction": {"parts": [{"text": "a"}]},
+        "generationConfig": {"top_p": 0.5, "topK": 1},
+        "cachedContent": "cachedContents/a",
+    }
+
+
+@pytest.mark.parametrize("model", ["gemini-2.5-flash", "models/gemini-2.5-flash"])
+def test_a_rest_request_may_repeat_the_batchs_model_which_is_then_left_out(model: str) -> None:
+    assert rest(**hello(model=model)) == hello()
+
+
+def test_a_rest_request_for_another_model_is_refused() -> None:
+    error = refusal({"key": "k", "request": hello(model="gemini-2.5-pro")}, model="gemini-2.5-flash")
+    assert error.field == "request.model"
+
+
+def test_sdk_objects_may_stand_in_a_rest_request() -> None:
+    assert rest(contents=[types.Content(role="user", parts=[types.Part(text="hello")])]) == hello()
+
+
+def test_a_request_need_not_be_a_dict() -> None:
+    assert rest(contents=[MappingProxyType(hello()["contents"][0])]) == hello()
+    assert normalise(MappingProxyType({"key": "k", "contents": "hello"}), model="m").key == "k"
+
+
+def test_the_users_own_objects_are_left_as_they_are() -> None:
+    item = {"key": "k", "request": hello(generation_config={"topP": 1}, model="m"), "metadata": {"a": "b"}}
+    before = json.dumps(item)
+    normalise(item, model="m")
+    assert json.dumps(item) == before
+
+
+# What cannot be sent is refused, with the field.
+
+BAD: list[tuple[object, str]] = [
+    (None, "request"),
+    (5, "request"),
+    ("text", "request"),
+    ([("key", "k")], "request"),
+    (b'{"key": "k"}', "request"),
+    ({}, "key"),
+    ({"key": None, "contents": "a"}, "key"),
+    ({"key": "", "contents": "a"}, "key"),
+    ({"key": 7, "contents": "a"}, "key"),
+    ({"key": b"k", "contents": "a"}, "key"),
+    ({"key": "k\ud800", "contents": "a"}, "key"),
+    ({"key": "k", "contents": "a", "custom_id": "1"}, "custom_id"),
+    ({"key": "k", "contents": "a", "model": "m"}, "model"),
+    ({"key": "k", "contents": "a", 5: "1"}, "5"),
+    ({"key": "k", "request": hello(), "contents": "a"}, "request"),
+    ({"key": "k", "request": hello(), "config": {}}, "request"),
+    ({"key": "k", "request": "a"}, "request"),
+    ({"key": "k", "request": None}, "request"),
+    ({"key": "k", "request": []}, "request"),
+    ({"key": "k", "request": {}}, "request.contents"),
+    ({"key": "k", "request": {"contents": []}}, "request.contents"),
+    ({"key": "k", "request": {"contents": None}}, "request.contents"),
+    ({"key": "k", "request": {"contents": "a"}}, "request.contents"),
+    ({"key": "k", "request": {"contents": {"parts": [{"text": "a"}]}}}, "request.contents"),
+    ({"key": "k", "request": {"contents": ["a"]}}, "request.contents[0]"),
+    ({"key": "k", "request": {"contents": [{"role": "user"}]}}, "request.contents[0].parts"),
+    ({"key": "k", "request": {"contents": [{"parts": []}]}}, "request.contents[0].parts"),
+    ({"key": "k", "request": {"contents": [{"parts": "a"}]}}, "request.contents[0].parts"),
+    ({"key": "k", "request": {"contents": [{"parts": [{}]}]}}, "request.contents[0].parts[0]"),
+    ({"key": "k", "request": {"contents": [{"parts": [None]}]}}, "request.contents[0].parts[0]"),
+    ({"key": "k", "request": {"contents": [{"parts": [{"text": 5}]}]}}, "request.contents[0].parts[0].text"),
+    ({"key": "k", "request": {"contents": [{"parts": [{"txt": "a"}]}]}}, "request.contents[0].parts[0].txt"),
+    ({"key": "k", "request": {"contents": [{"parts": [{"text": "a"}], "rôle": ""}]}}, "request.contents[0].rôle"),
+    ({"key": "k", "request": hello(temperature=1)}, "request.temperature"),
+    ({"key": "k", "request": hello(config={})}, "request.config"),
+    ({"key": "k", "request": hello(generationConfig=5)}, "request.generationConfig"),
+    ({"key": "k", "request": hello(generationConfig={"temprature": 1})}, "request.generationConfig.temprature"),
+    ({"key": "k", "request": hello(generationConfig={"tools": []})}, "request.generationConfig.tools"),
+    ({"key": "k", "request": hello(generationConfig={}, generation_config={})}, "request.generation_config"),
+    ({"key": "k", "request": hello(generationConfig={"topP": 1, "top_p": 1})}, "request.generationConfig.top_p"),
+    ({"key": "k"}, "contents"),
+    ({"key": "k", "contents": None}, "contents"),
+    ({"key": "k", "contents": ""}, "contents"),
+    ({"key": "k", "contents": []}, "contents"),
+    ({"key": "k", "contents": ()}, "contents"),
+    ({"key": "k", "contents": 5}, "contents"),
+    ({"key": "k", "contents": {}}, "contents"),
+    ({"key": "k", "contents": b"a"}, "contents"),
+    ({"key": "k", "contents": object()}, "contents"),
+    ({"key": "k", "contents": types.Content}, "contents"),
+    ({"key": "k", "contents": ["a", None]}, "contents[1]"),
+    ({"key": "k", "contents": ["a", 5]}, "contents[1]"),
+    ({"key": "k", "contents": ["a", []]}, "contents[1].parts"),
+    ({"key": "k", "contents": [["a", ["b"]]]}, "contents[0].parts[1]"),
+    ({"key": "k", "contents": [{"role": "user"}]}, "contents[0].role"),
+    ({"key": "k", "contents": {"parts": [{"text": None}]}}, "contents.parts[0]"),
+    ({"key": "k", "contents": types.Content(role="user")}, "contents.role"),
+    ({"key": "k", "contents": types.Content(role="user", parts=[])}, "contents.parts"),
+    ({"key": "k", "contents": "a", "config": 5}, "config"),
+    ({"key": "k", "contents": "a", "config": "temperature"}, "config"),
+    ({"key": "k", "contents": "a", "config": []}, "config"),
+    ({"key": "k", "contents": "a", "config": object()}, "config"),
+    ({"key": "k", "contents": "a", "config": types.GenerateContentConfig}, "config"),
+    ({"key": "k", "contents": "a", "config": {"temprature": 1}}, "config.temprature"),
+    ({"key": "k", "contents": "a", "config": {"generationConfig": {}}}, "config.generationConfig"),
+    ({"key": "k", "contents": "a", "config": {5: 1}}, "config.5"),
+    ({"key": "k", "contents": "a", "config": {"topP": 1, "top_p": 1}}, "config.top_p"),
+    ({"key": "k", "contents": "a", "config": {"system_instruction": []}}, "config.system_instruction"),
+    ({"key": "k", "contents": "a", "config": {"system_instruction": 5}}, "config.system_instruction"),
+    ({"key": "k", "contents": "a", "config": {"system_instruction": {}}}, "config.system_instruction"),
+    (
+        {"key": "k", "contents": "a", "config": {"system_instruction": ["a", {"parts": [{"text": "b"}]}]}},
+        "config.system_instruction",
+    ),
+    ({"key": "k", "contents": "a", "config": {"tools": 5}}, "config.tools"),
+    ({"key": "k", "contents": "a", "config": {"tools": types.Tool()}}, "config.tools"),
+    ({"key": "k", "contents": "a", "config": {"tools": [print]}}, "config.tools"),
+    ({"key": "k", "contents": "a", "config": types.GenerateContentConfig(tools=[hello])}, "config.tools"),
+    ({"key": "k", "contents": "a", "config": {"response_schema": int}}, "config.response_schema"),
+    ({"key": "k", "contents": "a", "config": {"response_schema": Enum}}, "config.response_schema"),
+    ({"key": "k", "contents": "a", "metadata": "a"}, "metadata"),
+    ({"key": "k", "contents": "a", "metadata": ["a"]}, "metadata"),
+    ({"key": "k", "contents": "a", "metadata": {"user": 5}}, "metadata.user"),
+    ({"key": "k", "contents": "a", "metadata": {"user": None}}, "metadata.user"),
+    ({"key": "k", "contents": "a", "metadata": {5: "a"}}, "metadata.5"),
+    ({"key": "k", "contents": "a", "metadata": {"user": "\udfff"}}, "metadata.'user'"),
+    ({"key": "k", "contents": "a", "metadata": {"\udfff": "a"}}, "metadata.'\\udfff'"),
+]
+
+
+@pytest.mark.parametrize(("item", "field"), BAD, ids=repr)
+def test_what_cannot_be_sent_is_refused_with_its_field(item: object, field: str) -> None:
+    error = refusal(item)
+    assert error.field == field
+    assert error.reason
+
+
+def test_a_generation_field_at_the_wrong_level_is_refused_with_the_right_one() -> None:
+    assert "generationConfig" in refusal({"key": "k", "request": hello(maxOutputTokens=5)}).reason
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+@dataclass
+class Pair:
+    left: float
+
+
+UNSENDABLE: dict[str, Any] = {
+    "nan": math.nan,
+    "infinity": math.inf,
+    "minus infinity": -math.inf,
+    "half a character": "a\ud800b",
+    "half a character in a name": {"\udfff": 1},
+    "an object of no kind": object(),
+    "a class": Recipe,
+    "a function": hello,
+    "complex": 1j,
+    "nan in a list": [1.0, [math.nan]],
+    "nan in a tuple": (math.nan,),
+    "nan in a set": {math.nan},
+    "nan in a dict": {"a": {"b": math.nan}},
+    "nan in an sdk object": types.LatLng(latitude=math.nan, longitude=1.0),
+    "nan deep in an sdk object": types.RetrievalConfig(lat_lng=types.LatLng(latitude=math.inf)),
+    "nan in a dataclass": Pair(math.nan),
+    "nan beside the word null": [None, "null", math.nan],
+}
+
+
+@pytest.mark.parametrize("value", UNSENDABLE.values(), ids=UNSENDABLE)
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda value: {"key": "k", "contents": [{"function_response": {"name": "f", "response": value}}]},
+        lambda value: {"key": "k", "contents": "a", "config": {"temperature": value}},
+        lambda value: {"key": "k", "contents": "a", "config": {"thinking_config": {"x": [value]}}},
+        lambda value: {"key": "k", "contents": "a", "config": {"labels": value}},
+        lambda value: {"key": "k", "contents": "a", "config": {"tool_config": {"retrieval_config": value}}},
+        lambda value: {"key": "k", "request": hello(toolConfig=value)},
+        lambda value: {"key": "k", "request": hello(generationConfig={"seed": value})},
+        lambda value: {"key": "k", "request": {"contents": [{"parts": [{"text": "a"}], "role": value}]}},
+    ],
+)
+def test_a_value_that_json_cannot_hold_is_refused_wherever_it_stands(
+    value: Any, place: Callable[[Any], dict[str, Any]]
+) -> None:
+    assert refusal(place(value)).field.startswith(("request", "config", "contents"))
+
+
+def test_nan_is_refused_with_its_place() -> None:
+    error = refusal({"key": "k", "contents": "a", "config": {"thinking_config": {"budgets": [1, math.nan]}}})
+    assert error.field == "request.generationConfig.thinkingConfig.budgets[1]"
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\ud83d", "\ude00\ud83d"])
+def test_half_a_character_is_refused_in_the_text_too(text: str) -> None:
+    for contents in (text, [text], {"parts": [{"text": text}]}):
+        refusal({"key": "k", "contents": contents})
+    refusal({"key": "k", "request": {"contents": [{"parts": [{"text": text}]}]}})
+
+
+def test_nesting_without_end_is_refused() -> None:
+    value: dict[str, Any] = {}
+    value["itself"] = value
+    refusal({"key": "k", "contents": [{"function_response": value}]})
+    refusal({"key": "k", "contents": [{"function_response": {"null": None, "deep": value}}]})
+
+
+def test_nesting_that_only_the_encoder_survives_is_refused_like_any_other() -> None:
+    deep: Any = "null"
+    for _ in range(950):
+        deep = [deep]
+    with contextlib.suppress(InvalidRequest):  # both are right: it depends on how deep the caller is
+        normalise({"key": "k", "contents": [{"function_response": {"deep": deep}}]}, model="m")
+
+
+def test_values_of_the_standard_library_are_written_as_json_writes_them() -> None:
+    moment = datetime.datetime(2026, 11, 23, tzinfo=datetime.UTC)
+    response = {"when": moment, "bytes": PIXEL, "colour": Colour.RED, "tuple": (1, 2), 7: None}
+    sent = inline([{"function_response": {"name": "f", "response": response}}])
+    assert sent["contents"][0]["parts"][0]["function_response"]["response"] == {
+        "when": "2026-11-23T00:00:00Z", "bytes": "iVBOR//++wA=", "colour": "red", "tuple": [1, 2], "7": None,
+    }  # fmt: skip
+
+
+# Whatever JSON can hold comes through as it is.
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+NAMES = TEXT.filter(bool)
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@settings(deadline=None)
+@given(NAMES, st.lists(TEXT.filter(bool), min_size=1, max_size=3), st.dictionaries(TEXT, TEXT, max_size=3))
+def test_any_text_arrives_byte_for_byte(key: str, texts: list[str], metadata: dict[str, str]) -> None:
+    done = normalise(Request(key=key, contents=texts, metadata=metadata), model="m")
+    assert (done.key, done.metadata) == (key, metadata)
+    for decode in (json.loads, msgspec.json.decode):
+        assert [part["text"] for part in decode(done.body)["contents"][0]["parts"]] == texts
+    assert b"\n" not in done.body
+
+
+@settings(deadline=None)
+@given(JSON)
+def test_any_json_arrives_as_it_is_in_either_shape(value: Any) -> None:
+    part = {"functionResponse": {"name": "f", "response": value}}
+    assert inline([part])["contents"][0]["parts"][0] == part
+    assert rest(contents=[{"parts": [part]}])["contents"][0]["parts"][0] == part
+
+
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.builds(object),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner)
+        | st.dictionaries(st.sampled_from(sorted([*fields.REQUEST, *fields.PART, *fields.CONTENT])), inner, max_size=3)
+        | st.dictionaries(st.text() | st.integers(), inner, max_size=2)
+    ),
+    max_leaves=8,
+)
+LINES = st.fixed_dictionaries(
+    {"key": st.just("k") | ODD}, optional=dict.fromkeys(("contents", "config", "request", "metadata"), ODD)
+)
+CONFIG_LIKE = st.dictionaries(
+    st.sampled_from(sorted([*fields.GENERATION, *fields.HOISTED, *fields.SYSTEM_INSTRUCTION])), ODD, max_size=3
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(LINES | ODD | st.builds(lambda config: {"key": "k", "contents": "a", "config": config}, CONFIG_LIKE))
+def test_anything_is_either_sent_as_readable_json_or_refused(item: Any) -> None:
+    try:
+        done = normalise(item, model="m")
+    except InvalidRequest:
+        return
+    assert isinstance(done, Normalised)
+    body = msgspec.json.decode(done.body)
+    assert body["contents"]
+    assert all(content["parts"] for content in body["contents"])

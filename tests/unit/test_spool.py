@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lowtide.errors import OutsideRoot, SpoolError
+from lowtide.spool import Spool
+
+SEGMENT = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", fullmatch=True)
+NAMES = st.lists(SEGMENT, min_size=1, max_size=4).map("/".join)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(str(tmp_path / "spool"))
+
+
+@pytest.fixture
+def memory() -> Spool:
+    spool = Spool("memory://lowtide-unit")
+    for name in ("a", "b", "folder", "x"):
+        spool.delete(name)
+    return spool
+
+
+def put(spool: Spool, name: str, content: bytes) -> None:
+    with spool.write(name) as file:
+        file.write(content)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+OUTSIDE = [
+    "", ".", "..", "../x", "a/..", "a/../b", "a/../../b", "./a", "a/./b", "/", "/a", "/etc/passwd", "//a", "a//b", "a/",
+    ".a", "a/.b", "a\\b", "..\\a", "C:\\a", "c:a", "a\x00b", "a\n", "\na", "a b", " a",
+    "a?", "a*", "a[b]", "a%2e%2e", "~", "~/a",
+    "$HOME", "file:///etc/passwd", "file://a",
+    "http://x/a", "gs://b/a", "s3://b/a", "memory://a", "ä", "٣",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_name_that_could_lead_out_of_the_root_is_refused_by_every_method(spool: Spool, name: str) -> None:
+    put(spool, "a", b"1")
+    for use in (spool.read, spool.exists, spool.names, spool.delete, spool.uri, lambda n: list(spool.lines(n))):
+        with pytest.raises(OutsideRoot):
+            use(name)
+    with pytest.raises(OutsideRoot), spool.open(name):
+        pass
+    with pytest.raises(OutsideRoot), spool.write(name):
+        pass
+    with pytest.raises(OutsideRoot):
+        spool.copy(name, 0, 1, io.BytesIO())
+    assert spool.read("a") == b"1"
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_any_text_is_a_name_under_the_root_or_refused(text: str) -> None:
+    spool = Spool("/lowtide-root")
+    try:
+        uri = spool.uri(text)
+    except OutsideRoot:
+        return
+    assert uri.startswith("file:///lowtide-root/")
+    assert ".." not in uri.split("/")
+
+
+@settings(deadline=None)
+@given(NAMES)
+def test_a_uri_gives_its_name_back(name: str) -> None:
+    spool = Spool("/lowtide-root")
+    assert spool.name_of(spool.uri(name)) == name
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "", "a", "/lowtide-root/a", "file:///lowtide-root", "file:///lowtide-root/", "file:///lowtide-roots/a",
+        "file:///lowtide-root/../etc/passwd", "file:///lowtide-root/a/../../etc/passwd",
+        "file:///lowtide-root//etc/passwd",
+        "file:///lowtide-root/%2e%2e/etc", "file:///etc/passwd", "file://host/lowtide-root/a", "gs://lowtide-root/a",
+        "http://x/lowtide-root/a", "FILE:///lowtide-root/a", "file:///lowtide-root/a?b", "file:///lowtide-root/a#b",
+    ],
+)  # fmt: skip
+def test_a_uri_of_another_root_is_refused(uri: str) -> None:
+    with pytest.raises(OutsideRoot):
+        Spool("/lowtide-root").name_of(uri)
+
+
+def test_a_link_that_leads_out_of_the_root_is_not_followed(spool: Spool, tmp_path: Path) -> None:
+    put(spool, "inside", b"mine")
+    (tmp_path / "secret").write_bytes(b"not yours")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "secret").write_bytes(b"not yours")
+    root = tmp_path / "spool"
+    (root / "file").symlink_to(tmp_path / "secret")
+    (root / "away").symlink_to(tmp_path / "folder")
+    (root / "up").symlink_to("..")
+    (root / "nowhere").symlink_to(tmp_path / "nowhere")
+    for name in ("file", "away/secret", "away", "up/secret", "up", "nowhere"):
+        for use in (spool.read, spool.delete, spool.names, spool.exists):
+            with pytest.raises(OutsideRoot):
+                use(name)
+        with pytest.raises(OutsideRoot), spool.write(name):
+            pass
+    assert (tmp_path / "secret").read_bytes() == b"not yours"
+    assert files(tmp_path / "folder") == ["secret"]
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_the_root_itself_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "spool").symlink_to(tmp_path / "disk")
+    spool = Spool(str(tmp_path / "spool"))
+    put(spool, "folder/a", b"1")
+    assert spool.read("folder/a") == b"1"
+    assert spool.names("folder") == ["folder/a"]
+
+
+def test_a_root_may_be_given_as_path_or_url_and_means_the_same(tmp_path: Path) -> None:
+    by_path, by_url = Spool(f"{tmp_path}/"), Spool(f"file://{tmp_path}")
+    put(by_path, "a", b"1")
+    assert by_url.read("a") == b"1"
+    assert by_path.url == by_url.url == f"file://{tmp_path}"
+
+
+def test_a_root_with_blanks_and_odd_characters_serves(tmp_path: Path) -> None:
+    spool = Spool(str(tmp_path / "my spool (50%) käse"))
+    put(spool, "folder/a", b"1")
+    assert spool.names("folder") == ["folder/a"]
+    assert spool.name_of(spool.uri("folder/a")) == "folder/a"
+
+
+def test_nothing_is_visible_before_the_writing_ends(spool: Spool) -> None:
+    with spool.write("folder/a") as file:
+        file.write(b"1" * 1_000_000)
+        file.flush()
+        assert not spool.exists("folder/a")
+        assert spool.names("folder") == []
+    assert spool.read("folder/a") == b"1" * 1_000_000
+    assert spool.names("folder") == ["folder/a"]
+
+
+@pytest.mark.parametrize("problem", [ValueError, KeyboardInterrupt, GeneratorExit, MemoryError])
+def test_nothing_is_left_of_a_writing_that_failed(spool: Spool, tmp_path: Path, problem: type[BaseException]) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"1" * 100_000
+        raise problem
+
+    with pytest.raises(problem), spool.write("folder/a") as file:
+        file.writelines(broken())
+    assert files(tmp_path) == []
+    assert not spool.exists("folder/a")
+
+
+def test_what_was_there_before_survives_a_writing_that_failed(spool: Spool, tmp_path: Path) -> None:
+    put(spool, "a", b"old")
+    with pytest.raises(ZeroDivisionError), spool.write("a") as file:
+        file.writelines(b"new" for _ in range(1 // len(b"")))
+    assert spool.read("a") == b"old"
+    assert files(tmp_path / "spool") == ["a"]
+
+
+def test_a_second_writing_replaces_the_first_whole(spool: Spool) -> None:
+    put(spool, "a", b"a long old content")
+    put(spool, "a", b"new")
+    assert spool.read("a") == b"new"
+
+
+def test_two_writings_at_once_do_not_mix(spool: Spool, tmp_path: Path) -> None:
+    with spool.write("a") as first, spool.write("a") as second:
+        first.write(b"1111")
+        second.write(b"22")
+    assert spool.read("a") == b"1111"
+    assert files(tmp_path / "spool") == ["a"]
+
+
+def test_a_blob_may_be_empty(spool: Spool) -> None:
+    put(spool, "a", b"")
+    assert spool.exists("a")
+    assert spool.read("a") == b""
+    assert list(spool.lines("a")) == []
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.binary(max_size=50), st.integers(0, 60), st.integers(0, 60) | st.none())
+def test_a_range_is_what_a_slice_would_be(content: bytes, start: int, end: int | None) -> None:
+    spool = Spool("memory://lowtide-unit-ranges")
+    put(spool, "a", content)
+    if end is None or start <= end:
+        assert spool.read("a", start, end) == content[start:end]
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(0, None), (0, 0), (0, 3), (3, 3), (3, 7), (7, 10), (9, None), (10, None), (8, 99)]
+)
+def test_a_range_of_a_file_is_what_a_slice_would_be(spool: Spool, start: int, end: int | None) -> None:
+    put(spool, "a", b"0123456789")
+    assert spool.read("a", start, end) == b"0123456789"[start:end]
+
+
+def test_a_copy_is_the_range_however_large(spool: Spool) -> None:
+    content = bytes(range(256)) * 10_000
+    put(spool, "a", content)
+    sink = io.BytesIO()
+    spool.copy("a", 100, len(content) - 7, sink)
+    spool.copy("a", 5, 5, sink)
+    assert sink.getvalue() == content[100:-7]
+
+
+def test_a_copy_beyond_the_end_is_an_error_and_not_a_shorter_copy(spool: Spool) -> None:
+    put(spool, "a", b"0123456789")
+    with pytest.raises(SpoolError, match="ends at byte 10, 5 bytes early"):
+        spool.copy("a", 0, 15, io.BytesIO())
+
+
+def test_lines_end_at_newline_bytes_and_at_nothing_else(spool: Spool) -> None:
+    put(spool, "a", b"one\r\n\ntwo\x0b\x0c\x1c\xe2\x80\xa8\x85\nthree")
+    assert list(spool.lines("a")) == [b"one\r", b"", b"two\x0b\x0c\x1c\xe2\x80\xa8\x85", b"three"]
+
+
+def test_an_open_blob_can_be_read_from_any_place(spool: Spool) -> None:
+    put(spool, "a", b"0123456789")
+    with spool.open("a") as file:
+        file.seek(4)
+        assert file.read(2) == b"45"
+        file.seek(0)
+        assert file.read() == b"0123456789"
+
+
+def test_names_are_all_blobs_under_a_folder_sorted_and_usable(spool: Spool) -> None:
+    for name in ("folder/b", "folder/a", "folder/inner/c", "folder-2/d", "folder.x", "a"):
+        put(spool, name, name.encode())
+    assert spool.names("folder") == ["folder/a", "folder/b", "folder/inner/c"]
+    assert all(spool.read(name) == name.encode() for name in spool.names("folder"))
+    assert spool.names("nothing") == []
+
+
+def test_a_delete_takes_a_blob_or_a_whole_folder_and_nothing_else(spool: Spool, tmp_path: Path) -> None:
+    for name in ("folder/a", "folder/inner/b", "folder-2/c", "d"):
+        put(spool, name, b"1")
+    spool.delete("folder")
+    spool.delete("d")
+    spool.delete("d")
+    spool.delete("never/there")
+    assert files(tmp_path / "spool") == ["folder-2/c"]
+    assert not spool.exists("folder/a")
+
+
+def test_a_missing_blob_is_a_spool_error_that_names_it(spool: Spool) -> None:
+    for use in (spool.read, lambda name: list(spool.lines(name))):
+        with pytest.raises(SpoolError, match="folder/a"):
+            use("folder/a")
+    with pytest.raises(SpoolError, match="folder/a"), spool.open("folder/a"):
+        pass
+
+
+def test_a_root_that_cannot_be_written_is_a_spool_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    spool = Spool(str(tmp_path / "file"))
+    with pytest.raises(SpoolError), spool.write("a/b"):
+        pass
+
+
+def test_a_folder_in_the_place_of_a_blob_is_a_spool_error(spool: Spool, tmp_path: Path) -> None:
+    put(spool, "folder/a", b"1")
+    with pytest.raises(SpoolError), spool.write("folder") as file:
+        file.write(b"2")
+    assert files(tmp_path / "spool") == ["folder/a"]
+
+
+def test_an_object_store_is_read_and_listed_like_a_folder(memory: Spool) -> None:
+    put(memory, "folder/b", b"0123456789")
+    put(memory, "folder/a", b"one\ntwo\n")
+    assert memory.names("folder") == ["folder/a", "folder/b"]
+    assert memory.read("folder/b", 3, 5) == b"34"
+    assert list(memory.lines("folder/a")) == [b"one", b"two"]
+    assert memory.name_of(memory.uri("folder/a")) == "folder/a"
+    memory.delete("folder")
+    assert memory.names("folder") == []
+    assert not memory.exists("folder/a")
+    memory.delete("folder")
+
+
+def test_a_root_in_an_object_store_is_as_closed_as_a_folder(memory: Spool) -> None:
+    for name in ("../x", "/x", "memory://x", "x/../../y"):
+        with pytest.raises(OutsideRoot):
+            memory.read(name)
+    with pytest.raises(OutsideRoot):
+        memory.name_of("memory://elsewhere/a")

@@ -1,0 +1,145 @@
+"""Connections to addresses that Lowtide does not choose itself: checked, pinned and bounded in time.
+
+A host name is resolved once. If any of its addresses is not public, none is used; otherwise the connection goes to
+an address that was checked, with no second look-up that might answer differently. TLS still speaks of the host by
+its name. Everything, from the look-up to the last byte of the answer, ends at one deadline.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from threading import Thread
+from typing import Any
+
+import httpcore
+
+_WRITE_BYTES = 1 << 14
+
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+_NAT64 = IPv6Network("64:ff9b::/96")
+_REFUSED = tuple(
+    ip_network(network)
+    for network in (
+        "168.63.129.16/32",  # Azure's own services, seen from any virtual machine
+        "192.0.0.0/24",  # the registry's own; ipaddress knows parts of it
+        "192.88.99.0/24",  # 6to4 relays
+        "3fff::/20",  # documentation
+    )
+)
+
+
+class Deadline:
+    """A moment by which something is to be done."""
+
+    def __init__(self, seconds: float) -> None:
+        self._at = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Seconds until then. Raises `httpcore.TimeoutException` afterwards."""
+        left = self._at - time.monotonic()
+        if left <= 0:
+            raise httpcore.TimeoutException("timed out")
+        return left
+
+
+def is_public(address: str) -> bool:
+    """Whether an address is one of the Internet's; one that carries another in it counts as that."""
+    ip = _innermost(ip_address(address))
+    if isinstance(ip, IPv6Address) and ip not in _GLOBAL_UNICAST:
+        return False
+    return (
+        ip.is_global
+        and not (ip.is_multicast or ip.is_reserved)
+        and not any(ip.version == network.version and ip in network for network in _REFUSED)
+    )
+
+
+def _innermost(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    if isinstance(ip, IPv4Address):
+        return ip
+    if ip in _NAT64:
+        return IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour or ip
+
+
+class OutboundBackend(httpcore.NetworkBackend):
+    """Opens connections for one request."""
+
+    def __init__(self, deadline: Deadline, *, allow_private: bool) -> None:
+        self._deadline = deadline
+        self._allow_private = allow_private
+        self._tcp = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ARG002 - the deadline counts
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connects to the first address of the host that answers. Raises `httpcore.ConnectError`."""
+        addresses = _resolve(host, port, self._deadline.left())
+        if not self._allow_private and not all(map(is_public, addresses)):
+            raise httpcore.ConnectError(
+                f"{host} has an address that is not public; LOWTIDE_WEBHOOK_ALLOW_PRIVATE=true would allow it"
+            )
+        for number, address in enumerate(addresses, 1):
+            share = self._deadline.left() / (len(addresses) - number + 1)
+            try:
+                stream = self._tcp.connect_tcp(address, port, share, local_address, socket_options)
+                return _Bounded(stream, self._deadline)
+            except (httpcore.NetworkError, httpcore.TimeoutException):
+                if number == len(addresses):
+                    raise
+        raise httpcore.ConnectError(f"{host} has no address")
+
+
+class _Bounded(httpcore.NetworkStream):
+    """A stream whose every step ends at the deadline."""
+
+    def __init__(self, stream: httpcore.NetworkStream, deadline: Deadline) -> None:
+        self._stream = stream
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+        return self._stream.read(max_bytes, self._deadline.left())
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+        for start in range(0, len(buffer), _WRITE_BYTES):
+            self._stream.write(buffer[start : start + _WRITE_BYTES], self._deadline.left())
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None  # noqa: ARG002
+    ) -> httpcore.NetworkStream:  # fmt: skip
+        stream = self._stream.start_tls(ssl_context, server_hostname, self._deadline.left())
+        return _Bounded(stream, self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+def _resolve(host: str, port: int, seconds: float) -> list[str]:
+    """All addresses of a host. The resolver knows no time limit, so it runs on a thread that may be left behind."""
+    found: Future[list[str]] = Future()
+
+    def look_up() -> None:
+        try:
+            answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found.set_result(list(dict.fromkeys(str(address[0]) for *_, address in answers)))
+        except (OSError, UnicodeError) as error:
+            found.set_exception(httpcore.ConnectError(f"{host} cannot be resolved: {error}"))
+
+    Thread(target=look_up, daemon=True).start()
+    try:
+        return found.result(seconds)
+    except TimeoutError:
+        raise httpcore.TimeoutException(f"{host} was not resolved in time") from None

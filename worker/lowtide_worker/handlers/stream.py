@@ -1,0 +1,45 @@
+"""The stream handler: adds one entry a segment to a Redis stream, by reference into the spool."""
+
+from __future__ import annotations
+
+import msgspec
+import redis
+from redis.typing import EncodableT, FieldT
+
+from lowtide import keys
+from lowtide.handlers import StreamHandler
+from lowtide.messages import VERSION
+from lowtide.spool import Spool
+from lowtide_worker.handlers import HandlerFailed, Segment
+from lowtide_worker.settings import WorkerSettings
+
+
+class RedisStreamHandler:
+    """Hands segments to whoever reads the stream, from its own start and at its own pace.
+
+    The stream keeps about `stream_max_length` entries: a reader that falls further behind misses references, never
+    results, which stay stored with their batch.
+    """
+
+    def __init__(self, settings: WorkerSettings, target: StreamHandler, spool: Spool, client: redis.Redis) -> None:
+        self._key = keys.stream(target.name)
+        self._max_length = settings.stream_max_length
+        self._spool = spool
+        self._redis = client
+
+    def hand_over(self, segment: Segment) -> None:
+        """Adds the entry. A stream that Redis refuses to write raises `HandlerFailed`."""
+        only = segment.only
+        entry: dict[FieldT, EncodableT] = {
+            "v": VERSION,
+            "batch_id": segment.batch_id,
+            "delivery_id": segment.delivery_id,
+            "results": segment.results,
+            "attempt": segment.attempt,
+            "only": "" if only is None else msgspec.json.encode(only),
+            "count": sum(1 for _ in self._spool.lines(segment.results)) if only is None else len(only),
+        }
+        try:
+            self._redis.xadd(self._key, entry, maxlen=self._max_length, approximate=True)
+        except redis.ResponseError as error:
+            raise HandlerFailed(f"{self._key}: {error}") from error

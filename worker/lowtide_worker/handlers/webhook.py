@@ -1,0 +1,157 @@
+"""The webhook handler: one signed POST a segment, as Standard Webhooks describes it, to an endpoint that is allowed.
+
+A message may name any URL; only the workers' settings say which are called. Source:
+https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from typing import Literal, NamedTuple
+
+import httpcore
+import msgspec
+from pydantic import SecretStr
+from standardwebhooks import Webhook
+
+from lowtide.endpoint import Endpoint, parse_endpoint
+from lowtide.handlers import WebhookHandler
+from lowtide.spool import Spool
+from lowtide_worker.handlers import HandlerFailed, Segment
+from lowtide_worker.handlers.outbound import Deadline, OutboundBackend
+from lowtide_worker.settings import WorkerSettings
+
+_MAX_ANSWER_BYTES = 4096
+_EXCERPT_CHARS = 200
+_HIDDEN = "***"
+
+
+class _Data(msgspec.Struct, frozen=True):
+    batch_id: str
+    delivery_id: str
+    attempt: int
+    results: list[msgspec.Raw]
+
+
+class _Event(msgspec.Struct, frozen=True):
+    """The body of a request."""
+
+    type: Literal["lowtide.results"]
+    timestamp: datetime
+    data: _Data
+
+
+class _Answer(NamedTuple):
+    status: int
+    body: bytes
+    """Its beginning; empty where all is well."""
+
+
+class Endpoints:
+    """The webhooks that the settings allow, and what signs them."""
+
+    def __init__(self, secrets: Mapping[str, SecretStr]) -> None:
+        self._exact: dict[Endpoint, SecretStr] = {}
+        self._roots: list[tuple[Endpoint, SecretStr]] = []
+        for url, secret in secrets.items():
+            endpoint = parse_endpoint(url)
+            self._exact[endpoint] = secret
+            if url.endswith("/") and endpoint.query is None:
+                self._roots.append((endpoint, secret))
+        self._roots.sort(key=lambda root: len(root[0].path), reverse=True)
+
+    def secret(self, endpoint: Endpoint) -> SecretStr | None:
+        """What signs requests to an endpoint; None for one that is not allowed."""
+        if endpoint in self._exact:
+            return self._exact[endpoint]
+        return next((secret for root, secret in self._roots if _lies_under(endpoint, root)), None)
+
+
+def _lies_under(endpoint: Endpoint, root: Endpoint) -> bool:
+    return endpoint[:3] == root[:3] and endpoint.path.startswith(root.path)
+
+
+class SignedWebhookHandler:
+    """Hands segments to a service over HTTPS. No redirects, no proxies, no private addresses but where allowed."""
+
+    def __init__(self, settings: WorkerSettings, target: WebhookHandler, spool: Spool) -> None:
+        self._endpoint = target.endpoint
+        self._secret = Endpoints(settings.webhook_secrets).secret(target.endpoint)
+        self._timeout = settings.webhook_timeout_seconds
+        self._allow_private = settings.webhook_allow_private
+        self._allow_http = settings.webhook_allow_http
+        self._spool = spool
+
+    def hand_over(self, segment: Segment) -> None:
+        """Posts the results; the endpoint has taken them when this returns."""
+        if self._secret is None:
+            raise HandlerFailed(f"{self._endpoint} is not allowed: name it in LOWTIDE_WEBHOOK_SECRETS of the workers")
+        if self._endpoint.scheme == "http" and not self._allow_http:
+            raise HandlerFailed(f"{self._endpoint} is not https; LOWTIDE_WEBHOOK_ALLOW_HTTP=true would allow it")
+        now = datetime.now(UTC)
+        body = self._body(segment, now)
+        secret = self._secret.get_secret_value()
+        headers: dict[bytes | str, bytes | str] = {
+            "host": self._endpoint.authority,
+            "content-type": "application/json",
+            "user-agent": "lowtide",
+            "accept-encoding": "identity",
+            "webhook-id": segment.delivery_id,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": Webhook(secret).sign(segment.delivery_id, now, body.decode()),
+        }
+        answer = self._post(headers, body)
+        if not 200 <= answer.status < 300:
+            redirect = "; redirects are not followed" if 300 <= answer.status < 400 else ""
+            excerpt = _excerpt(answer.body, secret)
+            raise HandlerFailed(f"{self._endpoint} answered {answer.status}{redirect}{excerpt and f': {excerpt}'}")
+
+    def _body(self, segment: Segment, now: datetime) -> bytes:
+        wanted = None if segment.only is None else set(segment.only)
+        lines = self._spool.lines(segment.results)
+        results = [msgspec.Raw(line) for position, line in enumerate(lines) if wanted is None or position in wanted]
+        data = _Data(segment.batch_id, segment.delivery_id, segment.attempt, results)
+        return msgspec.json.encode(_Event("lowtide.results", now, data))
+
+    def _post(self, headers: Mapping[bytes | str, bytes | str], body: bytes) -> _Answer:
+        endpoint = self._endpoint
+        url = httpcore.URL(scheme=endpoint.scheme, host=endpoint.host, port=endpoint.port, target=endpoint.target)
+        backend = OutboundBackend(Deadline(self._timeout), allow_private=self._allow_private)
+        try:
+            with (
+                httpcore.ConnectionPool(ssl_context=tls_context(), network_backend=backend) as pool,
+                pool.stream("POST", url, headers=headers, content=body) as response,
+            ):
+                taken = 200 <= response.status < 300
+                return _Answer(response.status, b"" if taken else _beginning(response.iter_stream()))
+        except httpcore.TimeoutException as error:
+            raise HandlerFailed(f"{endpoint} did not answer within {self._timeout:g} s") from error
+        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+            raise HandlerFailed(f"{endpoint}: {type(error).__name__}: {error}") from error
+
+
+@cache
+def tls_context() -> ssl.SSLContext:
+    """Trusts what the system trusts (or `SSL_CERT_FILE` names) and certifi's authorities."""
+    return httpcore.default_ssl_context()
+
+
+def _beginning(chunks: Iterable[bytes]) -> bytes:
+    found = b""
+    for chunk in chunks:
+        found += chunk
+        if len(found) >= _MAX_ANSWER_BYTES:
+            break
+    return found[:_MAX_ANSWER_BYTES]
+
+
+def _excerpt(body: bytes, secret: str) -> str:
+    """The first words of an answer, fit for a log. A receiver that shows its own settings must not show them here."""
+    text = body.decode(errors="replace")
+    for form in (secret, secret.removeprefix("whsec_"), secret.removeprefix("whsec_").rstrip("=")):
+        text = text.replace(form, _HIDDEN)
+    words = " ".join(text.split())[:_EXCERPT_CHARS]
+    return "".join(char if char.isprintable() else "?" for char in words)

@@ -1,0 +1,75 @@
+"""reconcile, the second half of create: finds out what became of a create whose outcome is unknown.
+
+After a settling time, all pages of the provider's list are searched for our display name. What is found is adopted;
+surplus twins are cancelled and deleted; only when nothing is there is the job created again.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from lowtide.layout import display_name
+from lowtide.messages import Stage
+from lowtide.states import JobState
+from lowtide_worker.clock import Held, Move
+from lowtide_worker.crashpoints import reach
+from lowtide_worker.providers import Provider, ProviderJob
+from lowtide_worker.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+def reconcile(runtime: Runtime, provider: Provider, job: Held) -> Move:
+    """Adopts the provider job of an earlier create, or starts again if there surely is none."""
+    wait = float(job.fields["intent"]) + runtime.settings.create_settle_seconds - job.now()
+    if wait > 0:
+        return Move(stage=Stage.CREATE, after=wait)
+    keep = runtime.clock.keeper(job)
+    wanted = display_name(job.fields["id"])
+    found: list[ProviderJob] = []
+    token: str | None = None
+    while True:
+        page, token = provider.jobs(token)
+        found += [candidate for candidate in page if candidate.display_name == wanted]
+        keep()
+        if token is None:
+            break
+    reach("reconcile.after-list")
+    if not found:
+        log.info("job %s was not created; creating it again", job.fields["id"])
+        return Move(stage=Stage.CREATE, fields={"intent": "", "state": JobState.PLANNED})
+    adopted = max(found, key=_progress)
+    for twin in found:
+        if twin is not adopted:
+            remove_twin(provider, twin, job.fields["id"])
+            reach("reconcile.after-twin-removed")
+    log.info("job %s: adopted %s", job.fields["id"], adopted.name)
+    runtime.admission.succeeded(job)
+    return created(runtime, job, adopted)
+
+
+def created(runtime: Runtime, job: Held, seen: ProviderJob) -> Move:
+    """On to polling, with the provider's name for the job."""
+    return Move(
+        stage=Stage.POLL,
+        after=runtime.poll_backoff.seconds(0),
+        fields={
+            "name": seen.name,
+            "state": JobState.PENDING if seen.state.terminal else seen.state,
+            "provider_state": seen.provider_state,
+            "created": job.now(),
+        },
+    )
+
+
+def remove_twin(provider: Provider, twin: ProviderJob, job: str) -> None:
+    """Stops and deletes a second provider job made for the same job."""
+    log.warning("job %s: removing the surplus twin %s", job, twin.name)
+    if not twin.state.terminal:
+        provider.cancel(twin.name)
+    provider.delete(twin.name)
+
+
+def _progress(job: ProviderJob) -> tuple[bool, bool, int]:
+    """How far on a job is: one with output first, then a running one, then by requests done."""
+    return job.output is not None, job.state in (JobState.RUNNING, JobState.SUCCEEDED), job.done_requests

@@ -1,0 +1,109 @@
+"""sweep: finds what should not be there, or should be and is not, in the store, at the provider and in the spool.
+
+It runs on the clock like any other work, one at a time. All it repairs is rare: a provider job that appeared after its
+twin was adopted, an upload whose job was never created, files of a producer that died, a lost place on the clock.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from lowtide.keys import batch_member
+from lowtide.layout import job_of_display_name
+from lowtide.messages import Stage
+from lowtide_worker.clock import Held, Move
+from lowtide_worker.crashpoints import reach
+from lowtide_worker.inbox import is_waiting, take_in
+from lowtide_worker.providers import Provider, ProviderError
+from lowtide_worker.runtime import Runtime
+from lowtide_worker.stages.reconcile import remove_twin
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+def sweep(runtime: Runtime, held: Held) -> Move:
+    """One round over everything; comes again after `sweep_seconds`."""
+    keep = runtime.clock.keeper(held)
+    counts = {"put_back": runtime.ledger.put_back_on_clock()}
+    reach("sweep.after-store")
+    counts["inbox"] = _inbox(runtime, keep)
+    counts["files"] = _spool(runtime, keep)
+    try:
+        provider = runtime.provider(runtime.settings.provider)
+        counts["jobs"] = _jobs(runtime, provider, keep)
+        counts["inputs"] = _inputs(runtime, provider, keep)
+    except ProviderError as error:
+        log.info("sweep: the provider is left for the next round: %s", error)
+    for what, count in counts.items():
+        if count:
+            log.warning("sweep: %s: %d", what, count)
+            runtime.ledger.count(f"swept_{what}", count)
+    return Move(stage=Stage.SWEEP, after=runtime.settings.sweep_seconds)
+
+
+def _jobs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> int:
+    """Removes provider jobs of ours that no job of ours stands behind."""
+    removed = 0
+    for seen in _pages(provider.jobs, keep):
+        job = job_of_display_name(seen.display_name)
+        fields = runtime.ledger.job(job) if job else {}
+        # A job that is unknown here may be another installation's; one without a name is still being created.
+        if job is None or not fields.get("name"):
+            continue
+        left_over = fields["stage"] == "" and runtime.settings.delete_at_provider
+        if fields["name"] != seen.name or left_over:
+            remove_twin(provider, seen, job)
+            removed += 1
+    return removed
+
+
+def _inputs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> int:
+    """Deletes uploaded inputs that no job of ours uses, or will."""
+    removed = 0
+    for seen in _pages(provider.inputs, keep):
+        job = job_of_display_name(seen.display_name)
+        fields = runtime.ledger.job(job) if job else {}
+        if not fields or fields["stage"] == Stage.CREATE:
+            continue
+        left_over = fields["stage"] == "" and runtime.settings.delete_at_provider
+        if fields.get("input") != seen.name or left_over:
+            provider.delete_input(seen.name)
+            removed += 1
+    return removed
+
+
+def _pages(page_of: Callable[[str | None], tuple[list[T], str | None]], keep: Callable[[], None]) -> Iterator[T]:
+    token: str | None = None
+    while True:
+        page, token = page_of(token)
+        keep()
+        yield from page
+        if token is None:
+            return
+
+
+def _inbox(runtime: Runtime, keep: Callable[[], None]) -> int:
+    """Takes in batches of the inbox whose message was lost."""
+    waiting = [batch_id for batch_id in runtime.spool.folders("inbox") if is_waiting(runtime, batch_id)]
+    for batch_id in waiting:
+        take_in(runtime, batch_id)
+        keep()
+    return len(waiting)
+
+
+def _spool(runtime: Runtime, keep: Callable[[], None]) -> int:
+    """Deletes folders of batches that were never recorded, or are deleted."""
+    removed = 0
+    for batch_id in runtime.spool.folders("batches"):
+        keep()
+        if runtime.ledger.knows(batch_member(batch_id)):
+            continue
+        if time.time() - runtime.spool.modified(f"batches/{batch_id}") > runtime.settings.orphan_seconds:
+            runtime.spool.delete(f"batches/{batch_id}")
+            removed += 1
+    return removed
