@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lowtide import BatchQueue, BatchStatus, Request, Result, ResultStatus, Settings
+from lowtide import BatchQueue, BatchStatus, Request, Result, ResultStatus, Settings, WaitTimeout
+from lowtide_cli.errors import CommandError
 from lowtide_cli.exits import Exit
 from lowtide_cli.extras import need
 from lowtide_cli.output import stdout
@@ -26,6 +27,7 @@ from lowtide_cli.watch import follow
 
 MODEL = "gemini-2.5-flash"
 _SHOWN = 10
+_LONGEST_SECONDS = 60.0
 _SETTINGS = {
     "LOWTIDE_MAX_REQUESTS_PER_JOB": "60",
     "LOWTIDE_SEGMENT_ROWS": "30",
@@ -49,7 +51,7 @@ def demo(*, flower: bool) -> Exit:
         shape = Shape(
             directory=folder,
             environment={**os.environ, **_SETTINGS},
-            emulator_options=("--pending-seconds", "1", "--running-seconds", "3"),
+            emulator_options=("--pending-seconds", "1", "--running-seconds", "2"),
             flower=flower,
             flower_auth=f"demo:{generated_password()}",
         )
@@ -93,7 +95,12 @@ def _run(console: Console, stack: Stack) -> Exit:
     started = time.monotonic()
     batch = queue.submit(requests(), model=MODEL, labels={"demo": "topics"})
     console.print(f"submitted {len(keys):,} requests as batch {batch.id}")
-    status = follow(batch, farewell=False)
+    try:
+        status = follow(batch, farewell=False, timeout=_LONGEST_SECONDS)
+    except WaitTimeout as error:
+        # The folder with the logs goes when the demo ends, so what they say must be said now.
+        logs = [f"  {worker.name} | {line}" for worker in stack.workers for line in worker.last_lines()]
+        raise CommandError("\n".join([str(error), *logs])) from error
     if status is None:
         return Exit.INTERRUPTED
     seconds = time.monotonic() - started

@@ -31,15 +31,16 @@ def show_jobs(*, as_json: bool) -> None:
         console.print("the provider has no jobs")
         return
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("provider job", no_wrap=True, overflow="ellipsis")
+    # The name gives way first: the batch is what one looks for.
+    table.add_column("provider job", no_wrap=True, overflow="ellipsis", max_width=max(16, console.width - 48))
     table.add_column("state", no_wrap=True)
     table.add_column("requests", justify="right", no_wrap=True)
-    table.add_column("whose", no_wrap=True, overflow="ellipsis")
+    table.add_column("batch", no_wrap=True, overflow="ellipsis")
     for job, batch_id, known in rows:
         if batch_id is None:
-            whose = f"[dim]foreign: {escape(job.display_name or 'without a name')}[/]"
+            whose = f"[dim]foreign: {escape(job.display_name or 'no name')}[/]"
         else:
-            whose = f"batch {batch_id}" if known else f"[yellow]batch {batch_id}, unknown here[/]"
+            whose = batch_id if known else f"[yellow]{batch_id}, unknown here[/]"
         requests = f"{job.done_requests:,}/{job.requests:,}" if job.requests else "-"
         table.add_row(escape(job.name), str(job.state), requests, whose)
     console.print(table)

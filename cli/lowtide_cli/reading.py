@@ -114,24 +114,26 @@ def _show(status: BatchStatus) -> None:
     console.print(facts)
     if status.jobs:
         console.print()
-        console.print(_jobs(status.jobs))
+        console.print(_jobs(status.jobs[-_SHOWN_JOBS:], console.width))
+        for job in status.jobs[-_SHOWN_JOBS:]:
+            if job.error:
+                remark = f"job {job.id.rpartition('-')[2]}: {job.error.reason}: {job.error.message}"
+                console.print(remark, style="red", markup=False, soft_wrap=True)
         if len(status.jobs) > _SHOWN_JOBS:
             console.print(f"and {len(status.jobs) - _SHOWN_JOBS:,} earlier jobs: --json shows all", style="dim")
 
 
-def _jobs(jobs: list[JobStatus]) -> Table:
+def _jobs(jobs: list[JobStatus], width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("job", justify="right")
+    table.add_column("job", justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
     for name in ("requests", "attempt", "polls"):
-        table.add_column(name, justify="right")
-    table.add_column("provider job", no_wrap=True, overflow="ellipsis")
-    table.add_column("remark", overflow="fold")
-    for job in jobs[-_SHOWN_JOBS:]:
-        remark = f"{job.error.reason}: {job.error.message}" if job.error else ""
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("provider job", no_wrap=True, overflow="ellipsis", max_width=max(16, width - 54))
+    for job in jobs:
         table.add_row(
             job.id.rpartition("-")[2], job.state, f"{job.requests:,}", str(job.attempt), str(job.polls),
-            escape(job.name or "-"), escape(remark),
+            escape(job.name or "-"),
         )  # fmt: skip
     return table
 

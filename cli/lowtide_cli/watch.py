@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lowtide import Batch, BatchState, BatchStatus, StoreUnavailable
+from lowtide import Batch, BatchState, BatchStatus, StoreUnavailable, WaitTimeout
 from lowtide_cli.batches import find
 from lowtide_cli.exits import Exit, exit_of
 from lowtide_cli.output import STATE_STYLE, duration, outcome, print_json, status_data, stderr, stdout
@@ -31,11 +31,16 @@ def watch(batch_id: str, *, as_json: bool) -> Exit:
     return Exit.INTERRUPTED if status is None else exit_of(status)
 
 
-def follow(batch: Batch, *, on_stderr: bool = False, farewell: bool = True) -> BatchStatus | None:
-    """Shows the progress until the batch is finished; returns its final status, or None after Ctrl-C."""
+def follow(
+    batch: Batch, *, on_stderr: bool = False, farewell: bool = True, timeout: float | None = None
+) -> BatchStatus | None:
+    """Shows the progress until the batch is finished; returns its final status, or None after Ctrl-C.
+
+    Raises `WaitTimeout` after `timeout` seconds, None for never.
+    """
     console = stderr() if on_stderr else stdout()
     try:
-        status = _live(batch, console) if console.is_terminal else _lines(batch, console)
+        status = _live(batch, console, timeout) if console.is_terminal else _lines(batch, console, timeout)
     except KeyboardInterrupt:
         _say_goodbye(batch)
         return None
@@ -61,9 +66,9 @@ def _say_goodbye(batch: Batch) -> None:
     stderr().print(f"\nno longer watching; the batch goes on. Watch it again: lowtide watch {batch.id}", soft_wrap=True)
 
 
-def _lines(batch: Batch, console: Console) -> BatchStatus:
+def _lines(batch: Batch, console: Console, timeout: float | None) -> BatchStatus:
     last = None
-    for status in _statuses(batch):
+    for status in _statuses(batch, timeout):
         line = f"{status.state}  {outcome(status)}  {_jobs(status)}"
         if line != last and not status.finished:
             console.print(line, soft_wrap=True)
@@ -71,18 +76,18 @@ def _lines(batch: Batch, console: Console) -> BatchStatus:
     return status
 
 
-def _live(batch: Batch, console: Console) -> BatchStatus:
+def _live(batch: Batch, console: Console, timeout: float | None) -> BatchStatus:
     status = batch.status()
     with Live(get_renderable=lambda: _picture(status), console=console, refresh_per_second=4):
-        for status in _statuses(batch):  # noqa: B007 - the picture is drawn from it
+        for status in _statuses(batch, timeout):  # noqa: B007 - the picture is drawn from it
             pass
     return status
 
 
-def _statuses(batch: Batch) -> Iterator[BatchStatus]:
+def _statuses(batch: Batch, timeout: float | None = None) -> Iterator[BatchStatus]:
     """The status now and after every change, until the batch is finished."""
     last: BatchStatus | None = None
-    seen = time.monotonic()
+    started = seen = time.monotonic()
     while last is None or not last.finished:
         try:
             status = batch.status()
@@ -95,6 +100,8 @@ def _statuses(batch: Batch) -> Iterator[BatchStatus]:
                 yield status
             last = status
         if not last.finished:
+            if timeout is not None and time.monotonic() - started > timeout:
+                raise WaitTimeout(f"batch {batch.id} is not finished after {timeout:g} s: {outcome(last)}")
             time.sleep(_LOOK_SECONDS)
 
 

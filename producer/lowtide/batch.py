@@ -5,16 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-import msgspec
-
 from lowtide.errors import BatchNotFinished, WaitTimeout
 from lowtide.layout import BatchFiles
-from lowtide.models import BatchStatus, Result
+from lowtide.models import BatchStatus, Result, read_result
 from lowtide.spool import Spool
 from lowtide.states import BatchState
 from lowtide.store import Store
-
-_decode_result = msgspec.json.Decoder(Result).decode
 
 
 class Batch:
@@ -50,7 +46,7 @@ class Batch:
 
     def results(self) -> Iterator[Result]:
         """The stored results, one at a time, in no particular order: all of them once it is finished."""
-        return map(_decode_result, self.result_lines())
+        return map(read_result, self.result_lines())
 
     def result_lines(self) -> Iterator[bytes]:
         """The same as JSON lines, undecoded."""

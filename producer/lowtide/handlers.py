@@ -15,11 +15,9 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
 from lowtide.endpoint import Endpoint, parse_endpoint
 from lowtide.errors import InvalidBatch, SpoolError, StoreUnavailable
-from lowtide.models import Result
+from lowtide.models import Result, read_result
 
 if TYPE_CHECKING:
     from celery import Celery, Task
@@ -31,7 +29,6 @@ log = logging.getLogger(__name__)
 _TASK = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _BROKER = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)
 _STREAM = re.compile(r"[A-Za-z0-9_.:-]{1,100}", re.ASCII)
-_decode_result = msgspec.json.Decoder(Result).decode
 
 
 class CeleryHandler(NamedTuple):
@@ -130,7 +127,7 @@ def result_handler(
                     for position, line in enumerate(delivery.lines(batch_id, results)):
                         if wanted is not None and position not in wanted:
                             continue
-                        result = _decode_result(line)
+                        result = read_result(line)
                         try:
                             function(result)
                             done += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -79,6 +80,21 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
                 ]
                 return "".join(texts) if texts else None
         return None
+
+
+_decode_result = msgspec.json.Decoder(Result).decode
+
+
+def read_result(line: bytes) -> Result:
+    """A stored result line.
+
+    The provider's response stands in it untouched, and JSON allows numbers beyond a float, which only the slow codec
+    reads.
+    """
+    try:
+        return _decode_result(line)
+    except msgspec.DecodeError:
+        return msgspec.convert(json.loads(line), Result)
 
 
 class JobStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from lowtide.errors import InvalidBatch, InvalidRequest, SpoolError
 from lowtide.layout import BatchFiles
 from lowtide.normalise import normalise
 from lowtide.spool import Spool, storage_errors
-from lowtide.wire import wire_key
+from lowtide.wire import WireKeys
 
 PAIR = struct.Struct("<QQ")
 _FLUSH_BYTES = 1 << 18
@@ -42,7 +42,8 @@ class KeyLine(msgspec.Struct, array_like=True, frozen=True):
     metadata: msgspec.Raw = msgspec.Raw(b"null")
 
 
-_decode_key = msgspec.json.Decoder(KeyLine).decode
+_key_decoder = msgspec.json.Decoder(KeyLine)
+_decode_key = _key_decoder.decode
 
 
 class Accepted(NamedTuple):
@@ -63,7 +64,7 @@ class RequestWriter:
     def __init__(self, spool: Spool, batch_id: str, *, model: str, max_request_bytes: int) -> None:
         self._spool = spool
         self._files = BatchFiles(batch_id)
-        self._batch_id = batch_id
+        self._wire_key = WireKeys(batch_id).of
         self._model = model
         self._max_request_bytes = max_request_bytes
         self._digest = hashlib.sha256()
@@ -110,7 +111,7 @@ class RequestWriter:
         except InvalidRequest as error:
             error.position, error.key = position, _key_of(item)
             raise
-        line = b'{"key":"%b","request":%b}\n' % (wire_key(self._batch_id, ordinal, key).encode(), body)
+        line = b'{"key":"%b","request":%b}\n' % (self._wire_key(ordinal, key).encode(), body)
         if len(line) > self._max_request_bytes:
             raise InvalidRequest(
                 f"{len(line):,} bytes, more than the {self._max_request_bytes:,} one job may hold",
@@ -234,6 +235,9 @@ class RequestReader:
                 offsets.byteswap()
             base = offsets[1]
             block = self._spool.read(self._files.keys, base, offsets[-1])
+            if last - first == len(group):
+                found.update(zip(group, _key_decoder.decode_lines(block), strict=True))
+                continue
             for ordinal in group:
                 at = 2 * (ordinal - first) + 1
                 found[ordinal] = _decode_key(block[offsets[at] - base : offsets[at + 2] - base])

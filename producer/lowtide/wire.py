@@ -13,10 +13,22 @@ from hashlib import blake2b
 _SHAPE = re.compile(r"r(0|[1-9][0-9]{0,9})\.([0-9a-f]{12})", re.ASCII)
 
 
+class WireKeys:
+    """The wire keys of one batch."""
+
+    def __init__(self, batch_id: str) -> None:
+        self._keyed = blake2b(key=batch_id.encode(), digest_size=6)
+
+    def of(self, ordinal: int, key: str) -> str:
+        """The wire key of request `ordinal` (0-based), at most 24 characters of `[a-z0-9.]`."""
+        digest = self._keyed.copy()
+        digest.update(b"%d:%b" % (ordinal, key.encode()))
+        return f"r{ordinal}.{digest.hexdigest()}"
+
+
 def wire_key(batch_id: str, ordinal: int, key: str) -> str:
-    """The wire key of request `ordinal` (0-based), at most 24 characters of `[a-z0-9.]`."""
-    digest = blake2b(b"%d:%b" % (ordinal, key.encode()), key=batch_id.encode(), digest_size=6).hexdigest()
-    return f"r{ordinal}.{digest}"
+    """The wire key of one request; for many of a batch use `WireKeys`."""
+    return WireKeys(batch_id).of(ordinal, key)
 
 
 def wire_ordinal(wire: str) -> int | None:

@@ -150,6 +150,13 @@ class World(Stack):
         self.shop_log.unlink(missing_ok=True)
         self.hold_sweep()
 
+    def clear_stage(self) -> None:
+        """Kills all workers but the shop."""
+        for worker in self.workers[1:]:
+            if worker.alive:
+                worker.kill()
+        del self.workers[1:]
+
     def uploads(self) -> list[str]:
         """The display names of the uploaded files that are still at the provider."""
         names: list[str] = []
@@ -194,6 +201,10 @@ class World(Stack):
                 going[one.id] = (
                     f"{status.state}: {status.settled} of {status.total}, {status.undelivered} undelivered: {status.jobs}"
                 )
+        if left := [record for record in self.emulator.jobs() if record.live or not record.deleted]:
+            going["jobs at the provider"] = left
+        if not going and (uploads := self.uploads()):
+            going["uploads"] = uploads
         taken = self.taken()
         if missed := [key for one in submitted if one.handled for key in one.prompts if not taken[key]]:
             going["not taken"] = missed[:10]

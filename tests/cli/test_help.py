@@ -43,21 +43,28 @@ def test_completion_completes_commands(lonely_cli: Cli) -> None:
 
 
 def test_wrong_usage_exits_2(lonely_cli: Cli) -> None:
-    submit = ["submit", "x.jsonl", "--model", "m"]
-    wrong = (
+    done = lonely_cli("submit", "x.jsonl", code=2)
+    assert "--model" in done.err
+    assert not done.out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
         ["nonsense"],
-        ["submit", "x.jsonl"],
-        [*submit, "--label", "novalue"],
-        [*submit, "--mode", "carrier-pigeon"],
+        ["submit", "x.jsonl", "--model", "m", "--label", "novalue"],
+        ["submit", "x.jsonl", "--model", "m", "--mode", "carrier-pigeon"],
         ["status"],
         ["list", "--state", "wet"],
         ["list", "--page-size", "0"],
         ["list", "--page-token", "junk"],
         ["up", "--threads", "0"],
-    )
-    for arguments, done in zip(wrong, lonely_cli.all(*wrong), strict=True):
-        assert (done.code, done.out) == (2, ""), arguments
-        assert done.err
+    ],
+)
+def test_each_wrong_use_is_told_on_standard_error(arguments: list[str]) -> None:
+    done = CliRunner().invoke(app, arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr
 
 
 def test_an_unreachable_redis_is_one_clear_line_within_seconds(lonely_cli: Cli) -> None:

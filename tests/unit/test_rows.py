@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ PARTS = {"role": "model", "parts": [{"text": "Because."}]}
 
 
 def outcome(response: Any) -> Outcome:
-    return judge(OutputRow("k", json.dumps(response).encode()))
+    return judge(OutputRow("k", msgspec.Raw(json.dumps(response).encode())))
 
 
 def candidate(**fields: Any) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def test_the_codes_that_may_pass_are_the_documented_ones() -> None:
 
 def test_an_error_counts_even_if_there_is_a_response_too() -> None:
     error = ResultError(reason="X", message="x", code=3)
-    row = OutputRow("k", json.dumps(candidate(finishReason="STOP")).encode(), error)
+    row = OutputRow("k", msgspec.Raw(json.dumps(candidate(finishReason="STOP")).encode()), error)
     assert judge(row).status is ResultStatus.FAILED
 
 
@@ -137,7 +138,7 @@ def test_a_row_without_response_and_error_is_tried_again() -> None:
     ],
 )  # fmt: skip
 def test_a_response_that_cannot_be_read_is_tried_again(response: bytes) -> None:
-    found = judge(OutputRow("k", response))
+    found = judge(OutputRow("k", msgspec.Raw(response)))
     assert found.error is not None
     assert (found.status, found.error.reason, found.retryable) == (ResultStatus.FAILED, "MALFORMED", True)
 
@@ -228,4 +229,4 @@ def test_any_json_has_an_outcome(response: Any) -> None:
 @settings(deadline=None, max_examples=200)
 @given(st.binary() | st.text().map(lambda text: text.encode(errors="surrogatepass")))
 def test_any_bytes_have_an_outcome(response: bytes) -> None:
-    assert judge(OutputRow("k", response)).status in ResultStatus
+    assert judge(OutputRow("k", msgspec.Raw(response))).status in ResultStatus

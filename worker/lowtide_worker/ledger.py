@@ -7,6 +7,7 @@ the same work changes nothing.
 from __future__ import annotations
 
 import json
+import struct
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -158,7 +159,7 @@ class Ledger:
         """Which of these requests get their result from this segment. Raises `Superseded`."""
         answer = self._grant(
             keys=[keys.entity(segment.member), keys.settled(segment.batch_id)],
-            args=[segment.token, *ordinals],
+            args=[segment.token, struct.pack(f"<{len(ordinals)}I", *ordinals)],
         )
         if answer is None:
             raise Superseded(segment.member)

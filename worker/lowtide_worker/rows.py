@@ -15,13 +15,14 @@ Source: https://ai.google.dev/api/generate-content (FinishReason, BlockReason), 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple
 
 import msgspec
 
 from lowtide.models import ResultError, Usage
 from lowtide.states import ResultStatus
-from lowtide_worker.providers import OutputRow
+from lowtide_worker.providers import NO_RESPONSE, OutputRow
 
 RETRYABLE_CODES = frozenset({1, 4, 8, 10, 13, 14, 408, 409, 429, 499, 500, 502, 503, 504})
 _FINISHED = frozenset({None, "STOP", "FINISH_REASON_UNSPECIFIED"})
@@ -34,9 +35,6 @@ class Outcome(NamedTuple):
     error: ResultError | None
     usage: Usage | None
     retryable: bool = False
-
-
-_NULL = msgspec.Raw(b"null")
 
 
 class _Content(msgspec.Struct, frozen=True):
@@ -70,13 +68,17 @@ class _UsageMetadata(msgspec.Struct, frozen=True, rename="camel"):
 class _Response(msgspec.Struct, frozen=True, rename="camel"):
     candidates: list[_Candidate] | None = None
     prompt_feedback: _PromptFeedback | None = None
-    usage_metadata: msgspec.Raw = _NULL
-    embedding: msgspec.Raw = _NULL
+    embedding: msgspec.Raw = NO_RESPONSE
 
 
-_decode_response = msgspec.json.Decoder(_Response | None).decode
+class _MeasuredResponse(_Response, frozen=True, rename="camel"):
+    usage_metadata: _UsageMetadata | None = None
+
+
 # Not strict: counters may come as JSON strings.
-_decode_usage = msgspec.json.Decoder(_UsageMetadata | None, strict=False).decode
+_measured = msgspec.json.Decoder(_MeasuredResponse | None, strict=False)
+_decode_response = msgspec.json.Decoder(_Response | None).decode
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def retryable(error: ResultError) -> bool:
@@ -84,18 +86,37 @@ def retryable(error: ResultError) -> bool:
     return error.code in RETRYABLE_CODES
 
 
+def judge_all(rows: Sequence[OutputRow]) -> list[Outcome]:
+    """The outcome of each row, decoding all responses in one go where nothing is wrong with any."""
+    try:
+        responses = _measured.decode_lines(b"\n".join([row.response for row in rows]))
+    except _UNREADABLE:
+        return [judge(row) for row in rows]
+    if len(responses) != len(rows):  # a response over several lines
+        return [judge(row) for row in rows]
+    return [_outcome(row.error, response) for row, response in zip(rows, responses, strict=True)]
+
+
 def judge(row: OutputRow) -> Outcome:
     """The outcome of one row of output."""
-    if row.error is not None:
-        return _failed(row.error, retryable=retryable(row.error))
     try:
-        response = _decode_response(row.response) if row.response is not None else None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return _outcome(row.error, _measured.decode(row.response))
+    except _UNREADABLE:
+        pass
+    try:
+        # An odd usage is unknown usage; no reason to throw away an answer that was paid for.
+        return _outcome(row.error, _decode_response(row.response))
+    except _UNREADABLE as error:
         return _failed(ResultError(reason="MALFORMED", message=f"unreadable response: {error}"), retryable=True)
+
+
+def _outcome(error: ResultError | None, response: _Response | None) -> Outcome:
+    if error is not None:
+        return _failed(error, retryable=retryable(error))
     if response is None:
         return _failed(ResultError(reason="MISSING", message="the provider gave no response"), retryable=True)
-    usage = _usage(response.usage_metadata)
-    if response.embedding != _NULL:
+    usage = _usage(response.usage_metadata) if isinstance(response, _MeasuredResponse) else None
+    if response.embedding != NO_RESPONSE:
         return Outcome(ResultStatus.SUCCEEDED, None, usage)
     feedback = response.prompt_feedback
     if feedback is not None and feedback.block_reason:
@@ -116,19 +137,19 @@ def _failed(error: ResultError, usage: Usage | None = None, *, retryable: bool =
     return Outcome(ResultStatus.FAILED, error, usage, retryable)
 
 
-def _usage(raw: msgspec.Raw) -> Usage | None:
-    try:
-        metadata = _decode_usage(raw)
-    except msgspec.DecodeError:
-        return None  # unknown; no reason to throw away an answer that was paid for
+def _usage(metadata: _UsageMetadata | None) -> Usage | None:
     if metadata is None:
         return None
-    counts: dict[str, Any] = {name: getattr(metadata, name) or 0 for name in Usage.__struct_fields__}
-    if metadata.total_token_count is None:
-        counts["total_token_count"] = (
-            counts["prompt_token_count"]
-            + counts["candidates_token_count"]
-            + counts["thoughts_token_count"]
-            + counts["tool_use_prompt_token_count"]
-        )
-    return Usage(**counts)
+    prompt = metadata.prompt_token_count or 0
+    candidates = metadata.candidates_token_count or 0
+    thoughts = metadata.thoughts_token_count or 0
+    tools = metadata.tool_use_prompt_token_count or 0
+    total = metadata.total_token_count
+    return Usage(
+        prompt_token_count=prompt,
+        cached_content_token_count=metadata.cached_content_token_count or 0,
+        candidates_token_count=candidates,
+        thoughts_token_count=thoughts,
+        tool_use_prompt_token_count=tools,
+        total_token_count=prompt + candidates + thoughts + tools if total is None else total,
+    )

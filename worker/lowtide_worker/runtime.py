@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from functools import cache, cached_property
 from typing import assert_never
 
@@ -69,6 +70,9 @@ class Runtime:
             from lowtide_worker.providers.gemini import GeminiProvider  # deferred: the SDK takes a second
 
             self._providers[name] = GeminiProvider(self.settings)
+            # The SDK brings a hundred thousand objects that stay; without this every collection walks them all.
+            gc.collect()
+            gc.freeze()
         return self._providers[name]
 
     def handler(self, spec: str) -> Handler:

@@ -84,11 +84,14 @@ class NewJob:
     """The request lines themselves, `{"key": ..., "request": ...}`, for an inline job."""
 
 
+NO_RESPONSE = msgspec.Raw(b"null")
+
+
 class OutputRow(msgspec.Struct, frozen=True):
-    """One row of output. Both None means that the provider gave nothing for the request."""
+    """One row of output. Neither response nor error means that the provider gave nothing for the request."""
 
     key: str | None
-    response: bytes | None = None
+    response: msgspec.Raw = NO_RESPONSE
     """The response as JSON, untouched."""
     error: ResultError | None = None
 
@@ -125,6 +128,9 @@ class Provider(Protocol):
 
     def download(self, job: ProviderJob, sink: IO[bytes]) -> None:
         """Streams a job's output, one JSON row a line, into `sink`."""
+
+    def rows(self, block: bytes) -> list[OutputRow]:
+        """Reads many whole lines of output at once. Raises `ValueError` if one of them is no row."""
 
     def row(self, line: bytes) -> OutputRow:
         """Reads one line of output. Raises `ValueError` for one that is no row."""

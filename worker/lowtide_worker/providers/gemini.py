@@ -23,6 +23,7 @@ from google.genai import errors, types
 from lowtide.models import ResultError
 from lowtide.states import JobState
 from lowtide_worker.providers import (
+    NO_RESPONSE,
     Denied,
     Missing,
     NewJob,
@@ -42,18 +43,14 @@ _ONCE = types.HttpRetryOptions(attempts=1)
 _decode = msgspec.json.decode
 
 
-_NOTHING = msgspec.Raw(b"null")
-
-
 class _Row(msgspec.Struct, frozen=True):
     key: str | None = None
-    response: msgspec.Raw = _NOTHING
-    error: msgspec.Raw = _NOTHING
-    status: msgspec.Raw = _NOTHING
+    response: msgspec.Raw = NO_RESPONSE
+    error: msgspec.Raw = NO_RESPONSE
+    status: msgspec.Raw = NO_RESPONSE
 
 
-_decode_row = msgspec.json.Decoder(_Row).decode
-_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+_row_decoder = msgspec.json.Decoder(_Row)
 
 
 class GeminiProvider:
@@ -164,15 +161,17 @@ class GeminiProvider:
         with _failures():
             self._client.files.download(file=_name(job.output), destination=sink)  # type: ignore[call-overload]  # as upload
 
-    def row(self, line: bytes) -> OutputRow:
-        """Reads a line of a result file."""
+    def rows(self, block: bytes) -> list[OutputRow]:
+        """Reads lines of a result file."""
         try:
-            row = _decode_row(line)
-            response = None if row.response == _NOTHING else bytes(row.response)
-            if response is not None:
-                # It is stored as it is: one that nobody can read would spoil the whole file for its readers.
-                _decode_object(response)
-            return OutputRow(row.key, response, _row_error(row.error) or _row_error(row.status))
+            return [_output_row(row) for row in _row_decoder.decode_lines(block)]
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ValueError(str(error)) from error
+
+    def row(self, line: bytes) -> OutputRow:
+        """Reads one line of a result file."""
+        try:
+            return _output_row(_row_decoder.decode(line))
         except (msgspec.DecodeError, RecursionError) as error:
             raise ValueError(str(error)) from error
 
@@ -290,6 +289,12 @@ def _inline_line(value: object) -> bytes:
         line["key"] = key
     # Not the fast codec: this one can write whatever its like has read (numbers and half characters of any kind).
     return json.dumps(line).encode() + b"\n"
+
+
+def _output_row(row: _Row) -> OutputRow:
+    if row.error == NO_RESPONSE and row.status == NO_RESPONSE:
+        return OutputRow(row.key, row.response)
+    return OutputRow(row.key, row.response, _row_error(row.error) or _row_error(row.status))
 
 
 def _row_error(raw: msgspec.Raw) -> ResultError | None:

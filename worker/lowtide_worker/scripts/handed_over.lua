@@ -4,6 +4,11 @@
 -- Returns 1, or 0 if somebody else holds the segment now.
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[2] then return 0 end
 redis.call('ZREM', KEYS[3], ARGV[1])
+-- Its batch may have been deleted meanwhile; a counter would bring back a part of it.
+if redis.call('EXISTS', KEYS[2]) == 0 then
+  redis.call('DEL', KEYS[1])
+  return 1
+end
 redis.call('HINCRBY', KEYS[2], 'undelivered', -1)
 if ARGV[3] == '1' then
   redis.call('HINCRBY', KEYS[2], 'parked', 1)

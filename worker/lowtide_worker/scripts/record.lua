@@ -17,5 +17,9 @@ else
   redis.call('ZREM', KEYS[4], ARGV[1])
 end
 local left = redis.call('HINCRBY', KEYS[2], 'segments_left', -1)
-if left == 0 then redis.call('ZADD', KEYS[5], 'XX', string.format('%.6f', now), ARGV[3]) end
+if left == 0 then
+  -- A new token: a worker that has just found segments left must not put the job back to sleep.
+  redis.call('HINCRBY', KEYS[2], 'token', 1)
+  redis.call('ZADD', KEYS[5], 'XX', string.format('%.6f', now), ARGV[3])
+end
 return left

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
-from typing import NamedTuple
+from operator import attrgetter
 
 import msgspec
 
 from lowtide.layout import BatchFiles, split_job_id
 from lowtide.messages import Stage
 from lowtide.models import ResultError, Usage
-from lowtide.requests import KeyLine, RequestReader
+from lowtide.requests import RequestReader
 from lowtide.states import ResultStatus
-from lowtide.wire import wire_key, wire_ordinal
 from lowtide_worker.clock import Held, Move
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.handlers import HandlerFailed, Segment
-from lowtide_worker.providers import OutputRow, Provider
-from lowtide_worker.rows import Outcome, judge
+from lowtide_worker.joining import Joined, Odd, join, provider_rows, rest_rows
+from lowtide_worker.providers import NO_RESPONSE
 from lowtide_worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -43,30 +41,7 @@ class _ResultLine(msgspec.Struct, frozen=True):
     attempts: int
 
 
-class RestRow(msgspec.Struct, frozen=True):
-    """An outcome that Lowtide decided itself, written by settle."""
-
-    key: str
-    status: ResultStatus
-    error: ResultError
-
-
-class _Judged(NamedTuple):
-    ordinal: int
-    row: OutputRow
-    outcome: Outcome
-
-
-class _Odd(NamedTuple):
-    """A row that is nobody's."""
-
-    reason: str
-    line: bytes
-
-
-_NULL = msgspec.Raw(b"null")
-_encode = msgspec.json.Encoder().encode
-_decode_rest = msgspec.json.Decoder(RestRow).decode
+_encode_lines = msgspec.json.Encoder().encode_lines
 
 
 def deliver(runtime: Runtime, segment: Held) -> Move | None:
@@ -86,89 +61,56 @@ def _store(runtime: Runtime, segment: Held) -> bool:
     job = runtime.ledger.job(segment.fields["job_id"])
     attempt = int(job["attempt"])
     last_attempt = attempt >= int(segment.batch["max_attempts"])
-    attempts = attempt + int(job["losses"])
     rest = segment.fields["source"] == "rest"
     name = files.rest(number) if rest else files.output(number)
     block = runtime.spool.read(name, segment.number("start"), segment.number("end"))
-    judged: list[_Judged] = []
-    odd: list[_Odd] = []
-    provider = runtime.provider(segment.batch["provider"])
-    for line in block.split(b"\n"):
-        if not line or line.isspace():
-            continue
-        found = _read_rest(line) if rest else _read(provider, line, range(int(job["first"]), int(job["last"])))
-        if isinstance(found, _Odd):
-            odd.append(found)
-        else:
-            judged.append(found)
-    key_lines = RequestReader(runtime.spool, segment.batch_id).keys({item.ordinal for item in judged})
-    final = []
-    for item in judged:
-        if wire_key(segment.batch_id, item.ordinal, key_lines[item.ordinal].key) != item.row.key:
-            odd.append(_Odd("key does not match its request", item.row.response or b""))
-        elif not item.outcome.retryable or last_attempt:
-            final.append(item)
+    if rest:
+        rows, malformed = rest_rows(block), list[Odd]()
+    else:
+        rows, malformed = provider_rows(runtime.provider(segment.batch["provider"]), block)
+    joined, foreign = join(
+        rows,
+        batch_id=segment.batch_id,
+        ordinals=range(int(job["first"]), int(job["last"])),
+        reader=RequestReader(runtime.spool, segment.batch_id),
+    )
+    final = [item for item in joined if last_attempt or not item.outcome.retryable]
+    # Where one request has several rows, an answer goes before a failure.
+    final.sort(key=lambda item: item.outcome.retryable)
     reach("deliver.before-grant")
     granted = runtime.ledger.grant(segment, [item.ordinal for item in final])
     reach("deliver.after-grant")
     results = [item for item, own in zip(final, granted, strict=True) if own]
     if results:
+        lines = [_result_line(item, attempt + int(job["losses"])) for item in results]
         with runtime.spool.write(files.result(number, segment.number("number"))) as file:
-            file.writelines(_result_lines(results, key_lines, attempts))
-    if odd:
+            file.write(_encode_lines(lines))
+    if odd := malformed + foreign:
         with runtime.spool.write(files.quarantined(number, segment.number("number"))) as file:
-            file.writelines(_encode({"reason": o.reason, "line": o.line.decode(errors="replace")}) + b"\n" for o in odd)
+            file.write(_encode_lines([{"reason": o.reason, "line": o.line.decode(errors="replace")} for o in odd]))
         log.warning("job %s: %d rows quarantined", segment.fields["job_id"], len(odd))
-    counts = _counts(results) + Counter(duplicates=len(final) - len(results), quarantined=len(odd))
-    handler_waits = bool(segment.batch["on_result"]) and bool(results)
+    counts = _counts(results) | {"duplicates": len(final) - len(results), "quarantined": len(odd)}
     reach("deliver.before-record")
-    runtime.ledger.record(segment, counts, handler_waits=handler_waits)
+    runtime.ledger.record(segment, counts, handler_waits=bool(segment.batch["on_result"] and results))
     reach("deliver.after-record")
     return bool(results)
 
 
-def _read(provider: Provider, line: bytes, ordinals: range) -> _Judged | _Odd:
-    try:
-        row = provider.row(line)
-    except ValueError as error:
-        return _Odd(f"malformed: {error}", line)
-    ordinal = wire_ordinal(row.key) if row.key is not None else None
-    if ordinal is None or ordinal not in ordinals:
-        return _Odd("unknown key", line)
-    return _Judged(ordinal, row, judge(row))
+def _result_line(item: Joined, attempts: int) -> _ResultLine:
+    _, request, response, outcome = item
+    error = outcome.error
+    if error is not None and len(error.message) > _MAX_ERROR_CHARS:
+        error = msgspec.structs.replace(error, message=error.message[:_MAX_ERROR_CHARS])
+    if error is not None and error.reason == "MALFORMED":
+        response = NO_RESPONSE
+    return _ResultLine(request.key, outcome.status, response, error, outcome.usage, request.metadata, attempts)
 
 
-def _read_rest(line: bytes) -> _Judged | _Odd:
-    row = _decode_rest(line)
-    ordinal = wire_ordinal(row.key)
-    if ordinal is None:
-        return _Odd("unknown key", line)
-    return _Judged(ordinal, OutputRow(row.key), Outcome(row.status, row.error, None))
-
-
-def _result_lines(results: list[_Judged], key_lines: dict[int, KeyLine], attempts: int) -> Iterator[bytes]:
-    for ordinal, row, outcome in results:
-        error = outcome.error
-        if error is not None and len(error.message) > _MAX_ERROR_CHARS:
-            error = msgspec.structs.replace(error, message=error.message[:_MAX_ERROR_CHARS])
-        line = _ResultLine(
-            key=key_lines[ordinal].key,
-            status=outcome.status,
-            response=msgspec.Raw(row.response) if row.response is not None else _NULL,
-            error=error,
-            usage=outcome.usage,
-            metadata=key_lines[ordinal].metadata,
-            attempts=attempts,
-        )
-        yield _encode(line) + b"\n"
-
-
-def _counts(results: list[_Judged]) -> Counter[str]:
-    counts: Counter[str] = Counter(item.outcome.status for item in results)
-    for item in results:
-        if (usage := item.outcome.usage) is not None:
-            for name in Usage.__struct_fields__:
-                counts[name] += getattr(usage, name)
+def _counts(results: list[Joined]) -> dict[str, int]:
+    counts: dict[str, int] = Counter(item.outcome.status for item in results)
+    usages = [item.outcome.usage for item in results if item.outcome.usage is not None]
+    for name in Usage.__struct_fields__:
+        counts[name] = sum(map(attrgetter(name), usages))
     return counts
 
 

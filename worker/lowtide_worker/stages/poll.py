@@ -24,9 +24,10 @@ def poll(runtime: Runtime, job: Held) -> Move:
     try:
         seen = provider.get(job.fields["name"])
     except Missing as missing:
-        if age < runtime.settings.create_settle_seconds:
-            # Reads may lag behind a create by a little.
-            return Move(stage=Stage.POLL, after=runtime.poll_backoff.seconds(0))
+        # Reads may lag behind a create, or fail to find what is there: only what stays missing is lost.
+        since = float(job.fields.get("missing_since") or job.now())
+        if job.now() - since < runtime.settings.create_settle_seconds:
+            return Move(stage=Stage.POLL, after=runtime.poll_backoff.seconds(0), fields={"missing_since": since})
         log.warning("job %s: the provider does not know %s any more", job.fields["id"], job.fields["name"])
         return _settled(runtime, job, {"state": JobState.LOST, "error": encoded_error(missing.error)})
     reach("poll.after-get")
@@ -35,6 +36,7 @@ def poll(runtime: Runtime, job: Held) -> Move:
         "provider_state": seen.provider_state,
         "polls": job.number("polls") + 1,
         "done_requests": seen.done_requests,
+        "missing_since": "",
     }
     if seen.state.terminal:
         return _ended(runtime, job, seen, fields)

@@ -20,11 +20,11 @@ from lowtide.states import JobState, ResultStatus
 from lowtide.wire import wire_key
 from lowtide_worker.clock import Held, Move
 from lowtide_worker.crashpoints import reach
+from lowtide_worker.joining import RestRow
 from lowtide_worker.ledger import Rows
 from lowtide_worker.rows import retryable
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.segments import SegmentCutter, SegmentedWriter
-from lowtide_worker.stages.deliver import RestRow
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,8 @@ def _verdict(runtime: Runtime, job: Held, *, lost: bool) -> tuple[ResultStatus, 
         spent = job.number("attempt") >= int(job.batch["max_attempts"])
     if not spent and not overdue:
         return None
-    if overdue or state is JobState.EXPIRED:
+    # A job past its deadline is cancelled by us: its requests have expired, nobody cancelled them.
+    if overdue or state is JobState.EXPIRED or (state is JobState.CANCELLED and job.fields.get("cancel_sent")):
         return ResultStatus.EXPIRED, ResultError(reason="EXPIRED", message="the provider did not answer in time")
     if state is JobState.CANCELLED:
         message = "the job was cancelled at the provider"

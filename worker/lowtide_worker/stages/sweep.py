@@ -52,11 +52,12 @@ def _jobs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> int
     for seen in _pages(provider.jobs, keep):
         job = job_of_display_name(seen.display_name)
         fields = runtime.ledger.job(job) if job else {}
-        # A job that is unknown here may be another installation's; one without a name is still being created.
-        if job is None or not fields.get("name"):
+        # A job that is unknown here may be another installation's; one in create has no name yet.
+        if job is None or not fields or fields["stage"] == Stage.CREATE:
             continue
         left_over = fields["stage"] == "" and runtime.settings.delete_at_provider
-        if fields["name"] != seen.name or left_over:
+        # One past create without a name ended before it was created, as far as anybody knew.
+        if fields.get("name") != seen.name or left_over:
             remove_twin(provider, seen, job)
             removed += 1
     return removed

@@ -1,0 +1,272 @@
+"""What a worker is at when it is killed: for each crash point, a batch whose way leads there."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import lowtide_worker
+from lowtide import JobState
+from lowtide.messages import Stage
+from tests.chaos.invariants import Allowed, is_gone
+from tests.chaos.lanes import FAST, SLOW
+from tests.chaos.shop import HANDLER
+from tests.chaos.world import ForgedWorker, Submitted, World, within
+
+SOLO = ("-P", "solo")
+_SOURCE = Path(lowtide_worker.__file__).parent
+
+
+def _nothing(world: World, one: Submitted) -> None:
+    pass
+
+
+def _at_rest(world: World, one: Submitted) -> None:
+    world.rest([one])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """A batch, and what happens around it. `during` runs while the worker lives that will be killed."""
+
+    submit: Callable[[World], Submitted]
+    env: Mapping[str, str] = field(default_factory=dict)
+    options: tuple[str, ...] = SOLO
+    before: Callable[[World, Submitted], None] = _nothing
+    during: Callable[[World, Submitted], None] = _nothing
+    after: Callable[[World, Submitted], None] = _nothing
+    end: Callable[[World, Submitted], None] = _at_rest
+    allowed: Allowed = field(default_factory=Allowed)
+    running_seconds: float = FAST
+
+
+def _plain(world: World, **options: object) -> Submitted:
+    """Two jobs; one row needs a second attempt; one result is refused by its handler at first."""
+    return world.submit(8, marks={1: "[[error:8:1]]"}, flaky=True, **options)
+
+
+def _small(world: World) -> Submitted:
+    return world.submit(4)
+
+
+def _faults(*rules: Mapping[str, object]) -> Callable[[World, Submitted], None]:
+    return lambda world, one: world.emulator.set_faults(rules)
+
+
+def _twins(world: World, one: Submitted) -> None:
+    """Both creates of the first job are accepted and not answered, and the list knows of the first too late."""
+    job = f"lowtide-{one.id}-1"
+    world.emulator.set_faults(
+        [
+            {"on": "batches.create", "kind": "drop_after", "times": 2, "match": job},
+            {"on": "batches.list", "kind": "empty_list_lag", "times": 1, "params": {"seconds": 3600}},
+        ]
+    )
+
+
+def _cancel(world: World, one: Submitted) -> None:
+    within(20, "a job runs", lambda: any(job.state is JobState.RUNNING for job in one.batch.status().jobs))
+    one.batch.cancel()
+
+
+def _delete(world: World, one: Submitted) -> None:
+    world.rest([one])
+    one.deleted = True
+    one.batch.delete()
+
+
+def _delete_in_vain(world: World, one: Submitted) -> None:
+    world.rest([one])
+    one.deleted = True
+    refused = {"kind": "status", "params": {"code": 503}}
+    world.emulator.set_faults([{"on": "batches.delete", **refused}, {"on": "files.delete", **refused}])
+    one.batch.delete()
+
+
+def _gone(world: World, one: Submitted) -> None:
+    within(20, "the batch is gone", partial(is_gone, one))
+    world.rest([one])
+
+
+def _index(world: World, one: Submitted) -> tuple[Path, Path]:
+    path = world.directory / "spool" / "batches" / one.id / "index.bin"
+    return path, path.with_name("away.bin")
+
+
+def _take_index_away(world: World, one: Submitted) -> None:
+    path, away = _index(world, one)
+    path.rename(away)
+
+
+def _bring_index_back(world: World, one: Submitted) -> None:
+    path, away = _index(world, one)
+    away.rename(path)
+
+
+def _cancel_while_segments_wait(world: World, one: Submitted) -> None:
+    """A first worker dies with the segments cut and not delivered; the cancel makes the waiting job due."""
+    worker = world.worker(*SOLO, LOWTIDE_CRASH_AT="collect.after-segments")
+    within(20, "the segments wait", lambda: worker.killed)
+    one.batch.cancel()
+
+
+def _lost_and_swept(world: World, one: Submitted) -> None:
+    """A create is accepted and not answered, and the list knows of it only after a second one was made."""
+    job = f"lowtide-{one.id}-1"
+    world.emulator.set_faults(
+        [
+            {"on": "batches.create", "kind": "drop_after", "times": 1, "match": job},
+            {"on": "batches.list", "kind": "empty_list_lag", "params": {"seconds": 1.5}},
+        ]
+    )
+
+
+_ENDS_CANCELLED = Allowed(statuses=frozenset({"succeeded", "failed", "cancelled"}))
+_BROKER = "shop-broker"
+
+SCENARIOS = {
+    "plain": Scenario(submit=_plain),
+    "inline": Scenario(submit=partial(_plain, mode="inline")),
+    "rows that end without an answer": Scenario(
+        submit=partial(World.submit, count=8, max_attempts=1),
+        before=_faults({"on": "job", "kind": "missing_rows"}),
+    ),
+    "a create without reply": Scenario(
+        submit=_plain, before=_faults({"on": "batches.create", "kind": "drop_after", "times": 1})
+    ),
+    "two creates without reply": Scenario(
+        submit=_plain, before=_twins, allowed=Allowed(twins=1), running_seconds=SLOW,
+        env={"LOWTIDE_CREATE_SETTLE_SECONDS": "0.2"},
+    ),
+    "a twin that shows late": Scenario(
+        submit=_plain, before=_lost_and_swept, allowed=Allowed(twins=1), running_seconds=SLOW,
+        during=lambda world, one: _second_create(world),
+    ),
+    "a cancelled batch": Scenario(
+        submit=_small, before=_faults({"on": "job", "kind": "stuck_running"}), during=_cancel, allowed=_ENDS_CANCELLED
+    ),
+    "a deleted batch": Scenario(submit=_small, during=_delete, end=_gone),
+    "a batch that cannot be deleted": Scenario(
+        submit=_small, during=_delete_in_vain, after=_faults(), end=_gone
+    ),
+    "an output that is gone": Scenario(
+        submit=_small, allowed=Allowed(billed_again=4),
+        before=_faults({"on": "files.download", "kind": "status", "times": 1, "params": {"code": 404}}),
+    ),
+    "a spool that fails": Scenario(submit=_small, before=_take_index_away, after=_bring_index_back),
+    "a handler that cannot be reached": Scenario(
+        submit=partial(World.submit, count=4, on_result=f"{_BROKER}:{HANDLER}"),
+        env={"LOWTIDE_BROKERS": json.dumps({"other": "memory://"})},
+    ),
+    "a cancel while segments wait": Scenario(
+        submit=_plain, before=_cancel_while_segments_wait, options=(*SOLO, "-Q", "lowtide.jobs"),
+        allowed=_ENDS_CANCELLED,
+    ),
+}  # fmt: skip
+
+
+def _second_create(world: World) -> None:
+    within(20, "the second create", lambda: world.emulator.stats().calls.get("batches.create", 0) >= 3)
+    world.release_sweep()
+
+
+_SCENARIO_OF = {
+    "settle.after-rest-written": "rows that end without an answer",
+    "settle.after-rest-segments": "rows that end without an answer",
+    "reconcile.after-list": "a create without reply",
+    "reconcile.after-twin-removed": "two creates without reply",
+    "poll.after-cancel": "a cancelled batch",
+    "sweep.after-begin": "a twin that shows late",
+    "sweep.after-store": "a twin that shows late",
+    "sweep.before-advance": "a twin that shows late",
+    "sweep.after-advance": "a twin that shows late",
+    "submit.before-advance": "a spool that fails",
+    "submit.after-advance": "a spool that fails",
+    "collect.before-advance": "an output that is gone",
+    "collect.after-advance": "an output that is gone",
+    "deliver.before-advance": "a handler that cannot be reached",
+    "deliver.after-advance": "a handler that cannot be reached",
+    "settle.before-advance": "a cancel while segments wait",
+    "settle.after-advance": "a cancel while segments wait",
+    "delete.before-advance": "a batch that cannot be deleted",
+    "delete.after-advance": "a batch that cannot be deleted",
+}
+_AGAIN = {
+    # Also the second time, when another job or segment is half done; and without a file.
+    "plain": (
+        "create.after-call:2", "create.after-input-recorded:2", "poll.after-release:3", "collect.after-segments:2",
+        "deliver.after-grant:2", "deliver.after-record:2", "deliver.after-hand-over:2", "settle.after-close:2",
+        "clean.after-job-deleted:2",
+    ),
+    "inline": ("create.before-call", "create.after-call", "collect.before-output-complete", "deliver.before-record"),
+}  # fmt: skip
+
+
+def crash_points() -> set[str]:
+    """Every name that the workers' source may reach."""
+    names: set[str] = set()
+    for path in _SOURCE.rglob("*.py"):
+        source = path.read_text()
+        names |= set(re.findall(r'\breach\("([a-z.-]+)"\)', source))
+        suffixes = re.findall(r'\breach\(f"\{stage\.name\.lower\(\)\}\.([a-z-]+)"\)', source)
+        names |= {f"{stage.name.lower()}.{suffix}" for stage in Stage for suffix in suffixes}
+    return names
+
+
+def scenario_of(point: str) -> str:
+    """The scenario that leads to a crash point."""
+    return _SCENARIO_OF.get(point) or ("a deleted batch" if point.startswith("delete.") else "plain")
+
+
+def cases() -> list[tuple[str, str]]:
+    """Each crash point with its scenario, and some more than once."""
+    found = [(scenario_of(point), point) for point in sorted(crash_points())]
+    return found + [(scenario, point) for scenario, points in _AGAIN.items() for point in points]
+
+
+def undisturbed(world: World, scenario: Scenario) -> tuple[float, Submitted]:
+    """Runs a scenario without a kill; returns the seconds from its first worker to rest."""
+    one = scenario.submit(world)
+    scenario.before(world, one)
+    worker = _fresh(world)
+    began = time.monotonic()
+    scenario.during(world, one)
+    scenario.after(world, one)
+    scenario.end(world, one)
+    seconds = time.monotonic() - began
+    worker.kill()
+    return seconds, one
+
+
+def killed(world: World, scenario: Scenario, point: str) -> tuple[float, Submitted]:
+    """Runs a scenario; the worker dies at `point` and a fresh one goes on.
+
+    Returns the seconds from the first worker to rest, without those that the second took to start.
+    """
+    one = scenario.submit(world)
+    scenario.before(world, one)
+    began = time.monotonic()
+    worker = world.worker(*scenario.options, **scenario.env, LOWTIDE_CRASH_AT=point)
+    scenario.during(world, one)
+    within(20, f"{point} is reached, see {worker.log}", lambda: not worker.alive)
+    assert worker.killed, f"{point}: the worker ended by itself: {worker.text[-3000:]}"
+    scenario.after(world, one)
+    starts = time.monotonic()
+    second = _fresh(world)
+    starting = time.monotonic() - starts
+    scenario.end(world, one)
+    seconds = time.monotonic() - began - starting
+    second.kill()
+    return seconds, one
+
+
+def _fresh(world: World) -> ForgedWorker:
+    world.release_sweep()
+    return world.worker(
+        *SOLO, LOWTIDE_SWEEP_SECONDS="1", LOWTIDE_BROKERS=json.dumps({_BROKER: world.redis_server.url})
+    )  # fmt: skip

@@ -1,0 +1,368 @@
+"""What the provider can do to us, a drama each; the name says what happens."""
+
+from __future__ import annotations
+
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import httpx
+
+from lowtide import BatchState
+from lowtide_emulator import JobRecord
+from tests.chaos.invariants import Allowed, Figures, check
+from tests.chaos.lanes import FAST, SLOW
+from tests.chaos.world import Submitted, World, within
+
+Rule = Mapping[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drama:
+    """Faults, a batch, and what must come of it."""
+
+    faults: Callable[[str], Sequence[Rule]] = lambda batch: ()
+    """From the batch's id."""
+    count: int = 8
+    marks: Mapping[int, str] = field(default_factory=lambda: {1: "[[error:8:1]]"})
+    options: Mapping[str, object] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    allowed: Allowed = field(default_factory=Allowed)
+    ends: Mapping[str, int] | None = None
+    """How many requests end how; by default all succeed."""
+    jobs: int | None = None
+    """How many provider jobs it takes; None: as many as it takes."""
+    state: BatchState | None = None
+    struck: bool = True
+    """Every rule must have fired, or the drama shows nothing."""
+    during: Callable[[World, Submitted], None] = lambda world, one: None
+    running_seconds: float = FAST
+    timeout: float = 30
+
+
+def play(drama: Drama, world: World) -> Figures:
+    """Submits the batch, lets a worker run it to its end among the faults, and checks everything."""
+    one = world.submit(drama.count, marks=drama.marks, **drama.options)
+    world.emulator.set_faults(drama.faults(one.id))
+    world.release_sweep()
+    worker = world.worker("-P", "threads", "-c", "4", **({"LOWTIDE_SWEEP_SECONDS": "0.5"} | dict(drama.env)))
+    drama.during(world, one)
+    world.rest([one], timeout=drama.timeout)
+    assert worker.alive, worker.text
+    figures = check(world, [one], drama.allowed)
+    if drama.struck:
+        idle = [fault.rule for fault in world.emulator.faults() if not fault.fired]
+        assert not idle, f"never fired: {idle}"
+    status = one.batch.status()
+    ends = Counter({name: getattr(status, name) for name in ("succeeded", "failed", "expired", "cancelled")})
+    assert +ends == Counter(drama.ends or {"succeeded": drama.count}), f"{+ends}: {status}"
+    assert drama.state in (None, status.state)
+    assert drama.jobs in (None, figures.jobs_created), f"{figures.jobs_created} provider jobs"
+    return figures
+
+
+def rule(on: str, kind: str, *, times: int | None = 1, match: str | None = None, after: int = 0, **params: object) -> Rule:
+    """A fault rule of the emulator."""
+    return {"on": on, "kind": kind, "times": times, "after": after, "match": match, "params": params}
+
+
+def job(batch: str, number: int) -> str:
+    """The display name of a job."""
+    return f"lowtide-{batch}-{number}"
+
+
+def rules(*given: Rule) -> Callable[[str], Sequence[Rule]]:
+    """The same rules for any batch."""
+    return lambda batch: given
+
+
+def _create_answers(*, done: bool) -> Callable[[str], Sequence[Rule]]:
+    codes = (500, 503, 504, 408)
+    return lambda batch: [
+        rule("batches.create", "status", match=job(batch, number), code=code, done=done, non_json=code == 503)
+        for number, code in enumerate(codes, 1)
+    ]
+
+
+def _cancel_after_first_create(world: World, one: Submitted) -> None:
+    within(10, "the first create", lambda: world.emulator.stats().calls.get("batches.create"))
+    one.batch.cancel()
+
+
+def _remove_by_hand(world: World, one: Submitted) -> None:
+    """Somebody else stops and deletes our job at the provider."""
+    within(10, "the first job is known", lambda: one.batch.status().jobs and one.batch.status().jobs[0].name)
+    with httpx.Client(base_url=world.emulator.url) as client:
+        client.post(f"/v1/{one.batch.status().jobs[0].name}:cancel").raise_for_status()
+        client.delete(f"/v1/{one.batch.status().jobs[0].name}").raise_for_status()
+
+
+_ANY_END = frozenset({"succeeded", "failed", "expired", "cancelled"})
+_NO_MARKS: Mapping[int, str] = {}
+_ONE_EACH = {"LOWTIDE_MAX_REQUESTS_PER_JOB": "1"}
+_IMPATIENT = {"LOWTIDE_JOB_DEADLINE_SECONDS": "1", "LOWTIDE_OUTPUT_GRACE_SECONDS": "0.5"}
+_clean = Drama(marks=_NO_MARKS)
+_rows = replace(_clean, count=8, jobs=None)
+
+CREATE = {
+    "the reply to a create is lost": Drama(faults=rules(rule("batches.create", "drop_after")), jobs=3),
+    "the replies to three creates in a row are lost": Drama(
+        faults=rules(rule("batches.create", "drop_after", times=3)), jobs=3
+    ),
+    "the connection of a create is lost before anything is done": Drama(
+        faults=rules(rule("batches.create", "drop_before", times=2)), jobs=3
+    ),
+    "a create is answered 500, 503, 504 and 408 and nothing is done": replace(
+        _clean, count=4, env=_ONE_EACH, faults=_create_answers(done=False), jobs=4
+    ),
+    "a create is answered 500, 503, 504 and 408 and the job is made all the same": replace(
+        _clean, count=4, env=_ONE_EACH, faults=_create_answers(done=True), jobs=4
+    ),
+    "a reply to a create is cut off": Drama(faults=rules(rule("batches.create", "truncate", bytes=40)), jobs=3),
+    "a create takes longer than the lease": Drama(
+        faults=rules(rule("batches.create", "delay", seconds=2.5)), jobs=3
+    ),
+    "a create takes longer than the provider's timeout": Drama(
+        faults=rules(rule("batches.create", "delay", seconds=1.5)), jobs=3,
+        env={"LOWTIDE_PROVIDER_TIMEOUT_SECONDS": "0.7", "LOWTIDE_CREATE_SETTLE_SECONDS": "2.5"},
+    ),
+    "429 comes in storms": Drama(
+        faults=rules(rule("batches.create", "status", times=10, code=429)), jobs=3,
+    ),
+    "the list lags behind a create whose reply is lost, and the twin shows late": replace(
+        _clean,
+        faults=lambda batch: [
+            rule("batches.create", "drop_after", match=job(batch, 1)),
+            rule("batches.list", "empty_list_lag", times=None, seconds=2),
+        ],
+        allowed=Allowed(twins=1), running_seconds=SLOW, jobs=3,
+    ),
+    "the list lags, the twin shows late, and the batch was cancelled meanwhile": replace(
+        _clean, count=4, allowed=Allowed(twins=1, statuses=_ANY_END), running_seconds=SLOW, ends={"cancelled": 4},
+        faults=rules(
+            rule("job", "stuck_running", times=None),
+            rule("batches.create", "drop_after"),
+            rule("batches.list", "empty_list_lag", times=None, seconds=2),
+        ),
+        during=_cancel_after_first_create,
+    ),
+    "the list fails while it is searched": Drama(
+        faults=rules(
+            rule("batches.create", "drop_after"),
+            rule("batches.list", "status", times=3, code=503),
+            rule("batches.list", "drop_before", times=2, after=3),
+            rule("batches.list", "truncate", times=1, after=5, bytes=30),
+        ), jobs=3,
+    ),
+}  # fmt: skip
+
+FILES = {
+    "uploads are dropped before and after": Drama(
+        faults=rules(
+            rule("files.upload.start", "drop_before"),
+            rule("files.upload.start", "drop_after", after=1),
+            rule("files.upload.chunk", "drop_before"),
+            rule("files.upload.chunk", "drop_after", after=1),
+            rule("files.upload.chunk", "status", after=2, code=503),
+            rule("files.get", "status", code=500),
+        ), jobs=3,
+    ),
+    "the uploaded file is gone before the job is made": Drama(
+        faults=rules(
+            rule("files.get", "status", code=403, message="You do not have permission or it may not exist.")
+        ), jobs=3,
+    ),
+    "downloads break in the middle": Drama(
+        faults=rules(
+            rule("files.download", "truncate", times=2, bytes=300),
+            rule("files.download", "drop_before", after=2),
+            rule("files.download", "status", after=3, code=503),
+        ), jobs=3,
+    ),
+    "deletes are refused for a while": Drama(
+        faults=rules(
+            rule("batches.delete", "status", times=4, code=500), rule("files.delete", "drop_after", times=1)
+        ), jobs=3,
+    ),
+    "the input is read slowly": Drama(faults=rules(rule("files.get", "delay", seconds=1.5)), jobs=3),
+}  # fmt: skip
+
+JOBS = {
+    "jobs are stuck pending, once": replace(
+        _clean, faults=rules(rule("job", "stuck_pending", times=2)), env=_IMPATIENT, jobs=4
+    ),
+    "jobs are stuck pending for ever": replace(
+        _clean, faults=rules(rule("job", "stuck_pending", times=None)), jobs=4, state=BatchState.EXPIRED,
+        env=_IMPATIENT | {"LOWTIDE_MAX_JOB_LOSSES": "1"}, ends={"expired": 8}, allowed=Allowed(statuses=_ANY_END),
+    ),
+    "jobs are stuck until the batch is too old": replace(
+        _clean, faults=rules(rule("job", "stuck_running", times=None)), ends={"expired": 8}, state=BatchState.EXPIRED,
+        env=_IMPATIENT | {"LOWTIDE_BATCH_DEADLINE_SECONDS": "2", "LOWTIDE_MAX_JOB_LOSSES": "100"},
+        allowed=Allowed(statuses=_ANY_END),
+    ),
+    "a job says RUNNING for ever, even after its cancel": replace(
+        _clean, count=4, faults=rules(rule("job", "state", state="BATCH_STATE_RUNNING")), env=_IMPATIENT, jobs=2,
+        allowed=Allowed(billed_again=4),
+    ),
+    "a job is in an unknown state for a while": Drama(
+        faults=rules(rule("job", "state", times=2, state="BATCH_STATE_MEDITATING", seconds=1.5)), jobs=3,
+    ),
+    "jobs expire, once": replace(_clean, faults=rules(rule("job", "expire", times=2)), jobs=4),
+    "jobs expire for ever": replace(
+        _clean, faults=rules(rule("job", "expire", times=None)), env={"LOWTIDE_MAX_JOB_LOSSES": "1"}, jobs=4,
+        ends={"expired": 8}, state=BatchState.EXPIRED, allowed=Allowed(statuses=_ANY_END),
+    ),
+    "jobs fail with a code that may pass": replace(
+        _clean, faults=rules(rule("job", "fail", times=2, code=13)), jobs=4
+    ),
+    "a job fails with a code that will not pass": replace(
+        _clean, faults=lambda batch: [rule("job", "fail", match=job(batch, 1), code=3)], jobs=2,
+        ends={"succeeded": 4, "failed": 4},
+    ),
+    "jobs are cancelled at the provider with half of their output": replace(
+        _clean, faults=rules(rule("job", "cancel", times=2, fraction=0.5)), jobs=4
+    ),
+    "jobs are cancelled at the provider without output": replace(
+        _clean, faults=rules(rule("job", "cancel", times=2)), jobs=4
+    ),
+    "jobs succeed with half of their rows": replace(
+        _clean, faults=rules(rule("job", "partial_output", times=2)), jobs=4
+    ),
+    "all rows fail for good in a job that succeeded": replace(
+        _clean, faults=rules(rule("job", "all_rows_fail", times=2, code=3)), jobs=2, ends={"failed": 8},
+        state=BatchState.FAILED,
+    ),
+    "all rows fail for now in a job that succeeded": replace(
+        _clean, faults=rules(rule("job", "all_rows_fail", times=2, code=8)), jobs=4
+    ),
+    "the output comes later than the state": replace(
+        _clean, faults=rules(rule("job", "no_output", times=2, seconds=1)), jobs=2
+    ),
+    "the output never comes": replace(
+        _clean, faults=rules(rule("job", "no_output", times=2)), jobs=4, env=_IMPATIENT, allowed=Allowed(billed_again=8)
+    ),
+    "somebody else deletes a job at the provider": replace(
+        _clean, count=4, during=_remove_by_hand, running_seconds=SLOW, jobs=2,
+    ),
+    "a job that runs is not found, once": replace(
+        _clean, count=4, running_seconds=SLOW, jobs=1, env={"LOWTIDE_CREATE_SETTLE_SECONDS": "0.5"},
+        faults=lambda batch: [rule("batches.get", "status", after=4, code=404, message="not found")],
+    ),
+}  # fmt: skip
+
+ROWS = {
+    "rows are missing": replace(
+        _rows, faults=rules(rule("job", "missing_rows", times=2, count=2)), allowed=Allowed(billed_again=4), jobs=4
+    ),
+    "rows come twice": replace(
+        _rows, faults=rules(rule("job", "duplicate_rows", times=2, count=2)), allowed=Allowed(duplicates=4), jobs=2
+    ),
+    "rows come twice, in different segments": replace(
+        _rows, faults=rules(rule("job", "duplicate_rows", times=2, count=2), rule("job", "shuffle", times=2, seed=3)),
+        env={"LOWTIDE_SEGMENT_ROWS": "1"}, allowed=Allowed(duplicates=4), jobs=2,
+    ),
+    "rows are shuffled": replace(_rows, faults=rules(rule("job", "shuffle", times=2, seed=5)), jobs=2),
+    "rows of somebody else are among them": replace(
+        _rows, faults=rules(rule("job", "foreign_rows", times=2, count=2)), allowed=Allowed(quarantined=4), jobs=2
+    ),
+    "rows are malformed": replace(
+        _rows, faults=rules(rule("job", "malformed_rows", times=2)), jobs=4,
+        allowed=Allowed(quarantined=2, billed_again=2),
+    ),
+    "rows have each other's key": replace(
+        _rows, faults=rules(rule("job", "swap_keys", times=2)), jobs=2,
+        allowed=Allowed(swapped=True),
+    ),
+    "rows come without a key": replace(
+        _rows, faults=rules(rule("job", "missing_metadata", times=2)), jobs=4,
+        allowed=Allowed(quarantined=2, billed_again=2),
+    ),
+    "inline rows come without a key": replace(
+        _rows, faults=rules(rule("job", "missing_metadata", times=2)), jobs=4, options={"mode": "inline"},
+        allowed=Allowed(quarantined=2, billed_again=2),
+    ),
+    "the last line is cut": replace(
+        _rows, faults=rules(rule("job", "truncated_last_line", times=2)), jobs=4,
+        allowed=Allowed(quarantined=2, billed_again=2),
+    ),
+    "rows fail with details": replace(
+        _rows, faults=rules(rule("job", "row_error_details", times=2)), ends={"succeeded": 6, "failed": 2}, jobs=2
+    ),
+    "inline rows fail with details": replace(
+        _rows, faults=rules(rule("job", "row_error_details", times=2)), ends={"succeeded": 6, "failed": 2}, jobs=2,
+        options={"mode": "inline"},
+    ),
+    "rows are odd in every way": Drama(
+        count=8, struck=False, jobs=None, ends={"succeeded": 1, "failed": 7}, options={"max_attempts": 2},
+        marks={1: "[[safety]]", 2: "[[blocked]]", 3: "[[empty]]", 4: "[[null]]", 5: "[[neither]]", 6: "[[no_parts]]",
+               7: "[[status:7]]"},
+        allowed=Allowed(billed_again=8),
+    ),
+}  # fmt: skip
+
+WEATHER = {
+    "every seventh call is dropped or answered with an error": Drama(
+        count=12, timeout=60, jobs=4, struck=False,
+        faults=rules(
+            *(
+                {"on": call, "kind": kind, "probability": 0.07, "seed": number, "params": {}}
+                for number, (call, kind) in enumerate(
+                    (call, kind)
+                    for call in (
+                        "batches.create", "batches.get", "batches.list", "batches.delete", "files.upload.start",
+                        "files.upload.chunk", "files.get", "files.list", "files.download", "files.delete",
+                    )
+                    for kind in ("drop_before", "drop_after", "status")
+                )
+            )
+        ),
+    ),
+}  # fmt: skip
+
+DRAMAS: dict[str, Drama] = CREATE | FILES | JOBS | ROWS | WEATHER
+
+
+def never_more_live_than_allowed(world: World) -> Figures:
+    """Six jobs of low priority, then two of high, where only two may live at once."""
+    limits = {"LOWTIDE_MAX_ACTIVE_JOBS": "2", "LOWTIDE_MAX_REQUESTS_PER_JOB": "1"}
+    low = world.submit(6, priority=-5)
+    worker = world.worker("-P", "threads", "-c", "4", **limits)
+    within(10, "two live", lambda: sum(record.live for record in world.emulator.jobs()) == 2)
+    high = world.submit(2, priority=5)
+    world.rest([low, high], timeout=40)
+    assert worker.alive, worker.text
+    records = world.emulator.jobs()
+    assert _most_at_once(records) == 2
+    order = [one for record in records for one in ("low", "high") if _of(record, low if one == "low" else high)]
+    # Two were live and at most two more on their way when the urgent ones came.
+    assert max(place for place, one in enumerate(order) if one == "high") <= 5, order
+    return check(world, [low, high])
+
+
+def _most_at_once(records: Sequence[JobRecord]) -> int:
+    times = sorted({record.created for record in records})
+    return max(sum(r.created <= t and (r.ended is None or t < r.ended) for r in records) for t in times)
+
+
+def _of(record: JobRecord, one: Submitted) -> bool:
+    return record.display_name.startswith(f"lowtide-{one.id}-")
+
+
+def a_throttled_account_gets_through(world: World) -> Figures:
+    """The account allows fewer jobs than the settings: 429 until one ends; the limit is learnt, nothing is paid twice."""
+    one = world.submit(6)
+    storm = {"on": "batches.create", "kind": "status", "probability": 0.6, "seed": 4, "params": {"code": 429}}
+    world.emulator.set_faults([storm])
+    worker = world.worker("-P", "threads", "-c", "4", LOWTIDE_MAX_REQUESTS_PER_JOB="1")
+    world.rest([one], timeout=60)
+    assert worker.alive, worker.text
+    figures = check(world, [one])
+    assert figures.jobs_created == 6
+    return figures
+
+
+STORIES: dict[str, Callable[[World], Figures]] = {
+    "more jobs wait than may live": never_more_live_than_allowed,
+    "an account is throttled most of the time": a_throttled_account_gets_through,
+}

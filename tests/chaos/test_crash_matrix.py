@@ -1,0 +1,101 @@
+"""A worker dies by SIGKILL at every named place, and a fresh one finishes the work as if nothing had happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from threading import Lock
+from typing import cast
+
+import pytest
+
+from tests.chaos.crash_scenarios import SCENARIOS, Scenario, cases, crash_points, killed, undisturbed
+from tests.chaos.invariants import Figures, check
+from tests.chaos.lanes import Lanes, Programme
+from tests.chaos.selection import selected
+from tests.chaos.world import World
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    figures: Figures
+    delay: float
+    """How much longer it took than without the kill, in seconds."""
+
+
+class Matrix:
+    """Plays a scenario once without a kill, then with a kill at each of its points."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        self._lanes = lanes
+        self._lock = Lock()
+        self._undisturbed: dict[str, Future[float]] = {}
+
+    def play(self, case: object) -> Outcome:
+        """One case: scenario and crash point."""
+        name, point = cast("tuple[str, str]", case)
+        scenario = SCENARIOS[name]
+        usual = self._usual_seconds(name, scenario)
+        outcome = self._lanes.play(partial(_killed, scenario, point), scenario.running_seconds)
+        return Outcome(outcome.figures, max(0.0, outcome.delay - usual))
+
+    def _usual_seconds(self, name: str, scenario: Scenario) -> float:
+        with self._lock:
+            mine = name not in self._undisturbed
+            future = self._undisturbed.setdefault(name, Future())
+        if mine:
+            try:
+                future.set_result(self._lanes.play(partial(_undisturbed, scenario), scenario.running_seconds))
+            except BaseException as error:
+                future.set_exception(error)
+                raise
+        return future.result()
+
+
+def _undisturbed(scenario: Scenario, world: World) -> float:
+    seconds, one = undisturbed(world, scenario)
+    check(world, [one], scenario.allowed)
+    return seconds
+
+
+def _killed(scenario: Scenario, point: str, world: World) -> Outcome:
+    seconds, one = killed(world, scenario, point)
+    figures = check(world, [one], scenario.allowed)
+    figures.kills += 1
+    return Outcome(figures, seconds)
+
+
+@pytest.fixture(scope="module")
+def matrix(request: pytest.FixtureRequest, lanes: Lanes) -> Iterator[Programme[Outcome]]:
+    programme = Programme(lanes, Matrix(lanes).play)
+    programme.begin(selected(request, "case"))
+    yield programme
+    programme.end()
+    if outcomes := programme.results():
+        figures = sum((outcome.figures for outcome in outcomes), Figures())
+        delays = [outcome.delay for outcome in outcomes]
+        print(f"\nCrash matrix\n{figures.table()}\n| delay by a kill, median | {median(delays):.1f} s |")
+        print(f"| delay by a kill, worst | {max(delays):.1f} s |")
+
+
+def test_every_crash_point_of_the_source_is_in_the_matrix() -> None:
+    points = crash_points()
+
+    assert len(points) >= 25
+    assert points <= {point for _, point in cases()}
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case[1]} ({case[0]})")
+def test_the_work_goes_on_after_a_kill_at(case: tuple[str, str], matrix: Programme[Outcome]) -> None:
+    outcome = matrix.result(case)
+
+    assert outcome.figures.lost == 0
+    assert outcome.figures.double_counted == 0
+    assert outcome.figures.billed_twice == 0
+    # The lease of a dead worker is one second here, and so is the wait after a create of unknown outcome.
+    assert outcome.delay < 10

@@ -1,0 +1,137 @@
+"""Rows find their request by key alone, many at once as well as one by one, and what is stored can be read."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lowtide import Request
+from lowtide.models import read_result
+from lowtide.requests import RequestReader, RequestWriter
+from lowtide.spool import Spool
+from lowtide.wire import wire_key
+from lowtide_worker.joining import Row, join, provider_rows
+from lowtide_worker.providers.gemini import GeminiProvider
+from lowtide_worker.rows import judge, judge_all
+from lowtide_worker.settings import WorkerSettings
+from lowtide_worker.stages.deliver import _result_line
+
+BATCH = "b0joining"
+KEYS = [f"key {n}" for n in range(50)]
+GOOD = {"candidates": [{"content": {"parts": [{"text": "hello"}]}, "finishReason": "STOP"}]}
+
+
+@pytest.fixture(scope="module")
+def provider() -> GeminiProvider:
+    return GeminiProvider(WorkerSettings(_env_file=None, GOOGLE_API_KEY="k"))
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> RequestReader:
+    spool = Spool(str(tmp_path_factory.mktemp("spool")))
+    with RequestWriter(spool, BATCH, model="m", max_request_bytes=10_000) as writer:
+        for key in KEYS:
+            writer.add(Request(key=key, contents="x"))
+        writer.finish()
+    return RequestReader(spool, BATCH)
+
+
+def line(ordinal: int, response: object = GOOD, **more: object) -> bytes:
+    return json.dumps({"response": response, "key": wire_key(BATCH, ordinal, KEYS[ordinal]), **more}).encode()
+
+
+def rows_of(provider: GeminiProvider, *lines: bytes) -> list[Row]:
+    rows, odd = provider_rows(provider, b"\n".join(lines) + b"\n")
+    assert not odd
+    return rows
+
+
+def test_rows_in_any_order_find_their_requests(provider: GeminiProvider, reader: RequestReader) -> None:
+    shuffled = [7, 3, 49, 0, 12, 11]
+    rows = rows_of(provider, *(line(ordinal) for ordinal in shuffled))
+
+    joined, odd = join(rows, batch_id=BATCH, ordinals=range(50), reader=reader)
+
+    assert [(item.ordinal, item.request.key) for item in joined] == [(n, KEYS[n]) for n in shuffled]
+    assert odd == []
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        (None, "unknown key"),
+        ("", "unknown key"),
+        ("custom-1", "unknown key"),
+        ("r99.000000000000", "unknown key"),
+        (wire_key(BATCH, 45, KEYS[45]), "unknown key"),  # of another job of the batch
+        ("r3.000000000000", "key does not match its request"),
+        (wire_key("b0another", 3, KEYS[3]), "key does not match its request"),
+        (wire_key(BATCH, 3, KEYS[4]), "key does not match its request"),
+    ],
+)
+def test_a_row_under_a_key_that_is_not_its_own_is_nobodys(
+    provider: GeminiProvider, reader: RequestReader, key: str | None, reason: str
+) -> None:
+    rows = rows_of(provider, json.dumps({"response": GOOD, "key": key}).encode(), line(5))
+
+    joined, odd = join(rows, batch_id=BATCH, ordinals=range(40), reader=reader)
+
+    assert [item.ordinal for item in joined] == [5]
+    assert [o.reason for o in odd] == [reason]
+    assert json.loads(odd[0].line)["key"] == key
+
+
+def test_a_broken_line_does_not_disturb_the_others(provider: GeminiProvider) -> None:
+    block = b"\n".join([line(1), b"", b"{broken", b'\xff{"key":"x"}', line(2, "not an object"), b"  \r", line(3)])
+
+    rows, odd = provider_rows(provider, block)
+
+    assert [row.outcome.status for row in rows] == ["succeeded", "failed", "succeeded"]
+    assert [o.line for o in odd] == [b"{broken", b'\xff{"key":"x"}']
+    assert rows[1].outcome.retryable
+
+
+RESPONSES = st.one_of(
+    st.just(GOOD),
+    st.just({"candidates": [{"finishReason": "SAFETY"}], "usageMetadata": {"promptTokenCount": 3}}),
+    st.just({"candidates": [{"content": {"parts": [{}]}}], "usageMetadata": {"promptTokenCount": "many"}}),
+    st.just({"promptFeedback": {"blockReason": "OTHER"}}),
+    st.none(),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        max_leaves=8,
+    ),
+)
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(RESPONSES, max_size=12))
+def test_judging_many_at_once_is_judging_each(provider: GeminiProvider, responses: list[object]) -> None:
+    rows = [provider.row(json.dumps({"key": "k", "response": r}, allow_nan=False).encode()) for r in responses
+            if "NaN" not in json.dumps(r) and "Infinity" not in json.dumps(r)]  # fmt: skip
+
+    assert judge_all(rows) == [judge(row) for row in rows]
+
+
+ODD_RESPONSES = [
+    b"[1]", b'"x"', b"5", b'{"a":1e999}', b"null", b"{}", b'{"candidates":5}', b'{"usageMetadata":[]}',
+    b'{"a":123456789012345678901234567890}', b'{"candidates":[{"content":{"parts":[{"text":1e999}]}}]}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("response", ODD_RESPONSES)
+def test_whatever_a_response_holds_its_stored_result_can_be_read(
+    provider: GeminiProvider, reader: RequestReader, response: bytes
+) -> None:
+    row = b'{"response":%b,"key":"%b"}' % (response, wire_key(BATCH, 1, KEYS[1]).encode())
+    joined, _ = join(rows_of(provider, row, line(2)), batch_id=BATCH, ordinals=range(50), reader=reader)
+
+    stored = [msgspec.json.encode(_result_line(item, 1)) for item in joined]
+
+    assert [read_result(one).key for one in stored] == [KEYS[1], KEYS[2]]
+    assert read_result(stored[0]).text is None

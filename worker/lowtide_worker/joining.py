@@ -1,0 +1,113 @@
+"""Joins rows of output with their requests, by key and never by position.
+
+This is the hot path: a segment's rows are decoded in a few calls over all of them, and only a segment with something
+odd in it is read line by line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from lowtide.models import ResultError
+from lowtide.requests import KeyLine, RequestReader
+from lowtide.states import ResultStatus
+from lowtide.wire import WireKeys, wire_ordinal
+from lowtide_worker.providers import NO_RESPONSE, OutputRow, Provider
+from lowtide_worker.rows import Outcome, judge_all
+
+
+class RestRow(msgspec.Struct, frozen=True):
+    """An outcome that Lowtide decided itself, written by settle."""
+
+    key: str
+    status: ResultStatus
+    error: ResultError
+
+
+class Row(NamedTuple):
+    """A row of output, judged, under the key it came with."""
+
+    key: str | None
+    response: msgspec.Raw
+    outcome: Outcome
+
+
+class Joined(NamedTuple):
+    """A row that belongs to a request."""
+
+    ordinal: int
+    request: KeyLine
+    response: msgspec.Raw
+    outcome: Outcome
+
+
+class Odd(NamedTuple):
+    """A row that is nobody's."""
+
+    reason: str
+    line: bytes
+
+
+_decode_rest = msgspec.json.Decoder(RestRow).decode_lines
+
+
+def provider_rows(provider: Provider, block: bytes) -> tuple[list[Row], list[Odd]]:
+    """Reads and judges a segment of a provider's output; lines that are no rows come back as odd."""
+    try:
+        # Responses are passed on as they are, so what readers could not decode must not get through.
+        str(block, "utf-8")
+        rows = provider.rows(block)
+        odd: list[Odd] = []
+    except ValueError:
+        rows, odd = _line_by_line(provider, block)
+    judged = zip(rows, judge_all(rows), strict=True)
+    return [Row(row.key, row.response, outcome) for row, outcome in judged], odd
+
+
+def _line_by_line(provider: Provider, block: bytes) -> tuple[list[OutputRow], list[Odd]]:
+    rows: list[OutputRow] = []
+    odd: list[Odd] = []
+    for line in block.split(b"\n"):
+        if not line or line.isspace():
+            continue
+        try:
+            str(line, "utf-8")
+            rows.append(provider.row(line))
+        except ValueError as error:
+            odd.append(Odd(f"malformed: {error}", line))
+    return rows, odd
+
+
+def rest_rows(block: bytes) -> list[Row]:
+    """Reads a segment that settle wrote."""
+    return [Row(row.key, NO_RESPONSE, Outcome(row.status, row.error, None)) for row in _decode_rest(block)]
+
+
+def join(
+    rows: Sequence[Row], *, batch_id: str, ordinals: range, reader: RequestReader
+) -> tuple[list[Joined], list[Odd]]:
+    """Finds the request of each row; a row whose key is not one of the job's requests' is odd.
+
+    `ordinals` are those the job may carry.
+    """
+    claims = [wire_ordinal(row.key) if row.key is not None else None for row in rows]
+    requests = reader.keys({ordinal for ordinal in claims if ordinal is not None and ordinal in ordinals})
+    wire_key = WireKeys(batch_id).of
+    joined: list[Joined] = []
+    odd: list[Odd] = []
+    for row, ordinal in zip(rows, claims, strict=True):
+        request = requests.get(ordinal) if ordinal is not None else None
+        if ordinal is None or request is None:
+            odd.append(Odd("unknown key", _shown(row)))
+        elif wire_key(ordinal, request.key) != row.key:
+            odd.append(Odd("key does not match its request", _shown(row)))
+        else:
+            joined.append(Joined(ordinal, request, row.response, row.outcome))
+    return joined, odd
+
+
+def _shown(row: Row) -> bytes:
+    return msgspec.json.encode({"key": row.key, "response": row.response, "error": row.outcome.error})
