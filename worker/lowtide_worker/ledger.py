@@ -157,9 +157,12 @@ class Ledger:
 
     def grant(self, segment: Held, ordinals: Sequence[int]) -> list[bool]:
         """Which of these requests get their result from this segment. Raises `Superseded`."""
+        if not ordinals:
+            return []
+        consecutive = list(ordinals) == list(range(ordinals[0], ordinals[0] + len(ordinals)))
         answer = self._grant(
             keys=[keys.entity(segment.member), keys.settled(segment.batch_id)],
-            args=[segment.token, struct.pack(f"<{len(ordinals)}I", *ordinals)],
+            args=[segment.token, struct.pack(f"<{len(ordinals)}I", *ordinals), int(consecutive)],
         )
         if answer is None:
             raise Superseded(segment.member)

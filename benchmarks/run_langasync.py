@@ -1,0 +1,58 @@
+"""Contender: langasync, a LangChain wrapper for batch APIs, in its inline mode, the only one it has for Gemini.
+
+Settings as its own documentation has them: the address, the key and the poll interval from the environment, results
+through `BatchPoller`. The LangChain model is only a name to langasync, which speaks to the provider itself; a small
+stand-in spares it the import of a model package that it would not use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from langasync import BatchPoller, batch_chain
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatResult
+
+from benchmarks import contender, workload
+
+
+class ChatGoogle(BaseChatModel):
+    """What langasync asks of a model: whose it is, and its name."""
+
+    model: str = workload.MODEL
+
+    @property
+    def _llm_type(self) -> str:
+        return "google"
+
+    @classmethod
+    def lc_id(cls) -> list[str]:
+        return ["langchain", "chat_models", "google", "ChatGoogle"]
+
+    def _generate(
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+    ) -> ChatResult:
+        raise NotImplementedError("batches only")
+
+
+async def _run(task: contender.Task) -> contender.Answer:
+    await batch_chain(ChatGoogle()).submit([text for _, text in workload.prompts(task.size)])
+    rows = characters = 0
+    async for found in BatchPoller().wait_all():
+        for result in found.results or ():
+            if isinstance(result, BaseException):
+                raise result
+            rows += 1
+            characters += len(str(result.content))
+    return contender.Answer(rows, characters)
+
+
+def work(task: contender.Task) -> contender.Answer:
+    """Submits one batch and waits for it; langasync holds all results in a list."""
+    return asyncio.run(_run(task))
+
+
+if __name__ == "__main__":
+    contender.run(work)

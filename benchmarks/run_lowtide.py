@@ -1,0 +1,52 @@
+"""Lowtide's producer: submits a batch, waits for its end and reads every stored result.
+
+The workers run beside it, started and warm before. `option` is `submit` or `submit-file` to stop after `submit()`,
+which then takes an iterable or the path of a JSONL file that was written before the clock started.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+from benchmarks import contender, workload
+from lowtide import BatchQueue, Request
+
+_WAIT_POLL_SECONDS = 0.05
+
+
+def work(task: contender.Task) -> contender.Answer:
+    """One batch, from the first request to the last result in hand."""
+    queue = BatchQueue()
+    began = time.monotonic()
+    if task.option == "submit-file":
+        queue.submit(task.folder / "requests.jsonl", model=workload.MODEL)
+        return contender.Answer(task.size, 0)
+    requests = (Request(key=key, contents=text) for key, text in workload.prompts(task.size))
+    batch = queue.submit(requests, model=workload.MODEL)
+    if task.option == "submit":
+        return contender.Answer(task.size, 0)
+    submitted = time.monotonic()
+    batch.wait(poll_seconds=_WAIT_POLL_SECONDS)
+    finished = time.monotonic()
+    rows = characters = 0
+    for result in batch.results():
+        rows += 1
+        characters += len(result.text or "")
+    phases = {"submit": submitted - began, "jobs": finished - submitted, "read": time.monotonic() - finished}
+    return contender.Answer(rows, characters, phases)
+
+
+def _write_requests() -> None:
+    """The JSONL file of `submit-file`, in the provider's own shape, before the clock starts."""
+    arguments = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))
+    with open(f"{arguments['--folder']}/requests.jsonl", "w") as file:  # noqa: PTH123 - argparse has not run yet
+        for key, text in workload.prompts(int(arguments["--size"])):
+            file.write(json.dumps({"key": key, "request": {"contents": [{"parts": [{"text": text}]}]}}) + "\n")
+
+
+if __name__ == "__main__":
+    if "submit-file" in sys.argv:
+        _write_requests()
+    contender.run(work)

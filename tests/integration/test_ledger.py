@@ -1,0 +1,83 @@
+"""The ledger's scripts against a real server: each request is granted once, whatever comes in whatever order."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+
+import pytest
+from tests.stack import Stack
+
+from lowtide import keys
+from lowtide.messages import Stage
+from lowtide_worker.clock import Held, Superseded
+from lowtide_worker.ledger import Ledger, Rows
+from lowtide_worker.runtime import Runtime
+
+BATCH = "b0ledger"
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    with Stack(tmp_path_factory.mktemp("ledger")) as stack:
+        yield Runtime(stack.worker_settings())
+
+
+@pytest.fixture
+def ledger(runtime: Runtime) -> Ledger:
+    runtime.redis.flushdb()
+    return runtime.ledger
+
+
+def segment(runtime: Runtime, number: int, token: int = 1) -> Held:
+    member = keys.segment_member(f"{BATCH}-1", number)
+    runtime.redis.hset(keys.entity(member), mapping={"token": 1, "stage": Stage.DELIVER})
+    return Held(member, Stage.DELIVER, token, {}, {"id": BATCH}, time.time())
+
+
+@pytest.mark.parametrize(("first", "count"), [(0, 1), (0, 8), (3, 2), (3, 100), (8, 64), (13, 1000), (7, 9), (5, 3)])
+def test_consecutive_requests_are_granted_once_and_no_others_are_touched(
+    runtime: Runtime, ledger: Ledger, first: int, count: int
+) -> None:
+    wanted = list(range(first, first + count))
+
+    assert ledger.grant(segment(runtime, 0), wanted) == [True] * count
+    assert ledger.grant(segment(runtime, 1), wanted) == [False] * count
+
+    bitmap = runtime.redis.get(keys.settled(BATCH))
+    assert isinstance(bitmap, bytes)
+    settled = [n for n in range(8 * len(bitmap)) if bitmap[n // 8] & (0x80 >> n % 8)]
+    assert settled == wanted
+
+
+def test_requests_in_any_order_and_twice_are_granted_as_a_set_would(runtime: Runtime, ledger: Ledger) -> None:
+    dice = random.Random(7)
+    seen: set[int] = set()
+    for number in range(60):
+        start = dice.randrange(300)
+        run = list(range(start, start + dice.randrange(1, 60)))
+        wanted = run if dice.random() < 0.5 else [dice.randrange(400) for _ in run]
+        expected = []
+        for ordinal in wanted:
+            expected.append(ordinal not in seen)
+            seen.add(ordinal)
+
+        assert ledger.grant(segment(runtime, number), wanted) == expected
+
+    left = ledger.unsettled(BATCH, Rows(first=0, last=400))
+    assert set(left or ()) == set(range(400)) - seen
+
+
+def test_a_segment_that_runs_again_gets_the_same_grant(runtime: Runtime, ledger: Ledger) -> None:
+    held = segment(runtime, 0)
+    ledger.grant(held, [1, 2, 3])
+
+    assert ledger.grant(held, [1, 2, 3]) == [True, True, True]
+
+
+def test_whoever_lost_the_segment_is_granted_nothing(runtime: Runtime, ledger: Ledger) -> None:
+    with pytest.raises(Superseded):
+        ledger.grant(segment(runtime, 0, token=9), [1, 2, 3])
+
+    assert runtime.redis.get(keys.settled(BATCH)) is None
