@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH := .venv-bench
 
-.PHONY: help setup demo up test lint format lock clean
+.PHONY: help setup demo up test lint format bench bench-lock lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -39,9 +40,25 @@ format: $(STAMP) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+$(BENCH)/.installed: benchmarks/requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(BENCH)
+	@echo '*' > $(BENCH)/.gitignore
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.txt
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+bench: $(BENCH)/.installed ## Measure Lowtide beside the alternatives; ARGS="--quick" for a short run
+	$(BENCH)/bin/python -m benchmarks $(ARGS)
+
+# inspect_ai allows no newer fsspec than its own; all else is what Lowtide itself is pinned to.
+bench-lock: ## Pin what the benchmarks need (needs uv on the PATH)
+	sed -n '/==/s/ \\$$//p' requirements-dev.txt | grep -v '^fsspec==' | uv pip compile benchmarks/requirements.in pyproject.toml \
+	    --all-extras --constraint - --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    --no-emit-index-url --quiet -o benchmarks/requirements.txt
+
 lock: ## Pin all dependencies anew (needs uv on the PATH)
 	uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --upgrade \
 	    --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet -o requirements-dev.txt
 
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) $(BENCH) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -12,10 +12,10 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
-
 
 
 class Task(NamedTuple):
@@ -37,7 +37,7 @@ class Answer(NamedTuple):
     rows: int
     characters: int
     """Length of all answers together."""
-    phases: dict[str, float] = {}
+    phases: Mapping[str, float] = MappingProxyType({})
     """Seconds of its stages, where it can tell them apart."""
 
 
@@ -63,7 +63,7 @@ def run(work: Callable[[Task], Answer]) -> None:
     except BaseException as error:  # noqa: BLE001 - whatever stops a contender is its result
         say(seconds=time.monotonic() - began, error=f"{type(error).__name__}: {error}"[:2000])
     else:
-        say(seconds=time.monotonic() - began, **answer._asdict())
+        say(seconds=time.monotonic() - began, **answer._asdict() | {"phases": dict(answer.phases)})
     # Stay until the measuring side has read this process's peak memory.
     sys.stdin.readline()
     protocol.flush()

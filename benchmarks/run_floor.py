@@ -15,18 +15,19 @@ _CHUNK = 1 << 20
 
 def work(task: contender.Task) -> contender.Answer:
     """Streams and parses."""
-    rows, rest = 0, b""
+    rows, size, rest = 0, 0, b""
     headers = {"x-goog-api-key": workload.API_KEY}
     address = f"{task.url}/v1beta/{task.option}:download?alt=media"
     with httpx.stream("GET", address, headers=headers, timeout=60) as reply:
         reply.raise_for_status()
         for chunk in reply.iter_bytes(_CHUNK):
+            size += len(chunk)
             lines = (rest + chunk).split(b"\n")
             rest = lines.pop()
             for line in lines:
                 orjson.loads(line)
             rows += len(lines)
-    return contender.Answer(rows, 0)
+    return contender.Answer(rows, size)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 
 from benchmarks import contender, workload
 from lowtide import BatchQueue, Request
@@ -41,9 +42,11 @@ def work(task: contender.Task) -> contender.Answer:
 def _write_requests() -> None:
     """The JSONL file of `submit-file`, in the provider's own shape, before the clock starts."""
     arguments = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))
-    with open(f"{arguments['--folder']}/requests.jsonl", "w") as file:  # noqa: PTH123 - argparse has not run yet
-        for key, text in workload.prompts(int(arguments["--size"])):
-            file.write(json.dumps({"key": key, "request": {"contents": [{"parts": [{"text": text}]}]}}) + "\n")
+    with (Path(arguments["--folder"]) / "requests.jsonl").open("w") as file:
+        file.writelines(
+            json.dumps({"key": key, "request": {"contents": [{"parts": [{"text": text}]}]}}) + "\n"
+            for key, text in workload.prompts(int(arguments["--size"]))
+        )
 
 
 if __name__ == "__main__":

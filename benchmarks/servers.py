@@ -23,7 +23,7 @@ import psutil
 import redis
 
 from benchmarks import workload
-from benchmarks.measure import Run, Watch, cpu_seconds, reset_peak, resident_mib
+from benchmarks.measure import Run, Watch
 from lowtide import BatchQueue, Request, Settings
 from lowtide_cli.embedded import EmbeddedRedis
 from lowtide_cli.processes import Child, free_port
@@ -144,7 +144,7 @@ class Workers:
             sys.executable, "-m", "celery", "-A", app, "worker", "-l", "info", "-c", str(processes),
             "-n", f"{role.replace(' ', '-')}@%h", "--without-gossip", "--without-mingle", *options,
         ]  # fmt: skip
-        environment = bench.env(**LOWTIDE_ENV, **(env or {}))
+        environment = bench.env(**LOWTIDE_ENV | dict(env or {}))
         self.child = Child(
             role, command, log=self.log, env=environment, cwd=ROOT,
             stops=((signal.SIGTERM, 10.0), (signal.SIGQUIT, 2.0)),
@@ -320,6 +320,3 @@ class Counter:
         """Sets all to nothing; the processes that count must be gone."""
         for path in self._folder.iterdir():
             path.unlink()
-
-
-__all__ = ["Bench", "Contender", "Counter", "Workers", "cpu_seconds", "reset_peak", "resident_mib"]

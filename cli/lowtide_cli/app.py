@@ -28,6 +28,7 @@ app = typer.Typer(
 _ONE_MACHINE, _BATCHES, _OPERATIONS = "On one machine", "Batches", "Operations"
 
 BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Batch id, as `submit` printed it.", show_default=False)]
+Letters = Annotated[list[str], typer.Argument(metavar="ID...", help="As `dead-letters list` prints them.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -211,6 +212,53 @@ def jobs(as_json: AsJson = False) -> None:
     from lowtide_cli.provider_jobs import show_jobs
 
     show_jobs(as_json=as_json)
+
+
+dead_letters = typer.Typer(
+    name="dead-letters", no_args_is_help=True, help="Segments that no handler took, and unreadable messages."
+)
+app.add_typer(dead_letters, rich_help_panel=_OPERATIONS)
+
+
+@dead_letters.command("list")
+def list_dead_letters(
+    limit: Annotated[int, typer.Option(min=1, help="Most to print.")] = 50, as_json: AsJson = False
+) -> None:
+    """List the newest dead letters."""
+    from lowtide_cli.dead_letters import list_letters
+
+    list_letters(limit=limit, as_json=as_json)
+
+
+@dead_letters.command("show")
+def show_dead_letter(
+    letter: Annotated[str, typer.Argument(metavar="ID", show_default=False)], as_json: AsJson = False
+) -> None:
+    """Show all that is known of one dead letter."""
+    from lowtide_cli.dead_letters import show_letter
+
+    show_letter(letter, as_json=as_json)
+
+
+@dead_letters.command("redeliver")
+def redeliver_dead_letters(
+    letters: Letters = [],  # noqa: B006 - Typer's way to say "none or more"
+    every: Annotated[bool, typer.Option("--all", help="Every parked segment.")] = False,
+) -> None:
+    """Hand parked segments to their handlers again, all tries anew."""
+    from lowtide_cli.dead_letters import redeliver
+
+    if not letters and not every:
+        raise typer.BadParameter("give ids, or --all", param_hint="ID...")
+    redeliver(letters, every=every)
+
+
+@dead_letters.command("drop")
+def drop_dead_letters(letters: Letters) -> None:
+    """Forget dead letters; stored results stay."""
+    from lowtide_cli.dead_letters import drop
+
+    drop(letters)
 
 
 @app.command(rich_help_panel=_OPERATIONS)

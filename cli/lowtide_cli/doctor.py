@@ -85,7 +85,7 @@ def _redis(settings: Settings) -> list[Finding]:
             seconds, micros = client.time()
             skew = seconds + micros / 1e6 - (before + time.time()) / 2
             info = client.info()
-            dead = client.llen(keys.DEAD_LETTERS)
+            dead = client.llen(keys.DEAD_LETTERS) + client.zcard(keys.PARKED)
     except StoreUnavailable as error:
         return [Finding("Redis", Verdict.FAIL, str(error))]
     finally:
@@ -132,8 +132,8 @@ def _dead_letters(count: int) -> Finding:
     if not count:
         return Finding("Dead letters", Verdict.OK, "none")
     return Finding(
-        "Dead letters", Verdict.WARN, f"{count:,} messages that nobody could handle",
-        f"read them: LRANGE {keys.DEAD_LETTERS} 0 9",
+        "Dead letters", Verdict.WARN, f"{count:,} messages or segments that nobody took",
+        "lowtide dead-letters list",
     )  # fmt: skip
 
 

@@ -119,6 +119,9 @@ def _show(status: BatchStatus) -> None:
             if job.error:
                 remark = f"job {job.id.rpartition('-')[2]}: {job.error.reason}: {job.error.message}"
                 console.print(remark, style="red", markup=False, soft_wrap=True)
+            if job.problem:
+                remark = f"job {job.id.rpartition('-')[2]}: tried again: {job.problem}"
+                console.print(remark, style="yellow", markup=False, soft_wrap=True)
         if len(status.jobs) > _SHOWN_JOBS:
             console.print(f"and {len(status.jobs) - _SHOWN_JOBS:,} earlier jobs: --json shows all", style="dim")
 

@@ -64,6 +64,19 @@ def arguments(member: str, token: int) -> dict[str, Any]:
     return message | {"token": token}
 
 
+def shown(member: str) -> str:
+    """The arguments as Flower shows and finds them: the id that matters first, in few characters."""
+    kind, _, rest = member.partition(":")
+    job, _, segment = rest.partition(":")
+    match kind:
+        case "segment":
+            return f"{{'job_id': '{job}', 'seg': {segment}}}"
+        case "job" | "batch":
+            return f"{{'{kind}_id': '{rest}'}}"
+        case _:
+            return "{}"
+
+
 def member(message: dict[str, Any]) -> str:
     """The member a message is about. Raises `ValueError` for a message that is not one of ours."""
     batch_id, job, segment = (message.get(name) for name in ("batch_id", "job_id", "segment"))

@@ -11,7 +11,7 @@ from lowtide.batch import Batch
 from lowtide.errors import BatchNotFound, IdempotencyConflict, InvalidBatch
 from lowtide.keys import batch_member
 from lowtide.layout import BATCH_ID, BatchFiles, new_batch_id
-from lowtide.messages import Stage, arguments, sender
+from lowtide.messages import Stage, arguments, sender, shown
 from lowtide.models import BatchPage, Request
 from lowtide.options import Options
 from lowtide.requests import Accepted, RequestWriter, json_lines
@@ -108,13 +108,12 @@ class BatchQueue:
         """Sends the submit message. Only a shortcut: the clock sends it too, a few seconds later."""
         from kombu.exceptions import OperationalError
 
+        member = batch_member(batch_id)
         try:
             sender(self.settings.redis_url.get_secret_value()).send_task(
-                Stage.SUBMIT,
-                kwargs=arguments(batch_member(batch_id), 0),
-                queue=Stage.SUBMIT.queue,
-                retry=False,
-            )
+                Stage.SUBMIT, kwargs=arguments(member, 0), kwargsrepr=shown(member),
+                queue=Stage.SUBMIT.queue, retry=False,
+            )  # fmt: skip
         except OperationalError as error:
             log.warning("batch %s is recorded; its message could not be sent and the clock will: %s", batch_id, error)
 

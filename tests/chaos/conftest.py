@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-
 from tests.chaos.forge import Forge
 from tests.chaos.lanes import Lanes
 from tests.chaos.world import World

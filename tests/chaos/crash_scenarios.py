@@ -9,14 +9,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import lowtide_worker
-from lowtide import JobState
-from lowtide.messages import Stage
 from tests.chaos.invariants import Allowed, is_gone
 from tests.chaos.lanes import FAST, SLOW
 from tests.chaos.shop import HANDLER
 from tests.chaos.world import ForgedWorker, Submitted, World, within
+
+import lowtide_worker
+from lowtide import JobState
+from lowtide.messages import Stage
 
 SOLO = ("-P", "solo")
 _SOURCE = Path(lowtide_worker.__file__).parent
@@ -45,7 +47,7 @@ class Scenario:
     running_seconds: float = FAST
 
 
-def _plain(world: World, **options: object) -> Submitted:
+def _plain(world: World, **options: Any) -> Submitted:
     """Two jobs; one row needs a second attempt; one result is refused by its handler at first."""
     return world.submit(8, marks={1: "[[error:8:1]]"}, flaky=True, **options)
 
@@ -55,7 +57,7 @@ def _small(world: World) -> Submitted:
 
 
 def _faults(*rules: Mapping[str, object]) -> Callable[[World, Submitted], None]:
-    return lambda world, one: world.emulator.set_faults(rules)
+    return lambda world, _: world.emulator.set_faults(rules)
 
 
 def _twins(world: World, one: Submitted) -> None:
@@ -126,6 +128,11 @@ def _lost_and_swept(world: World, one: Submitted) -> None:
     )
 
 
+def _second_create(world: World, one: Submitted) -> None:
+    within(20, "the second create", lambda: world.emulator.stats().calls.get("batches.create", 0) >= 3)
+    world.release_sweep()
+
+
 _ENDS_CANCELLED = Allowed(statuses=frozenset({"succeeded", "failed", "cancelled"}))
 _BROKER = "shop-broker"
 
@@ -145,7 +152,7 @@ SCENARIOS = {
     ),
     "a twin that shows late": Scenario(
         submit=_plain, before=_lost_and_swept, allowed=Allowed(twins=1), running_seconds=SLOW,
-        during=lambda world, one: _second_create(world),
+        during=_second_create,
     ),
     "a cancelled batch": Scenario(
         submit=_small, before=_faults({"on": "job", "kind": "stuck_running"}), during=_cancel, allowed=_ENDS_CANCELLED
@@ -168,11 +175,6 @@ SCENARIOS = {
         allowed=_ENDS_CANCELLED,
     ),
 }  # fmt: skip
-
-
-def _second_create(world: World) -> None:
-    within(20, "the second create", lambda: world.emulator.stats().calls.get("batches.create", 0) >= 3)
-    world.release_sweep()
 
 
 _SCENARIO_OF = {

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import httpx
-
-from lowtide import BatchState
-from lowtide_emulator import JobRecord
 from tests.chaos.invariants import Allowed, Figures, check
 from tests.chaos.lanes import FAST, SLOW
 from tests.chaos.world import Submitted, World, within
+
+from lowtide import BatchState
+from lowtide_emulator import JobRecord
 
 Rule = Mapping[str, object]
 
@@ -22,11 +22,11 @@ Rule = Mapping[str, object]
 class Drama:
     """Faults, a batch, and what must come of it."""
 
-    faults: Callable[[str], Sequence[Rule]] = lambda batch: ()
+    faults: Callable[[str], Sequence[Rule]] = lambda _: ()
     """From the batch's id."""
     count: int = 8
     marks: Mapping[int, str] = field(default_factory=lambda: {1: "[[error:8:1]]"})
-    options: Mapping[str, object] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     allowed: Allowed = field(default_factory=Allowed)
     ends: Mapping[str, int] | None = None
@@ -36,7 +36,7 @@ class Drama:
     state: BatchState | None = None
     struck: bool = True
     """Every rule must have fired, or the drama shows nothing."""
-    during: Callable[[World, Submitted], None] = lambda world, one: None
+    during: Callable[[World, Submitted], object] = lambda *_: None
     running_seconds: float = FAST
     timeout: float = 30
 
@@ -62,7 +62,9 @@ def play(drama: Drama, world: World) -> Figures:
     return figures
 
 
-def rule(on: str, kind: str, *, times: int | None = 1, match: str | None = None, after: int = 0, **params: object) -> Rule:
+def rule(
+    on: str, kind: str, *, times: int | None = 1, match: str | None = None, after: int = 0, **params: object
+) -> Rule:
     """A fault rule of the emulator."""
     return {"on": on, "kind": kind, "times": times, "after": after, "match": match, "params": params}
 
@@ -74,7 +76,7 @@ def job(batch: str, number: int) -> str:
 
 def rules(*given: Rule) -> Callable[[str], Sequence[Rule]]:
     """The same rules for any batch."""
-    return lambda batch: given
+    return lambda _: given
 
 
 def _create_answers(*, done: bool) -> Callable[[str], Sequence[Rule]]:
@@ -121,7 +123,7 @@ CREATE = {
     ),
     "a reply to a create is cut off": Drama(faults=rules(rule("batches.create", "truncate", bytes=40)), jobs=3),
     "a create takes longer than the lease": Drama(
-        faults=rules(rule("batches.create", "delay", seconds=2.5)), jobs=3
+        faults=rules(rule("batches.create", "delay", seconds=1.6)), jobs=3
     ),
     "a create takes longer than the provider's timeout": Drama(
         faults=rules(rule("batches.create", "delay", seconds=1.5)), jobs=3,
@@ -247,7 +249,7 @@ JOBS = {
     ),
     "a job that runs is not found, once": replace(
         _clean, count=4, running_seconds=SLOW, jobs=1, env={"LOWTIDE_CREATE_SETTLE_SECONDS": "0.5"},
-        faults=lambda batch: [rule("batches.get", "status", after=4, code=404, message="not found")],
+        faults=rules(rule("batches.get", "status", after=4, code=404, message="not found")),
     ),
 }  # fmt: skip
 
@@ -350,7 +352,7 @@ def _of(record: JobRecord, one: Submitted) -> bool:
 
 
 def a_throttled_account_gets_through(world: World) -> Figures:
-    """The account allows fewer jobs than the settings: 429 until one ends; the limit is learnt, nothing is paid twice."""
+    """The account allows less than the settings: 429 again and again; nothing is paid twice."""
     one = world.submit(6)
     storm = {"on": "batches.create", "kind": "status", "probability": 0.6, "seed": 4, "params": {"code": 429}}
     world.emulator.set_faults([storm])

@@ -103,19 +103,6 @@ def _serve() -> None:
 
 
 def _import_libraries() -> None:
-    import celery.apps.worker
-    import celery.bin.celery
-    import celery.concurrency.prefork
-    import celery.concurrency.solo
-    import celery.concurrency.thread
-    import celery.events.state
-    import celery.fixups.django
-    import celery.worker.consumer
-    import celery.worker.strategy
-    import fsspec.implementations.local
-    import google.genai
-    import kombu.transport.redis
-    import pydantic_settings
     import redis.asyncio  # noqa: F401 - as all others: imported before the fork
 
 

@@ -10,9 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from lowtide_emulator import Settings as EmulatorSettings
 from tests.chaos.forge import Forge
 from tests.chaos.world import World
+
+from lowtide_emulator import Settings as EmulatorSettings
 
 T = TypeVar("T")
 LANES = 4
@@ -29,8 +30,6 @@ class Lanes:
             for _ in range(LANES if seconds == FAST else LANES // 2):
                 world = World(new_folder("lane"), forge, EmulatorSettings(running_seconds=seconds))
                 cleanup.enter_context(world)
-                # The wait for the disk is no part of these tests.
-                world.redis.config_set("appendfsync", "always")
                 world.shop()
                 pool.put(world)
         # Before the worlds go, the threads do.

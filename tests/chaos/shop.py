@@ -25,7 +25,12 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
+    broker_channel_error_retry=True,
     broker_transport="lowtide_worker.transport:Transport",
+    broker_transport_options={
+        "visibility_timeout": int(os.environ.get("SHOP_VISIBILITY", "900")),
+        "unacked_restore_throttle": 1,
+    },
 )
 
 

@@ -11,7 +11,6 @@ from threading import Lock
 from typing import cast
 
 import pytest
-
 from tests.chaos.crash_scenarios import SCENARIOS, Scenario, cases, crash_points, killed, undisturbed
 from tests.chaos.invariants import Figures, check
 from tests.chaos.lanes import Lanes, Programme

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
-
 from tests.chaos.fault_dramas import DRAMAS, STORIES, play
 from tests.chaos.invariants import Figures
 from tests.chaos.lanes import Lanes, Programme

@@ -11,16 +11,16 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import httpx
-
-from lowtide import Batch, Request
-from lowtide_emulator import Settings as EmulatorSettings
-from tests.chaos.forge import Forge, Forged
+from tests.chaos.forge import Forge
 from tests.chaos.shop import HANDLER
 from tests.stack import Stack, Worker
 from tests.waiting import wait_until
+
+from lowtide import Batch, Request
+from lowtide_emulator import Settings as EmulatorSettings
 
 MODEL = "gemini-2.5-flash"
 HASTE = {
@@ -32,6 +32,7 @@ HASTE = {
     "LOWTIDE_CLOCK_TICK_SECONDS": "0.05",
     "LOWTIDE_LEASE_SECONDS": "1",
     "LOWTIDE_CREATE_SETTLE_SECONDS": "1",
+    "LOWTIDE_PROVIDER_TIMEOUT_SECONDS": "2",
     "LOWTIDE_OUTPUT_GRACE_SECONDS": "2",
     "LOWTIDE_DELIVERY_RETRY_FIRST_SECONDS": "0.1",
     "LOWTIDE_DELIVERY_RETRY_MAX_SECONDS": "0.5",
@@ -86,9 +87,7 @@ class Submitted:
 class World(Stack):
     """A stack with forked workers, and a shop that takes results."""
 
-    def __init__(
-        self, directory: Path, forge: Forge, emulator: EmulatorSettings | None = None, **env: str
-    ) -> None:
+    def __init__(self, directory: Path, forge: Forge, emulator: EmulatorSettings | None = None, **env: str) -> None:
         super().__init__(directory, emulator or EmulatorSettings(running_seconds=0.3), **(HASTE | env))
         self.forge = forge
         self.shop_log = directory / "shop.jsonl"
@@ -145,6 +144,8 @@ class World(Stack):
     def wipe(self) -> None:
         """Forgets everything, for the next test. No worker but the shop may run."""
         self.redis.flushdb()
+        # The wait for the disk is no part of most tests, and a restart forgets this.
+        self.redis.config_set("appendfsync", "always")
         self.emulator.reset()
         shutil.rmtree(self.directory / "spool", ignore_errors=True)
         self.shop_log.unlink(missing_ok=True)
@@ -156,6 +157,10 @@ class World(Stack):
             if worker.alive:
                 worker.kill()
         del self.workers[1:]
+
+    def on_clock(self, queue: str) -> list[bytes]:
+        """The members of one queue's clock."""
+        return cast("list[bytes]", self.redis.zrange(f"lowtide:clock:{queue}", 0, -1))
 
     def uploads(self) -> list[str]:
         """The display names of the uploaded files that are still at the provider."""
@@ -186,7 +191,7 @@ class World(Stack):
         client = self.redis
         resting = {f"batch:{one.id}" for one in submitted if not one.deleted} | {"sweep"}
         for queue in ("lowtide.jobs", "lowtide.results"):
-            if members := {m.decode() for m in client.zrange(f"lowtide:clock:{queue}", 0, -1)} - resting:
+            if members := {str(m, "utf-8") for m in self.on_clock(queue)} - resting:
                 going[f"clock of {queue}"] = sorted(members)
         for queue in ("lowtide.jobs", "lowtide.results", "celery"):
             if waiting := client.llen(queue):
@@ -198,9 +203,7 @@ class World(Stack):
                 continue
             status = one.batch.status()
             if not status.finished or status.undelivered:
-                going[one.id] = (
-                    f"{status.state}: {status.settled} of {status.total}, {status.undelivered} undelivered: {status.jobs}"
-                )
+                going[one.id] = status
         if left := [record for record in self.emulator.jobs() if record.live or not record.deleted]:
             going["jobs at the provider"] = left
         if not going and (uploads := self.uploads()):

@@ -16,7 +16,7 @@ from tests.docs.documents import DOCUMENTS, ROOT, Block, blocks
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-from lowtide import BatchNotFound, BatchStatus
+from lowtide import BatchStatus
 
 ALL = [block for document in DOCUMENTS for block in blocks(document)]
 RUN_IN = sorted({block.document.name for block in ALL if block.mark == "run"})
@@ -53,11 +53,17 @@ def test_every_python_block_compiles(block: Block) -> None:
 def finished(stack: Stack, before: set[str]) -> list[BatchStatus]:
     """The batches that came to be since, once all of them are finished and delivered."""
 
+    def new() -> list[BatchStatus]:
+        return [status for status in stack.queue().list(page_size=100).batches if status.id not in before]
+
     def done() -> list[BatchStatus]:
-        found = [status for status in stack.queue().list(page_size=100).batches if status.id not in before]
+        found = new()
         return found if found and all(s.finished and not s.undelivered for s in found) else []
 
-    return wait_until(done, what="the batches are finished and delivered")
+    try:
+        return wait_until(done, what="the batches are finished and delivered")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {new()}\n{stack.logs()[-4000:]}") from error
 
 
 @pytest.mark.parametrize("document", RUN_IN)
@@ -80,6 +86,8 @@ def test_the_marked_blocks_of_a_document_do_their_work(stack: Stack, document: s
         if shop is not None:
             shop.stop()
     assert all(status.succeeded == status.total for status in statuses)
+    if document == "protocol.md":
+        assert {status.id for status in statuses} == {"nightly-0001", "nightly-0002"}
 
 
 def test_the_quickstarts_file_is_submitted_by_the_command(stack: Stack, tmp_path: Path) -> None:
@@ -89,25 +97,6 @@ def test_the_quickstarts_file_is_submitted_by_the_command(stack: Stack, tmp_path
         "results.jsonl", folder=tmp_path)  # fmt: skip
 
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 3
-
-
-def test_the_protocols_batches_are_known_under_their_own_ids(stack: Stack, tmp_path: Path) -> None:
-    ids = {word for block in ALL if block.document.name == "protocol.md" and block.mark == "run"
-           for word in block.text.split('"') if word.startswith("nightly-")}  # fmt: skip
-    assert len(ids) == 2
-    known = {status.id for status in stack.queue().list(page_size=100).batches}
-    if not ids & known:
-        for block in (b for b in ALL if b.document.name == "protocol.md" and "nightly-" in b.text):
-            (tmp_path / "block.py").write_text(block.text)
-            run(stack, "block.py", folder=tmp_path)
-
-    def taken_in() -> bool:
-        try:
-            return all(stack.queue().get(batch_id) for batch_id in ids)
-        except BatchNotFound:
-            return False
-
-    wait_until(taken_in, what="both are taken in")
 
 
 def test_the_examples_run(stack: Stack) -> None:

@@ -7,10 +7,11 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-from lowtide import Request
+from lowtide import DeadLetterNotFound, DeadLetters, Request
 
 MODEL = "gemini-2.5-flash"
 HANDLER = "shop.tasks.save_blurb"
@@ -80,6 +81,40 @@ def test_a_handler_that_never_takes_a_result_is_parked_and_the_batch_still_compl
     assert batch.wait(timeout=30).succeeded == 1
     wait_until(lambda: batch.status().parked == 1, timeout=60, what="the segment is parked")
     assert batch.status().undelivered == 0
+
+
+def test_a_parked_segment_is_delivered_again_when_asked_to(bare_stack: Stack) -> None:
+    log = bare_stack.directory / "shop.jsonl"
+    bare_stack.worker(LOWTIDE_MAX_DELIVERY_ATTEMPTS="2")
+    shop(bare_stack, bare_stack.redis_server.url, log, fails=2)
+    batch = bare_stack.queue().submit([Request(key="flaky", contents="x")], model=MODEL, on_result=HANDLER)
+    wait_until(lambda: batch.status().parked == 1, timeout=60, what="the segment is parked")
+
+    letters = DeadLetters(bare_stack.settings())
+    [letter] = letters.list()
+    assert letter.batch_id == batch.id
+    assert "the shop is closed" in letter.reason
+    letters.redeliver(letter.id)
+
+    wait_until(lambda: taken(log) == {"flaky": 1}, what="the result is taken")
+    wait_until(lambda: (batch.status().parked, batch.status().undelivered) == (0, 0), what="nothing is left")
+    assert letters.list() == []
+    with pytest.raises(DeadLetterNotFound):
+        letters.redeliver(letter.id)
+
+
+def test_a_dropped_segment_is_forgotten_and_its_results_stay(bare_stack: Stack) -> None:
+    bare_stack.worker(LOWTIDE_MAX_DELIVERY_ATTEMPTS="1")
+    batch = bare_stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result=f"nowhere:{HANDLER}")
+    wait_until(lambda: batch.status().parked == 1, what="the segment is parked")
+
+    letters = DeadLetters(bare_stack.settings())
+    [letter] = letters.list()
+    letters.drop(letter.id)
+
+    assert letters.list() == []
+    assert batch.status().parked == 0
+    assert [result.key for result in batch.results()] == ["a"]
 
 
 def test_an_unknown_broker_is_retried_and_said_in_the_log(bare_stack: Stack) -> None:

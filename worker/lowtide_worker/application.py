@@ -6,12 +6,25 @@ One worker that takes both queues works; to scale, run the network-bound stages 
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import Celery
+from celery.signals import worker_init
 from kombu.entity import Queue as BrokerQueue
+from kombu.transport import TRANSPORT_ALIASES
 
 from lowtide.messages import Queue
 from lowtide_worker.runtime import runtime
 from lowtide_worker.ticker import Ticker
+
+# The mended transport takes the place of kombu's own, so that the broker's URL stays what Flower and people know.
+TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "lowtide_worker.transport:Transport"))
+
+
+@worker_init.connect
+def _import_provider(**_: Any) -> None:
+    """Before the fork, so that children share the memory, and a broken installation is seen at once."""
+    runtime().import_provider()
 
 
 def build() -> Celery:
@@ -20,9 +33,10 @@ def build() -> Celery:
     celery = Celery("lowtide", include=["lowtide_worker.tasks"])
     celery.conf.update(
         broker_url=settings.redis_url.get_secret_value(),
-        broker_transport="lowtide_worker.transport:Transport",
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # What Redis refuses for a while (BUSY, READONLY, OOM) is a channel error to Celery; it would end the worker.
+        broker_channel_error_retry=True,
         broker_transport_options={
             "visibility_timeout": settings.visibility_timeout_seconds,
             "unacked_restore_limit": 500,

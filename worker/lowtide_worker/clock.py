@@ -74,6 +74,13 @@ class Move:
     fields: Fields = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Done:
+    """How a stage ends whose script has moved the entity already; `facts` are for whoever watches."""
+
+    facts: Fields = field(default_factory=dict)
+
+
 class Clock:
     """Redis scripts around the two sorted sets."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from functools import cache, cached_property
 from typing import assert_never
 
@@ -65,15 +66,15 @@ class Runtime:
     def provider(self, name: str) -> Provider:
         """The provider of this name; its client is built at first use and then shared by all threads."""
         if name not in self._providers:
-            if name != "gemini":
-                raise ValueError(f"unknown provider {name!r}")
-            from lowtide_worker.providers.gemini import GeminiProvider  # deferred: the SDK takes a second
-
-            self._providers[name] = GeminiProvider(self.settings)
-            # The SDK brings a hundred thousand objects that stay; without this every collection walks them all.
-            gc.collect()
-            gc.freeze()
+            self._providers[name] = _provider_class(name)(self.settings)
         return self._providers[name]
+
+    def import_provider(self) -> None:
+        """Imports the configured provider's SDK, which takes a second, without building its client yet."""
+        _provider_class(self.settings.provider)
+        # The SDK brings a hundred thousand objects that stay; without this every collection walks them all.
+        gc.collect()
+        gc.freeze()
 
     def handler(self, spec: str) -> Handler:
         """The handler that a batch's `on_result` names. Raises `InvalidBatch` for what is none."""
@@ -91,6 +92,14 @@ class Runtime:
                 return RedisStreamHandler(self.settings, stream, self.spool, self.redis)
             case never:
                 assert_never(never)
+
+
+def _provider_class(name: str) -> Callable[[WorkerSettings], Provider]:
+    if name != "gemini":
+        raise ValueError(f"unknown provider {name!r}: set LOWTIDE_PROVIDER=gemini")
+    from lowtide_worker.providers.gemini import GeminiProvider  # deferred: Flower and the tests' tools do without
+
+    return GeminiProvider
 
 
 @cache

@@ -16,7 +16,7 @@ import redis
 from lowtide import keys
 from lowtide.messages import VERSION, Queue, Stage, member
 from lowtide_worker.application import app
-from lowtide_worker.clock import Held, Move, Superseded
+from lowtide_worker.clock import Done, Held, Move, Superseded
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.inbox import take_in
 from lowtide_worker.providers import ProviderError, Throttled
@@ -35,7 +35,7 @@ from lowtide_worker.ticker import pump, send
 log = logging.getLogger(__name__)
 
 Report = dict[str, object]
-StageFunction = Callable[[Runtime, Held], Move | None]
+StageFunction = Callable[[Runtime, Held], Move | Done]
 
 STAGES: dict[Stage, StageFunction] = {
     Stage.SUBMIT: submit,
@@ -96,16 +96,16 @@ def _run(world: Runtime, stage: Stage, message: dict[str, Any]) -> Report:
 def _work(world: Runtime, stage: Stage, held: Held) -> Report:
     try:
         try:
-            move = STAGES[stage](world, held)
-            if move is not None and held.number("failures"):
-                move = replace(move, fields={"failures": 0, "problem": "", **move.fields})
+            end = STAGES[stage](world, held)
+            if isinstance(end, Move) and held.number("failures"):
+                end = replace(end, fields={"failures": 0, "problem": "", **end.fields})
         except (Superseded, redis.RedisError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the work is not lost: it comes again
-            move = _again(world, stage, held, error)
-        if move is not None:
+            end = _again(world, stage, held, error)
+        if isinstance(end, Move):
             reach(f"{stage.name.lower()}.before-advance")
-            dispatch = world.clock.advance(held, move)
+            dispatch = world.clock.advance(held, end)
             reach(f"{stage.name.lower()}.after-advance")
             send(app, [dispatch] if dispatch else [])
     except Superseded:
@@ -113,7 +113,7 @@ def _work(world: Runtime, stage: Stage, held: Held) -> Report:
         return {"skipped": "superseded"}
     for queue in _WAKES.get(stage, ()):
         pump(app, queue)
-    return _report(held, move)
+    return _report(held, end)
 
 
 def _again(world: Runtime, stage: Stage, held: Held, error: Exception) -> Move:
@@ -128,13 +128,16 @@ def _again(world: Runtime, stage: Stage, held: Held, error: Exception) -> Move:
     return Move(stage=stage, after=pause, fields={"failures": failures, "problem": f"{error}"[:1000]})
 
 
-def _report(held: Held, move: Move | None) -> Report:
-    report: Report = {"state": (move.fields.get("state") if move else None) or held.fields.get("state")}
-    if move is not None and move.stage is not None:
-        report["next"] = move.stage if not move.after else f"{move.stage} in {move.after:.1f} s"
-    if move is not None and "problem" in move.fields:
-        report["problem"] = move.fields["problem"]
-    return {name: str(value) for name, value in report.items() if value is not None}
+def _report(held: Held, end: Move | Done) -> Report:
+    """What a person who watches wants to know: where it stands now, and what comes next."""
+    if isinstance(end, Done):
+        return {name: str(value) for name, value in end.facts.items() if value}
+    report: Report = {"state": str(end.fields.get("state") or held.fields.get("state"))}
+    if end.stage is not None:
+        report["next"] = f"{end.stage} in {end.after:.1f} s" if end.after else str(end.stage)
+    if end.fields.get("problem"):
+        report["problem"] = str(end.fields["problem"])
+    return report
 
 
 def _refused(world: Runtime, stage: Stage, message: dict[str, Any], reason: str) -> Report:

@@ -10,7 +10,7 @@ import redis
 from celery import bootsteps
 from kombu.exceptions import OperationalError
 
-from lowtide.messages import Queue, arguments
+from lowtide.messages import Queue, arguments, shown
 from lowtide_worker.clock import Dispatch
 from lowtide_worker.runtime import runtime
 
@@ -53,7 +53,9 @@ def send(app: Any, dispatches: Iterable[Dispatch]) -> None:
         return
     with app.producer_pool.acquire(block=True) as producer:
         for member, stage, token in dispatches:
-            app.send_task(stage, kwargs=arguments(member, token), queue=stage.queue, producer=producer)
+            app.send_task(
+                stage, kwargs=arguments(member, token), kwargsrepr=shown(member), queue=stage.queue, producer=producer
+            )
 
 
 def pump(app: Any, queue: Queue) -> None:

@@ -65,7 +65,7 @@ class Channel(kombu_redis.Channel):
 
 
 class Transport(kombu_redis.Transport):
-    """The transport to name in `broker_transport`."""
+    """The transport that stands for `redis://` in workers."""
 
     Channel = Channel
 

@@ -11,6 +11,8 @@ from lowtide_worker.runtime import Runtime
 def clean(runtime: Runtime, job: Held) -> Move:
     """Deletes provider job, uploaded input and working files; the job is off the clock then."""
     provider = runtime.provider(job.batch["provider"])
+    # What says that the results are in must be on disk before their only other copy goes.
+    runtime.clock.keep_durably(job, {})
     if runtime.settings.delete_at_provider:
         if name := job.fields.get("name"):
             provider.delete(name)

@@ -8,7 +8,7 @@ from typing import IO, cast
 from lowtide.layout import BatchFiles
 from lowtide.messages import Stage
 from lowtide.states import JobState
-from lowtide_worker.clock import Held, Move
+from lowtide_worker.clock import Done, Held, Move
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.ledger import encoded_error
 from lowtide_worker.providers import Missing, ProviderJob
@@ -18,7 +18,7 @@ from lowtide_worker.segments import SegmentCutter, SegmentedWriter
 log = logging.getLogger(__name__)
 
 
-def collect(runtime: Runtime, job: Held) -> Move | None:
+def collect(runtime: Runtime, job: Held) -> Move | Done:
     """Fetches the output of an ended job and puts its segments on the clock."""
     settings = runtime.settings
     provider = runtime.provider(job.batch["provider"])
@@ -45,4 +45,4 @@ def collect(runtime: Runtime, job: Held) -> Move | None:
         return Move(stage=Stage.SETTLE)
     runtime.ledger.segment(job, "output", ends)
     reach("collect.after-segments")
-    return None
+    return Done({"state": job.fields["state"], "segments": len(ends)})

@@ -51,7 +51,7 @@ def create(runtime: Runtime, job: Held) -> Move:
     if new is None:
         return Move(stage=Stage.CREATE, after=_READY_POLL_SECONDS)
     reach("create.before-intent")
-    runtime.clock.keep_durably(job, {"intent": job.now(), "state": JobState.CREATING})
+    runtime.clock.keep_durably(job, {"intent": job.now(), "answered": "", "state": JobState.CREATING})
     reach("create.before-call")
     try:
         seen = provider.create(new)
@@ -75,7 +75,7 @@ def create(runtime: Runtime, job: Held) -> Move:
         return _refused(runtime, job, refusal)
     except Unavailable as unknown:
         log.warning("job %s: the outcome of its creation is unknown: %s", job.fields["id"], unknown)
-        return Move(stage=Stage.CREATE, after=runtime.settings.create_settle_seconds)
+        return Move(stage=Stage.CREATE, after=runtime.settings.create_settle_seconds, fields={"answered": job.now()})
     reach("create.after-call")
     runtime.admission.succeeded(job)
     return created(runtime, job, seen)

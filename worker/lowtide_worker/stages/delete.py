@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 
 from lowtide.layout import BatchFiles
-from lowtide_worker.clock import Held
+from lowtide_worker.clock import Done, Held
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
 
-def delete(runtime: Runtime, batch: Held) -> None:
+def delete(runtime: Runtime, batch: Held) -> Done:
     """Deletes at the provider, then in the spool, and last the record itself."""
     provider = runtime.provider(batch.batch["provider"])
     keep = runtime.clock.keeper(batch)
@@ -30,3 +30,4 @@ def delete(runtime: Runtime, batch: Held) -> None:
     runtime.ledger.forget(batch)
     reach("delete.after-record")
     log.info("batch %s is deleted", batch.batch_id)
+    return Done({"state": "deleted"})

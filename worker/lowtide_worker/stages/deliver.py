@@ -17,7 +17,7 @@ from lowtide.messages import Stage
 from lowtide.models import ResultError, Usage
 from lowtide.requests import RequestReader
 from lowtide.states import ResultStatus
-from lowtide_worker.clock import Held, Move
+from lowtide_worker.clock import Done, Held, Move
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.handlers import HandlerFailed, Segment
 from lowtide_worker.joining import Joined, Odd, join, provider_rows, rest_rows
@@ -44,18 +44,17 @@ class _ResultLine(msgspec.Struct, frozen=True):
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
-def deliver(runtime: Runtime, segment: Held) -> Move | None:
+def deliver(runtime: Runtime, segment: Held) -> Move | Done:
     """Stores a segment's results if that is still to be done, then hands them over."""
+    counts = {} if segment.number("stored") else _store(runtime, segment)
     spec = segment.batch["on_result"]
-    if not segment.number("stored"):
-        stored = _store(runtime, segment)
-        if not (spec and stored):
-            return None
-    return _hand_over(runtime, segment, spec)
+    if spec and (segment.number("stored") or any(counts.get(status) for status in ResultStatus)):
+        return _hand_over(runtime, segment, spec, counts)
+    return Done(counts)
 
 
-def _store(runtime: Runtime, segment: Held) -> bool:
-    """Writes and counts the results of a segment; returns whether there are any."""
+def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
+    """Writes and counts the results of a segment; returns how many there were of each kind."""
     files = BatchFiles(segment.batch_id)
     _, number = split_job_id(segment.fields["job_id"])
     job = runtime.ledger.job(segment.fields["job_id"])
@@ -93,7 +92,7 @@ def _store(runtime: Runtime, segment: Held) -> bool:
     reach("deliver.before-record")
     runtime.ledger.record(segment, counts, handler_waits=bool(segment.batch["on_result"] and results))
     reach("deliver.after-record")
-    return bool(results)
+    return {name: count for name, count in counts.items() if name not in Usage.__struct_fields__}
 
 
 def _result_line(item: Joined, attempts: int) -> _ResultLine:
@@ -114,7 +113,7 @@ def _counts(results: list[Joined]) -> dict[str, int]:
     return counts
 
 
-def _hand_over(runtime: Runtime, segment: Held, spec: str) -> Move | None:
+def _hand_over(runtime: Runtime, segment: Held, spec: str, counts: dict[str, int]) -> Move | Done:
     """Gives the stored results to the handler; later again if it fails, and parks them after the last try."""
     tries = segment.number("tries")
     job = segment.fields["job_id"]
@@ -122,7 +121,7 @@ def _hand_over(runtime: Runtime, segment: Held, spec: str) -> Move | None:
     if tries >= runtime.settings.max_delivery_attempts:
         log.error("segment %s: its handler failed %d times; parked", segment.member, tries)
         runtime.ledger.handed_over(segment, parked=True)
-        return None
+        return Done({"parked": tries})
     only = segment.fields.get("only")
     delivery = Segment(
         batch_id=segment.batch_id,
@@ -143,4 +142,4 @@ def _hand_over(runtime: Runtime, segment: Held, spec: str) -> Move | None:
         )
     reach("deliver.after-hand-over")
     runtime.ledger.handed_over(segment)
-    return None
+    return Done({**counts, "handed_over": delivery.attempt})

@@ -21,7 +21,10 @@ log = logging.getLogger(__name__)
 
 def reconcile(runtime: Runtime, provider: Provider, job: Held) -> Move:
     """Adopts the provider job of an earlier create, or starts again if there surely is none."""
-    wait = float(job.fields["intent"]) + runtime.settings.create_settle_seconds - job.now()
+    settings = runtime.settings
+    # A call of which nobody knows how it ended may be under way still, in a worker that lost its lease.
+    over = float(job.fields.get("answered") or float(job.fields["intent"]) + settings.provider_timeout_seconds)
+    wait = over + settings.create_settle_seconds - job.now()
     if wait > 0:
         return Move(stage=Stage.CREATE, after=wait)
     keep = runtime.clock.keeper(job)

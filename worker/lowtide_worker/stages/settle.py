@@ -18,7 +18,7 @@ from lowtide.models import ResultError
 from lowtide.requests import RequestReader
 from lowtide.states import JobState, ResultStatus
 from lowtide.wire import wire_key
-from lowtide_worker.clock import Held, Move
+from lowtide_worker.clock import Done, Held, Move
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.joining import RestRow
 from lowtide_worker.ledger import Rows
@@ -33,36 +33,35 @@ _CHUNK = 4096
 _encode = msgspec.json.Encoder().encode
 
 
-def settle(runtime: Runtime, job: Held) -> Move | None:
+def settle(runtime: Runtime, job: Held) -> Move | Done:
     """Closes a job, runs again what is missing, or writes the outcome of what never got one."""
     if job.number("segments_left"):
         return Move(stage=Stage.SETTLE, after=_WATCH_SECONDS)
     missing = runtime.ledger.unsettled(job.batch_id, runtime.ledger.rows(job))
     reach("settle.after-count")
     if missing is None:
-        _close(runtime, job)
-        return None
+        return _close(runtime, job)
     lost = JobState(job.fields["state"]) not in (JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED)
     verdict = _verdict(runtime, job, lost=lost)
     if verdict is None:
         log.info("job %s: %d requests run again", job.fields["id"], len(missing))
         # A job that was lost as a whole costs its requests no attempt; such losses have a limit of their own.
         again = {"losses": job.number("losses") + 1} if lost else {"attempt": job.number("attempt") + 1}
-        _close(runtime, job, retry=missing, **again)
-        return None
+        return _close(runtime, job, retry=missing, **again)
     ends = _write_rest(runtime, job, missing, *verdict)
     reach("settle.after-rest-written")
     runtime.ledger.segment(job, "rest", ends)
     reach("settle.after-rest-segments")
-    return None
+    return Done({"state": job.fields["state"], str(verdict[0]): len(missing)})
 
 
-def _close(runtime: Runtime, job: Held, *, retry: Rows | None = None, **again: int) -> None:
+def _close(runtime: Runtime, job: Held, *, retry: Rows | None = None, **again: int) -> Done:
     reach("settle.before-close")
     state = runtime.ledger.close(job, retry=retry, **again)
     reach("settle.after-close")
     if state is not None:
         log.info("batch %s is %s", job.batch_id, state)
+    return Done({"state": job.fields["state"], "batch": state or "running", "again": len(retry) if retry else 0})
 
 
 def _verdict(runtime: Runtime, job: Held, *, lost: bool) -> tuple[ResultStatus, ResultError] | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from lowtide.requests import RequestReader
 from lowtide.states import Mode
-from lowtide_worker.clock import Held
+from lowtide_worker.clock import Done, Held
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.ledger import Rows
 from lowtide_worker.runtime import Runtime
 
 
-def submit(runtime: Runtime, batch: Held) -> None:
+def submit(runtime: Runtime, batch: Held) -> Done:
     """Plans the jobs of a batch and puts them on the clock."""
     settings = runtime.settings
     reader = RequestReader(runtime.spool, batch.batch_id)
@@ -23,3 +23,4 @@ def submit(runtime: Runtime, batch: Held) -> None:
     reach("submit.before-plan")
     runtime.ledger.plan(batch, jobs)
     reach("submit.after-plan")
+    return Done({"jobs": len(jobs)})

@@ -1,0 +1,173 @@
+"""What the parts share: what they are told, how cases take turns, and what a part hands to the report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.measure import Budget, Run, Use, median
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What a part is told."""
+
+    sizes: Sequence[int]
+    repeat: int
+    seconds: float
+    """Time for the part. The first round always runs; later rounds only as far as they fit."""
+    longest: float
+    """Longest single run, in seconds: what is expected to take longer is recorded as not run, and ended if it does."""
+    folder: Path
+
+
+@dataclass
+class Case:
+    """One contender at one size, run several times."""
+
+    name: str
+    size: int
+    work: Callable[[], Run]
+    runs: list[Run] = field(default_factory=list)
+    skipped: str | None = None
+    took: float = 0.0
+    """Seconds of the last run with all that belongs to it."""
+
+    def record(self) -> dict[str, Any]:
+        """For the JSON file."""
+        return {
+            "name": self.name, "size": self.size, "skipped": self.skipped, "runs": [asdict(run) for run in self.runs]
+        }  # fmt: skip
+
+
+def take_turns(cases: Sequence[Case], config: Config) -> list[dict[str, Any]]:
+    """Runs all cases round by round, small sizes first, the order of the contenders reversed in every other round."""
+    budget = Budget(config.seconds)
+    for number in range(config.repeat):
+        sizes = sorted({case.size for case in cases})
+        for size in sizes:
+            same = [case for case in cases if case.size == size]
+            for case in reversed(same) if number % 2 else same:
+                if number == 0:
+                    case.skipped = _too_long(case, cases, config.longest)
+                    if case.skipped:
+                        console.print(f"  {case.name}, {case.size:,}: {case.skipped}")
+                        continue
+                elif case.skipped or case.runs[-1].error or not budget.allows(case.took):
+                    continue
+                _run(case, number)
+    return [case.record() for case in cases]
+
+
+def _run(case: Case, number: int) -> None:
+    began = time.monotonic()
+    run = case.work()
+    case.took = time.monotonic() - began
+    case.runs.append(run)
+    rate = f"{run.rows / run.seconds:,.0f} rows/s" if run.seconds else ""
+    console.print(
+        f"  round {number + 1}: {case.name}, {case.size:,}: {run.seconds:.2f} s, {rate}"
+        + (f"; {run.error}" if run.error else "")
+    )
+
+
+def _too_long(case: Case, cases: Sequence[Case], longest: float) -> str | None:
+    smaller = [other for other in cases if other.name == case.name and other.size < case.size]
+    if not smaller:
+        return None
+    last = max(smaller, key=lambda other: other.size)
+    if last.skipped:
+        return last.skipped
+    if not last.runs or last.runs[-1].error or last.size * 5 > case.size * 4:
+        return None
+    expected = last.runs[-1].seconds * case.size / last.size
+    if expected <= longest:
+        return None
+    return f"not run: about {expected:,.0f} s expected from {last.size:,}, more than the {longest:.0f} s a run may take"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A target and what was reached."""
+
+    what: str
+    value: float | None
+    """None where the run does not hold what the bar compares."""
+    target: float
+    at_least: bool
+    unit: str = ""
+    note: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether it is; None where it cannot be told."""
+        if self.value is None or self.value != self.value:
+            return None
+        return self.value >= self.target if self.at_least else self.value <= self.target
+
+
+@dataclass
+class Summary:
+    """A part as the report shows it."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    bars: list[Bar]
+    notes: list[str] = field(default_factory=list)
+
+
+class Found:
+    """A part's cases, read back from JSON."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.cases = [
+            Case(
+                name=case["name"], size=case["size"], work=_nothing, skipped=case["skipped"],
+                runs=[Run(**{**run, "uses": [Use(**use) for use in run["uses"]]}) for run in case["runs"]],
+            )
+            for case in data["cases"]
+        ]  # fmt: skip
+
+    def good(self, name: str, size: int) -> list[Run]:
+        """The runs of a case that came to their end."""
+        return [
+            run for case in self.cases if (case.name, case.size) == (name, size) for run in case.runs if not run.error
+        ]
+
+    def seconds(self, name: str, size: int) -> float:
+        """Median wall time; not a number where there is no run."""
+        return median(run.seconds for run in self.good(name, size))
+
+    def peak(self, name: str, size: int, *roles: str) -> float:
+        """Median of the largest peak among processes of these roles, in MiB."""
+        return median(run.peak(*roles) for run in self.good(name, size))
+
+    def rate(self, name: str, size: int) -> float:
+        """Median rows per second."""
+        return median(run.rows / run.seconds for run in self.good(name, size))
+
+    def why(self, name: str, size: int) -> str | None:
+        """Why a case has no good run."""
+        for case in self.cases:
+            if (case.name, case.size) == (name, size):
+                return case.skipped or next((run.error for run in case.runs if run.error), None)
+        return None
+
+
+def _nothing() -> Run:
+    raise NotImplementedError("read back from a file")
+
+
+def ratio(above: float, below: float) -> float | None:
+    """One over the other; None where either is missing."""
+    if above != above or below != below or not below:
+        return None
+    return above / below

@@ -1,0 +1,314 @@
+"""Part 4, waiting: what jobs that wait cost, and how late the due ones are looked at.
+
+Jobs are put into the store by the project's own scripts, step by step as a submit and a create would, one job to a
+batch, to be polled in a day; only the provider's part is left out. Then a fresh worker with one process runs beside
+them: its first sweep, an idle while, and a stream of jobs that fall due at a steady rate. A stub provider notes when
+each was asked about; lateness is that moment minus the due time in Redis. Beside it the same with Celery's countdown,
+each message held by one worker, whose task notes when it runs.
+
+Lowtide has its default settings here, so its clock ticks once a second; one more row has ten ticks a second.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import httpx
+import redis
+from celery import Celery
+
+from benchmarks import workload
+from benchmarks.measure import Run, Use, cpu_seconds, peak_mib, percentile, reset_peak, tree
+from benchmarks.parts import Bar, Case, Config, Found, Summary, console
+from benchmarks.servers import ROOT, Bench, Workers
+from lowtide import keys
+from lowtide.layout import job_id, new_batch_id
+from lowtide.messages import Queue, Stage
+from lowtide.options import Options
+from lowtide.states import JobState
+from lowtide.store import Store
+from lowtide_cli.processes import Child, free_port
+from lowtide_worker.clock import Clock, Held, Move
+from lowtide_worker.ledger import Ledger, Rows
+from lowtide_worker.settings import WorkerSettings
+
+NAME = "waiting"
+LOWTIDE = "Lowtide"
+LOWTIDE_FINE = "Lowtide, ten ticks a second"
+COUNTDOWN = "Celery countdown"
+_DAY = 86_400.0
+_RATE = 50.0
+"""Jobs that fall due a second."""
+_IDLE_SECONDS = 5.0
+_LEAD_SECONDS = 2.5
+_PATIENCE_SECONDS = 15.0
+
+
+class Filler:
+    """Puts waiting jobs into the store."""
+
+    def __init__(self, bench: Bench) -> None:
+        settings = WorkerSettings(
+            _env_file=None, redis_url=bench.redis_server.url, spool_url=str(bench.spool), max_active_jobs=1_000_000
+        )
+        self._store = Store(settings)
+        self._clock = Clock(bench.redis(), settings)
+        self._ledger = Ledger(bench.redis(), settings)
+        self._options = Options.checked(settings, model=workload.MODEL)
+
+    def add(self, name: str, after: float) -> str:
+        """A batch of one job that is polled `after` seconds from now; returns its member on the clock."""
+        batch_id = new_batch_id()
+        batch = keys.batch_member(batch_id)
+        self._store.register(batch_id, self._options, provider="gemini", total=1, size=120, fingerprint="bench")
+        self._ledger.plan(self._held(Stage.SUBMIT, batch, batch), [Rows(first=0, last=1)])
+        member = keys.job_member(job_id(batch_id, 1))
+        job = self._held(Stage.CREATE, member, batch)
+        fields = {
+            "intent": job.now(), "input": f"files/{name}", "name": f"batches/{name}", "state": JobState.PENDING,
+            "provider_state": "BATCH_STATE_PENDING", "created": job.now(),
+        }  # fmt: skip
+        self._clock.advance(job, Move(stage=Stage.POLL, after=after, fields=fields))
+        return member
+
+    def _held(self, stage: Stage, member: str, batch: str) -> Held:
+        held = self._clock.begin(stage, member, batch, 0)
+        if isinstance(held, str):
+            raise TypeError(f"{member} is {held}")
+        return held
+
+
+@contextmanager
+def _stub(bench: Bench) -> Iterator[str]:
+    port = free_port()
+    child = Child(
+        "provider", [sys.executable, "-m", "benchmarks.http_server", str(port)],
+        log=bench.folder / "provider.log", env=bench.env(), cwd=ROOT,
+    )  # fmt: skip
+    child.start()
+    try:
+        child.wait_for_port(port)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        child.stop()
+
+
+def _used_memory(client: redis.Redis) -> int:
+    return int(cast("dict[str, Any]", client.info("memory"))["used_memory"])
+
+
+def _uses(pid: int) -> list[Use]:
+    """Memory of a worker's processes: the peak of each since it was last set back."""
+    parent, *children = tree(pid)
+    named = [("worker", parent), *((f"worker child {number}", child) for number, child in enumerate(children, 1))]
+    return [Use(role, peak_mib(member) or 0.0, 0.0) for role, member in named]
+
+
+def _idle(pid: int) -> float:
+    """Processor share of a worker that has nothing to do, in percent of a core."""
+    before = cpu_seconds(pid)
+    time.sleep(_IDLE_SECONDS)
+    return 100 * (cpu_seconds(pid) - before) / _IDLE_SECONDS
+
+
+def _collect(count: int, seen: Callable[[], list[float]]) -> list[float]:
+    end = time.monotonic() + count / _RATE + _LEAD_SECONDS + _PATIENCE_SECONDS
+    while len(found := seen()) < count and time.monotonic() < end:
+        time.sleep(0.2)
+    return found
+
+
+def _lowtide(bench: Bench, filler: Filler, size: int, due: int, *, fine: bool) -> Run:
+    """One fresh worker beside what is in the store."""
+    client = bench.redis()
+    client.delete(keys.entity(keys.SWEEP_MEMBER))
+    client.zrem(keys.clock(Queue.JOBS), keys.SWEEP_MEMBER)
+    with _stub(bench) as url:
+        env = {
+            "GOOGLE_GEMINI_BASE_URL": url,
+            "LOWTIDE_POLL_FIRST_SECONDS": str(_DAY),
+            "LOWTIDE_POLL_MAX_SECONDS": str(_DAY),
+            "LOWTIDE_CLOCK_TICK_SECONDS": "0.1" if fine else "1",
+        }
+        began = time.monotonic()
+        with Workers(bench, "lowtide_worker", 1, env=env) as workers:
+            # The first sweep is done when the next one stands on the clock.
+            while (client.zscore(keys.clock(Queue.JOBS), keys.SWEEP_MEMBER) or 0) < time.time() + 120:
+                time.sleep(0.05)
+            sweep_seconds, sweep_cpu = time.monotonic() - began, cpu_seconds(workers.pid)
+            idle = _idle(workers.pid)
+            lateness: list[float] = []
+            if due:
+                start = time.time() + _LEAD_SECONDS
+                names = {f"due-{size}-{int(fine)}-{number}": start + number / _RATE for number in range(due)}
+                members = {name: filler.add(name, when - time.time()) for name, when in names.items()}
+                scores = client.zmscore(keys.clock(Queue.JOBS), list(members.values()))
+                due_at = dict(zip(members, cast("list[float]", scores), strict=True))
+
+                def seen() -> list[float]:
+                    asked = httpx.get(f"{url}/_seen").json()["asked"]
+                    return [
+                        asked[f"batches/{name}"] - when for name, when in due_at.items() if f"batches/{name}" in asked
+                    ]
+
+                lateness = _collect(due, seen)
+            uses = _uses(workers.pid)
+    return _run(size, uses, due, lateness, idle, sweep_seconds=sweep_seconds, sweep_cpu_seconds=sweep_cpu)
+
+
+def _run(size: int, uses: list[Use], due: int, lateness: list[float], idle: float, **extra: float) -> Run:
+    error = None if len(lateness) == due else f"{len(lateness)} of {due} due jobs were looked at"
+    return Run(
+        _IDLE_SECONDS, size, error, uses,
+        {"idle_percent": idle, "p50": percentile(lateness, 0.5), "p99": percentile(lateness, 0.99), **extra}
+        if lateness or not due else {"idle_percent": idle, "p50": None, "p99": None, **extra},
+    )  # fmt: skip
+
+
+class Countdown:
+    """Plain Celery: one worker that holds every message until it is due."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._folder = bench.folder / "countdown"
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(parents=True)
+        self._app = Celery("countdown-sender", broker=bench.redis_server.url, set_as_current=False)
+        self._app.conf.update(task_serializer="json", task_ignore_result=True)
+        self.workers = Workers(
+            bench, "benchmarks.countdown_app", 1, options=("-Q", "countdown"), env={"BENCH_COUNTS": str(self._folder)}
+        )
+
+    def fill(self, first: int, last: int) -> None:
+        """Sends messages for a day from now, and waits until the worker holds them."""
+        with self._app.producer_pool.acquire(block=True) as producer:
+            for number in range(first, last):
+                self._send(producer, f"far-{number}", time.time() + _DAY)
+        client = self._bench.redis()
+        while cast("int", client.hlen("unacked")) < last or client.llen("countdown"):
+            time.sleep(0.1)
+
+    def _send(self, producer: Any, job: str, due: float) -> None:
+        self._app.send_task(
+            "countdown.look", (job, due), countdown=due - time.time(), queue="countdown", producer=producer
+        )
+
+    def measure(self, size: int, due: int) -> Run:
+        """The same as for Lowtide, with the worker that runs."""
+        for pid in tree(self.workers.pid):
+            reset_peak(pid)
+        idle = _idle(self.workers.pid)
+        start = time.time() + _LEAD_SECONDS
+        with self._app.producer_pool.acquire(block=True) as producer:
+            for number in range(due):
+                self._send(producer, f"due-{number}", start + number / _RATE)
+
+        def seen() -> list[float]:
+            return [late for due_at, late in self._lateness().items() if due_at >= start]
+
+        lateness = _collect(due, seen) if due else []
+        return _run(size, _uses(self.workers.pid), due, lateness, idle)
+
+    def _lateness(self) -> dict[float, float]:
+        found = {}
+        for path in self._folder.iterdir():
+            for line in path.read_text().splitlines():
+                due, ran = map(float, line.split())
+                found[due] = ran - due
+        return found
+
+
+def measure(config: Config) -> dict[str, Any]:
+    """Runs the part; every size adds to the last, so each is filled once."""
+    due = 100 * config.repeat
+    cases: list[dict[str, Any]] = []
+
+    def note(name: str, size: int, run: Run) -> None:
+        cases.append(Case(name, size, lambda: run, runs=[run]).record())
+        console.print(
+            f"  {name}, {size:,}: idle {run.extra['idle_percent']:.1f} %, peak {run.peak('worker'):.0f} MiB, "
+            f"late p50 {run.extra['p50'] or 0:.3f} s, p99 {run.extra['p99'] or 0:.3f} s"
+            + (f", first sweep {run.extra['sweep_seconds']:.1f} s" if "sweep_seconds" in run.extra else "")
+            + (f"; {run.error}" if run.error else "")
+        )
+
+    with Bench(config.folder) as bench:
+        client, filler = bench.redis(), Filler(bench)
+        note(LOWTIDE, 0, _lowtide(bench, filler, 0, 0, fine=False))
+        base, held = _used_memory(client), 0
+        for size in config.sizes:
+            began = time.monotonic()
+            for number in range(held, size):
+                filler.add(f"far-{number}", _DAY + number % 3600)
+            per_job = (_used_memory(client) - base) / size
+            console.print(f"  {size - held:,} jobs put into the store in {time.monotonic() - began:.1f} s")
+            held = size
+            run = _lowtide(bench, filler, size, due, fine=False)
+            run.extra["redis_bytes_per_job"] = per_job
+            note(LOWTIDE, size, run)
+        note(LOWTIDE_FINE, held, _lowtide(bench, filler, held, due, fine=True))
+
+        client.flushall()
+        countdown = Countdown(bench)
+        with countdown.workers:
+            note(COUNTDOWN, 0, countdown.measure(0, 0))
+            base, held = _used_memory(client), 0
+            for size in config.sizes:
+                began = time.monotonic()
+                countdown.fill(held, size)
+                per_job = (_used_memory(client) - base) / size
+                console.print(f"  {size - held:,} messages sent and held in {time.monotonic() - began:.1f} s")
+                held = size
+                run = countdown.measure(size, due)
+                run.extra["redis_bytes_per_job"] = per_job
+                note(COUNTDOWN, size, run)
+            # An orderly end would wait for every message to be given back.
+            countdown.workers.child.kill()
+    return {"sizes": list(config.sizes), "due": due, "rate": _RATE, "cases": cases}
+
+
+def summary(data: dict[str, Any]) -> Summary:
+    """Table and bars."""
+    found = Found(data)
+    rows = []
+    for name in (LOWTIDE, LOWTIDE_FINE, COUNTDOWN):
+        for case in found.cases:
+            if case.name != name:
+                continue
+            run = case.runs[0]
+            extra = run.extra
+            rows.append([
+                f"{case.size:,}", name, f"{run.peak('worker'):.0f}",
+                f"{run.peak('worker') - _base(found, name):+.0f}",
+                f"{extra['idle_percent']:.1f}", _number(extra.get("redis_bytes_per_job"), "{:,.0f}"),
+                _number(extra["p50"], "{:.3f}"), _number(extra["p99"], "{:.3f}"),
+                _number(extra.get("sweep_seconds"), "{:.1f}"), run.error or "",
+            ])  # fmt: skip
+    size = max(data["sizes"])
+    added = _peak(found, LOWTIDE, size) - _base(found, LOWTIDE)
+    bars = [Bar(f"waiting: MiB that {size:,} jobs add to a worker", added, 20, False, " MiB",
+                note=f"countdown: {_peak(found, COUNTDOWN, size) - _base(found, COUNTDOWN):.0f} MiB")]  # fmt: skip
+    columns = ["waiting", "how", "largest process MiB", "added MiB", "idle CPU %", "Redis bytes a job",
+               "late p50 s", "late p99 s", "first sweep s", "remark"]  # fmt: skip
+    notes = [
+        f"Lateness of {data['due']} jobs that fell due at {data['rate']:.0f} a second. Idle CPU is that of the worker "
+        "with its child, in percent of a core, between sweeps; a sweep comes every 300 s (default).",
+    ]
+    return Summary("Waiting", columns, rows, bars, notes)
+
+
+def _peak(found: Found, name: str, size: int) -> float:
+    return next((case.runs[0].peak("worker") for case in found.cases if (case.name, case.size) == (name, size)), 0.0)
+
+
+def _base(found: Found, name: str) -> float:
+    return _peak(found, COUNTDOWN if name == COUNTDOWN else LOWTIDE, 0)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None or value != value else form.format(value)

@@ -1,0 +1,182 @@
+"""A long random run: batches of all kinds among faults, kills and restarts; then everything is healed and checked.
+
+The run goes in rounds of at most a minute, each in a wiped world, so that an hour is as good as a minute. All chance
+comes from one seed; what processes make of it differs from run to run all the same.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.chaos.fault_dramas import rule
+from tests.chaos.invariants import Allowed, Figures, check
+from tests.chaos.world import ForgedWorker, Submitted, World
+
+from lowtide import BatchNotFinished, LowtideError
+
+ROUND_SECONDS = 45.0
+_POOLS = (("-P", "prefork", "-c", "2"), ("-P", "threads", "-c", "4"), ("-P", "solo"))
+_CALLS = (
+    "batches.create", "batches.get", "batches.list", "batches.cancel", "batches.delete", "files.upload.start",
+    "files.upload.chunk", "files.get", "files.list", "files.download", "files.delete",
+)  # fmt: skip
+_MARKS = ("", "", "", "", "[[error:8:1]]", "[[error:13:2]]", "[[error:3]]", "[[safety]]", "[[blocked]]")
+# None of them is billed and then run again: a row that comes empty would be.
+
+
+class Soak:
+    """One round. All that can happen is a method whose name begins with `_do_`."""
+
+    def __init__(self, world: World, chance: random.Random) -> None:
+        self._world = world
+        self._chance = chance
+        self._workers: list[ForgedWorker] = []
+        self._frozen: list[tuple[float, ForgedWorker]] = []
+        self._figures = Figures()
+        self.submitted: list[Submitted] = []
+
+    def run(self, seconds: float) -> Figures:
+        """Chaos for so long, then healing and judgement. Raises `AssertionError`."""
+        self._keep_two_workers()
+        for _ in range(3):
+            self._do_submit()
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            action, weight = zip(*self._actions(), strict=True)
+            self._chance.choices(action, weight)[0]()
+            self._thaw(time.monotonic())
+            self._keep_two_workers()
+            time.sleep(self._chance.uniform(0.05, 0.5))  # the pace of the chaos
+        return self._heal_and_check()
+
+    def _actions(self) -> list[tuple[Callable[[], None], float]]:
+        return [
+            (self._do_submit, 10), (self._do_cancel, 2), (self._do_delete, 2), (self._do_kill_worker, 3),
+            (self._do_kill_child, 3), (self._do_freeze, 1), (self._do_restart_redis, 1), (self._do_cut, 1),
+            (self._do_faults, 4),
+        ]  # fmt: skip
+
+    def _do_submit(self) -> None:
+        count = self._chance.choice((1, 2, 5, 9, 17, 30))
+        marks = {n: self._chance.choice(_MARKS) for n in range(count)}
+        self.submitted.append(
+            self._world.submit(
+                count, marks=marks, handled=self._chance.random() < 0.8, flaky=self._chance.random() < 0.3,
+                mode=self._chance.choice(("file", "inline")), priority=self._chance.randint(-3, 3),
+            )
+        )  # fmt: skip
+
+    def _do_cancel(self) -> None:
+        one = self._chance.choice(self.submitted)
+        if not one.deleted:
+            one.batch.cancel()
+
+    def _do_delete(self) -> None:
+        one = self._chance.choice(self.submitted)
+        taken = self._world.taken()
+        # What its handler has not had yet would be deleted with it, and rightly so.
+        if one.deleted or (one.handled and not all(taken[key] for key in one.prompts)):
+            return
+        try:
+            one.batch.delete()
+        except BatchNotFinished:
+            return
+        one.deleted = True
+
+    def _do_kill_worker(self) -> None:
+        worker = self._chance.choice(self._workers)
+        worker.kill()
+        self._figures.kills += 1
+
+    def _do_kill_child(self) -> None:
+        for worker in self._workers:
+            if worker.alive and (children := worker.children()):
+                os.kill(self._chance.choice(children), signal.SIGKILL)
+                self._figures.kills += 1
+                return
+
+    def _do_freeze(self) -> None:
+        worker = self._chance.choice(self._workers)
+        if worker.alive:
+            os.killpg(worker.forged.pid, signal.SIGSTOP)
+            self._frozen.append((time.monotonic() + 1.5, worker))
+
+    def _do_restart_redis(self) -> None:
+        self._world.redis_server.kill()
+        time.sleep(self._chance.choice((0, 0, 1.5)))  # now and then it stays away
+        self._world.redis_server.start()
+        self._figures.restarts += 1
+
+    def _do_cut(self) -> None:
+        self._world.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    def _do_faults(self) -> None:
+        self._count_faults()
+        chance = self._chance
+        rules = [
+            rule(call, kind, times=chance.randint(1, 3))
+            for call in chance.sample(_CALLS, 4)
+            for kind in [chance.choice(("drop_before", "drop_after", "status"))]
+        ]
+        rules.append(rule("batches.create", "status", times=chance.randint(1, 2), code=429))
+        rules.append(rule("files.download", "truncate", bytes=chance.randint(0, 400)))
+        ways: list[tuple[str, dict[str, Any]]] = [
+            ("fail", {"code": 13}), ("expire", {}), ("cancel", {"fraction": 0.5}), ("partial_output", {}),
+            ("shuffle", {"seed": 1}), ("duplicate_rows", {"count": 2}), ("foreign_rows", {"count": 2}),
+            ("state", {"state": "BATCH_STATE_MEDITATING", "seconds": 1}), ("no_output", {"seconds": 0.5}),
+        ]  # fmt: skip
+        kind, params = chance.choice(ways)
+        rules.append(rule("job", kind, times=2, **params))
+        self._world.emulator.set_faults(rules)
+
+    def _count_faults(self) -> None:
+        self._figures.faults += sum(fault.fired for fault in self._world.emulator.faults())
+
+    def _thaw(self, until: float) -> None:
+        for when, worker in [*self._frozen]:
+            if when <= until:
+                self._frozen.remove((when, worker))
+                if worker.alive:
+                    os.killpg(worker.forged.pid, signal.SIGCONT)
+
+    def _keep_two_workers(self) -> None:
+        self._workers = [worker for worker in self._workers if worker.alive]
+        while len(self._workers) < 2:
+            self._workers.append(self._world.worker(*self._chance.choice(_POOLS), LOWTIDE_SWEEP_SECONDS="1"))
+
+    def _heal_and_check(self) -> Figures:
+        self._count_faults()
+        self._world.emulator.set_faults([])
+        self._thaw(float("inf"))
+        self._keep_two_workers()
+        self._world.release_sweep()
+        healing = time.monotonic()
+        self._world.rest(self.submitted, timeout=60)
+        self._figures.recovery.append(time.monotonic() - healing)
+        allowed = Allowed(
+            statuses=frozenset({"succeeded", "failed", "expired", "cancelled"}), duplicates=1000, quarantined=1000,
+            drafts=True, dead_letters=1000,
+        )  # fmt: skip
+        return check(self._world, self.submitted, allowed) + self._figures
+
+
+def soak(world: World, *, seed: int, seconds: float) -> Figures:
+    """Round after round. Raises `AssertionError` with the seed."""
+    chance = random.Random(seed)
+    total = Figures()
+    left = seconds
+    while left > 0:
+        try:
+            total += Soak(world, chance).run(min(left, ROUND_SECONDS))
+        except (AssertionError, LowtideError) as error:
+            error.add_note(f"CHAOS_SEED={seed}, after {seconds - left:.0f} s")
+            raise
+        left -= ROUND_SECONDS
+        world.clear_stage()
+        world.wipe()
+    return total
