@@ -121,6 +121,10 @@ def submit(
     priority: Annotated[
         int, typer.Option(min=-100, max=100, help="Higher ones go first while the provider takes no more.")
     ] = 0,
+    outcome: Annotated[
+        list[str] | None,
+        typer.Option(metavar="REASON=retry|fail|succeed", help="What rows of a reason come to; repeat for more."),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch it until it is finished.")] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the results there when finished; implies --wait.")
@@ -133,7 +137,7 @@ def submit(
 
     submission = Submission(
         file=file, model=model, on_result=on_result, idempotency_key=idempotency_key, labels=label or [], mode=mode,
-        max_attempts=max_attempts, priority=priority,
+        max_attempts=max_attempts, priority=priority, outcomes=outcome or [],
     )  # fmt: skip
     raise typer.Exit(run(submission, wait=wait, output=output, as_json=as_json))
 

@@ -34,6 +34,7 @@ class Submission:
     mode: str | None
     max_attempts: int | None
     priority: int
+    outcomes: list[str]
 
 
 def submit(submission: Submission, *, wait: bool, output: Path | None, as_json: bool) -> Exit:
@@ -64,10 +65,11 @@ def _taken_in(submission: Submission) -> Batch:
             model=submission.model,
             on_result=submission.on_result,
             idempotency_key=submission.idempotency_key,
-            labels=_labels(submission.labels),
+            labels=_pairs(submission.labels, "--label", "NAME=VALUE"),
             mode=submission.mode,
             max_attempts=submission.max_attempts,
             priority=submission.priority,
+            outcomes=_pairs(submission.outcomes, "--outcome", "REASON=VERDICT"),
         )
     except InvalidRequest as error:
         if lines is not None:
@@ -96,11 +98,11 @@ class _Lines:
             error.position += self._gaps[bisect_right(self._gaps, error.position, key=itemgetter(0)) - 1][1]
 
 
-def _labels(pairs: list[str]) -> dict[str, str]:
-    labels = {}
-    for pair in pairs:
+def _pairs(given: list[str], option: str, form: str) -> dict[str, str]:
+    pairs = {}
+    for pair in given:
         name, equals, value = pair.partition("=")
-        if not name or not equals:
-            raise typer.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--label")
-        labels[name] = value
-    return labels
+        if not (name and equals):
+            raise typer.BadParameter(f"{pair!r} is not {form}", param_hint=option)
+        pairs[name] = value
+    return pairs

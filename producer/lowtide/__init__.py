@@ -25,7 +25,7 @@ from lowtide.handlers import result_handler
 from lowtide.models import BatchPage, BatchStatus, JobStatus, Request, Result, ResultError, Usage
 from lowtide.queue import BatchQueue
 from lowtide.settings import Settings
-from lowtide.states import BatchState, JobState, Mode, ResultStatus
+from lowtide.states import BatchState, JobState, Mode, ResultStatus, Verdict
 
 __all__ = [
     "AsyncBatch",
@@ -55,6 +55,7 @@ __all__ = [
     "SpoolError",
     "StoreUnavailable",
     "Usage",
+    "Verdict",
     "WaitTimeout",
     "result_handler",
 ]

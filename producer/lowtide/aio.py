@@ -17,7 +17,7 @@ from lowtide.models import BatchPage, BatchStatus, Result
 from lowtide.options import Options
 from lowtide.queue import BatchQueue, RequestLike
 from lowtide.settings import Settings
-from lowtide.states import BatchState, Mode
+from lowtide.states import BatchState, Mode, Verdict
 
 _CHUNK = 500
 
@@ -39,17 +39,19 @@ class AsyncBatchQueue:
         mode: Mode | str | None = None,
         max_attempts: int | None = None,
         priority: int = 0,
+        outcomes: Mapping[str, Verdict | str] | None = None,
     ) -> AsyncBatch:
         """As `BatchQueue.submit`; `requests` may also be an async iterable."""
         if not isinstance(requests, AsyncIterable):
             batch = await asyncio.to_thread(
                 self._queue.submit, requests, model=model, on_result=on_result, labels=labels,
                 idempotency_key=idempotency_key, mode=mode, max_attempts=max_attempts, priority=priority,
+                outcomes=outcomes,
             )  # fmt: skip
             return AsyncBatch(batch)
         options = Options.checked(
             self._queue.settings, model=model, on_result=on_result, labels=labels,
-            idempotency_key=idempotency_key, mode=mode, max_attempts=max_attempts, priority=priority,
+            idempotency_key=idempotency_key, mode=mode, max_attempts=max_attempts, priority=priority, outcomes=outcomes,
         )  # fmt: skip
         batch_id = new_batch_id()
         with self._queue.writer(batch_id, options) as writer:

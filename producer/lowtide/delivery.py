@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache
 
 import msgspec
 
@@ -25,12 +24,6 @@ class Delivery:
         self._backoff = settings.delivery_backoff
         self._url = settings.redis_url.get_secret_value()
         self._hand_back = load_script(self._store.redis, "lowtide", "hand_back")
-
-    @staticmethod
-    @cache
-    def configured(settings: Settings | None) -> Delivery:
-        """The one of this process."""
-        return Delivery(settings or Settings())
 
     def lines(self, batch_id: str, results: str) -> Iterator[bytes]:
         """The result lines of a segment. Raises `OutsideRoot` for a name that is not the batch's own."""

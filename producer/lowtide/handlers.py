@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lowtide.endpoint import Endpoint, parse_endpoint
@@ -22,6 +23,7 @@ from lowtide.models import Result, read_result
 if TYPE_CHECKING:
     from celery import Celery, Task
 
+    from lowtide.delivery import Delivery
     from lowtide.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -110,16 +112,21 @@ def result_handler(
     def decorate(function: Callable[[Result], object]) -> Task:
         task_name = name or f"{function.__module__}.{function.__qualname__}"
 
+        @cache
+        def configured() -> Delivery:
+            from lowtide.delivery import Delivery  # deferred: only a consumer needs spool and Redis
+            from lowtide.settings import Settings
+
+            return Delivery(settings or Settings())
+
         def handle(
             *, v: int, batch_id: str, delivery_id: str, results: str, attempt: int = 1,
             only: list[int] | None = None,
         ) -> dict[str, int]:  # fmt: skip
             from celery.exceptions import Reject
 
-            from lowtide.delivery import Delivery  # deferred: only a consumer needs spool and Redis here
-
             del v
-            delivery = Delivery.configured(settings)
+            delivery = configured()
             wanted = None if only is None else set(only)
             done, failed, problem = 0, [], ""
             try:

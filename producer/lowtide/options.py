@@ -9,7 +9,7 @@ from typing import Self
 from lowtide.errors import InvalidBatch
 from lowtide.handlers import parse_handler
 from lowtide.settings import Settings
-from lowtide.states import Mode
+from lowtide.states import Mode, Verdict
 
 MAX_PRIORITY = 100
 
@@ -23,6 +23,7 @@ class Options:
     max_attempts: int
     priority: int
     labels: Mapping[str, str]
+    outcomes: Mapping[str, Verdict]
     on_result: str | None
     idempotency_key: str | None
 
@@ -38,6 +39,7 @@ class Options:
         mode: Mode | str | None = None,
         max_attempts: int | None = None,
         priority: int = 0,
+        outcomes: Mapping[str, Verdict | str] | None = None,
     ) -> Self:
         """Checks what was asked for and fills in the rest from the settings. Raises `InvalidBatch`."""
         if not isinstance(model, str) or not model.strip():
@@ -57,12 +59,16 @@ class Options:
             decided = Mode(mode) if mode is not None else settings.mode
         except ValueError:
             raise InvalidBatch(f"mode: {mode!r} is not one of {', '.join(Mode)}") from None
+        for reason, verdict in (outcomes or {}).items():
+            if not isinstance(reason, str) or verdict not in set(Verdict):
+                raise InvalidBatch(f"outcomes.{reason}: {verdict!r} is not one of {', '.join(Verdict)}")
         return cls(
             model=model,
             mode=decided,
             max_attempts=max_attempts or settings.max_attempts,
             priority=priority,
             labels=dict(labels or {}),
+            outcomes=settings.outcomes | {reason: Verdict(verdict) for reason, verdict in (outcomes or {}).items()},
             on_result=on_result,
             idempotency_key=idempotency_key,
         )

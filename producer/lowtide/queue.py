@@ -17,7 +17,7 @@ from lowtide.options import Options
 from lowtide.requests import Accepted, RequestWriter, json_lines
 from lowtide.settings import Settings
 from lowtide.spool import Spool
-from lowtide.states import BatchState, Mode
+from lowtide.states import BatchState, Mode, Verdict
 from lowtide.store import Store
 
 log = logging.getLogger(__name__)
@@ -49,12 +49,14 @@ class BatchQueue:
         mode: Mode | str | None = None,
         max_attempts: int | None = None,
         priority: int = 0,
+        outcomes: Mapping[str, Verdict | str] | None = None,
     ) -> Batch:
         """Takes a batch in; returns as soon as it is recorded.
 
         `requests` is any iterable, read once and never held whole, or the path or spool URI of a JSONL
         file. With an `idempotency_key`, submitting the same content again returns the same batch.
 
+        `outcomes` changes what rows of a reason come to, as in `{"MAX_TOKENS": "retry"}` (see `Verdict`).
         While more jobs wait than the provider takes at once, those of a higher `priority` (-100 to 100) go first.
 
         Raises `InvalidRequest` or `InvalidBatch` for what cannot be sent, `IdempotencyConflict` where the
@@ -65,7 +67,7 @@ class BatchQueue:
         """
         options = Options.checked(
             self.settings, model=model, on_result=on_result, idempotency_key=idempotency_key, labels=labels,
-            mode=mode, max_attempts=max_attempts, priority=priority,
+            mode=mode, max_attempts=max_attempts, priority=priority, outcomes=outcomes,
         )  # fmt: skip
         self._store.ping()
         batch_id = new_batch_id()

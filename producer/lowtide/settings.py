@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lowtide.backoff import Backoff
-from lowtide.states import Mode
+from lowtide.states import Mode, Verdict
 
 
 class Settings(BaseSettings):
@@ -40,6 +40,11 @@ class Settings(BaseSettings):
     )
     max_attempts: int = Field(
         3, ge=1, le=100, description="Provider jobs that may carry one request before it is failed."
+    )
+    outcomes: dict[str, Verdict] = Field(
+        default_factory=dict,
+        description="What rows of these reasons or codes come to, as JSON, over the table's word: "
+        '{"MAX_TOKENS": "retry", "SAFETY": "fail", "13": "fail"}; retry, fail or succeed.',
     )
     max_requests_per_job: int = Field(200_000, ge=1, description="Most requests in one provider job.")
     max_bytes_per_job: int = Field(

@@ -87,6 +87,17 @@ class ResultStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Verdict(StrEnum):
+    """What a row that did not plainly succeed comes to: see `lowtide_worker.rows` for the table."""
+
+    RETRY = "retry"
+    """The request runs again while it has attempts left."""
+    FAIL = "fail"
+    """The request has failed, now."""
+    SUCCEED = "succeed"
+    """What came is good enough: a result like any other."""
+
+
 class Mode(StrEnum):
     """How a job's requests travel to the provider."""
 

@@ -91,6 +91,7 @@ class Store:
             "busy": 0, "model": options.model, "provider": provider, "mode": options.mode,
             "total": total, "bytes": size, "max_attempts": options.max_attempts, "priority": options.priority,
             "on_result": options.on_result or "", "labels": _encode(dict(options.labels)),
+            "outcomes": _encode(dict(options.outcomes)),
             "idempotency_key": options.idempotency_key or "", "cancel": 0, "jobs": 0, "open": 0,
         }  # fmt: skip
         member = keys.batch_member(batch_id)

@@ -23,6 +23,7 @@ from lowtide import (
     JobState,
     Request,
     ResultStatus,
+    Verdict,
     WaitTimeout,
 )
 
@@ -338,3 +339,25 @@ def test_everything_works_with_await(stack: Stack) -> None:
         await batch.delete()
 
     asyncio.run(story())
+
+
+def test_a_batch_may_overrule_what_rows_of_a_reason_come_to(queue: BatchQueue) -> None:
+    batch = queue.submit(
+        [
+            Request(key="long", contents="[[max_tokens]] hello"),
+            Request(key="busy", contents="[[error:8]] hello"),
+            Request(key="unsafe", contents="[[safety]] hello"),
+        ],
+        model=MODEL,
+        outcomes={"MAX_TOKENS": "succeed", "8": "fail", "SAFETY": Verdict.RETRY},
+        max_attempts=2,
+    )
+
+    batch.wait(timeout=30)
+
+    results = {result.key: result for result in batch.results()}
+    assert results["long"].status is ResultStatus.SUCCEEDED
+    assert (results["busy"].status, results["busy"].attempts) == (ResultStatus.FAILED, 1)
+    assert (results["unsafe"].status, results["unsafe"].attempts) == (ResultStatus.FAILED, 2)
+    with pytest.raises(InvalidBatch, match="outcomes"):
+        queue.submit(blurbs(1), model=MODEL, outcomes={"SAFETY": "maybe"})

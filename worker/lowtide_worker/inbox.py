@@ -33,6 +33,7 @@ class InboxBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: str | None = None
     max_attempts: int | None = None
     priority: int = 0
+    outcomes: dict[str, str] = {}
 
 
 class _Version(msgspec.Struct, frozen=True):

@@ -9,19 +9,20 @@
 | a candidate that ended for any other reason (MAX_TOKENS, SAFETY, RECITATION, ...) | failed, with the finish reason |
 | no response at all, none but an empty one, or a candidate without content | retry |
 
-`retry` becomes `failed` when the request has no attempt left. A failed row keeps the response it came with.
+A batch's `outcomes`, and `LOWTIDE_OUTCOMES` for all, overrule the table for a reason or a code. `retry` becomes
+`failed` when the request has no attempt left. A failed row keeps the response it came with.
 Source: https://ai.google.dev/api/generate-content (FinishReason, BlockReason), google.rpc.Code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Annotated, NamedTuple, assert_never
 
 import msgspec
 
 from lowtide.models import ResultError, Usage
-from lowtide.states import ResultStatus
+from lowtide.states import ResultStatus, Verdict
 from lowtide_worker.providers import NO_RESPONSE, OutputRow
 
 RETRYABLE_CODES = frozenset({1, 4, 8, 10, 13, 14, 408, 409, 429, 499, 500, 502, 503, 504})
@@ -84,6 +85,23 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 def retryable(error: ResultError) -> bool:
     """Whether the same request may well succeed another time."""
     return error.code in RETRYABLE_CODES
+
+
+def overruled(outcome: Outcome, outcomes: Mapping[str, Verdict]) -> Outcome:
+    """The outcome after the batch's own word on its reason or code."""
+    if outcome.error is None:
+        return outcome
+    match outcomes.get(outcome.error.reason) or outcomes.get(str(outcome.error.code)):
+        case Verdict.RETRY:
+            return outcome._replace(retryable=True)
+        case Verdict.FAIL:
+            return outcome._replace(retryable=False)
+        case Verdict.SUCCEED:
+            return Outcome(ResultStatus.SUCCEEDED, None, outcome.usage)
+        case None:
+            return outcome
+        case never:
+            assert_never(never)
 
 
 def judge_all(rows: Sequence[OutputRow]) -> list[Outcome]:

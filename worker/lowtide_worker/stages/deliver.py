@@ -16,12 +16,13 @@ from lowtide.layout import BatchFiles, split_job_id
 from lowtide.messages import Stage
 from lowtide.models import ResultError, Usage
 from lowtide.requests import RequestReader
-from lowtide.states import ResultStatus
+from lowtide.states import ResultStatus, Verdict
 from lowtide_worker.clock import Done, Held, Move
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.handlers import HandlerFailed, Segment
 from lowtide_worker.joining import Joined, Odd, join, provider_rows, rest_rows
 from lowtide_worker.providers import NO_RESPONSE
+from lowtide_worker.rows import overruled
 from lowtide_worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,8 @@ def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
         rows, malformed = rest_rows(block), list[Odd]()
     else:
         rows, malformed = provider_rows(runtime.provider(segment.batch["provider"]), block)
+        if outcomes := msgspec.json.decode(segment.batch["outcomes"], type=dict[str, Verdict]):
+            rows = [row._replace(outcome=overruled(row.outcome, outcomes)) for row in rows]
     joined, foreign = join(
         rows,
         batch_id=segment.batch_id,
