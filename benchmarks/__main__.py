@@ -23,9 +23,9 @@ _FULL: dict[str, tuple[list[int], float]] = {
 _QUICK: dict[str, tuple[list[int], float]] = {
     "submit": ([100_000], 5),
     "fan_out": ([64], 10),
-    "growth": ([1_000, 10_000, 100_000], 10),
-    "waiting": ([1_000, 5_000], 0),
-    "end_to_end": ([1_000, 5_000], 10),
+    "growth": ([1_000, 10_000, 100_000], 5),
+    "waiting": ([2_000], 0),
+    "end_to_end": ([1_000, 4_000], 10),
 }
 _LONGEST_FULL, _LONGEST_QUICK = 150.0, 45.0
 

@@ -68,7 +68,10 @@ def take_turns(cases: Sequence[Case], config: Config) -> list[dict[str, Any]]:
 
 def _run(case: Case, number: int) -> None:
     began = time.monotonic()
-    run = case.work()
+    try:
+        run = case.work()
+    except Exception as error:  # noqa: BLE001 - one case that breaks must not end the bench; it stands in the table
+        run = Run(0.0, error=f"{type(error).__name__}: {error}")
     case.took = time.monotonic() - began
     case.runs.append(run)
     rate = f"{run.rows / run.seconds:,.0f} rows/s" if run.seconds else ""

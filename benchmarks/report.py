@@ -68,7 +68,8 @@ def summaries(found: dict[str, dict[str, Any]]) -> dict[str, Summary]:
 
 def show(parts: Iterable[Summary]) -> None:
     """Prints tables and bars."""
-    console = Console()
+    terminal = Console()
+    console = terminal if terminal.is_terminal else Console(width=160)
     bars: list[Bar] = []
     for part in parts:
         table = Table(*part.columns, title=part.title, title_justify="left", title_style="bold")
@@ -192,7 +193,11 @@ def _bars(axes: Any, data: dict[str, Any]) -> None:
 def _waiting(axes: Any, data: dict[str, Any]) -> None:
     found = Found(data)
     for name in (waiting.LOWTIDE, waiting.COUNTDOWN):
-        points = [(case.size, case.runs[0].peak("worker")) for case in found.cases if case.name == name and case.size]
+        points = [
+            (case.size, case.runs[0].peak("worker"))
+            for case in found.cases
+            if case.name == name and case.size and case.runs
+        ]
         axes.plot(*zip(*points, strict=True), marker="o", label=name)
     axes.set(xscale="log", yscale="log", xlabel="waiting jobs", ylabel="MiB", title="Waiting: largest worker process")
     axes.grid(visible=True, alpha=0.3)

@@ -24,7 +24,7 @@ import redis
 
 from benchmarks import workload
 from benchmarks.measure import Run, Watch
-from lowtide import BatchQueue, Request, Settings
+from lowtide import BatchQueue, Request, Settings, WaitTimeout
 from lowtide_cli.embedded import EmbeddedRedis
 from lowtide_cli.processes import Child, free_port
 
@@ -40,6 +40,7 @@ LOWTIDE_ENV = {
 """Lowtide's defaults, but for the poll interval that all contenders share."""
 _WARM_CPU_SECONDS = 0.35
 _WARM_ROUNDS = 6
+_WARM_PATIENCE_SECONDS = 30.0
 
 
 class Bench:
@@ -180,7 +181,11 @@ class Workers:
             requests = [Request(key=key, contents=text) for key, text in workload.prompts(4)]
             batches = [queue.submit(requests, model=workload.MODEL) for _ in range(2 * self.processes)]
             for batch in batches:
-                batch.wait(60, poll_seconds=0.05)
+                try:
+                    batch.wait(_WARM_PATIENCE_SECONDS, poll_seconds=0.05)
+                except WaitTimeout as error:
+                    log = "\n".join(self.child.last_lines(30))
+                    raise RuntimeError(f"{self.role} does not get warm: {error}; its log ends:\n{log}") from error
             if all(_cpu(child) > _WARM_CPU_SECONDS for child in psutil.Process(self.pid).children()):
                 return
 

@@ -15,6 +15,11 @@ For everything else there is a command: ``lowtide-emulator serve``.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
+if find_spec("starlette") is None or find_spec("uvicorn") is None:
+    raise ImportError('the emulator needs an extra that is not installed: pip install "lowtide[emulator]"')
+
 from lowtide_emulator.answers import Answer, RowError
 from lowtide_emulator.engine import JobRecord
 from lowtide_emulator.faults import FaultRecord, RuleError

@@ -55,7 +55,7 @@ class Spool:
         with storage_errors(name):
             if self._local:
                 os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - fsspec speaks str
-            file = self._fs.open(draft, "wb")
+            file = self._opened(draft, "wb")
         try:
             with storage_errors(name):
                 yield file
@@ -79,14 +79,18 @@ class Spool:
     def open(self, name: str) -> Iterator[IO[bytes]]:
         """Opens a blob for reading, from its start, seekable."""
         path = self._path(name)
-        with storage_errors(name), self._fs.open(path, "rb") as file:
+        with storage_errors(name), self._opened(path, "rb") as file:
             yield file
 
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
         """The bytes [start, end) of a blob; to its end where `end` is None."""
         path = self._path(name)
         with storage_errors(name):
-            return cast("bytes", self._fs.cat_file(path, start=start, end=end))
+            if not self._local:
+                return cast("bytes", self._fs.cat_file(path, start=start, end=end))
+            with self._opened(path, "rb") as file:
+                file.seek(start)
+                return file.read(-1 if end is None else end - start)
 
     def copy(self, name: str, start: int, end: int, sink: IO[bytes]) -> None:
         """Writes the bytes [start, end) of a blob to `sink`, about 1 MiB at a time."""
@@ -144,6 +148,10 @@ class Spool:
                 self._fs.rm(path, recursive=True)
             except FileNotFoundError:
                 return
+
+    def _opened(self, path: str, mode: str) -> IO[bytes]:
+        # fsspec's wrapper of local files costs half as much again as the file itself.
+        return cast("IO[bytes]", open(path, mode) if self._local else self._fs.open(path, mode))  # noqa: PTH123
 
     def _path(self, name: str) -> str:
         path = f"{self._root}/{self._checked(name)}"

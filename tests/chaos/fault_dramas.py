@@ -138,7 +138,7 @@ CREATE = {
             rule("batches.create", "drop_after", match=job(batch, 1)),
             rule("batches.list", "empty_list_lag", times=None, seconds=2),
         ],
-        allowed=Allowed(twins=1), running_seconds=SLOW, jobs=3,
+        allowed=Allowed(twins=1, billed_again=4), running_seconds=SLOW, jobs=3,
     ),
     "the list lags, the twin shows late, and the batch was cancelled meanwhile": replace(
         _clean, count=4, allowed=Allowed(twins=1, statuses=_ANY_END), running_seconds=SLOW, ends={"cancelled": 4},

@@ -147,3 +147,23 @@ def test_a_create_that_may_be_under_way_still_is_not_made_again(world: World) ->
     assert world.emulator.jobs() == []
     assert hands.due_in(hands.job, Stage.CREATE) > settings.provider_timeout_seconds
     assert world.emulator.stats().calls.get("batches.list", 0) == 0
+
+
+def test_a_message_that_waited_longer_than_the_lease_is_still_good(world: World) -> None:
+    one = world.submit(4, handled=False)
+    hands = Hands(world, one)
+    hands.do(hands.batch, Stage.SUBMIT)
+    clock = hands.runtime.clock
+
+    [first] = [dispatch for dispatch in clock.claim(Stage.CREATE.queue) if dispatch.member == hands.job]
+    within(5, "the lease lapses", lambda: hands.due_in(hands.job, Stage.CREATE) < 0)
+    [second] = [dispatch for dispatch in clock.claim(Stage.CREATE.queue) if dispatch.member == hands.job]
+
+    held = clock.begin(Stage.CREATE, hands.job, hands.batch, first.token)
+    assert isinstance(held, Held), "in a queue longer than the lease nothing would ever be done"
+    assert clock.begin(Stage.CREATE, hands.job, hands.batch, second.token) == "stale"
+    within(5, "the lease lapses", lambda: hands.due_in(hands.job, Stage.CREATE) < 0)
+    [third] = [dispatch for dispatch in clock.claim(Stage.CREATE.queue) if dispatch.member == hands.job]
+    with pytest.raises(Superseded):
+        clock.keep(held)
+    assert isinstance(clock.begin(Stage.CREATE, hands.job, hands.batch, third.token), Held)

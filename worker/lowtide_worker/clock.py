@@ -167,6 +167,8 @@ class Clock:
             raise synced
         if not kept:
             raise Superseded(held.member)
+        if not isinstance(synced, Exception) and not synced[0]:
+            raise redis.TimeoutError(f"not on disk after {_FSYNC_MILLISECONDS / 1000:g} s")
 
     def keeper(self, held: Held) -> Callable[[], None]:
         """A function to call as often as one likes during long work; it renews the lease when it must."""

@@ -10,8 +10,9 @@ import json
 import struct
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, cast
 
 import msgspec
@@ -19,7 +20,7 @@ import redis
 
 from lowtide import keys
 from lowtide.layout import job_id
-from lowtide.messages import VERSION, Stage
+from lowtide.messages import VERSION, Queue, Stage
 from lowtide.models import ResultError
 from lowtide.states import BatchState, JobState
 from lowtide.store import load_script
@@ -29,6 +30,7 @@ from lowtide_worker.settings import WorkerSettings
 _WATCH_SECONDS = 600.0
 """How often a job that waits for its segments is looked at, should its last segment never say so."""
 _DEAD_LETTERS_KEPT = 10_000
+_AUDITED_AT_ONCE = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,15 +265,30 @@ class Ledger:
         """Adds to one of the totals."""
         self._redis.hincrby(keys.COUNTERS, counter, amount)
 
-    def put_back_on_clock(self) -> int:
+    def put_back_on_clock(self, keep: Callable[[], None]) -> int:
         """Makes due whatever has a stage to come and no place on the clock; returns how many there were."""
         lost = 0
         for pattern in (keys.batch("*"), keys.job("*"), keys.entity("segment:*")):
-            for name in self._redis.scan_iter(pattern, count=1000):
-                member = name.decode().removeprefix(keys.PREFIX)
-                stage = cast("bytes | None", self._redis.hget(name, "stage"))
-                if stage and self._redis.zscore(clock := keys.clock(Stage(stage.decode()).queue), member) is None:
-                    lost += int(self._redis.zadd(clock, {member: time.time()}, nx=True) or 0)
+            names = (name.decode() for name in self._redis.scan_iter(pattern, count=_AUDITED_AT_ONCE))
+            while some := list(islice(names, _AUDITED_AT_ONCE)):
+                lost += self._put_back([name.removeprefix(keys.PREFIX) for name in some])
+                keep()
+        return lost
+
+    def _put_back(self, members: Sequence[str]) -> int:
+        with self._redis.pipeline(transaction=False) as pipe:
+            for member in members:
+                pipe.hget(keys.entity(member), "stage")
+                for queue in Queue:
+                    pipe.zscore(keys.clock(queue), member)
+            replies = iter(pipe.execute())
+        lost = 0
+        for member in members:
+            stage = next(replies)
+            placed = [next(replies) for _ in Queue]
+            if stage and placed == [None] * len(placed):
+                clock = keys.clock(Stage(stage.decode()).queue)
+                lost += int(self._redis.zadd(clock, {member: time.time()}, nx=True) or 0)
         return lost
 
     def dead_letter(self, reason: str, what: Mapping[str, object]) -> None:

@@ -19,4 +19,6 @@ if tonumber(ARGV[4]) > 0 then
 end
 redis.call('HSET', KEYS[1], 'stage', ARGV[3], 'busy', '1')
 redis.call('ZADD', KEYS[3], string.format('%.6f', now + ARGV[5]), ARGV[1])
-return redis.call('HINCRBY', KEYS[1], 'token', 1)
+local token = redis.call('HINCRBY', KEYS[1], 'token', 1)
+redis.call('HSET', KEYS[1], 'sent', token)
+return token

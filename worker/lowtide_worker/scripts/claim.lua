@@ -13,13 +13,21 @@ local due = redis.call('ZRANGE', KEYS[1], '-inf', string.format('%.6f', now), 'B
 local claimed = {}
 for _, member in ipairs(due) do
   local key = ARGV[3] .. member
-  local stage = redis.call('HGET', key, 'stage')
+  local found = redis.call('HMGET', key, 'stage', 'token', 'sent')
+  local stage = found[1]
   if stage and stage ~= '' then
     redis.call('ZADD', KEYS[1], lease, member)
     redis.call('HSET', key, 'busy', '1')
     claimed[#claimed + 1] = member
     claimed[#claimed + 1] = stage
-    claimed[#claimed + 1] = redis.call('HINCRBY', key, 'token', 1)
+    -- A token that was sent and never used is sent again as it is: its first message may only be waiting its turn,
+    -- and in a long queue would else be stale whenever a worker comes to it.
+    local token = found[2]
+    if found[3] ~= token then
+      token = redis.call('HINCRBY', key, 'token', 1)
+      redis.call('HSET', key, 'sent', token)
+    end
+    claimed[#claimed + 1] = tonumber(token)
   else
     redis.call('ZREM', KEYS[1], member)
   end

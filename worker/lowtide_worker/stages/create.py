@@ -26,7 +26,7 @@ from lowtide_worker.stages.reconcile import created, reconcile
 log = logging.getLogger(__name__)
 
 _READY_POLL_SECONDS = 1.0
-_WAITING_SECONDS = 300.0
+_WAITING_SECONDS = 1800.0
 """A job without a slot is woken when its turn comes; this is for the case that nobody woke it."""
 
 

@@ -68,7 +68,7 @@ def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
         rows, malformed = rest_rows(block), list[Odd]()
     else:
         rows, malformed = provider_rows(runtime.provider(segment.batch["provider"]), block)
-        if outcomes := msgspec.json.decode(segment.batch["outcomes"], type=dict[str, Verdict]):
+        if outcomes := msgspec.json.decode(segment.batch.get("outcomes", "{}"), type=dict[str, Verdict]):
             rows = [row._replace(outcome=overruled(row.outcome, outcomes)) for row in rows]
     joined, foreign = join(
         rows,

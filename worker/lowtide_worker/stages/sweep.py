@@ -29,7 +29,7 @@ T = TypeVar("T")
 def sweep(runtime: Runtime, held: Held) -> Move:
     """One round over everything; comes again after `sweep_seconds`."""
     keep = runtime.clock.keeper(held)
-    counts = {"put_back": runtime.ledger.put_back_on_clock()}
+    counts = {"put_back": runtime.ledger.put_back_on_clock(keep)}
     reach("sweep.after-store")
     counts["inbox"] = _inbox(runtime, keep)
     counts["files"] = _spool(runtime, keep)
