@@ -26,7 +26,7 @@ up: $(STAMP) ## Run everything on this machine until Ctrl-C
 	$(BIN)/lowtide up
 
 test: $(STAMP) ## Run all tests against real servers and workers
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(ARGS)
 
 lint: $(STAMP) ## Check style, types, layers, compose file and Dockerfile
 	$(BIN)/ruff check .

@@ -208,7 +208,7 @@ def check_handler(world: World, submitted: Sequence[Submitted]) -> Figures:
             continue
         status = one.batch.status()
         assert (status.undelivered, status.parked) == (0, 0), f"{one.id}: {status}"
-        files = set(_files(world, f"batches/{one.id}/results"))
+        files = {name for name in _files(world, f"batches/{one.id}/results") if not name.endswith(".part")}
         delivered = {name for name in names if f"/{one.id}/" in name}
         assert delivered == files, f"{one.id}: delivered {delivered}, stored {files}"
     ours = {key for one in submitted for key in one.prompts}

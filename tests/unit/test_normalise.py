@@ -378,7 +378,7 @@ BAD: list[tuple[object, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("item", "field"), BAD, ids=repr)
+@pytest.mark.parametrize(("item", "field"), BAD, ids=[f"{number}-{field}" for number, (_, field) in enumerate(BAD)])
 def test_what_cannot_be_sent_is_refused_with_its_field(item: object, field: str) -> None:
     error = refusal(item)
     assert error.field == field
