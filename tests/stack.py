@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,10 +16,12 @@ from typing import Any, Self
 import redis
 
 from lowtide import BatchQueue, Settings
+from lowtide.states import ProviderName
 from lowtide_cli.embedded import EmbeddedRedis
 from lowtide_emulator import Emulator
 from lowtide_emulator import Settings as EmulatorSettings
 from lowtide_worker.settings import WorkerSettings
+from tests.cloud import PROJECT, Cloud
 from tests.waiting import wait_until
 
 FAST = {
@@ -80,11 +84,19 @@ class Worker:
 class Stack:
     """Starts the servers; workers are started by the test."""
 
-    def __init__(self, directory: Path, emulator: EmulatorSettings | None = None, **env: str) -> None:
+    def __init__(
+        self, directory: Path, emulator: EmulatorSettings | None = None, *, cloud: Cloud | None = None, **env: str
+    ) -> None:
         self.directory = directory
         self.redis_server = EmbeddedRedis(directory / "redis")
-        self.emulator = Emulator(emulator or EmulatorSettings())
+        self.emulator = Emulator(
+            emulator or EmulatorSettings(),
+            storage_url=cloud.storage_url if cloud else None,
+            bigquery_url=cloud.bigquery_url if cloud else None,
+        )
         self.workers: list[Worker] = []
+        self.cloud = cloud
+        self.provider = ProviderName.VERTEX if cloud else ProviderName.GEMINI
         self._env = env
 
     def __enter__(self) -> Self:
@@ -101,6 +113,34 @@ class Stack:
         self.emulator.__exit__(kind, error, trace)
         self.redis_server.stop()
 
+    @cached_property
+    def bucket(self) -> str:
+        """Where jobs on Vertex AI keep their files, and users theirs."""
+        assert self.cloud
+        return self.cloud.new_bucket()
+
+    @cached_property
+    def dataset(self) -> str:
+        """Where jobs on Vertex AI make their tables, and users theirs: `project.dataset`."""
+        assert self.cloud
+        return self.cloud.new_dataset()
+
+    @cached_property
+    def _provider_env(self) -> dict[str, str]:
+        if self.cloud is None:
+            return {"GEMINI_API_KEY": "test-key", "GOOGLE_GEMINI_BASE_URL": self.emulator.url}
+        return {
+            "LOWTIDE_PROVIDER": "vertex",
+            "GOOGLE_CLOUD_PROJECT": PROJECT,
+            "GOOGLE_VERTEX_BASE_URL": self.emulator.url,
+            "STORAGE_EMULATOR_HOST": self.cloud.storage_url,
+            "BIGQUERY_EMULATOR_HOST": self.cloud.bigquery_url,
+            "LOWTIDE_VERTEX_CREDENTIALS": "anonymous",
+            "LOWTIDE_VERTEX_STORAGE": f"gs://{self.bucket}/jobs",
+            "LOWTIDE_VERTEX_DATASET": f"bq://{self.dataset}",
+            "LOWTIDE_VERTEX_LOCATIONS": json.dumps([f"gs://{self.bucket}/user", f"bq://{self.dataset}"]),
+        }
+
     @property
     def env(self) -> dict[str, str]:
         """The environment of a worker."""
@@ -110,8 +150,7 @@ class Stack:
             "PYTHONPATH": str(Path(__file__).parent.parent),
             "LOWTIDE_REDIS_URL": self.redis_server.url,
             "LOWTIDE_SPOOL_URL": str(self.directory / "spool"),
-            "GEMINI_API_KEY": "test-key",
-            "GOOGLE_GEMINI_BASE_URL": self.emulator.url,
+            **self._provider_env,
             **FAST,
             **self._env,
         }
@@ -127,13 +166,11 @@ class Stack:
     def settings(self, **changes: Any) -> Settings:
         """A producer's settings."""
         given = {"redis_url": self.redis_server.url, "spool_url": str(self.directory / "spool")}
-        return Settings(_env_file=None, **(given | changes))
+        return Settings(_env_file=None, **(given | _as_settings(self._provider_env) | changes))
 
     def worker_settings(self, **changes: Any) -> WorkerSettings:
         """A worker's settings, for code that a test runs itself."""
-        env = {name.removeprefix("LOWTIDE_").lower(): value for name, value in self.env.items() if "LOWTIDE_" in name}
-        keys = {"GOOGLE_API_KEY": "test-key", "GOOGLE_GEMINI_BASE_URL": self.emulator.url}
-        return WorkerSettings(_env_file=None, **(env | keys | changes))
+        return WorkerSettings(_env_file=None, **(_as_settings(self.env) | changes))
 
     def queue(self, **changes: Any) -> BatchQueue:
         """A producer."""
@@ -147,3 +184,14 @@ class Stack:
     def logs(self) -> str:
         """What all workers have said."""
         return "\n".join(worker.text for worker in self.workers)
+
+
+def _as_settings(env: Mapping[str, str]) -> dict[str, Any]:
+    """Variables of the environment as arguments of a settings class."""
+    settings: dict[str, Any] = {}
+    for name, value in env.items():
+        if name.startswith("LOWTIDE_"):
+            settings[name.removeprefix("LOWTIDE_").lower()] = json.loads(value) if value.startswith("[") else value
+        elif name.startswith(("GOOGLE_", "GEMINI_")):
+            settings[name] = value
+    return settings

@@ -10,6 +10,18 @@ clock, and can be told what shall go wrong. For tests, in this process::
         job = client.batches.create(model="gemini-2.5-flash", src=requests)
         emulator.advance(360)
 
+On the same port it speaks Vertex AI's batch prediction, whose jobs read and write Cloud Storage or BigQuery; the
+module ``cloud`` starts stand-ins for these, with the extra ``vertex-emulator``::
+
+    from lowtide_emulator.cloud import CloudStorageServer
+
+    with CloudStorageServer(folder) as storage, Emulator(storage_url=storage.url) as emulator:
+        client = genai.Client(
+            vertexai=True, project="any", location="us-central1",
+            credentials=google.oauth2.credentials.Credentials(token="any"),
+            http_options={"base_url": emulator.url},
+        )
+
 For everything else there is a command: ``lowtide-emulator serve``.
 """
 

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import importlib
 import signal
 import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import msgspec
 import typer
-from msgspec import Raw
 from rich.console import Console
 
-from lowtide_emulator.answers import Answer, RowError
+from lowtide_emulator.cloud import BigQueryServer, CloudStorageServer, ServerError
+from lowtide_emulator.loading import load_answers, load_function
 from lowtide_emulator.server import Emulator
 from lowtide_emulator.settings import HOUR, Settings
 
 app = typer.Typer(
-    help="A local emulator of the Gemini batch API.",
+    help="A local emulator of the Gemini batch API: of the Gemini Developer API and of Vertex AI.",
     no_args_is_help=True,
     add_completion=False,
 )
 
 SWITCH_SECONDS = 0.0005
-
-
-class CannedLine(msgspec.Struct, forbid_unknown_fields=True):
-    """A line of an answers file: a key with either a response or an error."""
-
-    key: str
-    response: Raw = Raw(b"null")
-    error: RowError | None = None
+VERTEX = "Vertex AI"
 
 
 def _env(name: str) -> str:
@@ -140,6 +135,100 @@ def serve(
             help="module:function from a request (dict) to a response (dict) or a RowError.",
         ),
     ] = None,
+    cloud: Annotated[
+        bool,
+        typer.Option(
+            "--cloud",
+            envvar=_env("CLOUD"),
+            help="Start stand-ins for Cloud Storage and BigQuery, too, and use them.",
+            rich_help_panel=VERTEX,
+        ),
+    ] = False,
+    storage_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar=_env("STORAGE_URL"),
+            help="A Cloud Storage server for input and output (default: STORAGE_EMULATOR_HOST).",
+            rich_help_panel=VERTEX,
+        ),
+    ] = None,
+    bigquery_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar=_env("BIGQUERY_URL"),
+            help="A BigQuery server for input and output (default: BIGQUERY_EMULATOR_HOST).",
+            rich_help_panel=VERTEX,
+        ),
+    ] = None,
+    token: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar=_env("TOKEN"),
+            help="An accepted Bearer token; repeat for more (default: any).",
+            rich_help_panel=VERTEX,
+        ),
+    ] = None,
+    vertex_queue_seconds: Annotated[
+        float,
+        typer.Option(
+            envvar=_env("VERTEX_QUEUE_SECONDS"),
+            help="A job not running by then is EXPIRED.",
+            min=0,
+            rich_help_panel=VERTEX,
+        ),
+    ] = 72 * HOUR,
+    vertex_run_seconds: Annotated[
+        float,
+        typer.Option(
+            envvar=_env("VERTEX_RUN_SECONDS"),
+            help="A job running longer is EXPIRED; what it has done is delivered.",
+            min=0,
+            rich_help_panel=VERTEX,
+        ),
+    ] = 24 * HOUR,
+    vertex_cancelling_seconds: Annotated[
+        float,
+        typer.Option(
+            envvar=_env("VERTEX_CANCELLING_SECONDS"),
+            help="How long a cancelled job is CANCELLING.",
+            min=0,
+            rich_help_panel=VERTEX,
+        ),
+    ] = 0.0,
+    vertex_max_requests: Annotated[
+        int,
+        typer.Option(envvar=_env("VERTEX_MAX_REQUESTS"), help="Most rows of a job.", min=1, rich_help_panel=VERTEX),
+    ] = 200_000,
+    vertex_max_embeddings: Annotated[
+        int,
+        typer.Option(
+            envvar=_env("VERTEX_MAX_EMBEDDINGS"),
+            help="Most rows of a job of embeddings.",
+            min=1,
+            rich_help_panel=VERTEX,
+        ),
+    ] = 1_000_000,
+    vertex_max_file_bytes: Annotated[
+        int,
+        typer.Option(envvar=_env("VERTEX_MAX_FILE_BYTES"), help="Largest input file.", min=1, rich_help_panel=VERTEX),
+    ] = 1024**3,
+    vertex_shuffle: Annotated[
+        bool,
+        typer.Option(
+            envvar=_env("VERTEX_SHUFFLE"),
+            help="Whether rows come back in another order.",
+            rich_help_panel=VERTEX,
+        ),
+    ] = True,
+    vertex_shard_bytes: Annotated[
+        int | None,
+        typer.Option(
+            envvar=_env("VERTEX_SHARD_BYTES"),
+            help="Split predictions into files of about this size (default: one file).",
+            min=1,
+            rich_help_panel=VERTEX,
+        ),
+    ] = None,
     faults: Annotated[
         Path | None,
         typer.Option(
@@ -150,7 +239,12 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """Serve until Ctrl-C."""
+    """Serve until Ctrl-C: both APIs on one port.
+
+    The Gemini Developer API needs nothing else. Vertex AI's jobs read and write Cloud Storage or BigQuery: name
+    servers with --storage-url and --bigquery-url, or have stand-ins started with --cloud (this needs the extra
+    "vertex-emulator").
+    """
     settings = Settings(
         host=host,
         port=port,
@@ -170,63 +264,72 @@ def serve(
         refuse_delete_of_live=refuse_delete_of_live,
         embedding_dimensions=embedding_dimensions,
         answer_threads=answer_threads,
+        storage_url=storage_url,
+        bigquery_url=bigquery_url,
+        tokens=frozenset(token or ()),
+        vertex_queue_seconds=vertex_queue_seconds,
+        vertex_run_seconds=vertex_run_seconds,
+        vertex_cancelling_seconds=vertex_cancelling_seconds,
+        vertex_max_requests=vertex_max_requests,
+        vertex_max_embeddings=vertex_max_embeddings,
+        vertex_max_file_bytes=vertex_max_file_bytes,
+        vertex_shuffle=vertex_shuffle,
+        vertex_shard_bytes=vertex_shard_bytes,
     )
     # Answering threads and the server share one interpreter: a short switch interval keeps the
     # replies quick while results are being written.
     sys.setswitchinterval(SWITCH_SECONDS)
     # A polite kill must remove the temporary folder too, so it ends like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    emulator = Emulator(settings)
     try:
-        if answer_function is not None:
-            emulator.answer = load_function(answer_function)
-        if answers is not None:
-            emulator.set_canned(load_answers(answers))
-        if faults is not None:
-            emulator.set_faults(msgspec.json.decode(faults.read_bytes()))
-        Console(soft_wrap=True, highlight=False).print(
-            f"Gemini batch emulator at {emulator.url} - "
-            f'genai.Client(api_key="any", http_options={{"base_url": "{emulator.url}"}}) '
-            f"or GOOGLE_GEMINI_BASE_URL={emulator.url}",
-            markup=False,
-        )
-        emulator.serve()
-    except (OSError, ValueError) as error:
+        with ExitStack() as servers:
+            if cloud:
+                settings = _start_cloud(settings, servers)
+            emulator = Emulator(settings)
+            servers.callback(emulator.close)
+            if answer_function is not None:
+                emulator.answer = load_function(answer_function)
+            if answers is not None:
+                emulator.set_canned(load_answers(answers))
+            if faults is not None:
+                emulator.set_faults(msgspec.json.decode(faults.read_bytes()))
+            _greet(emulator)
+            emulator.serve()
+    except (OSError, ValueError, ServerError) as error:
         Console(stderr=True).print(f"lowtide-emulator: {error}", markup=False)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
         pass
-    finally:
-        emulator.close()
 
 
-def load_function(path: str) -> Answer:
-    """Return the function that ``module:function`` names."""
-    module, _, name = path.partition(":")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"cannot load {path!r}, expected module:function ({error})") from error
-    return cast("Answer", function)
+def _start_cloud(settings: Settings, servers: ExitStack) -> Settings:
+    folder = settings.data_dir / "cloud" if settings.data_dir is not None else None
+    if folder is None:
+        folder = Path(servers.enter_context(tempfile.TemporaryDirectory(prefix="lowtide-cloud-")))
+    storage = servers.enter_context(CloudStorageServer(folder))
+    bigquery = servers.enter_context(BigQueryServer(folder))
+    return replace(settings, storage_url=storage.url, bigquery_url=bigquery.url)
 
 
-def load_answers(path: Path) -> dict[str, Raw | RowError]:
-    """Return the fixed answers of a JSONL file, by key."""
-    canned: dict[str, Raw | RowError] = {}
-    decode = msgspec.json.Decoder(CannedLine).decode
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.isspace():
-                continue
-            try:
-                entry = decode(line)
-            except msgspec.DecodeError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
-            if entry.error is not None:
-                canned[entry.key] = entry.error
-            else:
-                canned[entry.key] = entry.response.copy()
-    return canned
+def _greet(emulator: Emulator) -> None:
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    url, settings = emulator.url, emulator.settings
+    console.print(
+        f"Gemini batch emulator at {url} - "
+        f'genai.Client(api_key="any", http_options={{"base_url": "{url}"}}) '
+        f"or GOOGLE_GEMINI_BASE_URL={url}"
+    )
+    if settings.storage_url or settings.bigquery_url:
+        console.print(
+            'Vertex AI, too - genai.Client(vertexai=True, project="any", location="us-central1", '
+            f'credentials=Credentials(token="any"), http_options={{"base_url": "{url}"}})'
+        )
+        for name, server in (
+            ("STORAGE_EMULATOR_HOST", settings.storage_url),
+            ("BIGQUERY_EMULATOR_HOST", settings.bigquery_url),
+        ):
+            if server:
+                console.print(f"{name}={server}")
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,18 +19,22 @@ from lowtide_emulator.clock import Clock
 from lowtide_emulator.embeddings import VectorModel
 from lowtide_emulator.faults import FaultPlan
 from lowtide_emulator.files import FileStore
-from lowtide_emulator.jobs import Job, JobStore
+from lowtide_emulator.job_store import JobStore
+from lowtide_emulator.jobs import Failure, Job
 from lowtide_emulator.output import StoppedError, write_results
 from lowtide_emulator.rows import FileShape, InlineShape
 from lowtide_emulator.settings import Settings
 from lowtide_emulator.stats import Stats
 from lowtide_emulator.text_model import TextModel
+from lowtide_emulator.wire import timestamp
 
 
 class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """The emulator's own record of a job; jobs are never forgotten, not even deleted ones.
 
-    state: PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED or EXPIRED, faults of reporting aside.
+    name: the resource name; those of Vertex AI begin with ``projects/``.
+    state: PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED or EXPIRED, with Vertex AI also CANCELLING
+        and PARTIALLY_SUCCEEDED; faults of reporting aside.
     requests: rows asked for.
     billed: rows with a success response in a job that delivers results, once it is over.
     created: seconds since the epoch of the emulated clock.
@@ -71,15 +76,24 @@ class Engine:
         self.jobs_folder.mkdir(parents=True, exist_ok=True)
         self.files = FileStore(settings, self.clock, self.folder / "files")
         self.jobs = JobStore()
+        self._at_close: list[Callable[[], None]] = []
         self._threads = ThreadPoolExecutor(settings.answer_threads, thread_name_prefix="lowtide-emulator-answers")
 
     def start(self, job: Job) -> None:
         """Keep a new job and begin to answer its rows, if anybody will ever see the results."""
         self.jobs.add(job)
         if job.rows_delivered:
-            self._threads.submit(self._answer_rows, job)
+            self.submit(lambda: self._answer_rows(job))
         else:
             job.input_path.unlink(missing_ok=True)
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Have work done by the answering threads. Raises RuntimeError once the engine is closed."""
+        self._threads.submit(work)
+
+    def at_close(self, callback: Callable[[], None]) -> None:
+        """Call this before the threads end."""
+        self._at_close.append(callback)
 
     def records(self, *, keys: bool = False) -> list[JobRecord]:
         """Return the record of every job ever created, oldest first."""
@@ -102,35 +116,41 @@ class Engine:
         The records of the jobs stay, without their keys.
         """
         self.jobs.stop()
+        for callback in self._at_close:
+            callback()
         self.files.clear()
         self._threads.shutdown(wait=True, cancel_futures=True)
         if self._temporary:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _answerer(self, job: Job) -> Answerer:
+    def answerer(self, job: Job) -> Answerer:
+        """Return who answers the rows of a job."""
         model: Answerer
         if self.answer is not None:
             model = UserModel(self.answer)
         elif job.embeddings:
             model = VectorModel(self.settings.embedding_dimensions)
         else:
-            model = TextModel(job.model.removeprefix("models/"), self._seen)
+            name = job.model.removeprefix("models/").removeprefix("publishers/google/models/")
+            model = TextModel(name, self._seen, stamp=self._stamp if job.exports else None)
         return CannedModel(self.canned, model) if self.canned else model
+
+    def _stamp(self) -> str:
+        return timestamp(self.clock.now(), digits=6)
 
     def _answer_rows(self, job: Job) -> None:
         began = time.thread_time()
         progress = job.progress
         try:
             shape = InlineShape() if job.inline else FileShape()
-            write_results(job, self._answerer(job), shape)
+            write_results(job, self.answerer(job), shape)
             progress.ready_at = self.clock.now()
         except StoppedError:
             pass
         except Exception as error:  # noqa: BLE001 - a thread's error must show in the job
             if not progress.stop:
-                progress.broken = f"{type(error).__name__}: {error}"
-                progress.ready_at = self.clock.now()
-                sys.stderr.write(f"lowtide-emulator: job {job.id}: {progress.broken}\n")
+                progress.failure = Failure(13, f"{type(error).__name__}: {error}", self.clock.now())
+                sys.stderr.write(f"lowtide-emulator: job {job.id}: {progress.failure.message}\n")
         finally:
             job.input_path.unlink(missing_ok=True)
             if job.deleted_at is not None or job.cancelled_at is not None:
@@ -145,10 +165,10 @@ class Engine:
         if keys:
             names = job.keys()
             failed = set(job.progress.failed)
-            answered = names[: job.progress.answered] if billed else []
+            answered = names[: job.ending.rows] if billed else []
             billed_names = [name for index, name in enumerate(answered) if index not in failed]
         return JobRecord(
-            name=f"batches/{job.id}",
+            name=job.name,
             display_name=job.display_name,
             model=job.model,
             state=moment.state.value,

@@ -7,7 +7,7 @@ evenly over the job and are the same on every run; ``count`` wins if both are gi
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -34,6 +34,12 @@ class SomeRows(Kind, frozen=True, kw_only=True):
         if self.fraction is not None:
             return round(self.fraction * rows)
         return min(1, rows)
+
+
+class SomeRowsDone(Kind, frozen=True, kw_only=True):
+    """A kind that ends the work early: the first ``fraction`` of the rows are delivered all the same."""
+
+    fraction: Fraction = 0.0
 
 
 # Calls
@@ -87,41 +93,54 @@ class StuckPending(Kind, frozen=True):
     """Never runs; expires in the end."""
 
 
-class StuckRunning(Kind, frozen=True):
+class StuckRunning(SomeRowsDone, frozen=True, kw_only=True):
     """Runs and never finishes; expires in the end."""
 
 
-class Fail(Kind, frozen=True, kw_only=True):
+class Fail(SomeRowsDone, frozen=True, kw_only=True):
     """Ends FAILED with this error."""
 
     code: int = 13
     message: str = "Internal error encountered."
 
 
-class Expire(Kind, frozen=True):
+class Expire(SomeRowsDone, frozen=True, kw_only=True):
     """Ends EXPIRED when it should have succeeded."""
 
 
-class Cancel(Kind, frozen=True, kw_only=True):
-    """Ends CANCELLED unasked; ``fraction`` of the rows are delivered all the same."""
-
-    fraction: Fraction = 0.0
+class Cancel(SomeRowsDone, frozen=True, kw_only=True):
+    """Ends CANCELLED unasked."""
 
 
-class PartialOutput(Kind, frozen=True, kw_only=True):
-    """Ends SUCCEEDED with only the first ``fraction`` of the rows."""
+class PartialOutput(SomeRowsDone, frozen=True, kw_only=True):
+    """Ends SUCCEEDED, or in Vertex AI's other ``state``, with only a part of the rows."""
 
     fraction: Fraction = 0.5
+    state: Literal["SUCCEEDED", "PARTIALLY_SUCCEEDED"] = "SUCCEEDED"
+
+
+class ImportFails(Kind, frozen=True, kw_only=True):
+    """Vertex AI only: ends FAILED because the importer cannot load the input."""
+
+    reason: str = "JSON table encountered too many errors, giving up."
 
 
 class NoOutput(Kind, frozen=True, kw_only=True):
-    """Ends SUCCEEDED without output; it appears after ``seconds``, or never if null."""
+    """Ends without output; it appears after ``seconds``, or never if null.
+
+    announced: Vertex AI only: the job names the place of its output all the same.
+    """
 
     seconds: Seconds | None = None
+    announced: bool = False
 
 
 class State(Kind, frozen=True, kw_only=True):
-    """Reports ``state``, whatever it means, for ``seconds`` from creation, or for ever if null."""
+    """Reports ``state``, whatever it means, for ``seconds`` from creation, or for ever if null.
+
+    Vertex AI's states begin with ``JOB_STATE_``, the Developer API's with ``BATCH_STATE_``; Vertex AI
+    reads the other as its own.
+    """
 
     state: str
     seconds: Seconds | None = None
@@ -193,6 +212,7 @@ JOB_KINDS: dict[str, type[Kind]] = {
     "expire": Expire,
     "cancel": Cancel,
     "partial_output": PartialOutput,
+    "import_fails": ImportFails,
     "no_output": NoOutput,
     "state": State,
     "all_rows_fail": AllRowsFail,

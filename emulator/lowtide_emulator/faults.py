@@ -5,7 +5,8 @@ A rule is a JSON object::
     {"on": "batches.create", "kind": "drop_after", "after": 0, "times": 1,
      "probability": 1.0, "seed": 0, "match": "my-job", "params": {}}
 
-on: the call (``batches.create``, …, see ``CALLS``) or ``job``, asked once at a job's creation.
+on: the call (``batches.create``, …, see ``Call``) or ``job``, asked once at a job's creation. The calls have the
+    SDK's names, whichever API they go to: a plan for one API is a plan for the other.
 kind: what happens; its parameters are the struct of that name in ``fault_kinds``.
 after: how many matching calls go through first.
 times: how often the rule fires; null for ever.

@@ -17,7 +17,7 @@ from lowtide_emulator.errors import RefusalError
 from lowtide_emulator.files import new_id
 from lowtide_emulator.gemini_wire import BatchBody, CreateBody, operation
 from lowtide_emulator.intake import take_file, take_inline
-from lowtide_emulator.jobs import Job
+from lowtide_emulator.jobs import DEVELOPER_JOBS, Job
 from lowtide_emulator.paging import page, page_size
 from lowtide_emulator.replies import check_caller, json_reply, read_body
 from lowtide_emulator.validation import explain
@@ -208,7 +208,8 @@ class BatchApi:
         return job
 
     def _check_quota(self) -> None:
-        if self._engine.jobs.live(self._engine.clock.now()) >= self._engine.settings.max_active_jobs:
+        live = sum(job.collection == DEVELOPER_JOBS for job in self._engine.jobs.live(self._engine.clock.now()))
+        if live >= self._engine.settings.max_active_jobs:
             raise RefusalError(
                 429,
                 "You exceeded your current quota, please check your plan and billing details. "

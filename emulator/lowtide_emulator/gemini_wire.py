@@ -86,7 +86,7 @@ def operation(job: Job, now: float, *, results: bool) -> dict[str, object]:
     results: put inline results in, which ``list`` does not.
     """
     moment = job.at(now)
-    name = f"batches/{job.id}"
+    name = job.name
     kind = "EmbedContentBatch" if job.embeddings else "GenerateContentBatch"
     succeeded, failed, pending = job.counts(now)
     stats = {
@@ -149,7 +149,8 @@ def _error(job: Job, state: JobState) -> dict[str, object]:
         return {"code": 13, "message": f"Batch {job.id} was cancelled."}
     if state is JobState.EXPIRED:
         return {"code": 4, "message": f"Batch {job.id} has expired before it was done."}
-    return {"code": 13, "message": job.progress.broken or "Internal error encountered."}
+    failure = job.progress.failure
+    return {"code": 13, "message": "Internal error encountered." if failure is None else failure.message}
 
 
 def file_resource(file: StoredFile, *, active: bool, base: str) -> dict[str, object]:

@@ -6,9 +6,9 @@ Nothing moves a job: its state is computed from the emulated clock, from what wa
 
 from __future__ import annotations
 
-import threading
 from array import array
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
@@ -21,9 +21,12 @@ from lowtide_emulator import fault_kinds as kinds
 
 K = TypeVar("K", bound=kinds.Kind)
 
+DEVELOPER_JOBS = "batches"
+"""The collection of all jobs of the Developer API."""
+
 
 class JobState(Enum):
-    """The states every service of this family has."""
+    """The states the services have; the last two are Vertex AI's alone."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -31,11 +34,13 @@ class JobState(Enum):
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
     EXPIRED = "EXPIRED"
+    CANCELLING = "CANCELLING"
+    PARTIALLY_SUCCEEDED = "PARTIALLY_SUCCEEDED"
 
     @property
     def is_terminal(self) -> bool:
         """Whether a job in this state will never change again."""
-        return self not in (JobState.PENDING, JobState.RUNNING)
+        return self not in (JobState.PENDING, JobState.RUNNING, JobState.CANCELLING)
 
 
 class Moment(NamedTuple):
@@ -46,21 +51,40 @@ class Moment(NamedTuple):
     ended: float | None
 
 
+class Ending(NamedTuple):
+    """How a job's work ends, as far as is known: when, in which state, with how many of its rows."""
+
+    at: float
+    state: JobState
+    rows: int
+
+
+class Failure(NamedTuple):
+    """Why a job failed by itself, and when."""
+
+    code: int
+    message: str
+    at: float
+
+
 @dataclass
 class Progress:
     """What the answering of a job's rows has come to; written by one thread.
 
     answered: rows answered so far.
-    failed: the indices of rows that got no response.
-    ready_at: when the results were complete, on the emulated clock.
+    failed: the indices of rows that got no response, ascending.
+    answered_at: when the last row was answered, on the emulated clock.
+    ready_at: when the results were complete and in their place, on the emulated clock.
     stop: asks the answering thread to give up.
+    failure: what went wrong with the job as a whole, if anything did.
     """
 
     answered: int = 0
     failed: array[int] = field(default_factory=lambda: array("Q"))
+    answered_at: float | None = None
     ready_at: float | None = None
     stop: bool = False
-    broken: str | None = None
+    failure: Failure | None = None
 
 
 @dataclass
@@ -68,7 +92,15 @@ class Job:
     """A batch job, with everything that was decided when it was created.
 
     number: position in the order of creation.
-    source: name of the input file, None for inline rows.
+    collection: what its name begins with.
+    source: name of the input, None for inline rows.
+    requests: number of rows; 0 until they have been counted.
+    expire_seconds: the longest life of a job.
+    queue_seconds: the longest time a job is PENDING.
+    run_seconds: the longest time a job is RUNNING.
+    cancelling_seconds: how long a job is CANCELLING, at least.
+    exports: the results go to a place of the caller's, and so do those of a job that was cancelled
+        or has expired after it had begun; it is over only when they are there.
     faults: what shall go wrong with it.
     """
 
@@ -82,14 +114,24 @@ class Job:
     created: float
     pending_seconds: float
     running_seconds: float
-    expire_seconds: float
     faults: Sequence[kinds.Kind]
     input_path: Path
     keys_path: Path
     output_path: Path
+    collection: str = DEVELOPER_JOBS
+    expire_seconds: float = inf
+    queue_seconds: float = inf
+    run_seconds: float = inf
+    cancelling_seconds: float = 0.0
+    exports: bool = False
     progress: Progress = field(default_factory=Progress)
     cancelled_at: float | None = None
     deleted_at: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The resource name."""
+        return f"{self.collection}/{self.id}"
 
     @property
     def inline(self) -> bool:
@@ -103,147 +145,111 @@ class Job:
     @property
     def rows_delivered(self) -> int:
         """How many of the rows the results will hold, from the first on."""
-        if self.fault(kinds.StuckPending) or self.fault(kinds.StuckRunning):
+        if self.fault(kinds.StuckPending):
             return 0
-        if self.fault(kinds.Fail) or self.fault(kinds.Expire):
-            return 0
-        cancel = self.fault(kinds.Cancel)
-        partial = self.fault(kinds.PartialOutput)
-        if cancel is not None:
-            return round(cancel.fraction * self.requests)
-        if partial is not None:
-            return round(partial.fraction * self.requests)
+        for fault in self.faults:
+            if isinstance(fault, kinds.SomeRowsDone):
+                return round(fault.fraction * self.requests)
         return self.requests
+
+    def done_by(self, moment: float) -> int:
+        """Return how many rows the service would have answered by then."""
+        elapsed = moment - self.starts
+        if elapsed <= 0:
+            return 0
+        share = 1.0 if self.running_seconds <= 0 else min(1.0, elapsed / self.running_seconds)
+        return min(int(share * self.requests), self.rows_delivered)
+
+    @property
+    def starts(self) -> float:
+        """When it begins to run, if it is not cancelled before; may be infinite."""
+        return inf if self.fault(kinds.StuckPending) else self.created + self.pending_seconds
+
+    @property
+    def ending(self) -> Ending:
+        """How the work ends, if nothing more is asked of it; the results may take longer."""
+        failure = self.progress.failure
+        starts = self.starts
+        if self.cancelled_at is not None:
+            kept = self.exports and failure is None
+            return Ending(self.cancelled_at, JobState.CANCELLED, self.done_by(self.cancelled_at) if kept else 0)
+        if failure is not None and starts < inf:
+            return Ending(max(starts, failure.at), JobState.FAILED, 0)
+        planned = inf if self.fault(kinds.StuckRunning) else starts + self.running_seconds
+        expires = self.created + self.expire_seconds
+        if starts > self.created + self.queue_seconds:
+            expires = min(expires, self.created + self.queue_seconds)
+        else:
+            expires = min(expires, starts + self.run_seconds)
+        if planned > expires:
+            return Ending(expires, JobState.EXPIRED, self.done_by(expires) if self.exports else 0)
+        return Ending(planned, self._last_state, self.rows_delivered)
 
     @property
     def _last_state(self) -> JobState:
-        if self.fault(kinds.Fail) or self.progress.broken is not None:
-            return JobState.FAILED
-        if self.fault(kinds.Expire):
-            return JobState.EXPIRED
-        if self.fault(kinds.Cancel):
-            return JobState.CANCELLED
+        for fault in self.faults:
+            match fault:
+                case kinds.Fail():
+                    return JobState.FAILED
+                case kinds.Expire():
+                    return JobState.EXPIRED
+                case kinds.Cancel():
+                    return JobState.CANCELLED
+                case kinds.PartialOutput(state=state):
+                    return JobState(state)
+                case _:
+                    pass
         return JobState.SUCCEEDED
 
     def at(self, now: float) -> Moment:
         """Return how the job stands at ``now``."""
-        starts = inf if self.fault(kinds.StuckPending) else self.created + self.pending_seconds
-        planned = inf if self.fault(kinds.StuckRunning) else starts + self.running_seconds
-        expires = self.created + self.expire_seconds
-        if planned > expires:
-            ends, last = expires, JobState.EXPIRED
-        elif self.rows_delivered == 0:
-            ends, last = planned, self._last_state
-        elif self.progress.ready_at is None:
-            ends, last = inf, JobState.RUNNING
-        else:
-            ends, last = max(planned, self.progress.ready_at), self._last_state
-        if self.cancelled_at is not None:
-            ends, last = self.cancelled_at, JobState.CANCELLED
-        if now >= ends:
-            return Moment(last, ends, ends)
-        if now >= starts:
+        ending = self.ending
+        if now >= ending.at:
+            closes = ending.at
+            if self.cancelled_at is not None:
+                closes += self.cancelling_seconds
+            ready = self.progress.ready_at if self._waits(ending) else closes
+            if ready is not None and now >= max(closes, ready):
+                ended = max(closes, ready)
+                return Moment(ending.state, ended, ended)
+            busy = JobState.RUNNING if self.cancelled_at is None else JobState.CANCELLING
+            return Moment(busy, now, None)
+        if now >= self.starts:
             return Moment(JobState.RUNNING, now, None)
         return Moment(JobState.PENDING, self.created, None)
 
+    def _waits(self, ending: Ending) -> bool:
+        if self.exports:
+            return self.progress.failure is None and ending.at >= self.starts
+        return ending.rows > 0
+
     def has_results(self, now: float) -> bool:
         """Whether the job is over and what it produced can be seen."""
-        if self.cancelled_at is not None or self.rows_delivered == 0:
-            return False
-        moment = self.at(now)
-        if moment.ended is None or moment.state not in (JobState.SUCCEEDED, JobState.CANCELLED):
+        ended = self.at(now).ended
+        if ended is None or self.ending.rows == 0:
             return False
         missing = self.fault(kinds.NoOutput)
         if missing is None:
             return True
-        return missing.seconds is not None and now >= moment.ended + missing.seconds
+        return missing.seconds is not None and now >= ended + missing.seconds
 
     def counts(self, now: float) -> tuple[int, int, int]:
-        """Return how many rows have succeeded, failed and are pending at ``now``."""
-        moment = self.at(now)
-        if moment.ended is not None:
-            if moment.state in (JobState.SUCCEEDED, JobState.CANCELLED) and self._is_paid:
-                failed = len(self.progress.failed)
-                done = self.progress.answered
-                return done - failed, failed, 0
-            return 0, 0, self.requests
-        elapsed = now - self.created - self.pending_seconds
-        if elapsed <= 0 or self.running_seconds <= 0:
-            return 0, 0, self.requests
-        share = min(1.0, elapsed / self.running_seconds)
-        done = min(int(share * self.requests), self.progress.answered)
-        failed = min(len(self.progress.failed), done)
+        """Return how many rows have succeeded, failed and are not done at ``now``."""
+        over = self.at(now).ended is not None
+        ending = self.ending
+        done = ending.rows if over else min(self.done_by(min(now, ending.at)), self.progress.answered)
+        failed = bisect_left(self.progress.failed, done)
         return done - failed, failed, self.requests - done
-
-    @property
-    def _is_paid(self) -> bool:
-        return self.cancelled_at is None and self.progress.ready_at is not None
 
     def billed(self, now: float) -> int:
         """Return how many rows have been paid at ``now``."""
         return self.counts(now)[0] if self.at(now).ended is not None else 0
 
     def keys(self) -> list[str]:
-        """Return the keys of the rows, in input order; an empty one where a row has none."""
+        """Return the keys of the rows, in input order; an empty one where a row has none.
+
+        There are none before the rows have been counted.
+        """
+        if self.requests == 0:
+            return []
         return msgspec.json.decode(b"[" + b",".join(self.keys_path.read_bytes().splitlines()) + b"]", type=list[str])
-
-
-class JobStore:
-    """All jobs ever created, also deleted ones. Safe to read from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._jobs: list[Job] = []
-        self._by_id: dict[str, Job] = {}
-        self._maybe_live: list[Job] = []
-
-    def __iter__(self) -> Iterator[Job]:
-        return iter(list(self._jobs))
-
-    def next_number(self) -> int:
-        """Return the number of the next job."""
-        return len(self._jobs)
-
-    def add(self, job: Job) -> None:
-        """Keep a new job."""
-        with self._lock:
-            self._jobs.append(job)
-            self._by_id[job.id] = job
-            self._maybe_live.append(job)
-
-    def find(self, job_id: str) -> Job | None:
-        """Return a job that has not been deleted."""
-        job = self._by_id.get(job_id)
-        return None if job is None or job.deleted_at is not None else job
-
-    def find_deleted(self, job_id: str) -> Job | None:
-        """Return a job that has been deleted."""
-        job = self._by_id.get(job_id)
-        return None if job is None or job.deleted_at is None else job
-
-    def live(self, now: float) -> int:
-        """Return how many jobs are not over; deleting one does not end it."""
-        with self._lock:
-            self._maybe_live = [job for job in self._maybe_live if not job.at(now).state.is_terminal]
-            return len(self._maybe_live)
-
-    def newest_first(self, before: int | None) -> Iterator[Job]:
-        """Yield the jobs that are not deleted, from the one before number ``before`` on."""
-        start = len(self._jobs) if before is None else min(before, len(self._jobs))
-        for index in range(start - 1, -1, -1):
-            job = self._jobs[index]
-            if job.deleted_at is None:
-                yield job
-
-    def stop(self) -> None:
-        """Stop the work on all jobs."""
-        for job in self:
-            job.progress.stop = True
-
-    def clear(self) -> None:
-        """Forget all jobs and stop the work on them."""
-        self.stop()
-        with self._lock:
-            self._jobs = []
-            self._by_id = {}
-            self._maybe_live = []

@@ -6,14 +6,12 @@ that a shuffled job keeps the place of each line.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-import msgspec
-from msgspec import Raw
 
 from lowtide_emulator import fault_kinds as kinds
 from lowtide_emulator.answers import Answerer, Oddity, Reply, RowError
@@ -42,47 +40,91 @@ def write_results(job: Job, answerer: Answerer, shape: RowShape) -> None:
 
     Raises StoppedError, leaving no results, when nobody wants them any more.
     """
-    unfinished = job.output_path.with_suffix(".part")
+    with job.input_path.open("rb", buffering=BUFFER) as source:
+        lines = itertools.chain(
+            damaged_lines(job, answered_lines(job, answerer, shape, source)),
+            foreign_lines(job, answerer, shape),
+        )
+        write_lines(job, lines, job.output_path)
+
+
+def write_lines(job: Job, lines: Iterable[bytes], path: Path, *, shuffle_seed: int | None = None) -> None:
+    """Write the lines of a job's results, with the faults that concern the file as a whole.
+
+    shuffle_seed: the order of the lines where no fault chooses one; None leaves it.
+    """
+    unfinished = path.with_suffix(".part")
     try:
-        with (
-            job.input_path.open("rb", buffering=BUFFER) as lines,
-            unfinished.open("wb", buffering=BUFFER) as out,
-        ):
-            for line in _lines(job, answerer, shape, lines):
-                out.write(line)
-        if (shuffle := job.fault(kinds.Shuffle)) is not None:
-            _shuffle(unfinished, shuffle.seed)
+        with unfinished.open("wb", buffering=BUFFER) as out:
+            out.writelines(lines)
+        shuffle = job.fault(kinds.Shuffle)
+        seed = shuffle_seed if shuffle is None else shuffle.seed
+        if seed is not None:
+            _shuffle(unfinished, seed)
         if job.fault(kinds.TruncatedLastLine) and not job.inline:
             _cut_last_line(unfinished)
-        unfinished.rename(job.output_path)
+        unfinished.rename(path)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def _lines(job: Job, answerer: Answerer, shape: RowShape, lines: Iterable[bytes]) -> Iterator[bytes]:
-    answered = _answered(job, answerer, lines)
-    if not any(isinstance(fault, kinds.SomeRows) for fault in job.faults):
-        encode = shape.encode
-        for _, row, reply in answered:
-            yield encode(row, reply)
-        return
+def answered_lines(job: Job, answerer: Answerer, shape: RowShape, source: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield one line of results for each row, in the order of the input.
+
+    Of the faults only those are in it that change what a row says.
+    """
+    answered = _answered(job, answerer, shape, source)
     swap = job.fault(kinds.SwapKeys)
     if swap is not None:
         answered = _swap_keys(answered, swap.of(job.requests // 2), job.requests // 2)
-    yield from _damaged(job, answered, shape)
+    nameless = job.fault(kinds.MissingMetadata)
+    encode = shape.encode
+    if nameless is None:
+        for _, row, reply in answered:
+            yield encode(row, reply)
+        return
+    count = nameless.of(job.requests)
+    for index, row, reply in answered:
+        if count and _chosen(index, count, job.requests):
+            row.key, row.metadata = None, ABSENT
+        yield encode(row, reply)
+
+
+def damaged_lines(job: Job, lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield a job's lines without those that get lost, and with those that are cut or come twice."""
+    total = job.requests
+
+    def count(kind: type[kinds.SomeRows]) -> int:
+        fault = job.fault(kind)
+        return 0 if fault is None else fault.of(total)
+
+    missing = count(kinds.MissingRows)
+    malformed = 0 if job.inline else count(kinds.MalformedRows)
+    doubled = count(kinds.DuplicateRows)
+    if not (missing or malformed or doubled):
+        yield from lines
+        return
+    for index, whole in enumerate(lines):
+        if missing and _chosen(index, missing, total):
+            continue
+        line = whole
+        if malformed and _chosen(index, malformed, total):
+            line = line[: len(line) // 2] + b"\n"
+        yield line
+        if doubled and _chosen(index, doubled, total):
+            yield line
+
+
+def foreign_lines(job: Job, answerer: Answerer, shape: RowShape) -> Iterator[bytes]:
+    """Yield the lines that nobody asked for."""
     foreign = job.fault(kinds.ForeignRows)
     for index in range(foreign.of(job.requests) if foreign is not None else 0):
-        row = Row(
-            request=Raw(b"{}"),
-            key=f"foreign-{index}",
-            metadata=Raw(b'{"key":"foreign-%d"}' % index),
-        )
-        stray = Raw(b'{"contents":[{"parts":[{"text":"A row of somebody else"}]}]}')
-        yield shape.encode(row, answerer.reply(row.key, stray))
+        row = shape.stray(f"foreign-{index}")
+        yield shape.encode(row, answerer.reply(row.key, row.request))
 
 
-def _answered(job: Job, answerer: Answerer, lines: Iterable[bytes]) -> Iterator[Answered]:
-    decode = msgspec.json.Decoder(Row).decode
+def _answered(job: Job, answerer: Answerer, shape: RowShape, lines: Iterable[bytes]) -> Iterator[Answered]:
+    decode = shape.decode
     progress = job.progress
     all_fail = job.fault(kinds.AllRowsFail)
     some_fail = job.fault(kinds.RowErrorDetails)
@@ -93,8 +135,11 @@ def _answered(job: Job, answerer: Answerer, lines: Iterable[bytes]) -> Iterator[
             return
         if line.isspace():
             continue
-        if index % ROWS_BETWEEN_STOP_CHECKS == 0 and progress.stop:
-            raise StoppedError
+        if index % ROWS_BETWEEN_STOP_CHECKS == 0:
+            if progress.stop:
+                raise StoppedError
+            # A job that was cancelled meanwhile may have had fewer of its rows done.
+            limit = min(limit, job.ending.rows) if job.exports else limit
         row = decode(line)
         reply: Reply
         if all_fail is not None:
@@ -134,30 +179,6 @@ def _swap_keys(answered: Iterator[Answered], count: int, pairs: int) -> Iterator
             one.metadata, other.metadata = other.metadata, one.metadata
         yield first
         yield second
-
-
-def _damaged(job: Job, answered: Iterator[Answered], shape: RowShape) -> Iterator[bytes]:
-    total = job.requests
-
-    def count(kind: type[kinds.SomeRows]) -> int:
-        fault = job.fault(kind)
-        return 0 if fault is None else fault.of(total)
-
-    missing = count(kinds.MissingRows)
-    nameless = count(kinds.MissingMetadata)
-    malformed = 0 if job.inline else count(kinds.MalformedRows)
-    doubled = count(kinds.DuplicateRows)
-    for index, row, reply in answered:
-        if missing and _chosen(index, missing, total):
-            continue
-        if nameless and _chosen(index, nameless, total):
-            row.key, row.metadata = None, ABSENT
-        line = shape.encode(row, reply)
-        if malformed and _chosen(index, malformed, total):
-            line = line[: len(line) // 2] + b"\n"
-        yield line
-        if doubled and _chosen(index, doubled, total):
-            yield line
 
 
 def _shuffle(path: Path, seed: int) -> None:

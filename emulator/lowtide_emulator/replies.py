@@ -37,6 +37,26 @@ def check_caller(request: Request, settings: Settings) -> None:
         )
 
 
+def check_vertex_caller(request: Request, settings: Settings) -> None:
+    """Refuse a wrong Bearer token or API key, and a path without an API version."""
+    if not request.path_params["version"].startswith("v1"):
+        raise RefusalError(404, f"Unknown API version: {request.path_params['version']}")
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    key = request.headers.get("x-goog-api-key") or request.query_params.get("key")
+    if kind.lower() == "bearer":
+        known = not settings.tokens or token in settings.tokens
+    elif key:
+        known = not settings.api_keys or key in settings.api_keys
+    else:
+        known = not settings.tokens and not settings.api_keys
+    if not known:
+        raise RefusalError(
+            401,
+            "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other "
+            "valid authentication credential.",
+        )
+
+
 async def read_body(request: Request, limit: int) -> bytes:
     """Return the body of a request, which may have at most ``limit`` bytes."""
     too_large = RefusalError(400, f"Request payload size exceeds the limit: {limit} bytes.")

@@ -34,8 +34,20 @@ class Row(msgspec.Struct, gc=False):
         return None if key is None else str(key)
 
 
+STRAY = Raw(b'{"contents":[{"parts":[{"text":"A row of somebody else"}]}]}')
+"""The request of a row that nobody asked for."""
+
+
 class RowShape(Protocol):
-    """How rows look in one kind of results."""
+    """How rows look in one kind of job."""
+
+    def decode(self, line: bytes) -> Row:
+        """Return the row that stands in one line of input."""
+        ...
+
+    def stray(self, key: str) -> Row:
+        """Return a row that nobody asked for."""
+        ...
 
     def encode(self, row: Row, reply: Reply) -> bytes:
         """Return one line of results."""
@@ -62,6 +74,15 @@ class FileShape:
 
     def __init__(self) -> None:
         self._encode = msgspec.json.Encoder().encode
+        self._decode = msgspec.json.Decoder(Row).decode
+
+    def decode(self, line: bytes) -> Row:
+        """Return the row that stands in one line of input."""
+        return self._decode(line)
+
+    def stray(self, key: str) -> Row:
+        """Return a row that nobody asked for."""
+        return Row(STRAY, key)
 
     def encode(self, row: Row, reply: Reply) -> bytes:
         """Return one line, with its line break."""
@@ -96,6 +117,15 @@ class InlineShape:
 
     def __init__(self) -> None:
         self._encode = msgspec.json.Encoder().encode
+        self._decode = msgspec.json.Decoder(Row).decode
+
+    def decode(self, line: bytes) -> Row:
+        """Return the row that stands in one line of input."""
+        return self._decode(line)
+
+    def stray(self, key: str) -> Row:
+        """Return a row that nobody asked for."""
+        return Row(STRAY, metadata=Raw(msgspec.json.encode({"key": key})))
 
     def encode(self, row: Row, reply: Reply) -> bytes:
         """Return one member, followed by a line break."""

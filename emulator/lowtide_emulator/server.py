@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -26,6 +27,7 @@ from lowtide_emulator.gemini import BatchApi
 from lowtide_emulator.gemini_files import FilesApi
 from lowtide_emulator.settings import Settings
 from lowtide_emulator.stats import StatsSnapshot
+from lowtide_emulator.vertex.api import PredictionApi
 
 BACKLOG = 512
 
@@ -38,6 +40,7 @@ def application(engine: Engine) -> ASGIApp:
             *ControlApi(engine).routes(),
             *FilesApi(engine, desk).routes(),
             *BatchApi(engine, desk).routes(),
+            *PredictionApi(engine, desk).routes(),
         ],
         exception_handlers={404: _not_found, 405: _not_found, ClientDisconnect: _gone},
     )
@@ -68,10 +71,23 @@ class Emulator:
 
     ``answer`` is the model: a function from a request, as it was sent, to a response, a RowError
     or None; None, the default, is the built-in model. It counts for jobs created from then on.
+
+    ``storage_url`` and ``bigquery_url`` are the servers that Vertex AI's jobs read and write; they go before
+    those of the settings.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        storage_url: str | None = None,
+        bigquery_url: str | None = None,
+    ) -> None:
         self.settings = settings or Settings()
+        if storage_url is not None:
+            self.settings = replace(self.settings, storage_url=storage_url)
+        if bigquery_url is not None:
+            self.settings = replace(self.settings, bigquery_url=bigquery_url)
         self._engine = Engine(self.settings)
         self._socket: socket.socket | None = None
         self._url: str | None = None

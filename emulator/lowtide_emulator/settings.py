@@ -33,6 +33,19 @@ class Settings:
     refuse_delete_of_live: deleting a job that is not done is refused with 400.
     embedding_dimensions: length of a vector when the request names none.
     answer_threads: how many jobs produce their output at the same time.
+
+    For Vertex AI's side only:
+
+    storage_url: a Cloud Storage server. None: the one in ``STORAGE_EMULATOR_HOST``, if it is set.
+    bigquery_url: a BigQuery server. None: the one in ``BIGQUERY_EMULATOR_HOST``, if it is set.
+    tokens: the accepted Bearer tokens; empty accepts any.
+    vertex_queue_seconds: a job that does not run this long after its creation becomes EXPIRED.
+    vertex_run_seconds: a job that runs longer becomes EXPIRED; what it has done is delivered.
+    vertex_cancelling_seconds: how long a cancelled job is CANCELLING, at least.
+    vertex_max_requests, vertex_max_embeddings: most rows of a job.
+    vertex_max_file_bytes: largest input file.
+    vertex_shuffle: rows come back in another order, the same on every run.
+    vertex_shard_bytes: predictions are split into files of about this size. None: one file.
     """
 
     host: str = "127.0.0.1"
@@ -53,6 +66,17 @@ class Settings:
     refuse_delete_of_live: bool = False
     embedding_dimensions: int = 768
     answer_threads: int = 2
+    storage_url: str | None = None
+    bigquery_url: str | None = None
+    tokens: frozenset[str] = frozenset()
+    vertex_queue_seconds: float = 72 * HOUR
+    vertex_run_seconds: float = 24 * HOUR
+    vertex_cancelling_seconds: float = 0.0
+    vertex_max_requests: int = 200_000
+    vertex_max_embeddings: int = 1_000_000
+    vertex_max_file_bytes: int = 1024**3
+    vertex_shuffle: bool = True
+    vertex_shard_bytes: int | None = None
 
     def knows_model(self, name: str) -> bool:
         """Tell whether a job may be created for this model, given without ``models/``."""

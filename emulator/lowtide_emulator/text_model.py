@@ -28,6 +28,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Callable
 
 import msgspec
 from msgspec import Raw
@@ -128,6 +129,7 @@ class Usage(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
     thoughts_token_count: int = 0
     total_token_count: int = 0
     prompt_tokens_details: list[ModalityCount] = []
+    traffic_type: str = ""
 
 
 class Generated(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
@@ -137,6 +139,7 @@ class Generated(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
     prompt_feedback: dict[str, str] | None = None
     usage_metadata: Usage | None = None
     model_version: str = ""
+    create_time: str = ""
     response_id: str = ""
 
 
@@ -145,11 +148,13 @@ class TextModel:
 
     model: name without ``models/``.
     seen: how often each marked text was answered before, shared by all jobs.
+    stamp: tells the time, which Vertex AI puts into its answers; None for the Developer API.
     """
 
-    def __init__(self, model: str, seen: Counter[str]) -> None:
+    def __init__(self, model: str, seen: Counter[str], *, stamp: Callable[[], str] | None = None) -> None:
         self._model = model
         self._seen = seen
+        self._stamp = stamp
         self._decode = msgspec.json.Decoder(Prompt).decode
 
     def reply(self, key: str | None, request: Raw) -> Reply:
@@ -187,7 +192,7 @@ class TextModel:
     ) -> Generated:
         written = _tokens(said or "")
         parts = None if said is None else [TextPart(said)]
-        return Generated(
+        good = Generated(
             candidates=[Candidate(ModelContent(parts, "model"), finish, 0)],
             usage_metadata=Usage(
                 read,
@@ -199,6 +204,10 @@ class TextModel:
             model_version=self._model,
             response_id=_response_id(key, text),
         )
+        if self._stamp is not None and good.usage_metadata is not None:
+            good.create_time = self._stamp()
+            good.usage_metadata.traffic_type = "ON_DEMAND"
+        return good
 
     def _marked(self, mark: re.Match[str], key: str | None, text: str, read: int, said: str, finish: str) -> Reply:
         name, first, second = mark.groups()

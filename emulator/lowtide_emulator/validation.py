@@ -58,56 +58,65 @@ Part = message(
     },
 )
 Content = message("Content", {"role": str | None, "parts": list[Part] | None})  # type: ignore[valid-type]
-GenerationConfig = message(
-    "GenerationConfig",
+_GENERATION_FIELDS: dict[str, type | object] = {
+    "maxOutputTokens": int | str | None,
+    "responseMimeType": str | None,
+    **_unread(
+        "audioTranscriptionConfig",
+        "candidateCount",
+        "enableAffectiveDialog",
+        "enableEnhancedCivicAnswers",
+        "frequencyPenalty",
+        "imageConfig",
+        "logprobs",
+        "mediaResolution",
+        "presencePenalty",
+        "responseFormat",
+        "responseJsonSchema",
+        "responseLogprobs",
+        "responseModalities",
+        "responseSchema",
+        "seed",
+        "speechConfig",
+        "stopSequences",
+        "temperature",
+        "thinkingConfig",
+        "topK",
+        "topP",
+        "translationConfig",
+    ),
+}
+GenerationConfig = message("GenerationConfig", _GENERATION_FIELDS)
+_REQUEST_FIELDS: dict[str, type | object] = {
+    "model": str | None,
+    "contents": list[Content] | None,  # type: ignore[valid-type]
+    "systemInstruction": Content | None,
+    "generationConfig": GenerationConfig | None,
+    **_unread(
+        "cachedContent",
+        "continuationToken",
+        "labels",
+        "safetySettings",
+        "serviceTier",
+        "store",
+        "toolConfig",
+        "tools",
+    ),
+}
+GenerateContentRequest = message("GenerateContentRequest", _REQUEST_FIELDS)
+VertexGenerateContentRequest = message(
+    "VertexGenerateContentRequest",
     {
-        "maxOutputTokens": int | str | None,
-        "responseMimeType": str | None,
-        **_unread(
-            "audioTranscriptionConfig",
-            "candidateCount",
-            "enableAffectiveDialog",
-            "enableEnhancedCivicAnswers",
-            "frequencyPenalty",
-            "imageConfig",
-            "logprobs",
-            "mediaResolution",
-            "presencePenalty",
-            "responseFormat",
-            "responseJsonSchema",
-            "responseLogprobs",
-            "responseModalities",
-            "responseSchema",
-            "seed",
-            "speechConfig",
-            "stopSequences",
-            "temperature",
-            "thinkingConfig",
-            "topK",
-            "topP",
-            "translationConfig",
-        ),
+        **_REQUEST_FIELDS,
+        **_unread("modelArmorConfig"),
+        "generationConfig": message(
+            "VertexGenerationConfig",
+            {**_GENERATION_FIELDS, **_unread("audioTimestamp", "modelSelectionConfig", "routingConfig")},
+        )
+        | None,
     },
 )
-GenerateContentRequest = message(
-    "GenerateContentRequest",
-    {
-        "model": str | None,
-        "contents": list[Content] | None,  # type: ignore[valid-type]
-        "systemInstruction": Content | None,
-        "generationConfig": GenerationConfig | None,
-        **_unread(
-            "cachedContent",
-            "continuationToken",
-            "labels",
-            "safetySettings",
-            "serviceTier",
-            "store",
-            "toolConfig",
-            "tools",
-        ),
-    },
-)
+"""Vertex AI knows some fields more."""
 EmbedContentRequest = message(
     "EmbedContentRequest",
     {
@@ -134,22 +143,14 @@ EmbedContentRequest = message(
 )
 
 
-class RowChecker:
-    """Checks rows of one kind of job, one at a time."""
+class RequestChecker:
+    """Checks messages of one kind, one at a time."""
 
-    def __init__(self, request: type[msgspec.Struct], *, inline: bool) -> None:
-        place = "metadata" if inline else "key"
-        kind = dict[str, object] | None if inline else str | None
-        row = msgspec.defstruct(
-            "Row",
-            [("request", request), (place, kind, None)],
-            forbid_unknown_fields=True,
-            gc=False,
-        )
-        self._decode = msgspec.json.Decoder(row).decode
+    def __init__(self, kind: type[msgspec.Struct]) -> None:
+        self._decode = msgspec.json.Decoder(kind).decode
 
     def complaint(self, line: bytes | Raw) -> str | None:
-        """Return what is wrong with a row, or None."""
+        """Return what is wrong with a message, or None."""
         try:
             self._decode(line)
         except msgspec.ValidationError as error:
@@ -157,6 +158,17 @@ class RowChecker:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return f"not valid JSON: {error}"
         return None
+
+
+class RowChecker(RequestChecker):
+    """Checks rows of one kind of job: requests with their key or metadata."""
+
+    def __init__(self, request: type[msgspec.Struct], *, inline: bool) -> None:
+        place = "metadata" if inline else "key"
+        kind = dict[str, object] | None if inline else str | None
+        super().__init__(
+            msgspec.defstruct("Row", [("request", request), (place, kind, None)], forbid_unknown_fields=True, gc=False)
+        )
 
 
 def explain(error: msgspec.ValidationError) -> str:

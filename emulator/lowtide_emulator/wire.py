@@ -38,8 +38,8 @@ def integer(camel: int | str | None, snake_case: int | str | None) -> int | None
     return None if value is None else int(value)
 
 
-def timestamp(seconds: float) -> str:
-    """Return RFC 3339 with nine decimals and ``Z``, from seconds since the epoch."""
+def timestamp(seconds: float, *, digits: int = 9) -> str:
+    """Return RFC 3339 with so many decimals and ``Z``, from seconds since the epoch."""
     whole = int(seconds)
     nanos = int((seconds - whole) * 1e9)
-    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{nanos:09d}Z"
+    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{f'{nanos:09d}'[:digits]}Z"

@@ -1,0 +1,112 @@
+"""Reading and writing tables of a BigQuery server, with Google's own client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO, Self
+
+from lowtide_emulator.vertex.failures import JobFailed
+from lowtide_emulator.vertex.jobs import TableColumn
+
+if TYPE_CHECKING:
+    from google.cloud.bigquery import SchemaField
+
+PAGE = 2000
+SECONDS = 120
+PATIENCE_SECONDS = 10.0
+"""How long a server that does not answer is asked again."""
+REFUSED = ("ARRAY", "STRUCT", "RECORD", "RANGE", "DATETIME", "GEOGRAPHY")
+"""Types of columns that the service does not copy."""
+
+
+def split_table(uri: str) -> tuple[str, str, str]:
+    """Return project, dataset and table of ``bq://project.dataset.table``; the table may be empty."""
+    project, _, rest = uri.removeprefix("bq://").partition(".")
+    dataset, _, table = rest.partition(".")
+    return project, dataset, table
+
+
+class BigQuery:
+    """A client without credentials for the server at ``url``; close it, or use it in a ``with`` statement."""
+
+    def __init__(self, url: str) -> None:
+        from google.auth.credentials import AnonymousCredentials
+        from google.cloud.bigquery import Client
+        from google.cloud.bigquery.retry import DEFAULT_RETRY
+
+        self._client = Client(
+            project="lowtide-emulator",
+            credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]  # untyped in the library
+            client_options={"api_endpoint": url},
+        )
+        self._retry = DEFAULT_RETRY.with_timeout(PATIENCE_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()  # type: ignore[no-untyped-call]  # untyped in the library
+
+    def columns(self, uri: str) -> list[TableColumn]:
+        """Return the columns of a table of requests. Raises JobFailed."""
+        with _failures(f"Failed to import data from {uri}", missing=9):
+            schema = self._client.get_table(uri.removeprefix("bq://"), timeout=SECONDS, retry=self._retry).schema
+        columns = [TableColumn(field.name, _kind(field)) for field in schema]
+        kinds = dict(columns)
+        if kinds.get("request") not in ("JSON", "STRING"):
+            raise JobFailed(3, f"Failed to import data from {uri}: it needs a column 'request' of type JSON or STRING")
+        for name, kind in columns:
+            if kind in REFUSED:
+                raise JobFailed(3, f"Failed to import data from {uri}: column '{name}' is of unsupported type {kind}")
+        return columns
+
+    def rows(self, uri: str) -> Iterator[dict[str, object]]:
+        """Yield the rows of a table, page by page. Raises JobFailed."""
+        with _failures(f"Failed to import data from {uri}", missing=9):
+            table = self._client.get_table(uri.removeprefix("bq://"), timeout=SECONDS, retry=self._retry)
+            for row in self._client.list_rows(table, page_size=PAGE, timeout=SECONDS, retry=self._retry):
+                yield dict(row.items())
+
+    def check_dataset(self, table: str) -> None:
+        """Make sure that there is a dataset for a table. Raises JobFailed."""
+        dataset = table.rpartition(".")[0]
+        with _failures(f"Failed to get the BigQuery dataset {dataset}", missing=9):
+            self._client.get_dataset(dataset, timeout=SECONDS, retry=self._retry)
+
+    def load(self, table: str, columns: Sequence[TableColumn], lines: BinaryIO) -> None:
+        """Append JSON lines to a table, which is made if need be; all appear at once. Raises JobFailed."""
+        from google.cloud.bigquery import LoadJobConfig, SchemaField, SourceFormat, Table
+
+        schema = [SchemaField(column.name, column.kind) for column in columns]
+        config = LoadJobConfig(
+            source_format=SourceFormat.NEWLINE_DELIMITED_JSON, schema=schema, write_disposition="WRITE_APPEND"
+        )
+        with _failures(f"Failed to export predictions to bq://{table}", missing=9):
+            self._client.create_table(Table(table, schema=schema), exists_ok=True, timeout=SECONDS, retry=self._retry)
+            # Without a size the upload is resumable: it streams.
+            self._client.load_table_from_file(lines, table, job_config=config, timeout=SECONDS).result(
+                timeout=SECONDS, retry=self._retry
+            )
+
+
+def _kind(field: SchemaField) -> str:
+    return "ARRAY" if field.mode == "REPEATED" else str(field.field_type).upper()
+
+
+@contextmanager
+def _failures(what: str, *, missing: int) -> Iterator[None]:
+    from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound
+    from requests.exceptions import RequestException
+
+    try:
+        yield
+    except NotFound as error:
+        raise JobFailed(missing, f"{what}: it does not exist") from error
+    except Forbidden as error:
+        raise JobFailed(7, f"{what}: permission denied") from error
+    except (GoogleAPIError, RequestException, OSError, ValueError) as error:
+        raise JobFailed(13, f"{what}: {error}") from error

@@ -1,0 +1,117 @@
+"""Reading and writing objects of a Cloud Storage server, with Google's own client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO, Self
+
+from lowtide_emulator.vertex.failures import JobFailed
+
+if TYPE_CHECKING:
+    from google.cloud.storage import Blob
+
+CHUNK = 8 * 1024 * 1024
+SECONDS = 60
+PATIENCE_SECONDS = 10.0
+"""How long a server that does not answer is asked again."""
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Return bucket and object name of ``gs://bucket/object``."""
+    bucket, _, name = uri.removeprefix("gs://").partition("/")
+    return bucket, name
+
+
+class CloudStorage:
+    """A client without credentials for the server at ``url``; close it, or use it in a ``with`` statement."""
+
+    def __init__(self, url: str) -> None:
+        from google.auth.credentials import AnonymousCredentials
+        from google.cloud.storage import Client
+        from google.cloud.storage.retry import DEFAULT_RETRY
+
+        # The types of these two constructors are missing in the library.
+        self._client = Client(
+            project="lowtide-emulator",
+            credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
+            client_options={"api_endpoint": url},
+        )
+        self._retry = DEFAULT_RETRY.with_timeout(PATIENCE_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def check_bucket(self, uri: str) -> None:
+        """Make sure that the bucket is there. Raises JobFailed."""
+        bucket, _ = split_uri(uri)
+        with _failures(f"Failed to get GCS bucket location for {uri}", missing=9):
+            self._client.get_bucket(bucket, timeout=SECONDS, retry=self._retry)
+
+    def download(self, uri: str, out: BinaryIO, *, limit: int) -> Iterator[str]:
+        """Append all objects that ``uri`` means to a file, yielding the name of each before.
+
+        uri: an object, or a folder with ``*`` at the end.
+        limit: most bytes an object may have.
+        Raises JobFailed.
+        """
+        self.check_bucket(uri)
+        for blob in self._find(uri):
+            name = f"gs://{blob.bucket.name}/{blob.name}"
+            with _failures(f"Failed to import data from {name}", missing=3):
+                blob.reload(timeout=SECONDS, retry=self._retry)
+                if (blob.size or 0) > limit:
+                    raise JobFailed(3, f"Failed to import data from {name}: the file is larger than {limit} bytes")
+                yield name
+                if blob.size:
+                    # In chunks, so that it streams; they cannot be asked of an empty object.
+                    blob.chunk_size = CHUNK
+                    blob.download_to_file(out, timeout=SECONDS, retry=self._retry)
+
+    def _find(self, uri: str) -> list[Blob]:
+        bucket, name = split_uri(uri)
+        if "*" not in name:
+            return [self._client.bucket(bucket).blob(name)]
+        prefix, _, suffix = name.partition("*")
+        with _failures(f"Failed to import data from {uri}", missing=3):
+            found = [
+                blob
+                for blob in self._client.list_blobs(bucket, prefix=prefix, timeout=SECONDS, retry=self._retry)
+                if blob.name.endswith(suffix) and not blob.name.endswith("/")
+            ]
+        if not found:
+            raise JobFailed(3, f"Failed to import data from {uri}: no file matches")
+        return found
+
+    def upload(self, path: Path, uri: str, *, offset: int = 0, size: int | None = None) -> None:
+        """Write a piece of a file as an object. Raises JobFailed."""
+        bucket, name = split_uri(uri)
+        blob = self._client.bucket(bucket).blob(name, chunk_size=CHUNK)
+        with _failures(f"Failed to export predictions to {uri}", missing=9), path.open("rb") as source:
+            source.seek(offset)
+            length = path.stat().st_size - offset if size is None else size
+            blob.upload_from_file(
+                source, size=length, content_type="application/jsonl", timeout=SECONDS, retry=self._retry
+            )
+
+
+@contextmanager
+def _failures(what: str, *, missing: int) -> Iterator[None]:
+    from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound
+    from requests.exceptions import RequestException
+
+    try:
+        yield
+    except NotFound as error:
+        raise JobFailed(missing, f"{what}: it does not exist") from error
+    except Forbidden as error:
+        raise JobFailed(7, f"{what}: permission denied") from error
+    except (GoogleAPIError, RequestException, OSError) as error:
+        raise JobFailed(13, f"{what}: {error}") from error

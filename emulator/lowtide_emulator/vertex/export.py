@@ -1,0 +1,69 @@
+"""Bringing a job's results out: into a folder of Cloud Storage, or a table of BigQuery (contract §4.2, §4.3)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from msgspec import Raw
+
+from lowtide_emulator.output import BUFFER
+from lowtide_emulator.vertex.big_query import BigQuery
+from lowtide_emulator.vertex.cloud_storage import CloudStorage
+from lowtide_emulator.vertex.jobs import PredictionJob, TableColumn
+
+INCREMENTAL_ROWS = 1000
+"""The running dump is a trap for those who read it, and need not be long."""
+
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def export_objects(path: Path, folder: str, storage: CloudStorage, *, shard_bytes: int | None) -> None:
+    """Write the lines of a file as ``predictions.jsonl``, or as shards of it. Raises JobFailed."""
+    shards = list(_shards(path, shard_bytes))
+    for number, (offset, size) in enumerate(shards):
+        name = "predictions.jsonl" + (f"-{number:05d}-of-{len(shards):05d}" if shard_bytes is not None else "")
+        storage.upload(path, f"{folder}/{name}", offset=offset, size=size)
+
+
+def export_table(job: PredictionJob, path: Path, table: str, bigquery: BigQuery) -> None:
+    """Write the lines of a file as rows of a table; those that are damaged cannot be. Raises JobFailed."""
+    inputs = [column for column in job.columns if column.name not in ("response", "status", "processed_time")]
+    columns = [
+        *inputs, TableColumn("response", "JSON"), TableColumn("status", "STRING"),
+        TableColumn("processed_time", "TIMESTAMP"),
+    ]  # fmt: skip
+    texts = [column.name for column in inputs if column.kind == "STRING"]
+    known = {column.name for column in columns}
+    with path.open("rb", buffering=BUFFER) as lines, tempfile.TemporaryFile(dir=path.parent) as rows:
+        for line in lines:
+            try:
+                fields = _decode_fields(line)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+            row: dict[str, object] = {name: value for name, value in fields.items() if name in known}
+            for name in texts:
+                # Requests in a column of text go back as text.
+                if name in fields and not bytes(fields[name]).startswith((b'"', b"null")):
+                    row[name] = bytes(fields[name]).decode()
+            rows.write(_encode(row))
+            rows.write(b"\n")
+        rows.seek(0)
+        bigquery.load(table, columns, rows)
+
+
+def _shards(path: Path, shard_bytes: int | None) -> Iterator[tuple[int, int]]:
+    size = path.stat().st_size
+    if shard_bytes is None:
+        yield 0, size
+        return
+    begin = 0
+    with path.open("rb", buffering=BUFFER) as lines:
+        while begin < size:
+            lines.seek(min(size, begin + shard_bytes) - 1)
+            lines.readline()
+            yield begin, lines.tell() - begin
+            begin = lines.tell()

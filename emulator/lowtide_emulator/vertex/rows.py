@@ -1,0 +1,120 @@
+"""One row of a batch prediction on its way in and out (contract §3.4, §4.2)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import cast
+
+import msgspec
+from msgspec import Raw
+
+from lowtide_emulator.answers import Answerer, Oddity, Reply, RowError
+from lowtide_emulator.errors import STATUS_BY_HTTP
+from lowtide_emulator.rows import STRAY, Row
+from lowtide_emulator.validation import RequestChecker
+from lowtide_emulator.vertex.importer import Column, filled
+
+KEY_FIELDS = ("key", "custom_id", "id")
+"""The columns that may name a row, the first that is there does."""
+
+HTTP_BY_RPC = {
+    1: 499, 3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 10: 409, 11: 400, 12: 501, 13: 500, 14: 503,
+    16: 401,
+}  # fmt: skip
+
+_EMPTY = Raw(b"{}")
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class PredictionRow(Row):
+    """A row with the columns that are not for the model, which come back as they are."""
+
+    others: dict[str, Raw] = msgspec.field(default_factory=dict)
+
+
+class PredictionShape:
+    """Lines of a predictions file.
+
+    key_field: the column with the row's key.
+    layout: what the importer knows about the lines; None if no row lacks a column of another.
+    stamp: tells the time of processing.
+    """
+
+    def __init__(self, key_field: str, layout: Column | None, stamp: Callable[[], str]) -> None:
+        self._key_field = key_field
+        self._layout = layout
+        self._stamp = stamp
+
+    def decode(self, line: bytes) -> Row:
+        """Return the row that stands in one line of input."""
+        fields = _decode_fields(line)
+        request = fields.pop("request", _EMPTY)
+        key: str | None = None
+        if (raw := fields.get(self._key_field)) is not None and bytes(raw).startswith(b'"'):
+            key = msgspec.json.decode(fields.pop(self._key_field))
+        return PredictionRow(request, key, others=fields)
+
+    def stray(self, key: str) -> Row:
+        """Return a row that nobody asked for."""
+        return PredictionRow(STRAY, key)
+
+    def encode(self, row: Row, reply: Reply) -> bytes:
+        """Return one line, with its line break."""
+        line: dict[str, object] = {"status": _status(reply), "processed_time": self._stamp(), "request": row.request}
+        others = row.others if isinstance(row, PredictionRow) else {}
+        if self._layout is not None:
+            line["request"] = filled(msgspec.json.decode(row.request), self._layout.fields["request"])
+        match reply:
+            case Oddity(status=None):
+                pass
+            case RowError() | Oddity():
+                line["response"] = {}
+            case _:
+                line["response"] = reply
+        if self._layout is not None:
+            line |= {name: None for name in self._layout.fields if name not in line and name != self._key_field}
+        line |= others
+        if row.key is not None:
+            line[self._key_field] = row.key
+        return _encode(line) + b"\n"
+
+
+class CheckedModel:
+    """Refuses a row that is no request, as the service does: in the output, not at creation."""
+
+    def __init__(self, checker: RequestChecker, model: Answerer) -> None:
+        self._checker = checker
+        self._model = model
+
+    def reply(self, key: str | None, request: Raw) -> Reply:
+        """Return the response to a request, or the error."""
+        complaint = self._checker.complaint(request)
+        if complaint is not None:
+            return RowError(3, f"Invalid JSON payload received. {complaint}")
+        return self._model.reply(key, request)
+
+
+def row_name(row: dict[str, object]) -> tuple[str | None, str]:
+    """Return the column that names a row, and the name."""
+    for field in KEY_FIELDS:
+        if field in row:
+            return field, str(row[field])
+    return None, ""
+
+
+def _status(reply: Reply) -> str:
+    match reply:
+        case RowError():
+            error = reply
+        case Oddity(status=RowError() as status):
+            error = status
+        case _:
+            return ""
+    code = HTTP_BY_RPC.get(error.code, 500)
+    body: dict[str, object] = {"code": code, "message": error.message, "status": STATUS_BY_HTTP.get(code, "UNKNOWN")}
+    if error.details:
+        body["details"] = cast("object", error.details)
+    return f"{HTTPStatus(code).phrase if code != 499 else 'Client Closed Request'}: {json.dumps({'error': body})}"

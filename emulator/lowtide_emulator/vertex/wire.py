@@ -1,0 +1,179 @@
+"""Batch prediction jobs as Vertex AI reads and writes them (contract §1.2, §4.2)."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import cast
+
+import msgspec
+
+from lowtide_emulator import fault_kinds as kinds
+from lowtide_emulator.jobs import JobState
+from lowtide_emulator.vertex.jobs import GcsOutput, PredictionJob
+from lowtide_emulator.wire import timestamp
+
+OPAQUE = frozenset({"labels", "modelParameters"})
+"""Fields whose content is the caller's: its keys are no field names."""
+
+_UNDERSCORE = re.compile(r"(?<=[A-Za-z0-9])_([a-z0-9])")
+
+
+class _Message(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """A message in camelCase; see ``camel_keys``."""
+
+
+class GcsSource(_Message):
+    """Files of JSON lines."""
+
+    uris: list[str] = []
+
+
+class BigQuerySource(_Message):
+    """A table."""
+
+    input_uri: str = ""
+
+
+class InputConfig(_Message):
+    """Where the rows are."""
+
+    instances_format: str = ""
+    gcs_source: GcsSource | None = None
+    bigquery_source: BigQuerySource | None = msgspec.field(default=None, name="bigquerySource")
+    vertex_multimodal_dataset_source: object = None
+
+
+class GcsDestination(_Message):
+    """A folder for files of JSON lines."""
+
+    output_uri_prefix: str = ""
+
+
+class BigQueryDestination(_Message):
+    """A table, or the dataset for one."""
+
+    output_uri: str = ""
+
+
+class OutputConfig(_Message):
+    """Where the results go."""
+
+    predictions_format: str = ""
+    gcs_destination: GcsDestination | None = None
+    bigquery_destination: BigQueryDestination | None = msgspec.field(default=None, name="bigqueryDestination")
+    vertex_multimodal_dataset_destination: object = None
+
+
+class JobBody(_Message):
+    """The body of a create call; what the service knows and this emulator does not use is read and forgotten."""
+
+    name: str = ""
+    display_name: str = ""
+    model: str = ""
+    input_config: InputConfig | None = None
+    output_config: OutputConfig | None = None
+    labels: dict[str, str] = {}
+    model_version_id: object = None
+    model_parameters: object = None
+    instance_config: object = None
+    dedicated_resources: object = None
+    service_account: object = None
+    encryption_spec: object = None
+    manual_batch_tuning_parameters: object = None
+    generate_explanation: object = None
+    explanation_spec: object = None
+    disable_container_logging: object = None
+
+
+def camel_keys(value: object) -> object:
+    """Return JSON with all its field names in camelCase; both cases mean the same."""
+    if isinstance(value, list):
+        return [camel_keys(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    spelled: dict[str, object] = {}
+    for name, inner in cast("dict[str, object]", value).items():
+        camel = _UNDERSCORE.sub(lambda match: match[1].upper(), name)
+        spelled[camel] = inner if camel in OPAQUE else camel_keys(inner)
+    return spelled
+
+
+def processed_time(seconds: float) -> str:
+    """Return the time as it stands in a row of results."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def state_name(job: PredictionJob, now: float) -> str:
+    """Return the state that a job reports, which a fault can make a lie."""
+    strange = job.fault(kinds.State)
+    if strange is not None and (strange.seconds is None or now < job.created + strange.seconds):
+        return strange.state.replace("BATCH_STATE_", "JOB_STATE_")
+    return f"JOB_STATE_{job.at(now).state.value}"
+
+
+def resource(job: PredictionJob, now: float) -> dict[str, object]:
+    """Return a job as a BatchPredictionJob."""
+    moment = job.at(now)
+    state = state_name(job, now)
+    reply: dict[str, object] = {
+        "name": job.name,
+        "displayName": job.display_name,
+        "model": job.model,
+        "inputConfig": job.input_config,
+        "outputConfig": job.output_config,
+        "state": state,
+        "createTime": timestamp(job.created, digits=6),
+        "updateTime": timestamp(moment.updated, digits=6),
+        "modelVersionId": "1",
+    }
+    if job.labels:
+        reply["labels"] = job.labels
+    started = now >= job.starts and job.ending.at >= job.starts
+    if started:
+        reply["startTime"] = timestamp(job.starts, digits=6)
+    if state != f"JOB_STATE_{moment.state.value}":
+        return reply
+    if started and moment.state is not JobState.PENDING:
+        reply["completionStats"] = _stats(job, now)
+    if moment.ended is None:
+        return reply
+    reply["endTime"] = timestamp(moment.ended, digits=6)
+    if job.names_results(now):
+        reply["outputInfo"] = _output_info(job)
+    error = _error(job, moment.state)
+    if error is not None:
+        reply["error"] = error
+    return reply
+
+
+def _stats(job: PredictionJob, now: float) -> dict[str, str]:
+    if not job.requests:
+        return {"incompleteCount": "-1"}
+    succeeded, failed, rest = job.counts(now)
+    counts = {"successfulCount": succeeded, "failedCount": failed, "incompleteCount": rest}
+    return {field: str(count) for field, count in counts.items() if count}
+
+
+def _output_info(job: PredictionJob) -> dict[str, str]:
+    if isinstance(job.output, GcsOutput):
+        return {"gcsOutputDirectory": job.output.folder}
+    # With the table's full name, as the caller gave it: that is what the SDK and its users read.
+    return {"bigqueryOutputTable": f"bq://{job.output.table}"}
+
+
+def _error(job: PredictionJob, state: JobState) -> dict[str, object] | None:
+    code, message = 13, "Internal error encountered."
+    match state:
+        case JobState.CANCELLED:
+            code, message = 1, "CANCELED"
+        case JobState.EXPIRED:
+            code, message = 4, f"The job {job.name} has expired before it was done."
+        case JobState.FAILED:
+            if (failure := job.progress.failure) is not None:
+                code, message = failure.code, failure.message
+            elif (fail := job.fault(kinds.Fail)) is not None:
+                code, message = fail.code, fail.message
+        case _:
+            return None
+    return {"code": code, "message": message}

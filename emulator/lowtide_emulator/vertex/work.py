@@ -1,0 +1,287 @@
+"""The work on batch prediction jobs: import, answer, export.
+
+Answering begins at once, whatever the clock says; the results lie ready here. They are put in their place when
+the job's end has come, and the job is over when they are there. How many of them these are is known only then: a
+job can be cancelled or expire in the middle. Because nothing wakes up when the emulated clock is moved, a thread
+looks around every few milliseconds as long as there are jobs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+
+from lowtide_emulator import fault_kinds as kinds
+from lowtide_emulator.answers import Answerer
+from lowtide_emulator.engine import Engine
+from lowtide_emulator.errors import RefusalError
+from lowtide_emulator.jobs import Failure
+from lowtide_emulator.output import BUFFER, StoppedError, answered_lines, damaged_lines, foreign_lines, write_lines
+from lowtide_emulator.validation import (
+    EmbedContentRequest,
+    RequestChecker,
+    VertexGenerateContentRequest,
+)
+from lowtide_emulator.vertex.big_query import BigQuery
+from lowtide_emulator.vertex.cloud_storage import CloudStorage
+from lowtide_emulator.vertex.export import INCREMENTAL_ROWS, export_objects, export_table
+from lowtide_emulator.vertex.failures import JobFailed
+from lowtide_emulator.vertex.intake import take_objects, take_table
+from lowtide_emulator.vertex.jobs import BigQueryOutput, GcsOutput, Phase, PredictionJob
+from lowtide_emulator.vertex.rows import CheckedModel, PredictionShape
+from lowtide_emulator.vertex.wire import processed_time
+
+TICK = 0.02
+EXTRA = 'pip install "lowtide[vertex-emulator]"'
+
+
+class VertexWork:
+    """Does the work on all batch prediction jobs of an engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._jobs: list[PredictionJob] = []
+        self._answerers: dict[str, tuple[Answerer, PredictionShape]] = {}
+        self._closed = threading.Event()
+        self._watcher: threading.Thread | None = None
+        engine.at_close(self.close)
+
+    # The servers
+
+    def storage_url(self) -> str | None:
+        """Where Cloud Storage is, if anywhere."""
+        return self._engine.settings.storage_url or os.environ.get("STORAGE_EMULATOR_HOST")
+
+    def bigquery_url(self) -> str | None:
+        """Where BigQuery is, if anywhere."""
+        return self._engine.settings.bigquery_url or os.environ.get("BIGQUERY_EMULATOR_HOST")
+
+    def check_servers(self, job: PredictionJob) -> None:
+        """Refuse a job that needs what this emulator has not: the message says how to get it."""
+        needs_tables = isinstance(job.output, BigQueryOutput) or job.uris[0].startswith("bq://")
+        needs_objects = isinstance(job.output, GcsOutput) or job.uris[0].startswith("gs://")
+        for needed, what, url, option, client in (
+            (needs_objects, "Cloud Storage", self.storage_url(), "storage", "google.cloud.storage"),
+            (needs_tables, "BigQuery", self.bigquery_url(), "bigquery", "google.cloud.bigquery"),
+        ):
+            if needed and not url:
+                raise RefusalError(
+                    400,
+                    f"This emulator has no {what}: give it the URL of one that runs with --{option}-url or "
+                    f"LOWTIDE_EMULATOR_{option.upper()}_URL. To start a stand-in: {EXTRA}",
+                    "FAILED_PRECONDITION",
+                )
+            if needed and not _installed(client):
+                raise RefusalError(501, f"Jobs on {what} need an extra that is not installed: {EXTRA}")
+
+    def _storage(self) -> CloudStorage:
+        return CloudStorage(_with_scheme(self.storage_url() or ""))
+
+    def _bigquery(self) -> BigQuery:
+        return BigQuery(_with_scheme(self.bigquery_url() or ""))
+
+    # The way of a job
+
+    def start(self, job: PredictionJob) -> None:
+        """Keep a new job and begin to work on it."""
+        self._engine.jobs.add(job)
+        with self._lock:
+            self._jobs.append(job)
+            if self._watcher is None:
+                # Not daemonic: `close` ends it, and a test must see it if nobody does.
+                self._watcher = threading.Thread(target=self._watch, name="lowtide-emulator-vertex")
+                self._watcher.start()
+        self._submit(job, self._answer)
+
+    def look(self, job: PredictionJob) -> None:
+        """See whether there is something to do for a job, and have it done."""
+        now = self._engine.clock.now()
+        with self._lock:
+            work = self._next_step(job, now)
+            if work is None:
+                return
+            job.phase = Phase.EXPORTING
+        self._submit(job, work)
+
+    def _next_step(self, job: PredictionJob, now: float) -> Callable[[PredictionJob], None] | None:
+        if job.phase is not Phase.WAITING:
+            return None
+        ending = job.ending
+        if now < ending.at:
+            if not job.incremental and now > job.starts and isinstance(job.output, GcsOutput):
+                return self._dump
+            return None
+        if job.progress.ready_at is None or (job.delivered_at is None and job.results_due(now)):
+            return self._deliver
+        return None
+
+    def _watch(self) -> None:
+        while not self._closed.wait(TICK):
+            with self._lock:
+                self._jobs = [job for job in self._jobs if not self._is_done(job)]
+                jobs = list(self._jobs)
+                if not jobs:
+                    self._watcher = None
+                    return
+            for job in jobs:
+                self.look(job)
+
+    def _is_done(self, job: PredictionJob) -> bool:
+        if job.phase is not Phase.DONE and (job.phase is not Phase.WAITING or not job.progress.stop):
+            return False
+        self._clean(job)
+        return True
+
+    def close(self) -> None:
+        """End the watching thread."""
+        self._closed.set()
+        watcher = self._watcher
+        if watcher is not None:
+            watcher.join()
+
+    def _submit(self, job: PredictionJob, work: Callable[[PredictionJob], None]) -> None:
+        def run() -> None:
+            try:
+                if job.progress.stop:
+                    raise StoppedError  # noqa: TRY301 - as if it had been stopped in its first row
+                work(job)
+            except StoppedError:
+                job.phase = Phase.DONE
+            except JobFailed as failed:
+                self._fail(job, failed.code, failed.message)
+            except Exception as error:  # noqa: BLE001 - a thread's error must show in the job
+                if not job.progress.stop:
+                    sys.stderr.write(f"lowtide-emulator: job {job.id}: {type(error).__name__}: {error}\n")
+                self._fail(job, 13, f"Internal error encountered: {type(error).__name__}: {error}")
+            if job.phase is Phase.DONE:
+                self._clean(job)
+
+        try:
+            self._engine.submit(run)
+        except RuntimeError:
+            # The engine is being closed.
+            job.phase = Phase.DONE
+
+    def _fail(self, job: PredictionJob, code: int, message: str) -> None:
+        job.progress.failure = Failure(code, message, self._engine.clock.now())
+        job.phase = Phase.DONE
+
+    def _answer(self, job: PredictionJob) -> None:
+        began = time.thread_time()
+        try:
+            self._take(job)
+            layout, clock = job.layout, self._engine.clock
+            shape = PredictionShape(job.key_field, layout, lambda: processed_time(clock.now()))
+            answerer = CheckedModel(_checker(embeddings=job.embeddings), self._engine.answerer(job))
+            self._answerers[job.id] = answerer, shape
+            with (
+                job.input_path.open("rb", buffering=BUFFER) as source,
+                job.answered_path.open("wb", buffering=BUFFER) as out,
+            ):
+                out.writelines(answered_lines(job, answerer, shape, source))
+        finally:
+            job.input_path.unlink(missing_ok=True)
+            self._engine.stats.answered(job.progress.answered, time.thread_time() - began)
+        job.progress.answered_at = self._engine.clock.now()
+        job.phase = Phase.WAITING
+        self.look(job)
+
+    def _take(self, job: PredictionJob) -> None:
+        settings = self._engine.settings
+        fails = job.fault(kinds.ImportFails)
+        if isinstance(job.output, GcsOutput):
+            with self._storage() as storage:
+                storage.check_bucket(job.output.folder)
+        else:
+            with self._bigquery() as bigquery:
+                bigquery.check_dataset(job.output.table)
+        limit = settings.vertex_max_embeddings if job.embeddings else settings.vertex_max_requests
+        if job.uris[0].startswith("bq://"):
+            with self._bigquery() as bigquery:
+                take_table(job, bigquery, max_rows=limit)
+        else:
+            with self._storage() as storage:
+                take_objects(job, storage, max_bytes=settings.vertex_max_file_bytes, max_rows=limit)
+        if fails is not None:
+            raise JobFailed(3, f"Failed to import data from {job.uris[0]}: {fails.reason}")
+
+    def _dump(self, job: PredictionJob) -> None:
+        """Write what a running job has done so far."""
+        self._write_dump(job, job.done_by(self._engine.clock.now()))
+        job.phase = Phase.WAITING
+
+    def _write_dump(self, job: PredictionJob, rows: int) -> None:
+        job.incremental = True
+        if not isinstance(job.output, GcsOutput) or rows == 0:
+            return
+        path = job.output_path.with_suffix(".incremental")
+        try:
+            with job.answered_path.open("rb", buffering=BUFFER) as lines, path.open("wb") as out:
+                out.writelines(itertools.islice(lines, min(rows, INCREMENTAL_ROWS)))
+            with self._storage() as storage:
+                storage.upload(path, f"{job.output.folder}/incremental_predictions.jsonl")
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _deliver(self, job: PredictionJob) -> None:
+        """Put the results of a job in their place, and let it be over."""
+        now = self._engine.clock.now()
+        rows = job.ending.rows
+        if job.results_due(now):
+            if not job.incremental:
+                self._write_dump(job, (rows + 1) // 2)
+            self._write_results(job, rows)
+            self._export(job)
+            job.delivered_at = self._engine.clock.now()
+        missing = job.fault(kinds.NoOutput)
+        late = rows > 0 and job.delivered_at is None and missing is not None and missing.seconds is not None
+        if job.progress.ready_at is None:
+            job.progress.ready_at = self._engine.clock.now()
+        job.phase = Phase.WAITING if late else Phase.DONE
+
+    def _write_results(self, job: PredictionJob, rows: int) -> None:
+        answerer, shape = self._answerers[job.id]
+        seed = job.number if self._engine.settings.vertex_shuffle else None
+        with job.answered_path.open("rb", buffering=BUFFER) as answered:
+            lines = itertools.chain(
+                damaged_lines(job, itertools.islice(answered, rows)), foreign_lines(job, answerer, shape)
+            )
+            write_lines(job, lines, job.output_path, shuffle_seed=seed)
+
+    def _export(self, job: PredictionJob) -> None:
+        if isinstance(job.output, GcsOutput):
+            with self._storage() as storage:
+                shard_bytes = self._engine.settings.vertex_shard_bytes
+                export_objects(job.output_path, job.output.folder, storage, shard_bytes=shard_bytes)
+        else:
+            with self._bigquery() as bigquery:
+                export_table(job, job.output_path, job.output.table, bigquery)
+
+    def _clean(self, job: PredictionJob) -> None:
+        self._answerers.pop(job.id, None)
+        for path in (job.input_path, job.answered_path, job.output_path):
+            path.unlink(missing_ok=True)
+        if job.progress.stop and not any(kept is job for kept in self._engine.jobs):
+            # Forgotten by a reset, its keys are nobody's.
+            job.keys_path.unlink(missing_ok=True)
+
+
+def _checker(*, embeddings: bool) -> RequestChecker:
+    return RequestChecker(EmbedContentRequest if embeddings else VertexGenerateContentRequest)
+
+
+def _installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _with_scheme(url: str) -> str:
+    return url if "://" in url else f"http://{url}"

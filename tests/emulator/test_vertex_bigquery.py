@@ -1,0 +1,203 @@
+"""Batch prediction jobs from table to table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from google import genai
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery, storage
+from google.genai import types
+from google.oauth2.credentials import Credentials
+from tests.emulator.helpers import PENDING, RUNNING, prompt, until
+from tests.emulator.vertex import World, lines, row
+
+from lowtide_emulator import Emulator, Settings
+from lowtide_emulator.cloud import BigQueryServer, CloudStorageServer
+
+FIELDS = [("request", "JSON"), ("id", "STRING"), ("score", "FLOAT"), ("made", "TIMESTAMP")]
+
+
+@pytest.fixture(scope="session")
+def bigquery_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BigQueryServer]:
+    with BigQueryServer(tmp_path_factory.mktemp("bigquery")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tables(bigquery_server: BigQueryServer) -> Iterator[bigquery.Client]:
+    options = {"api_endpoint": bigquery_server.url}
+    client = bigquery.Client(project="p", credentials=AnonymousCredentials(), client_options=options)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def shared(cloud_storage: CloudStorageServer, bigquery_server: BigQueryServer) -> Iterator[Emulator]:
+    settings = Settings(pending_seconds=PENDING, running_seconds=RUNNING)
+    with Emulator(settings, storage_url=cloud_storage.url, bigquery_url=bigquery_server.url) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def world(shared: Emulator, bucket: storage.Bucket) -> Iterator[World]:
+    with httpx.Client(base_url=shared.url, timeout=30, trust_env=False) as http:
+        yield World(shared, http, bucket)
+    shared.reset()
+
+
+@pytest.fixture
+def dataset(tables: bigquery.Client) -> str:
+    name = f"p.d{uuid4().hex}"
+    tables.create_dataset(name)
+    return name
+
+
+def fill(tables: bigquery.Client, table: str, rows: list[dict[str, Any]], kinds: list[tuple[str, str]]) -> None:
+    schema = [bigquery.SchemaField(name, kind) for name, kind in kinds]
+    tables.create_table(bigquery.Table(table, schema=schema))
+    assert tables.insert_rows_json(table, rows) == []
+
+
+def table_body(world: World, source: str, output: str) -> dict[str, Any]:
+    return {
+        **world.body(),
+        "inputConfig": {"instancesFormat": "bigquery", "bigquerySource": {"inputUri": f"bq://{source}"}},
+        "outputConfig": {"predictionsFormat": "bigquery", "bigqueryDestination": {"outputUri": f"bq://{output}"}},
+    }
+
+
+def ended(world: World, body: dict[str, Any]) -> dict[str, Any]:
+    path = world.post(body)
+    world.answered(path)
+    world.emulator.advance(PENDING + RUNNING)
+    return world.over(path)
+
+
+def test_a_job_runs_from_table_to_table_through_the_sdk(world: World, tables: bigquery.Client, dataset: str) -> None:
+    made = "2026-01-01T00:00:00Z"
+    found = [
+        {"request": json.dumps(prompt(f"Number {n}.")), "id": f"r{n}", "score": n / 2, "made": made} for n in range(5)
+    ]
+    found[4]["request"] = json.dumps(prompt("[[error:3]]"))
+    fill(tables, f"{dataset}.in", found, FIELDS)
+    credentials = Credentials(token="fake")
+    options = types.HttpOptions(base_url=world.emulator.url)
+    with genai.Client(
+        vertexai=True, project="p", location="us-central1", credentials=credentials, http_options=options
+    ) as client:
+        job = client.batches.create(
+            model="gemini-2.5-flash", src=f"bq://{dataset}.in", config={"dest": f"bq://{dataset}.out"}
+        )
+        world.answered(f"/v1beta1/{job.name}")
+        world.emulator.advance(PENDING + RUNNING)
+        finished = until(lambda: (seen := client.batches.get(name=str(job.name))).done and seen)
+    assert finished.output_info.bigquery_output_table == f"bq://{dataset}.out"
+    assert (finished.completion_stats.successful_count, finished.completion_stats.failed_count) == (4, 1)
+    table = tables.get_table(f"{dataset}.out")
+    assert [field.name for field in table.schema] == [
+        "request", "id", "score", "made", "response", "status", "processed_time",
+    ]  # fmt: skip
+    out = {one["id"]: one for one in tables.list_rows(table)}
+    assert sorted(out) == [f"r{n}" for n in range(5)]
+    assert out["r1"]["status"] == ""
+    assert out["r1"]["score"] == 0.5
+    assert out["r1"]["made"].year == 2026
+    assert out["r1"]["request"] == prompt("Number 1.")
+    assert out["r1"]["response"]["candidates"][0]["content"]["parts"][0]["text"] == "Number 1."
+    assert out["r4"]["status"].startswith("Bad Request: ")
+    assert out["r4"]["response"] == {}
+    assert world.emulator.jobs(keys=True)[0].billed_keys == ["r0", "r1", "r2", "r3"]
+
+
+def test_requests_may_be_text_and_one_that_is_no_json_fails_alone(
+    world: World, tables: bigquery.Client, dataset: str
+) -> None:
+    found = [{"request": json.dumps(prompt("Good.")), "id": "good"}, {"request": "not json", "id": "bad"}]
+    fill(tables, f"{dataset}.in", found, [("request", "STRING"), ("id", "STRING")])
+    job = ended(world, table_body(world, f"{dataset}.in", f"{dataset}.out"))
+    assert job["state"] == "JOB_STATE_SUCCEEDED"
+    out = {one["id"]: one for one in tables.list_rows(f"{dataset}.out")}
+    assert json.loads(out["good"]["request"]) == prompt("Good.")
+    assert out["good"]["status"] == ""
+    assert out["bad"]["request"] == "not json"
+    assert out["bad"]["status"].startswith("Bad Request: ")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        ([("id", "STRING")], "it needs a column 'request'"),
+        ([("request", "INTEGER")], "it needs a column 'request'"),
+        ([("request", "JSON"), ("at", "DATETIME")], "column 'at' is of unsupported type DATETIME"),
+    ],
+)
+def test_a_table_that_does_not_fit_fails_the_job(
+    world: World, tables: bigquery.Client, dataset: str, kinds: list[tuple[str, str]], words: str
+) -> None:
+    fill(tables, f"{dataset}.in", [{kinds[0][0]: "1"}], kinds)
+    job = ended(world, table_body(world, f"{dataset}.in", f"{dataset}.out"))
+    assert (job["state"], job["error"]["code"]) == ("JOB_STATE_FAILED", 3)
+    assert words in job["error"]["message"]
+
+
+@pytest.mark.parametrize(("source", "output"), [("{}.none", "{}.out"), ("p.nowhere.t", "{}.out"), ("{}.in", "p.no.t")])
+def test_tables_that_are_not_there_fail_the_job(
+    world: World, tables: bigquery.Client, dataset: str, source: str, output: str
+) -> None:
+    fill(tables, f"{dataset}.in", [{"request": json.dumps(prompt("a"))}], FIELDS)
+    job = ended(world, table_body(world, source.format(dataset), output.format(dataset)))
+    assert (job["state"], job["error"]["code"]) == ("JOB_STATE_FAILED", 9)
+    assert world.emulator.jobs()[0].billed == 0
+
+
+def test_a_cancelled_job_leaves_what_it_has_done(world: World, tables: bigquery.Client, dataset: str) -> None:
+    found = [{"request": json.dumps(prompt(f"Number {n}.")), "id": f"r{n}"} for n in range(4)]
+    fill(tables, f"{dataset}.in", found, FIELDS)
+    path = world.post(table_body(world, f"{dataset}.in", f"{dataset}.out"))
+    world.answered(path)
+    world.emulator.advance(PENDING + RUNNING / 2)
+    world.http.post(f"{path}:cancel")
+    assert world.over(path)["state"] == "JOB_STATE_CANCELLED"
+    assert sorted(one["id"] for one in tables.list_rows(f"{dataset}.out")) == ["r0", "r1"]
+
+
+def test_faults_strike_rows_in_tables_too(world: World, tables: bigquery.Client, dataset: str) -> None:
+    found = [{"request": json.dumps(prompt(f"Number {n}.")), "id": f"r{n}"} for n in range(10)]
+    fill(tables, f"{dataset}.in", found, FIELDS)
+    world.emulator.set_faults(
+        [
+            {"on": "job", "kind": "missing_rows", "params": {"count": 2}},
+            {"on": "job", "kind": "malformed_rows", "params": {"count": 1}},
+            {"on": "job", "kind": "foreign_rows", "params": {"count": 1}},
+        ]
+    )
+    ended(world, table_body(world, f"{dataset}.in", f"{dataset}.out"))
+    out = [one["id"] for one in tables.list_rows(f"{dataset}.out")]
+    assert 8 <= len(out) <= 9
+    assert "foreign-0" in out
+
+
+def test_lines_can_become_a_table_with_a_name_of_its_own(world: World, tables: bigquery.Client, dataset: str) -> None:
+    source = world.put("in.jsonl", lines([{**row("a", "one"), "n": 1}, {**row("b", "two"), "tags": ["x"]}]))
+    body = {**table_body(world, "", dataset), "inputConfig": world.body(source)["inputConfig"]}
+    job = ended(world, body)
+    table = job["outputInfo"]["bigqueryOutputTable"]
+    assert table.startswith(f"bq://{dataset}.predictions_")
+    out = {one["key"]: dict(one) for one in tables.list_rows(table.removeprefix("bq://"))}
+    assert out["a"]["n"] == 1
+    assert out["b"]["n"] is None
+    assert out["b"]["tags"] == ["x"]
+    assert out["b"]["response"]["candidates"]
+
+
+def test_a_table_can_become_lines(world: World, tables: bigquery.Client, dataset: str) -> None:
+    fill(tables, f"{dataset}.in", [{"request": json.dumps(prompt("One.")), "id": "r0", "score": 1.5}], FIELDS)
+    body = {**table_body(world, f"{dataset}.in", ""), "outputConfig": world.body()["outputConfig"]}
+    (found,) = world.rows(ended(world, body))
+    assert (found["id"], found["score"], found["status"], found["made"]) == ("r0", 1.5, "", None)
