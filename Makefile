@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 
-.PHONY: help setup demo up test lint format bench bench-lock lock clean
+.PHONY: help setup demo demo-vertex up test lint format bench bench-lock lock clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(STAMP): requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, this is %d.%d: make PYTHON=python3.12 ..." % v)'
@@ -17,10 +17,16 @@ $(STAMP): requirements-dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-setup: $(STAMP) ## Make .venv with everything pinned
+setdemo-vertex: $(STAMP) ## The same on Vertex AI, from and to Cloud Storage and BigQuery
+	$(BIN)/lowtide demo --vertex
+
+up: $(STAMP) ## Make .venv with everything pinned
 
 demo: $(STAMP) ## Run the main job from end to end, with nothing else installed
 	$(BIN)/lowtide demo
+
+demo-vertex: $(STAMP) ## The same on Vertex AI, from and to Cloud Storage and BigQuery
+	$(BIN)/lowtide demo --vertex
 
 up: $(STAMP) ## Run everything on this machine until Ctrl-C
 	$(BIN)/lowtide up

@@ -93,6 +93,9 @@ def up(
 @app.command(rich_help_panel=_ONE_MACHINE)
 def demo(
     flower: Annotated[bool, typer.Option("--flower", help="Run Flower too, and leave it up until Ctrl-C.")] = False,
+    vertex: Annotated[
+        bool, typer.Option("--vertex", help="On Vertex AI: from and to Cloud Storage, then BigQuery, emulated too.")
+    ] = False,
 ) -> None:
     """Run a few hundred real requests through real processes, and check every result.
 
@@ -100,12 +103,18 @@ def demo(
     """
     from lowtide_cli.demo import demo as run
 
-    raise typer.Exit(run(flower=flower))
+    raise typer.Exit(run(flower=flower, vertex=vertex))
 
 
 @app.command(rich_help_panel=_BATCHES, epilog=exits.HELP)
 def submit(
-    file: Annotated[str, typer.Argument(metavar="FILE.jsonl", help="Requests, one a line; - for standard input.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE.jsonl",
+            help="Requests, one a line; - for standard input; on Vertex AI also gs://bucket/path or bq://project.dataset.table.",
+        ),
+    ],
     model: Annotated[str, typer.Option("--model", "-m", help="Model, as in gemini-2.5-flash.", show_default=False)],
     on_result: Annotated[str | None, typer.Option(help="Handler that is given the results.")] = None,
     idempotency_key: Annotated[
@@ -125,6 +134,17 @@ def submit(
         list[str] | None,
         typer.Option(metavar="REASON=retry|fail|succeed", help="What rows of a reason come to; repeat for more."),
     ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(metavar="gemini|vertex", help="Whose batch API runs it.", show_default="LOWTIDE_PROVIDER"),
+    ] = None,
+    kind: Annotated[
+        str, typer.Option(metavar="generation|embedding", help="What is asked of the model.")
+    ] = "generation",
+    destination: Annotated[
+        str | None, typer.Option(help="On Vertex AI: an empty gs:// or bq:// place that keeps the provider's output.")
+    ] = None,
+    key_column: Annotated[str, typer.Option(help="The column of a bq:// table that holds the keys.")] = "key",
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch it until it is finished.")] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the results there when finished; implies --wait.")
@@ -137,7 +157,8 @@ def submit(
 
     submission = Submission(
         file=file, model=model, on_result=on_result, idempotency_key=idempotency_key, labels=label or [], mode=mode,
-        max_attempts=max_attempts, priority=priority, outcomes=outcome or [],
+        max_attempts=max_attempts, priority=priority, outcomes=outcome or [], provider=provider, kind=kind,
+        destination=destination, key_column=key_column,
     )  # fmt: skip
     raise typer.Exit(run(submission, wait=wait, output=output, as_json=as_json))
 

@@ -6,17 +6,16 @@ import os
 import signal
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import chdir, suppress
+from contextlib import ExitStack, chdir, suppress
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from lowtide import BatchQueue, BatchStatus, Request, Result, ResultStatus, Settings, WaitTimeout
+from lowtide import Batch, BatchQueue, Request, Settings, WaitTimeout
+from lowtide_cli.demo_report import show_counts, show_some, verdict
 from lowtide_cli.errors import CommandError
 from lowtide_cli.exits import Exit
 from lowtide_cli.extras import need
@@ -26,7 +25,6 @@ from lowtide_cli.topics import EXAMPLES, questions
 from lowtide_cli.watch import follow
 
 MODEL = "gemini-2.5-flash"
-_SHOWN = 10
 _LONGEST_SECONDS = 60.0
 _SETTINGS = {
     "LOWTIDE_MAX_REQUESTS_PER_JOB": "60",
@@ -37,17 +35,25 @@ _SETTINGS = {
 }
 
 
-def demo(*, flower: bool) -> Exit:
+def demo(*, flower: bool, vertex: bool) -> Exit:
     """Runs it; any code but `OK` means that a request came back without its result, or not at all."""
     console = stdout()
-    need("worker", "`lowtide demo`")
-    need("emulator", "`lowtide demo`")
+    for extra in ("worker", "emulator", *(("vertex-emulator",) if vertex else ())):
+        need(extra, "`lowtide demo`")
     for polite in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(polite, signal.default_int_handler)
     _forget_settings()
     # In a folder of its own no `.env` is found either: a demo must never reach Google.
-    with tempfile.TemporaryDirectory(prefix="lowtide-demo-") as name, chdir(name):
+    with tempfile.TemporaryDirectory(prefix="lowtide-demo-") as name, chdir(name), ExitStack() as servers:
         folder = Path(name)
+        exports = {"LOWTIDE_SPOOL_URL": str(folder / "spool")}
+        if vertex:
+            from lowtide_cli.demo_vertex import google_cloud, run  # deferred: only this one needs Google's clients
+
+            with console.status("starting stand-ins for Cloud Storage and BigQuery"):
+                exports |= servers.enter_context(google_cloud(folder))
+        else:
+            run = run_topics
         shape = Shape(
             directory=folder,
             environment={**os.environ, **_SETTINGS},
@@ -55,11 +61,12 @@ def demo(*, flower: bool) -> Exit:
             flower=flower,
             flower_auth=f"demo:{generated_password()}",
         )
-        stack = Stack(shape, exports={"LOWTIDE_SPOOL_URL": str(folder / "spool")})
+        stack = Stack(shape, exports=exports)
         try:
             with console.status("starting Redis, the emulator and two workers"):
                 stack.start()
-            code = _run(console, stack)
+            _show_processes(console, stack)
+            code = run(console, stack)
             if flower:
                 _linger(console, stack)
         except KeyboardInterrupt:
@@ -76,13 +83,17 @@ def _forget_settings() -> None:
         del os.environ[variable]
 
 
-def _run(console: Console, stack: Stack) -> Exit:
+def _show_processes(console: Console, stack: Stack) -> None:
     pids = ", ".join(f"{child.name} {child.pid}" for child in stack.children)
     console.print(f"processes: {pids}", style="dim")
     if stack.flower_url:
         console.print(f"Flower at {stack.flower_url}, login {stack.shape.flower_auth}")
     if not EXAMPLES.is_file():
         console.print("examples/topics.jsonl is not here: Python's own texts alone will do", style="dim")
+
+
+def run_topics(console: Console, stack: Stack) -> Exit:
+    """One batch on the Developer API."""
     keys: list[str] = []
 
     def requests() -> Iterator[Request | Mapping[str, object]]:
@@ -90,11 +101,20 @@ def _run(console: Console, stack: Stack) -> Exit:
             keys.append(request.key if isinstance(request, Request) else str(request["key"]))
             yield request
 
-    url = stack.exports["LOWTIDE_REDIS_URL"]
-    queue = BatchQueue(Settings(redis_url=SecretStr(url), spool_url=stack.exports["LOWTIDE_SPOOL_URL"]))
-    started = time.monotonic()
-    batch = queue.submit(requests(), model=MODEL, labels={"demo": "topics"})
+    batch = demo_queue(stack).submit(requests(), model=MODEL, labels={"demo": "topics"})
     console.print(f"submitted {len(keys):,} requests as batch {batch.id}")
+    return show(console, stack, batch, keys)
+
+
+def demo_queue(stack: Stack, **settings: Any) -> BatchQueue:
+    """A producer for the stack."""
+    redis_url, spool_url = stack.exports["LOWTIDE_REDIS_URL"], stack.exports["LOWTIDE_SPOOL_URL"]
+    return BatchQueue(Settings(redis_url=SecretStr(redis_url), spool_url=spool_url, **settings))
+
+
+def show(console: Console, stack: Stack, batch: Batch, keys: list[str]) -> Exit:
+    """Follows a batch to its end, shows what came of it and checks it key by key."""
+    started = time.monotonic()
     try:
         status = follow(batch, farewell=False, timeout=_LONGEST_SECONDS)
     except WaitTimeout as error:
@@ -105,60 +125,9 @@ def _run(console: Console, stack: Stack) -> Exit:
         return Exit.INTERRUPTED
     seconds = time.monotonic() - started
     found = list(batch.results())
-    _show_some(console, found)
-    _show_counts(console, status, seconds)
-    return _verdict(console, keys, found)
-
-
-def _show_some(console: Console, found: list[Result]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("key", no_wrap=True, overflow="ellipsis", max_width=22)
-    table.add_column("status", no_wrap=True)
-    table.add_column("tokens", justify="right", no_wrap=True)
-    table.add_column("text", no_wrap=True, overflow="ellipsis", max_width=max(20, console.width - 48))
-    for result in found[:: max(1, len(found) // _SHOWN)][:_SHOWN]:
-        tokens = f"{result.usage.total_token_count:,}" if result.usage else "-"
-        text = result.text or (result.error.message if result.error else "")
-        table.add_row(escape(result.key), result.status, tokens, escape(" ".join(text.split())))
-    console.print()
-    console.print(table)
-
-
-def _show_counts(console: Console, status: BatchStatus, seconds: float) -> None:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
-    table.add_column(justify="right", style="bold")
-    for name, value in (
-        ("requests", f"{status.total:,}"),
-        ("succeeded", f"{status.succeeded:,}"),
-        ("failed", f"{status.failed + status.expired + status.cancelled:,}"),
-        ("provider jobs", f"{len(status.jobs):,}"),
-        ("tokens", f"{status.usage.total_token_count:,}"),
-        ("seconds", f"{seconds:.1f}"),
-    ):
-        table.add_row(name, value)
-    console.print()
-    console.print(table)
-    console.print()
-
-
-def _verdict(console: Console, keys: list[str], found: list[Result]) -> Exit:
-    """Every key exactly once, and every one with an answer."""
-    counts = Counter(result.key for result in found)
-    problems = {
-        "without a result": [key for key in keys if not counts[key]],
-        "with more than one result": [key for key, count in counts.items() if count > 1],
-        "that nobody asked for": sorted(counts.keys() - set(keys)),
-        "that did not succeed": [result.key for result in found if result.status is not ResultStatus.SUCCEEDED],
-    }
-    for what, which in problems.items():
-        if which:
-            some = ", ".join(which[:5]) + (" ..." if len(which) > 5 else "")
-            console.print(f"[red]{len(which):,} keys {what}:[/] {escape(some)}")
-    if any(problems.values()):
-        return Exit.FAILURES
-    console.print(f"[green]every one of the {len(keys):,} requests has its result, checked key by key")
-    return Exit.OK
+    show_some(console, found)
+    show_counts(console, status, seconds)
+    return verdict(console, keys, found)
 
 
 def _linger(console: Console, stack: Stack) -> None:

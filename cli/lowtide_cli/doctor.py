@@ -16,6 +16,7 @@ from lowtide import LowtideError, Settings, SpoolError, StoreUnavailable, keys
 from lowtide.messages import Queue
 from lowtide.settings import without_password
 from lowtide.spool import Spool
+from lowtide.states import ProviderName
 from lowtide.store import connect, redis_errors
 from lowtide_cli.exits import Exit
 from lowtide_cli.extras import installed
@@ -162,20 +163,22 @@ def _provider(settings: Settings) -> list[Finding]:
     from lowtide_worker.settings import WorkerSettings
 
     known = WorkerSettings()
-    where = known.google_gemini_base_url or "Google"
+    vertex = settings.provider is ProviderName.VERTEX
+    where = (known.google_vertex_base_url if vertex else known.google_gemini_base_url) or "Google"
     # A worker is patient; somebody who looks at a terminal is not.
     patience = min(known.provider_timeout_seconds, _PROVIDER_SECONDS)
     hurried = known.model_copy(update={"provider_timeout_seconds": patience})
     try:
         jobs, more = Runtime(hurried).provider(settings.provider).jobs()
-    except ValueError as error:
-        return [Finding("Provider", Verdict.FAIL, str(error), "set LOWTIDE_PROVIDER to one that is installed")]
+    except ImportError as error:
+        return [Finding("Provider", Verdict.FAIL, str(error), 'pip install "lowtide[worker,vertex]"')]
     except ProviderError as error:
-        advice = (
-            "check the network and GOOGLE_GEMINI_BASE_URL"
-            if isinstance(error, Unavailable) and known.google_api_key is not None
-            else "set GEMINI_API_KEY (or GOOGLE_API_KEY) to a key that is valid there"
-        )
+        if isinstance(error, Unavailable) and (vertex or known.google_api_key is not None):
+            advice = f"check the network and {'GOOGLE_VERTEX_BASE_URL' if vertex else 'GOOGLE_GEMINI_BASE_URL'}"
+        elif vertex:
+            advice = "gcloud auth application-default login, or LOWTIDE_VERTEX_CREDENTIALS; see docs/how-to.md"
+        else:
+            advice = "set GEMINI_API_KEY (or GOOGLE_API_KEY) to a key that is valid there"
         return [Finding("Provider", Verdict.FAIL, f"{settings.provider} at {where}: {error}", advice)]
     count = f"{len(jobs):,}{' or more' if more else ''} {'job' if len(jobs) == 1 else 'jobs'}"
     return [Finding("Provider", Verdict.OK, f"{settings.provider} at {where} lists {count}")]

@@ -130,7 +130,7 @@ class Stack:
         port = free_port(self.shape.emulator_port)
         self.emulator_url = f"http://127.0.0.1:{port}"
         self.exports["GOOGLE_API_KEY"] = "emulator"
-        self.exports["GOOGLE_GEMINI_BASE_URL"] = self.emulator_url
+        self.exports["GOOGLE_GEMINI_BASE_URL"] = self.exports["GOOGLE_VERTEX_BASE_URL"] = self.emulator_url
         folder = self.shape.directory / "emulator"
         folder.mkdir(parents=True, exist_ok=True)
         self.emulator = self._child(

@@ -35,6 +35,10 @@ class Submission:
     max_attempts: int | None
     priority: int
     outcomes: list[str]
+    provider: str | None
+    kind: str
+    destination: str | None
+    key_column: str
 
 
 def submit(submission: Submission, *, wait: bool, output: Path | None, as_json: bool) -> Exit:
@@ -70,12 +74,16 @@ def _taken_in(submission: Submission) -> Batch:
             max_attempts=submission.max_attempts,
             priority=submission.priority,
             outcomes=_pairs(submission.outcomes, "--outcome", "REASON=VERDICT"),
+            provider=submission.provider,
+            kind=submission.kind,
+            destination=submission.destination,
+            key_column=submission.key_column,
         )
     except InvalidRequest as error:
         if lines is not None:
             lines.correct(error)
         name = submission.file if lines is None else "standard input"
-        raise CommandError(f"{name}: {error}") from error
+        raise CommandError(str(error) if error.source else f"{name}: {error}") from error
 
 
 class _Lines:

@@ -17,6 +17,7 @@ from lowtide.errors import (
     InvalidBatch,
     InvalidRequest,
     LowtideError,
+    SourceError,
     SpoolError,
     StoreUnavailable,
     WaitTimeout,
@@ -25,7 +26,7 @@ from lowtide.handlers import result_handler
 from lowtide.models import BatchPage, BatchStatus, JobStatus, Request, Result, ResultError, Usage
 from lowtide.queue import BatchQueue
 from lowtide.settings import Settings
-from lowtide.states import BatchState, JobState, Mode, ResultStatus, Verdict
+from lowtide.states import BatchState, JobState, Kind, Mode, ProviderName, ResultStatus, Verdict
 
 __all__ = [
     "AsyncBatch",
@@ -45,13 +46,16 @@ __all__ = [
     "InvalidRequest",
     "JobState",
     "JobStatus",
+    "Kind",
     "LowtideError",
     "Mode",
+    "ProviderName",
     "Request",
     "Result",
     "ResultError",
     "ResultStatus",
     "Settings",
+    "SourceError",
     "SpoolError",
     "StoreUnavailable",
     "Usage",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from lowtide.batch import Batch
@@ -16,8 +16,9 @@ from lowtide.layout import new_batch_id
 from lowtide.models import BatchPage, BatchStatus, Result
 from lowtide.options import Options
 from lowtide.queue import BatchQueue, RequestLike
+from lowtide.requests import RequestWriter
 from lowtide.settings import Settings
-from lowtide.states import BatchState, Mode, Verdict
+from lowtide.states import BatchState, Kind, Mode, ProviderName, Verdict
 
 _CHUNK = 500
 
@@ -30,7 +31,7 @@ class AsyncBatchQueue:
 
     async def submit(
         self,
-        requests: AsyncIterable[RequestLike] | Iterable[RequestLike] | str | os.PathLike[str],
+        requests: AsyncIterable[RequestLike] | Iterable[RequestLike] | Sequence[str] | str | os.PathLike[str],
         *,
         model: str,
         on_result: str | None = None,
@@ -40,21 +41,27 @@ class AsyncBatchQueue:
         max_attempts: int | None = None,
         priority: int = 0,
         outcomes: Mapping[str, Verdict | str] | None = None,
+        provider: ProviderName | str | None = None,
+        kind: Kind | str = Kind.GENERATION,
+        destination: str | None = None,
+        key_column: str = "key",
     ) -> AsyncBatch:
         """As `BatchQueue.submit`; `requests` may also be an async iterable."""
         if not isinstance(requests, AsyncIterable):
             batch = await asyncio.to_thread(
                 self._queue.submit, requests, model=model, on_result=on_result, labels=labels,
                 idempotency_key=idempotency_key, mode=mode, max_attempts=max_attempts, priority=priority,
-                outcomes=outcomes,
+                outcomes=outcomes, provider=provider, kind=kind, destination=destination, key_column=key_column,
             )  # fmt: skip
             return AsyncBatch(batch)
         options = Options.checked(
             self._queue.settings, model=model, on_result=on_result, labels=labels,
             idempotency_key=idempotency_key, mode=mode, max_attempts=max_attempts, priority=priority, outcomes=outcomes,
+            provider=provider, kind=kind, destination=destination, key_column=key_column,
         )  # fmt: skip
+        await asyncio.to_thread(self._queue.check, options)
         batch_id = new_batch_id()
-        with self._queue.writer(batch_id, options) as writer:
+        with self._queue.writer(batch_id, options, RequestWriter) as writer:
             chunk: list[RequestLike] = []
 
             def drain() -> None:

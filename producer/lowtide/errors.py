@@ -18,6 +18,7 @@ class InvalidRequest(LowtideError):
 
     `position` is the 0-based place of the request in what was submitted (a file's line is
     `position + 1`), `key` its key where one could be read, `field` the dotted path of the field.
+    `source` is the URI of the object or table that holds it, where that is where it came from.
     """
 
     def __init__(self, reason: str, *, field: str, position: int = 0, key: str | None = None) -> None:
@@ -25,11 +26,13 @@ class InvalidRequest(LowtideError):
         self.field = field
         self.position = position
         self.key = key
+        self.source: str | None = None
         super().__init__(reason)
 
     def __str__(self) -> str:
         name = "" if self.key is None else f' (key "{self.key}")'
-        return f"request {self.position + 1}{name}, {self.field}: {self.reason}"
+        source = f"{self.source}, " if self.source else ""
+        return f"{source}request {self.position + 1}{name}, {self.field}: {self.reason}"
 
     def __reduce__(self) -> tuple[object, ...]:
         return partial(InvalidRequest, field=self.field, position=self.position, key=self.key), (self.reason,)
@@ -37,6 +40,10 @@ class InvalidRequest(LowtideError):
 
 class InvalidBatch(LowtideError):
     """Options of a batch that cannot be used: an unknown handler, an empty batch, a bad label."""
+
+
+class SourceError(LowtideError):
+    """A source or destination in Google Cloud that is missing, forbidden, out of reach, or not empty."""
 
 
 class IdempotencyConflict(LowtideError):

@@ -12,10 +12,10 @@ from lowtide.states import BatchState, JobState, ResultStatus
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One generateContent call in the SDK's inline shape.
+    """One generateContent or embedContent call in the SDK's inline shape.
 
-    `key` is any non-empty string, unique in its batch. `contents` and `config` are what
-    `google.genai`'s `generate_content` takes: text, dicts in either letter case, or SDK objects.
+    `key` is any non-empty string, unique in its batch. `contents` and `config` are what `google.genai`'s
+    `generate_content` or `embed_content` takes: text, dicts in either letter case, or SDK objects.
     `metadata` (string to string) stays here and comes back with the result.
 
     Source: https://ai.google.dev/gemini-api/docs/batch-api, inline requests.
@@ -56,7 +56,7 @@ class ResultError(msgspec.Struct, frozen=True, kw_only=True):
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """The one final outcome of one request.
 
-    `response` is the provider's GenerateContentResponse as plain JSON data (camelCase);
+    `response` is the provider's GenerateContentResponse or EmbedContentResponse as plain JSON data (camelCase);
     `attempts` counts the provider jobs that carried the request.
     """
 
@@ -79,6 +79,14 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
                     if isinstance(part, dict) and isinstance(part.get("text"), str) and not part.get("thought")
                 ]
                 return "".join(texts) if texts else None
+        return None
+
+    @property
+    def vector(self) -> list[float] | None:
+        """The values of an embedding; None where there are none."""
+        match self.response:
+            case {"embedding": {"values": [*values]}} if all(isinstance(value, (int, float)) for value in values):
+                return [float(value) for value in values]
         return None
 
 

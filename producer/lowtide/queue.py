@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 from lowtide.batch import Batch
-from lowtide.errors import BatchNotFound, IdempotencyConflict, InvalidBatch
+from lowtide.errors import BatchNotFound, IdempotencyConflict, InvalidBatch, InvalidRequest
 from lowtide.keys import batch_member
 from lowtide.layout import BATCH_ID, BatchFiles, new_batch_id
 from lowtide.messages import Stage, arguments, sender, shown
 from lowtide.models import BatchPage, Request
 from lowtide.options import Options
-from lowtide.requests import Accepted, RequestWriter, json_lines
+from lowtide.requests import Accepted, KeyIndex, RequestWriter, Writer, json_lines
 from lowtide.settings import Settings
 from lowtide.spool import Spool
-from lowtide.states import BatchState, Mode, Verdict
+from lowtide.states import BatchState, Kind, Mode, ProviderName, Verdict
 from lowtide.store import Store
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ class BatchQueue:
 
     def submit(
         self,
-        requests: Iterable[RequestLike] | str | os.PathLike[str],
+        requests: Iterable[RequestLike] | Sequence[str] | str | os.PathLike[str],
         *,
         model: str,
         on_result: str | None = None,
@@ -50,6 +52,10 @@ class BatchQueue:
         max_attempts: int | None = None,
         priority: int = 0,
         outcomes: Mapping[str, Verdict | str] | None = None,
+        provider: ProviderName | str | None = None,
+        kind: Kind | str = Kind.GENERATION,
+        destination: str | None = None,
+        key_column: str = "key",
     ) -> Batch:
         """Takes a batch in; returns as soon as it is recorded.
 
@@ -59,41 +65,87 @@ class BatchQueue:
         `outcomes` changes what rows of a reason come to, as in `{"MAX_TOKENS": "retry"}` (see `Verdict`).
         While more jobs wait than the provider takes at once, those of a higher `priority` (-100 to 100) go first.
 
-        Raises `InvalidRequest` or `InvalidBatch` for what cannot be sent, `IdempotencyConflict` where the
-        key belongs to other content, `SpoolError` or `StoreUnavailable` where a store does not serve.
-        After an error nothing was recorded and nothing will be sent.
+        `provider` is whose batch API runs it, `kind` what is asked of the model: `generation` or `embedding`.
+        On Vertex AI, `requests` may also be `gs://` URIs of JSONL objects, one, several or a prefix, or the
+        `bq://` URI of a table with a column `request` and a `key_column`; they are used in place where they fit
+        one job as they are. `destination` (`gs://` or `bq://`, empty) is where the provider then writes, and what
+        it wrote stays there.
+
+        Raises `InvalidRequest` or `InvalidBatch` for what cannot be sent, `SourceError` for a place in Google
+        Cloud that cannot be used, `IdempotencyConflict` where the key belongs to other content, `SpoolError` or
+        `StoreUnavailable` where a store does not serve. After an error nothing was recorded and nothing will be sent.
 
         Source: https://ai.google.dev/gemini-api/docs/batch-api
         """
         options = Options.checked(
             self.settings, model=model, on_result=on_result, idempotency_key=idempotency_key, labels=labels,
-            mode=mode, max_attempts=max_attempts, priority=priority, outcomes=outcomes,
+            mode=mode, max_attempts=max_attempts, priority=priority, outcomes=outcomes, provider=provider,
+            kind=kind, destination=destination, key_column=key_column,
         )  # fmt: skip
-        self._store.ping()
+        self.check(options)
         batch_id = new_batch_id()
-        with self.writer(batch_id, options) as writer:
+        if (uris := cloud_uris(requests)) is not None:
+            return self._submit_source(batch_id, options, uris)
+        with self.writer(batch_id, options, RequestWriter) as writer:
             if isinstance(requests, (str, os.PathLike)):
                 for position, item in json_lines(self._file_lines(requests)):
                     writer.add(item, position)
             else:
-                for item in requests:
+                for item in cast("Iterable[RequestLike]", requests):
                     writer.add(item)
-            accepted = writer.finish()
-            return self.register(batch_id, options, accepted)
+            return self.register(batch_id, options, writer.finish())
 
-    def writer(self, batch_id: str, options: Options) -> RequestWriter:
+    def _submit_source(self, batch_id: str, options: Options, uris: Sequence[str]) -> Batch:
+        """Takes in requests that lie in Google Cloud; the provider uses them there if it can."""
+        from lowtide.sources import Limits, open_source  # deferred: Google's clients, which few need here
+
+        source = open_source(uris, self.settings, options)
+        limits = Limits(
+            self.settings.max_requests_per_job, self.settings.max_job_bytes(options.mode, options.provider)
+        ) if options.provider is ProviderName.VERTEX else None  # fmt: skip
+        try:
+            accepted, stays = source.take(partial(self.writer, batch_id, options), limits)
+            if stays:
+                KeyIndex.write(self._spool, BatchFiles(batch_id))
+            return self.register(batch_id, options, accepted, sources=source.parts if stays else ())
+        except BaseException as error:
+            self._spool.delete(BatchFiles(batch_id).folder)
+            if isinstance(error, InvalidRequest):
+                error.source, error.position = source.place(error.position)
+            raise
+
+    def check(self, options: Options) -> None:
+        """Raises where the store does not answer, or the destination cannot be used, before anything is written."""
+        self._store.ping()
+        again = options.idempotency_key is not None and self._store.standing(options.idempotency_key)
+        if options.destination is not None and not again:
+            from lowtide.sources import check_destination  # deferred: Google's clients, which few need here
+
+            check_destination(options.destination, self.settings)
+
+    def writer(self, batch_id: str, options: Options, form: type[Writer]) -> Writer:
         """The intake of one batch's requests."""
-        return RequestWriter(
-            self._spool, batch_id, model=options.model,
-            max_request_bytes=self.settings.max_job_bytes(options.mode),
+        return form(
+            self._spool, batch_id, model=options.model, kind=options.kind, provider=options.provider,
+            max_request_bytes=self.settings.max_job_bytes(options.mode, options.provider),
         )  # fmt: skip
 
-    def register(self, batch_id: str, options: Options, accepted: Accepted, *, announce: bool = True) -> Batch:
+    def register(
+        self,
+        batch_id: str,
+        options: Options,
+        accepted: Accepted,
+        *,
+        sources: Sequence[tuple[str, int]] = (),
+        announce: bool = True,
+    ) -> Batch:
         """Records a batch whose requests are in the spool, and sends its first message if it is to."""
-        fingerprint = "-".join((accepted.fingerprint, options.model, options.mode, options.on_result or ""))
+        fingerprint = "-".join(
+            (accepted.fingerprint, options.model, options.mode, options.on_result or "", options.provider,
+             options.kind, options.destination or ""),
+        )  # fmt: skip
         standing, standing_fingerprint = self._store.register(
-            batch_id, options, provider=self.settings.provider, total=accepted.total, size=accepted.bytes,
-            fingerprint=fingerprint,
+            batch_id, options, total=accepted.total, size=accepted.bytes, fingerprint=fingerprint, sources=sources,
         )  # fmt: skip
         if standing_fingerprint != fingerprint:
             raise IdempotencyConflict(
@@ -142,3 +194,11 @@ class BatchQueue:
         """One page of batches, newest first, without their jobs."""
         wanted = BatchState(state) if state is not None else None
         return self._store.page(state=wanted, page_size=page_size, page_token=page_token)
+
+
+def cloud_uris(requests: object) -> Sequence[str] | None:
+    """The URIs in Google Cloud that `submit` was given instead of requests; None where it was not."""
+    uris = [requests] if isinstance(requests, str) else requests
+    if not isinstance(uris, (list, tuple)) or not uris or not isinstance(uris[0], str):
+        return None
+    return uris if uris[0].startswith(("gs://", "bq://")) else None

@@ -10,17 +10,20 @@ import hashlib
 import struct
 import sys
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from typing import IO, Any, NamedTuple
+from itertools import chain, pairwise
+from typing import IO, Any, NamedTuple, Self, TypeVar
 
 import msgspec
 
 from lowtide.errors import InvalidBatch, InvalidRequest, SpoolError
+from lowtide.importer import Schemas
 from lowtide.layout import BatchFiles
-from lowtide.normalise import normalise
+from lowtide.normalise import Normalised, for_importer, normalise
 from lowtide.spool import Spool, storage_errors
+from lowtide.states import Kind, ProviderName
 from lowtide.wire import WireKeys
 
 PAIR = struct.Struct("<QQ")
@@ -53,6 +56,8 @@ class Accepted(NamedTuple):
     bytes: int
     fingerprint: str
     """SHA-256 over keys, metadata and requests in order: equal for equal content."""
+    groups: int = 1
+    """Into how many groups they fall that cannot share a job."""
 
 
 class RequestWriter:
@@ -61,11 +66,17 @@ class RequestWriter:
     Use as a context manager: leaving it by an exception leaves nothing in the spool.
     """
 
-    def __init__(self, spool: Spool, batch_id: str, *, model: str, max_request_bytes: int) -> None:
+    def __init__(
+        self, spool: Spool, batch_id: str, *, model: str, kind: Kind, provider: ProviderName, max_request_bytes: int
+    ) -> None:
         self._spool = spool
         self._files = BatchFiles(batch_id)
         self._wire_key = WireKeys(batch_id).of
         self._model = model
+        self._kind = kind
+        self._normalise = self._for_vertex if provider is ProviderName.VERTEX else self._for_gemini
+        self._schemas = Schemas()
+        self._groups = bytearray()
         self._max_request_bytes = max_request_bytes
         self._digest = hashlib.sha256()
         self._seen = [array("q") for _ in range(_BUCKETS)]
@@ -76,12 +87,11 @@ class RequestWriter:
         # From which ordinals on positions run how far ahead, as they do after an empty line.
         self._jumps, self._shifts = array("q"), array("q", [0])
 
-    def __enter__(self) -> RequestWriter:
+    def __enter__(self) -> Self:
         self._stack = ExitStack()
         try:
             self._outputs = [
-                self._stack.enter_context(self._spool.write(name))
-                for name in (self._files.requests, self._files.keys, self._files.index)
+                (self._stack.enter_context(self._spool.write(name)), buffer) for name, buffer in self._blobs().items()
             ]
         except BaseException:
             self._stack.__exit__(*sys.exc_info())
@@ -98,8 +108,19 @@ class RequestWriter:
         if error[0] is not None:
             self._spool.delete(self._files.folder)
 
-    def add(self, item: object, position: int | None = None) -> None:
-        """Takes the next request.
+    def _blobs(self) -> dict[str, bytearray]:
+        return {self._files.requests: self._lines, self._files.keys: self._keys, self._files.index: self._index}
+
+    def _for_gemini(self, item: object) -> Normalised:
+        return normalise(item, model=self._model, kind=self._kind)
+
+    def _for_vertex(self, item: object) -> Normalised:
+        normalised, body = for_importer(item, model=self._model, kind=self._kind)
+        self._groups.append(self._schemas.group(body))
+        return normalised
+
+    def add(self, item: object, position: int | None = None) -> bytes:
+        """Takes the next request; returns what the provider will be sent of it.
 
         `position` is its place in what the user gave (0-based), where that is not the count so far.
         Raises `InvalidRequest`, with that position, where the request cannot be sent.
@@ -107,7 +128,7 @@ class RequestWriter:
         ordinal = self._total
         position = ordinal if position is None else position
         try:
-            key, metadata, body = normalise(item, model=self._model)
+            key, metadata, body = self._normalise(item)
         except InvalidRequest as error:
             error.position, error.key = position, _key_of(item)
             raise
@@ -133,8 +154,9 @@ class RequestWriter:
         self._line_end += len(line)
         self._key_end += len(key_line) + 1
         self._total += 1
-        if len(self._lines) >= _FLUSH_BYTES:
+        if len(self._lines) + len(self._keys) >= _FLUSH_BYTES:
             self._flush()
+        return body
 
     def finish(self) -> Accepted:
         """Closes the intake. Raises for an empty batch and for a key that came twice."""
@@ -145,11 +167,15 @@ class RequestWriter:
         self._stack.close()
         if suspects := {mark for bucket in self._seen for mark in _repeated(bucket)}:
             self._refuse_duplicates(suspects)
-        return Accepted(self._total, self._line_end, self._digest.hexdigest())
+        groups = max(len(self._schemas), 1)
+        if groups > 1:
+            with self._spool.write(self._files.groups) as file:
+                file.write(self._groups)
+        return Accepted(self._total, self._line_end, self._digest.hexdigest(), groups)
 
     def _flush(self) -> None:
         with storage_errors(self._files.folder):
-            for output, buffer in zip(self._outputs, (self._lines, self._keys, self._index), strict=True):
+            for output, buffer in self._outputs:
                 output.write(buffer)
                 buffer.clear()
 
@@ -169,6 +195,33 @@ class RequestWriter:
 
     def _position(self, ordinal: int) -> int:
         return ordinal + self._shifts[bisect_right(self._jumps, ordinal)]
+
+
+Writer = TypeVar("Writer", bound=RequestWriter)
+
+
+class InPlaceWriter(RequestWriter):
+    """Takes requests whose lines stay where the user has them: the index tells where in all files together."""
+
+    def _blobs(self) -> dict[str, bytearray]:
+        return {self._files.keys: self._keys, self._files.index: self._index}
+
+    def add_at(self, offset: int, item: object, position: int) -> bytes:
+        """Takes the request whose line begins at byte `offset`."""
+        self._line_end = offset
+        body = self.add(item, position)
+        self._lines.clear()
+        return body
+
+    def finish_at(self, offset: int) -> Accepted:
+        """Closes the intake; `offset` is the end of the last line."""
+        self._line_end = offset
+        return self.finish()
+
+    @property
+    def groups(self) -> int:
+        """Into how many groups the requests fall so far."""
+        return max(len(self._schemas), 1)
 
 
 def _repeated(bucket: array[int]) -> Iterator[int]:
@@ -212,6 +265,13 @@ class RequestReader:
             start = end
         yield first, total
 
+    def groups(self) -> Iterator[tuple[int, int]] | None:
+        """The group of each request with the bytes of its line, in ordinal order; None where all may share a job."""
+        if not self._spool.exists(self._files.groups):
+            return None
+        sizes = (end - start for start, end in pairwise(chain([0], self._line_ends())))
+        return zip(self._spool.read(self._files.groups), sizes, strict=True)
+
     def _line_ends(self) -> Iterator[int]:
         with self._spool.open(self._files.index) as file:
             file.seek(PAIR.size)
@@ -244,6 +304,42 @@ class RequestReader:
         return found
 
 
+class KeyIndex:
+    """Finds a request by its user key, where it travelled under that: hashes in order, with their ordinals.
+
+    A claim only: compare the key itself before believing it.
+    """
+
+    def __init__(self, pairs: array[int]) -> None:
+        self._hashes, self._ordinals = pairs[::2], pairs[1::2]
+
+    @staticmethod
+    def write(spool: Spool, files: BatchFiles) -> None:
+        """Makes the index of a batch, 16 bytes a request."""
+        keys = enumerate(spool.lines(files.keys))
+        pairs = sorted((_key_hash(_decode_key(line).key), ordinal) for ordinal, line in keys)
+        with spool.write(files.key_index) as file:
+            file.write(b"".join(PAIR.pack(*pair) for pair in pairs))
+
+    @classmethod
+    def read(cls, spool: Spool, files: BatchFiles) -> KeyIndex:
+        """The index of a batch, held whole: its requests fit into one provider job."""
+        pairs = array("Q", spool.read(files.key_index))
+        if sys.byteorder == "big":
+            pairs.byteswap()
+        return cls(pairs)
+
+    def ordinal(self, key: str) -> int | None:
+        """The ordinal under which a key may have been accepted."""
+        wanted = _key_hash(key)
+        at = bisect_left(self._hashes, wanted)
+        return self._ordinals[at] if at < len(self._hashes) and self._hashes[at] == wanted else None
+
+
+def _key_hash(key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
 def _groups(ordinals: list[int]) -> Iterator[list[int]]:
     group: list[int] = []
     for ordinal in ordinals:
@@ -261,9 +357,13 @@ def json_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
     Raises `InvalidRequest` naming the line that is no JSON.
     """
     for number, line in enumerate(lines):
-        if not (text := line.strip()):
-            continue
-        try:
-            yield number, _decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidRequest(f"not JSON: {error}", field="line", position=number) from error
+        if text := line.strip():
+            yield number, json_value(text, number)
+
+
+def json_value(text: bytes | str, position: int, field: str = "line") -> Any:
+    """Decodes JSON that a user wrote. Raises `InvalidRequest`."""
+    try:
+        return _decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"not JSON: {error}", field=field, position=position) from error

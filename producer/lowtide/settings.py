@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lowtide.backoff import Backoff
-from lowtide.states import Mode, Verdict
+from lowtide.states import Mode, ProviderName, Verdict
 
 
 class Settings(BaseSettings):
@@ -33,7 +33,10 @@ class Settings(BaseSettings):
         str(Path.home() / ".lowtide" / "spool"),
         description="Folder or object store URL that producers and workers share (fsspec).",
     )
-    provider: str = Field("gemini", description="Provider of new batches: gemini.")
+    provider: ProviderName = Field(
+        ProviderName.GEMINI,
+        description="Provider of new batches: gemini (the Developer API) or vertex (Vertex AI).",
+    )
     mode: Mode = Field(
         Mode.FILE,
         description="How requests travel: file (uploaded JSONL) or inline (small batches).",
@@ -52,10 +55,32 @@ class Settings(BaseSettings):
         ge=1,
         description="Most bytes in one job's input file (the provider allows 2 GB).",
     )
+    max_vertex_bytes_per_job: int = Field(
+        1_000_000_000,
+        ge=1,
+        description="Most bytes in one job's input file on Vertex AI (it allows 1 GB).",
+    )
     max_inline_bytes_per_job: int = Field(
         19_000_000,
         ge=1,
         description="Most bytes in one inline job (the provider allows under 20 MB).",
+    )
+
+    google_cloud_project: str | None = Field(
+        None, validation_alias="GOOGLE_CLOUD_PROJECT", description="Project of Vertex AI, Cloud Storage and BigQuery."
+    )
+    google_cloud_location: str = Field(
+        "us-central1", validation_alias="GOOGLE_CLOUD_LOCATION", description="Region of Vertex AI's jobs."
+    )
+    vertex_credentials: str | None = Field(
+        None,
+        description="File of a service account's key; anonymous for emulators; "
+        "without it, Application Default Credentials are used.",
+    )
+    vertex_locations: list[str] = Field(
+        default_factory=list,
+        description="What batches may name as source or destination, as JSON: "
+        '["gs://bucket/folder", "bq://project.dataset"]. Nothing else is opened.',
     )
 
     delivery_retry_first_seconds: float = Field(
@@ -68,8 +93,10 @@ class Settings(BaseSettings):
         """The pauses between deliveries of one segment."""
         return Backoff(first=self.delivery_retry_first_seconds, cap=self.delivery_retry_max_seconds)
 
-    def max_job_bytes(self, mode: Mode) -> int:
+    def max_job_bytes(self, mode: Mode, provider: ProviderName = ProviderName.GEMINI) -> int:
         """The byte limit of one job in this mode."""
+        if provider is ProviderName.VERTEX:
+            return min(self.max_vertex_bytes_per_job, self.max_bytes_per_job)
         if mode is Mode.INLINE:
             return min(self.max_inline_bytes_per_job, self.max_bytes_per_job)
         return self.max_bytes_per_job

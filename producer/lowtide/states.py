@@ -98,6 +98,15 @@ class Verdict(StrEnum):
     """What came is good enough: a result like any other."""
 
 
+class Kind(StrEnum):
+    """What the provider is asked to do with the requests of a batch."""
+
+    GENERATION = "generation"
+    """generateContent: text, images, speech."""
+    EMBEDDING = "embedding"
+    """embedContent: one vector for each request."""
+
+
 class Mode(StrEnum):
     """How a job's requests travel to the provider."""
 
@@ -105,3 +114,12 @@ class Mode(StrEnum):
     """As an uploaded JSONL file: any size up to 2 GB."""
     INLINE = "inline"
     """Inside the create call: small batches, under 20 MB."""
+
+
+class ProviderName(StrEnum):
+    """Who runs the jobs."""
+
+    GEMINI = "gemini"
+    """The Gemini Developer API: an API key, uploaded files or inline requests."""
+    VERTEX = "vertex"
+    """Vertex AI batch prediction: a Google Cloud project, Cloud Storage or BigQuery."""

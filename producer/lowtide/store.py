@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib import resources
@@ -83,12 +83,24 @@ class Store:
         return load_script(self.redis, "lowtide", "delete")
 
     def register(
-        self, batch_id: str, options: Options, *, provider: str, total: int, size: int, fingerprint: str
+        self,
+        batch_id: str,
+        options: Options,
+        *,
+        total: int,
+        size: int,
+        fingerprint: str,
+        sources: Sequence[tuple[str, int]] = (),
     ) -> tuple[str, str]:
-        """Records a batch; returns the id and fingerprint of the one that stands for its idempotency key."""
+        """Records a batch; returns the id and fingerprint of the one that stands for its idempotency key.
+
+        `sources` are where the provider finds the requests, if it is to use them in place, with their sizes in bytes.
+        """
         fields = {
             "v": VERSION, "id": batch_id, "state": BatchState.PENDING, "stage": Stage.SUBMIT, "token": 0,
-            "busy": 0, "model": options.model, "provider": provider, "mode": options.mode,
+            "busy": 0, "model": options.model, "provider": options.provider, "mode": options.mode,
+            "kind": options.kind, "destination": options.destination or "", "key_column": options.key_column,
+            "sources": _encode(sources) if sources else "",
             "total": total, "bytes": size, "max_attempts": options.max_attempts, "priority": options.priority,
             "on_result": options.on_result or "", "labels": _encode(dict(options.labels)),
             "outcomes": _encode(dict(options.outcomes)),
@@ -105,6 +117,11 @@ class Store:
                       1 if options.idempotency_key else 0, *pairs],
             )  # fmt: skip
         return standing[0].decode(), standing[1].decode()
+
+    def standing(self, idempotency_key: str) -> bool:
+        """Whether a batch stands for this idempotency key already."""
+        with redis_errors(self._url):
+            return bool(self.redis.exists(keys.idempotency(idempotency_key)))
 
     def ping(self) -> None:
         """Raises `StoreUnavailable` unless Redis answers."""

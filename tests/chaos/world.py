@@ -15,6 +15,7 @@ from typing import Any, Self, cast
 
 from tests.chaos.forge import Forge
 from tests.chaos.shop import HANDLER
+from tests.cloud import Cloud
 from tests.stack import Stack, Worker
 from tests.waiting import wait_until
 
@@ -86,8 +87,11 @@ class Submitted:
 class World(Stack):
     """A stack with forked workers, and a shop that takes results."""
 
-    def __init__(self, directory: Path, forge: Forge, emulator: EmulatorSettings | None = None, **env: str) -> None:
-        super().__init__(directory, emulator or EmulatorSettings(running_seconds=0.3), **(HASTE | env))
+    def __init__(
+        self, directory: Path, forge: Forge, emulator: EmulatorSettings | None = None, *, cloud: Cloud | None = None,
+        **env: str,
+    ) -> None:  # fmt: skip
+        super().__init__(directory, emulator or EmulatorSettings(running_seconds=0.3), cloud=cloud, **(HASTE | env))
         self.forge = forge
         self.shop_log = directory / "shop.jsonl"
         self.started = 0
@@ -226,9 +230,14 @@ class World(Stack):
             ) from None
 
     def last_words(self, lines: int = 40) -> str:
-        """The end of each worker's log."""
+        """The end of the logs of the shop and the last workers, and what the broker believes to be in their hands."""
+        held = {tag: message[:300] for tag, message in self.redis.hgetall("unacked").items()}
         return "\n".join(
-            f"--- {worker.log}\n" + "\n".join(worker.text.splitlines()[-lines:]) for worker in self.workers[-3:]
+            [f"unacknowledged: {held}"]
+            + [
+                f"--- {worker.log}\n" + "\n".join(worker.text.splitlines()[-lines:])
+                for worker in (*self.workers[:1], *self.workers[1:][-3:])
+            ]
         )
 
 

@@ -6,14 +6,37 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.cloud import Cloud
 from tests.stack import Stack
 
-from lowtide import BatchQueue
+from lowtide import BatchQueue, ProviderName
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    with Cloud(tmp_path_factory.mktemp("cloud")) as cloud:
+        yield cloud
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("stack")) as stack:
+def vertex(tmp_path_factory: pytest.TempPathFactory, cloud: Cloud) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("vertex"), cloud=cloud) as stack:
+        stack.worker()
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def provider() -> ProviderName:
+    """On whose batch API a module's stacks run: a module of its own mind has a fixture of this name."""
+    return ProviderName.GEMINI
+
+
+@pytest.fixture(scope="module")
+def stack(
+    provider: ProviderName, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    """With a worker."""
+    with Stack(tmp_path_factory.mktemp("stack"), cloud=_cloud(provider, request)) as stack:
         stack.worker()
         yield stack
 
@@ -24,7 +47,11 @@ def queue(stack: Stack) -> BatchQueue:
 
 
 @pytest.fixture
-def bare_stack(tmp_path: Path) -> Iterator[Stack]:
+def bare_stack(provider: ProviderName, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
     """A stack without a worker, for one test alone."""
-    with Stack(tmp_path) as stack:
+    with Stack(tmp_path, cloud=_cloud(provider, request)) as stack:
         yield stack
+
+
+def _cloud(provider: ProviderName, request: pytest.FixtureRequest) -> Cloud | None:
+    return request.getfixturevalue("cloud") if provider is ProviderName.VERTEX else None

@@ -21,6 +21,7 @@ from lowtide import (
     InvalidBatch,
     InvalidRequest,
     JobState,
+    ProviderName,
     Request,
     ResultStatus,
     Verdict,
@@ -28,6 +29,12 @@ from lowtide import (
 )
 
 MODEL = "gemini-2.5-flash"
+
+
+@pytest.fixture(scope="module", params=[ProviderName.GEMINI, ProviderName.VERTEX])
+def provider(request: pytest.FixtureRequest) -> ProviderName:
+    """Everything here holds on both."""
+    return ProviderName(request.param)
 
 
 def blurbs(count: int) -> Iterator[Request]:
@@ -104,7 +111,11 @@ def test_keys_may_be_any_string(queue: BatchQueue) -> None:
     assert sorted(result.key for result in batch.results()) == sorted(keys)
 
 
-def test_a_small_batch_may_travel_inline(stack: Stack, queue: BatchQueue) -> None:
+def test_a_small_batch_may_travel_inline(stack: Stack, queue: BatchQueue, provider: ProviderName) -> None:
+    if provider is ProviderName.VERTEX:
+        with pytest.raises(InvalidBatch, match="inline"):
+            queue.submit(blurbs(7), model=MODEL, mode="inline")
+        return
     batch = queue.submit(blurbs(7), model=MODEL, mode="inline")
 
     assert batch.wait(timeout=30).succeeded == 7

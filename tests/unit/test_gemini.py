@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lowtide import JobState
 from lowtide.models import ResultError
 from lowtide.states import TERMINAL_JOB
-from lowtide_worker.providers import NO_RESPONSE, OutputRow, ProviderJob, Unavailable
+from lowtide_worker.providers import NO_RESPONSE, Output, OutputRow, ProviderJob, Unavailable
 from lowtide_worker.providers.gemini import (
     GeminiProvider,
     _inline_line,
@@ -20,8 +20,8 @@ from lowtide_worker.providers.gemini import (
     _inlined_responses,
     _name,
     _provider_job,
-    _state,
 )
+from lowtide_worker.providers.google import job_state
 from lowtide_worker.settings import WorkerSettings
 
 PROVIDERS_STATES = [
@@ -48,8 +48,8 @@ def operation(state: str = "BATCH_STATE_RUNNING", **metadata: Any) -> dict[str, 
 @pytest.mark.parametrize("prefix", ["BATCH_STATE_", "JOB_STATE_"])
 @pytest.mark.parametrize("state", PROVIDERS_STATES)
 def test_every_state_of_the_provider_is_known_under_both_of_its_names(prefix: str, state: JobState) -> None:
-    assert _state(prefix + state.upper()) is state
-    assert _state((prefix + state).lower()) is state
+    assert job_state(prefix + state.upper()) is state
+    assert job_state((prefix + state).lower()) is state
 
 
 @pytest.mark.parametrize(
@@ -73,12 +73,12 @@ def test_a_state_that_we_do_not_know_is_kept_as_unknown_and_polled_on(raw: str) 
 
 @pytest.mark.parametrize("state", [JobState.PLANNED, JobState.CREATING, JobState.LOST, JobState.UNKNOWN])
 def test_our_own_words_for_a_state_mean_nothing_in_the_providers_mouth(state: JobState) -> None:
-    assert _state(f"BATCH_STATE_{state.upper()}") is JobState.UNKNOWN
+    assert job_state(f"BATCH_STATE_{state.upper()}") is JobState.UNKNOWN
 
 
 @given(st.text())
 def test_any_word_is_a_state_or_unknown(raw: str) -> None:
-    assert _state(raw) in {*PROVIDERS_STATES, JobState.UNKNOWN}
+    assert job_state(raw) in {*PROVIDERS_STATES, JobState.UNKNOWN}
 
 
 # Operations
@@ -222,10 +222,9 @@ def test_a_name_that_could_lead_elsewhere_is_refused(name: object) -> None:
     "output", ["files/../batches/a", "https://elsewhere/files/a", "files/a:download?x=", "gs://b/o"]
 )
 def test_an_output_that_leads_elsewhere_is_not_downloaded(provider: GeminiProvider, output: str) -> None:
-    job = ProviderJob(name="batches/a", display_name=None, state=JobState.SUCCEEDED, provider_state="", output=output)
     sink = io.BytesIO()
     with pytest.raises(Unavailable, match="unusable name"):
-        provider.download(job, sink)
+        provider.download(Output(job="batches/a", location=output), sink)
     assert sink.getvalue() == b""
 
 

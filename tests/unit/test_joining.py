@@ -13,6 +13,7 @@ from lowtide import Request
 from lowtide.models import read_result
 from lowtide.requests import RequestReader, RequestWriter
 from lowtide.spool import Spool
+from lowtide.states import Kind, ProviderName
 from lowtide.wire import wire_key
 from lowtide_worker.joining import Row, join, provider_rows
 from lowtide_worker.providers.gemini import GeminiProvider
@@ -33,7 +34,9 @@ def provider() -> GeminiProvider:
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> RequestReader:
     spool = Spool(str(tmp_path_factory.mktemp("spool")))
-    with RequestWriter(spool, BATCH, model="m", max_request_bytes=10_000) as writer:
+    with RequestWriter(
+        spool, BATCH, model="m", kind=Kind.GENERATION, provider=ProviderName.GEMINI, max_request_bytes=10_000
+    ) as writer:
         for key in KEYS:
             writer.add(Request(key=key, contents="x"))
         writer.finish()

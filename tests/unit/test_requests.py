@@ -17,6 +17,7 @@ from lowtide import InvalidBatch, InvalidRequest, Request, SpoolError
 from lowtide.layout import BatchFiles
 from lowtide.requests import PAIR, Accepted, RequestReader, RequestWriter, json_lines
 from lowtide.spool import Spool
+from lowtide.states import Kind, ProviderName
 from lowtide.wire import wire_key
 
 BATCH = "batch"
@@ -39,7 +40,9 @@ def in_memory() -> Spool:
 
 
 def intake(spool: Spool, items: Iterable[object], *, batch: str = BATCH, limit: int = 10_000_000) -> Accepted:
-    with RequestWriter(spool, batch, model="m", max_request_bytes=limit) as writer:
+    with RequestWriter(
+        spool, batch, model="m", kind=Kind.GENERATION, provider=ProviderName.GEMINI, max_request_bytes=limit
+    ) as writer:
         for item in items:
             writer.add(item)
         return writer.finish()
@@ -198,7 +201,9 @@ def test_a_duplicate_in_a_file_with_empty_lines_is_reported_by_line(spool: Spool
     content = ["", '{"key":"a","contents":"x"}', "", "", '{"key":"b","contents":"x"}', "", '{"key":"a","contents":"x"}']
 
     def submit() -> None:
-        with RequestWriter(spool, BATCH, model="m", max_request_bytes=1000) as writer:
+        with RequestWriter(
+            spool, BATCH, model="m", kind=Kind.GENERATION, provider=ProviderName.GEMINI, max_request_bytes=1000
+        ) as writer:
             for position, item in json_lines(line.encode() for line in content):
                 writer.add(item, position)
             writer.finish()

@@ -14,7 +14,7 @@ from lowtide.layout import BatchFiles
 from lowtide.messages import VERSION
 from lowtide.options import Options
 from lowtide.queue import BatchQueue
-from lowtide.requests import json_lines
+from lowtide.requests import RequestWriter, json_lines
 from lowtide_worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,9 @@ class InboxBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_attempts: int | None = None
     priority: int = 0
     outcomes: dict[str, str] = {}
+    provider: str | None = None
+    kind: str = "generation"
+    destination: str | None = None
 
 
 class _Version(msgspec.Struct, frozen=True):
@@ -82,7 +85,8 @@ def _take_in(runtime: Runtime, batch_id: str, extend: Any) -> None:
         asked: dict[str, Any] = {name: getattr(wanted, name) for name in wanted.__struct_fields__ if name != "v"}
         options = Options.checked(runtime.settings, **asked)
         queue = BatchQueue(runtime.settings)
-        with queue.writer(batch_id, options) as writer:
+        queue.check(options)
+        with queue.writer(batch_id, options, RequestWriter) as writer:
             for position, item in json_lines(spool.lines(f"{inbox}/requests.jsonl")):
                 writer.add(item, position)
                 if position % _EXTEND_EVERY == 0:

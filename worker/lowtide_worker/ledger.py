@@ -120,6 +120,9 @@ class Ledger:
                 **_new_job(batch.batch_id, rows, attempt=1, losses=0),
             }
             args += [part for pair in fields.items() for part in pair]
+            if rows.bitmap is not None:
+                # Of use to nobody until the jobs are there; a second run writes the same.
+                self._redis.set(keys.rows(f"{prefix}{number}"), rows.bitmap)
         self._checked(
             self._plan(
                 keys=[keys.entity(batch.member), keys.clock(Stage.CREATE.queue)],

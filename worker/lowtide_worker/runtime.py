@@ -12,6 +12,7 @@ import redis
 from lowtide.backoff import Backoff
 from lowtide.handlers import CeleryHandler, StreamHandler, WebhookHandler, parse_handler
 from lowtide.spool import Spool
+from lowtide.states import ProviderName
 from lowtide.store import connect
 from lowtide_worker.admission import Admission
 from lowtide_worker.clock import Clock
@@ -69,6 +70,15 @@ class Runtime:
             self._providers[name] = _provider_class(name)(self.settings)
         return self._providers[name]
 
+    def providers(self) -> list[str]:
+        """The providers that the settings hold credentials for."""
+        settings = self.settings
+        usable = {
+            ProviderName.GEMINI: settings.google_api_key is not None,
+            ProviderName.VERTEX: settings.google_cloud_project is not None and settings.vertex_storage is not None,
+        }
+        return [name for name in ProviderName if usable[name] or name == settings.provider]
+
     def import_provider(self) -> None:
         """Imports the configured provider's SDK, which takes a second, without building its client yet."""
         _provider_class(self.settings.provider)
@@ -95,11 +105,18 @@ class Runtime:
 
 
 def _provider_class(name: str) -> Callable[[WorkerSettings], Provider]:
-    if name != "gemini":
-        raise ValueError(f"unknown provider {name!r}: set LOWTIDE_PROVIDER=gemini")
-    from lowtide_worker.providers.gemini import GeminiProvider  # deferred: Flower and the tests' tools do without
+    # Deferred: Flower and the tests' tools do without Google's SDK, and few workers need both.
+    match ProviderName(name):
+        case ProviderName.GEMINI:
+            from lowtide_worker.providers.gemini import GeminiProvider
 
-    return GeminiProvider
+            return GeminiProvider
+        case ProviderName.VERTEX:
+            from lowtide_worker.providers.vertex import VertexProvider
+
+            return VertexProvider
+        case never:
+            assert_never(never)
 
 
 @cache

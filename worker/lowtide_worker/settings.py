@@ -8,6 +8,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator
 
 from lowtide import Settings
 from lowtide.endpoint import parse_endpoint
+from lowtide.locations import parse_objects, parse_table
 
 _MIN_SECRET_BYTES = 24
 """What Standard Webhooks asks for."""
@@ -25,6 +26,17 @@ class WorkerSettings(Settings):
         None,
         validation_alias="GOOGLE_GEMINI_BASE_URL",
         description="Another endpoint than Google's, such as the emulator's.",
+    )
+    google_vertex_base_url: str | None = Field(
+        None,
+        validation_alias="GOOGLE_VERTEX_BASE_URL",
+        description="Another endpoint of Vertex AI than Google's, such as the emulator's.",
+    )
+    vertex_storage: str | None = Field(
+        None, description="Where workers keep jobs' files on Vertex AI: gs://bucket/folder, theirs alone."
+    )
+    vertex_dataset: str | None = Field(
+        None, description="Where jobs that read a table write theirs: bq://project.dataset, for tables lowtide_*."
     )
     provider_timeout_seconds: float = Field(60.0, gt=0, description="Longest wait for one answer of the provider.")
     poll_first_seconds: float = Field(30.0, gt=0, description="First look at a new job, in seconds.")
@@ -108,6 +120,18 @@ class WorkerSettings(Settings):
     stream_max_length: int = Field(
         100_000, ge=1, description="About how many entries the stream of a handler keeps; the oldest go first."
     )
+
+    @field_validator("vertex_storage")
+    @classmethod
+    def _storage_is_a_place(cls, uri: str | None) -> str | None:
+        return None if uri is None else str(parse_objects(uri)).rstrip("/")
+
+    @field_validator("vertex_dataset")
+    @classmethod
+    def _dataset_is_a_place(cls, uri: str | None) -> str | None:
+        if uri is not None and parse_table(uri).table:
+            raise ValueError("name a dataset, without a table: bq://project.dataset")
+        return uri
 
     @field_validator("webhook_secrets")
     @classmethod

@@ -6,14 +6,14 @@ of `Refused` (of which `Missing` is one), `Denied`, `Throttled` or `Unavailable`
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import IO, Protocol
+from typing import IO, NamedTuple, Protocol
 
 import msgspec
 
 from lowtide.models import ResultError
-from lowtide.states import JobState
+from lowtide.states import JobState, Kind
 
 
 class ProviderError(Exception):
@@ -74,14 +74,39 @@ class ProviderInput:
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """What a provider needs to create a job. Exactly one of `input` and `lines` is given."""
+    """What a provider needs to create a job. Exactly one of `input`, `lines` and `sources` is given."""
 
     model: str
     display_name: str
+    kind: Kind = Kind.GENERATION
     input: str | None = None
     """An uploaded input, in the provider's terms."""
     lines: Iterable[bytes] | None = None
     """The request lines themselves, `{"key": ..., "request": ...}`, for an inline job."""
+    sources: Sequence[str] = ()
+    """Where the requests lie already, in the provider's terms: used in place, by none but this job."""
+    destination: str | None = None
+    """Where the user wants the output, in the provider's terms; None: wherever the provider keeps it for us."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """The output of an ended job."""
+
+    job: str
+    """The provider's name of the job."""
+    location: str
+    """`ProviderJob.output`."""
+    key: str = "key"
+    """The column that holds a row's key, where the user's own table was used in place."""
+
+
+class Part(NamedTuple):
+    """A piece of output that can be read by ranges where it lies."""
+
+    name: str
+    size: int
+    """In bytes."""
 
 
 NO_RESPONSE = msgspec.Raw(b"null")
@@ -111,8 +136,13 @@ class Provider(Protocol):
     def get(self, name: str) -> ProviderJob:
         """The job as it is now. Raises `Missing`."""
 
-    def jobs(self, page_token: str | None = None) -> tuple[list[ProviderJob], str | None]:
-        """One page of all jobs of the account, ours and foreign, and the next page's token."""
+    def jobs(
+        self, page_token: str | None = None, *, display_name: str | None = None
+    ) -> tuple[list[ProviderJob], str | None]:
+        """One page of the account's jobs, ours and foreign, and the next page's token.
+
+        With a display name, a provider that can search leaves out the others.
+        """
 
     def inputs(self, page_token: str | None = None) -> tuple[list[ProviderInput], str | None]:
         """One page of all uploaded inputs of the account, ours and foreign, and the next page's token."""
@@ -121,12 +151,18 @@ class Provider(Protocol):
         """Asks the provider to stop a job."""
 
     def delete(self, name: str) -> None:
-        """Deletes a job with its output. One that is gone is no error."""
+        """Deletes an ended job with its output, but not what lies where the user wanted it. Gone is no error."""
 
     def delete_input(self, input: str) -> None:  # noqa: A002 - the field's word
         """Deletes an uploaded input. One that is gone is no error."""
 
-    def download(self, job: ProviderJob, sink: IO[bytes]) -> None:
+    def parts(self, output: Output) -> list[Part] | None:
+        """What the output consists of, where it can be read in place by ranges; None: it must be downloaded."""
+
+    def read(self, part: str, start: int, end: int) -> bytes:
+        """The lines of a part of output that begin at its bytes [start, end), whole."""
+
+    def download(self, output: Output, sink: IO[bytes]) -> None:
         """Streams a job's output, one JSON row a line, into `sink`."""
 
     def rows(self, block: bytes) -> list[OutputRow]:

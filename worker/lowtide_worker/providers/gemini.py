@@ -1,45 +1,49 @@
 """The Gemini Developer API as a provider.
 
-Calls go through google-genai for its endpoints, authentication and upload protocol. Batch operations are read
-from the raw JSON: the SDK's typed `BatchJob` drops error and stats, and fails on rows whose error has details.
+Files go through google-genai, batch operations through `providers.google`.
 
 Source: https://ai.google.dev/gemini-api/docs/batch-api and https://ai.google.dev/api/batch-api
 """
 
 from __future__ import annotations
 
-import importlib
 import json
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import IO, Any
 from urllib.parse import urlencode
 
 import msgspec
 from google import genai
-from google.genai import errors, types
+from google.genai import types
 
 from lowtide.models import ResultError
-from lowtide.states import JobState
+from lowtide.states import Kind
 from lowtide_worker.providers import (
     NO_RESPONSE,
-    Denied,
     Missing,
     NewJob,
+    Output,
     OutputRow,
     ProviderInput,
     ProviderJob,
     Refused,
-    Throttled,
     Unavailable,
+)
+from lowtide_worker.providers.google import (
+    ONCE,
+    as_count,
+    as_object,
+    as_text,
+    call,
+    either,
+    failures,
+    job_state,
+    status_error,
 )
 from lowtide_worker.settings import WorkerSettings
 
 _PAGE_SIZE = 100
 _INLINE = "inline"
-_RETRIES = types.HttpRetryOptions(attempts=3, initial_delay=0.5, max_delay=4.0)
-_ONCE = types.HttpRetryOptions(attempts=1)
 _decode = msgspec.json.decode
 
 
@@ -73,7 +77,7 @@ class GeminiProvider:
 
     def upload(self, display_name: str, data: IO[bytes]) -> str:
         """Uploads request lines as a file; they live for 48 hours."""
-        with _failures():
+        with failures():
             file = self._client.files.upload(
                 file=data,  # type: ignore[arg-type]  # typed as io.IOBase; any seekable binary stream serves
                 config=types.UploadFileConfig(mime_type="jsonl", display_name=display_name),
@@ -82,7 +86,7 @@ class GeminiProvider:
 
     def ready(self, input: str) -> bool:  # noqa: A002 - the field's word
         """Whether the file is ACTIVE."""
-        with _failures():
+        with failures():
             file = self._client.files.get(name=input)
         if file.state == types.FileState.FAILED:
             raise Refused(ResultError(reason="FILE_FAILED", message=f"{input} could not be processed"))
@@ -96,41 +100,45 @@ class GeminiProvider:
         else:
             batch["inputConfig"] = {"requests": {"requests": [_inlined(line) for line in job.lines or ()]}}
         model = job.model if "/" in job.model else f"models/{job.model}"
-        with _failures():
-            return _provider_job(self._call("post", f"{model}:batchGenerateContent", {"batch": batch}, _ONCE))
+        method = "asyncBatchEmbedContent" if job.kind is Kind.EMBEDDING else "batchGenerateContent"
+        with failures():
+            return _provider_job(call(self._client, "post", f"{model}:{method}", {"batch": batch}, ONCE))
 
     def get(self, name: str) -> ProviderJob:
         """GET of the operation."""
-        with _failures():
-            return _provider_job(self._call("get", name))
+        with failures():
+            return _provider_job(call(self._client, "get", name))
 
-    def jobs(self, page_token: str | None = None) -> tuple[list[ProviderJob], str | None]:
-        """One page, newest first."""
+    def jobs(
+        self, page_token: str | None = None, *, display_name: str | None = None
+    ) -> tuple[list[ProviderJob], str | None]:
+        """One page of all, newest first: this API cannot search."""
+        del display_name
         query = {"pageSize": str(_PAGE_SIZE)} | ({"pageToken": page_token} if page_token else {})
-        with _failures():
-            reply = _object(self._call("get", f"batches?{urlencode(query)}"))
+        with failures():
+            reply = as_object(call(self._client, "get", f"batches?{urlencode(query)}"))
             jobs = [_provider_job(operation) for operation in reply.get("operations", [])]
-            return jobs, _text(_either(reply, "nextPageToken", "next_page_token")) or None
+            return jobs, as_text(either(reply, "nextPageToken", "next_page_token")) or None
 
     def inputs(self, page_token: str | None = None) -> tuple[list[ProviderInput], str | None]:
         """One page of the uploaded files; result files are not among them."""
         query = {"pageSize": str(_PAGE_SIZE)} | ({"pageToken": page_token} if page_token else {})
-        with _failures():
-            reply = _object(self._call("get", f"files?{urlencode(query)}"))
-            files = [_object(file) for file in reply.get("files", [])]
+        with failures():
+            reply = as_object(call(self._client, "get", f"files?{urlencode(query)}"))
+            files = [as_object(file) for file in reply.get("files", [])]
             inputs = [
                 ProviderInput(
-                    name=_name(file.get("name")), display_name=_text(_either(file, "displayName", "display_name"))
+                    name=_name(file.get("name")), display_name=as_text(either(file, "displayName", "display_name"))
                 )
                 for file in files
                 if file.get("source", "UPLOADED") == "UPLOADED"
             ]
-            return inputs, _text(_either(reply, "nextPageToken", "next_page_token")) or None
+            return inputs, as_text(either(reply, "nextPageToken", "next_page_token")) or None
 
     def cancel(self, name: str) -> None:
         """POST :cancel. A job that has ended meanwhile is no error."""
         try:
-            self._call("post", f"{name}:cancel")
+            call(self._client, "post", f"{name}:cancel")
         except Refused as refusal:
             if refusal.http_status not in (400, 404):
                 raise
@@ -145,21 +153,26 @@ class GeminiProvider:
 
     def _delete(self, name: str) -> None:
         try:
-            self._call("delete", name)
+            call(self._client, "delete", name)
         except Missing:
             return
 
-    def download(self, job: ProviderJob, sink: IO[bytes]) -> None:
+    def parts(self, output: Output) -> None:
+        """None: files of this API cannot be read by ranges."""
+
+    def read(self, part: str, start: int, end: int) -> bytes:
+        """Never asked for, as there are no parts."""
+        raise NotImplementedError
+
+    def download(self, output: Output, sink: IO[bytes]) -> None:
         """The result file as it is; inline responses as lines of the same shape."""
-        if job.output is None:
-            raise Missing(ResultError(reason="NO_OUTPUT", message=f"{job.name} has no output"))
-        if job.output == _INLINE:
-            with _failures():
-                for row in _inlined_responses(self._call("get", job.name)):
+        if output.location == _INLINE:
+            with failures():
+                for row in _inlined_responses(call(self._client, "get", output.job)):
                     sink.write(_inline_line(row))
             return
-        with _failures():
-            self._client.files.download(file=_name(job.output), destination=sink)  # type: ignore[call-overload]  # as upload
+        with failures():
+            self._client.files.download(file=_name(output.location), destination=sink)  # type: ignore[call-overload]  # as upload
 
     def rows(self, block: bytes) -> list[OutputRow]:
         """Reads lines of a result file."""
@@ -175,97 +188,38 @@ class GeminiProvider:
         except (msgspec.DecodeError, RecursionError) as error:
             raise ValueError(str(error)) from error
 
-    def _call(
-        self,
-        method: str,
-        path: str,
-        body: dict[str, object] | None = None,
-        retry: types.HttpRetryOptions = _RETRIES,
-    ) -> Any:
-        with _failures():
-            # The typed methods of the SDK lose what we need (see the module's docstring); this is what they call.
-            reply = self._client._api_client.request(  # noqa: SLF001
-                method, path, body or {}, types.HttpOptions(retry_options=retry)
-            )
-            return json.loads(reply.body or "{}")
-
-
-def _network_errors() -> Iterator[type[Exception]]:
-    """The errors of the HTTP clients the SDK may have chosen; it does not wrap them."""
-    for module in ("httpx2", "httpx"):
-        try:
-            yield importlib.import_module(module).HTTPError
-        except ImportError:
-            continue
-
-
-_NETWORK: tuple[type[Exception], ...] = (OSError, ValueError, KeyError, *_network_errors())
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    """Sorts what the SDK raises into ours; 408, 5xx and everything from the network is uncertain."""
-    try:
-        yield
-    except errors.APIError as error:
-        code = int(error.code or 0)
-        found = ResultError(reason=error.status or f"HTTP_{code}", message=error.message or str(code), code=code)
-        if code == 401 or (code == 400 and "API_KEY_INVALID" in str(error.details)):
-            raise Denied(found, http_status=code) from error
-        if code == 429:
-            raise Throttled(found, http_status=code) from error
-        # A file that is gone, or of another project, is answered with 403 "or it may not exist".
-        if code == 404 or (code == 403 and "may not exist" in found.message):
-            raise Missing(found, http_status=code) from error
-        if 400 <= code < 500 and code != 408:
-            raise Refused(found, http_status=code) from error
-        raise Unavailable(found, http_status=code) from error
-    except _NETWORK as error:
-        found = ResultError(reason="UNAVAILABLE", message=f"{type(error).__name__}: {error}")
-        raise Unavailable(found) from error
-
 
 def _provider_job(operation: object) -> ProviderJob:
     """Reads an operation, in either letter case; a state we do not know is kept as UNKNOWN.
 
     Raises `ValueError` for one without a usable name; anything else that is not as it should be is left out.
     """
-    operation = _object(operation)
-    metadata = _object(operation.get("metadata"))
+    operation = as_object(operation)
+    metadata = as_object(operation.get("metadata"))
     raw = str(metadata.get("state") or "")
-    stats = _object(_either(metadata, "batchStats", "batch_stats"))
+    stats = as_object(either(metadata, "batchStats", "batch_stats"))
     error = operation.get("error") or metadata.get("error")
-    done = _count(_either(stats, "successfulRequestCount", "successful_request_count"))
-    done += _count(_either(stats, "failedRequestCount", "failed_request_count"))
+    done = as_count(either(stats, "successfulRequestCount", "successful_request_count"))
+    done += as_count(either(stats, "failedRequestCount", "failed_request_count"))
     return ProviderJob(
         name=_name(operation.get("name") or metadata.get("name")),
-        display_name=_text(_either(metadata, "displayName", "display_name")),
-        state=_state(raw),
+        display_name=as_text(either(metadata, "displayName", "display_name")),
+        state=job_state(raw),
         provider_state=raw,
-        output=_output(_object(metadata.get("output") or operation.get("response"))),
-        error=_status_error(_object(error)) if error else None,
-        model=_text(metadata.get("model")),
-        requests=_count(_either(stats, "requestCount", "request_count")),
+        output=_output(as_object(metadata.get("output") or operation.get("response"))),
+        error=status_error(as_object(error)) if error else None,
+        model=as_text(metadata.get("model")),
+        requests=as_count(either(stats, "requestCount", "request_count")),
         done_requests=done,
-        create_time=_text(_either(metadata, "createTime", "create_time")),
+        create_time=as_text(either(metadata, "createTime", "create_time")),
     )
 
 
-# Our own words: the provider may come to use them for something else.
-_OURS = frozenset({JobState.PLANNED, JobState.CREATING, JobState.UNKNOWN, JobState.LOST})
-_STATES = {state.value: state for state in JobState if state not in _OURS}
-
-
-def _state(raw: str) -> JobState:
-    word = raw.lower().removeprefix("batch_state_").removeprefix("job_state_")
-    return _STATES.get(word, JobState.UNKNOWN)
-
-
 def _output(output: Mapping[str, Any]) -> str | None:
-    file = _either(output, "responsesFile", "responses_file")
+    file = either(output, "responsesFile", "responses_file")
     if file:
         return str(file)
-    return _INLINE if _either(output, "inlinedResponses", "inlined_responses") else None
+    return _INLINE if either(output, "inlinedResponses", "inlined_responses") else None
 
 
 def _inlined(line: bytes) -> dict[str, Any]:
@@ -274,17 +228,17 @@ def _inlined(line: bytes) -> dict[str, Any]:
 
 
 def _inlined_responses(operation: object) -> list[object]:
-    operation = _object(operation)
-    output = _object(_object(operation.get("metadata")).get("output") or operation.get("response"))
-    nested = _object(_either(output, "inlinedResponses", "inlined_responses"))
-    rows = _either(nested, "inlinedResponses", "inlined_responses")
+    operation = as_object(operation)
+    output = as_object(as_object(operation.get("metadata")).get("output") or operation.get("response"))
+    nested = as_object(either(output, "inlinedResponses", "inlined_responses"))
+    rows = either(nested, "inlinedResponses", "inlined_responses")
     return rows if isinstance(rows, list) else []
 
 
 def _inline_line(value: object) -> bytes:
-    row = _object(value)
+    row = as_object(value)
     line: dict[str, Any] = {name: row[name] for name in ("response", "error") if name in row}
-    key = _object(row.get("metadata")).get("key")
+    key = as_object(row.get("metadata")).get("key")
     if isinstance(key, str):
         line["key"] = key
     # Not the fast codec: this one can write whatever its like has read (numbers and half characters of any kind).
@@ -302,41 +256,7 @@ def _row_error(raw: msgspec.Raw) -> ResultError | None:
     value = _decode(raw)
     if not value or (isinstance(value, Mapping) and value.get("code") == 0):
         return None
-    return _status_error(value) if isinstance(value, Mapping) else ResultError(reason="ERROR", message=str(value))
-
-
-def _status_error(value: Mapping[str, Any]) -> ResultError:
-    code = value.get("code")
-    number = int(str(code)) if re.fullmatch(r"-?[0-9]{1,9}", str(code)) else None
-    return ResultError(
-        reason=str(value.get("status") or _GRPC.get(number or -1, "ERROR")),
-        message=str(value.get("message") or "the provider gave no message"),
-        code=number,
-    )
-
-
-_GRPC = {
-    1: "CANCELLED", 2: "UNKNOWN", 3: "INVALID_ARGUMENT", 4: "DEADLINE_EXCEEDED", 5: "NOT_FOUND",
-    6: "ALREADY_EXISTS", 7: "PERMISSION_DENIED", 8: "RESOURCE_EXHAUSTED", 9: "FAILED_PRECONDITION",
-    10: "ABORTED", 11: "OUT_OF_RANGE", 12: "UNIMPLEMENTED", 13: "INTERNAL", 14: "UNAVAILABLE",
-    16: "UNAUTHENTICATED",
-}  # fmt: skip
-
-
-def _object(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _count(value: object) -> int:
-    return int(value) if isinstance(value, (int, str)) and str(value).isdecimal() else 0
-
-
-def _either(value: Mapping[str, Any], camel: str, snake: str) -> Any:
-    return value[camel] if camel in value else value.get(snake)
+    return status_error(value) if isinstance(value, Mapping) else ResultError(reason="ERROR", message=str(value))
 
 
 def _name(value: object) -> str:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import io
 import logging
+from dataclasses import replace
 from typing import IO, cast
 
 from lowtide.layout import BatchFiles, display_name
 from lowtide.messages import Stage
 from lowtide.requests import RequestReader
-from lowtide.states import JobState, Mode
+from lowtide.states import JobState, Kind, Mode
 from lowtide_worker.clock import Held, Move
 from lowtide_worker.crashpoints import reach
+from lowtide_worker.in_place import copy_lines, in_place, lines_elsewhere, source_uris
 from lowtide_worker.ledger import Rows, encoded_error
 from lowtide_worker.providers import Denied, Missing, NewJob, Provider, Refused, Throttled, Unavailable
 from lowtide_worker.runtime import Runtime
@@ -85,12 +87,16 @@ def _prepared(runtime: Runtime, provider: Provider, job: Held) -> NewJob | None:
     """What to create, its input uploaded; None while the provider is still reading the input."""
     rows = runtime.ledger.rows(job)
     name = display_name(job.fields["id"])
+    new = NewJob(
+        model=job.batch["model"], display_name=name, kind=Kind(job.batch.get("kind") or Kind.GENERATION),
+        destination=job.batch.get("destination") or None,
+    )  # fmt: skip
+    if in_place(job.batch, job.fields):
+        return replace(new, sources=source_uris(job.batch))
     if Mode(job.batch["mode"]) is Mode.INLINE:
-        return NewJob(model=job.batch["model"], display_name=name, lines=_lines(runtime, job, rows))
+        return replace(new, lines=_lines(runtime, job, rows))
     uploaded = job.fields.get("input") or _upload(runtime, provider, job, rows)
-    if not provider.ready(uploaded):
-        return None
-    return NewJob(model=job.batch["model"], display_name=name, input=uploaded)
+    return replace(new, input=uploaded) if provider.ready(uploaded) else None
 
 
 def _upload(runtime: Runtime, provider: Provider, job: Held, rows: Rows) -> str:
@@ -103,7 +109,10 @@ def _upload(runtime: Runtime, provider: Provider, job: Held, rows: Rows) -> str:
     else:
         name = f"{files.job(job.number('number'))}/input.jsonl"
         with runtime.spool.write(name) as file:
-            reader.copy_lines(rows.runs(), file)
+            if lines_elsewhere(job.batch):
+                copy_lines(provider, job.batch, reader, rows.runs(), file)
+            else:
+                reader.copy_lines(rows.runs(), file)
             span = (0, file.tell())
     reach("create.before-upload")
     with runtime.spool.open(name) as file:

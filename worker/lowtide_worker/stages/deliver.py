@@ -20,7 +20,9 @@ from lowtide.states import ResultStatus, Verdict
 from lowtide_worker.clock import Done, Held, Move
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.handlers import HandlerFailed, Segment
+from lowtide_worker.in_place import in_place, under_wire_keys
 from lowtide_worker.joining import Joined, Odd, join, provider_rows, rest_rows
+from lowtide_worker.parts import pieces
 from lowtide_worker.providers import NO_RESPONSE
 from lowtide_worker.rows import overruled
 from lowtide_worker.runtime import Runtime
@@ -61,13 +63,18 @@ def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
     job = runtime.ledger.job(segment.fields["job_id"])
     attempt = int(job["attempt"])
     last_attempt = attempt >= int(segment.batch["max_attempts"])
-    rest = segment.fields["source"] == "rest"
-    name = files.rest(number) if rest else files.output(number)
-    block = runtime.spool.read(name, segment.number("start"), segment.number("end"))
-    if rest:
-        rows, malformed = rest_rows(block), list[Odd]()
+    start, end = segment.number("start"), segment.number("end")
+    if segment.fields["source"] == "rest":
+        rows, malformed = rest_rows(runtime.spool.read(files.rest(number), start, end)), list[Odd]()
     else:
-        rows, malformed = provider_rows(runtime.provider(segment.batch["provider"]), block)
+        provider = runtime.provider(segment.batch["provider"])
+        if parts := job.get("parts"):
+            block = b"".join(provider.read(*piece) for piece in pieces(parts, start, end))
+        else:
+            block = runtime.spool.read(files.output(number), start, end)
+        rows, malformed = provider_rows(provider, block)
+        if in_place(segment.batch, job):
+            rows = under_wire_keys(rows, runtime.spool, segment.batch_id)
         if outcomes := msgspec.json.decode(segment.batch.get("outcomes", "{}"), type=dict[str, Verdict]):
             rows = [row._replace(outcome=overruled(row.outcome, outcomes)) for row in rows]
     joined, foreign = join(

@@ -32,7 +32,7 @@ def reconcile(runtime: Runtime, provider: Provider, job: Held) -> Move:
     found: list[ProviderJob] = []
     token: str | None = None
     while True:
-        page, token = provider.jobs(token)
+        page, token = provider.jobs(token, display_name=wanted)
         found += [candidate for candidate in page if candidate.display_name == wanted]
         keep()
         if token is None:

@@ -33,12 +33,13 @@ def sweep(runtime: Runtime, held: Held) -> Move:
     reach("sweep.after-store")
     counts["inbox"] = _inbox(runtime, keep)
     counts["files"] = _spool(runtime, keep)
-    try:
-        provider = runtime.provider(runtime.settings.provider)
-        counts["jobs"] = _jobs(runtime, provider, keep)
-        counts["inputs"] = _inputs(runtime, provider, keep)
-    except ProviderError as error:
-        log.info("sweep: the provider is left for the next round: %s", error)
+    for name in runtime.providers():
+        try:
+            provider = runtime.provider(name)
+            counts[f"{name}_jobs"] = _jobs(runtime, provider, keep)
+            counts[f"{name}_inputs"] = _inputs(runtime, provider, keep)
+        except ProviderError as error:
+            log.info("sweep: %s is left for the next round: %s", name, error)
     for what, count in counts.items():
         if count:
             log.warning("sweep: %s: %d", what, count)

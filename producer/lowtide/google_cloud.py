@@ -1,0 +1,62 @@
+"""Google Cloud's own clients, as the settings say. Imported only where Vertex AI is used.
+
+An emulator is named by the clients' own variables: STORAGE_EMULATOR_HOST and BIGQUERY_EMULATOR_HOST.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lowtide.errors import InvalidBatch
+from lowtide.settings import Settings
+
+if TYPE_CHECKING:
+    from google.cloud import (
+        bigquery,
+        storage,
+    )
+
+_SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+ANONYMOUS = "anonymous"
+
+
+def credentials(settings: Settings) -> Any:
+    """The credentials that the settings name; None: the clients look for Application Default Credentials."""
+    chosen = settings.vertex_credentials
+    if chosen is None:
+        return None
+    if chosen == ANONYMOUS:
+        from google.oauth2.credentials import Credentials
+
+        return Credentials(token=ANONYMOUS)
+    from google.oauth2 import service_account
+
+    try:
+        return service_account.Credentials.from_service_account_file(chosen, scopes=_SCOPES)
+    except (OSError, ValueError) as error:
+        raise InvalidBatch(
+            f"LOWTIDE_VERTEX_CREDENTIALS: {chosen} is not a readable service account file: {type(error).__name__}"
+        ) from error
+
+
+def storage_client(settings: Settings) -> storage.Client:
+    """A client of Cloud Storage."""
+    try:
+        from google.cloud import storage
+    except ImportError as error:
+        raise missing_extra() from error
+    return storage.Client(project=settings.google_cloud_project, credentials=credentials(settings))
+
+
+def bigquery_client(settings: Settings) -> bigquery.Client:
+    """A client of BigQuery."""
+    try:
+        from google.cloud import bigquery
+    except ImportError as error:
+        raise missing_extra() from error
+    return bigquery.Client(project=settings.google_cloud_project, credentials=credentials(settings))
+
+
+def missing_extra() -> InvalidBatch:
+    """What to say where Google's clients are not installed."""
+    return InvalidBatch('Vertex AI needs Google\'s clients: pip install "lowtide[vertex]"')

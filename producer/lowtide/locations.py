@@ -1,0 +1,70 @@
+"""Places in Google Cloud that a batch may name: `gs://bucket/path` and `bq://project.dataset.table`.
+
+Nothing here opens them. A place that came with a batch is opened only where it lies under a configured root.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", re.ASCII)
+_PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,62}", re.ASCII)
+_DATASET = re.compile(r"[A-Za-z0-9_]{1,1024}", re.ASCII)
+_TABLE = re.compile(r"[\w -]{1,1024}")
+
+
+class Objects(NamedTuple):
+    """An object of Cloud Storage, or all that begin with a path."""
+
+    bucket: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"gs://{self.bucket}/{self.path}"
+
+    def under(self, name: str) -> Objects:
+        """What lies below this path under a name."""
+        return self._replace(path=f"{self.path.rstrip('/')}/{name}".lstrip("/"))
+
+
+class Table(NamedTuple):
+    """A table of BigQuery; without a table's name, its dataset."""
+
+    project: str
+    dataset: str
+    table: str = ""
+
+    def __str__(self) -> str:
+        return "bq://" + ".".join(part for part in self if part)
+
+
+def parse_objects(uri: str) -> Objects:
+    """Reads `gs://bucket/path`; the path may be empty. Raises `ValueError`."""
+    bucket, _, path = uri.removeprefix("gs://").partition("/")
+    if not uri.startswith("gs://") or not _BUCKET.fullmatch(bucket):
+        raise ValueError(f"{uri} is not of the form gs://bucket/path")
+    if any(ord(c) < 32 for c in path) or len(path.encode()) > 1024:
+        raise ValueError(f"{uri} is not the name of an object")
+    return Objects(bucket, path)
+
+
+def parse_table(uri: str) -> Table:
+    """Reads `bq://project.dataset.table` or `bq://project.dataset`. Raises `ValueError`."""
+    parts = uri.removeprefix("bq://").split(".")
+    shapes = (_PROJECT, _DATASET, _TABLE)
+    fits = all(shape.fullmatch(part) for shape, part in zip(shapes, parts, strict=False))
+    if not uri.startswith("bq://") or len(parts) not in (2, 3) or not fits:
+        raise ValueError(f"{uri} is not of the form bq://project.dataset.table")
+    return Table(*parts)
+
+
+def is_under(uri: str, roots: Iterable[str]) -> bool:
+    """Whether a place is one of the roots, or lies in one: a prefix of objects, a dataset or a table."""
+    for root in roots:
+        root = root.rstrip("/*")
+        step = "." if root.startswith("bq://") else "/"
+        if uri.rstrip("/") == root or uri.startswith(root + step):
+            return True
+    return False

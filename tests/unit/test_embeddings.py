@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from google.genai import _common, batches, types
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.sdk import as_read, client
+
+from lowtide import InvalidRequest, Request
+from lowtide.normalise import for_importer, normalise
+from lowtide.states import Kind, ProviderName
+
+PROVIDERS = [ProviderName.GEMINI, ProviderName.VERTEX]
+FULL = {"task_type": "RETRIEVAL_DOCUMENT", "title": "Tides", "output_dimensionality": 64}
+CONTENT = {"parts": [{"text": "a"}]}
+
+
+def embed(item: object, provider: str = "gemini") -> Any:
+    return json.loads(normalise(item, model="gemini-embedding-001", kind=Kind.EMBEDDING, provider=provider).body)
+
+
+def inline(contents: Any, config: Any = None, provider: str = "gemini") -> Any:
+    return embed(Request(key="k", contents=contents, config=config), provider)
+
+
+def rest(provider: str = "gemini", **request: Any) -> Any:
+    return embed({"key": "k", "request": request}, provider)
+
+
+def wire_request(content: Any, config: Any = None) -> Any:
+    """What the SDK puts on the wire for one content of `batches.create_embeddings`, as a server reads it."""
+    batch = types.EmbedContentBatch(contents=[content], config=config)
+    body = batches._EmbedContentBatch_to_mldev(client()._api_client, batch)
+    plain = json.loads(json.dumps(_common.encode_unserializable_types(_common.convert_to_dict(body))))
+    return as_read(plain["requests"][0]["request"])
+
+
+# What comes in, in every shape, is what the SDK itself would send.
+
+CONTENTS: dict[str, Any] = {
+    "a string": "Why is the sky blue?",
+    "a part": types.Part(text="a"),
+    "a part as a dict": {"text": "a"},
+    "a content": types.Content(role="user", parts=[types.Part(text="a"), types.Part(text="b")]),
+    "a content as a dict": {"parts": [{"text": "a"}]},
+    "a file": types.Part.from_uri(file_uri="https://x/files/a", mime_type="image/png"),
+    "bytes": types.Part.from_bytes(data=b"\x89PNG\xff", mime_type="image/png"),
+}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "everything": FULL,
+    "camels": {"taskType": "CLUSTERING", "outputDimensionality": 1},
+    "fields left empty": {"task_type": None, "title": "a", "auto_truncate": None, "mime_type": None},
+    "options of the call": {"task_type": "CLUSTERING", "http_options": {"timeout": 1000}},
+}
+
+
+@pytest.mark.parametrize("contents", CONTENTS.values(), ids=CONTENTS)
+def test_contents_are_sent_as_the_sdk_sends_them(contents: Any) -> None:
+    assert as_read(inline(contents, FULL)) == wire_request(contents, FULL)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize("form", [dict, lambda config: types.EmbedContentConfig(**config)], ids=["dict", "object"])
+def test_a_config_is_sent_as_the_sdk_sends_it(config: dict[str, Any], form: Callable[[Any], Any]) -> None:
+    assert as_read(inline("hello", form(config))) == wire_request("hello", config)
+
+
+def test_a_list_of_parts_is_one_content() -> None:
+    parts = ["a", types.Part(text="b"), {"text": "c"}]
+    assert inline(parts)["content"] == {"role": "user", "parts": [{"text": "a"}, {"text": "b"}, {"text": "c"}]}
+
+
+def test_a_list_of_one_content_is_that_content() -> None:
+    assert inline([CONTENT]) == {"content": CONTENT}
+
+
+def test_the_developer_api_takes_the_fields_beside_the_content() -> None:
+    assert inline("a", FULL) == {
+        "content": {"role": "user", "parts": [{"text": "a"}]},
+        "taskType": "RETRIEVAL_DOCUMENT",
+        "title": "Tides",
+        "outputDimensionality": 64,
+    }
+
+
+def test_vertex_takes_them_in_an_object_of_their_own() -> None:
+    config = {**FULL, "autoTruncate": False, "document_ocr": True, "audioTrackExtraction": False}
+    assert inline("a", config, "vertex") == {
+        "content": {"role": "user", "parts": [{"text": "a"}]},
+        "embed_content_config": {
+            **FULL, "auto_truncate": False, "document_ocr": True, "audio_track_extraction": False,
+        },
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("config", [None, {}, {"title": None}, types.EmbedContentConfig()])
+def test_without_settings_nothing_of_them_is_sent(config: Any) -> None:
+    for provider in PROVIDERS:
+        assert inline(CONTENT, config, provider) == {"content": CONTENT}
+
+
+def test_every_field_of_the_sdks_config_is_known() -> None:
+    values: dict[str, Any] = {"output_dimensionality": 1, "task_type": "a", "title": "a", "http_options": {}}
+    known = {name: values.get(name, True) for name in types.EmbedContentConfig.model_fields if name != "mime_type"}
+    assert len(inline("a", known, "vertex")["embed_content_config"]) == len(known) - 1
+
+
+# The REST line shape.
+
+
+@pytest.mark.parametrize("form", ["snake", "camel"])
+def test_a_rest_request_may_be_written_in_either_letter_case(form: str) -> None:
+    flat: Any = {
+        "snake": {"task_type": "CLUSTERING", "output_dimensionality": 64},
+        "camel": {"taskType": "CLUSTERING", "outputDimensionality": 64},
+    }[form]
+    assert rest(content=CONTENT, **flat) == {"content": CONTENT, "taskType": "CLUSTERING", "outputDimensionality": 64}
+    under = {"snake": "embed_content_config", "camel": "embedContentConfig"}[form]
+    assert rest("vertex", content=CONTENT, **{under: flat}) == {
+        "content": CONTENT,
+        "embed_content_config": {"task_type": "CLUSTERING", "output_dimensionality": 64},
+    }
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_nulls_say_nothing(provider: str) -> None:
+    assert rest(provider, content={"parts": [{"text": "a"}]}, model=None, embedContentConfig=None) == {
+        "content": CONTENT
+    }
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_rest_request_may_repeat_the_batchs_model_which_is_then_left_out(provider: str) -> None:
+    assert rest(provider, content=CONTENT, model="models/gemini-embedding-001") == {"content": CONTENT}
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_sdk_objects_may_stand_in_a_rest_request(provider: str) -> None:
+    assert rest(provider, content=types.Content(parts=[types.Part(text="a")])) == {"content": CONTENT}
+
+
+def test_key_and_metadata_come_along() -> None:
+    done, body = for_importer({"key": "k", "contents": "a", "metadata": {"x": "y"}}, model="m", kind=Kind.EMBEDDING)
+    assert (done.key, done.metadata, json.loads(done.body)) == ("k", {"x": "y"}, body)
+
+
+# What cannot be sent is refused, with the field.
+
+EITHER: list[tuple[dict[str, Any], str]] = [
+    ({}, "contents"),
+    ({"contents": ""}, "contents"),
+    ({"contents": []}, "contents"),
+    ({"contents": 5}, "contents"),
+    ({"contents": ["a", 5]}, "contents[1]"),
+    ({"contents": {"txt": "a"}}, "contents.txt"),
+    ({"contents": [CONTENT, CONTENT]}, "contents"),
+    ({"contents": ["a", CONTENT]}, "contents"),
+    ({"contents": "a", "config": 5}, "config"),
+    ({"contents": "a", "config": types.EmbedContentConfig}, "config"),
+    ({"contents": "a", "config": {"temperature": 1}}, "config.temperature"),
+    ({"contents": "a", "config": {5: 1}}, "config.5"),
+    ({"contents": "a", "config": types.GenerateContentConfig(temperature=1)}, "config.temperature"),
+    ({"contents": "a", "config": {"task_type": 5}}, "config.task_type"),
+    ({"contents": "a", "config": {"title": ["a"]}}, "config.title"),
+    ({"contents": "a", "config": {"title": "\ud800"}}, "request"),
+    ({"contents": "a", "config": {"output_dimensionality": "64"}}, "config.output_dimensionality"),
+    ({"contents": "a", "config": {"output_dimensionality": 64.0}}, "config.output_dimensionality"),
+    ({"contents": "a", "config": {"output_dimensionality": True}}, "config.output_dimensionality"),
+    ({"contents": "a", "config": {"outputDimensionality": 0}}, "config.outputDimensionality"),
+    ({"contents": "a", "config": {"outputDimensionality": -1}}, "config.outputDimensionality"),
+    ({"contents": "a", "config": {"taskType": "A", "task_type": "A"}}, "config.task_type"),
+    ({"contents": "a", "config": {"mime_type": "text/plain"}}, "config.mime_type"),
+    ({"request": {}}, "request.content"),
+    ({"request": {"content": None}}, "request.content"),
+    ({"request": {"content": "a"}}, "request.content"),
+    ({"request": {"content": [CONTENT]}}, "request.content"),
+    ({"request": {"content": {}}}, "request.content.parts"),
+    ({"request": {"content": {"parts": [{"txt": "a"}]}}}, "request.content.parts[0].txt"),
+    ({"request": {"contents": [CONTENT]}}, "request.contents"),
+    ({"request": {"content": CONTENT, "model": "other"}}, "request.model"),
+    ({"request": {"content": CONTENT, "config": {}}}, "request.config"),
+    ({"request": {"content": CONTENT}, "config": {}}, "request"),
+]
+GEMINI: list[tuple[dict[str, Any], str]] = [
+    ({"contents": "a", "config": {"auto_truncate": True}}, "config.auto_truncate"),
+    ({"contents": "a", "config": {"documentOcr": False}}, "config.documentOcr"),
+    (
+        {"contents": "a", "config": types.EmbedContentConfig(audio_track_extraction=True)},
+        "config.audio_track_extraction",
+    ),
+    ({"request": {"content": CONTENT, "embedContentConfig": {"title": "a"}}}, "request.embedContentConfig"),
+    ({"request": {"content": CONTENT, "taskType": "A", "task_type": "A"}}, "request.task_type"),
+    ({"request": {"content": CONTENT, "output_dimensionality": 0}}, "request.output_dimensionality"),
+    ({"request": {"content": CONTENT, "autoTruncate": True}}, "request.autoTruncate"),
+]
+VERTEX: list[tuple[dict[str, Any], str]] = [
+    ({"contents": "a", "config": {"auto_truncate": "yes"}}, "config.auto_truncate"),
+    ({"contents": "a", "config": {"autoTruncate": 1}}, "config.autoTruncate"),
+    ({"request": {"content": CONTENT, "taskType": "A"}}, "request.taskType"),
+    ({"request": {"content": CONTENT, "embedContentConfig": 5}}, "request.embedContentConfig"),
+    ({"request": {"content": CONTENT, "embedContentConfig": {"dims": 5}}}, "request.embedContentConfig.dims"),
+    (
+        {"request": {"content": CONTENT, "embed_content_config": {"output_dimensionality": 0}}},
+        "request.embed_content_config.output_dimensionality",
+    ),
+    (
+        {"request": {"content": CONTENT, "embed_content_config": {}, "embedContentConfig": {}}},
+        "request.embedContentConfig",
+    ),
+    ({"request": {"content": {"parts": [{"functionCall": {}}]}}}, "request.content.parts[0].functionCall"),
+]
+BAD = [
+    *[(provider, item, field) for provider in PROVIDERS for item, field in EITHER],
+    *[(ProviderName.GEMINI, item, field) for item, field in GEMINI],
+    *[(ProviderName.VERTEX, item, field) for item, field in VERTEX],
+]
+
+
+@pytest.mark.parametrize(
+    ("provider", "item", "field"),
+    BAD,
+    ids=[f"{number}-{provider}-{field}" for number, (provider, _, field) in enumerate(BAD)],
+)
+def test_what_cannot_be_sent_is_refused_with_its_field(provider: str, item: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        embed({"key": "k", **item}, provider)
+    assert caught.value.field == field
+    assert caught.value.reason
+
+
+def test_a_field_at_the_other_providers_place_is_refused_with_the_right_one() -> None:
+    with pytest.raises(InvalidRequest, match="embed_content_config"):
+        rest("vertex", content=CONTENT, taskType="A")
+    with pytest.raises(InvalidRequest, match="beside content"):
+        rest("gemini", content=CONTENT, embed_content_config={"task_type": "A"})
+
+
+ODD: st.SearchStrategy[Any] = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=3)
+    | st.just([])
+    | st.just({"parts": ["a"]})
+)
+NAMES = st.sampled_from(
+    [
+        "content", "model", "task_type", "taskType", "title", "output_dimensionality", "outputDimensionality",
+        "autoTruncate", "embed_content_config", "embedContentConfig", "mime_type", "x",
+    ]
+)  # fmt: skip
+VALUES = ODD | st.dictionaries(NAMES, ODD, max_size=3)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.sampled_from(PROVIDERS),
+    st.fixed_dictionaries({"key": st.just("k"), "contents": st.just("a") | ODD}, optional={"config": VALUES})
+    | st.fixed_dictionaries({"key": st.just("k"), "request": st.dictionaries(NAMES, VALUES, max_size=4)}),
+)
+def test_anything_is_either_sent_in_the_providers_shape_or_refused(provider: ProviderName, item: Any) -> None:
+    try:
+        body = embed(item, provider)
+    except InvalidRequest:
+        return
+    assert body["content"]["parts"]
+    placed = (
+        {"embed_content_config"} if provider is ProviderName.VERTEX else {"taskType", "title", "outputDimensionality"}
+    )
+    assert body.keys() <= {"content"} | placed
+    assert None not in body.values()

@@ -1,0 +1,88 @@
+"""Batches whose requests lie where the provider reads them itself: their first job knows users' own keys only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import IO
+
+import msgspec
+
+from lowtide.layout import BatchFiles
+from lowtide.models import ResultError
+from lowtide.requests import KeyIndex, RequestReader
+from lowtide.spool import Spool
+from lowtide.wire import WireKeys
+from lowtide_worker.joining import Row
+from lowtide_worker.parts import decoded_parts, pieces
+from lowtide_worker.providers import Provider, Refused
+
+_READ_AT_ONCE = 1000
+
+
+class _Line(msgspec.Struct, frozen=True):
+    key: str
+    request: msgspec.Raw
+
+
+_decode = msgspec.json.Decoder(_Line).decode
+
+
+def in_place(batch: Mapping[str, str], job: Mapping[str, str]) -> bool:
+    """Whether the job uses its batch's sources as they are. What runs again travels as in any other batch."""
+    return bool(batch.get("sources")) and not int(job.get("sparse", 0))
+
+
+def source_uris(batch: Mapping[str, str]) -> tuple[str, ...]:
+    """What the provider is given to use in place."""
+    return tuple(part.name for part in decoded_parts(batch["sources"]))
+
+
+def lines_elsewhere(batch: Mapping[str, str]) -> bool:
+    """Whether the spool has no copy of the lines; of a table's rows it has one."""
+    return bool(batch.get("sources")) and source_uris(batch)[0].startswith("gs://")
+
+
+def under_wire_keys(rows: Sequence[Row], spool: Spool, batch_id: str) -> list[Row]:
+    """The rows under the keys they would have had if they had travelled with ours; others' stay as they are."""
+    index = KeyIndex.read(spool, BatchFiles(batch_id))
+    wire_key = WireKeys(batch_id).of
+    ordinals = (index.ordinal(row.key) if row.key is not None else None for row in rows)
+    return [
+        row if ordinal is None or row.key is None else row._replace(key=wire_key(ordinal, row.key))
+        for row, ordinal in zip(rows, ordinals, strict=True)
+    ]
+
+
+def copy_lines(
+    provider: Provider,
+    batch: Mapping[str, str],
+    reader: RequestReader,
+    runs: Iterable[tuple[int, int]],
+    sink: IO[bytes],
+) -> None:
+    """Writes the lines of ordinal ranges [first, last), from where they lie, under our own keys.
+
+    Raises `Refused` where a line is no longer the one that was accepted.
+    """
+    wire_key = WireKeys(batch["id"]).of
+    for first, last in _stretches(runs):
+        keys = reader.keys(range(first, last))
+        lines = _lines(provider, batch["sources"], *reader.byte_range(first, last))
+        for ordinal, key in keys.items():
+            line = next(lines, None)
+            if line is None or line.key != key.key:
+                message = f"the request {key.key!r} is not where it was at submit: its source has changed"
+                raise Refused(ResultError(reason="SOURCE_CHANGED", message=message))
+            sink.write(b'{"key":"%b","request":%b}\n' % (wire_key(ordinal, line.key).encode(), bytes(line.request)))
+
+
+def _stretches(runs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    for first, last in runs:
+        yield from ((low, min(low + _READ_AT_ONCE, last)) for low in range(first, last, _READ_AT_ONCE))
+
+
+def _lines(provider: Provider, sources: str, start: int, end: int) -> Iterator[_Line]:
+    for piece in pieces(sources, start, end):
+        for text in provider.read(*piece).split(b"\n"):
+            if text.strip():
+                yield _decode(text)

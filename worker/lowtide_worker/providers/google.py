@@ -1,0 +1,140 @@
+"""What Google's two batch APIs have in common: raw calls, kinds of failure, states and statuses on the wire.
+
+Calls go through google-genai for its endpoints and authentication; replies are read as raw JSON, because the SDK's
+typed `BatchJob` drops error and stats, and fails on rows whose error has details.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from google import genai
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError
+from google.genai import errors, types
+
+from lowtide.models import ResultError
+from lowtide.states import JobState
+from lowtide_worker.providers import Denied, Missing, ProviderError, Refused, Throttled, Unavailable
+
+_RETRIES = types.HttpRetryOptions(attempts=3, initial_delay=0.5, max_delay=4.0)
+ONCE = types.HttpRetryOptions(attempts=1)
+"""For a create: one request on the wire, whatever happens."""
+
+
+def call(
+    client: genai.Client,
+    method: str,
+    path: str,
+    body: dict[str, object] | None = None,
+    retry: types.HttpRetryOptions = _RETRIES,
+) -> Any:
+    """One call of the REST API; returns the decoded reply. Raises a `ProviderError`."""
+    with failures():
+        # The typed methods of the SDK lose what we need (see the module's docstring); this is what they call.
+        reply = client._api_client.request(  # noqa: SLF001
+            method, path, body or {}, types.HttpOptions(retry_options=retry)
+        )
+        return json.loads(reply.body or "{}")
+
+
+def _network_errors() -> Iterator[type[Exception]]:
+    """The errors of the HTTP clients the SDK may have chosen; it does not wrap them."""
+    for module in ("httpx2", "httpx"):
+        try:
+            yield importlib.import_module(module).HTTPError
+        except ImportError:
+            continue
+
+
+_NETWORK: tuple[type[Exception], ...] = (
+    OSError, ValueError, KeyError, GoogleAuthError, *_network_errors(),
+)  # fmt: skip
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Sorts what the SDK raises into ours."""
+    try:
+        yield
+    except errors.APIError as error:
+        code = int(error.code or 0)
+        found = ResultError(reason=error.status or f"HTTP_{code}", message=error.message or str(code), code=code)
+        raise failure(code, found, str(error.details)) from error
+    except (DefaultCredentialsError, RefreshError) as error:
+        raise Denied(ResultError(reason="NO_CREDENTIALS", message=f"{type(error).__name__}: {error}")) from error
+    except _NETWORK as error:
+        found = ResultError(reason="UNAVAILABLE", message=f"{type(error).__name__}: {error}")
+        raise Unavailable(found) from error
+
+
+def failure(code: int, error: ResultError, details: str = "") -> ProviderError:
+    """Which kind of failure an HTTP status is; 408, 5xx and everything from the network is uncertain."""
+    if code == 401 or (code == 400 and "API_KEY_INVALID" in details):
+        return Denied(error, http_status=code)
+    if code == 429:
+        return Throttled(error, http_status=code)
+    # A file that is gone, or of another project, is answered with 403 "or it may not exist".
+    if code == 404 or (code == 403 and "may not exist" in error.message):
+        return Missing(error, http_status=code)
+    if 400 <= code < 500 and code != 408:
+        return Refused(error, http_status=code)
+    return Unavailable(error, http_status=code)
+
+
+# Our own words: the provider may come to use them for something else.
+_OURS = frozenset({JobState.PLANNED, JobState.CREATING, JobState.UNKNOWN, JobState.LOST})
+_STATES = {state.value: state for state in JobState if state not in _OURS}
+
+
+def job_state(raw: str) -> JobState:
+    """A state on the wire, `JOB_STATE_*` or `BATCH_STATE_*`; one we do not know is UNKNOWN."""
+    word = raw.lower().removeprefix("batch_state_").removeprefix("job_state_")
+    return _STATES.get(word, JobState.UNKNOWN)
+
+
+def status_error(value: Mapping[str, Any]) -> ResultError:
+    """A `google.rpc.Status` as an error of ours."""
+    code = value.get("code")
+    number = int(str(code)) if re.fullmatch(r"-?[0-9]{1,9}", str(code)) else None
+    return ResultError(
+        reason=str(value.get("status") or _GRPC.get(number or -1, "ERROR")),
+        message=str(value.get("message") or "the provider gave no message"),
+        code=number,
+    )
+
+
+_GRPC = {
+    1: "CANCELLED", 2: "UNKNOWN", 3: "INVALID_ARGUMENT", 4: "DEADLINE_EXCEEDED", 5: "NOT_FOUND",
+    6: "ALREADY_EXISTS", 7: "PERMISSION_DENIED", 8: "RESOURCE_EXHAUSTED", 9: "FAILED_PRECONDITION",
+    10: "ABORTED", 11: "OUT_OF_RANGE", 12: "UNIMPLEMENTED", 13: "INTERNAL", 14: "UNAVAILABLE",
+    16: "UNAUTHENTICATED",
+}  # fmt: skip
+
+
+GRPC_CODES = {name: code for code, name in _GRPC.items()}
+"""The canonical codes by their names."""
+
+
+def as_object(value: object) -> Mapping[str, Any]:
+    """The value if it is an object, else an empty one: the provider's input is untrusted."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def as_text(value: object) -> str | None:
+    """The value if it is a string, else None."""
+    return value if isinstance(value, str) else None
+
+
+def as_count(value: object) -> int:
+    """A count, which JSON of Google's writes as a string; 0 for what is none."""
+    return int(value) if isinstance(value, (int, str)) and str(value).isdecimal() else 0
+
+
+def either(value: Mapping[str, Any], camel: str, snake: str) -> Any:
+    """A field in either letter case; None where it is missing."""
+    return value[camel] if camel in value else value.get(snake)

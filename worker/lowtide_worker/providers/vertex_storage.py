@@ -1,0 +1,167 @@
+"""Vertex AI's side of Cloud Storage: request files in, predictions out, under a folder of our own.
+
+<LOWTIDE_VERTEX_STORAGE>/inputs/<display name>.jsonl
+<LOWTIDE_VERTEX_STORAGE>/outputs/<display name>/prediction-model-<time>/predictions.jsonl
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import IO, TYPE_CHECKING
+
+from google.api_core.exceptions import GoogleAPICallError, NotFound, RequestRangeNotSatisfiable
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError
+from requests import RequestException
+
+from lowtide.google_cloud import storage_client
+from lowtide.locations import Objects, is_under, parse_objects
+from lowtide.models import ResultError
+from lowtide_worker.parts import whole_lines
+from lowtide_worker.providers import Denied, Missing, Part, ProviderInput, Refused, Unavailable
+from lowtide_worker.providers.google import failure
+from lowtide_worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from google.cloud import storage
+
+_CHUNK_BYTES = 8 << 20
+_PAGE_SIZE = 1000
+_PREDICTIONS = re.compile(r"predictions\.jsonl(-\d+-of-\d+)?")
+"""Not `incremental_predictions.jsonl`, which a running job keeps for itself."""
+
+
+class VertexStorage:
+    """Objects under the folder that the settings give us, and output where the user wanted it."""
+
+    def __init__(self, settings: WorkerSettings, root: str) -> None:
+        self._settings = settings
+        self._root = parse_objects(root)
+        self._timeout = settings.provider_timeout_seconds
+
+    @cached_property
+    def _client(self) -> storage.Client:
+        return storage_client(self._settings)
+
+    def upload(self, display_name: str, data: IO[bytes]) -> str:
+        """Writes a request file; returns its URI."""
+        place = self._root.under(f"inputs/{display_name}.jsonl")
+        size = data.seek(0, io.SEEK_END)
+        data.seek(0)
+        with cloud_failures(place):
+            blob = self._blob(place)
+            blob.chunk_size = _CHUNK_BYTES
+            try:
+                blob.upload_from_file(data, size=size, content_type="application/jsonl", timeout=self._timeout)
+            except NotFound as error:
+                message = f"bucket {place.bucket} does not exist (LOWTIDE_VERTEX_STORAGE)"
+                raise Refused(ResultError(reason="NO_BUCKET", message=message, code=5)) from error
+        return str(place)
+
+    def exists(self, uri: str) -> bool:
+        """Whether a request file is there. Raises `Missing` where it is not."""
+        with cloud_failures(uri):
+            if not self._blob(parse_objects(uri)).exists(timeout=self._timeout):
+                raise Missing(ResultError(reason="NO_INPUT", message=f"{uri} is gone"))
+        return True
+
+    def inputs(self, page_token: str | None) -> tuple[list[ProviderInput], str | None]:
+        """One page of the request files."""
+        folder = self._root.under("inputs/")
+        with cloud_failures(folder):
+            listing = self._client.list_blobs(
+                folder.bucket, prefix=folder.path, page_token=page_token, page_size=_PAGE_SIZE, timeout=self._timeout
+            )
+            page = next(listing.pages, ())
+            found = [
+                ProviderInput(
+                    name=str(folder._replace(path=blob.name)),
+                    display_name=blob.name.removeprefix(folder.path).removesuffix(".jsonl"),
+                )
+                for blob in page
+            ]
+            return found, listing.next_page_token
+
+    def delete_input(self, uri: str) -> None:
+        """Deletes a request file of ours. One that is gone is no error."""
+        place = parse_objects(uri)
+        if is_under(uri, [str(self._root.under("inputs"))]):
+            self._delete(place)
+
+    def output(self, display_name: str, destination: str | None) -> str:
+        """Where a job is to write: a folder of its own, since jobs of one instant would write over each other."""
+        folder = parse_objects(destination) if destination else self._root.under("outputs")
+        return str(folder.under(display_name))
+
+    def parts(self, folder: str) -> list[Part]:
+        """The shards of a job's predictions."""
+        place = self._checked(folder)
+        with cloud_failures(folder):
+            prefix = place.path.rstrip("/") + "/"
+            blobs = self._client.list_blobs(place.bucket, prefix=prefix, timeout=self._timeout)
+            return [
+                Part(str(place._replace(path=blob.name)), blob.size)
+                for blob in blobs
+                if _PREDICTIONS.fullmatch(blob.name.removeprefix(prefix))
+            ]
+
+    def read(self, part: str, start: int, end: int) -> bytes:
+        """The lines that begin in a range of a shard."""
+        place = self._checked(part)
+        with cloud_failures(part):
+            blob = self._blob(place)
+
+            def read(first: int, last: int) -> bytes:
+                try:
+                    return bytes(blob.download_as_bytes(start=first, end=last - 1, timeout=self._timeout))
+                except RequestRangeNotSatisfiable:
+                    return b""
+
+            return whole_lines(read, start, end)
+
+    def delete_output(self, location: str) -> None:
+        """Deletes a job's predictions if they lie in our folder."""
+        if not is_under(location, [str(self._root.under("outputs"))]):
+            return
+        place = parse_objects(location)
+        with cloud_failures(location):
+            prefix = place.path.rstrip("/") + "/"
+            for blob in self._client.list_blobs(place.bucket, prefix=prefix, timeout=self._timeout):
+                self._delete(place._replace(path=blob.name))
+
+    def _delete(self, place: Objects) -> None:
+        with cloud_failures(place):
+            try:
+                self._blob(place).delete(timeout=self._timeout)
+            except NotFound:
+                return
+
+    def _blob(self, place: Objects) -> storage.Blob:
+        return self._client.bucket(place.bucket).blob(place.path)
+
+    def _checked(self, uri: str) -> Objects:
+        """Where the provider says output is must be where we or the user wanted it."""
+        if not is_under(uri, [str(self._root), *self._settings.vertex_locations]):
+            raise Refused(ResultError(reason="OUTSIDE_ROOT", message=f"{uri} is not under a configured place"))
+        return parse_objects(uri)
+
+
+@contextmanager
+def cloud_failures(place: object) -> Iterator[None]:
+    """Sorts what Google's storage clients raise into ours, naming the place."""
+    try:
+        yield
+    except GoogleAPICallError as error:
+        code = int(error.code or 0)
+        hint = "; the workers' credentials lack the permission" if code == 403 else ""
+        found = ResultError(reason=error.reason or f"HTTP_{code}", message=f"{place}: {error.message}{hint}", code=code)
+        # Without a permission the job can wait for somebody to grant it.
+        raise Denied(found, http_status=code) if code == 403 else failure(code, found) from error
+    except (DefaultCredentialsError, RefreshError) as error:
+        raise Denied(ResultError(reason="NO_CREDENTIALS", message=f"{type(error).__name__}: {error}")) from error
+    except (GoogleAuthError, RequestException, OSError) as error:
+        found = ResultError(reason="UNAVAILABLE", message=f"{place}: {type(error).__name__}: {error}")
+        raise Unavailable(found) from error
