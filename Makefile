@@ -17,10 +17,7 @@ $(STAMP): requirements-dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-setdemo-vertex: $(STAMP) ## The same on Vertex AI, from and to Cloud Storage and BigQuery
-	$(BIN)/lowtide demo --vertex
-
-up: $(STAMP) ## Make .venv with everything pinned
+setup: $(STAMP) ## Make .venv with everything pinned
 
 demo: $(STAMP) ## Run the main job from end to end, with nothing else installed
 	$(BIN)/lowtide demo

@@ -12,10 +12,8 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
-from google.cloud import (
-    bigquery,
-    storage,
-)
+from google.cloud import bigquery
+from google.cloud.storage import Client as StorageClient
 
 from lowtide.google_cloud import bigquery_client, storage_client
 from lowtide.settings import Settings
@@ -62,7 +60,7 @@ class Cloud:
         return Settings(_env_file=None, **settings)
 
     @cached_property
-    def storage(self) -> storage.Client:
+    def storage(self) -> StorageClient:
         """A client of Cloud Storage."""
         assert self.storage_url
         return storage_client(self._settings)
@@ -94,6 +92,12 @@ class Cloud:
         """The names of the objects under a place, without it."""
         bucket, _, path = uri.removeprefix("gs://").partition("/")
         return sorted(blob.name.removeprefix(path).lstrip("/") for blob in self.storage.list_blobs(bucket, prefix=path))
+
+    def clear(self, uri: str) -> None:
+        """Deletes all objects under a place."""
+        bucket, _, path = uri.removeprefix("gs://").partition("/")
+        for blob in self.storage.list_blobs(bucket, prefix=path):
+            blob.delete()
 
     def put_table(self, name: str, columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> str:
         """Makes a table `project.dataset.table`; returns its `bq://` URI."""

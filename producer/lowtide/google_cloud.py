@@ -11,10 +11,8 @@ from lowtide.errors import InvalidBatch
 from lowtide.settings import Settings
 
 if TYPE_CHECKING:
-    from google.cloud import (
-        bigquery,
-        storage,
-    )
+    from google.cloud.bigquery import Client as BigQueryClient
+    from google.cloud.storage import Client as StorageClient
 
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 ANONYMOUS = "anonymous"
@@ -39,22 +37,22 @@ def credentials(settings: Settings) -> Any:
         ) from error
 
 
-def storage_client(settings: Settings) -> storage.Client:
+def storage_client(settings: Settings) -> StorageClient:
     """A client of Cloud Storage."""
     try:
-        from google.cloud import storage
+        from google.cloud.storage import Client
     except ImportError as error:
         raise missing_extra() from error
-    return storage.Client(project=settings.google_cloud_project, credentials=credentials(settings))
+    return Client(project=settings.google_cloud_project, credentials=credentials(settings))
 
 
-def bigquery_client(settings: Settings) -> bigquery.Client:
+def bigquery_client(settings: Settings) -> BigQueryClient:
     """A client of BigQuery."""
     try:
-        from google.cloud import bigquery
+        from google.cloud.bigquery import Client
     except ImportError as error:
         raise missing_extra() from error
-    return bigquery.Client(project=settings.google_cloud_project, credentials=credentials(settings))
+    return Client(project=settings.google_cloud_project, credentials=credentials(settings))
 
 
 def missing_extra() -> InvalidBatch:

@@ -22,7 +22,7 @@ from lowtide.requests import Accepted, InPlaceWriter, RequestWriter, Writer, jso
 from lowtide.settings import Settings
 
 if TYPE_CHECKING:
-    from google.cloud import storage
+    from google.cloud.storage import Blob
 
 _CHUNK_BYTES = 8 << 20
 _PAGE_ROWS = 2_000
@@ -87,7 +87,7 @@ class StorageFiles:
         self.parts = [(str(Objects(blob.bucket.name, blob.name)), int(blob.size or 0)) for blob in self._blobs]
         self._starts = [0]
 
-    def _found(self, uri: str) -> list[storage.Blob]:
+    def _found(self, uri: str) -> list[Blob]:
         place = parse_objects(uri)
         prefix = place.path.endswith(("/", "*")) or not place.path
         with _errors(uri):
@@ -217,7 +217,7 @@ def _has_table(uri: str, settings: Settings) -> bool:
     return bool(place.table) and any(found.table_id == place.table for found in client.list_tables(dataset))
 
 
-def _lines(blob: storage.Blob, uri: str) -> Iterator[bytes]:
+def _lines(blob: Blob, uri: str) -> Iterator[bytes]:
     """The lines of an object, read by ranges of one generation, so that a change in between is an error."""
     rest, at = b"", 0
     while at < (blob.size or 0):

@@ -10,6 +10,7 @@ import pytest
 from tests.chaos.forge import Forge
 from tests.chaos.lanes import Lanes
 from tests.chaos.world import World
+from tests.cloud import Cloud
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,6 +28,14 @@ def forge() -> Iterator[Forge]:
 def lanes(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lanes]:
     with ExitStack() as cleanup:
         yield Lanes(forge, tmp_path_factory.mktemp, cleanup)
+
+
+@pytest.fixture(scope="session")
+def vertex_lanes(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lanes]:
+    """The same on Vertex AI."""
+    with ExitStack() as cleanup:
+        cloud = cleanup.enter_context(Cloud(tmp_path_factory.mktemp("cloud")))
+        yield Lanes(forge, tmp_path_factory.mktemp, cleanup, cloud)
 
 
 @pytest.fixture

@@ -225,7 +225,7 @@ def check_left_overs(world: World, submitted: Sequence[Submitted], allowed: Allo
     )
     assert on_clock == permanent, f"on the clock: {on_clock ^ permanent}"
     for name in ("live", "waiting"):
-        assert not client.zrange(f"lowtide:{name}:gemini", 0, -1), f"jobs that are still {name}"
+        assert not client.zrange(f"lowtide:{name}:{world.provider}", 0, -1), f"jobs that are still {name}"
     keys = {key.decode() for key in client.scan_iter("lowtide:*", count=1000)}
     keys = {key for key in keys if not key.startswith(_PERMANENT)}
     for one in submitted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import Generic, TypeVar
 
 from tests.chaos.forge import Forge
 from tests.chaos.world import World
+from tests.cloud import Cloud
 
 from lowtide_emulator import Settings as EmulatorSettings
 
@@ -24,11 +24,13 @@ FAST, SLOW = 0.3, 3.0
 class Lanes:
     """Worlds that are wiped and used again, and a few threads that use them."""
 
-    def __init__(self, forge: Forge, new_folder: Callable[[str], Path], cleanup: ExitStack) -> None:
+    def __init__(
+        self, forge: Forge, new_folder: Callable[[str], Path], cleanup: ExitStack, cloud: Cloud | None = None
+    ) -> None:
         self._worlds: dict[float, queue.SimpleQueue[World]] = {FAST: queue.SimpleQueue(), SLOW: queue.SimpleQueue()}
         for seconds, pool in self._worlds.items():
             for _ in range(LANES if seconds == FAST else LANES // 2):
-                world = World(new_folder("lane"), forge, EmulatorSettings(running_seconds=seconds))
+                world = World(new_folder("lane"), forge, EmulatorSettings(running_seconds=seconds), cloud=cloud)
                 cleanup.enter_context(world)
                 world.shop()
                 pool.put(world)
@@ -57,10 +59,9 @@ class Programme(Generic[T]):
         self._runs: dict[Hashable, Future[T]] = {}
 
     def begin(self, names: Iterable[Hashable]) -> None:
-        """Starts what will be asked for; not where several processes share the tests among them."""
-        if "PYTEST_XDIST_WORKER" not in os.environ:
-            for name in names:
-                self._runs[name] = self._lanes.threads.submit(self._play, name)
+        """Starts what will be asked for: where several processes share the tests, a module is one process' own."""
+        for name in names:
+            self._runs[name] = self._lanes.threads.submit(self._play, name)
 
     def result(self, name: Hashable) -> T:
         """What became of one. Raises what it raised."""

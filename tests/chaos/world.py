@@ -151,6 +151,8 @@ class World(Stack):
         self.redis.config_set("appendfsync", "always")
         self.emulator.reset()
         shutil.rmtree(self.directory / "spool", ignore_errors=True)
+        if self.cloud is not None:
+            self.cloud.clear(f"gs://{self.bucket}/jobs")
         self.shop_log.unlink(missing_ok=True)
         self.hold_sweep()
 
@@ -167,6 +169,8 @@ class World(Stack):
 
     def uploads(self) -> list[str]:
         """The display names of the uploaded files that are still at the provider."""
+        if self.cloud is not None:
+            return self.cloud.objects(f"gs://{self.bucket}/jobs")
         # Not by HTTP: the look of a test must not meet the faults meant for others.
         return [file.display_name for file in self.emulator._engine.files]
 

@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 _BLOCK = re.compile(
-    r"^(?:<!-- (?P<mark>run|file: [\w.]+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"^(?:<!-- (?P<mark>run|run: vertex|file: [\w.]+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
 )
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -20,7 +21,10 @@ _SETTING = re.compile(r"\b(?:LOWTIDE|GEMINI|GOOGLE)_[A-Z0-9_]*[A-Z0-9]\b")
 
 
 class Block(NamedTuple):
-    """A fenced block; `mark` is the HTML comment on the line before it, `run` or `file: <name>`, or nothing."""
+    """A fenced block; `mark` is the HTML comment on the line before it, or nothing.
+
+    It is `run`, `run: vertex` (the same where Vertex AI is) or `file: <name>`.
+    """
 
     document: Path
     line: int

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +16,35 @@ import typer
 import typer.core
 from pydantic import SecretStr
 from ruamel.yaml import YAML
-from tests.docs.documents import DOCUMENTS, ROOT, anchors, links, setting_names, text_of
+from tests.docs.documents import DOCUMENTS, ROOT, Block, anchors, blocks, links, setting_names, text_of
 
 import lowtide
-from lowtide import BatchState, BatchStatus, JobState, JobStatus, Mode, Request, Result, ResultStatus, Settings
+from lowtide import (
+    AsyncBatchQueue,
+    BatchQueue,
+    BatchState,
+    BatchStatus,
+    JobState,
+    JobStatus,
+    Kind,
+    Mode,
+    ProviderName,
+    Request,
+    Result,
+    ResultStatus,
+    Settings,
+    Verdict,
+)
 from lowtide.messages import Queue
 from lowtide_cli.app import app
+from lowtide_emulator.cli import app as emulator_app
+from lowtide_worker import providers
+from lowtide_worker.inbox import InboxBatch
 from lowtide_worker.settings import WorkerSettings
 
 REFERENCE = ROOT / "docs" / "reference.md"
+PROTOCOL = ROOT / "docs" / "protocol.md"
+PROVIDERS = ROOT / "docs" / "providers.md"
 ENV_EXAMPLE = ROOT / ".env.example"
 OTHER_NAMES = {
     "GOOGLE_API_KEY": "read beside GEMINI_API_KEY",
@@ -30,8 +54,10 @@ OTHER_NAMES = {
 
 def variable(name: str) -> str:
     """The environment variable that a field is read from, as the documentation calls it."""
-    special = {"google_api_key": "GEMINI_API_KEY", "google_gemini_base_url": "GOOGLE_GEMINI_BASE_URL"}
-    return special.get(name, f"LOWTIDE_{name.upper()}")
+    if name == "google_api_key":
+        return "GEMINI_API_KEY"
+    alias = WorkerSettings.model_fields[name].validation_alias
+    return alias if isinstance(alias, str) else f"LOWTIDE_{name.upper()}"
 
 
 FIELDS = {variable(name): name for name in WorkerSettings.model_fields}
@@ -47,10 +73,10 @@ def parsed(name: str, text: str) -> object:
     """The value that a setting has when its variable holds `text`."""
     settings = WorkerSettings.model_construct()
     given: Any = text
-    if isinstance(getattr(settings, name), dict):
-        assert text == "{}"
-        given = {}
-    return plain(getattr(WorkerSettings(_env_file=None, **{name: given}), name))
+    if isinstance(getattr(settings, name), (dict, list)):
+        given = json.loads(text)
+    alias = WorkerSettings.model_fields[name].validation_alias
+    return plain(getattr(WorkerSettings(_env_file=None, **{alias if isinstance(alias, str) else name: given}), name))
 
 
 def default(name: str) -> object:
@@ -132,23 +158,130 @@ def test_every_error_stands_in_the_reference() -> None:
 
 
 def test_every_state_stands_in_the_reference() -> None:
-    states = {str(state) for kind in (BatchState, JobState, ResultStatus, Mode) for state in kind}
+    kinds = (BatchState, JobState, ResultStatus, Mode, Verdict, Kind, ProviderName)
+    states = {str(state) for kind in kinds for state in kind}
     assert {state for state in states if f"`{state}`" not in text_of(REFERENCE)} == set()
 
 
-def test_every_command_stands_in_the_reference_with_its_options() -> None:
+@pytest.mark.parametrize("queue", [BatchQueue, AsyncBatchQueue])
+def test_every_parameter_of_submit_stands_in_the_reference(queue: type) -> None:
+    [signature] = re.findall(r"^    def submit\((.*?)^    \)", text_of(REFERENCE), re.MULTILINE | re.DOTALL)
+    named = re.findall(r"^        (\w+):", signature, re.MULTILINE)
+
+    assert sorted(named) == sorted(inspect.signature(queue.submit).parameters.keys() - {"self"})  # type: ignore[attr-defined]
+
+
+def test_every_attribute_of_an_invalid_request_stands_in_the_reference() -> None:
+    [row] = re.findall(r"^\| `InvalidRequest` .*$", text_of(REFERENCE), re.MULTILINE)
+    assert {name for name in vars(lowtide.InvalidRequest("", field="")) if f"`{name}`" not in row} == set()
+
+
+def test_every_field_of_batch_json_stands_in_the_protocol() -> None:
+    rows = set(re.findall(r"^\| `(\w+)` \|", text_of(PROTOCOL), re.MULTILINE))
+    assert set(InboxBatch.__struct_fields__) <= rows
+
+
+# Providers
+
+
+def test_every_method_of_a_provider_is_described_with_its_parameters() -> None:
+    described = dict(re.findall(r"^\| `(\w+)\((.*?)\)` \|", text_of(PROVIDERS), re.MULTILINE))
+    methods = {name: method for name, method in vars(providers.Provider).items() if not name.startswith("_")}
+
+    assert described.keys() == methods.keys()
+    for name, method in methods.items():
+        named = [word.strip(" =") for word in described[name].split(",")]
+        assert named == [each for each in inspect.signature(method).parameters if each != "self"], name
+
+
+def test_every_field_of_a_providers_data_is_described() -> None:
+    data = (
+        providers.ProviderJob, providers.ProviderInput, providers.NewJob, providers.Output, providers.Part,
+        providers.OutputRow,
+    )  # fmt: skip
+    for kind in data:
+        [row] = re.findall(rf"^\| `{kind.__name__}` \|.*$", text_of(PROVIDERS), re.MULTILINE)
+        assert {name for name in inspect.get_annotations(kind) if f"`{name}`" not in row} == set(), kind
+
+
+def test_every_failure_of_a_provider_is_described() -> None:
+    failures = {
+        name for name, value in vars(providers).items() if isinstance(value, type)
+        and issubclass(value, providers.ProviderError) and value is not providers.ProviderError
+    }  # fmt: skip
+    section = text_of(PROVIDERS).partition("## Failures")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == failures
+
+
+# Commands
+
+
+def commands_of(app: typer.Typer) -> dict[str, Any]:
+    """All commands of an application, those of its groups by both words."""
+    found: dict[str, Any] = {}
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
-    commands = dict(group.commands)
-    letters = commands.pop("dead-letters")
-    assert isinstance(letters, typer.core.TyperGroup)
-    commands |= {f"dead-letters {name}": command for name, command in letters.commands.items()}
-    for name, command in commands.items():
-        [row] = re.findall(rf"^\| `lowtide {name}\b.*$", text_of(REFERENCE), re.MULTILINE)
-        for option in command.params:
-            if option.param_type_name == "option" and not getattr(option, "hidden", False):
-                long = next(flag for flag in option.opts if flag.startswith("--"))
-                assert long == "--help" or long in row, f"{name} {long}"
+    for name, command in group.commands.items():
+        if isinstance(command, typer.core.TyperGroup):
+            found |= {f"{name} {inner}": each for inner, each in command.commands.items()}
+        else:
+            found[name] = command
+    return found
+
+
+COMMANDS = {f"lowtide {name}": command for name, command in commands_of(app).items()}
+EMULATOR_COMMANDS = {f"lowtide-emulator {name}": command for name, command in commands_of(emulator_app).items()}
+
+
+def options_of(command: Any) -> set[str]:
+    return {flag for param in command.params for flag in [*param.opts, *param.secondary_opts] if flag.startswith("-")}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_stands_in_the_reference_with_its_options(name: str) -> None:
+    [row] = re.findall(rf"^\| `{name}\b.*$", text_of(REFERENCE), re.MULTILINE)
+    for option in COMMANDS[name].params:
+        if option.param_type_name == "option" and not getattr(option, "hidden", False):
+            long = next(flag for flag in option.opts if flag.startswith("--"))
+            assert long == "--help" or long in row, long
+
+
+def command_lines() -> Iterator[tuple[str, list[str]]]:
+    """Where a command of ours is called in a shell block or in a line's code, and its words."""
+    for document in DOCUMENTS:
+        shell = [(block.id, line) for block in blocks(document) if block.language == "sh"
+                 for line in re.split(r"[;\n|]", block.text)]  # fmt: skip
+        inline = [(document.name, code) for code in re.findall(r"`(lowtide(?:-emulator)? [^`\n]+)`", text_of(document))]
+        for where, line in shell + inline:
+            if match := re.search(r"(?:^|\s)(lowtide(?:-emulator)? .*)", line):
+                yield where, shlex.split(match[1], comments=True)
+
+
+def test_commands_that_are_written_about_exist_with_their_options() -> None:
+    known = COMMANDS | EMULATOR_COMMANDS
+    for where, words in command_lines():
+        name = next((each for count in (3, 2) if (each := " ".join(words[:count])) in known), None)
+        group = any(each.startswith(" ".join(words[:2]) + " ") for each in known)
+        assert name or group, f"{where}: {words}"
+        for option in (word for word in words if word.startswith("--") and name):
+            assert option.partition("=")[0] in options_of(known[str(name)]) | {"--help"}, f"{where}: {words}"
+
+
+def test_make_targets_that_are_written_about_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for document in DOCUMENTS:
+        text = text_of(document)
+        named = set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE))
+        assert named <= targets, document.name
+
+
+JSON_BLOCKS = [block for document in DOCUMENTS for block in blocks(document) if block.language == "json"]
+
+
+@pytest.mark.parametrize("block", JSON_BLOCKS, ids=lambda block: block.id)
+def test_every_json_block_holds_json_lines(block: Block) -> None:
+    for line in block.text.splitlines():
+        json.loads(line)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
 """The documentation's code: all of it compiles, and what is marked `<!-- run -->` runs against a real stack.
 
 The marked blocks of one document share a folder, in which those marked `<!-- file: name -->` lie under their names;
-they run in their order, each in a process of its own, with the environment that a user has.
+they run in their order, each in a process of its own, with the environment that a user has. Those marked
+`<!-- run: vertex -->` run where Vertex AI is set up beside the Developer API, and where the places they name exist.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.cloud import Cloud
 from tests.docs.documents import DOCUMENTS, ROOT, Block, blocks
 from tests.stack import Stack
 from tests.waiting import wait_until
@@ -20,11 +22,39 @@ from lowtide import BatchStatus
 
 ALL = [block for document in DOCUMENTS for block in blocks(document)]
 RUN_IN = sorted({block.document.name for block in ALL if block.mark == "run"})
+RUN_ON_VERTEX_IN = sorted({block.document.name for block in ALL if block.mark == "run: vertex"})
+PROMPT = {"contents": [{"role": "user", "parts": [{"text": "Write a blurb."}]}]}
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(tmp_path_factory.mktemp("stack")) as stack:
+        stack.worker("-P", "threads", "-c", "4")
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """What the documentation's shop has in Google Cloud."""
+    with Cloud(tmp_path_factory.mktemp("cloud")) as cloud:
+        cloud.storage.create_bucket("shop-data")
+        cloud.put("gs://shop-data/requests/monday.jsonl", [{"key": f"k{n}", "request": PROMPT} for n in range(3)])
+        cloud.bigquery.create_dataset("my-project.shop")
+        rows = [{"sku": f"s{n}", "request": PROMPT, "shelf": "left"} for n in range(3)]
+        cloud.put_table("my-project.shop.requests", {"sku": "STRING", "request": "JSON", "shelf": "STRING"}, rows)
+        yield cloud
+
+
+@pytest.fixture(scope="module")
+def vertex(tmp_path_factory: pytest.TempPathFactory, cloud: Cloud) -> Iterator[Stack]:
+    """Both providers side by side, the Developer API as the default."""
+    both = {
+        "LOWTIDE_PROVIDER": "gemini",
+        "GEMINI_API_KEY": "test-key",
+        "LOWTIDE_VERTEX_LOCATIONS": '["gs://shop-data", "bq://my-project.shop"]',
+    }
+    with Stack(tmp_path_factory.mktemp("vertex"), cloud=cloud) as stack:
+        stack._env |= both | {"GOOGLE_GEMINI_BASE_URL": stack.emulator.url}
         stack.worker("-P", "threads", "-c", "4")
         yield stack
 
@@ -66,6 +96,12 @@ def finished(stack: Stack, before: set[str]) -> list[BatchStatus]:
         raise AssertionError(f"{error}: {new()}\n{stack.logs()[-4000:]}") from error
 
 
+def run_blocks(stack: Stack, document: str, mark: str, folder: Path) -> None:
+    for block in (b for b in ALL if b.document.name == document and b.mark == mark):
+        (folder / "block.py").write_text(block.text)
+        run(stack, "-W", "error::SyntaxWarning", "block.py", folder=folder)
+
+
 @pytest.mark.parametrize("document", RUN_IN)
 def test_the_marked_blocks_of_a_document_do_their_work(stack: Stack, document: str, tmp_path: Path) -> None:
     names = save_files(document, tmp_path)
@@ -76,9 +112,7 @@ def test_the_marked_blocks_of_a_document_do_their_work(stack: Stack, document: s
         (stack.directory / "handlers.py").write_text((tmp_path / "handlers.py").read_text())
         shop = stack.worker("-P", "solo", app="handlers")
     try:
-        for block in (b for b in ALL if b.document.name == document and b.mark == "run"):
-            (tmp_path / "block.py").write_text(block.text)
-            run(stack, "-W", "error::SyntaxWarning", "block.py", folder=tmp_path)
+        run_blocks(stack, document, "run", tmp_path)
         statuses = finished(stack, before)
         if shop is not None:
             wait_until(lambda: "kettle" in shop.text, what="the handler has printed a result")
@@ -88,6 +122,55 @@ def test_the_marked_blocks_of_a_document_do_their_work(stack: Stack, document: s
     assert all(status.succeeded == status.total for status in statuses)
     if document == "protocol.md":
         assert {status.id for status in statuses} == {"nightly-0001", "nightly-0002"}
+
+
+@pytest.mark.parametrize("document", RUN_ON_VERTEX_IN)
+def test_the_blocks_for_vertex_ai_of_a_document_do_their_work(vertex: Stack, document: str, tmp_path: Path) -> None:
+    before = {status.id for status in vertex.queue().list(page_size=100).batches}
+
+    run_blocks(vertex, document, "run: vertex", tmp_path)
+
+    assert all(status.succeeded == status.total for status in finished(vertex, before))
+
+
+def test_the_destinations_that_are_written_about_hold_the_providers_output(vertex: Stack, cloud: Cloud) -> None:
+    queue = vertex.queue(vertex_locations=["gs://shop-data", "bq://my-project.shop"])
+    model = "gemini-2.5-flash"
+    folder = queue.submit("gs://shop-data/requests/", model=model, destination="gs://shop-data/kept")
+    table = queue.submit(
+        "bq://my-project.shop.requests", model=model, key_column="sku", destination="bq://my-project.shop.kept"
+    )
+    dataset = queue.submit(
+        "bq://my-project.shop.requests", model=model, key_column="sku", destination="bq://my-project.shop"
+    )
+    for batch in (folder, table, dataset):
+        assert batch.wait(timeout=60).succeeded == 3
+
+    [name] = [name for name in cloud.objects("gs://shop-data/kept") if "incremental" not in name]
+    parts = name.split("/")
+    assert parts[0] == f"lowtide-{folder.id}-1"
+    assert parts[1].startswith("prediction-model-")
+    assert parts[2] == "predictions.jsonl"
+    assert {row["sku"] for row in cloud.rows("bq://my-project.shop.kept")} == {"s0", "s1", "s2"}
+    assert len(cloud.rows(f"bq://my-project.shop.lowtide_{dataset.id}_1")) == 3
+
+
+def test_a_source_may_go_to_the_developer_api_too(vertex: Stack) -> None:
+    queue = vertex.queue(vertex_locations=["gs://shop-data"])
+    batch = queue.submit("gs://shop-data/requests/monday.jsonl", model="gemini-2.5-flash", provider="gemini")
+    assert batch.wait(timeout=30).succeeded == 3
+
+
+def test_a_handlers_app_with_lowtides_transport_takes_results(stack: Stack, tmp_path: Path) -> None:
+    [text] = [block.text for block in ALL if block.mark == "file: shop.py"]
+    (stack.directory / "shop.py").write_text(text)
+    shop = stack.worker("-P", "solo", app="shop")
+    try:
+        requests = [{"key": "teapot", "contents": "Write a blurb for a teapot."}]
+        stack.queue().submit(requests, model="gemini-2.5-flash", on_result="shop.save_blurb")
+        wait_until(lambda: "teapot" in shop.text, what="the handler has printed a result")
+    finally:
+        shop.stop()
 
 
 def test_the_quickstarts_file_is_submitted_by_the_command(stack: Stack, tmp_path: Path) -> None:

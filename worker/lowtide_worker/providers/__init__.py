@@ -156,6 +156,9 @@ class Provider(Protocol):
     def delete_input(self, input: str) -> None:  # noqa: A002 - the field's word
         """Deletes an uploaded input. One that is gone is no error."""
 
+    def clear(self, display_name: str) -> None:
+        """Deletes what else lies at the provider under a job's display name, all jobs of that name being gone."""
+
     def parts(self, output: Output) -> list[Part] | None:
         """What the output consists of, where it can be read in place by ranges; None: it must be downloaded."""
 

@@ -157,6 +157,9 @@ class GeminiProvider:
         except Missing:
             return
 
+    def clear(self, display_name: str) -> None:
+        """Nothing: a result file goes with its batch."""
+
     def parts(self, output: Output) -> None:
         """None: files of this API cannot be read by ranges."""
 

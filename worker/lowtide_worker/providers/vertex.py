@@ -162,6 +162,10 @@ class VertexProvider:
         """Deletes a file that we wrote."""
         self._storage.delete_input(input)
 
+    def clear(self, display_name: str) -> None:
+        """Deletes predictions of which the job never told."""
+        self._storage.clear(display_name)
+
     def parts(self, output: Output) -> list[Part] | None:
         """The shards in Cloud Storage; a table is downloaded."""
         return self._storage.parts(output.location) if output.location.startswith("gs://") else None

@@ -26,7 +26,7 @@ from lowtide_worker.providers.google import failure
 from lowtide_worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
-    from google.cloud import storage
+    from google.cloud.storage import Blob, Client
 
 _CHUNK_BYTES = 8 << 20
 _PAGE_SIZE = 1000
@@ -43,7 +43,7 @@ class VertexStorage:
         self._timeout = settings.provider_timeout_seconds
 
     @cached_property
-    def _client(self) -> storage.Client:
+    def _client(self) -> Client:
         return storage_client(self._settings)
 
     def upload(self, display_name: str, data: IO[bytes]) -> str:
@@ -124,13 +124,18 @@ class VertexStorage:
 
     def delete_output(self, location: str) -> None:
         """Deletes a job's predictions if they lie in our folder."""
-        if not is_under(location, [str(self._root.under("outputs"))]):
-            return
-        place = parse_objects(location)
-        with cloud_failures(location):
-            prefix = place.path.rstrip("/") + "/"
-            for blob in self._client.list_blobs(place.bucket, prefix=prefix, timeout=self._timeout):
-                self._delete(place._replace(path=blob.name))
+        if is_under(location, [str(self._root.under("outputs"))]):
+            self._delete_all(parse_objects(location))
+
+    def clear(self, display_name: str) -> None:
+        """Deletes all predictions of the jobs of this name in our folder."""
+        self._delete_all(self._root.under(f"outputs/{display_name}"))
+
+    def _delete_all(self, folder: Objects) -> None:
+        with cloud_failures(folder):
+            prefix = folder.path.rstrip("/") + "/"
+            for blob in self._client.list_blobs(folder.bucket, prefix=prefix, timeout=self._timeout):
+                self._delete(folder._replace(path=blob.name))
 
     def _delete(self, place: Objects) -> None:
         with cloud_failures(place):
@@ -139,7 +144,7 @@ class VertexStorage:
             except NotFound:
                 return
 
-    def _blob(self, place: Objects) -> storage.Blob:
+    def _blob(self, place: Objects) -> Blob:
         return self._client.bucket(place.bucket).blob(place.path)
 
     def _checked(self, uri: str) -> Objects:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from lowtide.layout import BatchFiles
+from lowtide.layout import BatchFiles, display_name
 from lowtide_worker.clock import Done, Held
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.runtime import Runtime
@@ -21,6 +21,7 @@ def delete(runtime: Runtime, batch: Held) -> Done:
             provider.delete(name)
         if uploaded := job.get("input"):
             provider.delete_input(uploaded)
+        provider.clear(display_name(job["id"]))
         keep()
     reach("delete.after-provider")
     files = BatchFiles(batch.batch_id)
