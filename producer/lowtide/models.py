@@ -27,7 +27,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     metadata: Mapping[str, str] | None = None
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Tokens of one request or of a whole batch, under Google's `usageMetadata` names.
 
     A counter that the provider left out is 0; a result without any usage has `usage` None: unknown.
@@ -41,7 +41,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     total_token_count: int = 0
 
 
-class ResultError(msgspec.Struct, frozen=True, kw_only=True):
+class ResultError(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Why a request did not succeed.
 
     `code` is a gRPC code (3 INVALID_ARGUMENT, 8 RESOURCE_EXHAUSTED, ...) where the provider gave

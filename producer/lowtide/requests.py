@@ -38,7 +38,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
-class KeyLine(msgspec.Struct, array_like=True, frozen=True):
+class KeyLine(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A user's key and metadata, as they lie in the spool."""
 
     key: str

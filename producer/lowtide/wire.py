@@ -22,7 +22,7 @@ class WireKeys:
     def of(self, ordinal: int, key: str) -> str:
         """The wire key of request `ordinal` (0-based), at most 24 characters of `[a-z0-9.]`."""
         digest = self._keyed.copy()
-        digest.update(b"%d:%b" % (ordinal, key.encode()))
+        digest.update(f"{ordinal}:{key}".encode())
         return f"r{ordinal}.{digest.hexdigest()}"
 
 

@@ -48,7 +48,7 @@ def under_wire_keys(rows: Sequence[Row], spool: Spool, batch_id: str) -> list[Ro
     wire_key = WireKeys(batch_id).of
     ordinals = (index.ordinal(row.key) if row.key is not None else None for row in rows)
     return [
-        row if ordinal is None or row.key is None else row._replace(key=wire_key(ordinal, row.key))
+        row if ordinal is None or row.key is None else Row(wire_key(ordinal, row.key), row.response, row.outcome)
         for row, ordinal in zip(rows, ordinals, strict=True)
     ]
 

@@ -7,7 +7,6 @@ odd in it is read line by line.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -27,7 +26,7 @@ class RestRow(msgspec.Struct, frozen=True):
     error: ResultError
 
 
-class Row(NamedTuple):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """A row of output, judged, under the key it came with."""
 
     key: str | None
@@ -35,7 +34,7 @@ class Row(NamedTuple):
     outcome: Outcome
 
 
-class Joined(NamedTuple):
+class Joined(msgspec.Struct, frozen=True, gc=False):
     """A row that belongs to a request."""
 
     ordinal: int
@@ -44,7 +43,7 @@ class Joined(NamedTuple):
     outcome: Outcome
 
 
-class Odd(NamedTuple):
+class Odd(msgspec.Struct, frozen=True, gc=False):
     """A row that is nobody's."""
 
     reason: str

@@ -17,9 +17,10 @@ Source: https://ai.google.dev/api/generate-content (FinishReason, BlockReason), 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, NamedTuple, assert_never
+from typing import Annotated, assert_never
 
 import msgspec
+from msgspec.structs import replace
 
 from lowtide.models import ResultError, Usage
 from lowtide.states import ResultStatus, Verdict
@@ -29,7 +30,7 @@ RETRYABLE_CODES = frozenset({1, 4, 8, 10, 13, 14, 408, 409, 429, 499, 500, 502, 
 _FINISHED = frozenset({None, "STOP", "FINISH_REASON_UNSPECIFIED"})
 
 
-class Outcome(NamedTuple):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What became of a request in one job."""
 
     status: ResultStatus
@@ -38,17 +39,17 @@ class Outcome(NamedTuple):
     retryable: bool = False
 
 
-class _Content(msgspec.Struct, frozen=True):
+class _Content(msgspec.Struct, frozen=True, gc=False):
     parts: list[msgspec.Raw] | None = None
 
 
-class _Candidate(msgspec.Struct, frozen=True, rename="camel"):
+class _Candidate(msgspec.Struct, frozen=True, rename="camel", gc=False):
     content: _Content | None = None
     finish_reason: str | None = None
     finish_message: str | None = None
 
 
-class _PromptFeedback(msgspec.Struct, frozen=True, rename="camel"):
+class _PromptFeedback(msgspec.Struct, frozen=True, rename="camel", gc=False):
     block_reason: str | None = None
     block_reason_message: str | None = None
 
@@ -57,7 +58,7 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)]
 """The provider's int32: sums of them fit what Redis counts with."""
 
 
-class _UsageMetadata(msgspec.Struct, frozen=True, rename="camel"):
+class _UsageMetadata(msgspec.Struct, frozen=True, rename="camel", gc=False):
     prompt_token_count: _Count | None = None
     cached_content_token_count: _Count | None = None
     candidates_token_count: _Count | None = None
@@ -66,13 +67,13 @@ class _UsageMetadata(msgspec.Struct, frozen=True, rename="camel"):
     total_token_count: _Count | None = None
 
 
-class _Response(msgspec.Struct, frozen=True, rename="camel"):
+class _Response(msgspec.Struct, frozen=True, rename="camel", gc=False):
     candidates: list[_Candidate] | None = None
     prompt_feedback: _PromptFeedback | None = None
     embedding: msgspec.Raw = NO_RESPONSE
 
 
-class _MeasuredResponse(_Response, frozen=True, rename="camel"):
+class _MeasuredResponse(_Response, frozen=True, rename="camel", gc=False):
     usage_metadata: _UsageMetadata | None = None
 
 
@@ -93,9 +94,9 @@ def overruled(outcome: Outcome, outcomes: Mapping[str, Verdict]) -> Outcome:
         return outcome
     match outcomes.get(outcome.error.reason) or outcomes.get(str(outcome.error.code)):
         case Verdict.RETRY:
-            return outcome._replace(retryable=True)
+            return replace(outcome, retryable=True)
         case Verdict.FAIL:
-            return outcome._replace(retryable=False)
+            return replace(outcome, retryable=False)
         case Verdict.SUCCEED:
             return Outcome(ResultStatus.SUCCEEDED, None, outcome.usage)
         case None:

@@ -112,7 +112,7 @@ class Part(NamedTuple):
 NO_RESPONSE = msgspec.Raw(b"null")
 
 
-class OutputRow(msgspec.Struct, frozen=True):
+class OutputRow(msgspec.Struct, frozen=True, gc=False):
     """One row of output. Neither response nor error means that the provider gave nothing for the request."""
 
     key: str | None

@@ -47,7 +47,7 @@ _INLINE = "inline"
 _decode = msgspec.json.decode
 
 
-class _Row(msgspec.Struct, frozen=True):
+class _Row(msgspec.Struct, frozen=True, gc=False):
     key: str | None = None
     response: msgspec.Raw = NO_RESPONSE
     error: msgspec.Raw = NO_RESPONSE

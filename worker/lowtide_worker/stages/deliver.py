@@ -21,7 +21,7 @@ from lowtide_worker.clock import Done, Held, Move
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.handlers import HandlerFailed, Segment
 from lowtide_worker.in_place import in_place, under_wire_keys
-from lowtide_worker.joining import Joined, Odd, join, provider_rows, rest_rows
+from lowtide_worker.joining import Joined, Odd, Row, join, provider_rows, rest_rows
 from lowtide_worker.parts import pieces
 from lowtide_worker.providers import NO_RESPONSE
 from lowtide_worker.rows import overruled
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 _MAX_ERROR_CHARS = 4000
 
 
-class _ResultLine(msgspec.Struct, frozen=True):
+class _ResultLine(msgspec.Struct, frozen=True, gc=False):
     """A stored result: `lowtide.Result` with the response passed through as the provider's own bytes."""
 
     key: str
@@ -76,7 +76,7 @@ def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
         if in_place(segment.batch, job):
             rows = under_wire_keys(rows, runtime.spool, segment.batch_id)
         if outcomes := msgspec.json.decode(segment.batch.get("outcomes", "{}"), type=dict[str, Verdict]):
-            rows = [row._replace(outcome=overruled(row.outcome, outcomes)) for row in rows]
+            rows = [Row(row.key, row.response, overruled(row.outcome, outcomes)) for row in rows]
     joined, foreign = join(
         rows,
         batch_id=segment.batch_id,
@@ -106,17 +106,18 @@ def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
 
 
 def _result_line(item: Joined, attempts: int) -> _ResultLine:
-    _, request, response, outcome = item
+    request, response, outcome = item.request, item.response, item.outcome
     error = outcome.error
-    if error is not None and len(error.message) > _MAX_ERROR_CHARS:
-        error = msgspec.structs.replace(error, message=error.message[:_MAX_ERROR_CHARS])
-    if error is not None and error.reason == "MALFORMED":
-        response = NO_RESPONSE
+    if error is not None:
+        if len(error.message) > _MAX_ERROR_CHARS:
+            error = msgspec.structs.replace(error, message=error.message[:_MAX_ERROR_CHARS])
+        if error.reason == "MALFORMED":
+            response = NO_RESPONSE
     return _ResultLine(request.key, outcome.status, response, error, outcome.usage, request.metadata, attempts)
 
 
 def _counts(results: list[Joined]) -> dict[str, int]:
-    counts: dict[str, int] = Counter(item.outcome.status for item in results)
+    counts: dict[str, int] = Counter(map(attrgetter("outcome.status"), results))
     usages = [item.outcome.usage for item in results if item.outcome.usage is not None]
     for name in Usage.__struct_fields__:
         counts[name] = sum(map(attrgetter(name), usages))
