@@ -79,6 +79,8 @@ class Done:
     """How a stage ends whose script has moved the entity already; `facts` are for whoever watches."""
 
     facts: Fields = field(default_factory=dict)
+    wakes: tuple[Queue, ...] = ()
+    """Queues for which something is due now that need not wait for the tick."""
 
 
 class Clock:

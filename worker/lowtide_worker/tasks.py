@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from lowtide import keys
-from lowtide.messages import VERSION, Queue, Stage, member
+from lowtide.messages import VERSION, Stage, member
 from lowtide_worker.application import app
 from lowtide_worker.clock import Done, Held, Move, Superseded
 from lowtide_worker.crashpoints import reach
@@ -47,14 +47,6 @@ STAGES: dict[Stage, StageFunction] = {
     Stage.CLEAN: clean,
     Stage.DELETE: delete,
     Stage.SWEEP: sweep,
-}
-
-# What a stage may have made due, for whom there is no need to wait for the tick.
-_WAKES = {
-    Stage.SUBMIT: (Queue.JOBS,),
-    Stage.COLLECT: (Queue.RESULTS,),
-    Stage.DELIVER: (Queue.RESULTS, Queue.JOBS),
-    Stage.SETTLE: (Queue.JOBS, Queue.RESULTS),
 }
 
 
@@ -111,7 +103,7 @@ def _work(world: Runtime, stage: Stage, held: Held) -> Report:
     except Superseded:
         log.info("%s: another worker has taken over", held.member)
         return {"skipped": "superseded"}
-    for queue in _WAKES.get(stage, ()):
+    for queue in end.wakes if isinstance(end, Done) else ():
         pump(app, queue)
     return _report(held, end)
 

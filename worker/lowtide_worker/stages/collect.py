@@ -10,7 +10,7 @@ import logging
 from typing import IO, cast
 
 from lowtide.layout import BatchFiles
-from lowtide.messages import Stage
+from lowtide.messages import Queue, Stage
 from lowtide_worker.clock import Done, Held, Move
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.ledger import encoded_error
@@ -39,7 +39,7 @@ def collect(runtime: Runtime, job: Held) -> Move | Done:
         return Move(stage=Stage.SETTLE)
     runtime.ledger.segment(job, "output", ends)
     reach("collect.after-segments")
-    return Done({"state": job.fields["state"], "segments": len(ends)})
+    return Done({"state": job.fields["state"], "segments": len(ends)}, wakes=(Queue.RESULTS,))
 
 
 def _download(runtime: Runtime, provider: Provider, job: Held, output: Output) -> list[int]:

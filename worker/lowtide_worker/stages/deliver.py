@@ -13,7 +13,7 @@ from operator import attrgetter
 import msgspec
 
 from lowtide.layout import BatchFiles, split_job_id
-from lowtide.messages import Stage
+from lowtide.messages import Queue, Stage
 from lowtide.models import ResultError, Usage
 from lowtide.requests import RequestReader
 from lowtide.states import ResultStatus, Verdict
@@ -30,6 +30,7 @@ from lowtide_worker.runtime import Runtime
 log = logging.getLogger(__name__)
 
 _MAX_ERROR_CHARS = 4000
+_FILLS_PER_WINDOW = 8
 
 
 class _ResultLine(msgspec.Struct, frozen=True, gc=False):
@@ -53,11 +54,11 @@ def deliver(runtime: Runtime, segment: Held) -> Move | Done:
     spec = segment.batch["on_result"]
     if spec and (segment.number("stored") or any(counts.get(status) for status in ResultStatus)):
         return _hand_over(runtime, segment, spec, counts)
-    return Done(counts)
+    return Done(counts, wakes=_wakes(runtime, segment, counts))
 
 
 def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
-    """Writes and counts the results of a segment; returns how many there were of each kind."""
+    """Writes and counts the results of a segment; returns how many there were of each kind, and are left."""
     files = BatchFiles(segment.batch_id)
     _, number = split_job_id(segment.fields["job_id"])
     job = runtime.ledger.job(segment.fields["job_id"])
@@ -100,9 +101,17 @@ def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
         log.warning("job %s: %d rows quarantined", segment.fields["job_id"], len(odd))
     counts = _counts(results) | {"duplicates": len(final) - len(results), "quarantined": len(odd)}
     reach("deliver.before-record")
-    runtime.ledger.record(segment, counts, handler_waits=bool(segment.batch["on_result"] and results))
+    left = runtime.ledger.record(segment, counts, handler_waits=bool(segment.batch["on_result"] and results))
     reach("deliver.after-record")
-    return {name: count for name, count in counts.items() if name not in Usage.__struct_fields__}
+    return {name: count for name, count in counts.items() if name not in Usage.__struct_fields__} | {"left": left}
+
+
+def _wakes(runtime: Runtime, segment: Held, counts: dict[str, int]) -> tuple[Queue, ...]:
+    """With its last segment a job can be settled; now and then the queue is filled up with more segments."""
+    if counts.get("left") == 0:
+        return (Queue.JOBS,)
+    every = max(1, runtime.settings.queue_window // _FILLS_PER_WINDOW)
+    return (Queue.RESULTS,) if segment.number("number") % every == 0 else ()
 
 
 def _result_line(item: Joined, attempts: int) -> _ResultLine:
@@ -153,4 +162,4 @@ def _hand_over(runtime: Runtime, segment: Held, spec: str, counts: dict[str, int
         )
     reach("deliver.after-hand-over")
     runtime.ledger.handed_over(segment)
-    return Done({**counts, "handed_over": delivery.attempt})
+    return Done({**counts, "handed_over": delivery.attempt}, wakes=_wakes(runtime, segment, counts))

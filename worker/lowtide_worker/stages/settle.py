@@ -13,7 +13,7 @@ from typing import IO, cast
 import msgspec
 
 from lowtide.layout import BatchFiles
-from lowtide.messages import Stage
+from lowtide.messages import Queue, Stage
 from lowtide.models import ResultError
 from lowtide.requests import RequestReader
 from lowtide.states import JobState, ResultStatus
@@ -52,7 +52,7 @@ def settle(runtime: Runtime, job: Held) -> Move | Done:
     reach("settle.after-rest-written")
     runtime.ledger.segment(job, "rest", ends)
     reach("settle.after-rest-segments")
-    return Done({"state": job.fields["state"], str(verdict[0]): len(missing)})
+    return Done({"state": job.fields["state"], str(verdict[0]): len(missing)}, wakes=(Queue.RESULTS,))
 
 
 def _close(runtime: Runtime, job: Held, *, retry: Rows | None = None, **again: int) -> Done:
@@ -61,7 +61,8 @@ def _close(runtime: Runtime, job: Held, *, retry: Rows | None = None, **again: i
     reach("settle.after-close")
     if state is not None:
         log.info("batch %s is %s", job.batch_id, state)
-    return Done({"state": job.fields["state"], "batch": state or "running", "again": len(retry) if retry else 0})
+    facts = {"state": job.fields["state"], "batch": state or "running", "again": len(retry) if retry else 0}
+    return Done(facts, wakes=(Queue.JOBS,))
 
 
 def _verdict(runtime: Runtime, job: Held, *, lost: bool) -> tuple[ResultStatus, ResultError] | None:

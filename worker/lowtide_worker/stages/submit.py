@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from lowtide.messages import Queue
 from lowtide.requests import RequestReader
 from lowtide.states import Mode, ProviderName
 from lowtide_worker.clock import Done, Held
@@ -27,7 +28,7 @@ def submit(runtime: Runtime, batch: Held) -> Done:
     reach("submit.before-plan")
     runtime.ledger.plan(batch, jobs)
     reach("submit.after-plan")
-    return Done({"jobs": len(jobs)})
+    return Done({"jobs": len(jobs)}, wakes=(Queue.JOBS,))
 
 
 class _Open:
