@@ -72,9 +72,9 @@ class BatchFiles:
         """Folder of a job's working files."""
         return f"{self.folder}/jobs/{number}"
 
-    def output(self, number: int) -> str:
-        """The provider's output of a job, as it came."""
-        return f"{self.job(number)}/output.jsonl"
+    def output(self, number: int, piece: str) -> str:
+        """A piece of the provider's output of a job, as it came."""
+        return f"{self.job(number)}/output-{piece}.jsonl"
 
     def rest(self, number: int) -> str:
         """Outcomes that Lowtide itself decided for requests of a job that has no output for them."""

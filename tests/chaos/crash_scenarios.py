@@ -142,6 +142,11 @@ _BROKER = "shop-broker"
 SCENARIOS = {
     "plain": Scenario(submit=_plain),
     "inline": Scenario(submit=partial(_plain, mode="inline")),
+    # The worker that goes on cuts otherwise, and first delivers all that the killed one had put on the clock.
+    "an output in pieces": Scenario(
+        submit=partial(World.submit, count=40),
+        env={"LOWTIDE_MAX_REQUESTS_PER_JOB": "40", "LOWTIDE_SEGMENT_ROWS": "1"},
+    ),
     "rows that end without an answer": Scenario(
         submit=partial(World.submit, count=8, max_attempts=1),
         before=_faults({"on": "job", "kind": "missing_rows"}),
@@ -207,6 +212,10 @@ _AGAIN = {
         "create.after-call:2", "create.after-input-recorded:2", "poll.after-release:3", "collect.after-segments:2",
         "deliver.after-grant:2", "deliver.after-record:2", "deliver.after-hand-over:2", "settle.after-close:2",
         "clean.after-job-deleted:2",
+    ),
+    "an output in pieces": (
+        "collect.before-output-complete", "collect.after-piece-complete", "collect.after-piece-complete:2",
+        "collect.after-segments", "collect.after-segments:2",
     ),
     "inline": ("create.before-call", "create.after-call", "collect.before-output-complete", "deliver.before-record"),
 }  # fmt: skip

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import io
 import itertools
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lowtide_worker.segments import SegmentCutter, SegmentedWriter
+from lowtide_worker.segments import Piece, PieceWriter, SegmentCutter, SegmentedWriter
 
 LINES = st.one_of(
     st.binary(max_size=12).map(lambda line: line.replace(b"\n", b"")),
@@ -129,3 +131,77 @@ def test_the_writer_passes_everything_on_and_keeps_its_lease(kind: type[bytes]) 
     assert file.getvalue() == b"aaa\nbbb\nc"
     assert cutter.finish() == [4, 8, 9]
     assert kept == [5, 9]
+
+
+class Shelf:
+    """Where pieces are stored, and what was released."""
+
+    def __init__(self) -> None:
+        self.complete: dict[int, bytes] = {}
+        self.released: list[Piece] = []
+
+    @contextmanager
+    def opened(self, number: int) -> Iterator[io.BytesIO]:
+        file = io.BytesIO()
+        yield file
+        self.complete[number] = file.getvalue()
+
+    def release(self, piece: Piece) -> None:
+        assert piece.number in self.complete
+        self.released.append(piece)
+
+    def segments(self) -> list[bytes]:
+        return [
+            self.complete[piece.number][start:end]
+            for piece in self.released
+            for start, end in itertools.pairwise([0, *piece.ends])
+        ]
+
+
+def write_pieces(chunks: Iterable[bytes], shelf: Shelf, *, collected: int = 0, max_rows: int = 1) -> int:
+    cutter = SegmentCutter(max_bytes=1000, max_rows=max_rows)
+    with PieceWriter(
+        cutter, opened=shelf.opened, release=shelf.release, keep=lambda: None, collected=collected
+    ) as sink:  # fmt: skip
+        for chunk in chunks:
+            assert sink.write(chunk) == len(chunk)
+        return sink.finish()
+
+
+def chunks_of(stream: bytes, at: list[int]) -> list[bytes]:
+    return [stream[start:end] for start, end in itertools.pairwise([0, *sorted(at), len(stream)])]
+
+
+LONG = b"".join(b"line %d\n" % number for number in range(50))
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, len(LONG)), max_size=9))
+def test_pieces_hold_all_segments_however_the_stream_arrives(at: list[int]) -> None:
+    shelf = Shelf()
+    assert write_pieces(chunks_of(LONG, at), shelf) == 50
+    assert shelf.segments() == LONG.splitlines(keepends=True)
+    assert [piece.last for piece in shelf.released] == [False] * (len(shelf.released) - 1) + [True]
+    assert shelf.released[-1].collected == len(LONG)
+
+
+def test_what_was_released_stays_when_the_stream_breaks_off() -> None:
+    def broken() -> Iterator[bytes]:
+        yield LONG[:200]
+        raise ConnectionError
+
+    shelf = Shelf()
+    with pytest.raises(ConnectionError):
+        write_pieces(broken(), shelf)
+    assert b"".join(shelf.segments()) == LONG[: shelf.released[0].collected]
+    assert list(shelf.complete) == [0]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, len(LONG)), max_size=9), st.integers(0, 50), st.integers(1, 7))
+def test_a_later_run_goes_on_behind_what_was_collected(at: list[int], done: int, max_rows: int) -> None:
+    collected = len(b"".join(LONG.splitlines(keepends=True)[:done]))
+    shelf = Shelf()
+    write_pieces(chunks_of(LONG, at), shelf, collected=collected, max_rows=max_rows)
+    assert b"".join(shelf.segments()) == LONG[collected:]
+    assert shelf.released[-1].collected == len(LONG)

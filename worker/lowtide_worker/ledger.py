@@ -143,10 +143,13 @@ class Ledger:
         raw = cast("bytes", self._redis.getrange(keys.settled(batch_id), rows.first // 8, (rows.last - 1) // 8))
         return missing_rows(rows, raw)
 
-    def segment(self, job: Held, source: str, ends: Sequence[int]) -> None:
-        """Puts the segments of a file on the clock; the job waits for them in settle. Raises `Superseded`.
+    def segment(
+        self, job: Held, source: str, ends: Sequence[int], *, piece: str = "", collected: int | None = None
+    ) -> None:
+        """Puts segments of a file on the clock; with the last, the job waits for all in settle. Raises `Superseded`.
 
-        `ends` are the byte offsets at which the segments end; the first begins at 0.
+        `ends` are the byte offsets at which the segments end; the first begins at 0. `collected` is given where more
+        segments will come: the bytes of output up to where they begin.
         """
         prefix = f"{job.fields['id']}:"
         spans = [offset for pair in zip([0, *ends], ends, strict=False) for offset in pair]
@@ -156,7 +159,7 @@ class Ledger:
                       keys.clock(Stage.DELIVER.queue), keys.clock(Stage.SETTLE.queue)],
                 args=[job.member, job.token, Stage.SETTLE, _WATCH_SECONDS, VERSION, job.batch_id,
                       job.fields["id"], Stage.DELIVER, source, keys.entity(f"segment:{prefix}"),
-                      f"segment:{prefix}", job.number("segments"), *spans],
+                      f"segment:{prefix}", piece, "" if collected is None else collected, *spans],
             ), job,
         )  # fmt: skip
 

@@ -11,6 +11,7 @@ import redis
 
 from lowtide.backoff import Backoff
 from lowtide.handlers import CeleryHandler, StreamHandler, WebhookHandler, parse_handler
+from lowtide.messages import Queue
 from lowtide.spool import Spool
 from lowtide.states import ProviderName
 from lowtide.store import connect
@@ -63,6 +64,13 @@ class Runtime:
     def spool(self) -> Spool:
         """Where payloads lie."""
         return Spool(self.settings.spool_url)
+
+    def wake(self, queue: Queue) -> None:
+        """Has what is due on a queue's clock sent now, in the middle of a stage."""
+        from lowtide_worker.application import app  # deferred: the application is built from this module
+        from lowtide_worker.ticker import pump
+
+        pump(app, queue)
 
     def provider(self, name: str) -> Provider:
         """The provider of this name; its client is built at first use and then shared by all threads."""

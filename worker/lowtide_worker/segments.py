@@ -1,9 +1,13 @@
-"""Cuts a stream of lines into segments as it passes, without ever holding it."""
+"""Cuts a stream of lines into segments as it passes, and stores it in pieces of whole ones, without ever holding it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import IO
+from contextlib import AbstractContextManager, ExitStack
+from typing import IO, Any, NamedTuple, Self
+
+_SEGMENTS_A_PIECE = 16
+"""Fewer would mean more files and calls, more a longer wait for the first results."""
 
 
 class SegmentCutter:
@@ -75,3 +79,76 @@ class SegmentedWriter:
         self._cutter.feed(chunk)
         self._keep()
         return len(chunk)
+
+
+class Piece(NamedTuple):
+    """A file of some whole segments, complete."""
+
+    number: int
+    ends: list[int]
+    """Where its segments end in it."""
+    collected: int
+    """Bytes of the whole stream up to its end."""
+    last: bool
+
+
+class PieceWriter:
+    """A sink for a download: writes it as pieces, and releases each as soon as it is complete.
+
+    So the first segments are delivered while the last are still on their way. What was `collected` before, by a run
+    that did not come to its end, is left out. Use as a context manager: an exception drops the open piece.
+    """
+
+    def __init__(
+        self,
+        cutter: SegmentCutter,
+        *,
+        opened: Callable[[int], AbstractContextManager[IO[bytes]]],
+        release: Callable[[Piece], None],
+        keep: Callable[[], None],
+        collected: int = 0,
+    ) -> None:
+        self._cutter = cutter
+        self._opened = opened
+        self._release = release
+        self._keep = keep
+        self._skip = self._collected = collected
+        self._position = self._start = self._number = self._released = 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._file = self._stack.enter_context(self._opened(self._number))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def write(self, chunk: bytes) -> int:
+        """Takes the next bytes."""
+        data = chunk[self._skip :]
+        self._skip -= len(chunk) - len(data)
+        self._cutter.feed(data)
+        if len(self._cutter.ends) - self._released >= _SEGMENTS_A_PIECE:
+            head = self._cutter.ends[-1] - self._position
+            self._file.write(memoryview(data)[:head])
+            self._complete(last=False)
+            self._file = self._stack.enter_context(self._opened(self._number))
+            self._file.write(memoryview(data)[head:])
+        else:
+            self._file.write(data)
+        self._position += len(data)
+        self._keep()
+        return len(chunk)
+
+    def finish(self) -> int:
+        """Ends the download; returns how many segments it brought."""
+        self._cutter.finish()
+        self._complete(last=True)
+        return self._released
+
+    def _complete(self, *, last: bool) -> None:
+        self._stack.close()
+        ends = self._cutter.ends[self._released :]
+        end = ends[-1] if ends else self._start
+        self._release(Piece(self._number, [at - self._start for at in ends], self._collected + end, last))
+        self._number, self._start, self._released = self._number + 1, end, len(self._cutter.ends)

@@ -17,7 +17,8 @@ else
   redis.call('ZREM', KEYS[4], ARGV[1])
 end
 local left = redis.call('HINCRBY', KEYS[2], 'segments_left', -1)
-if left == 0 then
+-- While `collected` says that more segments will come, the job is still held by its collect.
+if left == 0 and (redis.call('HGET', KEYS[2], 'collected') or '') == '' then
   -- A new token: a worker that has just found segments left must not put the job back to sleep.
   redis.call('HINCRBY', KEYS[2], 'token', 1)
   redis.call('ZADD', KEYS[5], 'XX', string.format('%.6f', now), ARGV[3])

@@ -1,7 +1,8 @@
 """collect: finds the segments of a job's output, where it lies or in the spool.
 
-Output that the provider can read by ranges stays there; any other is streamed into the spool, and its segments are
-found as the bytes pass.
+Output that the provider can read by ranges stays there. Any other is streamed into the spool, and its segments are
+found as the bytes pass: it is stored in pieces, and the segments of a piece are delivered as soon as it is complete. A run that comes
+after one that died begins behind the last piece that was put on the clock, whatever the settings are by then.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from lowtide_worker.ledger import encoded_error
 from lowtide_worker.parts import encoded_parts, even_ends
 from lowtide_worker.providers import Missing, Output, Part, Provider
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.segments import SegmentCutter, SegmentedWriter
+from lowtide_worker.segments import Piece, PieceWriter, SegmentCutter
 
 log = logging.getLogger(__name__)
 
@@ -31,30 +32,46 @@ def collect(runtime: Runtime, job: Held) -> Move | Done:
     reach("collect.before-download")
     try:
         parts = provider.parts(output)
-        ends = _download(runtime, provider, job, output) if parts is None else _in_place(runtime, job, parts)
+        segments = _download(runtime, provider, job, output) if parts is None else _in_place(runtime, job, parts)
     except Missing as missing:
         log.warning("job %s: its output is gone: %s", job.fields["id"], missing)
-        return Move(stage=Stage.SETTLE, fields={"error": encoded_error(missing.error)})
-    if not ends:
-        return Move(stage=Stage.SETTLE)
+        return Move(stage=Stage.SETTLE, fields={"error": encoded_error(missing.error), "collected": ""})
+    return Done({"state": job.fields["state"], "segments": segments}, wakes=(Queue.RESULTS, Queue.JOBS))
+
+
+def _in_place(runtime: Runtime, job: Held, parts: list[Part]) -> int:
+    """Puts the segments of output that stays where it is on the clock, all parts being counted as one file."""
+    ends = even_ends(parts, runtime.settings.segment_bytes)
+    runtime.clock.keep(job, {"parts": encoded_parts(parts)})
     runtime.ledger.segment(job, "output", ends)
     reach("collect.after-segments")
-    return Done({"state": job.fields["state"], "segments": len(ends)}, wakes=(Queue.RESULTS,))
+    return len(ends)
 
 
-def _download(runtime: Runtime, provider: Provider, job: Held, output: Output) -> list[int]:
-    """Brings the output into the spool; returns where its segments end."""
+def _download(runtime: Runtime, provider: Provider, job: Held, output: Output) -> int:
+    """Brings the output into the spool, each piece at once on the clock; returns the number of segments."""
     settings = runtime.settings
-    cutter = SegmentCutter(max_bytes=settings.segment_bytes, max_rows=settings.segment_rows)
-    with runtime.spool.write(BatchFiles(job.batch_id).output(job.number("number"))) as file:
-        sink = SegmentedWriter(file, cutter, runtime.clock.keeper(job))
+    files, number = BatchFiles(job.batch_id), job.number("number")
+
+    def name(piece: int) -> str:
+        # With the token, so that no worker that was taken for dead writes to what another one has put on the clock.
+        return f"{job.token}-{piece}"
+
+    def release(piece: Piece) -> None:
+        reach("collect.after-piece-complete")
+        more = None if piece.last else piece.collected
+        runtime.ledger.segment(job, "output", piece.ends, piece=name(piece.number), collected=more)
+        reach("collect.after-segments")
+        if not piece.last:
+            runtime.wake(Queue.RESULTS)
+
+    with PieceWriter(
+        SegmentCutter(max_bytes=settings.segment_bytes, max_rows=settings.segment_rows),
+        opened=lambda piece: runtime.spool.write(files.output(number, name(piece))),
+        release=release,
+        keep=runtime.clock.keeper(job),
+        collected=job.number("collected"),
+    ) as sink:
         provider.download(output, cast("IO[bytes]", sink))
         reach("collect.before-output-complete")
-    reach("collect.after-output-complete")
-    return cutter.finish()
-
-
-def _in_place(runtime: Runtime, job: Held, parts: list[Part]) -> list[int]:
-    """Notes what the output consists of; returns where its segments end, all parts being counted as one file."""
-    runtime.clock.keep(job, {"parts": encoded_parts(parts)})
-    return even_ends(parts, runtime.settings.segment_bytes)
+        return sink.finish()

@@ -72,7 +72,7 @@ def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
         if parts := job.get("parts"):
             block = b"".join(provider.read(*piece) for piece in pieces(parts, start, end))
         else:
-            block = runtime.spool.read(files.output(number), start, end)
+            block = runtime.spool.read(files.output(number, segment.fields["piece"]), start, end)
         rows, malformed = provider_rows(provider, block)
         if in_place(segment.batch, job):
             rows = under_wire_keys(rows, runtime.spool, segment.batch_id)
