@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _MAX_ERROR_CHARS = 4000
 _FILLS_PER_WINDOW = 8
+_LINES_AT_ONCE = 500
 
 
 class _ResultLine(msgspec.Struct, frozen=True, gc=False):
@@ -92,9 +93,11 @@ def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
     reach("deliver.after-grant")
     results = [item for item, own in zip(final, granted, strict=True) if own]
     if results:
-        lines = [_result_line(item, attempt + int(job["losses"])) for item in results]
+        attempts = attempt + int(job["losses"])
         with runtime.spool.write(files.result(number, segment.number("number"))) as file:
-            file.write(_encode_lines(lines))
+            for first in range(0, len(results), _LINES_AT_ONCE):
+                some = results[first : first + _LINES_AT_ONCE]
+                file.write(_encode_lines([_result_line(item, attempts) for item in some]))
     if odd := malformed + foreign:
         with runtime.spool.write(files.quarantined(number, segment.number("number"))) as file:
             file.write(_encode_lines([{"reason": o.reason, "line": o.line.decode(errors="replace")} for o in odd]))
