@@ -1,8 +1,9 @@
 """collect: finds the segments of a job's output, where it lies or in the spool.
 
 Output that the provider can read by ranges stays there. Any other is streamed into the spool, and its segments are
-found as the bytes pass: it is stored in pieces, and the segments of a piece are delivered as soon as it is complete. A run that comes
-after one that died begins behind the last piece that was put on the clock, whatever the settings are by then.
+found as the bytes pass. It is stored in pieces, and the segments of a piece are delivered as soon as it is complete.
+A run that comes after one that died begins behind the last piece that was put on the clock, whatever the settings are
+by then.
 """
 
 from __future__ import annotations
