@@ -1,10 +1,11 @@
-"""The handler's side of a delivery: read the results it refers to, hand back what could not be handled."""
+"""The handler's side of a delivery: read the results it refers to, then take them or hand them back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 import msgspec
+import redis
 
 from lowtide import keys
 from lowtide.errors import OutsideRoot
@@ -12,7 +13,7 @@ from lowtide.layout import BatchFiles, split_job_id
 from lowtide.messages import VERSION, Stage
 from lowtide.settings import Settings
 from lowtide.spool import Spool
-from lowtide.store import Store, load_script, redis_errors
+from lowtide.store import Script, Store, load_script, redis_errors
 
 
 class Delivery:
@@ -24,6 +25,8 @@ class Delivery:
         self._backoff = settings.delivery_backoff
         self._url = settings.redis_url.get_secret_value()
         self._hand_back = load_script(self._store.redis, "lowtide", "hand_back")
+        self._taken = load_script(self._store.redis, "lowtide", "taken")
+        self._free_place = load_script(self._store.redis, "lowtide", "free_place")
 
     def lines(self, batch_id: str, results: str) -> Iterator[bytes]:
         """The result lines of a segment. Raises `OutsideRoot` for a name that is not the batch's own."""
@@ -31,20 +34,30 @@ class Delivery:
             raise OutsideRoot(f"{results!r} is not a results file of {batch_id}")
         return self._spool.lines(results)
 
+    def taken(self, delivery_id: str) -> None:
+        """Says that a delivery is handled, and need not come again."""
+        batch_id, member = _segment(delivery_id)
+        with redis_errors(self._url), self._store.redis.pipeline() as pipe:
+            self._taken(
+                keys=[keys.batch(batch_id), keys.entity(member), keys.clock(Stage.DELIVER.queue), keys.PARKED],
+                args=[member], client=pipe,
+            )  # fmt: skip
+            free_place(self._free_place, batch_id, member, pipe)
+            pipe.execute()
+
     def hand_back(self, delivery_id: str, *, only: Sequence[int] | None, attempt: int, error: str) -> None:
         """Gives a delivery back to Lowtide, to come again after a while.
 
         `only` are the line numbers (0-based) that failed, None for all; `attempt` the one that failed.
         """
+        batch_id, member = _segment(delivery_id)
         job, _, number = delivery_id.rpartition(":")
-        batch_id, _ = split_job_id(job)
-        member = keys.segment_member(job, int(number))
         fields = {
             "v": VERSION, "batch_id": batch_id, "job_id": job, "number": number, "stage": Stage.DELIVER,
             "busy": 0, "stored": 1, "tries": attempt, "problem": error[:1000],
             "only": "" if only is None else msgspec.json.encode(only),
         }  # fmt: skip
-        with redis_errors(self._url):
+        with redis_errors(self._url), self._store.redis.pipeline() as pipe:
             self._hand_back(
                 keys=[keys.batch(batch_id), keys.entity(member), keys.clock(Stage.DELIVER.queue), keys.PARKED],
                 args=[
@@ -53,4 +66,22 @@ class Delivery:
                     attempt,
                     *(part for pair in fields.items() for part in pair),
                 ],
+                client=pipe,
             )
+            free_place(self._free_place, batch_id, member, pipe)
+            pipe.execute()
+
+
+def free_place(script: Script, batch_id: str, member: str, client: redis.Redis) -> None:
+    """Gives a delivery's place in its handler's hands to the next. Harmless for one without a place."""
+    script(
+        keys=[keys.batch(batch_id), keys.clock(Stage.DELIVER.queue)],
+        args=[member, keys.in_hand(""), keys.queued("")],
+        client=client,
+    )
+
+
+def _segment(delivery_id: str) -> tuple[str, str]:
+    """The batch id and the segment's member on the clock. Raises `ValueError` for what is no delivery id."""
+    job, _, number = delivery_id.rpartition(":")
+    return split_job_id(job)[0], keys.segment_member(job, int(number))

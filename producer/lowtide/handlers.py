@@ -103,7 +103,8 @@ def result_handler(
     The task takes one segment (up to 1,000 results, by reference into the spool) and calls the function
     once per result. A call that raises does not disturb the others: the failed ones alone are handed back
     to Lowtide, which delivers them again, later and later, up to its `LOWTIDE_MAX_DELIVERY_ATTEMPTS`.
-    Delivery is at least once: make the function idempotent, by `result.key`.
+    What it neither takes nor hands back, because its message or worker was lost, comes again too. Delivery is at
+    least once: make the function idempotent, by `result.key`.
 
     `app` is your Celery app, `name` the task's name (default: module and function), `settings` where spool
     and Redis are (default: from `LOWTIDE_*`), `options` anything Celery's `task` takes.
@@ -147,8 +148,10 @@ def result_handler(
                     return {"done": done, "failed": -1}
                 if failed:
                     delivery.hand_back(delivery_id, only=failed, attempt=attempt, error=problem)
+                else:
+                    delivery.taken(delivery_id)
             except StoreUnavailable as error:
-                # Nobody knows of the failure yet: the message must come again.
+                # Nobody knows of the end yet: the message must come again.
                 raise Reject(str(error), requeue=True) from error
             return {"done": done, "failed": len(failed)}
 

@@ -15,6 +15,8 @@
 | `lowtide:live:<provider>` | sorted set | jobs that hold a slot at the provider, by time | permanent |
 | `lowtide:waiting:<provider>` | sorted set | jobs that wait for a slot, in the order of their turn | permanent |
 | `lowtide:limit:<provider>` | string | lowered number of slots, after a used-up quota | a while after |
+| `lowtide:in-hand:<handler>` | sorted set | segments given to a Celery handler, by when they are lost | permanent |
+| `lowtide:queued:<handler>` | sorted set | segments that wait for a place there, by time | permanent |
 | `lowtide:parked` | sorted set | segments that no handler took, by time | permanent |
 | `lowtide:sweep` | hash | state of the sweep, on the clock as `sweep` | permanent |
 | `lowtide:dead-letters` | list | messages nobody could handle, newest first, capped | permanent |
@@ -93,6 +95,16 @@ def waiting(provider: str) -> str:
 def limit(provider: str) -> str:
     """The lowered number of slots, while it is lowered."""
     return f"{PREFIX}limit:{provider}"
+
+
+def in_hand(handler: str) -> str:
+    """Deliveries that a handler was given and has not yet taken."""
+    return f"{PREFIX}in-hand:{handler}"
+
+
+def queued(handler: str) -> str:
+    """Deliveries that wait until a handler has taken others."""
+    return f"{PREFIX}queued:{handler}"
 
 
 def inbox_lock(batch_id: str) -> str:

@@ -20,6 +20,10 @@ VERSION = 1
 """Of messages and stored state. A worker leaves a newer one for a newer worker."""
 
 
+TAKEN = "lowtide.taken"
+"""The message by which a handler without this package says that a delivery is handled."""
+
+
 class Queue(StrEnum):
     """The two queues, so that their workers scale apart."""
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from tests.cloud import Cloud
@@ -81,14 +82,16 @@ def test_every_python_block_compiles(block: Block) -> None:
 
 
 def finished(stack: Stack, before: set[str]) -> list[BatchStatus]:
-    """The batches that came to be since, once all of them are finished and delivered."""
+    """The batches that came to be since, once all of them are finished and delivered, or wait for a shop that is shut."""
 
     def new() -> list[BatchStatus]:
         return [status for status in stack.queue().list(page_size=100).batches if status.id not in before]
 
     def done() -> list[BatchStatus]:
         found = new()
-        return found if found and all(s.finished and not s.undelivered for s in found) else []
+        undelivered = sum(status.undelivered for status in found)
+        delivered = undelivered == cast("int", stack.redis.llen("celery"))
+        return found if found and delivered and all(status.finished for status in found) else []
 
     try:
         return wait_until(done, what="the batches are finished and delivered")

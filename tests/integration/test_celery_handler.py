@@ -6,12 +6,14 @@ import base64
 import json
 from collections import Counter
 from pathlib import Path
+from typing import cast
 
 import pytest
 from tests.stack import Stack
 from tests.waiting import wait_until
 
 from lowtide import DeadLetterNotFound, DeadLetters, Request
+from lowtide.messages import sender
 
 MODEL = "gemini-2.5-flash"
 HANDLER = "shop.tasks.save_blurb"
@@ -139,3 +141,61 @@ def test_the_broker_never_carries_a_payload(bare_stack: Stack) -> None:
     assert batch.id in body
     assert secret not in body
     assert len(body) < 1000
+
+
+def test_a_delivery_that_its_broker_lost_comes_again(bare_stack: Stack) -> None:
+    bare_stack.worker(LOWTIDE_HANDLER_PATIENCE_SECONDS="0.5")
+    batch = bare_stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result=HANDLER)
+    wait_until(lambda: bare_stack.redis.llen("celery"), what="the delivery is on its way")
+    assert bare_stack.redis.rpop("celery")  # popped for a consumer that dies before it has it
+
+    log = bare_stack.directory / "shop.jsonl"
+    shop(bare_stack, bare_stack.redis_server.url, log)
+
+    wait_until(lambda: taken(log)["a"] >= 1, what="the result is taken")
+    wait_until(lambda: batch.status().undelivered == 0, what="nothing is undelivered")
+    assert batch.status().parked == 0
+
+
+def test_a_slow_handler_is_given_no_more_than_it_can_hold(bare_stack: Stack) -> None:
+    bare_stack.worker(LOWTIDE_HANDLER_WINDOW="2", LOWTIDE_SEGMENT_ROWS="1")
+    batch = bare_stack.queue().submit(
+        [Request(key=f"k{n}", contents="x") for n in range(9)], model=MODEL, on_result=HANDLER
+    )
+    batch.wait(timeout=30)
+    queued = f"lowtide:queued:{HANDLER}"
+    wait_until(lambda: bare_stack.redis.zcard(queued) == 7, what="seven wait in the store")
+    assert bare_stack.redis.llen("celery") == 2
+    assert batch.status().undelivered == 9
+
+    log = bare_stack.directory / "shop.jsonl"
+    shop(bare_stack, bare_stack.redis_server.url, log)
+
+    wait_until(lambda: batch.status().undelivered == 0, timeout=60, what="everything is delivered")
+    assert taken(log) == {f"k{n}": 1 for n in range(9)}
+    assert not bare_stack.redis.exists(queued, f"lowtide:in-hand:{HANDLER}")
+
+
+def test_a_handler_without_the_package_answers_by_message(bare_stack: Stack) -> None:
+    bare_stack.worker()
+    batch = bare_stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result=HANDLER)
+    wait_until(lambda: bare_stack.redis.llen("celery"), what="the delivery is on its way")
+    message = json.loads(cast("bytes", bare_stack.redis.rpop("celery")))
+    delivery = json.loads(base64.b64decode(message["body"]))[1]
+    assert batch.status().undelivered == 1
+
+    sender(bare_stack.redis_server.url).send_task(
+        "lowtide.taken", kwargs={"v": 1, "delivery_id": delivery["delivery_id"]}, queue="lowtide.jobs"
+    )
+
+    wait_until(lambda: batch.status().undelivered == 0, what="the delivery is over")
+    assert not bare_stack.redis.exists(f"lowtide:in-hand:{HANDLER}")
+
+
+def test_where_nobody_waits_for_a_word_the_brokers_is_enough(bare_stack: Stack) -> None:
+    bare_stack.worker(LOWTIDE_HANDLER_PATIENCE_SECONDS="0")
+    batch = bare_stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result=HANDLER)
+    batch.wait(timeout=30)
+
+    wait_until(lambda: batch.status().undelivered == 0, what="nothing is undelivered")
+    assert bare_stack.redis.llen("celery") == 1

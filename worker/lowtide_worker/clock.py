@@ -72,6 +72,8 @@ class Move:
     after: float = 0.0
     """Seconds until it is due; 0 sends its message at once."""
     fields: Fields = field(default_factory=dict)
+    wakes: tuple[Queue, ...] = ()
+    """Queues for which something else is due now that need not wait for the tick."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import msgspec
 import redis
 
 from lowtide import keys
+from lowtide.delivery import free_place
 from lowtide.layout import job_id
 from lowtide.messages import VERSION, Queue, Stage
 from lowtide.models import ResultError
@@ -106,6 +107,8 @@ class Ledger:
         self._segment = load_script(client, "lowtide_worker", "segment")
         self._grant = load_script(client, "lowtide_worker", "grant")
         self._record = load_script(client, "lowtide_worker", "record")
+        self._offer = load_script(client, "lowtide_worker", "offer")
+        self._free_place = load_script(client, "lowtide", "free_place")
         self._handed_over = load_script(client, "lowtide_worker", "handed_over")
         self._close = load_script(client, "lowtide_worker", "close")
 
@@ -189,6 +192,24 @@ class Ledger:
         if left < 0:
             raise Superseded(segment.member)
         return int(left)
+
+    def offer(self, segment: Held, *, patience: float) -> bool:
+        """Whether the handler may be given a segment now; if not, it is woken when its turn comes.
+
+        After `patience` seconds without a word it counts as lost. Raises `Superseded`.
+        """
+        handler = segment.batch["on_result"]
+        answer = self._offer(
+            keys=[keys.entity(segment.member), keys.in_hand(handler), keys.queued(handler)],
+            args=[segment.member, segment.token, self._settings.handler_window, patience],
+        )
+        if answer < 0:
+            raise Superseded(segment.member)
+        return bool(answer)
+
+    def withdraw(self, segment: Held) -> None:
+        """Takes an offer back: the handler could not be given the segment."""
+        free_place(self._free_place, segment.batch_id, segment.member, self._redis)
 
     def handed_over(self, segment: Held, *, parked: bool = False) -> None:
         """Lets go of a segment that its handler took, or that is parked. Raises `Superseded`."""

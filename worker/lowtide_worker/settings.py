@@ -85,6 +85,17 @@ class WorkerSettings(Settings):
         "A fragment names the queue: amqp://host//#orders.",
     )
     handler_queue: str = Field("celery", description="Queue of handlers on Lowtide's own broker.")
+    handler_window: int = Field(
+        1000,
+        ge=1,
+        description="Most segments that one Celery handler may have in hand; others wait in the store.",
+    )
+    handler_patience_seconds: float = Field(
+        3600.0,
+        ge=0,
+        description="A segment that a Celery handler neither took nor gave back by then comes again, each time after "
+        "twice as long, at most a day; 0 counts it as delivered when its broker has it.",
+    )
     max_delivery_attempts: int = Field(
         8, ge=1, description="Tries to hand a segment to its handler before it is parked."
     )

@@ -14,7 +14,8 @@ from typing import Any
 import redis
 
 from lowtide import keys
-from lowtide.messages import VERSION, Stage, member
+from lowtide.delivery import Delivery
+from lowtide.messages import TAKEN, VERSION, Stage, member
 from lowtide_worker.application import app
 from lowtide_worker.clock import Done, Held, Move, Superseded
 from lowtide_worker.crashpoints import reach
@@ -103,7 +104,7 @@ def _work(world: Runtime, stage: Stage, held: Held) -> Report:
     except Superseded:
         log.info("%s: another worker has taken over", held.member)
         return {"skipped": "superseded"}
-    for queue in end.wakes if isinstance(end, Done) else ():
+    for queue in end.wakes:
         pump(app, queue)
     return _report(held, end)
 
@@ -124,7 +125,8 @@ def _report(held: Held, end: Move | Done) -> Report:
     """What a person who watches wants to know: where it stands now, and what comes next."""
     if isinstance(end, Done):
         return {name: str(value) for name, value in end.facts.items() if value}
-    report: Report = {"state": str(end.fields.get("state") or held.fields.get("state"))}
+    state = end.fields.get("state") or held.fields.get("state")
+    report: Report = {"state": str(state)} if state else {}
     if end.stage is not None:
         report["next"] = f"{end.stage} in {end.after:.1f} s" if end.after else str(end.stage)
     if end.fields.get("problem"):
@@ -151,3 +153,14 @@ def _register(stage: Stage) -> None:
 
 for _stage in Stage:
     _register(_stage)
+
+
+@app.task(name=TAKEN, ignore_result=True)
+def taken(**message: Any) -> Report:
+    """A handler without this package says that a delivery is handled."""
+    try:
+        Delivery(runtime().settings).taken(str(message.get("delivery_id")))
+    except ValueError as error:
+        runtime().ledger.dead_letter(str(error), {"task": TAKEN, "message": repr(message)[:2000]})
+        return {"refused": str(error)}
+    return {}

@@ -26,5 +26,8 @@ class HandlerFailed(Exception):
 class Handler(Protocol):
     """Takes segments. Raises `HandlerFailed`."""
 
+    answers: bool
+    """Whether it says later that it has taken a segment; otherwise a segment is taken when `hand_over` returns."""
+
     def hand_over(self, segment: Segment) -> None:
         """Gives one segment to whoever wants it."""

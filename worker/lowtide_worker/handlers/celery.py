@@ -17,6 +17,8 @@ class CeleryTaskHandler:
     """Hands segments to the task that `lowtide.result_handler` makes."""
 
     def __init__(self, settings: WorkerSettings, target: CeleryHandler) -> None:
+        # Where nobody waits for its word, what the broker took counts as taken.
+        self.answers = settings.handler_patience_seconds > 0
         self._task = target.task
         self._broker = target.broker
         self._queue = settings.handler_queue

@@ -21,6 +21,8 @@ class RedisStreamHandler:
     results, which stay stored with their batch.
     """
 
+    answers = False
+
     def __init__(self, settings: WorkerSettings, target: StreamHandler, spool: Spool, client: redis.Redis) -> None:
         self._key = keys.stream(target.name)
         self._max_length = settings.stream_max_length

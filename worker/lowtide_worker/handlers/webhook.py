@@ -77,6 +77,8 @@ def _lies_under(endpoint: Endpoint, root: Endpoint) -> bool:
 class SignedWebhookHandler:
     """Hands segments to a service over HTTPS. No redirects, no proxies, no private addresses but where allowed."""
 
+    answers = False
+
     def __init__(self, settings: WorkerSettings, target: WebhookHandler, spool: Spool) -> None:
         self._endpoint = target.endpoint
         self._secret = Endpoints(settings.webhook_secrets).secret(target.endpoint)

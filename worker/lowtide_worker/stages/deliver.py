@@ -30,6 +30,9 @@ from lowtide_worker.runtime import Runtime
 log = logging.getLogger(__name__)
 
 _MAX_ERROR_CHARS = 4000
+_LONGEST_PATIENCE = 86_400.0
+_QUEUED_SECONDS = 1800.0
+"""A segment without a place in its handler's hands is woken when its turn comes; for the case that nobody woke it."""
 _FILLS_PER_WINDOW = 8
 _LINES_AT_ONCE = 500
 
@@ -145,6 +148,11 @@ def _hand_over(runtime: Runtime, segment: Held, spec: str, counts: dict[str, int
         log.error("segment %s: its handler failed %d times; parked", segment.member, tries)
         runtime.ledger.handed_over(segment, parked=True)
         return Done({"parked": tries})
+    wakes = _wakes(runtime, segment, counts)
+    handler = runtime.handler(spec)
+    patience = min(runtime.settings.handler_patience_seconds * 2 ** segment.number("silences"), _LONGEST_PATIENCE)
+    if handler.answers and not runtime.ledger.offer(segment, patience=patience):
+        return Move(stage=Stage.DELIVER, after=_QUEUED_SECONDS, wakes=wakes)
     only = segment.fields.get("only")
     delivery = Segment(
         batch_id=segment.batch_id,
@@ -155,14 +163,21 @@ def _hand_over(runtime: Runtime, segment: Held, spec: str, counts: dict[str, int
     )
     reach("deliver.before-hand-over")
     try:
-        runtime.handler(spec).hand_over(delivery)
+        handler.hand_over(delivery)
     except HandlerFailed as failure:
         log.warning("segment %s: handler failed: %s", segment.member, failure)
+        runtime.ledger.withdraw(segment)
         return Move(
             stage=Stage.DELIVER,
             after=runtime.delivery_backoff.seconds(tries),
             fields={"tries": tries + 1, "problem": str(failure)[:1000]},
+            wakes=wakes,
         )
     reach("deliver.after-hand-over")
+    if handler.answers:
+        # Its message, or the worker that had it, may get lost: silence is no failure, but it comes again.
+        return Move(
+            stage=Stage.DELIVER, after=patience, fields={"silences": segment.number("silences") + 1}, wakes=wakes
+        )
     runtime.ledger.handed_over(segment)
-    return Done({**counts, "handed_over": delivery.attempt}, wakes=_wakes(runtime, segment, counts))
+    return Done({**counts, "handed_over": delivery.attempt}, wakes=wakes)
