@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from typing import IO, Any, NamedTuple, Self
 
-_SEGMENTS_A_PIECE = 16
+_SEGMENTS_A_PIECE = 8
 """Fewer would mean more files and calls, more a longer wait for the first results."""
 
 
