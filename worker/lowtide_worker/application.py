@@ -14,6 +14,7 @@ from kombu.entity import Queue as BrokerQueue
 from kombu.transport import TRANSPORT_ALIASES
 
 from lowtide.messages import Queue
+from lowtide_worker.memory import keep_freed_memory
 from lowtide_worker.runtime import runtime
 from lowtide_worker.ticker import Ticker
 
@@ -22,8 +23,9 @@ TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "lowtide_worker.tran
 
 
 @worker_init.connect
-def _import_provider(**_: Any) -> None:
+def _prepare(**_: Any) -> None:
     """Before the fork, so that children share the memory, and a broken installation is seen at once."""
+    keep_freed_memory()
     runtime().import_provider()
 
 
