@@ -20,6 +20,7 @@ from lowtide.locations import Objects, is_under, parse_objects, parse_table
 from lowtide.options import Options
 from lowtide.requests import Accepted, InPlaceWriter, RequestWriter, Writer, json_value
 from lowtide.settings import Settings
+from lowtide.states import Kind
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob
@@ -72,7 +73,9 @@ def open_source(uri: str | Sequence[str], settings: Settings, options: Options) 
         if uris[0].startswith("bq://"):
             if len(uris) > 1:
                 raise InvalidBatch("one table at a time: submit a batch for each")
-            return TableRows(uris[0], settings, options.key_column)
+            if options.kind is Kind.EMBEDDING:
+                raise InvalidBatch("Vertex AI takes embeddings from Cloud Storage, not from a table")
+            return TableRows(uris[0], settings, options)
         return StorageFiles(uris, settings)
     except ValueError as error:
         raise InvalidBatch(str(error)) from None
@@ -151,12 +154,14 @@ def _as_it_is(item: object, body: bytes) -> bool:
 class TableRows:
     """The rows of a BigQuery table: a key, a request, and columns that come back as metadata."""
 
-    def __init__(self, uri: str, settings: Settings, key_column: str) -> None:
+    def __init__(self, uri: str, settings: Settings, options: Options) -> None:
         place = parse_table(uri)
         if not place.table:
             raise InvalidBatch(f"{uri} is a dataset; name a table: bq://project.dataset.table")
         self._uri = uri
-        self._key = key_column
+        self._key = key_column = options.key_column
+        # Predictions in Cloud Storage would have the key under a name that their reader does not know.
+        self._findable = key_column == "key" or not (options.destination or "").startswith("gs://")
         self._client = bigquery_client(settings)
         with _errors(uri):
             self._table = self._client.get_table(".".join(place))
@@ -178,7 +183,7 @@ class TableRows:
                 writer.add(item, position)
             accepted = writer.finish()
         fits = limits is not None and accepted.total <= limits.requests and accepted.bytes <= limits.bytes
-        return accepted, fits and accepted.groups == 1
+        return accepted, fits and accepted.groups == 1 and self._findable
 
     def _items(self) -> Iterator[tuple[int, object]]:
         """Each row as a request line, page after page."""

@@ -21,6 +21,7 @@ from lowtide import (
     InvalidBatch,
     InvalidRequest,
     JobState,
+    Kind,
     ProviderName,
     Request,
     ResultStatus,
@@ -372,3 +373,31 @@ def test_a_batch_may_overrule_what_rows_of_a_reason_come_to(queue: BatchQueue) -
     assert (results["unsafe"].status, results["unsafe"].attempts) == (ResultStatus.FAILED, 2)
     with pytest.raises(InvalidBatch, match="outcomes"):
         queue.submit(blurbs(1), model=MODEL, outcomes={"SAFETY": "maybe"})
+
+
+def test_embeddings_come_back_as_vectors(queue: BatchQueue) -> None:
+    requests = [
+        Request(
+            key=f"text-{n}",
+            contents=f"Text number {n}",
+            config={"output_dimensionality": 16, "task_type": "RETRIEVAL_DOCUMENT"},
+            metadata={"row": str(n)},
+        )
+        for n in range(6)
+    ]
+
+    batch = queue.submit(requests, model="gemini-embedding-001", kind="embedding")
+
+    status = batch.wait(timeout=30)
+    assert status.succeeded == 6
+    results = {result.key: result for result in batch.results()}
+    vectors = {key: result.vector for key, result in results.items()}
+    assert all(vector is not None and len(vector) == 16 for vector in vectors.values())
+    assert len({tuple(vector or ()) for vector in vectors.values()}) == 6
+    assert results["text-3"].metadata == {"row": "3"}
+    assert results["text-3"].usage is not None
+    assert results["text-3"].usage.prompt_token_count > 0
+    with pytest.raises(InvalidRequest, match=r"config\.temperature"):
+        queue.submit([Request(key="a", contents="x", config={"temperature": 1})], model="m", kind=Kind.EMBEDDING)
+    with pytest.raises(InvalidBatch, match="inline"):
+        queue.submit(requests, model="gemini-embedding-001", kind="embedding", mode="inline")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +29,13 @@ MODEL = "gemini-2.5-flash"
 @pytest.fixture
 def queue(vertex: Stack) -> BatchQueue:
     return vertex.queue()
+
+
+@pytest.fixture
+def bare_vertex(tmp_path: Path, cloud: Cloud) -> Iterator[Stack]:
+    """Without a worker, for one test alone."""
+    with Stack(tmp_path, cloud=cloud) as stack:
+        yield stack
 
 
 def line(key: str, prompt: str = "", **request: Any) -> dict[str, Any]:
@@ -114,8 +122,54 @@ def test_a_source_that_changed_before_it_runs_again_gives_nobody_a_wrong_answer(
 
     assert results["a"].status is ResultStatus.FAILED
     assert results["a"].error is not None
-    assert results["a"].error.reason in ("SOURCE_CHANGED", "RESOURCE_EXHAUSTED", "MISSING")
+    assert results["a"].error.reason == "SOURCE_CHANGED"
     assert results.keys() == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    "becomes", [None, ["no JSON at all"], [line("b"), line("a")]], ids=["gone", "broken", "reordered"]
+)
+def test_a_source_that_is_not_what_it_was_fails_what_runs_again(
+    bare_vertex: Stack, cloud: Cloud, becomes: list[Any] | None
+) -> None:
+    bare_vertex.emulator.set_faults([{"on": "job", "kind": "missing_rows", "times": 1, "params": {"count": 1}}])
+    place = f"gs://{bare_vertex.bucket}/user/source.jsonl"
+    batch = bare_vertex.queue().submit(cloud.put(place, [line("a"), line("b"), line("c")]), model=MODEL)
+    bare_vertex.worker("-Q", "lowtide.jobs", "-P", "threads")
+    wait_until(lambda: bare_vertex.redis.zcard("lowtide:clock:lowtide.results"), timeout=20, what="output to collect")
+    cloud.clear(place) if becomes is None else cloud.put(place, becomes)
+
+    bare_vertex.worker("-Q", "lowtide.results", "-P", "solo")
+
+    results = finished(batch)
+    assert sorted(result.status for result in results.values()) == ["failed", "succeeded", "succeeded"]
+    [failed] = [result for result in results.values() if result.error]
+    assert failed.error is not None
+    assert failed.error.reason == "SOURCE_CHANGED"
+
+
+def test_a_source_in_place_is_never_cut_whatever_the_worker_thinks_of_its_size(
+    bare_vertex: Stack, cloud: Cloud
+) -> None:
+    bare_vertex.worker(LOWTIDE_MAX_REQUESTS_PER_JOB="2")
+    uri = cloud.put(f"gs://{bare_vertex.bucket}/user/four.jsonl", [line(f"k{n}") for n in range(4)])
+
+    batch = bare_vertex.queue().submit(uri, model=MODEL)
+
+    assert finished(batch).keys() == {f"k{n}" for n in range(4)}
+    assert [len(job.billed_keys or ()) for job in bare_vertex.emulator.jobs(keys=True)] == [4]
+
+
+def test_output_that_somebody_took_away_is_asked_for_again(bare_vertex: Stack, cloud: Cloud) -> None:
+    batch = bare_vertex.queue().submit([Request(key="k", contents="Describe k.")], model=MODEL)
+    bare_vertex.worker("-Q", "lowtide.jobs", "-P", "threads")
+    wait_until(lambda: bare_vertex.redis.zcard("lowtide:clock:lowtide.results"), timeout=20, what="output to collect")
+    cloud.clear(f"gs://{bare_vertex.bucket}/jobs/outputs/")
+
+    bare_vertex.worker("-Q", "lowtide.results", "-P", "solo")
+
+    assert "k" in (finished(batch)["k"].text or "")
+    assert finished(batch)["k"].attempts == 2
 
 
 @pytest.mark.parametrize(
@@ -219,6 +273,16 @@ def test_the_key_may_be_another_column_and_a_failed_row_runs_again(
     assert {row["sku"] for row in cloud.rows(place)} == {f"s{n}" for n in range(4)}
 
 
+def test_a_key_that_predictions_would_not_show_is_not_relied_on(queue: BatchQueue, vertex: Stack, cloud: Cloud) -> None:
+    rows = [{"sku": f"s{n}", "request": line(f"s{n}")["request"]} for n in range(3)]
+    uri = cloud.put_table(f"{vertex.dataset}.elsewhere", {"sku": "STRING", "request": "JSON"}, rows)
+
+    batch = queue.submit(uri, model=MODEL, key_column="sku", destination=f"gs://{vertex.bucket}/user/from-table")
+
+    assert finished(batch).keys() == {"s0", "s1", "s2"}
+    assert len(batch.status().jobs) == 1
+
+
 # Bad input
 
 
@@ -277,6 +341,11 @@ def test_a_bad_line_is_named_with_its_object_and_nothing_is_left(
         queue.submit(f"{folder}/", model=MODEL)
 
     assert sorted(batches.glob("*")) == before
+
+
+def test_a_table_holds_no_embeddings(queue: BatchQueue, vertex: Stack) -> None:
+    with pytest.raises(InvalidBatch, match="not from a table"):
+        queue.submit(f"bq://{vertex.dataset}.texts", model="gemini-embedding-001", kind="embedding")
 
 
 def test_vertex_ai_has_no_inline_jobs(queue: BatchQueue) -> None:

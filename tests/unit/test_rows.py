@@ -23,6 +23,11 @@ def candidate(**fields: Any) -> dict[str, Any]:
     return {"candidates": [{"content": PARTS, **fields}]}
 
 
+def test_an_embedding_tells_its_tokens_in_its_own_way() -> None:
+    found = outcome({"tokenCount": "7", "embedding": {"values": [0.1]}})
+    assert found.usage == Usage(prompt_token_count=7, total_token_count=7)
+
+
 @pytest.mark.parametrize(
     "response",
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO
 
 import msgspec
@@ -14,7 +14,7 @@ from lowtide.spool import Spool
 from lowtide.wire import WireKeys
 from lowtide_worker.joining import Row
 from lowtide_worker.parts import decoded_parts, pieces
-from lowtide_worker.providers import Provider, Refused
+from lowtide_worker.providers import Missing, Provider, Refused
 
 _READ_AT_ONCE = 1000
 
@@ -59,21 +59,28 @@ def copy_lines(
     reader: RequestReader,
     runs: Iterable[tuple[int, int]],
     sink: IO[bytes],
+    keep: Callable[[], None],
 ) -> None:
     """Writes the lines of ordinal ranges [first, last), from where they lie, under our own keys.
 
-    Raises `Refused` where a line is no longer the one that was accepted.
+    Calls `keep` again and again. Raises `Refused` where a line is no longer the one that was accepted.
     """
     wire_key = WireKeys(batch["id"]).of
     for first, last in _stretches(runs):
         keys = reader.keys(range(first, last))
-        lines = _lines(provider, batch["sources"], *reader.byte_range(first, last))
-        for ordinal, key in keys.items():
-            line = next(lines, None)
-            if line is None or line.key != key.key:
-                message = f"the request {key.key!r} is not where it was at submit: its source has changed"
-                raise Refused(ResultError(reason="SOURCE_CHANGED", message=message))
+        try:
+            lines = list(_lines(provider, batch["sources"], *reader.byte_range(first, last)))
+        except (Missing, msgspec.DecodeError) as error:
+            raise _changed(f"its source is not what it was at submit: {error}") from error
+        if [line.key for line in lines] != [key.key for key in keys.values()]:
+            raise _changed(f"requests {first + 1:,} to {last:,} are not where they were at submit")
+        for ordinal, line in zip(keys, lines, strict=True):
             sink.write(b'{"key":"%b","request":%b}\n' % (wire_key(ordinal, line.key).encode(), bytes(line.request)))
+        keep()
+
+
+def _changed(message: str) -> Refused:
+    return Refused(ResultError(reason="SOURCE_CHANGED", message=message))
 
 
 def _stretches(runs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:

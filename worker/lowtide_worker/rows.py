@@ -75,6 +75,8 @@ class _Response(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 class _MeasuredResponse(_Response, frozen=True, rename="camel", gc=False):
     usage_metadata: _UsageMetadata | None = None
+    token_count: _Count | None = None
+    """Of an embedding, in place of a usage."""
 
 
 # Not strict: counters may come as JSON strings.
@@ -134,7 +136,7 @@ def _outcome(error: ResultError | None, response: _Response | None) -> Outcome:
         return _failed(error, retryable=retryable(error))
     if response is None:
         return _failed(ResultError(reason="MISSING", message="the provider gave no response"), retryable=True)
-    usage = _usage(response.usage_metadata) if isinstance(response, _MeasuredResponse) else None
+    usage = _usage(response) if isinstance(response, _MeasuredResponse) else None
     if response.embedding != NO_RESPONSE:
         return Outcome(ResultStatus.SUCCEEDED, None, usage)
     feedback = response.prompt_feedback
@@ -156,9 +158,11 @@ def _failed(error: ResultError, usage: Usage | None = None, *, retryable: bool =
     return Outcome(ResultStatus.FAILED, error, usage, retryable)
 
 
-def _usage(metadata: _UsageMetadata | None) -> Usage | None:
+def _usage(response: _MeasuredResponse) -> Usage | None:
+    metadata = response.usage_metadata
     if metadata is None:
-        return None
+        count = response.token_count
+        return None if count is None else Usage(prompt_token_count=count, total_token_count=count)
     prompt = metadata.prompt_token_count or 0
     candidates = metadata.candidates_token_count or 0
     thoughts = metadata.thoughts_token_count or 0

@@ -110,7 +110,7 @@ def _upload(runtime: Runtime, provider: Provider, job: Held, rows: Rows) -> str:
         name = f"{files.job(job.number('number'))}/input.jsonl"
         with runtime.spool.write(name) as file:
             if lines_elsewhere(job.batch):
-                copy_lines(provider, job.batch, reader, rows.runs(), file)
+                copy_lines(provider, job.batch, reader, rows.runs(), file, keep)
             else:
                 reader.copy_lines(rows.runs(), file)
             span = (0, file.tell())

@@ -15,20 +15,25 @@ from lowtide_worker.runtime import Runtime
 
 def submit(runtime: Runtime, batch: Held) -> Done:
     """Plans the jobs of a batch and puts them on the clock."""
-    settings = runtime.settings
-    reader = RequestReader(runtime.spool, batch.batch_id)
-    max_requests = settings.max_requests_per_job
-    max_bytes = settings.max_job_bytes(Mode(batch.fields["mode"]), ProviderName(batch.fields["provider"]))
-    groups = reader.groups()
-    if groups is None:
-        cuts = reader.cuts(batch.number("total"), max_requests=max_requests, max_bytes=max_bytes)
-        jobs = [Rows(first=first, last=last) for first, last in cuts]
-    else:
-        jobs = list(_cut(groups, max_requests=max_requests, max_bytes=max_bytes))
+    jobs = list(_jobs(runtime, batch))
     reach("submit.before-plan")
     runtime.ledger.plan(batch, jobs)
     reach("submit.after-plan")
     return Done({"jobs": len(jobs)}, wakes=(Queue.JOBS,))
+
+
+def _jobs(runtime: Runtime, batch: Held) -> Iterator[Rows]:
+    if batch.fields.get("sources"):
+        # Whoever took it in saw that it fits one job; cut up, each job would be given the whole source.
+        return iter([Rows(first=0, last=batch.number("total"))])
+    settings = runtime.settings
+    reader = RequestReader(runtime.spool, batch.batch_id)
+    max_requests = settings.max_requests_per_job
+    max_bytes = settings.max_job_bytes(Mode(batch.fields["mode"]), ProviderName(batch.fields["provider"]))
+    if (groups := reader.groups()) is not None:
+        return _cut(groups, max_requests=max_requests, max_bytes=max_bytes)
+    cuts = reader.cuts(batch.number("total"), max_requests=max_requests, max_bytes=max_bytes)
+    return (Rows(first=first, last=last) for first, last in cuts)
 
 
 class _Open:
