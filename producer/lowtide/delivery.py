@@ -76,7 +76,7 @@ def free_place(script: Script, batch_id: str, member: str, client: redis.Redis) 
     """Gives a delivery's place in its handler's hands to the next. Harmless for one without a place."""
     script(
         keys=[keys.batch(batch_id), keys.clock(Stage.DELIVER.queue)],
-        args=[member, keys.in_hand(""), keys.queued("")],
+        args=[member, keys.in_hand(""), keys.queued(""), keys.PREFIX],
         client=client,
     )
 

@@ -12,9 +12,11 @@ if ARGV[3] == '' then
 end
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1e6
+-- Somebody wanted to wake it while it was being worked on, and may have changed what this work has looked at.
+local woken = redis.call('HDEL', KEYS[1], 'woken') == 1
 if tonumber(ARGV[4]) > 0 then
   redis.call('HSET', KEYS[1], 'stage', ARGV[3], 'busy', '0')
-  redis.call('ZADD', KEYS[3], string.format('%.6f', now + ARGV[4]), ARGV[1])
+  redis.call('ZADD', KEYS[3], string.format('%.6f', woken and now or now + ARGV[4]), ARGV[1])
   return 0
 end
 redis.call('HSET', KEYS[1], 'stage', ARGV[3], 'busy', '1')

@@ -20,9 +20,11 @@ local time = redis.call('TIME')
 local now = string.format('%.6f', time[1] + time[2] / 1e6)
 local woken = redis.call('ZRANGE', KEYS[2], 0, free - 1)
 for _, job in ipairs(woken) do
-  -- One that a worker holds right now asks for itself.
   if redis.call('HGET', ARGV[3] .. job, 'busy') == '0' then
     redis.call('ZADD', KEYS[4], 'XX', now, ARGV[4] .. job)
+  else
+    -- A worker holds it right now, and may have asked too early.
+    redis.call('HSET', ARGV[3] .. job, 'woken', '1')
   end
 end
 return #woken
