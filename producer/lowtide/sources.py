@@ -165,6 +165,8 @@ class TableRows:
         self._client = bigquery_client(settings)
         with _errors(uri):
             self._table = self._client.get_table(".".join(place))
+            where = self._client.get_dataset(f"{place.project}.{place.dataset}").location
+        _check_region(uri, str(where or ""), settings.google_cloud_location)
         self.parts = [(uri, int(self._table.num_bytes or 0))]
         columns = {field.name: field for field in self._table.schema}
         _check_column(uri, columns, key_column, "the key (key_column names another)", ("STRING",))
@@ -240,6 +242,14 @@ def _check_column(uri: str, columns: Mapping[str, Any], name: str, what: str, ty
         raise InvalidBatch(f"{uri}: no column {name} for {what}; it has {', '.join(columns)}")
     if columns[name].field_type not in types:
         raise InvalidBatch(f"{uri}: column {name} is of type {columns[name].field_type}, not {' or '.join(types)}")
+
+
+def _check_region(uri: str, theirs: str, ours: str) -> None:
+    """Of a multi-region (`US`) only the job itself can tell whether it will do."""
+    if "-" in theirs and "-" in ours and theirs.lower() != ours.lower():
+        raise InvalidBatch(
+            f"{uri} lies in {theirs.lower()}, and GOOGLE_CLOUD_LOCATION is {ours}: they must be the same"
+        )
 
 
 def _shown(value: object) -> str:

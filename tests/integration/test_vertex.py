@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.cloud import bigquery
 from tests.cloud import Cloud
 from tests.stack import Stack
 from tests.waiting import wait_until
@@ -341,6 +342,17 @@ def test_a_bad_line_is_named_with_its_object_and_nothing_is_left(
         queue.submit(f"{folder}/", model=MODEL)
 
     assert sorted(batches.glob("*")) == before
+
+
+def test_a_table_in_another_region_is_refused(queue: BatchQueue, vertex: Stack, cloud: Cloud) -> None:
+    far = bigquery.Dataset(f"{vertex.dataset}_far")
+    far.location = "europe-west4"
+    cloud.bigquery.create_dataset(far)
+    uri = cloud.put_table(f"{vertex.dataset}_far.requests", {"key": "STRING", "request": "JSON"}, [])
+    settings = vertex.settings(vertex_locations=[f"bq://{vertex.dataset}_far"])
+
+    with pytest.raises(InvalidBatch, match=r"lies in europe-west4, and GOOGLE_CLOUD_LOCATION is us-central1"):
+        BatchQueue(settings).submit(uri, model=MODEL)
 
 
 def test_a_table_holds_no_embeddings(queue: BatchQueue, vertex: Stack) -> None:
