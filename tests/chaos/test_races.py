@@ -116,6 +116,7 @@ def test_a_worker_that_lost_its_lease_changes_nothing_any_more(world: World) -> 
     hands.until_segments()
     slow = hands.begin(hands.segment(0), Stage.DELIVER)
     hands.do(hands.segment(0), Stage.DELIVER)
+    within(10, "the shop has taken it", lambda: not one.batch.status().undelivered)
     status = one.batch.status()
 
     for attempt in (
