@@ -56,10 +56,10 @@ $(BENCH)/.installed: benchmarks/requirements.txt pyproject.toml
 bench: $(BENCH)/.installed ## Measure Lowtide beside the alternatives; ARGS="--quick" for a short run
 	$(BENCH)/bin/python -m benchmarks $(ARGS)
 
-# inspect_ai allows no newer fsspec than its own; all else is what Lowtide itself is pinned to.
+# The contenders allow no newer fsspec and wrapt than their own; all else is what Lowtide itself is pinned to.
 bench-lock: ## Pin what the benchmarks need (needs uv on the PATH)
-	sed -n '/==/s/ \\$$//p' requirements-dev.txt | grep -v '^fsspec==' | uv pip compile benchmarks/requirements.in pyproject.toml \
-	    --all-extras --constraint - --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	sed -n '/==/s/ \\$$//p' requirements-dev.txt | grep -v '^fsspec==\|^wrapt==' | uv pip compile benchmarks/requirements.in pyproject.toml \
+	    --extra worker --extra emulator --extra embedded --constraint - --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    --no-emit-index-url --quiet -o benchmarks/requirements.txt
 
 lock: ## Pin all dependencies anew (needs uv on the PATH)
