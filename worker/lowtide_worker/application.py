@@ -65,8 +65,7 @@ def build() -> Celery:
             "interval_max": 6,
         },
         task_send_sent_event=False,
-        # One more than a process works on, so that it need not wait for the broker between two segments.
-        worker_prefetch_multiplier=2,
+        worker_prefetch_multiplier=1,
         worker_consumer="lowtide_worker.consumer:Consumer",
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_hijack_root_logger=True,
