@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import pytest
 
 LOWTIDE = (sys.executable, "-m", "lowtide_cli")
 MODEL = "gemini-2.5-flash"
@@ -74,6 +76,33 @@ class Cli:
         path = self.folder / name
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
         return str(path)
+
+
+class Run(NamedTuple):
+    """One `lowtide up` or `lowtide demo`."""
+
+    process: subprocess.Popen[str]
+    cli: Cli
+
+    def until_up(self) -> list[str]:
+        """What it said until it was up."""
+        said: list[str] = []
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            said.append(line)
+            if "Ctrl-C stops everything" in line:
+                return said
+        pytest.fail("".join(said))
+
+    def rest(self) -> str:
+        """What it says until it ends."""
+        assert self.process.stdout is not None
+        return self.process.stdout.read()
+
+    def child(self, word: str) -> int:
+        """The first of its children with this word in its command line."""
+        ours = sorted(descendants(self.process.pid))
+        return next(pid for pid in ours if word in Path(f"/proc/{pid}/cmdline").read_text())
 
 
 def clean_environment() -> dict[str, str]:

@@ -2,45 +2,16 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from tests.cli.helpers import MODEL, Cli, alive, clean_environment, descendants, eventually, requests
+from tests.cli.helpers import MODEL, Cli, Run, alive, clean_environment, descendants, eventually, requests
 
 from lowtide_cli.processes import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-
-
-class Run(NamedTuple):
-    """One `lowtide up` or `lowtide demo`."""
-
-    process: subprocess.Popen[str]
-    cli: Cli
-
-    def until_up(self) -> list[str]:
-        """What it said until it was up."""
-        said: list[str] = []
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            said.append(line)
-            if "Ctrl-C stops everything" in line:
-                return said
-        pytest.fail("".join(said))
-
-    def rest(self) -> str:
-        """What it says until it ends."""
-        assert self.process.stdout is not None
-        return self.process.stdout.read()
-
-    def child(self, word: str) -> int:
-        """The first of its children with this word in its command line."""
-        ours = sorted(descendants(self.process.pid))
-        return next(pid for pid in ours if word in Path(f"/proc/{pid}/cmdline").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +22,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
         "killed": ["up", "--no-flower"],
         "mourning": ["up", "--no-flower", "--one-worker"],
         "demo": ["demo"],
+        "demo on Vertex AI": ["demo", "--vertex"],
     }
     found: dict[str, Run] = {}
     for name, arguments in wanted.items():
         cli = Cli(clean_environment(), tmp_path_factory.mktemp(name))
-        more = {"LOWTIDE_REDIS_URL": "redis://127.0.0.1:1/0", "GEMINI_API_KEY": "never-used"} if name == "demo" else {}
-        if name != "demo":
+        demo = arguments[0] == "demo"
+        more = {"LOWTIDE_REDIS_URL": "redis://127.0.0.1:1/0", "GEMINI_API_KEY": "never-used"} if demo else {}
+        if not demo:
             ports = [f"--{part}-port={free_port()}" for part in ("redis", "emulator", "flower")]
             arguments += ["--data-dir", "data", *ports]
         found[name] = Run(cli.start(*arguments, **more), cli)
@@ -118,6 +91,15 @@ def test_demo_gets_every_result_and_leaves_nothing_behind(runs: dict[str, Run]) 
     pids = [int(word) for word in named if word.isdecimal()]
     assert len(pids) == 4
     assert not any(map(alive, pids))
+
+
+def test_demo_goes_from_and_to_cloud_storage_and_bigquery(runs: dict[str, Run]) -> None:
+    demo = runs["demo on Vertex AI"]
+    rest = demo.rest()
+    assert demo.process.wait(30) == 0, rest
+    assert "gs://lowtide-demo/shop/questions.jsonl → gs://lowtide-demo/shop/answers" in rest
+    assert "bq://lowtide-demo.demo.questions → bq://lowtide-demo.demo.answers" in rest
+    assert rest.count("every one of the ") == 2
 
 
 @pytest.mark.parametrize(
