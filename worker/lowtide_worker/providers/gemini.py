@@ -31,6 +31,7 @@ from lowtide_worker.providers import (
 )
 from lowtide_worker.providers.google import (
     ONCE,
+    RowReader,
     as_count,
     as_object,
     as_text,
@@ -52,9 +53,6 @@ class _Row(msgspec.Struct, frozen=True, gc=False):
     response: msgspec.Raw = NO_RESPONSE
     error: msgspec.Raw = NO_RESPONSE
     status: msgspec.Raw = NO_RESPONSE
-
-
-_row_decoder = msgspec.json.Decoder(_Row)
 
 
 class GeminiProvider:
@@ -179,17 +177,11 @@ class GeminiProvider:
 
     def rows(self, block: bytes) -> list[OutputRow]:
         """Reads lines of a result file."""
-        try:
-            return [_output_row(row) for row in _row_decoder.decode_lines(block)]
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise ValueError(str(error)) from error
+        return _lines.many(block)
 
     def row(self, line: bytes) -> OutputRow:
         """Reads one line of a result file."""
-        try:
-            return _output_row(_row_decoder.decode(line))
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise ValueError(str(error)) from error
+        return _lines.one(line)
 
 
 def _provider_job(operation: object) -> ProviderJob:
@@ -252,6 +244,9 @@ def _output_row(row: _Row) -> OutputRow:
     if row.error == NO_RESPONSE and row.status == NO_RESPONSE:
         return OutputRow(row.key, row.response)
     return OutputRow(row.key, row.response, _row_error(row.error) or _row_error(row.status))
+
+
+_lines = RowReader(_Row, _output_row)
 
 
 def _row_error(raw: msgspec.Raw) -> ResultError | None:

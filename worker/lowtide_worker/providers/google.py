@@ -9,17 +9,18 @@ from __future__ import annotations
 import importlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+import msgspec
 from google import genai
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError
 from google.genai import errors, types
 
 from lowtide.models import ResultError
 from lowtide.states import JobState
-from lowtide_worker.providers import Denied, Missing, ProviderError, Refused, Throttled, Unavailable
+from lowtide_worker.providers import Denied, Missing, OutputRow, ProviderError, Refused, Throttled, Unavailable
 
 _RETRIES = types.HttpRetryOptions(attempts=3, initial_delay=0.5, max_delay=4.0)
 ONCE = types.HttpRetryOptions(attempts=1)
@@ -138,3 +139,28 @@ def as_count(value: object) -> int:
 def either(value: Mapping[str, Any], camel: str, snake: str) -> Any:
     """A field in either letter case; None where it is missing."""
     return value[camel] if camel in value else value.get(snake)
+
+
+Line = TypeVar("Line")
+
+
+class RowReader(Generic[Line]):
+    """Reads lines of output in a provider's own shape. Raises `ValueError` for what is no row."""
+
+    def __init__(self, shape: type[Line], row: Callable[[Line], OutputRow]) -> None:
+        self._decoder = msgspec.json.Decoder(shape)
+        self._row = row
+
+    def many(self, block: bytes) -> list[OutputRow]:
+        """All of them in one call."""
+        try:
+            return [self._row(line) for line in self._decoder.decode_lines(block)]
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ValueError(str(error)) from error
+
+    def one(self, line: bytes) -> OutputRow:
+        """A single one."""
+        try:
+            return self._row(self._decoder.decode(line))
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ValueError(str(error)) from error

@@ -35,6 +35,7 @@ from lowtide_worker.providers import (
 from lowtide_worker.providers.google import (
     GRPC_CODES,
     ONCE,
+    RowReader,
     as_count,
     as_object,
     as_text,
@@ -53,13 +54,10 @@ _NAME = re.compile(r"projects/[\w.:-]+/locations/[\w-]+/batchPredictionJobs/[\w-
 _FAILED_ROW = re.compile(r"[^{]*(\{.*\})[^}]*", re.DOTALL)
 
 
-class _Row(msgspec.Struct, frozen=True):
+class _Row(msgspec.Struct, frozen=True, gc=False):
     key: str | None = None
     response: msgspec.Raw = NO_RESPONSE
     status: str | None = None
-
-
-_row_decoder = msgspec.json.Decoder(_Row)
 
 
 class VertexProvider:
@@ -180,17 +178,11 @@ class VertexProvider:
 
     def rows(self, block: bytes) -> list[OutputRow]:
         """Reads lines of a predictions file."""
-        try:
-            return [_output_row(row) for row in _row_decoder.decode_lines(block)]
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise ValueError(str(error)) from error
+        return _lines.many(block)
 
     def row(self, line: bytes) -> OutputRow:
         """Reads one line of a predictions file."""
-        try:
-            return _output_row(_row_decoder.decode(line))
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise ValueError(str(error)) from error
+        return _lines.one(line)
 
 
 def _unset(variable: str, what: str) -> Denied:
@@ -238,6 +230,9 @@ def _output_row(row: _Row) -> OutputRow:
     """A failed row has a status; an empty response is none."""
     response = NO_RESPONSE if bytes(row.response).strip() == b"{}" else row.response
     return OutputRow(row.key, response, _row_error(row.status) if row.status else None)
+
+
+_lines = RowReader(_Row, _output_row)
 
 
 def _row_error(status: str) -> ResultError:
