@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from lowtide.aio import AsyncBatch, AsyncBatchQueue
 from lowtide.batch import Batch
+from lowtide.celery_handler import result_handler
 from lowtide.dead_letters import DeadLetter, DeadLetters
 from lowtide.errors import (
     BatchNotFinished,
@@ -22,7 +23,6 @@ from lowtide.errors import (
     StoreUnavailable,
     WaitTimeout,
 )
-from lowtide.handlers import result_handler
 from lowtide.models import BatchPage, BatchStatus, JobStatus, Request, Result, ResultError, Usage
 from lowtide.queue import BatchQueue
 from lowtide.settings import Settings

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
-from lowtide.states import BatchState, JobState, ResultStatus
+from lowtide.states import BatchState, JobState, Kind, ProviderName, ResultStatus
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -129,6 +129,12 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     state: BatchState
     model: str
+    provider: ProviderName = ProviderName.GEMINI
+    kind: Kind = Kind.GENERATION
+    destination: str | None = None
+    """Where the user wanted the provider's output."""
+    sources: list[str] = []
+    """The user's own objects or table that the provider reads; empty where it is given copies."""
     total: int
     succeeded: int = 0
     failed: int = 0

@@ -18,7 +18,7 @@ from lowtide.messages import VERSION, Stage
 from lowtide.models import BatchPage, BatchStatus, JobStatus, ResultError, Usage
 from lowtide.options import Options
 from lowtide.settings import Settings, without_password
-from lowtide.states import FINISHED_BATCH, BatchState, JobState
+from lowtide.states import FINISHED_BATCH, BatchState, JobState, Kind, ProviderName
 
 _decode = msgspec.json.decode
 _encode = msgspec.json.encode
@@ -235,6 +235,11 @@ def _batch_status(batch: dict[str, str], jobs: list[JobStatus]) -> BatchStatus:
         id=batch["id"],
         state=BatchState(batch["state"]),
         model=batch["model"],
+        # A batch of an older version may lack these.
+        provider=ProviderName(batch.get("provider") or ProviderName.GEMINI),
+        kind=Kind(batch.get("kind") or Kind.GENERATION),
+        destination=batch.get("destination") or None,
+        sources=[uri for uri, *_ in _decode(batch.get("sources") or "[]")],
         total=count("total"),
         succeeded=count("succeeded"),
         failed=count("failed"),

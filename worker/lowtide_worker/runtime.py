@@ -37,6 +37,8 @@ class Runtime:
         self.retry_backoff = Backoff(first=settings.retry_first_seconds, cap=settings.retry_max_seconds)
         self.quota_backoff = Backoff(first=settings.quota_first_seconds, cap=settings.quota_max_seconds)
         self.delivery_backoff = settings.delivery_backoff
+        self.wake: Callable[[Queue], object] = lambda _: None
+        """Has what is due on a queue's clock sent now, in the middle of a stage. Who has Celery's app sets it."""
         self._providers: dict[str, Provider] = {}
         self._handlers: dict[str, Handler] = {}
 
@@ -64,13 +66,6 @@ class Runtime:
     def spool(self) -> Spool:
         """Where payloads lie."""
         return Spool(self.settings.spool_url)
-
-    def wake(self, queue: Queue) -> None:
-        """Has what is due on a queue's clock sent now, in the middle of a stage."""
-        from lowtide_worker.application import app  # deferred: the application is built from this module
-        from lowtide_worker.ticker import pump
-
-        pump(app, queue)
 
     def provider(self, name: str) -> Provider:
         """The provider of this name; its client is built at first use and then shared by all threads."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import redis
@@ -54,11 +55,17 @@ STAGES: dict[Stage, StageFunction] = {
 def run(stage: Stage, message: dict[str, Any]) -> Report:
     """Runs the stage that a message asks for; returns what Flower shows of it."""
     try:
-        return _run(runtime(), stage, message)
+        return _run(_world(), stage, message)
     except redis.RedisError as error:
         # Nothing can be written down now; the lease lapses and the work comes again.
         log.warning("%s: left to its lease, Redis does not serve: %s", stage, error)
         return {"skipped": "Redis does not serve"}
+
+
+def _world() -> Runtime:
+    world = runtime()
+    world.wake = partial(pump, app)
+    return world
 
 
 def _run(world: Runtime, stage: Stage, message: dict[str, Any]) -> Report:
