@@ -10,7 +10,7 @@ COPY cli cli
 # The pinned file constrains the versions, so that the image runs what the tests ran.
 RUN grep -v -- '--hash' requirements-dev.txt | sed 's/ *\\$//' > constraints.txt \
     && python -m venv /opt/lowtide \
-    && /opt/lowtide/bin/pip install --no-cache-dir -c constraints.txt ".[worker,emulator]"
+    && /opt/lowtide/bin/pip install --no-cache-dir -c constraints.txt ".[worker,vertex,emulator]"
 
 FROM python:3.12-slim
 RUN useradd --create-home --uid 10001 lowtide \

@@ -58,7 +58,7 @@ def up(
         typer.Option(
             "--emulator/--no-emulator",
             help="Work with an emulator instead of Google.",
-            show_default="when no API key is set",
+            show_default="when nothing says how to reach Google",
         ),
     ] = None,
     flower: Annotated[bool, typer.Option(help="Run Flower.")] = True,
@@ -71,6 +71,15 @@ def up(
     emulator_port: Annotated[
         int, typer.Option(min=0, max=65535, help="Emulator port.", show_default="8080, or a free one")
     ] = 0,
+    storage_port: Annotated[
+        int,
+        typer.Option(
+            min=0, max=65535, help="Port of a stand-in for Cloud Storage.", show_default="4443, or a free one"
+        ),
+    ] = 0,
+    bigquery_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of a stand-in for BigQuery.", show_default="9050, or a free one")
+    ] = 0,
     flower_port: Annotated[
         int, typer.Option(min=0, max=65535, help="Flower port.", show_default="5555, or a free one")
     ] = 0,
@@ -78,14 +87,17 @@ def up(
     """Run Redis, workers, Flower and an emulator here, until Ctrl-C.
 
     An embedded Redis-compatible server runs unless LOWTIDE_REDIS_URL is set, the emulator unless GEMINI_API_KEY or
-    GOOGLE_API_KEY is (here or in .env). Flower's password is generated, or LOWTIDE_FLOWER_BASIC_AUTH=user:password.
+    GOOGLE_API_KEY is (here or in .env); with LOWTIDE_PROVIDER=vertex, unless GOOGLE_CLOUD_PROJECT and
+    LOWTIDE_VERTEX_STORAGE are. The emulator of Vertex AI brings stand-ins for Cloud Storage and BigQuery along.
+    Flower's password is generated, or LOWTIDE_FLOWER_BASIC_AUTH=user:password.
     """
     from lowtide_cli.up import Options
     from lowtide_cli.up import up as run
 
     options = Options(
         data_dir=data_dir, emulator=emulator, flower=flower, one_worker=one_worker, threads=threads,
-        processes=processes, redis_port=redis_port, emulator_port=emulator_port, flower_port=flower_port,
+        processes=processes, redis_port=redis_port, emulator_port=emulator_port, storage_port=storage_port,
+        bigquery_port=bigquery_port, flower_port=flower_port,
     )  # fmt: skip
     raise typer.Exit(run(options))
 
@@ -232,11 +244,16 @@ def delete(
 
 
 @app.command(rich_help_panel=_OPERATIONS)
-def jobs(as_json: AsJson = False) -> None:
+def jobs(
+    provider: Annotated[
+        str | None, typer.Option(metavar="gemini|vertex", help="Whose jobs.", show_default="LOWTIDE_PROVIDER")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """List the provider's own jobs, ours and others'."""
     from lowtide_cli.provider_jobs import show_jobs
 
-    show_jobs(as_json=as_json)
+    show_jobs(provider=provider, as_json=as_json)
 
 
 dead_letters = typer.Typer(
@@ -288,7 +305,7 @@ def drop_dead_letters(letters: Letters) -> None:
 
 @app.command(rich_help_panel=_OPERATIONS)
 def doctor(as_json: AsJson = False) -> None:
-    """Check Redis, spool, provider and workers, and say what to mend.
+    """Check Redis, spool, provider, its places in Google Cloud and workers, and say what to mend.
 
     Exits with 1 if anything fails.
     """

@@ -7,25 +7,19 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, chdir, suppress
+from contextlib import chdir, suppress
 from pathlib import Path
-from typing import Any
 
-from pydantic import SecretStr
 from rich.console import Console
 
-from lowtide import Batch, BatchQueue, Request, Settings, WaitTimeout
-from lowtide_cli.demo_report import show_counts, show_some, verdict
-from lowtide_cli.errors import CommandError
+from lowtide import Request
+from lowtide_cli.demo_batch import MODEL, demo_queue, show
 from lowtide_cli.exits import Exit
 from lowtide_cli.extras import need
 from lowtide_cli.output import stdout
 from lowtide_cli.stack import Shape, Stack, generated_password
 from lowtide_cli.topics import EXAMPLES, questions
-from lowtide_cli.watch import follow
 
-MODEL = "gemini-2.5-flash"
-_LONGEST_SECONDS = 60.0
 _SETTINGS = {
     "LOWTIDE_MAX_REQUESTS_PER_JOB": "60",
     "LOWTIDE_SEGMENT_ROWS": "30",
@@ -44,26 +38,26 @@ def demo(*, flower: bool, vertex: bool) -> Exit:
         signal.signal(polite, signal.default_int_handler)
     _forget_settings()
     # In a folder of its own no `.env` is found either: a demo must never reach Google.
-    with tempfile.TemporaryDirectory(prefix="lowtide-demo-") as name, chdir(name), ExitStack() as servers:
+    with tempfile.TemporaryDirectory(prefix="lowtide-demo-") as name, chdir(name):
         folder = Path(name)
-        exports = {"LOWTIDE_SPOOL_URL": str(folder / "spool")}
+        run, cloud, settings = run_topics, None, _SETTINGS
         if vertex:
-            from lowtide_cli.demo_vertex import google_cloud, run  # deferred: only this one needs Google's clients
+            from lowtide_cli import demo_vertex  # deferred: only this one needs Google's clients
 
-            with console.status("starting stand-ins for Cloud Storage and BigQuery"):
-                exports |= servers.enter_context(google_cloud(folder))
-        else:
-            run = run_topics
+            run, cloud = demo_vertex.run, demo_vertex.google_cloud(folder)
+            settings = settings | demo_vertex.SETTINGS
+        os.environ.update(settings)
         shape = Shape(
             directory=folder,
-            environment={**os.environ, **_SETTINGS},
+            environment=dict(os.environ),
+            cloud=cloud,
             emulator_options=("--pending-seconds", "1", "--running-seconds", "2"),
             flower=flower,
             flower_auth=f"demo:{generated_password()}",
         )
-        stack = Stack(shape, exports=exports)
+        stack = Stack(shape, exports={"LOWTIDE_SPOOL_URL": str(folder / "spool")})
         try:
-            with console.status("starting Redis, the emulator and two workers"):
+            with console.status(f"starting Redis, the emulator{'s' if vertex else ''} and two workers"):
                 stack.start()
             _show_processes(console, stack)
             code = run(console, stack)
@@ -104,30 +98,6 @@ def run_topics(console: Console, stack: Stack) -> Exit:
     batch = demo_queue(stack).submit(requests(), model=MODEL, labels={"demo": "topics"})
     console.print(f"submitted {len(keys):,} requests as batch {batch.id}")
     return show(console, stack, batch, keys)
-
-
-def demo_queue(stack: Stack, **settings: Any) -> BatchQueue:
-    """A producer for the stack."""
-    redis_url, spool_url = stack.exports["LOWTIDE_REDIS_URL"], stack.exports["LOWTIDE_SPOOL_URL"]
-    return BatchQueue(Settings(redis_url=SecretStr(redis_url), spool_url=spool_url, **settings))
-
-
-def show(console: Console, stack: Stack, batch: Batch, keys: list[str]) -> Exit:
-    """Follows a batch to its end, shows what came of it and checks it key by key."""
-    started = time.monotonic()
-    try:
-        status = follow(batch, farewell=False, timeout=_LONGEST_SECONDS)
-    except WaitTimeout as error:
-        # The folder with the logs goes when the demo ends, so what they say must be said now.
-        logs = [f"  {worker.name} | {line}" for worker in stack.workers for line in worker.last_lines()]
-        raise CommandError("\n".join([str(error), *logs])) from error
-    if status is None:
-        return Exit.INTERRUPTED
-    seconds = time.monotonic() - started
-    found = list(batch.results())
-    show_some(console, found)
-    show_counts(console, status, seconds)
-    return verdict(console, keys, found)
 
 
 def _linger(console: Console, stack: Stack) -> None:

@@ -3,48 +3,36 @@
 from __future__ import annotations
 
 import io
-import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 from rich.console import Console
 
 from lowtide import ProviderName, Settings
-from lowtide.google_cloud import ANONYMOUS, bigquery_client, storage_client
+from lowtide.google_cloud import bigquery_client, storage_client
 from lowtide.normalise import for_importer
-from lowtide_cli.demo import MODEL, demo_queue, show
+from lowtide_cli.demo_batch import MODEL, demo_queue, show
 from lowtide_cli.exits import Exit
+from lowtide_cli.google_cloud import GoogleCloud, Places
 from lowtide_cli.stack import Stack
 from lowtide_cli.topics import questions
 
 _PROJECT, _BUCKET = "lowtide-demo", "lowtide-demo"
 _DATASET = f"{_PROJECT}.demo"
 
+SETTINGS = {"LOWTIDE_PROVIDER": str(ProviderName.VERTEX), "LOWTIDE_MAX_REQUESTS_PER_JOB": "200000"}
+"""A source is used in place only where it fits one job."""
 
-@contextmanager
-def google_cloud(folder: Path) -> Iterator[dict[str, str]]:
-    """Cloud Storage and BigQuery on this machine; gives what everybody's environment needs to use them."""
-    from lowtide_emulator.cloud import BigQueryServer, CloudStorageServer
 
-    with CloudStorageServer(folder / "storage") as storage, BigQueryServer(folder / "bigquery") as bigquery:
-        environment = {
-            "STORAGE_EMULATOR_HOST": storage.url,
-            "BIGQUERY_EMULATOR_HOST": bigquery.url,
-            "GOOGLE_CLOUD_PROJECT": _PROJECT,
-            "LOWTIDE_PROVIDER": ProviderName.VERTEX,
-            "LOWTIDE_VERTEX_CREDENTIALS": ANONYMOUS,
-            "LOWTIDE_VERTEX_STORAGE": f"gs://{_BUCKET}/lowtide",
-            "LOWTIDE_VERTEX_DATASET": f"bq://{_DATASET}",
-            "LOWTIDE_VERTEX_LOCATIONS": json.dumps([f"gs://{_BUCKET}/shop", f"bq://{_DATASET}"]),
-            "LOWTIDE_MAX_REQUESTS_PER_JOB": "200000",
-        }
-        os.environ.update(environment)
-        storage_client(Settings()).create_bucket(_BUCKET)
-        bigquery_client(Settings()).create_dataset(_DATASET)
-        yield environment
+def google_cloud(folder: Path) -> GoogleCloud:
+    """Where the questions lie, and the answers will."""
+    places = Places(
+        project=_PROJECT,
+        storage=f"gs://{_BUCKET}/lowtide",
+        dataset=f"bq://{_DATASET}",
+        locations=[f"gs://{_BUCKET}/shop", f"bq://{_DATASET}"],
+    )
+    return GoogleCloud(folder, places)
 
 
 def run(console: Console, stack: Stack) -> Exit:

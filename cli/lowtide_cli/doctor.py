@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass
-from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import redis
 from rich.console import Console
@@ -20,31 +19,16 @@ from lowtide.states import ProviderName
 from lowtide.store import connect, redis_errors
 from lowtide_cli.exits import Exit
 from lowtide_cli.extras import installed
+from lowtide_cli.findings import Finding, Verdict
 from lowtide_cli.output import print_json, stdout
 from lowtide_cli.workers import worker_queues
 
+if TYPE_CHECKING:
+    from lowtide_worker.providers import ProviderError
+    from lowtide_worker.settings import WorkerSettings
+
 _SKEW_SECONDS = 2.0
 _PROVIDER_SECONDS = 10.0
-
-
-class Verdict(StrEnum):
-    """How a check ended."""
-
-    OK = "ok"
-    WARN = "warn"
-    """It works, but something is not as it should be."""
-    FAIL = "fail"
-    """Batches will not get through."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one check saw, and what to do about it."""
-
-    check: str
-    verdict: Verdict
-    seen: str
-    advice: str = ""
 
 
 def doctor(*, as_json: bool) -> Exit:
@@ -53,7 +37,7 @@ def doctor(*, as_json: bool) -> Exit:
     findings = _redis(settings)
     reachable = findings[0].verdict is not Verdict.FAIL
     findings += _spool(settings)
-    findings += _provider(settings)
+    findings += _provider()
     if reachable:
         findings += _workers(settings)
     failed = any(finding.verdict is Verdict.FAIL for finding in findings)
@@ -154,34 +138,59 @@ def _spool(settings: Settings) -> list[Finding]:
     return [Finding("Spool", Verdict.OK, f"{settings.spool_url} is writable")]
 
 
-def _provider(settings: Settings) -> list[Finding]:
+def _provider() -> list[Finding]:
     if not installed("worker"):
         advice = 'on the workers\' hosts: pip install "lowtide[worker]"'
         return [Finding("Provider", Verdict.WARN, "not asked: this host has no worker installed", advice)]
-    from lowtide_worker.providers import ProviderError, Unavailable
-    from lowtide_worker.runtime import Runtime
+    from lowtide_cli.doctor_vertex import check_vertex
     from lowtide_worker.settings import WorkerSettings
 
     known = WorkerSettings()
-    vertex = settings.provider is ProviderName.VERTEX
-    where = (known.google_vertex_base_url if vertex else known.google_gemini_base_url) or "Google"
     # A worker is patient; somebody who looks at a terminal is not.
     patience = min(known.provider_timeout_seconds, _PROVIDER_SECONDS)
     hurried = known.model_copy(update={"provider_timeout_seconds": patience})
+    return [_jobs(hurried), *check_vertex(hurried)]
+
+
+def _jobs(settings: WorkerSettings) -> Finding:
+    """Whether the provider lists its jobs."""
+    from lowtide_worker.providers import ProviderError
+    from lowtide_worker.runtime import Runtime
+
+    vertex = settings.provider is ProviderName.VERTEX
+    endpoint = settings.google_vertex_base_url if vertex else settings.google_gemini_base_url
+    name = f"{settings.provider} at {endpoint or 'Google'}"
     try:
-        jobs, more = Runtime(hurried).provider(settings.provider).jobs()
+        jobs, more = Runtime(settings).provider(settings.provider).jobs()
     except ImportError as error:
-        return [Finding("Provider", Verdict.FAIL, str(error), 'pip install "lowtide[worker,vertex]"')]
+        return Finding("Provider", Verdict.FAIL, str(error), 'pip install "lowtide[worker,vertex]"')
+    except LowtideError as error:  # a file of credentials that cannot be read
+        return Finding("Provider", Verdict.FAIL, str(error))
     except ProviderError as error:
-        if isinstance(error, Unavailable) and (vertex or known.google_api_key is not None):
-            advice = f"check the network and {'GOOGLE_VERTEX_BASE_URL' if vertex else 'GOOGLE_GEMINI_BASE_URL'}"
-        elif vertex:
-            advice = "gcloud auth application-default login, or LOWTIDE_VERTEX_CREDENTIALS; see docs/how-to.md"
-        else:
-            advice = "set GEMINI_API_KEY (or GOOGLE_API_KEY) to a key that is valid there"
-        return [Finding("Provider", Verdict.FAIL, f"{settings.provider} at {where}: {error}", advice)]
+        advice = _about_vertex(error) if vertex else _about_gemini(error, has_key=settings.google_api_key is not None)
+        return Finding("Provider", Verdict.FAIL, f"{name}: {error}", advice)
     count = f"{len(jobs):,}{' or more' if more else ''} {'job' if len(jobs) == 1 else 'jobs'}"
-    return [Finding("Provider", Verdict.OK, f"{settings.provider} at {where} lists {count}")]
+    return Finding("Provider", Verdict.OK, f"{name} lists {count}")
+
+
+def _about_gemini(error: ProviderError, *, has_key: bool) -> str:
+    from lowtide_worker.providers import Unavailable
+
+    if isinstance(error, Unavailable) and has_key:
+        return "check the network and GOOGLE_GEMINI_BASE_URL"
+    return "set GEMINI_API_KEY (or GOOGLE_API_KEY) to a key that is valid there"
+
+
+def _about_vertex(error: ProviderError) -> str:
+    from lowtide_worker.providers import Unavailable
+
+    if error.error.reason == "NOT_CONFIGURED":
+        return "see docs/how-to.md, Use Vertex AI"
+    if isinstance(error, Unavailable):
+        return "check the network and GOOGLE_VERTEX_BASE_URL"
+    if error.http_status == 403:
+        return "the project needs aiplatform.googleapis.com enabled, and the workers' account Vertex AI User in it"
+    return "gcloud auth application-default login, or LOWTIDE_VERTEX_CREDENTIALS; see docs/how-to.md"
 
 
 def _workers(settings: Settings) -> list[Finding]:

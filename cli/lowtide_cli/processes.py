@@ -127,12 +127,7 @@ class Child:
 
     def last_lines(self, count: int = 15) -> list[str]:
         """The end of its log."""
-        try:
-            with self.log.open("rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - 65_536))
-                return log.read().decode(errors="replace").splitlines()[-count:]
-        except FileNotFoundError:
-            return []
+        return last_lines(self.log, count)
 
     def wait_for_port(self, port: int, *, timeout: float = 30.0) -> None:
         """Waits until it listens on 127.0.0.1. Raises `StartFailed`."""
@@ -159,6 +154,16 @@ class Child:
         return True
 
 
+def last_lines(path: Path, count: int = 15) -> list[str]:
+    """The end of a log."""
+    try:
+        with path.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - 65_536))
+            return log.read().decode(errors="replace").splitlines()[-count:]
+    except FileNotFoundError:
+        return []
+
+
 def ending(returncode: int | None) -> str:
     """A return code in words."""
     if returncode is None:
@@ -182,6 +187,13 @@ def free_port(preferred: int = 0) -> int:
                 continue
             return int(probe.getsockname()[1])
     raise CommandError("no port of 127.0.0.1 is free")
+
+
+def past_proxies() -> dict[str, str]:
+    """Variables that keep a proxy from standing between us and our own machine."""
+    known = (os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or "").split(",")
+    local = ",".join(dict.fromkeys([*filter(None, known), "127.0.0.1"]))
+    return {"NO_PROXY": local, "no_proxy": local}
 
 
 def _listening(port: int) -> bool:

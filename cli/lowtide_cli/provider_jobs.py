@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lowtide import BatchNotFound, BatchQueue, Settings
+from lowtide import BatchNotFound, BatchQueue, ProviderName, Settings
 from lowtide.layout import job_of_display_name, split_job_id
 from lowtide_cli.extras import need
 from lowtide_cli.output import print_json, stdout
@@ -17,18 +18,23 @@ if TYPE_CHECKING:
     from lowtide_worker.providers import ProviderJob
 
 
-def show_jobs(*, as_json: bool) -> None:
-    """Prints every job the provider lists. Raises `ProviderError` where it does not answer."""
+def show_jobs(*, provider: str | None, as_json: bool) -> None:
+    """Prints every job the provider lists, None being the default one. Raises `ProviderError` without an answer."""
+    if provider is not None and provider not in set(ProviderName):
+        raise typer.BadParameter(f"{provider!r} is not one of {', '.join(ProviderName)}", param_hint="--provider")
     need("worker", "`lowtide jobs`")
     settings = Settings()
+    chosen = ProviderName(provider or settings.provider)
+    if chosen is ProviderName.VERTEX:
+        need("vertex", "Vertex AI")
     owners = _Owners(BatchQueue(settings))
-    rows = [(job, *owners.of(job)) for job in provider_jobs(settings.provider)]
+    rows = [(job, *owners.of(job)) for job in provider_jobs(chosen)]
     if as_json:
         print_json([_data(job, batch_id, known=known) for job, batch_id, known in rows])
         return
     console = stdout()
     if not rows:
-        console.print("the provider has no jobs")
+        console.print(f"{chosen} has no jobs")
         return
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     # The name gives way first: the batch is what one looks for.

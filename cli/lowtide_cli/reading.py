@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lowtide import BatchQueue, BatchState, BatchStatus, JobStatus
+from lowtide import BatchQueue, BatchState, BatchStatus, JobStatus, Kind
 from lowtide_cli.batches import find
 from lowtide_cli.exits import Exit, exit_of
 from lowtide_cli.output import (
@@ -25,6 +25,7 @@ from lowtide_cli.output import (
 
 _TOKEN = re.compile(r"\d+(\.\d+)?(e\+?\d+)?:[a-z0-9-]+", re.ASCII)
 _SHOWN_JOBS = 20
+_SHOWN_SOURCES = 5
 _WIDE = 100
 
 
@@ -91,6 +92,7 @@ def _show(status: BatchStatus) -> None:
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
     facts.add_row("model", escape(status.model))
+    facts.add_row("provider", str(status.provider))
     facts.add_row("requests", outcome(status))
     facts.add_row("tokens", f"{status.usage.total_token_count:,}: {status.usage.prompt_token_count:,} in, "
                   f"{status.usage.candidates_token_count + status.usage.thoughts_token_count:,} out")  # fmt: skip
@@ -99,6 +101,9 @@ def _show(status: BatchStatus) -> None:
         took = duration(status.finished_at - status.created_at)
         facts.add_row("finished", f"{local_time(status.finished_at)}, after {took}")
     optional = (
+        ("kind", status.kind if status.kind is not Kind.GENERATION else None),
+        ("sources", _sources(status)),
+        ("destination", status.destination),
         ("labels", _labels(status)),
         ("handler", status.on_result),
         ("idempotency key", status.idempotency_key),
@@ -139,6 +144,13 @@ def _jobs(jobs: list[JobStatus], width: int) -> Table:
             escape(job.name or "-"),
         )  # fmt: skip
     return table
+
+
+def _sources(status: BatchStatus) -> str:
+    lines = status.sources[:_SHOWN_SOURCES]
+    if left := len(status.sources) - len(lines):
+        lines.append(f"and {left:,} more: --json shows all")
+    return "\n".join(lines)
 
 
 def _labels(status: BatchStatus) -> str:

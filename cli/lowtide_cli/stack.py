@@ -1,4 +1,4 @@
-"""A whole Lowtide on this machine: server, emulator, workers and Flower, as child processes of one parent.
+"""A whole Lowtide on this machine: server, emulators, workers and Flower, as child processes of one parent.
 
 Everything listens on 127.0.0.1. What the children need to know stands in their environment, never in their
 command lines, which every user of the machine can read.
@@ -6,7 +6,6 @@ command lines, which every user of the machine can read.
 
 from __future__ import annotations
 
-import os
 import secrets
 import signal
 import sys
@@ -15,9 +14,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lowtide_cli.embedded import EmbeddedRedis
-from lowtide_cli.processes import Child, StartFailed, free_port
+from lowtide_cli.processes import Child, StartFailed, free_port, past_proxies
+
+if TYPE_CHECKING:
+    from lowtide_cli.google_cloud import GoogleCloud
 
 _JOBS, _RESULTS = "lowtide.jobs", "lowtide.results"
 _COLUMNS = "name,kwargs,state,result,received,runtime,worker,uuid"
@@ -37,6 +40,8 @@ class Shape:
     """Of all children; what the stack finds out is added."""
     redis: bool = True
     redis_port: int = 0
+    cloud: GoogleCloud | None = None
+    """Stand-ins for Cloud Storage and BigQuery, not yet started."""
     emulator: bool = True
     emulator_port: int = 0
     emulator_options: tuple[str, ...] = ()
@@ -79,11 +84,7 @@ class Stack:
     @property
     def environment(self) -> dict[str, str]:
         """The children's environment."""
-        # A proxy must not stand between us and our own machine.
-        local = ",".join(filter(None, (os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1")))
-        return {
-            **self.shape.environment, **self.exports, "NO_PROXY": local, "no_proxy": local, "PYTHONUNBUFFERED": "1",
-        }  # fmt: skip
+        return {**self.shape.environment, **self.exports, **past_proxies(), "PYTHONUNBUFFERED": "1"}
 
     @property
     def children(self) -> Iterator[Child]:
@@ -101,6 +102,9 @@ class Stack:
             )
             self.redis.start()
             self.exports["LOWTIDE_REDIS_URL"] = self.redis.url
+        if self.shape.cloud:
+            self.shape.cloud.start()
+            self.exports |= self.shape.cloud.environment
         emulator_port = self._start_emulator() if self.shape.emulator else 0
         self._start_workers()
         flower_port = self._start_flower() if self.shape.flower else 0
@@ -125,6 +129,8 @@ class Stack:
             except KeyboardInterrupt:
                 hurry = True
                 child.kill()
+        if self.shape.cloud:
+            self.shape.cloud.stop()
 
     def _start_emulator(self) -> int:
         port = free_port(self.shape.emulator_port)

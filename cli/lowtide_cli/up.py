@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,14 +19,26 @@ from rich.table import Table
 from lowtide_cli.errors import CommandError
 from lowtide_cli.exits import Exit
 from lowtide_cli.extras import need
-from lowtide_cli.processes import Child, ending, free_port
+from lowtide_cli.processes import Child, ending, free_port, last_lines
 from lowtide_cli.stack import Shape, Stack, generated_password
 
+if TYPE_CHECKING:
+    from lowtide_cli.google_cloud import GoogleCloud
+    from lowtide_worker.settings import WorkerSettings
+
 _LOOK_SECONDS = 0.2
+_CLOUD_LOOK_SECONDS = 2.0
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
 _STEADY_SECONDS = 60.0
 """A worker that ran for so long before it ended is restarted without a longer pause."""
+_VERTEX_SETTINGS = (
+    "provider", "google_cloud_project", "google_cloud_location", "google_vertex_base_url", "vertex_credentials",
+    "vertex_locations", "vertex_storage", "vertex_dataset",
+)  # fmt: skip
+_LOCAL = "lowtide-local"
+"""Project and bucket where the settings name none."""
+_GOOGLES_OWN = ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +47,15 @@ class Options:
 
     data_dir: Path | None = None
     emulator: bool | None = None
-    """None: exactly when there is no API key."""
+    """None: exactly when nothing says how to reach Google."""
     flower: bool = True
     one_worker: bool = False
     threads: int = 8
     processes: int = 2
     redis_port: int = 0
     emulator_port: int = 0
+    storage_port: int = 0
+    bigquery_port: int = 0
     flower_port: int = 0
 
 
@@ -47,7 +63,13 @@ def up(options: Options) -> Exit:
     """Runs the stack until a signal ends it, or until a part that cannot be replaced dies."""
     console = Console(highlight=False)
     need("worker", "`lowtide up`")
-    stack = Stack(_shape(options), exports=_own_spool(options.data_dir))
+    # Read as the workers will read them: from the environment and from `.env`.
+    from lowtide_worker.settings import WorkerSettings
+
+    settings = WorkerSettings()
+    shape = _shape(options, settings)
+    exports = _own_spool(options.data_dir) | _vertex_exports(settings, emulator=shape.emulator)
+    stack = Stack(shape, exports=exports)
     # A polite kill or a closed terminal ends everything in order too.
     for polite in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(polite, signal.default_int_handler)
@@ -55,7 +77,7 @@ def up(options: Options) -> Exit:
     try:
         with console.status("starting"):
             stack.start()
-        _announce(console, stack)
+        _announce(console, stack, settings)
         code = _supervise(console, stack)
     except KeyboardInterrupt:
         console.print("\nstopping: workers first, Redis last (Ctrl-C again to be quick)")
@@ -65,18 +87,10 @@ def up(options: Options) -> Exit:
     return code
 
 
-def _shape(options: Options) -> Shape:
-    # Read as the workers will read them: from the environment and from `.env`.
+def _shape(options: Options, settings: WorkerSettings) -> Shape:
     from lowtide import BatchQueue
-    from lowtide_worker.settings import WorkerSettings
 
-    settings = WorkerSettings()
-    has_key = settings.google_api_key is not None and bool(settings.google_api_key.get_secret_value())
-    use_emulator = not has_key if options.emulator is None else options.emulator
-    if use_emulator:
-        need("emulator", "The emulator, which stands in for Google where no GEMINI_API_KEY is set,")
-    elif not has_key:
-        raise CommandError("no API key: set GEMINI_API_KEY, or leave --no-emulator out")
+    use_emulator = _without_google(options, settings)
     environment = dict(os.environ)
     if use_emulator:
         # The emulator's jobs take seconds; Google's take hours, and the usual pauses are made for those.
@@ -89,11 +103,13 @@ def _shape(options: Options) -> Shape:
     auth = os.environ.get("LOWTIDE_FLOWER_BASIC_AUTH") or f"lowtide:{generated_password()}"
     if not all(auth.partition(":")):
         raise CommandError("LOWTIDE_FLOWER_BASIC_AUTH: expected user:password")
+    directory = (options.data_dir or Path.home() / ".lowtide").absolute()
     return Shape(
-        directory=(options.data_dir or Path.home() / ".lowtide").absolute(),
+        directory=directory,
         environment=environment,
         redis=own_redis,
         redis_port=options.redis_port or free_port(6379),
+        cloud=_google_cloud(options, directory, settings) if use_emulator and _on_vertex(settings) else None,
         emulator=use_emulator,
         emulator_port=options.emulator_port or free_port(8080),
         flower=options.flower,
@@ -105,6 +121,67 @@ def _shape(options: Options) -> Shape:
     )
 
 
+def _without_google(options: Options, settings: WorkerSettings) -> bool:
+    """Whether the emulator is to be used. Raises `CommandError` where what was decided cannot work."""
+    key = settings.google_api_key.get_secret_value() if settings.google_api_key else None
+    name, needed = "the Gemini Developer API", {"GEMINI_API_KEY": key}
+    if settings.provider == "vertex":
+        name = "Vertex AI"
+        needed = {
+            "GOOGLE_CLOUD_PROJECT": settings.google_cloud_project, "LOWTIDE_VERTEX_STORAGE": settings.vertex_storage,
+        }  # fmt: skip
+    missing = [variable for variable, value in needed.items() if not value]
+    if len(missing) == len(needed) if options.emulator is None else options.emulator:
+        need("emulator", f"The emulator, which stands in for Google without {' and '.join(needed)},")
+        if _on_vertex(settings):
+            need("vertex-emulator", "The emulator of Vertex AI (LOWTIDE_PROVIDER, LOWTIDE_VERTEX_STORAGE)")
+        return True
+    if missing:
+        raise CommandError(f"{name} needs {' and '.join(missing)}; or run `lowtide up --emulator`")
+    if _on_vertex(settings):
+        need("vertex", "Vertex AI")
+    return False
+
+
+def _on_vertex(settings: WorkerSettings) -> bool:
+    """Whether Vertex AI is used, be it beside the Developer API: with the emulator then nothing may reach Google."""
+    return settings.provider == "vertex" or settings.vertex_storage is not None
+
+
+def _google_cloud(options: Options, directory: Path, settings: WorkerSettings) -> GoogleCloud:
+    """Cloud Storage and BigQuery with the places that the settings name, or else with some of ours."""
+    from lowtide_cli.google_cloud import GoogleCloud, Places
+
+    project = settings.google_cloud_project or _LOCAL
+    places = Places(
+        project=project,
+        storage=settings.vertex_storage or f"gs://{_LOCAL}/lowtide",
+        dataset=settings.vertex_dataset or f"bq://{project}.lowtide",
+        locations=settings.vertex_locations or [f"gs://{_LOCAL}/data", f"bq://{project}.data"],
+    )
+    return GoogleCloud(
+        directory / "cloud",
+        places,
+        storage_port=options.storage_port or free_port(4443),
+        bigquery_port=options.bigquery_port or free_port(9050),
+    )
+
+
+def _vertex_exports(settings: WorkerSettings, *, emulator: bool) -> dict[str, str]:
+    """What another terminal must know to name the same places and to ask the same provider."""
+    if not _on_vertex(settings):
+        return {}
+    found = {} if emulator else {name: os.environ[name] for name in _GOOGLES_OWN if name in os.environ}
+    for name in _VERTEX_SETTINGS:
+        if name not in settings.model_fields_set:
+            continue
+        value = getattr(settings, name)
+        alias = type(settings).model_fields[name].validation_alias
+        variable = alias if isinstance(alias, str) else f"LOWTIDE_{name.upper()}"
+        found[variable] = json.dumps(value) if isinstance(value, list) else str(value)
+    return found
+
+
 def _own_spool(data_dir: Path | None) -> dict[str, str]:
     """A data folder of its own holds the spool too, unless the settings say where that is."""
     from lowtide import Settings
@@ -114,22 +191,20 @@ def _own_spool(data_dir: Path | None) -> dict[str, str]:
     return {"LOWTIDE_SPOOL_URL": str(data_dir.absolute() / "spool")}
 
 
-def _announce(console: Console, stack: Stack) -> None:
-    from lowtide import Settings
+def _announce(console: Console, stack: Stack, settings: WorkerSettings) -> None:
     from lowtide.settings import without_password
 
     shape = stack.shape
-    settings = Settings()
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     kind = "embedded server" if stack.redis else "from your settings"
     url = stack.redis.url if stack.redis else without_password(settings.redis_url.get_secret_value())
     table.add_row("Redis", f"{url}  [dim]{kind}[/]")
-    if stack.emulator_url:
-        table.add_row("Provider", f"{stack.emulator_url}  [dim]emulator: answers are made up[/]")
-    else:
-        table.add_row("Provider", "Gemini, with your API key: [yellow]jobs cost money[/]")
+    table.add_row("Provider", _provider(stack, settings))
+    if shape.cloud:
+        table.add_row("Cloud Storage", f"{shape.cloud.storage_url}  [dim]stand-in[/]")
+        table.add_row("BigQuery", f"{shape.cloud.bigquery_url}  [dim]stand-in, in memory[/]")
     for worker in stack.workers:
         table.add_row(worker.name.capitalize(), f"{_served(worker)}  [dim]pid {worker.pid}[/]")
     if stack.flower_url:
@@ -148,6 +223,18 @@ def _announce(console: Console, stack: Stack) -> None:
     console.print("Ctrl-C stops everything.")
 
 
+def _provider(stack: Stack, settings: WorkerSettings) -> str:
+    vertex = settings.provider == "vertex"
+    if stack.emulator_url:
+        return f"{stack.emulator_url}  [dim]emulator{' of Vertex AI' if vertex else ''}: answers are made up[/]"
+    if vertex:
+        name = f"Vertex AI, project {settings.google_cloud_project} in {settings.google_cloud_location}"
+        elsewhere = settings.google_vertex_base_url
+    else:
+        name, elsewhere = "Gemini, with your API key", settings.google_gemini_base_url
+    return escape(name) + (f", at {escape(elsewhere)}" if elsewhere else ": [yellow]jobs cost money[/]")
+
+
 def _served(worker: Child) -> str:
     words = worker.command
     queues, pool, concurrency = (words[words.index(option) + 1] for option in ("-Q", "-P", "-c"))
@@ -159,6 +246,7 @@ def _supervise(console: Console, stack: Stack) -> Exit:
     pauses = dict.fromkeys(stack.workers, _FIRST_PAUSE)
     started = dict.fromkeys(stack.workers, time.monotonic())
     due: dict[Child, float] = {}
+    cloud_due = time.monotonic()
     while True:
         now = time.monotonic()
         for worker in stack.workers:
@@ -179,12 +267,21 @@ def _supervise(console: Console, stack: Stack) -> Exit:
             if child not in stack.workers and not child.running:
                 _report(child, "stopping")
                 return Exit.ERROR
+        if stack.shape.cloud and now >= cloud_due:
+            for name, log in stack.shape.cloud.ended():
+                _tell(f"{name} ended unexpectedly: stopping", name, log)
+                return Exit.ERROR
+            cloud_due = now + _CLOUD_LOOK_SECONDS
         time.sleep(_LOOK_SECONDS)
 
 
 def _report(child: Child, consequence: str) -> None:
+    _tell(f"{child.name} ended unexpectedly ({ending(child.returncode)}): {consequence}", child.name, child.log)
+
+
+def _tell(what: str, name: str, log: Path) -> None:
     error = Console(stderr=True, highlight=False)
-    error.print(f"[red]{child.name} ended unexpectedly ({ending(child.returncode)}): {consequence}")
-    for line in child.last_lines():
-        error.print(f"  {child.name.lower()} | {line}", markup=False, soft_wrap=True)
-    error.print(f"  all of it is in {child.log}", markup=False, soft_wrap=True)
+    error.print(f"[red]{what}")
+    for line in last_lines(log):
+        error.print(f"  {name.lower()} | {line}", markup=False, soft_wrap=True)
+    error.print(f"  all of it is in {log}", markup=False, soft_wrap=True)

@@ -260,7 +260,7 @@ def _shown(value: object) -> str:
 def _errors(uri: str) -> Iterator[None]:
     """Turns what Google's clients raise about a place into `SourceError`."""
     try:
-        from google.api_core.exceptions import GoogleAPICallError
+        from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError
         from google.auth.exceptions import GoogleAuthError
         from requests import RequestException
     except ImportError as error:
@@ -275,5 +275,5 @@ def _errors(uri: str) -> Iterator[None]:
             412: "it changed while it was read; submit again",
         }.get(code)
         raise SourceError(f"{uri}: {said or error.message}" + (f" ({error.message})" if said else "")) from error
-    except (GoogleAuthError, RequestException) as error:
+    except (GoogleAPIError, GoogleAuthError, RequestException) as error:
         raise SourceError(f"{uri}: {type(error).__name__}: {error}") from error

@@ -11,6 +11,7 @@ from tests.cli.helpers import MODEL, Cli, eventually, requests
 from lowtide import Batch, BatchQueue, BatchState, BatchStatus
 from lowtide_cli.exits import Exit, exit_of
 from lowtide_cli.stack import Stack
+from lowtide_cli.workers import worker_queues
 
 UNKNOWN = "b0000000000000000000"
 
@@ -149,6 +150,8 @@ def test_without_a_worker_results_are_partial_and_nothing_is_deleted(cli: Cli, s
         )
     finally:
         worker.start()
+        # Other tests' doctors are to find it.
+        eventually(lambda: worker_queues(stack.exports["LOWTIDE_REDIS_URL"]))
     assert (partial.code, partial.out) == (0, "")
     assert "partial" in partial.err
     assert "0 of 3" in partial.err

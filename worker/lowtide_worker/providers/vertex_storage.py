@@ -11,10 +11,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
-from google.api_core.exceptions import GoogleAPICallError, NotFound, RequestRangeNotSatisfiable
+from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, NotFound, RequestRangeNotSatisfiable
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError
+from google.cloud.storage.retry import DEFAULT_RETRY
 from requests import RequestException
 
 from lowtide.google_cloud import storage_client
@@ -40,7 +41,8 @@ class VertexStorage:
     def __init__(self, settings: WorkerSettings, root: str) -> None:
         self._settings = settings
         self._root = parse_objects(root)
-        self._timeout = settings.provider_timeout_seconds
+        timeout = settings.provider_timeout_seconds
+        self._patience: dict[str, Any] = {"timeout": timeout, "retry": DEFAULT_RETRY.with_timeout(timeout)}
 
     @cached_property
     def _client(self) -> Client:
@@ -55,7 +57,7 @@ class VertexStorage:
             blob = self._blob(place)
             blob.chunk_size = _CHUNK_BYTES
             try:
-                blob.upload_from_file(data, size=size, content_type="application/jsonl", timeout=self._timeout)
+                blob.upload_from_file(data, size=size, content_type="application/jsonl", **self._patience)
             except NotFound as error:
                 message = f"bucket {place.bucket} does not exist (LOWTIDE_VERTEX_STORAGE)"
                 raise Refused(ResultError(reason="NO_BUCKET", message=message, code=5)) from error
@@ -64,7 +66,7 @@ class VertexStorage:
     def exists(self, uri: str) -> bool:
         """Whether a request file is there. Raises `Missing` where it is not."""
         with cloud_failures(uri):
-            if not self._blob(parse_objects(uri)).exists(timeout=self._timeout):
+            if not self._blob(parse_objects(uri)).exists(**self._patience):
                 raise Missing(ResultError(reason="NO_INPUT", message=f"{uri} is gone"))
         return True
 
@@ -73,7 +75,7 @@ class VertexStorage:
         folder = self._root.under("inputs/")
         with cloud_failures(folder):
             listing = self._client.list_blobs(
-                folder.bucket, prefix=folder.path, page_token=page_token, page_size=_PAGE_SIZE, timeout=self._timeout
+                folder.bucket, prefix=folder.path, page_token=page_token, page_size=_PAGE_SIZE, **self._patience
             )
             page = next(listing.pages, ())
             found = [
@@ -101,7 +103,7 @@ class VertexStorage:
         place = self._checked(folder)
         with cloud_failures(folder):
             prefix = place.path.rstrip("/") + "/"
-            blobs = self._client.list_blobs(place.bucket, prefix=prefix, timeout=self._timeout)
+            blobs = self._client.list_blobs(place.bucket, prefix=prefix, **self._patience)
             return [
                 Part(str(place._replace(path=blob.name)), blob.size)
                 for blob in blobs
@@ -116,7 +118,7 @@ class VertexStorage:
 
             def read(first: int, last: int) -> bytes:
                 try:
-                    return bytes(blob.download_as_bytes(start=first, end=last - 1, timeout=self._timeout))
+                    return bytes(blob.download_as_bytes(start=first, end=last - 1, **self._patience))
                 except RequestRangeNotSatisfiable:
                     return b""
 
@@ -134,13 +136,13 @@ class VertexStorage:
     def _delete_all(self, folder: Objects) -> None:
         with cloud_failures(folder):
             prefix = folder.path.rstrip("/") + "/"
-            for blob in self._client.list_blobs(folder.bucket, prefix=prefix, timeout=self._timeout):
+            for blob in self._client.list_blobs(folder.bucket, prefix=prefix, **self._patience):
                 self._delete(folder._replace(path=blob.name))
 
     def _delete(self, place: Objects) -> None:
         with cloud_failures(place):
             try:
-                self._blob(place).delete(timeout=self._timeout)
+                self._blob(place).delete(**self._patience)
             except NotFound:
                 return
 
@@ -167,6 +169,6 @@ def cloud_failures(place: object) -> Iterator[None]:
         raise Denied(found, http_status=code) if code == 403 else failure(code, found) from error
     except (DefaultCredentialsError, RefreshError) as error:
         raise Denied(ResultError(reason="NO_CREDENTIALS", message=f"{type(error).__name__}: {error}")) from error
-    except (GoogleAuthError, RequestException, OSError) as error:
+    except (GoogleAPIError, GoogleAuthError, RequestException, OSError) as error:
         found = ResultError(reason="UNAVAILABLE", message=f"{place}: {type(error).__name__}: {error}")
         raise Unavailable(found) from error

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
+from google.cloud.bigquery.retry import DEFAULT_RETRY
 
 from lowtide.google_cloud import bigquery_client
 from lowtide.layout import job_of_display_name, split_job_id
@@ -28,7 +29,8 @@ class VertexTables:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
-        self._timeout = settings.provider_timeout_seconds
+        timeout = settings.provider_timeout_seconds
+        self._patience: dict[str, Any] = {"timeout": timeout, "retry": DEFAULT_RETRY.with_timeout(timeout)}
 
     @cached_property
     def _client(self) -> bigquery.Client:
@@ -49,14 +51,12 @@ class VertexTables:
         if not is_under(uri, [self._settings.vertex_dataset or "bq://", *self._settings.vertex_locations]):
             raise Refused(ResultError(reason="OUTSIDE_ROOT", message=f"{uri} is not under a configured place"))
         with cloud_failures(uri):
-            table = self._client.get_table(".".join(parse_table(uri)), timeout=self._timeout)
+            table = self._client.get_table(".".join(parse_table(uri)), **self._patience)
             columns = [field for field in table.schema if field.name in {key, "key", "response", "status"}]
             names = {field.name for field in columns}
             # What runs again travels under our own keys, in the column of that name.
             key = key if key in names else "key"
-            for row in self._client.list_rows(
-                table, selected_fields=columns, page_size=_PAGE_ROWS, timeout=self._timeout
-            ):
+            for row in self._client.list_rows(table, selected_fields=columns, page_size=_PAGE_ROWS, **self._patience):
                 line = {"key": row.get(key), "status": row.get("status"), "response": _json(row.get("response"))}
                 sink.write(_encode(line) + b"\n")
 
@@ -66,7 +66,7 @@ class VertexTables:
         if root is None or not location.startswith(f"{root}.{_OURS}"):
             return
         with cloud_failures(location):
-            self._client.delete_table(".".join(parse_table(location)), not_found_ok=True, timeout=self._timeout)
+            self._client.delete_table(".".join(parse_table(location)), not_found_ok=True, **self._patience)
 
     def _dataset(self) -> str:
         if self._settings.vertex_dataset is None:

@@ -1,20 +1,52 @@
-"""What the demos show of a finished batch, and how they check it."""
+"""A batch of a demo: who submits it, what is shown of it, and how its results are checked."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from typing import Any
 
+from pydantic import SecretStr
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lowtide import BatchStatus, Result, ResultStatus
+from lowtide import Batch, BatchQueue, BatchStatus, Result, ResultStatus, Settings, WaitTimeout
+from lowtide_cli.errors import CommandError
 from lowtide_cli.exits import Exit
+from lowtide_cli.stack import Stack
+from lowtide_cli.watch import follow
 
+MODEL = "gemini-2.5-flash"
+_LONGEST_SECONDS = 60.0
 _SHOWN = 10
 
 
-def show_some(console: Console, found: list[Result]) -> None:
+def demo_queue(stack: Stack, **settings: Any) -> BatchQueue:
+    """A producer for the stack."""
+    redis_url, spool_url = stack.exports["LOWTIDE_REDIS_URL"], stack.exports["LOWTIDE_SPOOL_URL"]
+    return BatchQueue(Settings(redis_url=SecretStr(redis_url), spool_url=spool_url, **settings))
+
+
+def show(console: Console, stack: Stack, batch: Batch, keys: list[str]) -> Exit:
+    """Follows a batch to its end, shows what came of it and checks it key by key."""
+    started = time.monotonic()
+    try:
+        status = follow(batch, farewell=False, timeout=_LONGEST_SECONDS)
+    except WaitTimeout as error:
+        # The folder with the logs goes when the demo ends, so what they say must be said now.
+        logs = [f"  {worker.name} | {line}" for worker in stack.workers for line in worker.last_lines()]
+        raise CommandError("\n".join([str(error), *logs])) from error
+    if status is None:
+        return Exit.INTERRUPTED
+    seconds = time.monotonic() - started
+    found = list(batch.results())
+    _show_some(console, found)
+    _show_counts(console, status, seconds)
+    return _verdict(console, keys, found)
+
+
+def _show_some(console: Console, found: list[Result]) -> None:
     """A few of the results, from all over the batch."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("key", no_wrap=True, overflow="ellipsis", max_width=22)
@@ -29,7 +61,7 @@ def show_some(console: Console, found: list[Result]) -> None:
     console.print(table)
 
 
-def show_counts(console: Console, status: BatchStatus, seconds: float) -> None:
+def _show_counts(console: Console, status: BatchStatus, seconds: float) -> None:
     """What the batch came to."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
@@ -48,7 +80,7 @@ def show_counts(console: Console, status: BatchStatus, seconds: float) -> None:
     console.print()
 
 
-def verdict(console: Console, keys: list[str], found: list[Result]) -> Exit:
+def _verdict(console: Console, keys: list[str], found: list[Result]) -> Exit:
     """Every key exactly once, and every one with an answer."""
     counts = Counter(result.key for result in found)
     problems = {
