@@ -125,7 +125,8 @@ CREATE = {
     ),
     "a reply to a create is cut off": Drama(faults=rules(rule("batches.create", "truncate", bytes=40)), jobs=3),
     "a create takes longer than the lease": Drama(
-        faults=rules(rule("batches.create", "delay", seconds=1.6)), jobs=3
+        faults=rules(rule("batches.create", "delay", seconds=1.6)), jobs=3,
+        env={"LOWTIDE_CREATE_SETTLE_SECONDS": "3"},
     ),
     "a create takes longer than the provider's timeout": Drama(
         faults=rules(rule("batches.create", "delay", seconds=1.5)), jobs=3,
