@@ -221,6 +221,13 @@ _AGAIN = {
 }  # fmt: skip
 
 
+_ON_VERTEX = (
+    "create.after-upload", "create.after-input-recorded", "create.before-call", "create.after-call",
+    "poll.after-release", "collect.before-download", "collect.after-segments", "deliver.before-grant",
+    "deliver.after-record", "settle.after-close", "clean.after-job-deleted", "clean.after-input-deleted",
+)  # fmt: skip
+
+
 def crash_points() -> set[str]:
     """Every name that the workers' source may reach."""
     names: set[str] = set()
@@ -241,6 +248,11 @@ def cases() -> list[tuple[str, str]]:
     """Each crash point with its scenario, and some more than once."""
     found = [(scenario_of(point), point) for point in sorted(crash_points())]
     return found + [(scenario, point) for scenario, points in _AGAIN.items() for point in points]
+
+
+def vertex_cases() -> list[tuple[str, str]]:
+    """Those at which the other provider has something else to lose: what it wrote, and what is read where it lies."""
+    return [("plain", point) for point in _ON_VERTEX]
 
 
 def undisturbed(world: World, scenario: Scenario) -> tuple[float, Submitted]:

@@ -11,11 +11,21 @@ from threading import Lock
 from typing import cast
 
 import pytest
-from tests.chaos.crash_scenarios import SCENARIOS, Scenario, cases, crash_points, killed, undisturbed
+from tests.chaos.crash_scenarios import (
+    SCENARIOS,
+    Scenario,
+    cases,
+    crash_points,
+    killed,
+    undisturbed,
+    vertex_cases,
+)
 from tests.chaos.invariants import Figures, check
 from tests.chaos.lanes import Lanes, Programme
 from tests.chaos.selection import selected
 from tests.chaos.world import World
+
+from lowtide import ProviderName
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -69,10 +79,26 @@ def _killed(scenario: Scenario, point: str, world: World) -> Outcome:
     return Outcome(figures, seconds)
 
 
+Case = tuple[ProviderName, tuple[str, str]]
+CASES: list[Case] = [
+    *((ProviderName.GEMINI, case) for case in cases()),
+    *((ProviderName.VERTEX, case) for case in vertex_cases()),
+]
+
+
 @pytest.fixture(scope="module")
 def matrix(request: pytest.FixtureRequest, lanes: Lanes) -> Iterator[Programme[Outcome]]:
-    programme = Programme(lanes, Matrix(lanes).play)
-    programme.begin(selected(request, "case"))
+    selection = list(selected(request, "case"))
+    matrices = {ProviderName.GEMINI: Matrix(lanes)}
+    if any(provider is ProviderName.VERTEX for provider, _ in cast("list[Case]", selection)):
+        matrices[ProviderName.VERTEX] = Matrix(request.getfixturevalue("vertex_lanes"))
+
+    def play(case: object) -> Outcome:
+        provider, what = cast("Case", case)
+        return matrices[provider].play(what)
+
+    programme = Programme(lanes, play)
+    programme.begin(selection)
     yield programme
     programme.end()
     if outcomes := programme.results():
@@ -89,8 +115,8 @@ def test_every_crash_point_of_the_source_is_in_the_matrix() -> None:
     assert points <= {point for _, point in cases()}
 
 
-@pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case[1]} ({case[0]})")
-def test_the_work_goes_on_after_a_kill_at(case: tuple[str, str], matrix: Programme[Outcome]) -> None:
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}: {case[1][1]} ({case[1][0]})")
+def test_the_work_goes_on_after_a_kill_at(case: Case, matrix: Programme[Outcome]) -> None:
     outcome = matrix.result(case)
 
     assert outcome.figures.lost == 0
