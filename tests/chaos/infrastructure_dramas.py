@@ -265,9 +265,10 @@ class _Tail:
         self._samples.append((time.monotonic(), size, waits))
 
     def close(self) -> None:
-        """The last look."""
+        """The last look. The worker, frozen by now, is cut off first: nobody is told of a wait that ends after it."""
         self._over.set()
         self._thread.join()
+        self._client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         self._look()
 
     def cut(self, seconds: float) -> int:
@@ -295,7 +296,6 @@ def redis_loses_its_last_second_while(what: str, world: World) -> Figures:
     }
     wanted = moments[what]
     within(15, what, wanted)
-    # Frozen, so that nobody acts on a wait that ends after the last look at the file.
     os.kill(worker.forged.pid, signal.SIGSTOP)
     tail.close()
     world.redis_server.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -214,16 +215,23 @@ class World(Stack):
         return going
 
     def rest(self, submitted: Sequence[Submitted], *, timeout: float = 30) -> None:
-        """Waits until all batches are finished, delivered and cleaned up."""
-        calm = 0
+        """Waits until all batches are finished, delivered and cleaned up.
+
+        Where a machine is so busy that a lease of a second lapses in the middle of an upload, the sweep is let out.
+        """
+        calm, patience = 0, time.monotonic() + timeout / 3
 
         def at_rest() -> bool:
-            nonlocal calm
+            nonlocal calm, patience
             for one in submitted:
                 if one.ended is None and not one.deleted and one.batch.status().finished:
                     one.ended = time.monotonic()
+            going = self.unrest(submitted)
+            if going.keys() == {"uploads"} and time.monotonic() > patience:
+                patience = math.inf
+                self.release_sweep()
             # Twice, for a message that is in a worker's hands is on no queue.
-            calm = 0 if self.unrest(submitted) else calm + 1
+            calm = 0 if going else calm + 1
             return calm > 1
 
         try:
