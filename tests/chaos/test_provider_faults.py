@@ -41,7 +41,7 @@ def programme(request: pytest.FixtureRequest, lanes: Lanes) -> Iterator[Programm
         theirs = lanes if case.provider is ProviderName.GEMINI else on_vertex
         if drama := DRAMAS.get(case.what):
             return theirs.play(partial(play, drama), drama.running_seconds)
-        return theirs.play(STORIES[case.what])
+        return theirs.play(*STORIES[case.what])
 
     cases = list(selected(request, "case"))
     if any(isinstance(case, Case) and case.provider is ProviderName.VERTEX for case in cases):

@@ -19,8 +19,7 @@ SECONDS = float(os.environ.get("CHAOS_SECONDS", "30"))
 def test_nothing_is_lost_or_paid_twice_in_a_random_run(tmp_path: Path, forge: Forge) -> None:
     seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"\nCHAOS_SEED={seed} CHAOS_SECONDS={SECONDS:g}")
-    # The broker loses a message now and then when its server is killed: the delivery comes again.
-    with World(tmp_path, forge, LOWTIDE_HANDLER_PATIENCE_SECONDS="5") as world:
+    with World(tmp_path, forge) as world:
         world.shop()
         figures = soak(world, seed=seed, seconds=SECONDS)
     print(figures.table())
