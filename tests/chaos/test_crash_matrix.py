@@ -122,5 +122,6 @@ def test_the_work_goes_on_after_a_kill_at(case: Case, matrix: Programme[Outcome]
     assert outcome.figures.lost == 0
     assert outcome.figures.double_counted == 0
     assert outcome.figures.billed_twice == 0
-    # The lease of a dead worker is one second here, and so is the wait after a create of unknown outcome.
-    assert outcome.delay < 10
+    # The lease of a dead worker is one second here, and so is the wait after a create of unknown outcome: it went on by
+    # itself and was not found by a watch of minutes. How soon, on a machine left alone, is in docs/reliability.md.
+    assert outcome.delay < 60
