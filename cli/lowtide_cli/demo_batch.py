@@ -15,7 +15,7 @@ from lowtide import Batch, BatchQueue, BatchStatus, Result, ResultStatus, Settin
 from lowtide_cli.errors import CommandError
 from lowtide_cli.exits import Exit
 from lowtide_cli.stack import Stack
-from lowtide_cli.watch import follow
+from lowtide_cli.watch import show_progress
 
 MODEL = "gemini-2.5-flash"
 _LONGEST_SECONDS = 60.0
@@ -32,13 +32,11 @@ def show(console: Console, stack: Stack, batch: Batch, keys: list[str]) -> Exit:
     """Follows a batch to its end, shows what came of it and checks it key by key."""
     started = time.monotonic()
     try:
-        status = follow(batch, farewell=False, timeout=_LONGEST_SECONDS)
+        status = show_progress(batch, console, _LONGEST_SECONDS)
     except WaitTimeout as error:
         # The folder with the logs goes when the demo ends, so what they say must be said now.
         logs = [f"  {worker.name} | {line}" for worker in stack.workers for line in worker.last_lines()]
         raise CommandError("\n".join([str(error), *logs])) from error
-    if status is None:
-        return Exit.INTERRUPTED
     seconds = time.monotonic() - started
     found = list(batch.results())
     _show_some(console, found)

@@ -31,23 +31,25 @@ def watch(batch_id: str, *, as_json: bool) -> Exit:
     return Exit.INTERRUPTED if status is None else exit_of(status)
 
 
-def follow(
-    batch: Batch, *, on_stderr: bool = False, farewell: bool = True, timeout: float | None = None
-) -> BatchStatus | None:
-    """Shows the progress until the batch is finished; returns its final status, or None after Ctrl-C.
-
-    Raises `WaitTimeout` after `timeout` seconds, None for never.
-    """
+def follow(batch: Batch, *, on_stderr: bool = False) -> BatchStatus | None:
+    """Shows the progress until the batch is finished, and how it ended; returns its final status, None after Ctrl-C."""
     console = stderr() if on_stderr else stdout()
     try:
-        status = _live(batch, console, timeout) if console.is_terminal else _lines(batch, console, timeout)
+        status = show_progress(batch, console)
     except KeyboardInterrupt:
         _say_goodbye(batch)
         return None
-    if farewell:
-        took = duration((status.finished_at or time.time()) - status.created_at)
-        console.print(f"{batch.id} {status.state} after {took}: {outcome(status)}", soft_wrap=True)
+    took = duration((status.finished_at or time.time()) - status.created_at)
+    console.print(f"{batch.id} {status.state} after {took}: {outcome(status)}", soft_wrap=True)
     return status
+
+
+def show_progress(batch: Batch, console: Console, timeout: float | None = None) -> BatchStatus:
+    """Shows the progress until the batch is finished; returns its final status.
+
+    Raises `WaitTimeout` after `timeout` seconds, None for never.
+    """
+    return (_live if console.is_terminal else _lines)(batch, console, timeout)
 
 
 def _follow_json(batch: Batch) -> BatchStatus | None:

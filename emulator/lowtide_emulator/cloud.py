@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,7 +58,7 @@ class ServerError(RuntimeError):
     """A stand-in that cannot start; the message says why, and what to do."""
 
 
-class _Server:
+class _Server(ABC):
     """A child process that serves HTTP.
 
     folder: where its data and its log are.
@@ -129,11 +130,13 @@ class _Server:
             process.kill()
             process.wait()
 
+    @abstractmethod
     def _check_packages(self) -> None:
-        raise NotImplementedError
+        """Raise ServerError where something is not installed."""
 
+    @abstractmethod
     def _command(self, port: int) -> Sequence[str]:
-        raise NotImplementedError
+        """The command line of a server that listens on this port."""
 
     def _spawn(self, command: Sequence[str]) -> None:
         if sys.platform == "linux":

@@ -114,7 +114,7 @@ def a_worker_is_frozen_longer_than_its_lease(call: str, world: World) -> Figures
     within(10, "the call", lambda: world.emulator.stats().calls.get(call))
     os.kill(frozen.forged.pid, signal.SIGSTOP)
     sweeping(world, *THREADS)
-    time.sleep(2.5)  # more than two leases; there is nothing to wait for
+    within(30, "the other has done its work", lambda: all(one.batch.status().finished for one in batches))
     os.kill(frozen.forged.pid, signal.SIGCONT)
     figures = end(world, batches, Allowed(twins=2, billed_again=8) if call == "batches.create" else None)
     assert frozen.alive, frozen.text

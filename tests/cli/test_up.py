@@ -22,6 +22,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
         "killed": ["up", "--no-flower"],
         "mourning": ["up", "--no-flower", "--one-worker"],
         "demo": ["demo"],
+        "demo stopped": ["demo"],
         "demo on Vertex AI": ["demo", "--vertex"],
     }
     found: dict[str, Run] = {}
@@ -91,6 +92,19 @@ def test_demo_gets_every_result_and_leaves_nothing_behind(runs: dict[str, Run]) 
     pids = [int(word) for word in named if word.isdecimal()]
     assert len(pids) == 4
     assert not any(map(alive, pids))
+
+
+def test_ctrl_c_in_a_demo_leaves_nothing_and_promises_nothing(runs: dict[str, Run]) -> None:
+    demo = runs["demo stopped"]
+    assert demo.process.stdout is not None
+    assert any(line.startswith("submitted ") for line in demo.process.stdout)
+    mine = descendants(demo.process.pid)
+    demo.process.send_signal(signal.SIGINT)
+    rest = demo.rest()
+    assert demo.process.wait(30) == 130
+    assert "stopped; nothing is left behind" in rest
+    assert "the batch goes on" not in rest
+    assert not any(map(alive, mine))
 
 
 def test_demo_goes_from_and_to_cloud_storage_and_bigquery(runs: dict[str, Run]) -> None:

@@ -36,6 +36,7 @@ from lowtide_worker.providers.google import (
     as_object,
     as_text,
     call,
+    cancel,
     either,
     failures,
     job_state,
@@ -134,12 +135,8 @@ class GeminiProvider:
             return inputs, as_text(either(reply, "nextPageToken", "next_page_token")) or None
 
     def cancel(self, name: str) -> None:
-        """POST :cancel. A job that has ended meanwhile is no error."""
-        try:
-            call(self._client, "post", f"{name}:cancel")
-        except Refused as refusal:
-            if refusal.http_status not in (400, 404):
-                raise
+        """POST :cancel."""
+        cancel(self._client, name)
 
     def delete(self, name: str) -> None:
         """DELETE of the batch; its result file goes with it."""
@@ -161,9 +158,9 @@ class GeminiProvider:
     def parts(self, output: Output) -> None:
         """None: files of this API cannot be read by ranges."""
 
-    def read(self, part: str, start: int, end: int) -> bytes:
-        """Never asked for, as there are no parts."""
-        raise NotImplementedError
+    def read(self, part: str, start: int, end: int) -> bytes:  # noqa: ARG002 - the Protocol's
+        """There are none."""
+        raise Missing(ResultError(reason="NO_PARTS", message=f"{part} cannot be read by ranges"))
 
     def download(self, output: Output, sink: IO[bytes]) -> None:
         """The result file as it is; inline responses as lines of the same shape."""

@@ -43,6 +43,15 @@ def call(
         return json.loads(reply.body or "{}")
 
 
+def cancel(client: genai.Client, name: str) -> None:
+    """POST :cancel. A job that has ended, or is gone meanwhile, is no error."""
+    try:
+        call(client, "post", f"{name}:cancel")
+    except Refused as refusal:
+        if refusal.http_status not in (400, 404):
+            raise
+
+
 def _network_errors() -> Iterator[type[Exception]]:
     """The errors of the HTTP clients the SDK may have chosen; it does not wrap them."""
     for module in ("httpx2", "httpx"):

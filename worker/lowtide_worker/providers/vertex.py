@@ -40,6 +40,7 @@ from lowtide_worker.providers.google import (
     as_object,
     as_text,
     call,
+    cancel,
     failures,
     job_state,
     status_error,
@@ -135,12 +136,8 @@ class VertexProvider:
         return self._storage.inputs(page_token)
 
     def cancel(self, name: str) -> None:
-        """POST :cancel. A job that has ended meanwhile is no error."""
-        try:
-            call(self._client, "post", f"{name}:cancel")
-        except Refused as refusal:
-            if refusal.http_status not in (400, 404):
-                raise
+        """POST :cancel."""
+        cancel(self._client, name)
 
     def delete(self, name: str) -> None:
         """Deletes the output first, as only the job says where it is, then the job."""
