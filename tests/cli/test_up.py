@@ -12,6 +12,7 @@ from tests.cli.helpers import MODEL, Cli, Run, alive, clean_environment, descend
 from lowtide_cli.processes import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+NEVER_USED = {"LOWTIDE_REDIS_URL": "redis://127.0.0.1:1/0", "GEMINI_API_KEY": "never-used"}
 
 
 @pytest.fixture(scope="module")
@@ -22,18 +23,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
         "killed": ["up", "--no-flower"],
         "mourning": ["up", "--no-flower", "--one-worker"],
         "demo": ["demo"],
-        "demo stopped": ["demo"],
         "demo on Vertex AI": ["demo", "--vertex"],
     }
     found: dict[str, Run] = {}
     for name, arguments in wanted.items():
         cli = Cli(clean_environment(), tmp_path_factory.mktemp(name))
-        demo = arguments[0] == "demo"
-        more = {"LOWTIDE_REDIS_URL": "redis://127.0.0.1:1/0", "GEMINI_API_KEY": "never-used"} if demo else {}
-        if not demo:
-            ports = [f"--{part}-port={free_port()}" for part in ("redis", "emulator", "flower")]
-            arguments += ["--data-dir", "data", *ports]
-        found[name] = Run(cli.start(*arguments, **more), cli)
+        if arguments[0] == "demo":
+            found[name] = Run(cli.start(*arguments, **NEVER_USED), cli)
+            continue
+        ports = [f"--{part}-port={free_port()}" for part in ("redis", "emulator", "flower")]
+        found[name] = Run(cli.start(*arguments, "--data-dir", "data", *ports), cli)
     yield found
     for run in found.values():
         run.process.kill()
@@ -94,14 +93,16 @@ def test_demo_gets_every_result_and_leaves_nothing_behind(runs: dict[str, Run]) 
     assert not any(map(alive, pids))
 
 
-def test_ctrl_c_in_a_demo_leaves_nothing_and_promises_nothing(runs: dict[str, Run]) -> None:
-    demo = runs["demo stopped"]
-    assert demo.process.stdout is not None
-    assert any(line.startswith("submitted ") for line in demo.process.stdout)
-    mine = descendants(demo.process.pid)
-    demo.process.send_signal(signal.SIGINT)
-    rest = demo.rest()
-    assert demo.process.wait(30) == 130
+def test_ctrl_c_in_a_demo_leaves_nothing_and_promises_nothing(tmp_path: Path) -> None:
+    cli = Cli(clean_environment(), tmp_path)
+    with cli.start("demo", **NEVER_USED) as process:
+        demo = Run(process, cli)
+        assert process.stdout is not None
+        assert any(line.startswith("submitted ") for line in process.stdout)
+        mine = descendants(process.pid)
+        process.send_signal(signal.SIGINT)
+        rest = demo.rest()
+        assert process.wait(30) == 130
     assert "stopped; nothing is left behind" in rest
     assert "the batch goes on" not in rest
     assert not any(map(alive, mine))
