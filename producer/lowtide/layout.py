@@ -54,7 +54,7 @@ class BatchFiles:
         self.requests = f"{self.folder}/requests.jsonl"
         """Provider lines: `{"key": wire key, "request": GenerateContentRequest}`, in ordinal order."""
         self.keys = f"{self.folder}/keys.jsonl"
-        """`[key]` or `[key, metadata]` of each request, in ordinal order."""
+        """`[wire key, key]` or `[wire key, key, metadata]` of each request, in ordinal order."""
         self.index = f"{self.folder}/index.bin"
         """Offsets into both, 16 bytes a request: see `lowtide.requests`."""
         self.key_index = f"{self.folder}/keyindex.bin"

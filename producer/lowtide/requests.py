@@ -1,7 +1,7 @@
 """The accepted requests of a batch, in the spool: written once in order, read by ordinal.
 
-Three files: the provider's lines, the users' keys with their metadata, and an index of two unsigned
-64-bit offsets (little-endian; into lines, into keys) per request, with one more pair at the end.
+Three files: the provider's lines, the keys with the users' metadata, and an index of two unsigned 64-bit
+offsets (little-endian; into lines, into keys) per request, with one more pair at the end.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from lowtide.wire import WireKeys
 
 PAIR = struct.Struct("<QQ")
 _FLUSH_BYTES = 1 << 18
-_BUCKETS = 256
+_BUCKET_BITS = 12
+"""A bucket stands for these bits of a key's hash, so that its 4-byte marks tell as much apart as 44 bits do."""
+_MARK = (1 << 32) - 1
 _GAP = 256
 """Requests further apart than this are read by themselves instead of with all that lies between."""
 _SPAN = 16_384
@@ -39,8 +41,9 @@ _decode = msgspec.json.Decoder().decode
 
 
 class KeyLine(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A user's key and metadata, as they lie in the spool."""
+    """A request's wire key, with its user's key and metadata, as they lie in the spool."""
 
+    wire: str
     key: str
     metadata: msgspec.Raw = msgspec.Raw(b"null")
 
@@ -61,7 +64,7 @@ class Accepted(NamedTuple):
 
 
 class RequestWriter:
-    """Takes requests one by one, in flat memory (8 bytes a request for finding duplicate keys).
+    """Takes requests one by one, in flat memory (4 bytes a request for finding duplicate keys).
 
     Use as a context manager: leaving it by an exception leaves nothing in the spool.
     """
@@ -79,7 +82,7 @@ class RequestWriter:
         self._groups = bytearray()
         self._max_request_bytes = max_request_bytes
         self._digest = hashlib.sha256()
-        self._seen = [array("q") for _ in range(_BUCKETS)]
+        self._seen = [array("I") for _ in range(1 << _BUCKET_BITS)]
         self._lines = bytearray()
         self._keys = bytearray()
         self._index = bytearray()
@@ -132,27 +135,28 @@ class RequestWriter:
         except InvalidRequest as error:
             error.position, error.key = position, _key_of(item)
             raise
-        line = b'{"key":"%b","request":%b}\n' % (self._wire_key(ordinal, key).encode(), body)
+        wire = self._wire_key(ordinal, key).encode()
+        line = b'{"key":"%b","request":%b}\n' % (wire, body)
         if len(line) > self._max_request_bytes:
             raise InvalidRequest(
                 f"{len(line):,} bytes, more than the {self._max_request_bytes:,} one job may hold",
                 field="request", position=position, key=key,
             )  # fmt: skip
-        key_line = _encode((key, metadata) if metadata else (key,))
-        self._digest.update(b"%d %d " % (len(key_line), len(body)))
-        self._digest.update(key_line)
+        user_line = _encode((key, metadata) if metadata else (key,))
+        self._digest.update(b"%d %d " % (len(user_line), len(body)))
+        self._digest.update(user_line)
         self._digest.update(body)
         if position - ordinal != self._shifts[-1]:
             self._jumps.append(ordinal)
             self._shifts.append(position - ordinal)
-        mark = hash(key)
-        self._seen[mark & (_BUCKETS - 1)].append(mark)
+        bucket, mark = _marked(key)
+        self._seen[bucket].append(mark)
         self._index += PAIR.pack(self._line_end, self._key_end)
         self._lines += line
+        key_line = b'["%b",%b\n' % (wire, user_line[1:])
         self._keys += key_line
-        self._keys += b"\n"
         self._line_end += len(line)
-        self._key_end += len(key_line) + 1
+        self._key_end += len(key_line)
         self._total += 1
         if len(self._lines) + len(self._keys) >= _FLUSH_BYTES:
             self._flush()
@@ -165,7 +169,7 @@ class RequestWriter:
         self._index += PAIR.pack(self._line_end, self._key_end)
         self._flush()
         self._stack.close()
-        if suspects := {mark for bucket in self._seen for mark in _repeated(bucket)}:
+        if suspects := {(bucket, mark) for bucket, marks in enumerate(self._seen) for mark in _repeated(marks)}:
             self._refuse_duplicates(suspects)
         groups = max(len(self._schemas), 1)
         if groups > 1:
@@ -179,12 +183,12 @@ class RequestWriter:
                 output.write(buffer)
                 buffer.clear()
 
-    def _refuse_duplicates(self, suspects: set[int]) -> None:
-        """Equal hashes are not yet equal keys: the keys themselves decide."""
+    def _refuse_duplicates(self, suspects: set[tuple[int, int]]) -> None:
+        """Equal marks are not yet equal keys: the keys themselves decide."""
         first: dict[str, int] = {}
         for ordinal, line in enumerate(self._spool.lines(self._files.keys)):
             key = _decode_key(line).key
-            if hash(key) not in suspects:
+            if _marked(key) not in suspects:
                 continue
             if key in first:
                 raise InvalidRequest(
@@ -224,11 +228,17 @@ class InPlaceWriter(RequestWriter):
         return max(len(self._schemas), 1)
 
 
-def _repeated(bucket: array[int]) -> Iterator[int]:
-    if len(set(bucket)) == len(bucket):
+def _marked(key: str) -> tuple[int, int]:
+    """The bucket of a key, and its mark there."""
+    number = hash(key)
+    return number & ((1 << _BUCKET_BITS) - 1), number >> _BUCKET_BITS & _MARK
+
+
+def _repeated(marks: array[int]) -> Iterator[int]:
+    if len(set(marks)) == len(marks):
         return
     seen: set[int] = set()
-    for mark in bucket:
+    for mark in marks:
         if mark in seen:
             yield mark
         seen.add(mark)

@@ -1,4 +1,4 @@
-"""Rows find their request by key alone, many at once as well as one by one, and what is stored can be read."""
+"""Rows find their request by key alone, and what is stored can be read."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import json
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from lowtide import Request
 from lowtide.models import read_result
@@ -17,7 +15,6 @@ from lowtide.states import Kind, ProviderName
 from lowtide.wire import wire_key
 from lowtide_worker.joining import Row, join, provider_rows
 from lowtide_worker.providers.gemini import GeminiProvider
-from lowtide_worker.rows import judge, judge_all
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.stages.deliver import _result_line
 
@@ -57,7 +54,7 @@ def test_rows_in_any_order_find_their_requests(provider: GeminiProvider, reader:
     shuffled = [7, 3, 49, 0, 12, 11]
     rows = rows_of(provider, *(line(ordinal) for ordinal in shuffled))
 
-    joined, odd = join(rows, batch_id=BATCH, ordinals=range(50), reader=reader)
+    joined, odd = join(rows, ordinals=range(50), reader=reader)
 
     assert [(item.ordinal, item.request.key) for item in joined] == [(n, KEYS[n]) for n in shuffled]
     assert odd == []
@@ -81,7 +78,7 @@ def test_a_row_under_a_key_that_is_not_its_own_is_nobodys(
 ) -> None:
     rows = rows_of(provider, json.dumps({"response": GOOD, "key": key}).encode(), line(5))
 
-    joined, odd = join(rows, batch_id=BATCH, ordinals=range(40), reader=reader)
+    joined, odd = join(rows, ordinals=range(40), reader=reader)
 
     assert [item.ordinal for item in joined] == [5]
     assert [o.reason for o in odd] == [reason]
@@ -98,29 +95,6 @@ def test_a_broken_line_does_not_disturb_the_others(provider: GeminiProvider) -> 
     assert rows[1].outcome.retryable
 
 
-RESPONSES = st.one_of(
-    st.just(GOOD),
-    st.just({"candidates": [{"finishReason": "SAFETY"}], "usageMetadata": {"promptTokenCount": 3}}),
-    st.just({"candidates": [{"content": {"parts": [{}]}}], "usageMetadata": {"promptTokenCount": "many"}}),
-    st.just({"promptFeedback": {"blockReason": "OTHER"}}),
-    st.none(),
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-        max_leaves=8,
-    ),
-)
-
-
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(RESPONSES, max_size=12))
-def test_judging_many_at_once_is_judging_each(provider: GeminiProvider, responses: list[object]) -> None:
-    rows = [provider.row(json.dumps({"key": "k", "response": r}, allow_nan=False).encode()) for r in responses
-            if "NaN" not in json.dumps(r) and "Infinity" not in json.dumps(r)]  # fmt: skip
-
-    assert judge_all(rows) == [judge(row) for row in rows]
-
-
 ODD_RESPONSES = [
     b"[1]", b'"x"', b"5", b'{"a":1e999}', b"null", b"{}", b'{"candidates":5}', b'{"usageMetadata":[]}',
     b'{"a":123456789012345678901234567890}', b'{"candidates":[{"content":{"parts":[{"text":1e999}]}}]}',
@@ -132,7 +106,7 @@ def test_whatever_a_response_holds_its_stored_result_can_be_read(
     provider: GeminiProvider, reader: RequestReader, response: bytes
 ) -> None:
     row = b'{"response":%b,"key":"%b"}' % (response, wire_key(BATCH, 1, KEYS[1]).encode())
-    joined, _ = join(rows_of(provider, row, line(2)), batch_id=BATCH, ordinals=range(50), reader=reader)
+    joined, _ = join(rows_of(provider, row, line(2)), ordinals=range(50), reader=reader)
 
     stored = [msgspec.json.encode(_result_line(item, 1)) for item in joined]
 

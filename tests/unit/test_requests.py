@@ -197,6 +197,13 @@ def test_keys_that_only_look_alike_are_different(spool: Spool) -> None:
     assert intake(spool, map(ask, keys)).total == len(keys)
 
 
+def test_keys_with_equal_hashes_are_told_apart(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lowtide.requests._marked", lambda _: (7, 7))
+    assert intake(spool, map(ask, ["a", "b", "c"])).total == 3
+    with pytest.raises(InvalidRequest, match="already used by request 2"):
+        intake(spool, map(ask, ["a", "b", "c", "b"]))
+
+
 def test_a_duplicate_in_a_file_with_empty_lines_is_reported_by_line(spool: Spool) -> None:
     content = ["", '{"key":"a","contents":"x"}', "", "", '{"key":"b","contents":"x"}', "", '{"key":"a","contents":"x"}']
 

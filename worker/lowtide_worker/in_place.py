@@ -65,7 +65,6 @@ def copy_lines(
 
     Calls `keep` again and again. Raises `Refused` where a line is no longer the one that was accepted.
     """
-    wire_key = WireKeys(batch["id"]).of
     for first, last in _stretches(runs):
         keys = reader.keys(range(first, last))
         try:
@@ -74,8 +73,8 @@ def copy_lines(
             raise _changed(f"its source is not what it was at submit: {error}") from error
         if [line.key for line in lines] != [key.key for key in keys.values()]:
             raise _changed(f"requests {first + 1:,} to {last:,} are not where they were at submit")
-        for ordinal, line in zip(keys, lines, strict=True):
-            sink.write(b'{"key":"%b","request":%b}\n' % (wire_key(ordinal, line.key).encode(), bytes(line.request)))
+        for key, line in zip(keys.values(), lines, strict=True):
+            sink.write(b'{"key":"%b","request":%b}\n' % (key.wire.encode(), bytes(line.request)))
         keep()
 
 

@@ -1,6 +1,6 @@
 """Joins rows of output with their requests, by key and never by position.
 
-This is the hot path: a segment's rows are decoded in a few calls over all of them, and only a segment with something
+This is the hot path: a segment's rows are decoded in one call over all of them, and only a segment with something
 odd in it is read line by line.
 """
 
@@ -13,9 +13,9 @@ import msgspec
 from lowtide.models import ResultError
 from lowtide.requests import KeyLine, RequestReader
 from lowtide.states import ResultStatus
-from lowtide.wire import WireKeys, wire_ordinal
+from lowtide.wire import wire_ordinal
 from lowtide_worker.providers import NO_RESPONSE, OutputRow, Provider
-from lowtide_worker.rows import Outcome, judge_all
+from lowtide_worker.rows import Outcome, judge
 
 
 class RestRow(msgspec.Struct, frozen=True):
@@ -62,8 +62,7 @@ def provider_rows(provider: Provider, block: bytes) -> tuple[list[Row], list[Odd
         odd: list[Odd] = []
     except ValueError:
         rows, odd = _line_by_line(provider, block)
-    judged = zip(rows, judge_all(rows), strict=True)
-    return [Row(row.key, row.response, outcome) for row, outcome in judged], odd
+    return [Row(row.key, row.response, judge(row)) for row in rows], odd
 
 
 def _line_by_line(provider: Provider, block: bytes) -> tuple[list[OutputRow], list[Odd]]:
@@ -85,23 +84,20 @@ def rest_rows(block: bytes) -> list[Row]:
     return [Row(row.key, NO_RESPONSE, Outcome(row.status, row.error, None)) for row in _decode_rest(block)]
 
 
-def join(
-    rows: Sequence[Row], *, batch_id: str, ordinals: range, reader: RequestReader
-) -> tuple[list[Joined], list[Odd]]:
+def join(rows: Sequence[Row], *, ordinals: range, reader: RequestReader) -> tuple[list[Joined], list[Odd]]:
     """Finds the request of each row; a row whose key is not one of the job's requests' is odd.
 
     `ordinals` are those the job may carry.
     """
     claims = [wire_ordinal(row.key) if row.key is not None else None for row in rows]
     requests = reader.keys({ordinal for ordinal in claims if ordinal is not None and ordinal in ordinals})
-    wire_key = WireKeys(batch_id).of
     joined: list[Joined] = []
     odd: list[Odd] = []
     for row, ordinal in zip(rows, claims, strict=True):
         request = requests.get(ordinal) if ordinal is not None else None
         if ordinal is None or request is None:
             odd.append(Odd("unknown key", _shown(row)))
-        elif wire_key(ordinal, request.key) != row.key:
+        elif request.wire != row.key:
             odd.append(Odd("key does not match its request", _shown(row)))
         else:
             joined.append(Joined(ordinal, request, row.response, row.outcome))

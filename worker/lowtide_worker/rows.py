@@ -16,7 +16,7 @@ Source: https://ai.google.dev/api/generate-content (FinishReason, BlockReason), 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, assert_never
 
 import msgspec
@@ -80,7 +80,7 @@ class _MeasuredResponse(_Response, frozen=True, rename="camel", gc=False):
 
 
 # Not strict: counters may come as JSON strings.
-_measured = msgspec.json.Decoder(_MeasuredResponse | None, strict=False)
+_decode_measured = msgspec.json.Decoder(_MeasuredResponse | None, strict=False).decode
 _decode_response = msgspec.json.Decoder(_Response | None).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -107,21 +107,10 @@ def overruled(outcome: Outcome, outcomes: Mapping[str, Verdict]) -> Outcome:
             assert_never(never)
 
 
-def judge_all(rows: Sequence[OutputRow]) -> list[Outcome]:
-    """The outcome of each row, decoding all responses in one go where nothing is wrong with any."""
-    try:
-        responses = _measured.decode_lines(b"\n".join([row.response for row in rows]))
-    except _UNREADABLE:
-        return [judge(row) for row in rows]
-    if len(responses) != len(rows):  # a response over several lines
-        return [judge(row) for row in rows]
-    return [_outcome(row.error, response) for row, response in zip(rows, responses, strict=True)]
-
-
 def judge(row: OutputRow) -> Outcome:
     """The outcome of one row of output."""
     try:
-        return _outcome(row.error, _measured.decode(row.response))
+        return _outcome(row.error, _decode_measured(row.response))
     except _UNREADABLE:
         pass
     try:

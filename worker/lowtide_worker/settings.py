@@ -77,8 +77,8 @@ class WorkerSettings(Settings):
     queue_window: int = Field(
         256, ge=1, description="Most messages waiting in one queue; what else is due waits in the store."
     )
-    segment_bytes: int = Field(2 << 20, ge=1, description="Size of a segment of output, in bytes.")
-    segment_rows: int = Field(2000, ge=1, le=10_000, description="Most rows in a segment.")
+    segment_bytes: int = Field(4 << 20, ge=1, description="Size of a segment of output, in bytes.")
+    segment_rows: int = Field(4000, ge=1, le=10_000, description="Most rows in a segment.")
     brokers: dict[str, SecretStr] = Field(
         default_factory=dict,
         description='Brokers that handlers may name, as JSON: {"shop-broker": "amqp://user:pw@host//"}. '

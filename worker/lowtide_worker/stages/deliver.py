@@ -84,13 +84,14 @@ def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
             rows = [Row(row.key, row.response, overruled(row.outcome, outcomes)) for row in rows]
     joined, foreign = join(
         rows,
-        batch_id=segment.batch_id,
         ordinals=range(int(job["first"]), int(job["last"])),
         reader=RequestReader(runtime.spool, segment.batch_id),
     )
-    final = [item for item in joined if last_attempt or not item.outcome.retryable]
-    # Where one request has several rows, an answer goes before a failure.
-    final.sort(key=lambda item: item.outcome.retryable)
+    if last_attempt:
+        # Where one request has several rows, an answer goes before a failure.
+        final = sorted(joined, key=attrgetter("outcome.retryable"))
+    else:
+        final = [item for item in joined if not item.outcome.retryable]
     reach("deliver.before-grant")
     granted = runtime.ledger.grant(segment, [item.ordinal for item in final])
     reach("deliver.after-grant")

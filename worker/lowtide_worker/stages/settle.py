@@ -17,7 +17,6 @@ from lowtide.messages import Queue, Stage
 from lowtide.models import ResultError
 from lowtide.requests import RequestReader
 from lowtide.states import JobState, ResultStatus
-from lowtide.wire import wire_key
 from lowtide_worker.clock import Done, Held, Move
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.joining import RestRow
@@ -100,9 +99,6 @@ def _write_rest(runtime: Runtime, job: Held, missing: Rows, status: ResultStatus
         sink = SegmentedWriter(file, cutter, runtime.clock.keeper(job))
         ordinals = iter(missing)
         while chunk := list(itertools.islice(ordinals, _CHUNK)):
-            lines = (
-                _encode(RestRow(wire_key(job.batch_id, ordinal, line.key), status, error)) + b"\n"
-                for ordinal, line in reader.keys(chunk).items()
-            )
+            lines = (_encode(RestRow(line.wire, status, error)) + b"\n" for line in reader.keys(chunk).values())
             cast("IO[bytes]", sink).write(b"".join(lines))
     return cutter.finish()
