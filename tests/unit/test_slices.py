@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lowtide_worker.slices import SpoolSlice
+from lowtide_worker.slices import MOST_AT_ONCE, SpoolSlice
 
 ACTIONS = st.lists(
     st.one_of(
@@ -41,6 +41,13 @@ def test_a_slice_can_be_read_by_whatever_reads_files() -> None:
     assert slice_of(content, 10, 9990).readall() == content[10:9990]
     assert b"".join(slice_of(b"a\nb\nc\nd", 2, 6)) == b"b\nc\n"
     assert io.BufferedReader(slice_of(content, 10, 9990), 100).read() == content[10:9990]
+
+
+def test_however_much_is_asked_for_little_is_held_at_once() -> None:
+    content = b"ab" * MOST_AT_ONCE
+    piece = slice_of(content, 1, len(content))
+    sizes = [len(data) for data in iter(lambda: piece.read(3 * MOST_AT_ONCE), b"")]
+    assert sizes == [MOST_AT_ONCE, MOST_AT_ONCE - 1]
 
 
 def test_a_slice_says_what_it_can() -> None:

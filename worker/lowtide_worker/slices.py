@@ -6,6 +6,10 @@ import io
 from collections.abc import Callable
 from typing import IO
 
+MOST_AT_ONCE = 4 << 20
+"""Google's clients send what one read gives them, and hold two of those; the SDK asks for 8 MiB. Resumable uploads want
+multiples of 256 KiB."""
+
 
 class SpoolSlice(io.RawIOBase):
     """Bytes [start, end) of a seekable file, read-only and seekable; `keep` is called as they are read."""
@@ -37,11 +41,11 @@ class SpoolSlice(io.RawIOBase):
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:
-        """Up to `size` bytes, all that is left where it is negative or None."""
-        left = max(0, self._size - self._at)
-        wanted = left if size is None or size < 0 else min(size, left)
+        """Up to `size` bytes, but no more than 4 MiB; all that is left where it is negative or None."""
+        if size is None or size < 0:
+            return self.readall()
         self._keep()
         self._file.seek(self._start + self._at)
-        data = self._file.read(wanted)
+        data = self._file.read(min(size, MOST_AT_ONCE, max(0, self._size - self._at)))
         self._at += len(data)
         return data

@@ -25,11 +25,11 @@ from lowtide_worker.parts import whole_lines
 from lowtide_worker.providers import Denied, Missing, Part, ProviderInput, Refused, Unavailable
 from lowtide_worker.providers.google import failure
 from lowtide_worker.settings import WorkerSettings
+from lowtide_worker.slices import MOST_AT_ONCE
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob, Client
 
-_CHUNK_BYTES = 8 << 20
 _PAGE_SIZE = 1000
 _PREDICTIONS = re.compile(r"predictions\.jsonl(-\d+-of-\d+)?")
 """Not `incremental_predictions.jsonl`, which a running job keeps for itself."""
@@ -55,7 +55,7 @@ class VertexStorage:
         data.seek(0)
         with cloud_failures(place):
             blob = self._blob(place)
-            blob.chunk_size = _CHUNK_BYTES
+            blob.chunk_size = MOST_AT_ONCE
             try:
                 blob.upload_from_file(data, size=size, content_type="application/jsonl", **self._patience)
             except NotFound as error:
