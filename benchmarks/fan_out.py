@@ -25,7 +25,7 @@ import httpx
 import redis
 
 from benchmarks import end_to_end, workload
-from benchmarks.measure import MIB, Run, Watch, median
+from benchmarks.measure import MIB, Run, Watch, median, warm_memory
 from benchmarks.parts import Bar, Case, Config, Found, Summary, console, ratio, take_turns
 from benchmarks.servers import ROOT, Bench, Contender, Counter, Workers
 from lowtide import Request, keys
@@ -135,6 +135,7 @@ def _lowtide(prepared: Prepared, handler: str, processes: int, timeout: float) -
             watched["handler"] = stack.enter_context(user).pid
         before = bench.stats()
         watch = Watch({**bench.pids, **watched})
+        warm_memory(prepared.rows)
         watch.start()
         began = time.monotonic()
         client.zadd(keys.clock(Queue.JOBS), {keys.job_member(prepared.job): time.time()}, xx=True)

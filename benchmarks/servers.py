@@ -23,7 +23,7 @@ import psutil
 import redis
 
 from benchmarks import workload
-from benchmarks.measure import Run, Watch
+from benchmarks.measure import Run, Watch, warm_memory
 from lowtide import BatchQueue, Request, Settings, WaitTimeout
 from lowtide_cli.embedded import EmbeddedRedis
 from lowtide_cli.processes import Child, free_port
@@ -201,7 +201,7 @@ class Contender:
     def __init__(
         self, bench: Bench, module: str, size: int, *, option: str = "", env: Mapping[str, str] | None = None
     ) -> None:
-        self._bench = bench
+        self._bench, self._size = bench, size
         folder = bench.folder / "contender"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -222,6 +222,7 @@ class Contender:
                 return Run(0.0, error=ready.get("error", "it did not get ready"))
             before, jobs_before = self._bench.stats(), len(self._bench.jobs())
             watch = Watch({"contender": self._process.pid, **self._bench.pids, **watched})
+            warm_memory(self._size)
             watch.start()
             self._say("go")
             report = self._hear(timeout)
