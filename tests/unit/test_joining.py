@@ -50,14 +50,42 @@ def rows_of(provider: GeminiProvider, *lines: bytes) -> list[Row]:
     return rows
 
 
-def test_rows_in_any_order_find_their_requests(provider: GeminiProvider, reader: RequestReader) -> None:
-    shuffled = [7, 3, 49, 0, 12, 11]
-    rows = rows_of(provider, *(line(ordinal) for ordinal in shuffled))
+@pytest.mark.parametrize(
+    "order",
+    [[7, 3, 49, 0, 12, 11], [3, 4, 5, 6], [46, 47, 48, 49], [3, 5, 4, 6], [3, 4, 4, 6], [6, 5, 4, 3], [3, 3], [5], []],
+)
+def test_rows_in_any_order_find_their_requests(
+    provider: GeminiProvider, reader: RequestReader, order: list[int]
+) -> None:
+    rows = rows_of(provider, *(line(ordinal) for ordinal in order))
 
     joined, odd = join(rows, ordinals=range(50), reader=reader)
 
-    assert [(item.ordinal, item.request.key) for item in joined] == [(n, KEYS[n]) for n in shuffled]
+    assert [(item.ordinal, item.request.key) for item in joined] == [(n, KEYS[n]) for n in order]
     assert odd == []
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_rows_in_order_are_joined_by_key_all_the_same(
+    provider: GeminiProvider, reader: RequestReader, place: int
+) -> None:
+    lines = [line(ordinal) for ordinal in range(3, 7)]
+    lines[place] = json.dumps({"response": GOOD, "key": f"r{3 + place}.000000000000"}).encode()
+
+    joined, odd = join(rows_of(provider, *lines), ordinals=range(50), reader=reader)
+
+    assert [item.ordinal for item in joined] == [ordinal for ordinal in range(3, 7) if ordinal != 3 + place]
+    assert [o.reason for o in odd] == ["key does not match its request"]
+
+
+@pytest.mark.parametrize("ordinals", [range(4, 50), range(6)])
+def test_rows_in_order_are_not_joined_beyond_their_job(
+    provider: GeminiProvider, reader: RequestReader, ordinals: range
+) -> None:
+    joined, odd = join(rows_of(provider, *(line(n) for n in range(3, 7))), ordinals=ordinals, reader=reader)
+
+    assert [item.ordinal for item in joined] == [n for n in range(3, 7) if n in ordinals]
+    assert {o.reason for o in odd} == {"unknown key"}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ not this batch's, or not this request's, goes to the quarantine with the reason.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from operator import attrgetter
 
 import msgspec
@@ -142,7 +141,8 @@ def _result_line(item: Joined, attempts: int) -> _ResultLine:
 
 
 def _counts(results: list[Joined]) -> dict[str, int]:
-    counts: dict[str, int] = Counter(map(attrgetter("outcome.status"), results))
+    statuses = [item.outcome.status for item in results]
+    counts: dict[str, int] = {status: count for status in ResultStatus if (count := statuses.count(status))}
     usages = [item.outcome.usage for item in results if item.outcome.usage is not None]
     for name in Usage.__struct_fields__:
         counts[name] = sum(map(attrgetter(name), usages))
