@@ -22,6 +22,7 @@ from lowtide_worker.handlers.celery import CeleryTaskHandler
 from lowtide_worker.handlers.stream import RedisStreamHandler
 from lowtide_worker.handlers.webhook import SignedWebhookHandler
 from lowtide_worker.ledger import Ledger
+from lowtide_worker.looks import Looks
 from lowtide_worker.providers import Provider
 from lowtide_worker.settings import WorkerSettings
 
@@ -40,6 +41,7 @@ class Runtime:
         self.wake: Callable[[Queue], object] = lambda _: None
         """Has what is due on a queue's clock sent now, in the middle of a stage. Who has Celery's app sets it."""
         self._providers: dict[str, Provider] = {}
+        self._looks: dict[str, Looks] = {}
         self._handlers: dict[str, Handler] = {}
 
     @cached_property
@@ -72,6 +74,12 @@ class Runtime:
         if name not in self._providers:
             self._providers[name] = _provider_class(name)(self.settings)
         return self._providers[name]
+
+    def looks(self, name: str) -> Looks:
+        """How this process looks at the jobs of the provider of this name."""
+        if name not in self._looks:
+            self._looks[name] = Looks(self.provider(name))
+        return self._looks[name]
 
     def providers(self) -> list[str]:
         """The providers that the settings hold credentials for."""

@@ -22,7 +22,7 @@ def poll(runtime: Runtime, job: Held) -> Move:
     provider = runtime.provider(job.batch["provider"])
     age = job.now() - float(job.fields["created"])
     try:
-        seen = provider.get(job.fields["name"])
+        seen = runtime.looks(job.batch["provider"]).at(job.fields["name"], job.fields.get("provider_state"))
     except Missing as missing:
         # Reads may lag behind a create, or fail to find what is there: only what stays missing is lost.
         since = float(job.fields.get("missing_since") or job.now())
