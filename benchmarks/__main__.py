@@ -14,7 +14,7 @@ from benchmarks.parts import Config, console
 
 _FULL: dict[str, tuple[list[int], float]] = {
     "submit": ([1_000_000], 60),
-    "fan_out": ([1024], 300),
+    "fan_out": ([1024], 420),
     "growth": ([10_000, 100_000, 1_000_000], 110),
     "waiting": ([1_000, 10_000, 100_000], 0),
     "end_to_end": ([2_000, 10_000, 50_000, 200_000], 480),

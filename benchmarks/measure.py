@@ -21,7 +21,7 @@ import psutil
 
 MIB = 1 << 20
 _SAMPLE_SECONDS = 0.5
-_WARM_BYTES_A_ROW = 5 << 10
+_WARM_BYTES_A_ROW = 3 << 10
 """More than anybody's processes and files take together."""
 
 
