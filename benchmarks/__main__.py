@@ -34,7 +34,7 @@ def main() -> int:
     """Runs the parts that were named, or all, and reports. Returns 1 where a bar is not met, if `--strict` is given."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Lowtide beside the alternatives.")
     parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(report.PARTS)}; default: all")
-    parser.add_argument("--quick", action="store_true", help="small sizes, one round: under three minutes")
+    parser.add_argument("--quick", action="store_true", help="small sizes, one round: under four minutes")
     parser.add_argument("--repeat", type=int, help="rounds, for medians (default 3; 1 with --quick)")
     parser.add_argument("--sizes", type=int, nargs="+", help="requests, jobs or (fan_out) MiB, for all named parts")
     parser.add_argument("--time", type=float, default=1.0, metavar="FACTOR", help="more or less time for later rounds")

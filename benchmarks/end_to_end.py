@@ -69,12 +69,12 @@ def measure(config: Config) -> dict[str, Any]:
     with Bench(config.folder) as bench:
         for size in config.sizes:
             cases += [
-                Case(LOWTIDE_1, size, partial(lowtide, bench, 1, size, timeout)),
-                Case(LOWTIDE_2, size, partial(lowtide, bench, 2, size, timeout)),
-                Case(PLAIN, size, partial(script, bench, "run_plain_loop", size, timeout)),
-                Case(LANGASYNC, size, partial(script, bench, "run_langasync", size, timeout)),
-                Case(INSPECT, size, partial(script, bench, "run_inspect_ai", size, timeout)),
-                Case(PER_RESULT, size, partial(per_result, bench, size, timeout)),
+                Case(LOWTIDE_1, size, work=partial(lowtide, bench, 1, size, timeout)),
+                Case(LOWTIDE_2, size, work=partial(lowtide, bench, 2, size, timeout)),
+                Case(PLAIN, size, work=partial(script, bench, "run_plain_loop", size, timeout)),
+                Case(LANGASYNC, size, work=partial(script, bench, "run_langasync", size, timeout)),
+                Case(INSPECT, size, work=partial(script, bench, "run_inspect_ai", size, timeout)),
+                Case(PER_RESULT, size, work=partial(per_result, bench, size, timeout)),
             ]
         found = take_turns(cases, config)
     for case in cases:

@@ -196,13 +196,13 @@ def measure(config: Config) -> dict[str, Any]:
                 return end_to_end.per_result(prepared.bench, few, timeout, file=prepared.file)
 
             cases = [
-                Case(FLOOR, rows, floor),
-                Case(STORED_2, rows, partial(_lowtide, prepared, "stored", 2, timeout)),
-                Case(STORED_1, rows, partial(_lowtide, prepared, "stored", 1, timeout)),
-                Case(CELERY, rows, partial(_lowtide, prepared, "celery", 2, timeout)),
-                Case(WEBHOOK, rows, partial(_lowtide, prepared, "webhook", 2, timeout)),
-                Case(STREAM, rows, partial(_lowtide, prepared, "stream", 2, timeout)),
-                Case(PER_RESULT, rows, each),
+                Case(FLOOR, rows, work=floor),
+                Case(STORED_2, rows, work=partial(_lowtide, prepared, "stored", 2, timeout)),
+                Case(STORED_1, rows, work=partial(_lowtide, prepared, "stored", 1, timeout)),
+                Case(CELERY, rows, work=partial(_lowtide, prepared, "celery", 2, timeout)),
+                Case(WEBHOOK, rows, work=partial(_lowtide, prepared, "webhook", 2, timeout)),
+                Case(STREAM, rows, work=partial(_lowtide, prepared, "stream", 2, timeout)),
+                Case(PER_RESULT, rows, work=each),
             ]
             found += take_turns(cases, config)
     return {"sizes": sizes, "cases": found}

@@ -23,7 +23,7 @@ def measure(config: Config) -> dict[str, Any]:
     """Runs the part."""
     with Bench(config.folder) as bench:
         cases = [
-            Case(LOWTIDE, size, partial(end_to_end.lowtide, bench, 2, size, 2 * config.longest))
+            Case(LOWTIDE, size, work=partial(end_to_end.lowtide, bench, 2, size, 2 * config.longest))
             for size in config.sizes
         ]
         return {"sizes": list(config.sizes), "cases": take_turns(cases, config)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +29,29 @@ class Config:
 
 
 @dataclass
-class Case:
-    """One contender at one size, run several times."""
+class Measured:
+    """What was measured of one contender at one size."""
 
     name: str
     size: int
-    work: Callable[[], Run]
     runs: list[Run] = field(default_factory=list)
     skipped: str | None = None
-    took: float = 0.0
-    """Seconds of the last run with all that belongs to it."""
 
     def record(self) -> dict[str, Any]:
         """For the JSON file."""
         return {
             "name": self.name, "size": self.size, "skipped": self.skipped, "runs": [asdict(run) for run in self.runs]
         }  # fmt: skip
+
+
+@dataclass
+class Case(Measured):
+    """One contender at one size, to be run several times."""
+
+    _: KW_ONLY
+    work: Callable[[], Run]
+    took: float = 0.0
+    """Seconds of the last run with all that belongs to it."""
 
 
 def take_turns(cases: Sequence[Case], config: Config) -> list[dict[str, Any]]:
@@ -132,8 +139,8 @@ class Found:
 
     def __init__(self, data: dict[str, Any]) -> None:
         self.cases = [
-            Case(
-                name=case["name"], size=case["size"], work=_nothing, skipped=case["skipped"],
+            Measured(
+                name=case["name"], size=case["size"], skipped=case["skipped"],
                 runs=[Run(**{**run, "uses": [Use(**use) for use in run["uses"]]}) for run in case["runs"]],
             )
             for case in data["cases"]
@@ -163,10 +170,6 @@ class Found:
             if (case.name, case.size) == (name, size):
                 return case.skipped or next((run.error for run in case.runs if run.error), None)
         return None
-
-
-def _nothing() -> Run:
-    raise NotImplementedError("read back from a file")
 
 
 def ratio(above: float, below: float) -> float | None:

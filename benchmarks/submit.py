@@ -27,7 +27,7 @@ def measure(config: Config) -> dict[str, Any]:
     """Runs the part."""
     with Bench(config.folder) as bench:
         cases = [
-            Case(name, size, partial(_submit, bench, size, option, 2 * config.longest))
+            Case(name, size, work=partial(_submit, bench, size, option, 2 * config.longest))
             for size in config.sizes
             for name, option in ((OBJECTS, "submit"), (FILE, "submit-file"))
         ]

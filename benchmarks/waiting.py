@@ -27,7 +27,7 @@ from celery import Celery
 
 from benchmarks import workload
 from benchmarks.measure import Run, Use, cpu_seconds, peak_mib, percentile, reset_peak, tree
-from benchmarks.parts import Bar, Case, Config, Found, Summary, console
+from benchmarks.parts import Bar, Config, Found, Measured, Summary, console
 from benchmarks.servers import ROOT, Bench, Workers
 from lowtide import keys
 from lowtide.layout import job_id, new_batch_id
@@ -251,7 +251,7 @@ def measure(config: Config) -> dict[str, Any]:
     cases: list[dict[str, Any]] = []
 
     def note(name: str, size: int, run: Run) -> None:
-        cases.append(Case(name, size, lambda: run, runs=[run]).record())
+        cases.append(Measured(name, size, [run]).record())
         console.print(
             f"  {name}, {size:,}: idle {run.extra['idle_percent']:.1f} %, peak {run.peak('worker'):.0f} MiB, "
             f"late p50 {run.extra['p50'] or 0:.3f} s, p99 {run.extra['p99'] or 0:.3f} s"
@@ -284,7 +284,7 @@ def measure(config: Config) -> dict[str, Any]:
                 if (expected := pace * (size - held)) > config.longest:
                     why = f"not run: about {expected:,.0f} s expected for sending, more than {config.longest:.0f} s"
                     console.print(f"  {COUNTDOWN}, {size:,}: {why}")
-                    cases.append(Case(COUNTDOWN, size, lambda: Run(0.0), skipped=why).record())
+                    cases.append(Measured(COUNTDOWN, size, skipped=why).record())
                     continue
                 began = time.monotonic()
                 countdown.fill(held, size)

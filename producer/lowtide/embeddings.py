@@ -10,9 +10,9 @@ https://cloud.google.com/vertex-ai/generative-ai/docs/embeddings/batch-predictio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
-from lowtide.errors import InvalidRequest
+from lowtide.errors import refuse
 
 _TYPES: dict[str, type] = {
     "task_type": str,
@@ -64,7 +64,7 @@ def from_rest(request: Mapping[str, Any], *, provider: str) -> dict[str, Any]:
         if field is None:
             loose[name] = value
         elif field in body:
-            _refuse("given twice, in both letter cases", f"request.{name}")
+            refuse("given twice, in both letter cases", f"request.{name}")
         else:
             body[field] = value
     config = body.pop(_CONFIG, None)
@@ -72,13 +72,13 @@ def from_rest(request: Mapping[str, Any], *, provider: str) -> dict[str, Any]:
     if provider == "vertex":
         for name in loose:
             hint = f"; Vertex AI takes it under {_CONFIG}" if name in _FIELDS else ""
-            _refuse(f"unknown field{hint}", f"request.{name}")
+            refuse(f"unknown field{hint}", f"request.{name}")
         if config is not None and not isinstance(config, Mapping):
-            _refuse(f"expected an object, got {type(config).__name__}", f"request.{at}")
+            refuse(f"expected an object, got {type(config).__name__}", f"request.{at}")
         fields = _checked(config or {}, f"request.{at}", provider)
     else:
         if config is not None:
-            _refuse(
+            refuse(
                 "only Vertex AI knows this field; the Developer API takes its fields beside content", f"request.{at}"
             )
         fields = _checked(loose, "request", provider)
@@ -92,17 +92,17 @@ def _checked(given: Mapping[str, Any], where: str, provider: str) -> dict[str, A
         field = _FIELDS.get(name)
         if field is None:
             if name in _MIME_TYPE:
-                _refuse("no batch takes this field; the MIME type of a file stands in its part", f"{where}.{name}")
-            _refuse("unknown field", f"{where}.{name}")
+                refuse("no batch takes this field; the MIME type of a file stands in its part", f"{where}.{name}")
+            refuse("unknown field", f"{where}.{name}")
         if field in _VERTEX_ONLY and provider != "vertex":
-            _refuse("only Vertex AI knows this field", f"{where}.{name}")
+            refuse("only Vertex AI knows this field", f"{where}.{name}")
         if field in found:
-            _refuse("given twice, in both letter cases", f"{where}.{name}")
+            refuse("given twice, in both letter cases", f"{where}.{name}")
         expected = _TYPES[field]
         if value is not None and (not isinstance(value, expected) or (expected is int and isinstance(value, bool))):
-            _refuse(f"expected {_TYPE_NAMES[expected]}, got {type(value).__name__}", f"{where}.{name}")
+            refuse(f"expected {_TYPE_NAMES[expected]}, got {type(value).__name__}", f"{where}.{name}")
         if isinstance(value, int) and field == "output_dimensionality" and value < 1:
-            _refuse(f"expected at least 1, got {value}", f"{where}.{name}")
+            refuse(f"expected at least 1, got {value}", f"{where}.{name}")
         found[field] = value
     return {name: value for name, value in found.items() if value is not None}
 
@@ -111,7 +111,3 @@ def _placed(fields: dict[str, Any], provider: str) -> dict[str, Any]:
     if provider == "vertex":
         return {_CONFIG: fields} if fields else {}
     return {_camel(name): value for name, value in fields.items()}
-
-
-def _refuse(reason: str, field: str) -> NoReturn:
-    raise InvalidRequest(reason, field=field)

@@ -7,6 +7,7 @@ never holds a secret.
 from __future__ import annotations
 
 from functools import partial
+from typing import NoReturn
 
 
 class LowtideError(Exception):
@@ -36,6 +37,11 @@ class InvalidRequest(LowtideError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return partial(InvalidRequest, field=self.field, position=self.position, key=self.key), (self.reason,)
+
+
+def refuse(reason: str, field: str) -> NoReturn:
+    """Raises `InvalidRequest`."""
+    raise InvalidRequest(reason, field=field)
 
 
 class InvalidBatch(LowtideError):

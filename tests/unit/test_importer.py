@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from tests.unit.sdk import as_read
 
 from lowtide import InvalidRequest, Request, fields
-from lowtide.importer import FIELDS, LEVELS, Schemas, fitted
+from lowtide.importer import Schemas, fitted
+from lowtide.importer_types import FIELDS, LEVELS
 from lowtide.normalise import Normalised, for_importer, normalise
 from lowtide.states import Kind, ProviderName
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from lowtide_emulator.vertex.failures import JobFailed
+from lowtide_emulator.vertex.failures import JobFailed, failures
 from lowtide_emulator.vertex.jobs import TableColumn
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class BigQuery:
 
     def columns(self, uri: str) -> list[TableColumn]:
         """Return the columns of a table of requests. Raises JobFailed."""
-        with _failures(f"Failed to import data from {uri}", missing=9):
+        with failures(f"Failed to import data from {uri}", missing=9):
             schema = self._client.get_table(uri.removeprefix("bq://"), timeout=SECONDS, retry=self._retry).schema
         columns = [TableColumn(field.name, _kind(field)) for field in schema]
         kinds = dict(columns)
@@ -74,7 +73,7 @@ class BigQuery:
 
     def rows(self, uri: str) -> Iterator[dict[str, object]]:
         """Yield the rows of a table, page by page. Raises JobFailed."""
-        with _failures(f"Failed to import data from {uri}", missing=9):
+        with failures(f"Failed to import data from {uri}", missing=9):
             table = self._client.get_table(uri.removeprefix("bq://"), timeout=SECONDS, retry=self._retry)
             for row in self._client.list_rows(table, page_size=PAGE, timeout=SECONDS, retry=self._retry):
                 yield dict(row.items())
@@ -82,7 +81,7 @@ class BigQuery:
     def check_dataset(self, table: str) -> None:
         """Make sure that there is a dataset for a table. Raises JobFailed."""
         dataset = table.rpartition(".")[0]
-        with _failures(f"Failed to get the BigQuery dataset {dataset}", missing=9):
+        with failures(f"Failed to get the BigQuery dataset {dataset}", missing=9):
             self._client.get_dataset(dataset, timeout=SECONDS, retry=self._retry)
 
     def load(self, table: str, columns: Sequence[TableColumn], lines: BinaryIO) -> None:
@@ -93,7 +92,7 @@ class BigQuery:
         config = LoadJobConfig(
             source_format=SourceFormat.NEWLINE_DELIMITED_JSON, schema=schema, write_disposition="WRITE_APPEND"
         )
-        with _failures(f"Failed to export predictions to bq://{table}", missing=9):
+        with failures(f"Failed to export predictions to bq://{table}", missing=9):
             self._client.create_table(Table(table, schema=schema), exists_ok=True, timeout=SECONDS, retry=self._retry)
             # Without a size the upload is resumable: it streams.
             self._client.load_table_from_file(lines, table, job_config=config, timeout=SECONDS).result(
@@ -103,18 +102,3 @@ class BigQuery:
 
 def _kind(field: SchemaField) -> str:
     return "ARRAY" if field.mode == "REPEATED" else str(field.field_type).upper()
-
-
-@contextmanager
-def _failures(what: str, *, missing: int) -> Iterator[None]:
-    from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound
-    from requests.exceptions import RequestException
-
-    try:
-        yield
-    except NotFound as error:
-        raise JobFailed(missing, f"{what}: it does not exist") from error
-    except Forbidden as error:
-        raise JobFailed(7, f"{what}: permission denied") from error
-    except (GoogleAPIError, RequestException, OSError, ValueError) as error:
-        raise JobFailed(13, f"{what}: {error}") from error

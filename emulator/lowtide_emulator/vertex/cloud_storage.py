@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from lowtide_emulator.vertex.failures import JobFailed
+from lowtide_emulator.vertex.failures import JobFailed, failures
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob
@@ -52,7 +51,7 @@ class CloudStorage:
     def check_bucket(self, uri: str) -> None:
         """Make sure that the bucket is there. Raises JobFailed."""
         bucket, _ = split_uri(uri)
-        with _failures(f"Failed to get GCS bucket location for {uri}", missing=9):
+        with failures(f"Failed to get GCS bucket location for {uri}", missing=9):
             self._client.get_bucket(bucket, timeout=SECONDS, retry=self._retry)
 
     def download(self, uri: str, out: BinaryIO, *, limit: int) -> Iterator[str]:
@@ -65,7 +64,7 @@ class CloudStorage:
         self.check_bucket(uri)
         for blob in self._find(uri):
             name = f"gs://{blob.bucket.name}/{blob.name}"
-            with _failures(f"Failed to import data from {name}", missing=3):
+            with failures(f"Failed to import data from {name}", missing=3):
                 blob.reload(timeout=SECONDS, retry=self._retry)
                 if (blob.size or 0) > limit:
                     raise JobFailed(3, f"Failed to import data from {name}: the file is larger than {limit} bytes")
@@ -80,7 +79,7 @@ class CloudStorage:
         if "*" not in name:
             return [self._client.bucket(bucket).blob(name)]
         prefix, _, suffix = name.partition("*")
-        with _failures(f"Failed to import data from {uri}", missing=3):
+        with failures(f"Failed to import data from {uri}", missing=3):
             found = [
                 blob
                 for blob in self._client.list_blobs(bucket, prefix=prefix, timeout=SECONDS, retry=self._retry)
@@ -94,24 +93,9 @@ class CloudStorage:
         """Write a piece of a file as an object. Raises JobFailed."""
         bucket, name = split_uri(uri)
         blob = self._client.bucket(bucket).blob(name, chunk_size=CHUNK)
-        with _failures(f"Failed to export predictions to {uri}", missing=9), path.open("rb") as source:
+        with failures(f"Failed to export predictions to {uri}", missing=9), path.open("rb") as source:
             source.seek(offset)
             length = path.stat().st_size - offset if size is None else size
             blob.upload_from_file(
                 source, size=length, content_type="application/jsonl", timeout=SECONDS, retry=self._retry
             )
-
-
-@contextmanager
-def _failures(what: str, *, missing: int) -> Iterator[None]:
-    from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound
-    from requests.exceptions import RequestException
-
-    try:
-        yield
-    except NotFound as error:
-        raise JobFailed(missing, f"{what}: it does not exist") from error
-    except Forbidden as error:
-        raise JobFailed(7, f"{what}: permission denied") from error
-    except (GoogleAPIError, RequestException, OSError) as error:
-        raise JobFailed(13, f"{what}: {error}") from error

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class JobFailed(Exception):
     """The job cannot go on.
@@ -14,3 +17,19 @@ class JobFailed(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+@contextmanager
+def failures(what: str, *, missing: int) -> Iterator[None]:
+    """Turn what Google's clients raise into JobFailed; ``missing`` is the code for what does not exist."""
+    from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound
+    from requests.exceptions import RequestException
+
+    try:
+        yield
+    except NotFound as error:
+        raise JobFailed(missing, f"{what}: it does not exist") from error
+    except Forbidden as error:
+        raise JobFailed(7, f"{what}: permission denied") from error
+    except (GoogleAPIError, RequestException, OSError, ValueError) as error:
+        raise JobFailed(13, f"{what}: {error}") from error
