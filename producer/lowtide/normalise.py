@@ -56,10 +56,10 @@ def for_importer(item: object, *, model: str, kind: Kind = Kind.GENERATION) -> t
     """Normalises one request for Vertex AI, and gives its body as plain data too, as `Schemas.group` wants it."""
     key, metadata, body = _read(item, model, _VERTEX if kind == _GENERATION else _VERTEX_EMBEDDING)
     try:
-        plain = _decode(_encoded(body))
+        data = _decode(_encoded(body))
     except (msgspec.DecodeError, RecursionError) as error:
         refuse(f"a value JSON cannot hold: {error}", "request")
-    mended = fitted(plain)
+    mended = fitted(data)
     return Normalised(key, metadata, _encode(mended)), mended
 
 

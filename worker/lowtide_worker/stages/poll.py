@@ -16,13 +16,18 @@ from lowtide_worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
+_ALONE = 8
+"""Every so many looks at a job, its provider's list is not believed."""
+
 
 def poll(runtime: Runtime, job: Held) -> Move:
     """Looks at a job once."""
     provider = runtime.provider(job.batch["provider"])
     age = job.now() - float(job.fields["created"])
+    # A list may lag behind, so now and then the job itself is asked.
+    known = job.fields.get("provider_state") if job.number("polls") % _ALONE else None
     try:
-        seen = runtime.looks(job.batch["provider"]).at(job.fields["name"], job.fields.get("provider_state"))
+        seen = runtime.looks(job.batch["provider"]).at(job.fields["name"], known)
     except Missing as missing:
         # Reads may lag behind a create, or fail to find what is there: only what stays missing is lost.
         since = float(job.fields.get("missing_since") or job.now())
