@@ -1,4 +1,7 @@
-"""Refusals, in the error envelope of Google's APIs (contract §1.4)."""
+"""Refusals, in the error envelope of Google's APIs.
+
+Source: https://google.aip.dev/193
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The batch side of the Gemini Developer API (contract §1.1)."""
+"""The batch side of the Gemini Developer API.
+
+Source: https://ai.google.dev/api/batch-api
+"""
 
 from __future__ import annotations
 

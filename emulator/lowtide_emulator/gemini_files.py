@@ -1,4 +1,7 @@
-"""The Files API of the Gemini Developer API (contract §1.3)."""
+"""The Files API of the Gemini Developer API.
+
+Source: https://ai.google.dev/api/files
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Jobs and files as the Gemini Developer API writes them (contract §1.1, §1.3)."""
+"""Jobs and files as the Gemini Developer API writes them.
+
+Source: https://ai.google.dev/api/batch-api and https://ai.google.dev/api/files
+"""
 
 from __future__ import annotations
 

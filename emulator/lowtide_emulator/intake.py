@@ -1,4 +1,4 @@
-"""Taking the rows of a new job in: checked one by one, refused as a whole (contract §1.4)."""
+"""Taking the rows of a new job in: checked one by one, refused as a whole."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""A batch job and where it stands at a given moment (contract §2).
+"""A batch job and where it stands at a given moment.
 
 Nothing moves a job: its state is computed from the emulated clock, from what was asked of it
 (cancel) and from whether its results are written. The names on the wire are another module's.
+
+Source: https://ai.google.dev/gemini-api/docs/batch-api and https://ai.google.dev/api/batch-api
 """
 
 from __future__ import annotations

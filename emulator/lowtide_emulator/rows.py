@@ -1,6 +1,8 @@
-"""One row of a job on its way in and out, in the Developer API's shapes (contract §3.2, §4.1).
+"""One row of a job on its way in and out, in the Developer API's shapes.
 
 Lines come back with the response first and the key last, as recorded.
+
+Source: https://ai.google.dev/gemini-api/docs/batch-api
 """
 
 from __future__ import annotations
@@ -69,8 +71,8 @@ class _OddLine(msgspec.Struct, omit_defaults=True, gc=False):
     key: str | None = None
 
 
-class FileShape:
-    """Lines of a results file."""
+class _RequestLines:
+    """The input of both: lines with a request and, in files, its key."""
 
     def __init__(self) -> None:
         self._encode = msgspec.json.Encoder().encode
@@ -79,6 +81,10 @@ class FileShape:
     def decode(self, line: bytes) -> Row:
         """Return the row that stands in one line of input."""
         return self._decode(line)
+
+
+class FileShape(_RequestLines):
+    """Lines of a results file."""
 
     def stray(self, key: str) -> Row:
         """Return a row that nobody asked for."""
@@ -112,16 +118,8 @@ class _InlineOddity(msgspec.Struct, omit_defaults=True, gc=False):
     metadata: Raw | None = None
 
 
-class InlineShape:
+class InlineShape(_RequestLines):
     """Members of ``inlinedResponses``, kept one a line."""
-
-    def __init__(self) -> None:
-        self._encode = msgspec.json.Encoder().encode
-        self._decode = msgspec.json.Decoder(Row).decode
-
-    def decode(self, line: bytes) -> Row:
-        """Return the row that stands in one line of input."""
-        return self._decode(line)
 
     def stray(self, key: str) -> Row:
         """Return a row that nobody asked for."""

@@ -122,7 +122,7 @@ class ModalityCount(msgspec.Struct, rename="camel", gc=False):
 
 
 class Usage(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
-    """Token counts; zero ones are left out (contract §4.4)."""
+    """Token counts; zero ones are left out, as the service does."""
 
     prompt_token_count: int = 0
     candidates_token_count: int = 0

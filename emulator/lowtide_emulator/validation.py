@@ -1,8 +1,10 @@
-"""Does a request have only the fields the service knows? (contract §1.4, §3)
+"""Does a request have only the fields the service knows?
 
 The service refuses a whole batch for one unknown field, which is how the SDK's own flat
 ``config`` shape fails in a file. The checking is done by msgspec from generated structs that
 know each field under both its spellings; values that do not matter are skipped unread.
+
+Source: https://ai.google.dev/api/generate-content
 """
 
 from __future__ import annotations

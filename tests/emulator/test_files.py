@@ -1,4 +1,4 @@
-"""The Files API (contract §1.3)."""
+"""The Files API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the service refuses, and in which words (contract §1.4)."""
+"""What the service refuses, and in which words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The endpoints of Vertex AI's batch prediction (contract §1.2)."""
+"""The endpoints of Vertex AI's batch prediction.
+
+Source: https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.batchPredictionJobs
+"""
 
 from __future__ import annotations
 

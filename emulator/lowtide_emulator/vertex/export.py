@@ -1,4 +1,8 @@
-"""Bringing a job's results out: into a folder of Cloud Storage, or a table of BigQuery (contract §4.2, §4.3)."""
+"""Bringing a job's results out: into a folder of Cloud Storage, or a table of BigQuery.
+
+Source: https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-from-cloud-storage and
+https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-from-bigquery
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""The ``filter`` of a list call (contract §1.2): a small part of Google's AIP-160.
+"""The ``filter`` of a list call: a small part of Google's AIP-160.
 
 ``display_name``, ``model_display_name`` and ``state`` with ``=`` and ``!=``, ``display_name`` also with ``:`` and
 ``*``; ``create_time`` and ``update_time`` with comparisons; ``labels.k=v`` and ``labels.k:*``; all joined by ``AND``,
 ``OR`` and ``NOT`` with parentheses. As there, ``OR`` binds more strongly than ``AND``.
+
+Source: https://google.aip.dev/160
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""The importer that stands before Vertex AI's batch prediction (contract §3.4).
+"""The importer that stands before Vertex AI's batch prediction.
 
 It loads JSON lines the way BigQuery does: each key becomes a column with one type over all lines. What does not
 fit fails the job as a whole, before any row is answered. Only the columns are kept in memory.
+
+Source: https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-from-cloud-storage
 """
 
 from __future__ import annotations

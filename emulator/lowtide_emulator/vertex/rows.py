@@ -1,4 +1,8 @@
-"""One row of a batch prediction on its way in and out (contract §3.4, §4.2)."""
+"""One row of a batch prediction on its way in and out.
+
+Source: https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-from-cloud-storage and
+https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-from-bigquery
+"""
 
 from __future__ import annotations
 

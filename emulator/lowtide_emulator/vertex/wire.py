@@ -1,4 +1,7 @@
-"""Batch prediction jobs as Vertex AI reads and writes them (contract §1.2, §4.2)."""
+"""Batch prediction jobs as Vertex AI reads and writes them.
+
+Source: https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.batchPredictionJobs
+"""
 
 from __future__ import annotations
 
