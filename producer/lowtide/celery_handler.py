@@ -24,7 +24,7 @@ def result_handler(
 ) -> Callable[[Callable[[Result], object]], Task]:
     """Makes a function that takes one `Result` into the Celery task that a batch's `on_result` names.
 
-    The task takes one segment (up to 2,000 results, by reference into the spool) and calls the function
+    The task takes one segment (up to 4,000 results, by reference into the spool) and calls the function
     once per result. A call that raises does not disturb the others: the failed ones alone are handed back
     to Lowtide, which delivers them again, later and later, up to its `LOWTIDE_MAX_DELIVERY_ATTEMPTS`.
     What it neither takes nor hands back, because its message or worker was lost, comes again too. Delivery is at

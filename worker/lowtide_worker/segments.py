@@ -25,44 +25,23 @@ class SegmentCutter:
 
     def feed(self, chunk: bytes | memoryview) -> None:
         """Takes the next bytes of the stream."""
-        data = bytes(chunk)
-        base, at = self._position, 0
-        while at < len(data):
-            mark = max(at, self._start + self._max_bytes - base)
-            end = min(len(data), mark)
-            lines = data.count(b"\n", at, end)
-            if self._rows + lines >= self._max_rows:
-                at = _after_newlines(data, at, self._max_rows - self._rows)
-                self._cut(base + at)
-            elif mark > len(data):
-                self._rows += lines
-                at = end
-            else:
-                # The segment is full in bytes: it ends with the line that reaches or crosses the mark.
-                self._rows += lines
-                newline = data.find(b"\n", max(end - 1, at))
-                if newline < 0:
-                    at = len(data)
-                else:
-                    at = newline + 1
-                    self._cut(base + at)
+        data, base = bytes(chunk), self._position
+        at, rows, full = 0, self._rows, self._start + self._max_bytes - base
+        # Line by line: looking for a newline takes less time than counting the newlines among so many bytes.
+        while at := data.find(b"\n", at) + 1:
+            rows += 1
+            if at >= full or rows >= self._max_rows:
+                self.ends.append(base + at)
+                self._start, rows, full = base + at, 0, at + self._max_bytes
+        self._rows = rows
         self._position = base + len(data)
 
     def finish(self) -> list[int]:
         """Ends the stream; its last line may lack a newline. Returns all ends."""
         if self._position > self._start:
-            self._cut(self._position)
+            self.ends.append(self._position)
+            self._start = self._position
         return self.ends
-
-    def _cut(self, at: int) -> None:
-        self.ends.append(at)
-        self._start, self._rows = at, 0
-
-
-def _after_newlines(data: bytes, at: int, count: int) -> int:
-    for _ in range(count):
-        at = data.index(b"\n", at) + 1
-    return at
 
 
 class SegmentedWriter:
