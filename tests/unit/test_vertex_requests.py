@@ -1,0 +1,121 @@
+"""What Vertex AI is sent of a request: what the SDK would send."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+from google import genai
+from google.auth.credentials import AnonymousCredentials
+from google.genai import _common, models, types
+from tests.unit.bodies import generation, hello
+from tests.unit.sdk import as_read
+
+from lowtide import InvalidRequest, Request, fields
+from lowtide.importer import Schemas, fitted
+from lowtide.normalise import Normalised, for_importer, normalise
+from lowtide.states import Kind, ProviderName
+
+
+@cache
+def vertex() -> genai.Client:
+    return genai.Client(vertexai=True, project="p", location="l", credentials=AnonymousCredentials())
+
+
+def sdk_request(contents: Any, config: Any) -> Any:
+    """The GenerateContentRequest that the SDK sends, with what the importer cannot take left out."""
+    parameters = types._GenerateContentParameters(model="m", contents=contents, config=config)
+    body = models._GenerateContentParameters_to_vertex(vertex()._api_client, parameters)
+    body.pop("_url")
+    return fitted(as_read(json.loads(json.dumps(_common.encode_unserializable_types(_common.convert_to_dict(body))))))
+
+
+def sent(item: object, kind: Kind = Kind.GENERATION) -> Any:
+    done = normalise(item, model="m", kind=kind, provider=ProviderName.VERTEX)
+    assert isinstance(done, Normalised)
+    return json.loads(done.body)
+
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "numbers": {"temperature": 0.5, "top_k": 40, "seed": 0},
+    "a system instruction": {"system_instruction": "Be brief."},
+    "routing": {"routing_config": {"manual_mode": {"model_name": "m"}}},
+    "a choice of models": {"model_selection_config": {"feature_selection_preference": "BALANCED"}},
+    "audio": {"audio_timestamp": True},
+    "model armor": {"model_armor_config": {"prompt_template_name": "projects/p/locations/l/templates/t"}},
+    "an output": {"generation_output_config": {"output_uri_prefix": "gs://b/o"}},
+    "an image": {
+        "image_config": {"aspect_ratio": "1:1", "output_mime_type": "image/png", "output_compression_quality": 7}
+    },
+    "labels": {"labels": {"team": "shop"}, "service_tier": "flex"},
+    "speech": {"speech_config": "Kore"},
+    "a schema object": {"response_schema": types.Schema(type=types.Type.STRING)},
+    "functions": {"tools": [{"function_declarations": [{"name": "f", "description": "d"}]}]},
+    "safety": {"safety_settings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}]},
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize("form", [dict, lambda config: types.GenerateContentConfig(**config)], ids=["dict", "object"])
+def test_a_config_for_vertex_is_sent_as_the_sdk_sends_it(config: dict[str, Any], form: Callable[[Any], Any]) -> None:
+    assert as_read(sent(Request(key="k", contents="hello", config=form(config)))) == sdk_request("hello", config)
+
+
+def test_contents_of_sdk_objects_are_plain_data_afterwards() -> None:
+    contents = [types.Part.from_uri(file_uri="gs://b/a.png", mime_type="image/png"), "what is this?"]
+    done, body = for_importer(Request(key="k", contents=contents), model="m")
+    assert json.loads(done.body) == body == sdk_request(contents, None)
+    assert Schemas().group(body) == 0
+
+
+def test_a_rest_request_for_vertex_may_hold_what_only_vertex_knows() -> None:
+    config = {"routingConfig": {"manualMode": {"modelName": "m"}}, "modelConfig": {"a": "b"}, "audio_timestamp": False}
+    request = generation(**config) | {"modelArmorConfig": {"promptTemplateName": "a"}, "outputConfig": {"x": "y"}}
+    assert sent({"key": "k", "request": request}) == request
+
+
+@pytest.mark.parametrize("name", ["m", "models/m", "publishers/google/models/m"])
+def test_a_rest_request_for_vertex_may_name_the_batchs_model(name: str) -> None:
+    assert sent({"key": "k", "request": hello(model=name)}) == hello()
+
+
+def test_vertex_is_given_the_roles_that_the_developer_api_takes_for_granted() -> None:
+    parts: list[Any] = [{"text": "a"}, {"functionCall": {"name": "f"}}]
+    body = sent({"key": "k", "request": {"contents": [{"parts": [part]} for part in parts]}})
+    assert [content["role"] for content in body["contents"]] == ["user", "model"]
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"contents": "a", "config": {"store": True}}, "config.store"),
+    ({"contents": "a", "config": {"cachedContent": "a"}}, "config.cachedContent"),
+    ({"contents": "a", "config": {"enable_enhanced_civic_answers": True}}, "config.enable_enhanced_civic_answers"),
+    ({"contents": "a", "config": {"modelConfig": {"a": 1}}}, "config.modelConfig"),
+    ({"contents": "a", "config": {"tools": [{"google_search": {}}]}}, "request.tools[0].google_search"),
+    ({"contents": "a", "config": {"temperature": float("nan")}}, "request.generationConfig.temperature"),
+    ({"request": hello(store=True)}, "request.store"),
+    ({"request": hello(cached_content="a")}, "request.cached_content"),
+    ({"request": hello(outputConfig={"a": 1}, output_config={"a": 1})}, "request.output_config"),
+    ({"request": generation(modelSelectionConfig={})}, "request.generationConfig.modelSelectionConfig"),
+    ({"request": generation(enableEnhancedCivicAnswers=True)}, "request.generationConfig.enableEnhancedCivicAnswers"),
+]
+
+
+@pytest.mark.parametrize(("item", "field"), REFUSED, ids=[f"{n}-{field}" for n, (_, field) in enumerate(REFUSED)])
+def test_what_vertex_does_not_take_is_refused_with_its_field(item: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        normalise({"key": "k", **item}, model="m", provider="vertex")
+    assert caught.value.field == field
+
+
+def test_every_field_that_only_vertex_knows_is_taken() -> None:
+    for name in sorted(fields.VERTEX_ONLY):
+        assert len(sent({"key": "k", "contents": "a", "config": {name: {"a": 1}}})) == 2
+
+
+def test_the_developer_api_is_sent_what_the_importer_would_not_take() -> None:
+    body = {"key": "k", "contents": "a", "config": {"tools": [{"google_search": {}}]}}
+    assert json.loads(normalise(body, model="m").body)["tools"] == [{"google_search": {}}]
