@@ -1,0 +1,93 @@
+"""What can happen to processes, a drama each; the name says what happens."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from tests.chaos.crowd import PREFORK, THREADS, at_work, crowd, end, sweeping
+from tests.chaos.fault_dramas import rule
+from tests.chaos.invariants import Allowed, Figures
+from tests.chaos.world import World, within
+
+
+def whole_workers_are_killed_again_and_again(world: World) -> Figures:
+    batches = crowd(world)
+    for _ in range(5):
+        worker = sweeping(world, *PREFORK)
+        calls = sum(world.emulator.stats().calls.values())
+        within(10, "work goes on", lambda: sum(world.emulator.stats().calls.values()) > calls + 4)  # noqa: B023 - now
+        worker.kill()
+    sweeping(world, *PREFORK)
+    return end(world, batches, kills=5)
+
+
+def children_are_killed_under_a_living_parent(world: World) -> Figures:
+    batches = crowd(world)
+    worker = sweeping(world, *PREFORK)
+    chance = random.Random(1)
+    kills = 0
+    for _ in range(8):
+        calls = sum(world.emulator.stats().calls.values())
+        within(15, "work goes on", lambda: sum(world.emulator.stats().calls.values()) > calls + 2)  # noqa: B023 - now
+        if children := worker.children():
+            os.kill(chance.choice(children), signal.SIGKILL)
+            kills += 1
+        if all(one.batch.status().finished for one in batches):
+            break
+    return end(world, batches, kills=kills, alive=[worker])
+
+
+def every_child_dies_at(point: str, world: World) -> Figures:
+    """The parent forks a new child, which dies at the same place, until a better worker comes."""
+    one = world.submit(8, marks={1: "[[error:8:1]]"}, flaky=True)
+    worker = sweeping(world, *PREFORK, LOWTIDE_CRASH_AT=point)
+    within(20, "a child dies", lambda: "exited prematurely" in worker.text or "SIGKILL" in worker.text)
+    assert worker.alive, worker.text
+    worker.kill()
+    sweeping(world, *PREFORK)
+    return end(world, [one], kills=1)
+
+
+def one_of_two_workers_is_stopped_warmly(pool: Sequence[str], world: World) -> Figures:
+    world.emulator.set_faults([rule("batches.create", "delay", times=3, seconds=0.7)])
+    batches, first = at_work(world, *pool)
+    sweeping(world, *pool)
+    assert first.stop(timeout=15) == 0, first.text
+    return end(world, batches)
+
+
+def a_worker_is_frozen_longer_than_its_lease(call: str, world: World) -> Figures:
+    """Another takes over; the frozen one thaws with its work long done by others, and changes nothing.
+
+    One thing cannot be taken back: frozen just before its create call, it makes that call when it thaws. The twin is
+    found and removed.
+    """
+    world.emulator.set_faults([rule(call, "delay", times=1, seconds=0.5)])
+    batches = crowd(world)
+    frozen = sweeping(world, *THREADS)
+    within(10, "the call", lambda: world.emulator.stats().calls.get(call))
+    os.kill(frozen.forged.pid, signal.SIGSTOP)
+    sweeping(world, *THREADS)
+    within(30, "the other has done its work", lambda: all(one.batch.status().finished for one in batches))
+    os.kill(frozen.forged.pid, signal.SIGCONT)
+    allowed = Allowed(twins=2, billed_again=8) if call == "batches.create" else None
+    return end(world, batches, allowed, alive=[frozen])
+
+
+DRAMAS: dict[str, Callable[[World], Figures]] = {
+    "whole workers are killed again and again": whole_workers_are_killed_again_and_again,
+    "children are killed under a living parent": children_are_killed_under_a_living_parent,
+    "every child dies before the create call": partial(every_child_dies_at, "create.before-call"),
+    "every child dies after the create call": partial(every_child_dies_at, "create.after-call"),
+    "every child dies between grant and record": partial(every_child_dies_at, "deliver.before-record"),
+    "every child dies after it handed over": partial(every_child_dies_at, "deliver.after-hand-over"),
+    "one of two workers is stopped warmly (threads)": partial(one_of_two_workers_is_stopped_warmly, THREADS),
+    "one of two workers is stopped warmly (prefork)": partial(one_of_two_workers_is_stopped_warmly, PREFORK),
+    "a worker is frozen in a create": partial(a_worker_is_frozen_longer_than_its_lease, "batches.create"),
+    "a worker is frozen in a download": partial(a_worker_is_frozen_longer_than_its_lease, "files.download"),
+    "a worker is frozen in an upload": partial(a_worker_is_frozen_longer_than_its_lease, "files.upload.chunk"),
+}

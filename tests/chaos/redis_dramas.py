@@ -1,0 +1,198 @@
+"""What can happen to Redis, a drama each; the name says what happens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from tests.chaos.crowd import PREFORK, THREADS, at_work, crowd, end, sweeping
+from tests.chaos.fault_dramas import rule
+from tests.chaos.invariants import Figures
+from tests.chaos.world import World, within
+
+
+def redis_is_killed_while(call: str, world: World) -> Figures:
+    """With a call to the provider under way, so that a message is unacknowledged."""
+    world.emulator.set_faults([rule(call, "delay", times=2, seconds=1)])
+    batches = crowd(world)
+    worker = sweeping(world, *THREADS)
+    within(15, "the call", lambda: world.emulator.stats().calls.get(call))
+    world.redis_server.kill()
+    world.redis_server.start()
+    return end(world, batches, restarts=1, alive=[worker])
+
+
+def redis_is_killed_while_segments_are_delivered(world: World) -> Figures:
+    one = world.submit(40)
+    results = world.directory / "spool" / "batches" / one.id / "results"
+    worker = sweeping(world, *PREFORK, LOWTIDE_SEGMENT_ROWS="1")
+    within(15, "some results", lambda: results.exists() and len(list(results.iterdir())) > 3)
+    world.redis_server.kill()
+    world.redis_server.start()
+    return end(world, [one], restarts=1, alive=[worker])
+
+
+def redis_is_away_for_a_while(world: World) -> Figures:
+    batches, worker = at_work(world, *PREFORK)
+    world.redis_server.kill()
+    time.sleep(4)  # an outage takes its time
+    world.redis_server.start()
+    return end(world, batches, restarts=1, alive=[worker])
+
+
+def redis_is_frozen_for_a_while(world: World) -> Figures:
+    """No connection breaks and nothing answers: longer than the workers' patience."""
+    batches, worker = at_work(world, *THREADS, LOWTIDE_REDIS_TIMEOUT_SECONDS="1")
+    pid = world.redis_server.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(3)  # three times the patience
+    os.kill(pid, signal.SIGCONT)
+    return end(world, batches, alive=[worker])
+
+
+def connections_are_cut(world: World) -> Figures:
+    batches = crowd(world)
+    workers = [sweeping(world, *PREFORK), sweeping(world, *THREADS)]
+    cuts = 0
+    while cuts < 60 and not all(one.batch.status().finished for one in batches):
+        world.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        cuts += 1
+        time.sleep(0.05)  # the cuts are the clock of this test
+    assert cuts > 3
+    return end(world, batches, alive=workers)
+
+
+@contextmanager
+def _config(world: World, **values: str) -> Iterator[None]:
+    before = {name: str(world.redis.config_get(name)[name]) for name in values}
+    for name, value in values.items():
+        world.redis.config_set(name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            world.redis.config_set(name, value)
+
+
+def redis_is_busy_with_a_slow_script(world: World) -> Figures:
+    batches = crowd(world)
+    worker = sweeping(world, *THREADS)
+    within(10, "work goes on", lambda: world.emulator.stats().calls.get("files.upload.start"))
+    slow = "local e = redis.call('TIME')[1] + 3; while redis.call('TIME')[1] + 0 < e do end; return 1"
+    with _config(world, **{"busy-reply-threshold": "50"}):
+        # A script that writes can only be waited for; this one only reads, but nobody kills it.
+        world.redis.eval(slow, 0)
+    return end(world, batches, alive=[worker])
+
+
+def redis_is_full_for_a_while(world: World) -> Figures:
+    batches, worker = at_work(world, *THREADS)
+    with _config(world, maxmemory="1"):
+        within(10, "the worker is refused", lambda: "maxmemory" in worker.text)
+        time.sleep(1.5)  # it stays full
+    return end(world, batches, alive=[worker])
+
+
+def redis_only_reads_for_a_while(world: World) -> Figures:
+    """As after a failover that nobody was told of."""
+    batches, worker = at_work(world, *THREADS)
+    world.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        within(10, "the worker is refused", lambda: "read only" in worker.text.lower())
+        time.sleep(1.5)  # it stays so
+    finally:
+        world.redis.execute_command("REPLICAOF", "NO", "ONE")
+    return end(world, batches, alive=[worker])
+
+
+class _Tail:
+    """How long the append-only file was at each moment, and how often somebody waited for it."""
+
+    def __init__(self, world: World) -> None:
+        self._folder = world.redis_server.directory / "appendonlydir"
+        self._client = world.redis
+        self._over = threading.Event()
+        self._samples: list[tuple[float, int, int]] = []
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._over.is_set():
+            self._look()
+            time.sleep(0.005)
+
+    def _look(self) -> None:
+        waits = self._client.info("commandstats").get("cmdstat_waitaof", {}).get("calls", 0)
+        size = max(self._folder.glob("*.incr.aof")).stat().st_size
+        self._samples.append((time.monotonic(), size, waits))
+
+    def close(self) -> None:
+        """The last look. The worker, frozen by now, is cut off first: nobody is told of a wait that ends after it."""
+        self._over.set()
+        self._thread.join()
+        self._client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        self._look()
+
+    def cut(self, seconds: float) -> int:
+        """Cuts off what a power cut might: the last `seconds`, but nothing that was waited for."""
+        path = max(self._folder.glob("*.incr.aof"))
+        last = self._samples[-1]
+        fair = [s for s in self._samples if s[0] >= last[0] - seconds and s[2] == last[2]]
+        size = path.stat().st_size
+        # One sample later than the first: the wait itself was over by then.
+        os.truncate(path, fair[min(1, len(fair) - 1)][1])
+        return size - path.stat().st_size
+
+
+def redis_loses_its_last_second_while(what: str, world: World) -> Figures:
+    """A power cut: what was not yet flushed to the disk is gone when Redis comes back."""
+    world.redis.config_set("appendfsync", "everysec")
+    one = world.submit(4)
+    tail = _Tail(world)
+    worker = sweeping(world, *THREADS)
+    moments: dict[str, Callable[[], object]] = {
+        "jobs are polled": lambda: world.emulator.stats().calls.get("batches.get"),
+        "results are stored": lambda: one.batch.status().succeeded,
+        "the batch has just ended": lambda: one.batch.status().finished,
+        "a job was just deleted": lambda: any(record.deleted for record in world.emulator.jobs()),
+    }
+    wanted = moments[what]
+    within(15, what, wanted)
+    os.kill(worker.forged.pid, signal.SIGSTOP)
+    tail.close()
+    world.redis_server.kill()
+    tail.cut(0.95)
+    world.redis_server.start()
+    world.hold_sweep()
+    os.kill(worker.forged.pid, signal.SIGCONT)
+    return end(world, [one], restarts=1, alive=[worker])
+
+
+DRAMAS: dict[str, Callable[[World], Figures]] = {
+    "Redis is killed while jobs are created": partial(redis_is_killed_while, "batches.create"),
+    "Redis is killed while jobs are polled": partial(redis_is_killed_while, "batches.get"),
+    "Redis is killed while output is fetched": partial(redis_is_killed_while, "files.download"),
+    "Redis is killed while segments are delivered": redis_is_killed_while_segments_are_delivered,
+    "Redis is away for a while": redis_is_away_for_a_while,
+    "Redis is frozen for a while": redis_is_frozen_for_a_while,
+    "connections to Redis are cut": connections_are_cut,
+    "Redis is busy with a slow script": redis_is_busy_with_a_slow_script,
+    "Redis is full for a while": redis_is_full_for_a_while,
+    "Redis only reads for a while": redis_only_reads_for_a_while,
+    "Redis loses its last second while jobs are polled": partial(redis_loses_its_last_second_while, "jobs are polled"),
+    "Redis loses its last second when results are stored": partial(
+        redis_loses_its_last_second_while, "results are stored"
+    ),
+    "Redis loses its last second when the batch has ended": partial(
+        redis_loses_its_last_second_while, "the batch has just ended"
+    ),
+    "Redis loses its last second when a job was deleted": partial(
+        redis_loses_its_last_second_while, "a job was just deleted"
+    ),
+}
