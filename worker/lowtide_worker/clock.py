@@ -48,6 +48,8 @@ class Held:
     batch: dict[str, str]
     begun: float
     """When, by Redis's clock, in Unix seconds."""
+    job: dict[str, str] = field(default_factory=dict)
+    """The fields of the job that a segment belongs to."""
     _began: float = field(default_factory=time.monotonic)
 
     def now(self) -> float:
@@ -127,11 +129,12 @@ class Clock:
         """
         answer, *rest = self._begin(
             keys=[keys.entity(member), keys.clock(stage.queue), keys.entity(batch)],
-            args=[member, stage, token, self._lease, VERSION],
+            args=[member, stage, token, self._lease, VERSION, keys.job("")],
         )
         if answer != b"held":
             return str(answer.decode())
-        return Held(member, stage, rest[0], _pairs(rest[2]), _pairs(rest[3]), float(rest[1]))
+        fields, batch_fields, job_fields = map(_pairs, rest[2:])
+        return Held(member, stage, rest[0], fields, batch_fields, float(rest[1]), job_fields)
 
     def advance(self, held: Held, move: Move) -> Dispatch | None:
         """Ends the work; returns the message to send where the next stage is due at once."""

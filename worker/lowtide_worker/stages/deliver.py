@@ -64,7 +64,7 @@ def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
     """Writes and counts the results of a segment; returns how many there were of each kind, and are left."""
     files = BatchFiles(segment.batch_id)
     _, number = split_job_id(segment.fields["job_id"])
-    job = runtime.ledger.job(segment.fields["job_id"])
+    job = segment.job
     attempt = int(job["attempt"])
     last_attempt = attempt >= int(segment.batch["max_attempts"])
     start, end = segment.number("start"), segment.number("end")
