@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import json
+from statistics import median
+
+import pytest
+from tests.docs.documents import ROOT, links
+
+README = ROOT / "README.md"
+TEXT = " ".join(README.read_text().split())
+OURS = "Lowtide, 2 worker processes"
+
+
+def seconds(part: str, name: str, size: int) -> float:
+    """The median that the last full run of the benchmark left."""
+    cases = json.loads((ROOT / "benchmarks" / "results" / f"{part}.json").read_text())["cases"]
+    (runs,) = (case["runs"] for case in cases if (case["name"], case["size"]) == (name, size))
+    return float(median(run["seconds"] for run in runs if not run["error"]))
+
+
+def test_every_page_is_listed() -> None:
+    listed = {(ROOT / target.partition("#")[0]).resolve() for target in links(README)}
+    assert listed >= set((ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize(
+    ("contender", "words"),
+    [
+        ("langasync (inline)", "langasync takes {:.0f} times as long"),
+        ("Celery, a message per result", "a Celery message per result {:.0f} times"),
+        ("inspect_ai (file)", "inspect_ai {:.0f} times"),
+    ],
+)
+def test_the_others_take_as_much_longer_as_was_measured(contender: str, words: str) -> None:
+    ratio = seconds("end_to_end", contender, 50_000) / seconds("end_to_end", OURS, 50_000)
+    assert words.format(ratio) in TEXT
+
+
+def test_the_figures_are_those_of_the_last_run() -> None:
+    assert f"take two worker processes {seconds('end_to_end', OURS, 50_000):.1f} s" in TEXT
+    fan_out = seconds("fan_out", "stored results, 2 worker processes", 1 << 20)
+    assert f"a million results of 1 KiB in {fan_out:.1f} s" in TEXT
+    submit = 1_000_000 / seconds("submit", "Request objects", 1_000_000)
+    assert f"takes {round(submit, -4):,.0f} small requests a second" in TEXT
