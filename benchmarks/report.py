@@ -153,7 +153,8 @@ def draw(found: dict[str, dict[str, Any]], results: Path) -> None:
     if "end_to_end" in found:
         _lines(time_axes, found["end_to_end"], end_to_end.NAMES, "seconds", "End to end: wall time")
         _lines(memory_axes, found["end_to_end"], end_to_end.NAMES, "peak", "End to end: largest process")
-        time_axes.legend(fontsize=8)
+        for lines in (time_axes, memory_axes):
+            _legend(lines, 2)
     if "fan_out" in found:
         _bars(fan_axes, found["fan_out"])
     if "waiting" in found:
@@ -161,8 +162,17 @@ def draw(found: dict[str, dict[str, Any]], results: Path) -> None:
     if "growth" in found:
         _lines(growth_axes, found["growth"], (growth.LOWTIDE,), "seconds", "Growth: wall time")
         _growth(flat_axes, found["growth"])
+    for plain in axes.flat:
+        plain.xaxis.set_major_formatter("{x:,.0f}")
+        if plain is not fan_axes:
+            plain.yaxis.set_major_formatter("{x:,g}")
     figure.savefig(results / CHART, dpi=110)
     plt.close(figure)
+
+
+def _legend(axes: Any, columns: int) -> None:
+    """Below the axes, where it hides nothing."""
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=columns, frameon=False)
 
 
 def _lines(axes: Any, data: dict[str, Any], names: Iterable[str], what: str, title: str) -> None:
@@ -184,9 +194,11 @@ def _bars(axes: Any, data: dict[str, Any]) -> None:
     size = max(data["sizes"])
     names = [name for name in reversed(fan_out.NAMES) if found.good(name, size)]
     rates = [found.rate(name, size) for name in names]
-    drawn = axes.barh(names, rates, color=["#888" if name == fan_out.FLOOR else "#27c" for name in names])
+    labels = [name.replace(", ", "\n", 1) for name in names]
+    drawn = axes.barh(labels, rates, color=["#888" if name == fan_out.FLOOR else "#27c" for name in names])
     axes.bar_label(drawn, [f" {rate:,.0f}" for rate in rates], fontsize=8)
     axes.set(xlabel="rows per second", title=f"Fan-out of {size:,} rows")
+    axes.locator_params(axis="x", nbins=5)
     axes.margins(x=0.18)
 
 
@@ -201,7 +213,7 @@ def _waiting(axes: Any, data: dict[str, Any]) -> None:
         axes.plot(*zip(*points, strict=True), marker="o", label=name)
     axes.set(xscale="log", yscale="log", xlabel="waiting jobs", ylabel="MiB", title="Waiting: largest worker process")
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize=8)
+    _legend(axes, 2)
 
 
 def _growth(axes: Any, data: dict[str, Any]) -> None:
@@ -211,4 +223,4 @@ def _growth(axes: Any, data: dict[str, Any]) -> None:
         axes.plot(sizes, [found.peak(growth.LOWTIDE, size, role) for size in sizes], marker="o", label=label)
     axes.set(xscale="log", xlabel="requests", ylabel="MiB", title="Growth: largest process", ylim=(0, None))
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize=8)
+    _legend(axes, 4)
