@@ -8,33 +8,21 @@ stand-in spares it the import of a model package that it would not use.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from langasync import BatchPoller, batch_chain
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage
-from langchain_core.outputs import ChatResult
+from langchain_core.language_models import ParrotFakeChatModel
 
 from benchmarks import contender, workload
 
 
-class ChatGoogle(BaseChatModel):
+class ChatGoogle(ParrotFakeChatModel):
     """What langasync asks of a model: whose it is, and its name."""
 
     model: str = workload.MODEL
 
-    @property
-    def _llm_type(self) -> str:
-        return "google"
-
     @classmethod
     def lc_id(cls) -> list[str]:
         return ["langchain", "chat_models", "google", "ChatGoogle"]
-
-    def _generate(
-        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
-    ) -> ChatResult:
-        raise NotImplementedError("batches only")
 
 
 async def _run(task: contender.Task) -> contender.Answer:
