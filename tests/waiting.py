@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+_PAUSE = 0.01
 
 
-def wait_until(condition: Callable[[], T], *, timeout: float = 30.0, what: str = "", pause: float = 0.05) -> T:
+def wait_until(condition: Callable[[], T | None], *, timeout: float = 30.0, what: str = "") -> T:
     """The first truthy value of `condition`; fails the test when none comes within `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
@@ -18,4 +19,4 @@ def wait_until(condition: Callable[[], T], *, timeout: float = 30.0, what: str =
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout:g} s: {what or condition}; last value {value!r}")
-        time.sleep(pause)
+        time.sleep(_PAUSE)

@@ -14,7 +14,8 @@ from typing import Any
 from tests.chaos.invariants import Allowed, is_gone
 from tests.chaos.lanes import FAST, SLOW
 from tests.chaos.shop import HANDLER
-from tests.chaos.world import ForgedWorker, Submitted, World, within
+from tests.chaos.world import ForgedWorker, Submitted, World
+from tests.waiting import wait_until
 
 import lowtide_worker
 from lowtide import JobState
@@ -72,7 +73,9 @@ def _twins(world: World, one: Submitted) -> None:
 
 
 def _cancel(world: World, one: Submitted) -> None:
-    within(20, "a job runs", lambda: any(job.state is JobState.RUNNING for job in one.batch.status().jobs))
+    wait_until(
+        lambda: any(job.state is JobState.RUNNING for job in one.batch.status().jobs), timeout=20, what="a job runs"
+    )
     one.batch.cancel()
 
 
@@ -91,7 +94,7 @@ def _delete_in_vain(world: World, one: Submitted) -> None:
 
 
 def _gone(world: World, one: Submitted) -> None:
-    within(20, "the batch is gone", partial(is_gone, one))
+    wait_until(partial(is_gone, one), timeout=20, what="the batch is gone")
     world.rest([one])
 
 
@@ -113,7 +116,7 @@ def _bring_index_back(world: World, one: Submitted) -> None:
 def _cancel_while_segments_wait(world: World, one: Submitted) -> None:
     """A first worker dies with the segments cut and not delivered; the cancel makes the waiting job due."""
     worker = world.worker(*SOLO, LOWTIDE_CRASH_AT="collect.after-segments")
-    within(20, "the segments wait", lambda: worker.killed)
+    wait_until(lambda: worker.killed, timeout=20, what="the segments wait")
     one.batch.cancel()
 
 
@@ -132,7 +135,7 @@ def _lost_and_swept(world: World, one: Submitted) -> None:
 
 
 def _second_create(world: World, one: Submitted) -> None:
-    within(20, "the second create", lambda: world.emulator.stats().calls.get("batches.create", 0) >= 3)
+    wait_until(lambda: world.emulator.stats().calls.get("batches.create", 0) >= 3, timeout=20, what="the second create")
     world.release_sweep()
 
 
@@ -279,7 +282,7 @@ def killed(world: World, scenario: Scenario, point: str) -> tuple[float, Submitt
     began = time.monotonic()
     worker = world.worker(*scenario.options, **scenario.env, LOWTIDE_CRASH_AT=point)
     scenario.during(world, one)
-    within(20, f"{point} is reached, see {worker.log}", lambda: not worker.alive)
+    wait_until(lambda: not worker.alive, timeout=20, what=f"{point} is reached, see {worker.log}")
     assert worker.killed, f"{point}: the worker ended by itself: {worker.text[-3000:]}"
     scenario.after(world, one)
     starts = time.monotonic()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.chaos.invariants import Allowed, Figures, check
-from tests.chaos.world import ForgedWorker, Submitted, World, within
+from tests.chaos.world import ForgedWorker, Submitted, World
+from tests.waiting import wait_until
 
 PREFORK = ("-P", "prefork", "-c", "2")
 THREADS = ("-P", "threads", "-c", "4")
@@ -30,7 +31,7 @@ def at_work(world: World, *options: str, **env: str) -> tuple[list[Submitted], F
     """A crowd, and a worker that has begun to create its jobs."""
     batches = crowd(world)
     worker = sweeping(world, *options, **env)
-    within(10, "work goes on", lambda: world.emulator.stats().calls.get("batches.create"))
+    wait_until(lambda: world.emulator.stats().calls.get("batches.create"), timeout=10, what="work goes on")
     return batches, worker
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 from tests.chaos.invariants import Allowed, Figures, check
 from tests.chaos.lanes import FAST, SLOW
-from tests.chaos.world import Submitted, World, within
+from tests.chaos.world import Submitted, World
+from tests.waiting import wait_until
 
 from lowtide import BatchState
 from lowtide_emulator import JobRecord
@@ -88,18 +89,20 @@ def _create_answers(*, done: bool) -> Callable[[str], Sequence[Rule]]:
 
 
 def _cancel_after_first_create(world: World, one: Submitted) -> None:
-    within(10, "the first create", lambda: world.emulator.stats().calls.get("batches.create"))
+    wait_until(lambda: world.emulator.stats().calls.get("batches.create"), timeout=10, what="the first create")
     one.batch.cancel()
 
 
 def _remove_by_hand(world: World, one: Submitted) -> None:
     """Somebody else stops and deletes our job at the provider."""
-    within(10, "the first job is known", lambda: one.batch.status().jobs and one.batch.status().jobs[0].name)
+    wait_until(
+        lambda: one.batch.status().jobs and one.batch.status().jobs[0].name, timeout=10, what="the first job is known"
+    )
     with httpx.Client(base_url=world.emulator.url) as client:
         client.post(f"/v1/{one.batch.status().jobs[0].name}:cancel").raise_for_status()
         # Vertex AI takes a moment to cancel, and deletes nothing before.
         name = one.batch.status().jobs[0].name
-        within(5, "the job is deleted", lambda: client.delete(f"/v1/{name}").is_success)
+        wait_until(lambda: client.delete(f"/v1/{name}").is_success, timeout=5, what="the job is deleted")
 
 
 _ANY_END = frozenset({"succeeded", "failed", "expired", "cancelled"})
@@ -342,7 +345,7 @@ def never_more_live_than_allowed(world: World) -> Figures:
     low = world.submit(6, priority=-5)
     world.release_sweep()
     worker = world.worker("-P", "threads", "-c", "4", **limits)
-    within(20, "two live", lambda: sum(record.live for record in world.emulator.jobs()) == 2)
+    wait_until(lambda: sum(record.live for record in world.emulator.jobs()) == 2, timeout=20, what="two live")
     high = world.submit(2, priority=5)
     world.rest([low, high], timeout=60)
     assert worker.alive, worker.text

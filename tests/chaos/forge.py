@@ -17,11 +17,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from tests.waiting import wait_until
 
 _LIBRARIES = (
     "celery.apps.worker", "celery.bin.celery", "celery.concurrency.prefork", "celery.concurrency.solo",
@@ -77,12 +78,11 @@ class Forged:
 
     def wait(self, timeout: float = 30) -> int:
         """Waits for its end. Raises `subprocess.TimeoutExpired`."""
-        deadline = time.monotonic() + timeout
-        while (code := self.poll()) is None:
-            if time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired("celery", timeout)
-            time.sleep(0.01)
-        return code
+        try:
+            wait_until(lambda: self.poll() is not None, timeout=timeout)
+        except AssertionError as late:
+            raise subprocess.TimeoutExpired("celery", timeout) from late
+        return cast("int", self.returncode)
 
     def terminate(self) -> None:
         """Asks it to end."""

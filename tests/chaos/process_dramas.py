@@ -11,7 +11,8 @@ from functools import partial
 from tests.chaos.crowd import PREFORK, THREADS, at_work, crowd, end, sweeping
 from tests.chaos.fault_dramas import rule
 from tests.chaos.invariants import Allowed, Figures
-from tests.chaos.world import World, within
+from tests.chaos.world import World
+from tests.waiting import wait_until
 
 
 def whole_workers_are_killed_again_and_again(world: World) -> Figures:
@@ -19,7 +20,7 @@ def whole_workers_are_killed_again_and_again(world: World) -> Figures:
     for _ in range(5):
         worker = sweeping(world, *PREFORK)
         calls = sum(world.emulator.stats().calls.values())
-        within(10, "work goes on", lambda: sum(world.emulator.stats().calls.values()) > calls + 4)  # noqa: B023 - now
+        wait_until(lambda: sum(world.emulator.stats().calls.values()) > calls + 4, timeout=10, what="work goes on")  # noqa: B023 - now
         worker.kill()
     sweeping(world, *PREFORK)
     return end(world, batches, kills=5)
@@ -32,7 +33,7 @@ def children_are_killed_under_a_living_parent(world: World) -> Figures:
     kills = 0
     for _ in range(8):
         calls = sum(world.emulator.stats().calls.values())
-        within(15, "work goes on", lambda: sum(world.emulator.stats().calls.values()) > calls + 2)  # noqa: B023 - now
+        wait_until(lambda: sum(world.emulator.stats().calls.values()) > calls + 2, timeout=15, what="work goes on")  # noqa: B023 - now
         if children := worker.children():
             os.kill(chance.choice(children), signal.SIGKILL)
             kills += 1
@@ -45,7 +46,7 @@ def every_child_dies_at(point: str, world: World) -> Figures:
     """The parent forks a new child, which dies at the same place, until a better worker comes."""
     one = world.submit(8, marks={1: "[[error:8:1]]"}, flaky=True)
     worker = sweeping(world, *PREFORK, LOWTIDE_CRASH_AT=point)
-    within(20, "a child dies", lambda: "exited prematurely" in worker.text or "SIGKILL" in worker.text)
+    wait_until(lambda: "exited prematurely" in worker.text or "SIGKILL" in worker.text, timeout=20, what="a child dies")
     assert worker.alive, worker.text
     worker.kill()
     sweeping(world, *PREFORK)
@@ -69,10 +70,12 @@ def a_worker_is_frozen_longer_than_its_lease(call: str, world: World) -> Figures
     world.emulator.set_faults([rule(call, "delay", times=1, seconds=0.5)])
     batches = crowd(world)
     frozen = sweeping(world, *THREADS)
-    within(10, "the call", lambda: world.emulator.stats().calls.get(call))
+    wait_until(lambda: world.emulator.stats().calls.get(call), timeout=10, what="the call")
     os.kill(frozen.forged.pid, signal.SIGSTOP)
     sweeping(world, *THREADS)
-    within(30, "the other has done its work", lambda: all(one.batch.status().finished for one in batches))
+    wait_until(
+        lambda: all(one.batch.status().finished for one in batches), timeout=30, what="the other has done its work"
+    )
     os.kill(frozen.forged.pid, signal.SIGCONT)
     allowed = Allowed(twins=2, billed_again=8) if call == "batches.create" else None
     return end(world, batches, allowed, alive=[frozen])

@@ -13,7 +13,8 @@ from functools import partial
 from tests.chaos.crowd import PREFORK, THREADS, at_work, crowd, end, sweeping
 from tests.chaos.fault_dramas import rule
 from tests.chaos.invariants import Figures
-from tests.chaos.world import World, within
+from tests.chaos.world import World
+from tests.waiting import wait_until
 
 
 def redis_is_killed_while(call: str, world: World) -> Figures:
@@ -21,7 +22,7 @@ def redis_is_killed_while(call: str, world: World) -> Figures:
     world.emulator.set_faults([rule(call, "delay", times=2, seconds=1)])
     batches = crowd(world)
     worker = sweeping(world, *THREADS)
-    within(15, "the call", lambda: world.emulator.stats().calls.get(call))
+    wait_until(lambda: world.emulator.stats().calls.get(call), timeout=15, what="the call")
     world.redis_server.kill()
     world.redis_server.start()
     return end(world, batches, restarts=1, alive=[worker])
@@ -31,7 +32,7 @@ def redis_is_killed_while_segments_are_delivered(world: World) -> Figures:
     one = world.submit(40)
     results = world.directory / "spool" / "batches" / one.id / "results"
     worker = sweeping(world, *PREFORK, LOWTIDE_SEGMENT_ROWS="1")
-    within(15, "some results", lambda: results.exists() and len(list(results.iterdir())) > 3)
+    wait_until(lambda: results.exists() and len(list(results.iterdir())) > 3, timeout=15, what="some results")
     world.redis_server.kill()
     world.redis_server.start()
     return end(world, [one], restarts=1, alive=[worker])
@@ -40,7 +41,7 @@ def redis_is_killed_while_segments_are_delivered(world: World) -> Figures:
 def redis_is_away_for_a_while(world: World) -> Figures:
     batches, worker = at_work(world, *PREFORK)
     world.redis_server.kill()
-    time.sleep(4)  # an outage takes its time
+    wait_until(lambda: worker.text.count("Cannot connect") > 1, timeout=20, what="the worker tries again in vain")
     world.redis_server.start()
     return end(world, batches, restarts=1, alive=[worker])
 
@@ -51,7 +52,7 @@ def redis_is_frozen_for_a_while(world: World) -> Figures:
     pid = world.redis_server.pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
-    time.sleep(3)  # three times the patience
+    wait_until(lambda: worker.text.count("Timeout") > 2, timeout=20, what="the worker's patience is over")
     os.kill(pid, signal.SIGCONT)
     return end(world, batches, alive=[worker])
 
@@ -63,7 +64,7 @@ def connections_are_cut(world: World) -> Figures:
     while cuts < 60 and not all(one.batch.status().finished for one in batches):
         world.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         cuts += 1
-        time.sleep(0.05)  # the cuts are the clock of this test
+        wait_until(lambda: len(world.redis.client_list(_type="normal")) > 1, what="somebody connects again")
     assert cuts > 3
     return end(world, batches, alive=workers)
 
@@ -83,7 +84,7 @@ def _config(world: World, **values: str) -> Iterator[None]:
 def redis_is_busy_with_a_slow_script(world: World) -> Figures:
     batches = crowd(world)
     worker = sweeping(world, *THREADS)
-    within(10, "work goes on", lambda: world.emulator.stats().calls.get("files.upload.start"))
+    wait_until(lambda: world.emulator.stats().calls.get("files.upload.start"), timeout=10, what="work goes on")
     slow = "local e = redis.call('TIME')[1] + 3; while redis.call('TIME')[1] + 0 < e do end; return 1"
     with _config(world, **{"busy-reply-threshold": "50"}):
         # A script that writes can only be waited for; this one only reads, but nobody kills it.
@@ -94,8 +95,7 @@ def redis_is_busy_with_a_slow_script(world: World) -> Figures:
 def redis_is_full_for_a_while(world: World) -> Figures:
     batches, worker = at_work(world, *THREADS)
     with _config(world, maxmemory="1"):
-        within(10, "the worker is refused", lambda: "maxmemory" in worker.text)
-        time.sleep(1.5)  # it stays full
+        wait_until(lambda: worker.text.count("maxmemory") > 2, timeout=20, what="the worker is refused")
     return end(world, batches, alive=[worker])
 
 
@@ -104,8 +104,7 @@ def redis_only_reads_for_a_while(world: World) -> Figures:
     batches, worker = at_work(world, *THREADS)
     world.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
     try:
-        within(10, "the worker is refused", lambda: "read only" in worker.text.lower())
-        time.sleep(1.5)  # it stays so
+        wait_until(lambda: worker.text.lower().count("read only") > 2, timeout=20, what="the worker is refused")
     finally:
         world.redis.execute_command("REPLICAOF", "NO", "ONE")
     return end(world, batches, alive=[worker])
@@ -123,9 +122,8 @@ class _Tail:
         self._thread.start()
 
     def _watch(self) -> None:
-        while not self._over.is_set():
+        while not self._over.wait(0.005):
             self._look()
-            time.sleep(0.005)
 
     def _look(self) -> None:
         waits = self._client.info("commandstats").get("cmdstat_waitaof", {}).get("calls", 0)
@@ -163,7 +161,7 @@ def redis_loses_its_last_second_while(what: str, world: World) -> Figures:
         "a job was just deleted": lambda: any(record.deleted for record in world.emulator.jobs()),
     }
     wanted = moments[what]
-    within(15, what, wanted)
+    wait_until(wanted, timeout=15, what=what)
     os.kill(worker.forged.pid, signal.SIGSTOP)
     tail.close()
     world.redis_server.kill()

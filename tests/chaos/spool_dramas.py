@@ -6,12 +6,12 @@ import os
 import resource
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 
 from tests.chaos.crowd import THREADS, at_work, crowd, end, sweeping
 from tests.chaos.invariants import Figures
-from tests.chaos.world import World, within
+from tests.chaos.world import World
+from tests.waiting import wait_until
 
 
 def the_spool_is_away_for_a_while(world: World) -> Figures:
@@ -20,8 +20,7 @@ def the_spool_is_away_for_a_while(world: World) -> Figures:
     spool.rename(spool.with_name("away"))
     spool.touch()
     try:
-        within(15, "the worker notices", lambda: "SpoolError" in worker.text)
-        time.sleep(1)  # it stays away
+        wait_until(lambda: worker.text.count("SpoolError") > 2, timeout=20, what="the worker tries in vain")
     finally:
         spool.unlink()
         spool.with_name("away").rename(spool)
@@ -36,7 +35,7 @@ def the_spool_is_full_for_a_while(world: World) -> Figures:
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (150, before[1]))
     try:
-        within(15, "jobs that could not be collected", lambda: _failures(world) > 2)
+        wait_until(lambda: _failures(world) > 2, timeout=15, what="jobs that could not be collected")
     finally:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
     return end(world, batches, alive=[worker])
@@ -63,7 +62,7 @@ def the_disk_of_the_spool_is_full_for_a_while(world: World) -> Figures:
             except OSError:
                 pass
         worker = sweeping(world, *THREADS)
-        within(15, "the worker notices", lambda: "No space left" in worker.text)
+        wait_until(lambda: "No space left" in worker.text, timeout=15, what="the worker notices")
         ballast.unlink()
         figures = end(world, batches, alive=[worker])
         world.clear_stage()

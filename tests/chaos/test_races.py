@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import cast
 
 import pytest
-from tests.chaos.world import Submitted, World, within
+from tests.chaos.world import Submitted, World
+from tests.waiting import wait_until
 
 from lowtide import BatchState, keys
 from lowtide.layout import job_id
@@ -62,7 +63,11 @@ class Hands:
         """Takes the batch's one job so far that its segments wait."""
         self.do(self.batch, Stage.SUBMIT)
         self.do(self.job, Stage.CREATE)
-        within(10, "the provider's job ends", lambda: not any(record.live for record in self._world.emulator.jobs()))
+        wait_until(
+            lambda: not any(record.live for record in self._world.emulator.jobs()),
+            timeout=10,
+            what="the provider's job ends",
+        )
         self.do(self.job, Stage.POLL)
         self.do(self.job, Stage.COLLECT)
 
@@ -116,7 +121,7 @@ def test_a_worker_that_lost_its_lease_changes_nothing_any_more(world: World) -> 
     hands.until_segments()
     slow = hands.begin(hands.segment(0), Stage.DELIVER)
     hands.do(hands.segment(0), Stage.DELIVER)
-    within(10, "the shop has taken it", lambda: not one.batch.status().undelivered)
+    wait_until(lambda: not one.batch.status().undelivered, timeout=10, what="the shop has taken it")
     status = one.batch.status()
 
     for attempt in (
@@ -157,13 +162,13 @@ def test_a_message_that_waited_longer_than_the_lease_is_still_good(world: World)
     clock = hands.runtime.clock
 
     [first] = [dispatch for dispatch in clock.claim(Stage.CREATE.queue) if dispatch.member == hands.job]
-    within(5, "the lease lapses", lambda: hands.due_in(hands.job, Stage.CREATE) < 0)
+    wait_until(lambda: hands.due_in(hands.job, Stage.CREATE) < 0, timeout=5, what="the lease lapses")
     [second] = [dispatch for dispatch in clock.claim(Stage.CREATE.queue) if dispatch.member == hands.job]
 
     held = clock.begin(Stage.CREATE, hands.job, hands.batch, first.token)
     assert isinstance(held, Held), "in a queue longer than the lease nothing would ever be done"
     assert clock.begin(Stage.CREATE, hands.job, hands.batch, second.token) == "stale"
-    within(5, "the lease lapses", lambda: hands.due_in(hands.job, Stage.CREATE) < 0)
+    wait_until(lambda: hands.due_in(hands.job, Stage.CREATE) < 0, timeout=5, what="the lease lapses")
     [third] = [dispatch for dispatch in clock.claim(Stage.CREATE.queue) if dispatch.member == hands.job]
     with pytest.raises(Superseded):
         clock.keep(held)

@@ -9,7 +9,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, cast
@@ -53,7 +53,7 @@ class ForgedWorker(Worker):
         log.touch()
         self.forged = forge.start(command, env=env, log=log, cwd=cwd)
         self.process = self.forged  # type: ignore[assignment]  # it has what Worker uses
-        wait_until(lambda: self.ready or not self.alive, timeout=30, what=f"worker ready, see {log}", pause=0.01)
+        wait_until(lambda: self.ready or not self.alive, timeout=30, what=f"worker ready, see {log}")
 
     @property
     def killed(self) -> bool:
@@ -236,7 +236,7 @@ class World(Stack):
             return calm > 1
 
         try:
-            wait_until(at_rest, timeout=timeout, pause=0.03)
+            wait_until(at_rest, timeout=timeout)
         except AssertionError:
             raise AssertionError(
                 f"no rest within {timeout:g} s: {self.unrest(submitted)}\n{self.last_words()}"
@@ -252,8 +252,3 @@ class World(Stack):
                 for worker in (*self.workers[:1], *self.workers[1:][-3:])
             ]
         )
-
-
-def within(seconds: float, what: str, condition: Callable[[], object]) -> None:
-    """`wait_until` that looks closely."""
-    wait_until(condition, timeout=seconds, what=what, pause=0.01)

@@ -6,7 +6,8 @@ import signal
 
 import httpx
 import pytest
-from tests.cli.helpers import MODEL, Cli, eventually, requests
+from tests.cli.helpers import MODEL, Cli, requests
+from tests.waiting import wait_until
 
 from lowtide import Batch, BatchQueue, BatchState, BatchStatus
 from lowtide_cli.exits import Exit, exit_of
@@ -151,7 +152,7 @@ def test_without_a_worker_results_are_partial_and_nothing_is_deleted(cli: Cli, s
     finally:
         worker.start()
         # Other tests' doctors are to find it.
-        eventually(lambda: worker_queues(stack.exports["LOWTIDE_REDIS_URL"]))
+        wait_until(lambda: worker_queues(stack.exports["LOWTIDE_REDIS_URL"]))
     assert (partial.code, partial.out) == (0, "")
     assert "partial" in partial.err
     assert "0 of 3" in partial.err
@@ -184,7 +185,7 @@ def test_jobs_lists_ours_and_foreign_ones(cli: Cli, stack: Stack, queue: BatchQu
     with httpx.Client(trust_env=False) as client:
         client.post(url, json=body).raise_for_status()
     batch = submitted(queue, 2)
-    eventually(lambda: any(job.name for job in batch.status().jobs))
+    wait_until(lambda: any(job.name for job in batch.status().jobs))
     shown, listed = cli.all(["jobs"], ["jobs", "--json"])
     assert "someone-else" in shown.out
     jobs = listed.json()

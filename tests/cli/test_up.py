@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.cli.helpers import MODEL, Cli, Run, alive, clean_environment, descendants, eventually, requests
+from tests.cli.helpers import MODEL, Cli, Run, alive, clean_environment, descendants, requests
+from tests.waiting import wait_until
 
 from lowtide_cli.processes import free_port
 
@@ -67,7 +68,7 @@ def test_two_do_not_share_a_data_folder_and_a_kill_leaves_no_orphan(runs: dict[s
     mine = descendants(up.process.pid)
     up.process.kill()
     up.process.wait(10)
-    eventually(lambda: not any(map(alive, mine)))
+    wait_until(lambda: not any(map(alive, mine)))
 
 
 def test_up_starts_a_dead_worker_again_and_stops_when_the_server_dies(runs: dict[str, Run]) -> None:

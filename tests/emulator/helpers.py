@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import httpx
 from google import genai
 from google.genai import types
+from tests.waiting import wait_until
 
 from lowtide_emulator import Emulator
 
@@ -21,15 +21,9 @@ PENDING, RUNNING = 60.0, 300.0
 Json = dict[str, Any]
 
 
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Return the first truthy value of a condition, which must come in time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.002)
-    raise AssertionError(f"it did not happen within {seconds} s")
+def finished(client: genai.Client, job: types.BatchJob) -> Any:
+    """The job as the SDK tells of it when it is over."""
+    return wait_until(lambda: (found := client.batches.get(name=str(job.name))).done and found)
 
 
 def prompt(text: str, **more: Any) -> Json:
@@ -68,7 +62,7 @@ def done(http: httpx.Client, name: str) -> Json:
         reply: Json = http.get(f"/v1/{name}").json()
         return reply if reply.get("done") else None
 
-    found: Json = until(operation)
+    found: Json = wait_until(operation)
     return found
 
 

@@ -16,12 +16,12 @@ from tests.emulator.helpers import (
     PENDING,
     RUNNING,
     done,
+    finished,
     inline_body,
     jsonl,
     prompt,
     rows_of,
     run_file,
-    until,
 )
 
 from lowtide_emulator import Emulator, RowError
@@ -79,8 +79,8 @@ def test_json_is_answered_as_the_schema_wants(emulator: Emulator, client: genai.
         ],
     )
     emulator.advance(PENDING + RUNNING)
-    finished = until(lambda: (found := client.batches.get(name=str(job.name))).done and found)
-    said = finished.dest.inlined_responses[0].response.text
+    over = finished(client, job)
+    said = over.dest.inlined_responses[0].response.text
     assert Tide.model_validate_json(said).name == "High water at noon."
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
-from tests.emulator.helpers import until
+from tests.waiting import wait_until
 
 from lowtide_emulator import cloud
 from lowtide_emulator.cloud import BigQueryServer, CloudStorageServer, ServerError
@@ -69,11 +69,11 @@ def test_a_missing_package_is_named_with_its_extra(
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux's kernel ends orphans")
 def test_a_server_dies_with_its_parent(tmp_path: Path) -> None:
     script = f"""
-        import time
+        import signal
         from lowtide_emulator.cloud import CloudStorageServer
         with CloudStorageServer({str(tmp_path)!r}) as server:
             print(server.pid, flush=True)
-            time.sleep(60)
+            signal.pause()
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
@@ -82,4 +82,4 @@ def test_a_server_dies_with_its_parent(tmp_path: Path) -> None:
         assert alive(pid)
         parent.send_signal(signal.SIGKILL)
         parent.wait(10)
-    until(lambda: not alive(pid))
+    wait_until(lambda: not alive(pid))

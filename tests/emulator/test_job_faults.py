@@ -20,8 +20,8 @@ from tests.emulator.helpers import (
     numbered,
     rows_of,
     run_file,
-    until,
 )
+from tests.waiting import wait_until
 
 from lowtide_emulator import Emulator
 
@@ -184,7 +184,7 @@ def test_a_strange_state_can_be_reported_for_a_while(
     assert job.state.value == "BATCH_STATE_DREAMING"
     assert not job.done
     emulator.advance(1000)
-    until(lambda: client.batches.get(name=name).done)
+    wait_until(lambda: client.batches.get(name=name).done)
 
 
 def test_faults_are_chosen_by_display_name_when_the_job_is_created(emulator: Emulator, http: httpx.Client) -> None:

@@ -16,14 +16,15 @@ from tests.emulator.helpers import (
     RUNNING,
     done,
     file_body,
+    finished,
     inline_body,
     jsonl,
     lines_of,
     numbered,
     run_file,
-    until,
     upload,
 )
+from tests.waiting import wait_until
 
 from lowtide_emulator import Emulator, Settings
 
@@ -41,10 +42,10 @@ def test_an_inline_job_goes_from_pending_over_running_to_its_answers(emulator: E
     emulator.advance(PENDING)
     assert client.batches.get(name=job.name).state == types.JobState.JOB_STATE_RUNNING
     emulator.advance(RUNNING)
-    finished = until(lambda: (found := client.batches.get(name=str(job.name))).done and found)
-    assert finished.state == types.JobState.JOB_STATE_SUCCEEDED
-    assert finished.display_name == "tides"
-    answers = finished.dest.inlined_responses
+    over = finished(client, job)
+    assert over.state == types.JobState.JOB_STATE_SUCCEEDED
+    assert over.display_name == "tides"
+    answers = over.dest.inlined_responses
     assert [answer.metadata["key"] for answer in answers] == ["k0", "k1"]
     assert answers[0].response.text == "What is a tide."
     usage = answers[0].response.usage_metadata
@@ -59,9 +60,9 @@ def test_a_file_job_delivers_a_file_with_response_before_key(
     name = upload(client, jsonl(numbered(3)))
     job = client.batches.create(model=MODEL, src=name)
     emulator.advance(PENDING + RUNNING)
-    finished = until(lambda: (found := client.batches.get(name=str(job.name))).done and found)
-    assert finished.dest.file_name == f"files/batch-{str(job.name).removeprefix('batches/')}"
-    data = client.files.download(file=finished.dest.file_name)
+    over = finished(client, job)
+    assert over.dest.file_name == f"files/batch-{str(job.name).removeprefix('batches/')}"
+    data = client.files.download(file=over.dest.file_name)
     rows = [json.loads(line) for line in data.splitlines()]
     assert [list(row) for row in rows] == [["response", "key"]] * 3
     assert [row["key"] for row in rows] == ["k0", "k1", "k2"]
@@ -97,7 +98,7 @@ def test_the_counts_move_while_a_job_runs(emulator: Emulator, http: httpx.Client
         stats = http.get(f"/v1/{name}").json()["metadata"]["batchStats"]
         return stats if "successfulRequestCount" in stats else None
 
-    assert until(counts) == {
+    assert wait_until(counts) == {
         "requestCount": "10",
         "successfulRequestCount": "5",
         "pendingRequestCount": "5",
@@ -187,7 +188,7 @@ def test_deleting_a_live_job_does_not_end_it(emulator: Emulator, http: httpx.Cli
     assert http.delete(f"/v1/{name}").json() == {}
     assert emulator.jobs()[0].live
     emulator.advance(PENDING + RUNNING)
-    until(lambda: emulator.jobs()[0].billed == 2)
+    wait_until(lambda: emulator.jobs()[0].billed == 2)
     assert not emulator.jobs()[0].live
 
 
@@ -230,8 +231,8 @@ def test_embeddings_come_inline_in_order(emulator: Emulator, client: genai.Clien
             },
         )
     emulator.advance(PENDING + RUNNING)
-    finished = until(lambda: (found := client.batches.get(name=str(job.name))).done and found)
-    rows = finished.dest.inlined_embed_content_responses
+    over = finished(client, job)
+    rows = over.dest.inlined_embed_content_responses
     vectors = [row.response.embedding.values for row in rows]
     assert [len(vector) for vector in vectors] == [4, 4, 4]
     assert vectors[0] == vectors[2] != vectors[1]

@@ -21,9 +21,9 @@ from tests.emulator.helpers import (
     numbered,
     prompt,
     run_file,
-    until,
     upload,
 )
+from tests.waiting import wait_until
 
 from lowtide_emulator import Emulator, Settings
 
@@ -74,7 +74,7 @@ def test_more_live_jobs_than_allowed_are_a_429(strict: Emulator, strict_http: ht
     assert refused.json()["error"]["status"] == "RESOURCE_EXHAUSTED"
     assert len(strict.jobs()) == 2
     strict.advance(60)
-    until(lambda: not any(job.live for job in strict.jobs()))
+    wait_until(lambda: not any(job.live for job in strict.jobs()))
     assert strict_http.post(CREATE, json=inline_body(numbered(1))).status_code == 200
 
 

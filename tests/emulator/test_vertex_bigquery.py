@@ -14,7 +14,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery, storage
 from google.genai import types
 from google.oauth2.credentials import Credentials
-from tests.emulator.helpers import PENDING, RUNNING, prompt, until
+from tests.emulator.helpers import PENDING, RUNNING, finished, prompt
 from tests.emulator.vertex import World, lines, row
 
 from lowtide_emulator import Emulator, Settings
@@ -96,9 +96,9 @@ def test_a_job_runs_from_table_to_table_through_the_sdk(world: World, tables: bi
         )
         world.answered(f"/v1beta1/{job.name}")
         world.emulator.advance(PENDING + RUNNING)
-        finished = until(lambda: (seen := client.batches.get(name=str(job.name))).done and seen)
-    assert finished.output_info.bigquery_output_table == f"bq://{dataset}.out"
-    assert (finished.completion_stats.successful_count, finished.completion_stats.failed_count) == (4, 1)
+        over = finished(client, job)
+    assert over.output_info.bigquery_output_table == f"bq://{dataset}.out"
+    assert (over.completion_stats.successful_count, over.completion_stats.failed_count) == (4, 1)
     table = tables.get_table(f"{dataset}.out")
     assert [field.name for field in table.schema] == [
         "request", "id", "score", "made", "response", "status", "processed_time",

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from google.cloud import storage
-from tests.emulator.helpers import until
 from tests.emulator.test_command import peak_memory, serving
 from tests.emulator.vertex import OVER, PARENT, body
+from tests.waiting import wait_until
 
 from lowtide_emulator.cloud import CloudStorageServer
 
@@ -35,7 +35,7 @@ def test_memory_stays_flat_while_seventy_megabytes_come_and_go(
 
         def run(uri: str) -> str:
             job = http.post(PARENT, json=body(f"{folder}/out", uri)).json()["name"]
-            state = until(lambda: (found := http.get(f"/v1/{job}").json()["state"]) in OVER and found, 60)
+            state = wait_until(lambda: (found := http.get(f"/v1/{job}").json()["state"]) in OVER and found, timeout=60)
             assert state == "JOB_STATE_SUCCEEDED"
             return str(job)
 

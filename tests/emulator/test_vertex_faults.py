@@ -11,8 +11,9 @@ import httpx2
 import pytest
 from google import genai
 from google.genai import errors
-from tests.emulator.helpers import PENDING, RUNNING, until
+from tests.emulator.helpers import PENDING, RUNNING
 from tests.emulator.vertex import PARENT, World, lines, rows
+from tests.waiting import wait_until
 
 KEYS = [f"k{index}" for index in range(10)]
 
@@ -161,7 +162,7 @@ def test_the_output_can_come_late(world: World, results: Any, announced: bool) -
     assert ("outputInfo" in job) is announced
     assert "predictions.jsonl" not in world.files()
     world.emulator.advance(600)
-    until(lambda: "predictions.jsonl" in world.files())
+    wait_until(lambda: "predictions.jsonl" in world.files())
     path = f"/v1beta1/{job['name']}"
     assert keys(world.rows(world.when(path, lambda job: "outputInfo" in job))) == KEYS
 

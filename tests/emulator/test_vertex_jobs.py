@@ -11,8 +11,9 @@ import pytest
 from google import genai
 from google.cloud.storage import Bucket
 from google.genai import errors, types
-from tests.emulator.helpers import PENDING, RUNNING, prompt, until
+from tests.emulator.helpers import PENDING, RUNNING, finished, prompt
 from tests.emulator.vertex import PARENT, World, lines, row, rows
+from tests.waiting import wait_until
 
 from lowtide_emulator import Emulator, RowError
 
@@ -33,10 +34,10 @@ def test_a_job_runs_through_the_sdk(world: World, vertex_client: genai.Client) -
     assert str(job.name).rpartition("/")[2].isdigit()
     world.answered(f"/v1beta1/{job.name}")
     world.emulator.advance(PENDING + RUNNING)
-    finished = until(lambda: (found := vertex_client.batches.get(name=str(job.name))).done and found)
-    assert finished.state is types.JobState.JOB_STATE_SUCCEEDED
-    assert finished.completion_stats.successful_count == 20
-    assert finished.output_info.gcs_output_directory.startswith(f"{world.uri}/out/prediction-model-20")
+    over = finished(vertex_client, job)
+    assert over.state is types.JobState.JOB_STATE_SUCCEEDED
+    assert over.completion_stats.successful_count == 20
+    assert over.output_info.gcs_output_directory.startswith(f"{world.uri}/out/prediction-model-20")
     found = world.rows(world.get(f"/v1beta1/{job.name}"))
     assert sorted(keys(found)) == sorted(f"k{index}" for index in range(20))
     assert keys(found) != [f"k{index}" for index in range(20)]
@@ -118,7 +119,7 @@ def test_a_running_job_shows_counts_and_a_dump_but_no_predictions(world: World) 
     assert job["state"] == "JOB_STATE_RUNNING"
     assert job["completionStats"] == {"successfulCount": "5", "incompleteCount": "5"}
     assert "outputInfo" not in job
-    dump = until(lambda: world.files().get("incremental_predictions.jsonl"))
+    dump = wait_until(lambda: world.files().get("incremental_predictions.jsonl"))
     assert len(dump.splitlines()) == 5
     assert "predictions.jsonl" not in world.files()
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import httpx
 from google.cloud.storage import Bucket
-from tests.emulator.helpers import PENDING, RUNNING, prompt, until
+from tests.emulator.helpers import PENDING, RUNNING, prompt
+from tests.waiting import wait_until
 
 from lowtide_emulator import Emulator
 
@@ -81,7 +82,7 @@ class World:
             found = self.get(path)
             return found if condition(found) else None
 
-        found: Json = until(job)
+        found: Json = wait_until(job)
         return found
 
     def over(self, path: str) -> Json:
@@ -98,7 +99,7 @@ class World:
     def answered(self, path: str) -> None:
         """Wait until the rows of a job lie ready, or it cannot have any."""
         name = path.removeprefix("/v1beta1/")
-        until(lambda: self._job(name).progress.answered_at is not None or self._job(name).progress.failure)
+        wait_until(lambda: self._job(name).progress.answered_at is not None or self._job(name).progress.failure)
 
     def _job(self, name: str) -> Any:
         jobs = self.emulator._engine.jobs

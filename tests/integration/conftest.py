@@ -27,7 +27,7 @@ def vertex(tmp_path_factory: pytest.TempPathFactory, cloud: Cloud) -> Iterator[S
 
 @pytest.fixture(scope="module")
 def provider() -> ProviderName:
-    """On whose batch API a module's stacks run: a module of its own mind has a fixture of this name."""
+    """On whose batch API a module's stacks run; one whose tests hold on both is marked with `ON_BOTH`."""
     return ProviderName.GEMINI
 
 

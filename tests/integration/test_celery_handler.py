@@ -6,7 +6,7 @@ import base64
 import json
 from collections import Counter
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from tests.stack import Stack
@@ -135,9 +135,9 @@ def test_the_broker_never_carries_a_payload(bare_stack: Stack) -> None:
     batch = bare_stack.queue().submit([Request(key="a", contents=secret)], model=MODEL, on_result=HANDLER)
     batch.wait(timeout=30)
 
-    message = wait_until(lambda: bare_stack.redis.lindex("celery", 0), what="the handler's message")
+    message: Any = wait_until(lambda: bare_stack.redis.lindex("celery", 0), what="the handler's message")
 
-    body = base64.b64decode(json.loads(message or "")["body"]).decode()
+    body = base64.b64decode(json.loads(message)["body"]).decode()
     assert batch.id in body
     assert secret not in body
     assert len(body) < 1000
