@@ -4,59 +4,33 @@ from __future__ import annotations
 
 import json
 import random
-import socket
-import threading
 from collections.abc import Callable
 
 from tests.chaos.crowd import PREFORK, THREADS, crowd, end, sweeping
 from tests.chaos.fault_dramas import rule
 from tests.chaos.invariants import Figures
 from tests.chaos.world import World
-
-
-class _Tap:
-    """Copies every message that is put on a queue, by MONITOR."""
-
-    def __init__(self, world: World, seen: Callable[[str, str], None]) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", world.redis_server.port))
-        self._socket.sendall(b"MONITOR\r\n")
-        self._seen = seen
-        self._thread = threading.Thread(target=self._listen)
-        self._thread.start()
-
-    def _listen(self) -> None:
-        with self._socket.makefile("rb") as lines:
-            try:
-                for line in lines:
-                    if b'"LPUSH" "' in line:
-                        queue, message = line.decode().split('"LPUSH" ', 1)[1].strip().split(" ", 1)
-                        self._seen(json.loads(queue), json.loads(message))
-            except (OSError, ValueError):
-                return
-
-    def close(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._socket.close()
+from tests.tap import Tap
 
 
 def every_message_comes_many_times_and_again_when_all_is_over(world: World) -> Figures:
     seen: dict[str, str] = {}
     client = world.redis
 
-    def again(queue: str, message: str) -> None:
+    def again(line: str) -> None:
+        _, push, rest = line.partition('"LPUSH" ')
+        if not push:
+            return
+        queue, message = map(json.loads, rest.split(" ", 1))
         if queue.startswith(("lowtide.", "celery")) and message not in seen:
             seen[message] = queue
             for _ in range(3):
                 client.lpush(queue, message)
 
-    tap = _Tap(world, again)
-    try:
+    with Tap(world.redis_server.port, again):
         batches = crowd(world)
         workers = [sweeping(world, *THREADS), sweeping(world, *PREFORK)]
         world.rest(batches, timeout=60)
-    finally:
-        tap.close()
     assert len(seen) > 30, "the tap saw nothing"
     messages = [(queue, message) for message, queue in seen.items() for _ in range(2)]
     random.Random(2).shuffle(messages)

@@ -3,7 +3,7 @@
 -- ARGV: 1 member, 2 stage, 3 token, 4 lease in seconds, 5 newest schema version known here, 6 prefix of a job's hash
 -- Returns {"missing"}, {"gone"} (its batch is deleted), {"stale"}, {"newer"}, or
 --         {"held", token, time, fields of the entity, fields of its batch, fields of a segment's job}.
-local found = redis.call('HMGET', KEYS[1], 'stage', 'token', 'v')
+local found = redis.call('HMGET', KEYS[1], 'stage', 'token', 'v', 'job_id')
 if not found[1] then
   -- A segment goes when it is delivered: this message came once too often.
   if string.sub(ARGV[1], 1, 8) == 'segment:' and redis.call('EXISTS', KEYS[3]) == 1 then return {'stale'} end
@@ -20,6 +20,5 @@ local token = redis.call('HINCRBY', KEYS[1], 'token', 1)
 local time = redis.call('TIME')
 redis.call('HSET', KEYS[1], 'busy', '1')
 redis.call('ZADD', KEYS[2], 'XX', string.format('%.6f', time[1] + time[2] / 1e6 + ARGV[4]), ARGV[1])
-local job = redis.call('HGET', KEYS[1], 'job_id')
 return {'held', token, time[1] .. '.' .. string.format('%06d', time[2]), redis.call('HGETALL', KEYS[1]),
-  redis.call('HGETALL', KEYS[3]), job and redis.call('HGETALL', ARGV[6] .. job) or {}}
+  redis.call('HGETALL', KEYS[3]), found[4] and redis.call('HGETALL', ARGV[6] .. found[4]) or {}}

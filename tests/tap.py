@@ -1,0 +1,39 @@
+"""A tap on a Redis server."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, Self
+
+
+class Tap:
+    """Hands each command that a server is sent, as MONITOR tells of it, to a function; what scripts do is left out."""
+
+    def __init__(self, port: int, seen: Callable[[str], None]) -> None:
+        self._address = ("127.0.0.1", port)
+        self._seen = seen
+
+    def __enter__(self) -> Self:
+        self._socket = socket.create_connection(self._address)
+        self._socket.sendall(b"MONITOR\r\n")
+        self._lines = self._socket.makefile("rb")
+        assert self._lines.readline() == b"+OK\r\n"
+        self._thread = threading.Thread(target=self._listen)
+        self._thread.start()
+        return self
+
+    def _listen(self) -> None:
+        try:
+            for line in self._lines:
+                if b" lua] " not in line:
+                    self._seen(line.decode().strip())
+        except (OSError, ValueError):
+            return
+
+    def __exit__(self, *_: Any) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._lines.close()
+        self._socket.close()
