@@ -7,16 +7,18 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-_PAUSE = 0.01
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.03
 
 
 def wait_until(condition: Callable[[], T | None], *, timeout: float = 30.0, what: str = "") -> T:
     """The first truthy value of `condition`; fails the test when none comes within `timeout` seconds."""
-    deadline = time.monotonic() + timeout
+    deadline, pause = time.monotonic() + timeout, _FIRST_PAUSE
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout:g} s: {what or condition}; last value {value!r}")
-        time.sleep(_PAUSE)
+        time.sleep(pause)
+        # What takes long must not be slowed down by the looking.
+        pause = min(1.5 * pause, _LONGEST_PAUSE)

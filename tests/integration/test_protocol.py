@@ -130,3 +130,18 @@ def test_a_second_copy_of_a_message_finds_nothing_to_do(stack: Stack) -> None:
 
     assert len(status.jobs) == 1
     assert len([job for job in stack.emulator.jobs() if job.display_name == f"lowtide-{batch.id}-1"]) == 1
+
+
+def test_a_second_copy_of_a_delete_comes_to_a_batch_that_is_gone_and_is_no_dead_letter(stack: Stack) -> None:
+    [worker] = stack.workers
+    batch = stack.queue().submit([Request(key="a", contents="x")], model=MODEL)
+    batch.wait(timeout=30)
+    batch.delete()
+    wait_until(lambda: not stack.redis.exists(f"lowtide:batch:{batch.id}"), what="the batch is gone")
+    before = stack.redis.llen("lowtide:dead-letters")
+
+    send(stack, celery_message("lowtide.delete", {"v": 1, "batch_id": batch.id, "token": 1}))
+
+    assert_serves(stack, worker)
+    wait_until(lambda: worker.text.count("'skipped': 'stale'") or worker.text.count("refused"), what="its end")
+    assert stack.redis.llen("lowtide:dead-letters") == before
