@@ -1,16 +1,17 @@
 # One image for workers, Flower and the emulator; the command decides which.
 FROM python:3.12-slim AS build
-SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 WORKDIR /src
-COPY requirements-dev.txt pyproject.toml README.md LICENSE ./
+# What is installed is pinned by hash, to what the tests ran with.
+COPY requirements-pip.txt requirements.txt ./
+RUN python -m venv /opt/lowtide \
+    && /opt/lowtide/bin/pip install --no-cache-dir --require-hashes -r requirements-pip.txt \
+    && /opt/lowtide/bin/pip install --no-cache-dir --require-hashes -r requirements.txt
+COPY pyproject.toml README.md LICENSE ./
 COPY producer producer
 COPY worker worker
 COPY emulator emulator
 COPY cli cli
-# The pinned file constrains the versions, so that the image runs what the tests ran.
-RUN grep -v -- '--hash' requirements-dev.txt | sed 's/ *\\$//' > constraints.txt \
-    && python -m venv /opt/lowtide \
-    && /opt/lowtide/bin/pip install --no-cache-dir -c constraints.txt ".[worker,vertex,emulator]"
+RUN /opt/lowtide/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM python:3.12-slim
 RUN useradd --create-home --uid 10001 lowtide \

@@ -4,17 +4,26 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
+PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: help setup demo demo-vertex up test chaos lint format bench bench-lock lock clean
+.PHONY: help setup demo demo-vertex up test chaos lint format bench bench-lock lock image-lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
 
-$(STAMP): requirements-dev.txt pyproject.toml
+# Makes the virtual environment $(1) with exactly what the file $(2) pins, whatever was published since. The system's pip
+# comes first to the pinned one: before 23.3 it looks for the newest release of what is wanted with an extra.
+define install
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, this is %d.%d: make PYTHON=python3.12 ..." % v)'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo "Setting up $(1) with the packages that $(2) pins: half a minute, longer over a slow network ..."
+	@$(PYTHON) -m venv $(1)
+	@$(1)/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements-pip.txt
+	@$(1)/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r $(2)
+	@$(1)/bin/python -m pip install $(PIP_FLAGS) --no-deps --no-build-isolation -e .
+endef
+
+$(STAMP): requirements-pip.txt requirements-dev.txt pyproject.toml
+	$(call install,$(VENV),requirements-dev.txt)
 	@touch $@
 
 setup: $(STAMP) ## Make .venv with everything pinned
@@ -46,25 +55,29 @@ format: $(STAMP) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(BENCH)/.installed: benchmarks/requirements.txt pyproject.toml
-	$(PYTHON) -m venv $(BENCH)
+$(BENCH)/.installed: requirements-pip.txt benchmarks/requirements.txt pyproject.toml
+	$(call install,$(BENCH),benchmarks/requirements.txt)
 	@echo '*' > $(BENCH)/.gitignore
-	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.txt
-	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 bench: $(BENCH)/.installed ## Measure Lowtide beside the alternatives; ARGS="--quick" for a short run
 	$(BENCH)/bin/python -m benchmarks $(ARGS)
 
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet
+PINNED = sed -n '/==/s/ \\$$//p' requirements-dev.txt
+
 # The contenders allow no newer fsspec and wrapt than their own; all else is what Lowtide itself is pinned to.
 bench-lock: ## Pin what the benchmarks need (needs uv on the PATH)
-	sed -n '/==/s/ \\$$//p' requirements-dev.txt | grep -v '^fsspec==\|^wrapt==' | uv pip compile benchmarks/requirements.in pyproject.toml \
-	    --extra worker --extra emulator --extra embedded --constraint - --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	    --no-emit-index-url --quiet -o benchmarks/requirements.txt
+	$(PINNED) | grep -v '^fsspec==\|^wrapt==' | $(LOCK) benchmarks/requirements.in pyproject.toml \
+	    --extra worker --extra emulator --extra embedded --constraint - -o benchmarks/requirements.txt
 
 lock: ## Pin all dependencies anew (needs uv on the PATH)
-	uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --upgrade \
-	    --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet -o requirements-dev.txt
+	echo pip | $(LOCK) - --upgrade -o requirements-pip.txt
+	$(LOCK) pyproject.toml --all-extras --group dev --upgrade -o requirements-dev.txt
+	$(MAKE) image-lock
+
+image-lock: ## Pin what the Docker image needs to what the tests run with (needs uv on the PATH)
+	$(PINNED) | $(LOCK) pyproject.toml --extra worker --extra vertex --extra emulator --group build --constraint - -o requirements.txt
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) $(BENCH) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
