@@ -8,6 +8,7 @@ Nothing in Lowtide uses Celery's countdown or eta.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -129,12 +130,19 @@ class Clock:
         """
         answer, *rest = self._begin(
             keys=[keys.entity(member), keys.clock(stage.queue), keys.entity(batch)],
-            args=[member, stage, token, self._lease, VERSION, keys.job("")],
+            args=[member, stage, token, self._lease, VERSION, keys.job(""), self._another_workers_turn()],
         )
         if answer != b"held":
             return str(answer.decode())
         fields, batch_fields, job_fields = map(_pairs, rest[2:])
         return Held(member, stage, rest[0], fields, batch_fields, float(rest[1]), job_fields)
+
+    def _another_workers_turn(self) -> float:
+        """Seconds until what only a newer worker understands is sent again.
+
+        By chance: the broker serves its workers in turn, so that a steady pause could lead to the same one for ever.
+        """
+        return random.uniform(0.5, 1.5) * self._tick_ms / 1000  # noqa: S311 - no secret
 
     def advance(self, held: Held, move: Move) -> Dispatch | None:
         """Ends the work; returns the message to send where the next stage is due at once."""
