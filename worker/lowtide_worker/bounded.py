@@ -59,7 +59,7 @@ def within(exchange: Exchange) -> Iterator[None]:
 
 
 class BoundedStream(httpcore.NetworkStream):
-    """A stream whose every step ends when `left` says so, in seconds; None leaves a step its own timeout."""
+    """A stream whose every step ends when `left` says so, in seconds, and by its own timeout where that is None."""
 
     def __init__(
         self, stream: Any, left: Callable[[], float | None], took: Callable[[int], None] = lambda _: None
@@ -70,7 +70,7 @@ class BoundedStream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Up to `max_bytes` that have come."""
-        data: bytes = self._stream.read(max_bytes, shorter(timeout, self._left()))
+        data: bytes = self._stream.read(max_bytes, self._seconds(timeout))
         self._took(len(data))
         return data
 
@@ -81,7 +81,7 @@ class BoundedStream(httpcore.NetworkStream):
             return
         whole = memoryview(buffer)
         for start in range(0, len(whole), _WRITE_BYTES):
-            self._stream.write(whole[start : start + _WRITE_BYTES], shorter(timeout, self._left()))
+            self._stream.write(whole[start : start + _WRITE_BYTES], self._seconds(timeout))
 
     def close(self) -> None:
         """Closes it."""
@@ -91,8 +91,13 @@ class BoundedStream(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         """The same over TLS."""
-        stream = self._stream.start_tls(ssl_context, server_hostname, shorter(timeout, self._left()))
+        stream = self._stream.start_tls(ssl_context, server_hostname, self._seconds(timeout))
         return BoundedStream(stream, self._left, self._took)
+
+    def _seconds(self, timeout: float | None) -> float | None:
+        # What is bounded as a whole may wait as long for one step.
+        left = self._left()
+        return timeout if left is None else left
 
     def get_extra_info(self, info: str) -> Any:
         """As the stream beneath says."""
@@ -115,17 +120,13 @@ class BoundedBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """Connects."""
         options = [*(socket_options or ()), _ABORT]
-        stream = self._backend.connect_tcp(host, port, shorter(timeout, _left()), local_address, options)
+        left = _left()
+        stream = self._backend.connect_tcp(host, port, timeout if left is None else left, local_address, options)
         return BoundedStream(stream, _left, _took)
 
     def sleep(self, seconds: float) -> None:
         """Waits before a connection is tried again."""
         self._backend.sleep(seconds)
-
-
-def shorter(timeout: float | None, left: float | None) -> float | None:
-    """The shorter of two times, None being no limit."""
-    return left if timeout is None else timeout if left is None else min(timeout, left)
 
 
 def _left() -> float | None:
