@@ -18,7 +18,7 @@ _CHANGING = ("lowtide:counters", "lowtide:ticker:", "lowtide:sweep", "lowtide:cl
 
 
 def frozen(world: World, scenario: Scenario, point: str) -> Figures:
-    """Plays a scenario in which the worker is frozen at `point`, and thaws when all is over: nothing may change then."""
+    """Plays a scenario in which a worker is frozen at `point` and thaws when all is over: nothing may change then."""
     one = scenario.submit(world)
     scenario.before(world, one)
     late = world.worker(*scenario.options, **scenario.env, LOWTIDE_FREEZE_AT=point)
@@ -50,7 +50,9 @@ def _stands_still(worker: ForgedWorker) -> bool:
 
 def _idle(worker: ForgedWorker) -> bool:
     """Whether each task that it has received has ended."""
-    return len(re.findall(r" Task \S+ received", worker.text)) == len(re.findall(r" Task \S+ succeeded in", worker.text))
+    return len(re.findall(r" Task \S+ received", worker.text)) == len(
+        re.findall(r" Task \S+ succeeded in", worker.text)
+    )
 
 
 def _state(world: World, one: Submitted) -> dict[Hashable, Any]:

@@ -15,10 +15,18 @@ from tests.chaos.selection import selected
 
 Case = tuple[str, str]
 TELLING = {
-    "submit.before-plan", "create.before-upload", "create.before-call", "reconcile.after-twin-removed",
-    "collect.after-piece-complete", "deliver.after-grant", "deliver.before-hand-over", "settle.after-rest-written",
-    "clean.after-begin", "delete.after-provider", "delete.after-files",
-}  # fmt: skip
+    "submit.before-plan",
+    "create.before-upload",
+    "create.before-call",
+    "reconcile.after-twin-removed",
+    "collect.after-piece-complete",
+    "deliver.after-grant",
+    "deliver.before-hand-over",
+    "settle.after-rest-written",
+    "clean.after-begin",
+    "delete.after-provider",
+    "delete.after-files",
+}
 """Where a late worker has most to spoil: these are tried each time, the others by `make chaos`."""
 CASES = [
     pytest.param((scenario, point), marks=() if point in TELLING else pytest.mark.thorough)

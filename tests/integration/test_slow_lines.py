@@ -1,4 +1,4 @@
-"""A create over a slow line is paid once: it has the time it needs, and where it is given up, it does not arrive later."""
+"""A create over a slow line is paid once: it has the time it needs, and one that is given up does not arrive later."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ def creates(stack: Stack) -> int:
 
 
 def test_an_inline_job_that_takes_longer_than_the_timeout_is_created_once(tmp_path: Path) -> None:
-    with Stack(tmp_path, **HASTE) as stack, Line(stack.emulator.url, 200_000) as line:
+    with Stack(tmp_path) as stack, Line(stack.emulator.url, 200_000) as line:
         stack.worker(
-            "-P", "threads", "-c", "4",
-            GOOGLE_GEMINI_BASE_URL=line.url, LOWTIDE_PROVIDER_SLOWEST_BYTES_PER_SECOND="50000",
-        )  # fmt: skip
+            "-P",
+            "threads",
+            "-c",
+            "4",
+            **HASTE,
+            GOOGLE_GEMINI_BASE_URL=line.url,
+            LOWTIDE_PROVIDER_SLOWEST_BYTES_PER_SECOND="50000",
+        )
 
         batch = stack.queue().submit([Request(key="long", contents="x" * 500_000)], model=MODEL, mode="inline")
 
@@ -33,11 +38,16 @@ def test_an_inline_job_that_takes_longer_than_the_timeout_is_created_once(tmp_pa
 
 
 def test_a_create_that_was_given_up_is_never_completed(tmp_path: Path) -> None:
-    with Stack(tmp_path, **HASTE) as stack, Line(stack.emulator.url, 200_000) as line:
+    with Stack(tmp_path) as stack, Line(stack.emulator.url, 200_000) as line:
         worker = stack.worker(
-            "-P", "threads", "-c", "4",
-            GOOGLE_GEMINI_BASE_URL=line.url, LOWTIDE_PROVIDER_SLOWEST_BYTES_PER_SECOND="1e9",
-        )  # fmt: skip
+            "-P",
+            "threads",
+            "-c",
+            "4",
+            **HASTE,
+            GOOGLE_GEMINI_BASE_URL=line.url,
+            LOWTIDE_PROVIDER_SLOWEST_BYTES_PER_SECOND="1e9",
+        )
 
         batch = stack.queue().submit([Request(key="long", contents="x" * 500_000)], model=MODEL, mode="inline")
         wait_until(lambda: worker.text.count("the outcome of its creation is unknown") > 1, what="it is given up twice")

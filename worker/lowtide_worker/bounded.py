@@ -8,12 +8,14 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import httpcore
 
 from lowtide_worker.deadlines import Deadline
 
+T = TypeVar("T")
 _WRITE_BYTES = 1 << 14
 """Bytes to send between two looks at the deadline."""
 _ABORT = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -70,18 +72,16 @@ class BoundedStream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Up to `max_bytes` that have come."""
-        data: bytes = self._stream.read(max_bytes, self._seconds(timeout))
+        data: bytes = _step(self._left, timeout, lambda seconds: self._stream.read(max_bytes, seconds))
         self._took(len(data))
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Sends all of it, and looks at the deadline before each part."""
-        if self._left() is None:
-            self._stream.write(buffer, timeout)
-            return
         whole = memoryview(buffer)
         for start in range(0, len(whole), _WRITE_BYTES):
-            self._stream.write(whole[start : start + _WRITE_BYTES], self._seconds(timeout))
+            part = whole[start : start + _WRITE_BYTES]
+            _step(self._left, timeout, partial(self._stream.write, part))
 
     def close(self) -> None:
         """Closes it."""
@@ -91,13 +91,8 @@ class BoundedStream(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         """The same over TLS."""
-        stream = self._stream.start_tls(ssl_context, server_hostname, self._seconds(timeout))
+        stream = _step(self._left, timeout, partial(self._stream.start_tls, ssl_context, server_hostname))
         return BoundedStream(stream, self._left, self._took)
-
-    def _seconds(self, timeout: float | None) -> float | None:
-        # What is bounded as a whole may wait as long for one step.
-        left = self._left()
-        return timeout if left is None else left
 
     def get_extra_info(self, info: str) -> Any:
         """As the stream beneath says."""
@@ -120,13 +115,25 @@ class BoundedBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """Connects."""
         options = [*(socket_options or ()), _ABORT]
-        left = _left()
-        stream = self._backend.connect_tcp(host, port, timeout if left is None else left, local_address, options)
+        stream = _step(
+            _left, timeout, lambda seconds: self._backend.connect_tcp(host, port, seconds, local_address, options)
+        )
         return BoundedStream(stream, _left, _took)
 
     def sleep(self, seconds: float) -> None:
         """Waits before a connection is tried again."""
         self._backend.sleep(seconds)
+
+
+def _step(left: Callable[[], float | None], timeout: float | None, step: Callable[[float | None], T]) -> T:
+    """One step, which may wait for all the time that is left, where there is a bound. Raises `Overdue` at its end."""
+    seconds = left()
+    try:
+        return step(timeout if seconds is None else seconds)
+    except Exception:
+        # The HTTP client's own timeout would be worth another try to Google's.
+        left()
+        raise
 
 
 def _left() -> float | None:

@@ -1,7 +1,7 @@
 """Named places where the chaos tests kill this process, or stop it for a while: it may die, or be late, anywhere.
 
 `LOWTIDE_CRASH_AT=name` makes the process kill itself with SIGKILL when it comes there, `LOWTIDE_FREEZE_AT=name` stop
-itself with SIGSTOP, until somebody lets it go on; `name:3` at the third time. With neither, `reach` is an empty function.
+itself with SIGSTOP until somebody lets it go on; `name:3` at the third time. With neither, `reach` does nothing.
 """
 
 from __future__ import annotations

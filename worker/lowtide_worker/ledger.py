@@ -123,10 +123,19 @@ class Ledger:
         self._checked(
             self._draft(
                 keys=[keys.entity(batch.member)],
-                args=[batch.token, keys.job(prefix), keys.rows(prefix), prefix, first, len(common),
-                      *(part for pair in common.items() for part in pair), *own],
-            ), batch,
-        )  # fmt: skip
+                args=[
+                    batch.token,
+                    keys.job(prefix),
+                    keys.rows(prefix),
+                    prefix,
+                    first,
+                    len(common),
+                    *(part for pair in common.items() for part in pair),
+                    *own,
+                ],
+            ),
+            batch,
+        )
 
     def plan(self, batch: Held, jobs: int) -> None:
         """Makes all drafted jobs of a batch due to be created, `jobs` in number. Raises `Superseded`.
@@ -272,18 +281,30 @@ class Ledger:
             with self._redis.pipeline(transaction=False) as pipe:
                 for name in (job_id(batch_id, number) for number in numbers):
                     self._forget_job(
-                        keys=[keys.entity(batch.member), keys.job(name), keys.rows(name),
-                              keys.clock(Stage.CLEAN.queue), keys.clock(Stage.DELIVER.queue), keys.PARKED,
-                              keys.in_hand(handler), keys.queued(handler)],
+                        keys=[
+                            keys.entity(batch.member),
+                            keys.job(name),
+                            keys.rows(name),
+                            keys.clock(Stage.CLEAN.queue),
+                            keys.clock(Stage.DELIVER.queue),
+                            keys.PARKED,
+                            keys.in_hand(handler),
+                            keys.queued(handler),
+                        ],
                         args=[batch.token, keys.job_member(name), f"segment:{name}:", keys.PREFIX],
                         client=pipe,
-                    )  # fmt: skip
+                    )
                 self._checked(all(pipe.execute()), batch)
         forgotten = self._forget(
-            keys=[keys.entity(batch.member), keys.settled(batch_id), keys.BATCHES, keys.clock(Stage.DELETE.queue),
-                  keys.idempotency(batch.fields.get("idempotency_key", ""))],
+            keys=[
+                keys.entity(batch.member),
+                keys.settled(batch_id),
+                keys.BATCHES,
+                keys.clock(Stage.DELETE.queue),
+                keys.idempotency(batch.fields.get("idempotency_key", "")),
+            ],
             args=[batch_id, batch.member, batch.token],
-        )  # fmt: skip
+        )
         self._checked(forgotten, batch)
 
     def job(self, job: str) -> dict[str, str]:
