@@ -16,16 +16,13 @@ from tests.chaos.selection import selected
 Case = tuple[str, str]
 TELLING = {
     "submit.before-plan",
-    "create.before-upload",
+    "create.after-admission",
     "create.before-call",
-    "reconcile.after-twin-removed",
     "collect.after-piece-complete",
     "deliver.after-grant",
-    "deliver.before-hand-over",
     "settle.after-rest-written",
     "clean.after-begin",
     "delete.after-provider",
-    "delete.after-files",
 }
 """Where a late worker has most to spoil: these are tried each time, the others by `make chaos`."""
 CASES = [
