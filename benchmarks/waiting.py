@@ -69,7 +69,9 @@ class Filler:
         batch_id = new_batch_id()
         batch = keys.batch_member(batch_id)
         self._store.register(batch_id, self._options, total=1, size=120, fingerprint="bench")
-        self._ledger.plan(self._held(Stage.SUBMIT, batch, batch), [Rows(first=0, last=1)])
+        held = self._held(Stage.SUBMIT, batch, batch)
+        self._ledger.draft(held, 1, [Rows(first=0, last=1)])
+        self._ledger.plan(held, 1)
         member = keys.job_member(job_id(batch_id, 1))
         job = self._held(Stage.CREATE, member, batch)
         fields = {

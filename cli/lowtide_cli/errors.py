@@ -32,11 +32,13 @@ def one_line(error: BaseException) -> str | None:
     pydantic = sys.modules.get("pydantic")
     if pydantic and isinstance(error, pydantic.ValidationError):
         problems = error.errors(include_url=False, include_input=False)
-        return "; ".join(f"{_variable(problem['loc'])}: {problem['msg']}" for problem in problems)
+        return "; ".join(f"{_variable(problem['loc'])}{problem['msg']}" for problem in problems)
     return None
 
 
 def _variable(location: tuple[int | str, ...]) -> str:
-    """The environment variable of a setting: its alias, or its name under the prefix."""
-    name = str(location[0]) if location else "settings"
-    return name if name.isupper() else f"LOWTIDE_{name.upper()}"
+    """The variable of a setting, its alias or its name under the prefix; nothing where the message names several."""
+    if not location:
+        return ""
+    name = str(location[0])
+    return f"{name if name.isupper() else f'LOWTIDE_{name.upper()}'}: "

@@ -5,7 +5,7 @@ An emulator is named by the clients' own variables: STORAGE_EMULATOR_HOST and BI
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from lowtide.errors import InvalidBatch
 from lowtide.settings import Settings
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from google.cloud.bigquery import Client as BigQueryClient
     from google.cloud.storage import Client as StorageClient
 
+C = TypeVar("C")
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 ANONYMOUS = "anonymous"
 
@@ -43,7 +44,7 @@ def storage_client(settings: Settings) -> StorageClient:
         from google.cloud.storage import Client
     except ImportError as error:
         raise missing_extra() from error
-    return Client(project=settings.google_cloud_project, credentials=credentials(settings))
+    return _without_redirects(Client(project=settings.google_cloud_project, credentials=credentials(settings)))
 
 
 def bigquery_client(settings: Settings) -> BigQueryClient:
@@ -52,7 +53,13 @@ def bigquery_client(settings: Settings) -> BigQueryClient:
         from google.cloud.bigquery import Client
     except ImportError as error:
         raise missing_extra() from error
-    return Client(project=settings.google_cloud_project, credentials=credentials(settings))
+    return _without_redirects(Client(project=settings.google_cloud_project, credentials=credentials(settings)))
+
+
+def _without_redirects(client: C) -> C:
+    """The client, for which a redirect is an error: what it sends is for nobody but Google."""
+    cast("Any", client)._http.max_redirects = 0  # noqa: SLF001 - they let one set it nowhere else
+    return client
 
 
 def missing_extra() -> InvalidBatch:

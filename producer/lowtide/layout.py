@@ -76,9 +76,9 @@ class BatchFiles:
         """A piece of the provider's output of a job, as it came."""
         return f"{self.job(number)}/output-{piece}.jsonl"
 
-    def rest(self, number: int) -> str:
+    def rest(self, number: int, piece: str) -> str:
         """Outcomes that Lowtide itself decided for requests of a job that has no output for them."""
-        return f"{self.job(number)}/rest.jsonl"
+        return f"{self.job(number)}/rest-{piece}.jsonl" if piece else f"{self.job(number)}/rest.jsonl"
 
     def result(self, number: int, segment: int) -> str:
         """The stored results of one segment."""

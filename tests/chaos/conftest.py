@@ -15,6 +15,7 @@ from tests.cloud import Cloud
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "soak: a long random run; CHAOS_SECONDS says how long")
+    config.addinivalue_line("markers", "thorough: takes long and rarely tells anything; only `make chaos` runs it")
 
 
 @pytest.fixture(scope="session")

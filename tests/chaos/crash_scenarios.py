@@ -262,7 +262,7 @@ def undisturbed(world: World, scenario: Scenario) -> tuple[float, Submitted]:
     """Runs a scenario without a kill; returns the seconds from its first worker to rest."""
     one = scenario.submit(world)
     scenario.before(world, one)
-    worker = _fresh(world)
+    worker = fresh(world)
     began = time.monotonic()
     scenario.during(world, one)
     scenario.after(world, one)
@@ -286,7 +286,7 @@ def killed(world: World, scenario: Scenario, point: str) -> tuple[float, Submitt
     assert worker.killed, f"{point}: the worker ended by itself: {worker.text[-3000:]}"
     scenario.after(world, one)
     starts = time.monotonic()
-    second = _fresh(world)
+    second = fresh(world)
     starting = time.monotonic() - starts
     scenario.end(world, one)
     seconds = time.monotonic() - began - starting
@@ -294,7 +294,8 @@ def killed(world: World, scenario: Scenario, point: str) -> tuple[float, Submitt
     return seconds, one
 
 
-def _fresh(world: World) -> ForgedWorker:
+def fresh(world: World) -> ForgedWorker:
+    """A worker that goes on with all that is left."""
     world.release_sweep()
     return world.worker(
         *SOLO, LOWTIDE_SWEEP_SECONDS="1", LOWTIDE_BROKERS=json.dumps({_BROKER: world.redis_server.url})

@@ -10,7 +10,7 @@ from functools import partial
 
 from tests.chaos.crowd import PREFORK, THREADS, at_work, crowd, end, sweeping
 from tests.chaos.fault_dramas import rule
-from tests.chaos.invariants import Allowed, Figures
+from tests.chaos.invariants import Figures
 from tests.chaos.world import World
 from tests.waiting import wait_until
 
@@ -62,11 +62,7 @@ def one_of_two_workers_is_stopped_warmly(pool: Sequence[str], world: World) -> F
 
 
 def a_worker_is_frozen_longer_than_its_lease(call: str, world: World) -> Figures:
-    """Another takes over; the frozen one thaws with its work long done by others, and changes nothing.
-
-    One thing cannot be taken back: frozen just before its create call, it makes that call when it thaws. The twin is
-    found and removed.
-    """
+    """Another takes over; the frozen one thaws with its work long done by others, and changes nothing."""
     world.emulator.set_faults([rule(call, "delay", times=1, seconds=0.5)])
     batches = crowd(world)
     frozen = sweeping(world, *THREADS)
@@ -77,8 +73,7 @@ def a_worker_is_frozen_longer_than_its_lease(call: str, world: World) -> Figures
         lambda: all(one.batch.status().finished for one in batches), timeout=30, what="the other has done its work"
     )
     os.kill(frozen.forged.pid, signal.SIGCONT)
-    allowed = Allowed(twins=2, billed_again=8) if call == "batches.create" else None
-    return end(world, batches, allowed, alive=[frozen])
+    return end(world, batches, alive=[frozen])
 
 
 DRAMAS: dict[str, Callable[[World], Figures]] = {

@@ -109,7 +109,8 @@ def test_a_batch_that_is_deleted_while_a_segment_is_handed_over_leaves_nothing(w
     one.batch.delete()
     hands.do(hands.batch, Stage.DELETE)
 
-    hands.runtime.ledger.handed_over(segment)
+    with pytest.raises(Superseded):
+        hands.runtime.ledger.handed_over(segment)
 
     assert list(world.redis.scan_iter(f"*{one.id}*")) == []
     assert not any(one.id in str(member) for member in world.redis.zrange(keys.clock(Stage.DELIVER.queue), 0, -1))

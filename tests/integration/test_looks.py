@@ -9,6 +9,7 @@ from tests.waiting import wait_until
 
 from lowtide import BatchState, JobState, Request, keys
 from lowtide_emulator import Emulator, Settings
+from lowtide_worker.deadlines import Deadline
 from lowtide_worker.looks import Looks
 from lowtide_worker.providers import Missing, NewJob
 from lowtide_worker.providers.gemini import GeminiProvider
@@ -32,7 +33,7 @@ def provider(emulator: Emulator) -> GeminiProvider:
 
 def created(provider: GeminiProvider, count: int) -> list[str]:
     new = NewJob(model="gemini-2.5-flash", display_name="one-of-many", lines=[LINE])
-    return [provider.create(new).name for _ in range(count)]
+    return [provider.create(new, Deadline(10)).name for _ in range(count)]
 
 
 def calls(emulator: Emulator) -> tuple[int, int]:

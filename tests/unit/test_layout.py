@@ -68,7 +68,7 @@ def test_everything_of_a_batch_but_its_inbox_lies_in_its_folder() -> None:
     files = BatchFiles("abc")
     names = [
         files.requests, files.keys, files.index, files.results, files.quarantine, files.job(1), files.output(1, "3-0"),
-        files.rest(1), files.result(1, 0), files.quarantined(1, 0),
+        files.rest(1, "2"), files.result(1, 0), files.quarantined(1, 0),
     ]  # fmt: skip
     assert all(name.startswith("batches/abc/") for name in names)
     assert len(set(names)) == len(names)

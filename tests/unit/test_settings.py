@@ -200,3 +200,34 @@ def test_no_password_however_odd_is_shown(user: str, password: str) -> None:
 def test_no_password_of_a_list_of_brokers_is_shown() -> None:
     urls = f"sentinel://:{SECRET}@one:26379;sentinel://:{SECRET}@two:26379"
     assert SECRET not in without_password(urls)
+
+
+@pytest.mark.parametrize(
+    ("shorter", "longer"),
+    [
+        ("poll_first_seconds=20", "poll_max_seconds=10"),
+        ("retry_first_seconds=20", "retry_max_seconds=10"),
+        ("quota_first_seconds=20", "quota_max_seconds=10"),
+        ("delivery_retry_first_seconds=20", "delivery_retry_max_seconds=10"),
+        ("clock_tick_seconds=20", "lease_seconds=10"),
+        ("lease_seconds=20", "stage_limit_seconds=10"),
+        ("provider_timeout_seconds=90", "stage_limit_seconds=80"),
+        ("webhook_timeout_seconds=90", "stage_limit_seconds=80"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_by_name(shorter: str, longer: str) -> None:
+    given = dict(setting.split("=") for setting in (shorter, longer))
+
+    with pytest.raises(ValidationError) as caught:
+        WorkerSettings(_env_file=None, **given)  # type: ignore[arg-type]  # words, as from the environment
+
+    [error] = caught.value.errors()
+    names = [f"LOWTIDE_{setting.upper()}" for setting in (shorter, longer)]
+    assert error["msg"] == f"Value error, {names[0]} is more than {names[1]}"
+
+
+def test_a_call_that_carries_much_has_more_time() -> None:
+    settings = WorkerSettings(provider_timeout_seconds=60, provider_slowest_bytes_per_second=50_000)
+
+    assert settings.call_seconds(0) == 60
+    assert settings.call_seconds(19_000_000) == 60 + 380

@@ -37,20 +37,28 @@ class Admission:
         return bool(answer)
 
     def release(self, job: Held) -> None:
-        """Gives the job's slot to the next. Harmless for a job without one."""
+        """Gives the job's slot to the next. Harmless for a job without one. Raises `Superseded`."""
         self._change(job, "")
 
     def throttled(self, job: Held) -> None:
-        """Gives the slot back and lowers the limit below what is live now."""
+        """Gives the slot back and lowers the limit below what is live now. Raises `Superseded`."""
         self._change(job, "lower")
 
     def succeeded(self, job: Held) -> None:
-        """The provider took a job: a lowered limit goes up by one."""
+        """The provider took a job: a lowered limit goes up by one. Raises `Superseded`."""
         self._change(job, "raise")
 
     def _change(self, job: Held, limit: str) -> None:
         provider = job.batch["provider"]
-        self._release(
-            keys=[keys.live(provider), keys.waiting(provider), keys.limit(provider), keys.clock(Stage.CREATE.queue)],
-            args=[job.fields["id"], self._limit, keys.job(""), keys.job_member(""), limit, self._lowered_ms],
+        woken = self._release(
+            keys=[
+                keys.entity(job.member),
+                keys.live(provider),
+                keys.waiting(provider),
+                keys.limit(provider),
+                keys.clock(Stage.CREATE.queue),
+            ],
+            args=[job.token, job.fields["id"], self._limit, keys.job(""), keys.job_member(""), limit, self._lowered_ms],
         )
+        if woken < 0:
+            raise Superseded(job.member)

@@ -8,10 +8,12 @@ Nothing in Lowtide uses Celery's countdown or eta.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import redis
@@ -19,6 +21,7 @@ import redis
 from lowtide import keys
 from lowtide.messages import VERSION, Queue, Stage
 from lowtide.store import load_script
+from lowtide_worker.deadlines import elapsed
 from lowtide_worker.settings import WorkerSettings
 
 Fields = Mapping[str, Any]
@@ -28,6 +31,16 @@ _FSYNC_MILLISECONDS = 2000
 
 class Superseded(Exception):
     """Another worker holds the entity now; whatever is still to be done here is not ours any more."""
+
+
+@dataclass(slots=True)
+class Lease:
+    """How long this process may believe that it holds an entity."""
+
+    until: float
+    """By `deadlines.elapsed`: until then nobody else can have been given it."""
+    lost: bool = False
+    """Somebody else holds it, or it was held for too long."""
 
 
 class Dispatch(NamedTuple):
@@ -51,11 +64,12 @@ class Held:
     """When, by Redis's clock, in Unix seconds."""
     job: dict[str, str] = field(default_factory=dict)
     """The fields of the job that a segment belongs to."""
-    _began: float = field(default_factory=time.monotonic)
+    lease: Lease = field(default_factory=lambda: Lease(math.inf))
+    _began: float = field(default_factory=elapsed)
 
     def now(self) -> float:
         """The time by Redis's clock, in Unix seconds: the workers' own clocks may differ from each other."""
-        return self.begun + time.monotonic() - self._began
+        return self.begun + elapsed() - self._began
 
     @property
     def batch_id(self) -> str:
@@ -128,6 +142,7 @@ class Clock:
 
         `batch` is the member of the batch that `member` belongs to, or is.
         """
+        until = elapsed() + self._lease
         answer, *rest = self._begin(
             keys=[keys.entity(member), keys.clock(stage.queue), keys.entity(batch)],
             args=[member, stage, token, self._lease, VERSION, keys.job(""), self._another_workers_turn()],
@@ -135,7 +150,7 @@ class Clock:
         if answer != b"held":
             return str(answer.decode())
         fields, batch_fields, job_fields = map(_pairs, rest[2:])
-        return Held(member, stage, rest[0], fields, batch_fields, float(rest[1]), job_fields)
+        return Held(member, stage, rest[0], fields, batch_fields, float(rest[1]), job_fields, Lease(until))
 
     def _another_workers_turn(self) -> float:
         """Seconds until what only a newer worker understands is sent again.
@@ -160,10 +175,10 @@ class Clock:
 
     def keep(self, held: Held, fields: Fields | None = None) -> None:
         """Renews the lease, and writes `fields` in the middle of the work. Raises `Superseded`."""
+        until = elapsed() + self._lease
         names = [keys.entity(held.member), keys.clock(held.stage.queue)]
         args = [held.member, held.token, self._lease, *_flat(fields or {})]
-        if not self._keep(keys=names, args=args):
-            raise Superseded(held.member)
+        self._kept(held, until, bool(self._keep(keys=names, args=args)))
 
     def keep_durably(self, held: Held, fields: Fields) -> None:
         """As `keep`, and waits until the fields are on disk, where the server has an append-only file to ask.
@@ -171,6 +186,7 @@ class Clock:
         WAITAOF speaks of what its own connection wrote, hence the pipeline. Raises `Superseded`.
         Source: https://redis.io/docs/latest/commands/waitaof/ (Redis 7.2, Valkey 7.2); older servers do not know it.
         """
+        until = elapsed() + self._lease
         names = [keys.entity(held.member), keys.clock(held.stage.queue)]
         with self._redis.pipeline(transaction=False) as pipe:
             self._keep(keys=names, args=[held.member, held.token, self._lease, *_flat(fields)], client=pipe)
@@ -180,23 +196,30 @@ class Clock:
             raise kept
         if isinstance(synced, Exception) and not isinstance(synced, redis.ResponseError):
             raise synced
-        if not kept:
-            raise Superseded(held.member)
+        self._kept(held, until, bool(kept))
         if not isinstance(synced, Exception) and not synced[0]:
             raise redis.TimeoutError(f"not on disk after {_FSYNC_MILLISECONDS / 1000:g} s")
 
+    def check(self, held: Held) -> None:
+        """Makes sure that nobody else holds the entity: to be called before what no token guards. Raises `Superseded`.
+
+        It costs a call only where the lease may have lapsed, because the process was frozen or Redis did not serve.
+        """
+        if held.lease.lost:
+            raise Superseded(held.member)
+        if elapsed() > held.lease.until:
+            self.keep(held)
+
     def keeper(self, held: Held) -> Callable[[], None]:
-        """A function to call as often as one likes during long work; it renews the lease when it must."""
-        pause = self._lease / 3
-        last = time.monotonic()
+        """`check` as a function to call as often as one likes during long work."""
+        return partial(self.check, held)
 
-        def keep() -> None:
-            nonlocal last
-            if time.monotonic() - last > pause:
-                self.keep(held)
-                last = time.monotonic()
-
-        return keep
+    @staticmethod
+    def _kept(held: Held, until: float, kept: bool) -> None:
+        if not kept:
+            held.lease.lost = True
+            raise Superseded(held.member)
+        held.lease.until = until
 
 
 def _flat(fields: Fields) -> list[Any]:

@@ -21,6 +21,7 @@ from lowtide_worker.handlers import Handler
 from lowtide_worker.handlers.celery import CeleryTaskHandler
 from lowtide_worker.handlers.stream import RedisStreamHandler
 from lowtide_worker.handlers.webhook import SignedWebhookHandler
+from lowtide_worker.leases import Leases
 from lowtide_worker.ledger import Ledger
 from lowtide_worker.looks import Looks
 from lowtide_worker.providers import Provider
@@ -53,6 +54,11 @@ class Runtime:
     def clock(self) -> Clock:
         """What is due when."""
         return Clock(self.redis, self.settings)
+
+    @cached_property
+    def leases(self) -> Leases:
+        """What this process works on."""
+        return Leases(self.clock.keep, lease=self.settings.lease_seconds, limit=self.settings.stage_limit_seconds)
 
     @cached_property
     def admission(self) -> Admission:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+from typing import Self
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
 from lowtide import Settings
 from lowtide.endpoint import parse_endpoint
@@ -12,6 +13,25 @@ from lowtide.locations import parse_objects, parse_table
 
 _MIN_SECRET_BYTES = 24
 """What Standard Webhooks asks for."""
+
+
+_NO_LONGER_THAN = (
+    ("poll_first_seconds", "poll_max_seconds"),
+    ("retry_first_seconds", "retry_max_seconds"),
+    ("quota_first_seconds", "quota_max_seconds"),
+    ("delivery_retry_first_seconds", "delivery_retry_max_seconds"),
+    # Else a worker's work would come again faster than anybody looks for it.
+    ("clock_tick_seconds", "lease_seconds"),
+    # Else a call that takes its time would be taken for a stage that hangs.
+    ("lease_seconds", "stage_limit_seconds"),
+    ("provider_timeout_seconds", "stage_limit_seconds"),
+    ("webhook_timeout_seconds", "stage_limit_seconds"),
+)
+"""Settings of which the first may not be more than the second."""
+
+
+def _told(settings: WorkerSettings, name: str) -> str:
+    return f"LOWTIDE_{name.upper()}={getattr(settings, name):g}"
 
 
 class WorkerSettings(Settings):
@@ -38,7 +58,16 @@ class WorkerSettings(Settings):
     vertex_dataset: str | None = Field(
         None, description="Where jobs that read a table write theirs: bq://project.dataset, for tables lowtide_*."
     )
-    provider_timeout_seconds: float = Field(60.0, gt=0, description="Longest wait for one answer of the provider.")
+    provider_timeout_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="Longest time for one call of the provider as a whole; for one step of a file's transfer.",
+    )
+    provider_slowest_bytes_per_second: float = Field(
+        50_000.0,
+        gt=0,
+        description="A call that carries much, such as an inline job, has a second more for so many bytes.",
+    )
     poll_first_seconds: float = Field(30.0, gt=0, description="First look at a new job, in seconds.")
     poll_max_seconds: float = Field(600.0, gt=0, description="Longest pause between two looks.")
     poll_factor: float = Field(1.5, ge=1, description="Each pause is this much longer than the last.")
@@ -73,6 +102,9 @@ class WorkerSettings(Settings):
         60.0,
         ge=1,
         description="A worker that is silent for so long is taken for dead; its work goes on elsewhere.",
+    )
+    stage_limit_seconds: float = Field(
+        21_600.0, gt=0, description="A stage that takes longer is taken for hung: its lease is no longer renewed."
     )
     queue_window: int = Field(
         256, ge=1, description="Most messages waiting in one queue; what else is due waits in the store."
@@ -131,6 +163,17 @@ class WorkerSettings(Settings):
     stream_max_length: int = Field(
         100_000, ge=1, description="About how many entries the stream of a handler keeps; the oldest go first."
     )
+
+    def call_seconds(self, size: int) -> float:
+        """How long a call of the provider that carries `size` bytes may take as a whole, in seconds."""
+        return self.provider_timeout_seconds + size / self.provider_slowest_bytes_per_second
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> Self:
+        for shorter, longer in _NO_LONGER_THAN:
+            if getattr(self, shorter) > getattr(self, longer):
+                raise ValueError(f"{_told(self, shorter)} is more than {_told(self, longer)}")
+        return self
 
     @field_validator("vertex_storage")
     @classmethod

@@ -96,7 +96,8 @@ def _run(world: Runtime, stage: Stage, message: dict[str, Any]) -> Report:
 def _work(world: Runtime, stage: Stage, held: Held) -> Report:
     try:
         try:
-            end = STAGES[stage](world, held)
+            with world.leases.kept(held):
+                end = STAGES[stage](world, held)
             if isinstance(end, Move) and held.number("failures"):
                 end = replace(end, fields={"failures": 0, "problem": "", **end.fields})
         except (Superseded, redis.RedisError):

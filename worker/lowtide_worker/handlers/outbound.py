@@ -8,17 +8,15 @@ its name. Everything, from the look-up to the last byte of the answer, ends at o
 from __future__ import annotations
 
 import socket
-import ssl
-import time
 from collections.abc import Iterable
 from concurrent.futures import Future
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from threading import Thread
-from typing import Any
 
 import httpcore
 
-_WRITE_BYTES = 1 << 14
+from lowtide_worker.bounded import BoundedStream
+from lowtide_worker.deadlines import Deadline, Overdue
 
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -31,20 +29,6 @@ _REFUSED = tuple(
         "3fff::/20",  # documentation
     )
 )
-
-
-class Deadline:
-    """A moment by which something is to be done."""
-
-    def __init__(self, seconds: float) -> None:
-        self._at = time.monotonic() + seconds
-
-    def left(self) -> float:
-        """Seconds until then. Raises `httpcore.TimeoutException` afterwards."""
-        left = self._at - time.monotonic()
-        if left <= 0:
-            raise httpcore.TimeoutException("timed out")
-        return left
 
 
 def is_public(address: str) -> bool:
@@ -93,38 +77,11 @@ class OutboundBackend(httpcore.NetworkBackend):
             share = self._deadline.left() / (len(addresses) - number + 1)
             try:
                 stream = self._tcp.connect_tcp(address, port, share, local_address, socket_options)
-                return _Bounded(stream, self._deadline)
+                return BoundedStream(stream, self._deadline.left)
             except (httpcore.NetworkError, httpcore.TimeoutException):
                 if number == len(addresses):
                     raise
         raise httpcore.ConnectError(f"{host} has no address")
-
-
-class _Bounded(httpcore.NetworkStream):
-    """A stream whose every step ends at the deadline."""
-
-    def __init__(self, stream: httpcore.NetworkStream, deadline: Deadline) -> None:
-        self._stream = stream
-        self._deadline = deadline
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
-        return self._stream.read(max_bytes, self._deadline.left())
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
-        for start in range(0, len(buffer), _WRITE_BYTES):
-            self._stream.write(buffer[start : start + _WRITE_BYTES], self._deadline.left())
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None  # noqa: ARG002
-    ) -> httpcore.NetworkStream:  # fmt: skip
-        stream = self._stream.start_tls(ssl_context, server_hostname, self._deadline.left())
-        return _Bounded(stream, self._deadline)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
 
 
 def _resolve(host: str, port: int, seconds: float) -> list[str]:
@@ -142,4 +99,4 @@ def _resolve(host: str, port: int, seconds: float) -> list[str]:
     try:
         return found.result(seconds)
     except TimeoutError:
-        raise httpcore.TimeoutException(f"{host} was not resolved in time") from None
+        raise Overdue(f"{host} was not resolved in time") from None

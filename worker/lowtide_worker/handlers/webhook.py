@@ -20,8 +20,9 @@ from standardwebhooks import Webhook
 from lowtide.endpoint import Endpoint, parse_endpoint
 from lowtide.handlers import WebhookHandler
 from lowtide.spool import Spool
+from lowtide_worker.deadlines import Deadline, Overdue
 from lowtide_worker.handlers import HandlerFailed, Segment
-from lowtide_worker.handlers.outbound import Deadline, OutboundBackend
+from lowtide_worker.handlers.outbound import OutboundBackend
 from lowtide_worker.settings import WorkerSettings
 
 _MAX_ANSWER_BYTES = 4096
@@ -129,7 +130,7 @@ class SignedWebhookHandler:
             ):
                 taken = 200 <= response.status < 300
                 return _Answer(response.status, b"" if taken else _beginning(response.iter_stream()))
-        except httpcore.TimeoutException as error:
+        except (httpcore.TimeoutException, Overdue) as error:
             raise HandlerFailed(f"{endpoint} did not answer within {self._timeout:g} s") from error
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
             raise HandlerFailed(f"{endpoint}: {type(error).__name__}: {error}") from error

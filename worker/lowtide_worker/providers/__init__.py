@@ -14,6 +14,7 @@ import msgspec
 
 from lowtide.models import ResultError
 from lowtide.states import JobState, Kind
+from lowtide_worker.deadlines import Deadline
 
 
 class ProviderError(Exception):
@@ -83,6 +84,8 @@ class NewJob:
     """An uploaded input, in the provider's terms."""
     lines: Iterable[bytes] | None = None
     """The request lines themselves, `{"key": ..., "request": ...}`, for an inline job."""
+    size: int = 0
+    """Most bytes that the call may carry beside its head."""
     sources: Sequence[str] = ()
     """Where the requests lie already, in the provider's terms: used in place, by none but this job."""
     destination: str | None = None
@@ -130,8 +133,8 @@ class Provider(Protocol):
     def ready(self, input: str) -> bool:  # noqa: A002 - the field's word
         """Whether an uploaded input can be used already. Raises `Refused` where it never will."""
 
-    def create(self, job: NewJob) -> ProviderJob:
-        """Creates a job: one request on the wire, never repeated."""
+    def create(self, job: NewJob, deadline: Deadline) -> ProviderJob:
+        """Creates a job: one request on the wire, never repeated, and no byte of it after the deadline."""
 
     def get(self, name: str) -> ProviderJob:
         """The job as it is now. Raises `Missing`."""

@@ -13,11 +13,11 @@ from typing import IO, Any
 from urllib.parse import urlencode
 
 import msgspec
-from google import genai
 from google.genai import types
 
 from lowtide.models import ResultError
 from lowtide.states import Kind
+from lowtide_worker.deadlines import Deadline
 from lowtide_worker.providers import (
     NO_RESPONSE,
     Missing,
@@ -31,6 +31,7 @@ from lowtide_worker.providers import (
 )
 from lowtide_worker.providers.google import (
     ONCE,
+    GoogleClient,
     RowReader,
     as_count,
     as_object,
@@ -65,13 +66,8 @@ class GeminiProvider:
             raise Unavailable(
                 ResultError(reason="NO_API_KEY", message="no API key: set GEMINI_API_KEY for the workers")
             )
-        self._client = genai.Client(
-            vertexai=False,
-            api_key=key.get_secret_value(),
-            http_options=types.HttpOptions(
-                base_url=settings.google_gemini_base_url,
-                timeout=int(settings.provider_timeout_seconds * 1000),
-            ),
+        self._client = GoogleClient(
+            settings, base_url=settings.google_gemini_base_url, vertexai=False, api_key=key.get_secret_value()
         )
 
     def upload(self, display_name: str, data: IO[bytes]) -> str:
@@ -85,13 +81,13 @@ class GeminiProvider:
 
     def ready(self, input: str) -> bool:  # noqa: A002 - the field's word
         """Whether the file is ACTIVE."""
-        with failures():
+        with failures(), self._client.bounded():
             file = self._client.files.get(name=input)
         if file.state == types.FileState.FAILED:
             raise Refused(ResultError(reason="FILE_FAILED", message=f"{input} could not be processed"))
         return file.state != types.FileState.PROCESSING
 
-    def create(self, job: NewJob) -> ProviderJob:
+    def create(self, job: NewJob, deadline: Deadline) -> ProviderJob:
         """One POST, never repeated, whatever happens."""
         batch: dict[str, Any] = {"displayName": job.display_name}
         if job.input is not None:
@@ -101,7 +97,7 @@ class GeminiProvider:
         model = job.model if "/" in job.model else f"models/{job.model}"
         method = "asyncBatchEmbedContent" if job.kind is Kind.EMBEDDING else "batchGenerateContent"
         with failures():
-            return _provider_job(call(self._client, "post", f"{model}:{method}", {"batch": batch}, ONCE))
+            return _provider_job(call(self._client, "post", f"{model}:{method}", {"batch": batch}, ONCE, deadline))
 
     def get(self, name: str) -> ProviderJob:
         """GET of the operation."""

@@ -1,7 +1,8 @@
 """What Google's two batch APIs have in common: raw calls, kinds of failure, states and statuses on the wire.
 
 Calls go through google-genai for its endpoints and authentication; replies are read as raw JSON, because the SDK's
-typed `BatchJob` drops error and stats, and fails on rows whose error has details.
+typed `BatchJob` drops error and stats, and fails on rows whose error has details. Each call is bounded in wall time,
+and no redirect is followed: the API key and the prompts would go along to wherever it leads.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import importlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -20,22 +21,78 @@ from google.genai import errors, types
 
 from lowtide.models import ResultError
 from lowtide.states import JobState
+from lowtide_worker.bounded import BoundedBackend, Exchange, within
+from lowtide_worker.deadlines import Deadline
 from lowtide_worker.providers import Denied, Missing, OutputRow, ProviderError, Refused, Throttled, Unavailable
+from lowtide_worker.settings import WorkerSettings
 
 _RETRIES = types.HttpRetryOptions(attempts=3, initial_delay=0.5, max_delay=4.0)
 ONCE = types.HttpRetryOptions(attempts=1)
 """For a create: one request on the wire, whatever happens."""
+_MOST_PAGE_BYTES = 64 << 20
+"""A page of a list: a hundred jobs or files without their rows."""
+_MOST_REPLY_BYTES = 2 << 30
+"""Any other reply. An ended inline job carries its output, which the API itself fails to give from about 1 GB on."""
+
+
+class GoogleClient(genai.Client):
+    """google-genai's client, over connections that are bounded and follow no redirect.
+
+    Uploads and downloads, of any size, have `provider_timeout_seconds` for each step; all else has them as a whole.
+    """
+
+    def __init__(self, settings: WorkerSettings, *, base_url: str | None, **options: Any) -> None:
+        self._seconds = settings.provider_timeout_seconds
+        self._slowest = settings.provider_slowest_bytes_per_second
+        http = types.HttpOptions(
+            base_url=base_url,
+            timeout=int(self._seconds * 1000),
+            client_args={"follow_redirects": False, "event_hooks": {"response": [_refuse_redirect]}},
+        )
+        super().__init__(http_options=http, **options)
+        _bound_connections(self)
+
+    def bounded(
+        self, most_bytes: int = _MOST_REPLY_BYTES, deadline: Deadline | None = None
+    ) -> AbstractContextManager[None]:
+        """Bounds the call that is made meanwhile; `deadline` is by default one that begins now."""
+        deadline = deadline or Deadline(self._seconds)
+        return within(Exchange(deadline, slowest=self._slowest, most_bytes=most_bytes))
+
+
+def _bound_connections(client: genai.Client) -> None:
+    """Puts our network in the place of the HTTP client's, which can be given none.
+
+    All else of it stays: proxies and certificates from the environment.
+    """
+    http: Any = client._api_client._httpx_client  # noqa: SLF001
+    for transport in (http._transport, *http._mounts.values()):  # noqa: SLF001
+        if transport is not None:
+            pool = transport._pool  # noqa: SLF001
+            pool._network_backend = BoundedBackend(pool._network_backend)  # noqa: SLF001
+
+
+def _refuse_redirect(response: Any) -> None:
+    if 300 <= response.status_code < 400:
+        message = f"the provider answered {response.status_code}; redirects are not followed"
+        raise Unavailable(ResultError(reason="REDIRECTED", message=message), http_status=response.status_code)
 
 
 def call(
-    client: genai.Client,
+    client: GoogleClient,
     method: str,
     path: str,
     body: dict[str, object] | None = None,
     retry: types.HttpRetryOptions = _RETRIES,
+    deadline: Deadline | None = None,
 ) -> Any:
-    """One call of the REST API; returns the decoded reply. Raises a `ProviderError`."""
-    with failures():
+    """One call of the REST API; returns the decoded reply. Raises a `ProviderError`.
+
+    It ends, retries included, by `deadline`, by default `provider_timeout_seconds` from now.
+    """
+    # Only lists have a query.
+    most_bytes = _MOST_PAGE_BYTES if "?" in path else _MOST_REPLY_BYTES
+    with failures(), client.bounded(most_bytes, deadline):
         # The typed methods of the SDK lose what we need (see the module's docstring); this is what they call.
         reply = client._api_client.request(  # noqa: SLF001
             method, path, body or {}, types.HttpOptions(retry_options=retry)
@@ -43,7 +100,7 @@ def call(
         return json.loads(reply.body or "{}")
 
 
-def cancel(client: genai.Client, name: str) -> None:
+def cancel(client: GoogleClient, name: str) -> None:
     """POST :cancel. A job that has ended, or is gone meanwhile, is no error."""
     try:
         call(client, "post", f"{name}:cancel")

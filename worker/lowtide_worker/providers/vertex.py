@@ -14,11 +14,10 @@ from typing import IO, Any
 from urllib.parse import urlencode
 
 import msgspec
-from google import genai
-from google.genai import types
 
 from lowtide.google_cloud import credentials
 from lowtide.models import ResultError
+from lowtide_worker.deadlines import Deadline
 from lowtide_worker.providers import (
     NO_RESPONSE,
     Denied,
@@ -35,6 +34,7 @@ from lowtide_worker.providers import (
 from lowtide_worker.providers.google import (
     GRPC_CODES,
     ONCE,
+    GoogleClient,
     RowReader,
     as_count,
     as_object,
@@ -70,15 +70,13 @@ class VertexProvider:
         if settings.vertex_storage is None:
             raise _unset("LOWTIDE_VERTEX_STORAGE", "to gs://bucket/folder, where jobs' files may lie")
         with failures():
-            self._client = genai.Client(
+            self._client = GoogleClient(
+                settings,
+                base_url=settings.google_vertex_base_url,
                 vertexai=True,
                 project=settings.google_cloud_project,
                 location=settings.google_cloud_location,
                 credentials=credentials(settings),
-                http_options=types.HttpOptions(
-                    base_url=settings.google_vertex_base_url,
-                    timeout=int(settings.provider_timeout_seconds * 1000),
-                ),
             )
         self._storage = VertexStorage(settings, settings.vertex_storage)
         self._tables = VertexTables(settings)
@@ -91,7 +89,7 @@ class VertexProvider:
         """Whether the object is there: an object is whole from the start."""
         return self._storage.exists(input)
 
-    def create(self, job: NewJob) -> ProviderJob:
+    def create(self, job: NewJob, deadline: Deadline) -> ProviderJob:
         """One POST, never repeated, whatever happens."""
         sources = job.sources or ((job.input,) if job.input else ())
         table = next((uri for uri in sources if uri.startswith("bq://")), None)
@@ -110,7 +108,7 @@ class VertexProvider:
             uri = self._storage.output(job.display_name, job.destination)
             body["outputConfig"] = {"predictionsFormat": "jsonl", "gcsDestination": {"outputUriPrefix": uri}}
         with failures():
-            return _provider_job(call(self._client, "post", _JOBS, body, ONCE))
+            return _provider_job(call(self._client, "post", _JOBS, body, ONCE, deadline))
 
     def get(self, name: str) -> ProviderJob:
         """GET of the job."""

@@ -6,9 +6,9 @@
 --         {"held", token, time, fields of the entity, fields of its batch, fields of a segment's job}.
 local found = redis.call('HMGET', KEYS[1], 'stage', 'token', 'v', 'job_id')
 if not found[1] then
-  -- What is done with goes, a delivered segment and a deleted batch: this message came once too often.
-  local delivered = string.sub(ARGV[1], 1, 8) == 'segment:' and redis.call('EXISTS', KEYS[3]) == 1
-  if delivered or ARGV[2] == 'lowtide.delete' then return {'stale'} end
+  -- What is done with goes, a segment delivered or deleted with its batch, and a deleted batch: this message came once
+  -- too often.
+  if string.sub(ARGV[1], 1, 8) == 'segment:' or ARGV[2] == 'lowtide.delete' then return {'stale'} end
   return {'missing'}
 end
 if redis.call('EXISTS', KEYS[3]) == 0 then

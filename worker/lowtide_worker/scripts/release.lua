@@ -1,30 +1,31 @@
 -- Takes a job out of the live and the waiting ones and wakes those whose turn has come.
--- KEYS: 1 live jobs, 2 waiting jobs, 3 lowered limit, 4 clock
--- ARGV: 1 job id, 2 most live jobs, 3 prefix of a job's hash, 4 prefix of a job's member,
---       5 what the limit does: "lower", "raise" or "", 6 milliseconds a lowered limit lasts
--- Returns how many were woken.
-if ARGV[5] == 'lower' then
-  local live = redis.call('ZCARD', KEYS[1])
-  redis.call('SET', KEYS[3], math.max(1, live - 1), 'PX', ARGV[6])
-elseif ARGV[5] == 'raise' then
-  if redis.call('EXISTS', KEYS[3]) == 1 then redis.call('INCR', KEYS[3]) end
+-- KEYS: 1 job hash, 2 live jobs, 3 waiting jobs, 4 lowered limit, 5 clock
+-- ARGV: 1 token, 2 job id, 3 most live jobs, 4 prefix of a job's hash, 5 prefix of a job's member,
+--       6 what the limit does: "lower", "raise" or "", 7 milliseconds a lowered limit lasts
+-- Returns how many were woken, -1 if somebody else holds the job now: it may have a slot for good reason.
+if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return -1 end
+if ARGV[6] == 'lower' then
+  local live = redis.call('ZCARD', KEYS[2])
+  redis.call('SET', KEYS[4], math.max(1, live - 1), 'PX', ARGV[7])
+elseif ARGV[6] == 'raise' then
+  if redis.call('EXISTS', KEYS[4]) == 1 then redis.call('INCR', KEYS[4]) end
 end
-if ARGV[5] ~= 'raise' then
-  redis.call('ZREM', KEYS[1], ARGV[1])
-  redis.call('ZREM', KEYS[2], ARGV[1])
+if ARGV[6] ~= 'raise' then
+  redis.call('ZREM', KEYS[2], ARGV[2])
+  redis.call('ZREM', KEYS[3], ARGV[2])
 end
-local limit = math.min(tonumber(ARGV[2]), tonumber(redis.call('GET', KEYS[3]) or ARGV[2]))
-local free = limit - redis.call('ZCARD', KEYS[1])
+local limit = math.min(tonumber(ARGV[3]), tonumber(redis.call('GET', KEYS[4]) or ARGV[3]))
+local free = limit - redis.call('ZCARD', KEYS[2])
 if free <= 0 then return 0 end
 local time = redis.call('TIME')
 local now = string.format('%.6f', time[1] + time[2] / 1e6)
-local woken = redis.call('ZRANGE', KEYS[2], 0, free - 1)
+local woken = redis.call('ZRANGE', KEYS[3], 0, free - 1)
 for _, job in ipairs(woken) do
-  if redis.call('HGET', ARGV[3] .. job, 'busy') == '0' then
-    redis.call('ZADD', KEYS[4], 'XX', now, ARGV[4] .. job)
+  if redis.call('HGET', ARGV[4] .. job, 'busy') == '0' then
+    redis.call('ZADD', KEYS[5], 'XX', now, ARGV[5] .. job)
   else
     -- A worker holds it right now, and may have asked too early.
-    redis.call('HSET', ARGV[3] .. job, 'woken', '1')
+    redis.call('HSET', ARGV[4] .. job, 'woken', '1')
   end
 end
 return #woken

@@ -13,14 +13,18 @@ def clean(runtime: Runtime, job: Held) -> Move:
     provider = runtime.provider(job.batch["provider"])
     # What says that the results are in must be on disk before their only other copy goes.
     runtime.clock.keep_durably(job, {})
+    keep = runtime.clock.keeper(job)
     if runtime.settings.delete_at_provider:
         if name := job.fields.get("name"):
             provider.delete(name)
             reach("clean.after-job-deleted")
+            keep()
         if uploaded := job.fields.get("input"):
             provider.delete_input(uploaded)
             reach("clean.after-input-deleted")
+            keep()
         provider.clear(display_name(job.fields["id"]))
+    keep()
     runtime.spool.delete(BatchFiles(job.batch_id).job(job.number("number")))
     reach("clean.after-files-deleted")
     return Move(stage=None)

@@ -13,7 +13,7 @@ from typing import IO, cast
 
 from lowtide.layout import BatchFiles
 from lowtide.messages import Queue, Stage
-from lowtide_worker.clock import Done, Held, Move
+from lowtide_worker.clock import Done, Held, Move, Superseded
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.ledger import encoded_error
 from lowtide_worker.parts import encoded_parts, even_ends
@@ -31,6 +31,7 @@ def collect(runtime: Runtime, job: Held) -> Move | Done:
         job=job.fields["name"], location=job.fields["output"], key=job.batch.get("key_column") or Output.key
     )
     reach("collect.before-download")
+    runtime.clock.check(job)
     try:
         parts = provider.parts(output)
         segments = _download(runtime, provider, job, output) if parts is None else _in_place(runtime, job, parts)
@@ -61,7 +62,12 @@ def _download(runtime: Runtime, provider: Provider, job: Held, output: Output) -
     def release(piece: Piece) -> None:
         reach("collect.after-piece-complete")
         more = None if piece.last else piece.collected
-        runtime.ledger.segment(job, "output", piece.ends, piece=name(piece.number), collected=more)
+        try:
+            runtime.ledger.segment(job, "output", piece.ends, piece=name(piece.number), collected=more)
+        except Superseded:
+            # Nobody knows of it, and whoever cleans up may have been here.
+            runtime.spool.delete(files.output(number, name(piece.number)))
+            raise
         reach("collect.after-segments")
         if not piece.last:
             runtime.wake(Queue.RESULTS)

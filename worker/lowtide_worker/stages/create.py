@@ -18,6 +18,7 @@ from lowtide.requests import RequestReader
 from lowtide.states import JobState, Kind, Mode
 from lowtide_worker.clock import Held, Move
 from lowtide_worker.crashpoints import reach
+from lowtide_worker.deadlines import Deadline
 from lowtide_worker.in_place import copy_lines, in_place, lines_elsewhere, source_uris
 from lowtide_worker.ledger import Rows, encoded_error
 from lowtide_worker.providers import Denied, Missing, NewJob, Provider, Refused, Throttled, Unavailable
@@ -53,10 +54,15 @@ def create(runtime: Runtime, job: Held) -> Move:
     if new is None:
         return Move(stage=Stage.CREATE, after=_READY_POLL_SECONDS)
     reach("create.before-intent")
-    runtime.clock.keep_durably(job, {"intent": job.now(), "answered": "", "state": JobState.CREATING})
+    bound = runtime.settings.call_seconds(new.size)
+    # It begins before the intent is written, so that it ends before anybody believes that the call is over.
+    deadline = Deadline(bound)
+    now = job.now()
+    intent = {"intent": now, "intent_until": now + bound, "answered": "", "state": JobState.CREATING}
+    runtime.clock.keep_durably(job, intent)
     reach("create.before-call")
     try:
-        seen = provider.create(new)
+        seen = provider.create(new, deadline)
     except Throttled as throttled:
         log.warning("job %s: the provider's quota is used up: %s", job.fields["id"], throttled)
         runtime.admission.throttled(job)
@@ -94,7 +100,8 @@ def _prepared(runtime: Runtime, provider: Provider, job: Held) -> NewJob | None:
     if in_place(job.batch, job.fields):
         return replace(new, sources=source_uris(job.batch))
     if Mode(job.batch["mode"]) is Mode.INLINE:
-        return replace(new, lines=_lines(runtime, job, rows))
+        lines = _lines(runtime, job, rows)
+        return replace(new, lines=lines, size=sum(map(_most_bytes, lines)))
     uploaded = job.fields.get("input") or _upload(runtime, provider, job, rows)
     return replace(new, input=uploaded) if provider.ready(uploaded) else None
 
@@ -108,6 +115,7 @@ def _upload(runtime: Runtime, provider: Provider, job: Held, rows: Rows) -> str:
         name, span = files.requests, reader.byte_range(rows.first, rows.last)
     else:
         name = f"{files.job(job.number('number'))}/input.jsonl"
+        keep()
         with runtime.spool.write(name) as file:
             if lines_elsewhere(job.batch):
                 copy_lines(provider, job.batch, reader, rows.runs(), file, keep)
@@ -115,6 +123,7 @@ def _upload(runtime: Runtime, provider: Provider, job: Held, rows: Rows) -> str:
                 reader.copy_lines(rows.runs(), file)
             span = (0, file.tell())
     reach("create.before-upload")
+    keep()
     with runtime.spool.open(name) as file:
         lines = cast("IO[bytes]", SpoolSlice(file, *span, keep))
         uploaded = provider.upload(display_name(job.fields["id"]), lines)
@@ -129,6 +138,11 @@ def _lines(runtime: Runtime, job: Held, rows: Rows) -> list[bytes]:
     lines = io.BytesIO()
     RequestReader(runtime.spool, job.batch_id).copy_lines(rows.runs(), lines)
     return lines.getvalue().splitlines()
+
+
+def _most_bytes(line: bytes) -> int:
+    """Bytes that a line may need on the wire, where the SDK writes all but ASCII as escapes of six."""
+    return len(line) if line.isascii() else 3 * len(line)
 
 
 def _refused(runtime: Runtime, job: Held, refusal: Refused) -> Move:

@@ -69,7 +69,8 @@ def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
     last_attempt = attempt >= int(segment.batch["max_attempts"])
     start, end = segment.number("start"), segment.number("end")
     if segment.fields["source"] == "rest":
-        rows, malformed = rest_rows(runtime.spool.read(files.rest(number), start, end)), list[Odd]()
+        name = files.rest(number, segment.fields["piece"])
+        rows, malformed = rest_rows(runtime.spool.read(name, start, end)), list[Odd]()
     else:
         provider = runtime.provider(segment.batch["provider"])
         if parts := job.get("parts"):
@@ -95,6 +96,7 @@ def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
     granted = runtime.ledger.grant(segment, [item.ordinal for item in final])
     reach("deliver.after-grant")
     results = [item for item, own in zip(final, granted, strict=True) if own]
+    runtime.clock.check(segment)
     if results:
         attempts = attempt + int(job["losses"])
         with runtime.spool.write(files.result(number, segment.number("number"))) as file:
@@ -172,6 +174,7 @@ def _hand_over(runtime: Runtime, segment: Held, spec: str, counts: dict[str, int
         only=msgspec.json.decode(only, type=list[int]) if only else None,
     )
     reach("deliver.before-hand-over")
+    runtime.clock.check(segment)
     try:
         handler.hand_over(delivery)
     except HandlerFailed as failure:

@@ -7,12 +7,14 @@ surplus twins are cancelled and deleted; only when nothing is there is the job c
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from lowtide.layout import display_name
 from lowtide.messages import Stage
 from lowtide.states import JobState
 from lowtide_worker.clock import Held, Move
 from lowtide_worker.crashpoints import reach
+from lowtide_worker.pages import every
 from lowtide_worker.providers import Provider, ProviderJob
 from lowtide_worker.runtime import Runtime
 
@@ -23,25 +25,22 @@ def reconcile(runtime: Runtime, provider: Provider, job: Held) -> Move:
     """Adopts the provider job of an earlier create, or starts again if there surely is none."""
     settings = runtime.settings
     # A call of which nobody knows how it ended may be under way still, in a worker that lost its lease.
-    over = float(job.fields.get("answered") or float(job.fields["intent"]) + settings.provider_timeout_seconds)
+    over = float(job.fields.get("answered") or job.fields.get("intent_until") or _unbounded(runtime, job))
     wait = over + settings.create_settle_seconds - job.now()
     if wait > 0:
         return Move(stage=Stage.CREATE, after=wait)
-    keep = runtime.clock.keeper(job)
     wanted = display_name(job.fields["id"])
-    found: list[ProviderJob] = []
-    token: str | None = None
-    while True:
-        page, token = provider.jobs(token, display_name=wanted)
-        found += [candidate for candidate in page if candidate.display_name == wanted]
-        keep()
-        if token is None:
-            break
+    listed = every(partial(provider.jobs, display_name=wanted), runtime.clock.keeper(job))
+    found = [candidate for candidate in listed if candidate.display_name == wanted]
     reach("reconcile.after-list")
     if not found:
         log.info("job %s was not created; creating it again", job.fields["id"])
         return Move(stage=Stage.CREATE, fields={"intent": "", "state": JobState.PLANNED})
-    adopted = max(found, key=_progress)
+    chosen = job.fields.get("adopted")
+    adopted = next((candidate for candidate in found if candidate.name == chosen), None) or max(found, key=_progress)
+    if len(found) > 1:
+        # Written down first: one who sees them later, or wakes up late, must not choose the other.
+        runtime.clock.keep(job, {"adopted": adopted.name})
     for twin in found:
         if twin is not adopted:
             remove_twin(provider, twin, job.fields["id"])
@@ -49,6 +48,11 @@ def reconcile(runtime: Runtime, provider: Provider, job: Held) -> Move:
     log.info("job %s: adopted %s", job.fields["id"], adopted.name)
     runtime.admission.succeeded(job)
     return created(runtime, job, adopted)
+
+
+def _unbounded(runtime: Runtime, job: Held) -> float:
+    """When the call of an earlier version was over, which wrote no bound down."""
+    return float(job.fields["intent"]) + runtime.settings.provider_timeout_seconds
 
 
 def created(runtime: Runtime, job: Held, seen: ProviderJob) -> Move:

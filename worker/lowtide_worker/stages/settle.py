@@ -17,7 +17,7 @@ from lowtide.messages import Queue, Stage
 from lowtide.models import ResultError
 from lowtide.requests import RequestReader
 from lowtide.states import JobState, ResultStatus
-from lowtide_worker.clock import Done, Held, Move
+from lowtide_worker.clock import Done, Held, Move, Superseded
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.joining import RestRow
 from lowtide_worker.ledger import Rows
@@ -47,9 +47,17 @@ def settle(runtime: Runtime, job: Held) -> Move | Done:
         # A job that was lost as a whole costs its requests no attempt; such losses have a limit of their own.
         again = {"losses": job.number("losses") + 1} if lost else {"attempt": job.number("attempt") + 1}
         return _close(runtime, job, retry=missing, **again)
-    ends = _write_rest(runtime, job, missing, *verdict)
+    # With the token in its name: one who was taken for dead must not change what another has put on the clock.
+    piece = str(job.token)
+    name = BatchFiles(job.batch_id).rest(job.number("number"), piece)
+    runtime.clock.check(job)
+    ends = _write_rest(runtime, job, name, missing, *verdict)
     reach("settle.after-rest-written")
-    runtime.ledger.segment(job, "rest", ends)
+    try:
+        runtime.ledger.segment(job, "rest", ends, piece=piece)
+    except Superseded:
+        runtime.spool.delete(name)
+        raise
     reach("settle.after-rest-segments")
     return Done({"state": job.fields["state"], str(verdict[0]): len(missing)}, wakes=(Queue.RESULTS,))
 
@@ -90,12 +98,14 @@ def _verdict(runtime: Runtime, job: Held, *, lost: bool) -> tuple[ResultStatus, 
     return ResultStatus.FAILED, error or missing
 
 
-def _write_rest(runtime: Runtime, job: Held, missing: Rows, status: ResultStatus, error: ResultError) -> list[int]:
+def _write_rest(
+    runtime: Runtime, job: Held, name: str, missing: Rows, status: ResultStatus, error: ResultError
+) -> list[int]:
     """Writes a row for each request without one; returns where its segments end."""
     settings = runtime.settings
     reader = RequestReader(runtime.spool, job.batch_id)
     cutter = SegmentCutter(max_bytes=settings.segment_bytes, max_rows=settings.segment_rows)
-    with runtime.spool.write(BatchFiles(job.batch_id).rest(job.number("number"))) as file:
+    with runtime.spool.write(name) as file:
         sink = SegmentedWriter(file, cutter, runtime.clock.keeper(job))
         ordinals = iter(missing)
         while chunk := list(itertools.islice(ordinals, _CHUNK)):

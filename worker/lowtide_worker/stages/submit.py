@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 from lowtide.messages import Queue
@@ -12,14 +13,21 @@ from lowtide_worker.crashpoints import reach
 from lowtide_worker.ledger import Rows
 from lowtide_worker.runtime import Runtime
 
+_AT_ONCE = 500
+"""Jobs in one script: Redis takes no more than a million arguments, and others wait for it meanwhile."""
+
 
 def submit(runtime: Runtime, batch: Held) -> Done:
     """Plans the jobs of a batch and puts them on the clock."""
-    jobs = list(_jobs(runtime, batch))
+    jobs, count = _jobs(runtime, batch), 0
+    while some := list(itertools.islice(jobs, _AT_ONCE)):
+        reach("submit.before-draft")
+        runtime.ledger.draft(batch, count + 1, some)
+        count += len(some)
     reach("submit.before-plan")
-    runtime.ledger.plan(batch, jobs)
+    runtime.ledger.plan(batch, count)
     reach("submit.after-plan")
-    return Done({"jobs": len(jobs)}, wakes=(Queue.JOBS,))
+    return Done({"jobs": count}, wakes=(Queue.JOBS,))
 
 
 def _jobs(runtime: Runtime, batch: Held) -> Iterator[Rows]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable
 
 from lowtide.keys import batch_member
 from lowtide.layout import job_of_display_name
@@ -17,13 +16,12 @@ from lowtide.messages import Stage
 from lowtide_worker.clock import Held, Move
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.inbox import is_waiting, take_in
+from lowtide_worker.pages import every
 from lowtide_worker.providers import Provider, ProviderError
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.reconcile import remove_twin
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 def sweep(runtime: Runtime, held: Held) -> Move:
@@ -50,7 +48,7 @@ def sweep(runtime: Runtime, held: Held) -> Move:
 def _jobs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> int:
     """Removes provider jobs of ours that no job of ours stands behind."""
     removed = 0
-    for seen in _pages(provider.jobs, keep):
+    for seen in every(provider.jobs, keep):
         job = job_of_display_name(seen.display_name)
         fields = runtime.ledger.job(job) if job else {}
         # A job that is unknown here may be another installation's; one in create has no name yet.
@@ -67,7 +65,7 @@ def _jobs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> int
 def _inputs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> int:
     """Deletes uploaded inputs that no job of ours uses, or will."""
     removed = 0
-    for seen in _pages(provider.inputs, keep):
+    for seen in every(provider.inputs, keep):
         job = job_of_display_name(seen.display_name)
         fields = runtime.ledger.job(job) if job else {}
         if not fields or fields["stage"] == Stage.CREATE:
@@ -77,16 +75,6 @@ def _inputs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> i
             provider.delete_input(seen.name)
             removed += 1
     return removed
-
-
-def _pages(page_of: Callable[[str | None], tuple[list[T], str | None]], keep: Callable[[], None]) -> Iterator[T]:
-    token: str | None = None
-    while True:
-        page, token = page_of(token)
-        keep()
-        yield from page
-        if token is None:
-            return
 
 
 def _inbox(runtime: Runtime, keep: Callable[[], None]) -> int:
@@ -106,6 +94,7 @@ def _spool(runtime: Runtime, keep: Callable[[], None]) -> int:
         if runtime.ledger.knows(batch_member(batch_id)):
             continue
         if time.time() - runtime.spool.modified(f"batches/{batch_id}") > runtime.settings.orphan_seconds:
+            keep()
             runtime.spool.delete(f"batches/{batch_id}")
             removed += 1
     return removed

@@ -1,0 +1,87 @@
+"""A worker that stands still at a crash point until another has done all the work, and then goes on."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, cast
+
+from tests.chaos.crash_scenarios import Scenario, fresh
+from tests.chaos.invariants import Figures, check
+from tests.chaos.world import ForgedWorker, Submitted, World
+from tests.waiting import wait_until
+
+_CHANGING = ("lowtide:counters", "lowtide:ticker:", "lowtide:sweep", "lowtide:clock:")
+
+
+def frozen(world: World, scenario: Scenario, point: str) -> Figures:
+    """Plays a scenario in which a worker is frozen at `point` and thaws when all is over: nothing may change then."""
+    one = scenario.submit(world)
+    scenario.before(world, one)
+    late = world.worker(*scenario.options, **scenario.env, LOWTIDE_FREEZE_AT=point)
+    scenario.during(world, one)
+    wait_until(lambda: _stands_still(late), timeout=20, what=f"{point} is reached, see {late.log}")
+    scenario.after(world, one)
+    other = fresh(world)
+    scenario.end(world, one)
+    figures = check(world, [one], scenario.allowed)
+    other.kill()
+    before = _state(world, one)
+
+    os.kill(late.forged.pid, signal.SIGCONT)
+    wait_until(lambda: _idle(late), timeout=20, what=f"it ends what it was at, see {late.log}")
+
+    assert late.alive, late.text
+    after = _state(world, one)
+    assert after == before, f"{point}: {_difference(before, after)}\n{late.text[-3000:]}"
+    check(world, [one], scenario.allowed)
+    late.kill()
+    return figures
+
+
+def _stands_still(worker: ForgedWorker) -> bool:
+    assert worker.alive, worker.text[-3000:]
+    stat = Path(f"/proc/{worker.forged.pid}/stat").read_text()
+    return stat.rpartition(")")[2].split()[0] == "T"
+
+
+def _idle(worker: ForgedWorker) -> bool:
+    """Whether each task that it has received has ended."""
+    return len(re.findall(r" Task \S+ received", worker.text)) == len(
+        re.findall(r" Task \S+ succeeded in", worker.text)
+    )
+
+
+def _state(world: World, one: Submitted) -> dict[Hashable, Any]:
+    """All that others can see: the spool's files, what Redis knows, and the jobs and files at the provider."""
+    root, client = world.directory / "spool", world.redis
+    state: dict[Hashable, Any] = {
+        str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
+    for key in client.scan_iter("lowtide:*", count=1000):
+        if not key.decode().startswith(_CHANGING):
+            state[key] = _value(client, key)
+    for queue in ("lowtide.jobs", "lowtide.results"):
+        state[queue] = sorted(set(world.on_clock(queue)) - {b"sweep"})
+    state["jobs"] = sorted((record.name, record.state, record.deleted) for record in world.emulator.jobs())
+    state["creates"] = world.emulator.stats().calls.get("batches.create")
+    state["uploads"] = world.uploads()
+    return state
+
+
+def _value(client: Any, key: bytes) -> object:
+    kind = cast("bytes", client.type(key))
+    if kind == b"hash":
+        return client.hgetall(key)
+    return client.zrange(key, 0, -1, withscores=True) if kind == b"zset" else client.dump(key)
+
+
+def _difference(before: dict[Hashable, Any], after: dict[Hashable, Any]) -> dict[Hashable, tuple[Any, Any]]:
+    return {
+        name: (before.get(name), after.get(name))
+        for name in before.keys() | after.keys()
+        if before.get(name) != after.get(name)
+    }

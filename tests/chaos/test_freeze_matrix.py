@@ -1,0 +1,56 @@
+"""A worker stands still at every named place until another has done its work; when it goes on, it changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import cast
+
+import pytest
+from tests.chaos.crash_scenarios import SCENARIOS, cases
+from tests.chaos.freezing import frozen
+from tests.chaos.invariants import Figures
+from tests.chaos.lanes import Lanes, Programme
+from tests.chaos.selection import selected
+
+Case = tuple[str, str]
+TELLING = {
+    "submit.before-plan",
+    "create.after-admission",
+    "create.before-call",
+    "collect.after-piece-complete",
+    "deliver.after-grant",
+    "settle.after-rest-written",
+    "clean.after-begin",
+    "delete.after-provider",
+}
+"""Where a late worker has most to spoil: these are tried each time, the others by `make chaos`."""
+CASES = [
+    pytest.param((scenario, point), marks=() if point in TELLING else pytest.mark.thorough)
+    for scenario, point in cases()
+]
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def programme(request: pytest.FixtureRequest, lanes: Lanes) -> Iterator[Programme[Figures]]:
+    def play(case: object) -> Figures:
+        name, point = cast("Case", case)
+        scenario = SCENARIOS[name]
+        return lanes.play(partial(frozen, scenario=scenario, point=point), scenario.running_seconds)
+
+    programme = Programme(lanes, play)
+    programme.begin(selected(request, "case"))
+    yield programme
+    programme.end()
+    if figures := programme.results():
+        print(f"\nFreeze matrix\n{sum(figures, Figures()).table()}")
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[1]} ({case[0]})")
+def test_nothing_changes_when_a_worker_thaws_that_was_frozen_at(case: Case, programme: Programme[Figures]) -> None:
+    figures = programme.result(case)
+
+    assert figures.lost == 0
+    assert figures.double_counted == 0
+    assert figures.billed_twice == 0

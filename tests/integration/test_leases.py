@@ -1,0 +1,88 @@
+"""What takes longer than a lease is done once all the same: whoever works on it keeps it, unless it hangs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import pytest
+from tests.receiver import Answer, Receiver
+from tests.stack import Stack
+from tests.waiting import wait_until
+
+from lowtide import Request
+from lowtide.messages import Stage
+from lowtide_worker.clock import Held, Lease, Superseded
+from lowtide_worker.deadlines import elapsed
+from lowtide_worker.leases import Leases
+
+MODEL = "gemini-2.5-flash"
+
+
+def test_a_service_that_answers_after_two_leases_gets_a_segment_once(tmp_path: Path) -> None:
+    with Stack(tmp_path, LOWTIDE_LEASE_SECONDS="1") as stack, Receiver() as shop:
+
+        def slowly(_: int) -> Answer:
+            shop.over.wait(2.5)
+            return Answer()
+
+        shop._answers = slowly
+        stack.worker("-P", "prefork", "-c", "3", **shop.env())
+
+        batch = stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result=f"{shop.url}results")
+
+        assert batch.wait(timeout=30).succeeded == 1
+        wait_until(lambda: batch.status().undelivered == 0, what="it is delivered")
+        assert len(shop.hooks) == 1
+
+
+def test_a_download_that_begins_after_two_leases_is_done_once(tmp_path: Path) -> None:
+    with Stack(tmp_path, LOWTIDE_LEASE_SECONDS="1") as stack:
+        stack.emulator.set_faults([{"on": "files.download", "kind": "delay", "params": {"seconds": 2.5}}])
+        stack.worker("-P", "threads", "-c", "3")
+
+        batch = stack.queue().submit([Request(key="a", contents="x")], model=MODEL)
+
+        assert batch.wait(timeout=30).succeeded == 1
+        assert stack.emulator.stats().calls["files.download"] == 1
+
+
+def test_a_stage_that_hangs_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    kept: list[float] = []
+
+    def keep(held: Held) -> None:
+        kept.append(elapsed())
+        held.lease.until = elapsed() + 0.3
+
+    leases = Leases(keep, lease=0.3, limit=1.0)
+    hanging = _held(0.3)
+
+    with caplog.at_level(logging.ERROR), leases.kept(hanging):
+        wait_until(lambda: hanging.lease.lost, timeout=10, what="it is given up")
+
+    assert kept
+    assert "lowtide.deliver takes more than 1 s" in caplog.text
+
+
+def test_what_somebody_else_holds_is_not_asked_for_again() -> None:
+    asked: list[str] = []
+
+    def keep(held: Held) -> None:
+        asked.append(held.member)
+        if held is lost:
+            held.lease.lost = True
+            raise Superseded(held.member)
+        held.lease.until = elapsed() + 0.3
+
+    leases = Leases(keep, lease=0.3, limit=60)
+    lost, other = _held(0.3, "segment:lost-1:0"), _held(0.3, "segment:kept-1:0")
+
+    with leases.kept(lost), leases.kept(other):
+        wait_until(lambda: asked.count(other.member) > 3, timeout=10, what="the other is kept")
+
+    assert asked.count(lost.member) == 1
+
+
+def _held(seconds: float, member: str = "segment:b0hangs-1:0") -> Held:
+    return Held(member, Stage.DELIVER, 1, {}, {}, time.time(), {}, Lease(elapsed() + seconds))
