@@ -68,7 +68,7 @@ class Filler:
         """A batch of one job that is polled `after` seconds from now; returns its member on the clock."""
         batch_id = new_batch_id()
         batch = keys.batch_member(batch_id)
-        self._store.register(batch_id, self._options, total=1, size=120, fingerprint="bench")
+        self._store.register(batch_id, self._options, total=1, size=120, groups=1, fingerprint="bench")
         self._ledger.plan(self._held(Stage.SUBMIT, batch, batch), [Rows(first=0, last=1)])
         member = keys.job_member(job_id(batch_id, 1))
         job = self._held(Stage.CREATE, member, batch)

@@ -111,6 +111,7 @@ class Ledger:
         self._free_place = load_script(client, "lowtide", "free_place")
         self._handed_over = load_script(client, "lowtide_worker", "handed_over")
         self._close = load_script(client, "lowtide_worker", "close")
+        self._lose = load_script(client, "lowtide_worker", "lose")
 
     def plan(self, batch: Held, jobs: Sequence[Rows]) -> None:
         """Records a batch's first jobs, each due to be created. Raises `Superseded`."""
@@ -131,6 +132,17 @@ class Ledger:
                 keys=[keys.entity(batch.member), keys.clock(Stage.CREATE.queue)],
                 args=[batch.member, batch.token, keys.job(prefix), keys.job_member(prefix), len(jobs),
                       len(args) // len(jobs) // 2, *args],
+            ), batch,
+        )  # fmt: skip
+
+    def lose(self, batch: Held, error: ResultError) -> None:
+        """Ends a batch whose requests are gone, and frees its idempotency key. Raises `Superseded`."""
+        self._checked(
+            self._lose(
+                keys=[keys.entity(batch.member), keys.clock(Stage.DELETE.queue),
+                      keys.idempotency(batch.fields.get("idempotency_key", ""))],
+                args=[batch.member, batch.token, batch.batch_id, encoded_error(error), Stage.DELETE,
+                      self._settings.retention_seconds],
             ), batch,
         )  # fmt: skip
 
