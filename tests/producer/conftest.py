@@ -9,7 +9,7 @@ from tests.proxy import RedisProxy
 from tests.stack import Stack
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(tmp_path_factory.mktemp("producer"), LOWTIDE_MAX_ACTIVE_JOBS="1000") as stack:
         stack.worker()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -208,12 +210,14 @@ def victims() -> Iterator[subprocess.Popen[str]]:
 @pytest.fixture(scope="module")
 def outcome_of(
     stack: Stack, proxy: RedisProxy, victims: subprocess.Popen[str], request: pytest.FixtureRequest
-) -> Callable[[Case], Played]:
+) -> Iterator[Callable[[Case], Played]]:
     play = Play(stack, proxy, victims)
     wanted = [item.callspec.params["case"] for item in request.session.items if hasattr(item, "callspec")
               and item.path == request.path]  # fmt: skip
     played = {case: play.play(case) for case in wanted}
-    return played.__getitem__
+    yield played.__getitem__
+    for orphan in chain.from_iterable(one.left for one in played.values()):
+        shutil.rmtree(stack.directory / "spool" / "batches" / orphan)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
