@@ -11,7 +11,8 @@ from tests.stack import Stack
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("producer"), LOWTIDE_MAX_ACTIVE_JOBS="1000") as stack:
+    folder = tmp_path_factory.mktemp("producer")
+    with Stack(folder, LOWTIDE_MAX_ACTIVE_JOBS="1000", LOWTIDE_OUTPUT_GRACE_SECONDS="0.5") as stack:
         stack.worker()
         yield stack
 

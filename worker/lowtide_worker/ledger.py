@@ -272,8 +272,10 @@ class Ledger:
                 pipe.delete(keys.job(name), keys.rows(name))
                 pipe.zrem(keys.clock(Stage.CLEAN.queue), keys.job_member(name))
             pipe.delete(keys.settled(batch.batch_id), keys.batch(batch.batch_id))
-            if key := batch.fields.get("idempotency_key"):
-                pipe.delete(keys.idempotency(key))
+            # A later batch may have taken the key over.
+            key = keys.idempotency(batch.fields.get("idempotency_key", ""))
+            if cast("bytes", self._redis.get(key) or b"").startswith(f"{batch.batch_id} ".encode()):
+                pipe.delete(key)
             for member in self._parked(batch.batch_id):
                 pipe.delete(keys.entity(member))
                 pipe.zrem(keys.PARKED, member)
