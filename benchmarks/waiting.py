@@ -68,7 +68,7 @@ class Filler:
         """A batch of one job that is polled `after` seconds from now; returns its member on the clock."""
         batch_id = new_batch_id()
         batch = keys.batch_member(batch_id)
-        self._store.register(batch_id, self._options, total=1, size=120, fingerprint="bench")
+        self._store.register(batch_id, self._options, total=1, size=120, groups=1, fingerprint="bench")
         held = self._held(Stage.SUBMIT, batch, batch)
         self._ledger.draft(held, 1, [Rows(first=0, last=1)])
         self._ledger.plan(held, 1)

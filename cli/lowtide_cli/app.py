@@ -7,9 +7,11 @@ when it runs, so that `--help` and shell completion stay quick.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -322,8 +324,24 @@ def version() -> None:
     typer.echo(f"lowtide {installed('lowtide')}")
 
 
+def _end_in_order() -> None:
+    """Has a polite kill, or a closed terminal, unwind what runs, so that it takes back what is half done.
+
+    The exit code is then 128 and the signal's number, as a shell tells it of a process that was killed by one.
+    """
+
+    def end(number: int, _: FrameType | None) -> NoReturn:
+        sys.exit(128 + number)
+
+    for polite in (signal.SIGTERM, signal.SIGHUP):
+        # `nohup` has the second ignored, and it must stay so.
+        if signal.getsignal(polite) is not signal.SIG_IGN:
+            signal.signal(polite, end)
+
+
 def main() -> None:
     """Runs the command line; a foreseen error is one line on standard error."""
+    _end_in_order()
     try:
         app(prog_name="lowtide")
     except BrokenPipeError:

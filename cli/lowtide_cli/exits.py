@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 HELP = (
     "Exit codes: 0 every request succeeded, or the batch is not finished yet; 1 error; 2 wrong usage; "
-    "3 finished, but requests failed; 4 the batch was cancelled or expired; 130 interrupted."
+    "3 finished, but requests failed; 4 the batch was cancelled or expired; 130 interrupted; "
+    "129, 143 ended by SIGHUP, SIGTERM."
 )
 
 

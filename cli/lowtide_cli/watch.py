@@ -20,6 +20,8 @@ from lowtide_cli.output import STATE_STYLE, duration, outcome, print_json, statu
 _LOOK_SECONDS = 0.5
 _TELLING_SHARE = 0.05
 """So much must be done before the pace says anything about the rest."""
+_LOOKING_SHARE = 0.05
+"""Reading thousands of jobs takes a while; watching them is to take no more of the time than this."""
 _PATIENCE_SECONDS = 60.0
 """A watch may last for days: Redis may be away for so long before it is given up."""
 
@@ -90,9 +92,16 @@ def _statuses(batch: Batch, timeout: float | None = None) -> Iterator[BatchStatu
     """The status now and after every change, until the batch is finished."""
     last: BatchStatus | None = None
     started = seen = time.monotonic()
+    due = started
     while last is None or not last.finished:
         try:
-            status = batch.status()
+            looked = time.monotonic()
+            if last is not None and looked < due and not batch.summary().finished:
+                status = last
+            else:
+                status = batch.status()
+                took = time.monotonic() - looked
+                due = looked + took / _LOOKING_SHARE
         except StoreUnavailable:
             if last is None or time.monotonic() - seen > _PATIENCE_SECONDS:
                 raise

@@ -1,6 +1,7 @@
 """`AsyncBatchQueue`: the same queue for code that must not block its event loop.
 
-Every call runs in a thread, so it needs no second implementation and no async Redis client.
+Every call runs in a thread, so it needs no second implementation and no async Redis client. Requests that come from an
+async iterable are fed to the thread that submits them.
 """
 
 from __future__ import annotations
@@ -8,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 
 from lowtide.batch import Batch
 from lowtide.errors import WaitTimeout
-from lowtide.layout import new_batch_id
+from lowtide.feed import fed
 from lowtide.models import BatchPage, BatchStatus, Result
-from lowtide.options import Options
 from lowtide.queue import BatchQueue, RequestLike
-from lowtide.requests import RequestWriter
 from lowtide.settings import Settings
 from lowtide.states import BatchState, Kind, Mode, ProviderName, Verdict
 
@@ -46,36 +46,19 @@ class AsyncBatchQueue:
         destination: str | None = None,
         key_column: str = "key",
     ) -> AsyncBatch:
-        """As `BatchQueue.submit`; `requests` may also be an async iterable."""
-        if not isinstance(requests, AsyncIterable):
-            batch = await asyncio.to_thread(
-                self._queue.submit, requests, model=model, on_result=on_result, labels=labels,
-                idempotency_key=idempotency_key, mode=mode, max_attempts=max_attempts, priority=priority,
-                outcomes=outcomes, provider=provider, kind=kind, destination=destination, key_column=key_column,
-            )  # fmt: skip
-            return AsyncBatch(batch)
-        options = Options.checked(
-            self._queue.settings, model=model, on_result=on_result, labels=labels,
-            idempotency_key=idempotency_key, mode=mode, max_attempts=max_attempts, priority=priority, outcomes=outcomes,
-            provider=provider, kind=kind, destination=destination, key_column=key_column,
+        """As `BatchQueue.submit`; `requests` may also be an async iterable, which the calling task iterates and closes.
+
+        Where the call is cancelled, a thread goes on to the nearest end: what came so far of an async iterable is
+        removed, unless it was all of it. Then, and of other requests, the batch may be recorded all the same, and runs.
+        """
+        submit = partial(
+            self._queue.submit, model=model, on_result=on_result, labels=labels,
+            idempotency_key=idempotency_key, mode=mode, max_attempts=max_attempts, priority=priority,
+            outcomes=outcomes, provider=provider, kind=kind, destination=destination, key_column=key_column,
         )  # fmt: skip
-        await asyncio.to_thread(self._queue.check, options)
-        batch_id = new_batch_id()
-        with self._queue.writer(batch_id, options, RequestWriter) as writer:
-            chunk: list[RequestLike] = []
-
-            def drain() -> None:
-                for item in chunk:
-                    writer.add(item)
-                chunk.clear()
-
-            async for item in requests:
-                chunk.append(item)
-                if len(chunk) == _CHUNK:
-                    await asyncio.to_thread(drain)
-            await asyncio.to_thread(drain)
-            accepted = await asyncio.to_thread(writer.finish)
-            return AsyncBatch(await asyncio.to_thread(self._queue.register, batch_id, options, accepted))
+        if isinstance(requests, AsyncIterable):
+            return AsyncBatch(await fed(submit, requests))
+        return AsyncBatch(await asyncio.to_thread(submit, requests))
 
     async def get(self, batch_id: str) -> AsyncBatch:
         """As `BatchQueue.get`."""
@@ -102,15 +85,19 @@ class AsyncBatch:
         """As `Batch.status`."""
         return await asyncio.to_thread(self._batch.status)
 
+    async def summary(self) -> BatchStatus:
+        """As `Batch.summary`."""
+        return await asyncio.to_thread(self._batch.summary)
+
     async def wait(self, timeout: float | None = None, *, poll_seconds: float = 0.5) -> BatchStatus:  # noqa: ASYNC109 - the same signature as Batch.wait
         """As `Batch.wait`."""
         try:
             async with asyncio.timeout(timeout):
-                while not (status := await self.status()).finished:  # noqa: ASYNC110 - the event is in Redis
+                while not (await self.summary()).finished:  # noqa: ASYNC110 - the event is in Redis
                     await asyncio.sleep(poll_seconds)
         except TimeoutError:
             raise WaitTimeout(f"batch {self.id} did not finish within {timeout:g} s") from None
-        return status
+        return await self.status()
 
     async def results(self) -> AsyncIterator[Result]:
         """As `Batch.results`, with `async for`."""

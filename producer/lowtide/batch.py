@@ -29,20 +29,24 @@ class Batch:
         """Counts, state, jobs and tokens, now. Raises `BatchNotFound` once it is deleted."""
         return self._store.status(self.id)
 
+    def summary(self) -> BatchStatus:
+        """The same without the jobs, which may be thousands: one quick read. Raises `BatchNotFound`."""
+        return self._store.summary(self.id)
+
     def wait(self, timeout: float | None = None, *, poll_seconds: float = 0.5) -> BatchStatus:
         """Blocks until the batch is finished; returns its final status.
 
         `timeout` in seconds, None for ever. Raises `WaitTimeout`; the batch goes on running.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not (status := self.status()).finished:
+        while not (status := self.summary()).finished:
             if deadline is not None and time.monotonic() >= deadline:
                 raise WaitTimeout(
                     f"batch {self.id} is {status.state} with {status.settled} of {status.total} "
                     f"requests done after {timeout:g} s"
                 )
             time.sleep(poll_seconds)
-        return status
+        return self.status()
 
     def results(self) -> Iterator[Result]:
         """The stored results, one at a time, in no particular order: all of them once it is finished."""

@@ -49,7 +49,14 @@ class InvalidBatch(LowtideError):
 
 
 class SourceError(LowtideError):
-    """A source or destination in Google Cloud that is missing, forbidden, out of reach, or not empty."""
+    """A source or destination in Google Cloud that is missing, forbidden, out of reach, or not empty.
+
+    `transient` is whether the same may work a little later, as where Google Cloud could not be reached.
+    """
+
+    def __init__(self, reason: str, *, transient: bool = False) -> None:
+        self.transient = transient
+        super().__init__(reason)
 
 
 class IdempotencyConflict(LowtideError):
@@ -73,7 +80,10 @@ class WaitTimeout(LowtideError, TimeoutError):
 
 
 class StoreUnavailable(LowtideError):
-    """Redis did not answer, or refused the command. Submitting again with the same idempotency key is safe."""
+    """Redis did not answer, or refused the command.
+
+    Of `submit`: the batch may be recorded all the same. Submitting again with the same idempotency key is safe.
+    """
 
 
 class SpoolError(LowtideError):

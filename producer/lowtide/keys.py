@@ -7,7 +7,7 @@
 | `lowtide:job:<job>` | hash | state of a job | with its batch |
 | `lowtide:rows:<job>` | bitmap | by ordinal minus the job's first: carried by this retry job | with its batch |
 | `lowtide:segment:<job>:<n>` | hash | a segment not yet delivered | when delivered or dropped |
-| `lowtide:idempotency:<key>` | string | `<batch> <fingerprint>` | with its batch |
+| `lowtide:idempotency:<key>` | string | `<batch> <fingerprint>` | with its batch, whose successor may have it before |
 | `lowtide:batches` | sorted set | batches by creation time | permanent |
 | `lowtide:clock:<queue>` | sorted set | what is due when, in Unix seconds | permanent |
 | `lowtide:inbox:<batch>` | string | held by the worker that takes in a batch from the inbox | after a lease |

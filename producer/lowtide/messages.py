@@ -6,8 +6,9 @@ ids are the truth; a message only says "look now".
 
 from __future__ import annotations
 
+import threading
+import time
 from enum import StrEnum
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from lowtide import keys
@@ -97,9 +98,38 @@ def member(message: dict[str, Any]) -> str:
     return keys.segment_member(job, segment)
 
 
-@cache
+_senders: dict[str, Celery] = {}
+_making = threading.Lock()
+_IMPORT_TRIES = 50
+_IMPORT_PAUSE_SECONDS = 0.1
+
+
 def sender(broker_url: str) -> Celery:
-    """A Celery app that only sends, JSON only, one per broker and process."""
+    """A Celery app that only sends, JSON only, one per broker and process; all it needs to send is imported.
+
+    Safe to call from many threads at once. Raises `ImportError` where Celery cannot be imported.
+    """
+    with _making:
+        if broker_url not in _senders:
+            _senders[broker_url] = _new_sender(broker_url)
+        return _senders[broker_url]
+
+
+def _new_sender(broker_url: str) -> Celery:
+    """Imports Celery and makes the app.
+
+    Celery and kombu put another module in the place of their own while they are imported, so a thread that comes
+    across another's import, which no lock of ours can prevent, finds half of them. A moment later they are whole.
+    """
+    for _ in range(_IMPORT_TRIES):
+        try:
+            return _built(broker_url)
+        except (ImportError, AttributeError):
+            time.sleep(_IMPORT_PAUSE_SECONDS)
+    return _built(broker_url)
+
+
+def _built(broker_url: str) -> Celery:
     from celery import Celery  # deferred: a quarter of a second that reading a status need not pay
 
     app = Celery("lowtide-sender", broker=broker_url, set_as_current=False)
@@ -110,4 +140,8 @@ def sender(broker_url: str) -> Celery:
         broker_connection_timeout=5,
         broker_transport_options={"socket_connect_timeout": 5, "socket_timeout": 10, "max_retries": 3},
     )
+    # What sending imports by itself at the first time: the transport of the broker's URL, and what makes messages.
+    app.finalize()
+    with app.connection_for_write() as connection:
+        _ = connection.transport_cls, app.amqp.queues, app.amqp.routes, app.amqp.send_task_message
     return app

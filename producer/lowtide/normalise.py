@@ -21,12 +21,15 @@ from lowtide import dialects, embeddings, fields
 from lowtide.contents import checked_content, given_contents, plain, role_of
 from lowtide.errors import refuse
 from lowtide.importer import fitted
+from lowtide.limits import MAX_KEY_BYTES, MAX_METADATA_BYTES
 from lowtide.models import Request
 from lowtide.states import Kind
 
 _encode = msgspec.json.Encoder(enc_hook=plain).encode
 _decode = msgspec.json.Decoder().decode
 _TWICE = "given twice, in both letter cases"
+_FIELD_CHARS = 200
+"""Of a field's name in an error: a user's name may be of any length."""
 _LINE = frozenset({"key", "metadata", "request", "contents", "config"})
 
 
@@ -208,8 +211,8 @@ def _checked_key(key: object) -> str:
         refuse("missing" if key is None else f"expected a string, got {type(key).__name__}", "key")
     if not key:
         refuse("empty; a key is what gives the result back to you", "key")
-    if not key.isascii():
-        _check_unicode(key, "key")
+    if _bytes_of(key, "key") > MAX_KEY_BYTES:
+        refuse(f"longer than the {MAX_KEY_BYTES:,} bytes a key may have", "key")
     return key
 
 
@@ -218,17 +221,22 @@ def _checked_metadata(metadata: object) -> dict[str, str] | None:
         return None
     if not isinstance(metadata, Mapping):
         refuse(f"expected an object of strings, got {type(metadata).__name__}", "metadata")
+    size = 0
     for name, value in metadata.items():
         for text in (name, value):
             if not isinstance(text, str):
-                refuse(f"expected strings, got {type(text).__name__}", f"metadata.{name}")
-            _check_unicode(text, f"metadata.{name!r}")
+                refuse(f"expected strings, got {type(text).__name__}", f"metadata.{name}"[:_FIELD_CHARS])
+            size += _bytes_of(text, f"metadata.{name!r}"[:_FIELD_CHARS])
+    if size > MAX_METADATA_BYTES:
+        refuse(f"{size:,} bytes, more than the {MAX_METADATA_BYTES:,} a request may have", "metadata")
     return dict(metadata)
 
 
-def _check_unicode(text: str, field: str) -> None:
+def _bytes_of(text: str, field: str) -> int:
+    if text.isascii():
+        return len(text)
     try:
-        text.encode()
+        return len(text.encode())
     except UnicodeEncodeError:
         refuse("holds half a character (a lone surrogate), which JSON cannot hold", field)
 

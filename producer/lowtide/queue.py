@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from lowtide.batch import Batch
-from lowtide.errors import BatchNotFound, IdempotencyConflict, InvalidBatch, InvalidRequest
+from lowtide.errors import BatchNotFound, IdempotencyConflict, InvalidBatch, InvalidRequest, SpoolError
 from lowtide.keys import batch_member
 from lowtide.layout import BATCH_ID, BatchFiles, new_batch_id
+from lowtide.limits import MAX_URI_CHARS
 from lowtide.messages import Stage, arguments, sender, shown
 from lowtide.models import BatchPage, Request
 from lowtide.options import Options
@@ -26,6 +28,14 @@ log = logging.getLogger(__name__)
 
 RequestLike = Request | Mapping[str, object]
 """A `Request`, or a mapping in the SDK's inline shape or the REST line shape."""
+
+
+class Intake(NamedTuple):
+    """A batch whose requests are in the spool, and which is not recorded yet."""
+
+    accepted: Accepted
+    sources: Sequence[tuple[str, int]] = ()
+    """Where the provider finds the requests, if it is to use them in place, with their sizes in bytes."""
 
 
 class BatchQueue:
@@ -73,7 +83,11 @@ class BatchQueue:
 
         Raises `InvalidRequest` or `InvalidBatch` for what cannot be sent, `SourceError` for a place in Google
         Cloud that cannot be used, `IdempotencyConflict` where the key belongs to other content, `SpoolError` or
-        `StoreUnavailable` where a store does not serve. After an error nothing was recorded and nothing will be sent.
+        `StoreUnavailable` where a store does not serve.
+
+        It may be interrupted anywhere, by an exception, a signal or the end of its process: either nothing is
+        recorded, and nothing will be sent, or the batch is, and runs. After `StoreUnavailable`, or an interruption, it
+        may be either: submit again with the same `idempotency_key`, and it is one batch in any case.
 
         Source: https://ai.google.dev/gemini-api/docs/batch-api
         """
@@ -82,20 +96,47 @@ class BatchQueue:
             mode=mode, max_attempts=max_attempts, priority=priority, outcomes=outcomes, provider=provider,
             kind=kind, destination=destination, key_column=key_column,
         )  # fmt: skip
+        uris = cloud_uris(requests)
         self.check(options)
+        self._prepare_to_announce()
         batch_id = new_batch_id()
-        if (uris := cloud_uris(requests)) is not None:
-            return self._submit_source(batch_id, options, uris)
+        with self._gone_unless_whole(batch_id):
+            if uris is not None:
+                intake = self._take_source(batch_id, options, uris)
+            else:
+                intake = self._take_requests(batch_id, options, cast("Iterable[RequestLike] | str", requests))
+        # From here on nobody but Redis knows whether the batch is recorded, so its files stay.
+        batch = self.register(batch_id, options, intake)
+        self._announce(batch.id)
+        return batch
+
+    @contextmanager
+    def _gone_unless_whole(self, batch_id: str) -> Iterator[None]:
+        """Removes what was written of a batch that nobody else knows of, whatever it is that ends the block."""
+        try:
+            yield
+        except BaseException:
+            self._remove_files(batch_id)
+            raise
+
+    def _remove_files(self, batch_id: str) -> None:
+        try:
+            self._spool.delete(BatchFiles(batch_id).folder)
+        except SpoolError as error:
+            log.warning("files of batch %s, which is not recorded, are left to the sweep: %s", batch_id, error)
+
+    def _take_requests(self, batch_id: str, options: Options, requests: Iterable[RequestLike] | str) -> Intake:
+        """Takes in requests one by one, or those of a file."""
         with self.writer(batch_id, options, RequestWriter) as writer:
             if isinstance(requests, (str, os.PathLike)):
                 for position, item in json_lines(self._file_lines(requests)):
                     writer.add(item, position)
             else:
-                for item in cast("Iterable[RequestLike]", requests):
+                for item in requests:
                     writer.add(item)
-            return self.register(batch_id, options, writer.finish())
+            return Intake(writer.finish())
 
-    def _submit_source(self, batch_id: str, options: Options, uris: Sequence[str]) -> Batch:
+    def _take_source(self, batch_id: str, options: Options, uris: Sequence[str]) -> Intake:
         """Takes in requests that lie in Google Cloud; the provider uses them there if it can."""
         from lowtide.sources import Limits, open_source  # deferred: Google's clients, which few need here
 
@@ -107,18 +148,17 @@ class BatchQueue:
             accepted, stays = source.take(partial(self.writer, batch_id, options), limits)
             if stays:
                 KeyIndex.write(self._spool, BatchFiles(batch_id))
-            return self.register(batch_id, options, accepted, sources=source.parts if stays else ())
-        except BaseException as error:
-            self._spool.delete(BatchFiles(batch_id).folder)
-            if isinstance(error, InvalidRequest):
-                error.source, error.position = source.place(error.position)
+        except InvalidRequest as error:
+            error.source, error.position = source.place(error.position)
             raise
+        return Intake(accepted, source.parts if stays else ())
 
     def check(self, options: Options) -> None:
         """Raises where the store does not answer, or the destination cannot be used, before anything is written."""
         self._store.ping()
-        again = options.idempotency_key is not None and self._store.standing(options.idempotency_key)
-        if options.destination is not None and not again:
+        if options.destination is None:
+            return
+        if options.idempotency_key is None or not self._store.standing(options.idempotency_key):
             from lowtide.sources import check_destination  # deferred: Google's clients, which few need here
 
             check_destination(options.destination, self.settings)
@@ -130,46 +170,47 @@ class BatchQueue:
             max_request_bytes=self.settings.max_job_bytes(options.mode, options.provider),
         )  # fmt: skip
 
-    def register(
-        self,
-        batch_id: str,
-        options: Options,
-        accepted: Accepted,
-        *,
-        sources: Sequence[tuple[str, int]] = (),
-        announce: bool = True,
-    ) -> Batch:
-        """Records a batch whose requests are in the spool, and sends its first message if it is to."""
+    def register(self, batch_id: str, options: Options, intake: Intake) -> Batch:
+        """Records a batch whose requests are in the spool; returns the one that stands for its idempotency key.
+
+        The files are removed where Redis has answered that another batch stands, and in no other case: after a lost
+        reply the batch may be recorded. Raises `IdempotencyConflict` and `StoreUnavailable`.
+        """
+        accepted = intake.accepted
         fingerprint = "-".join(
             (accepted.fingerprint, options.model, options.mode, options.on_result or "", options.provider,
              options.kind, options.destination or ""),
         )  # fmt: skip
         standing, standing_fingerprint = self._store.register(
-            batch_id, options, total=accepted.total, size=accepted.bytes, fingerprint=fingerprint, sources=sources,
+            batch_id, options, total=accepted.total, size=accepted.bytes, groups=accepted.groups,
+            fingerprint=fingerprint, sources=intake.sources,
         )  # fmt: skip
+        if standing != batch_id:
+            self._remove_files(batch_id)
         if standing_fingerprint != fingerprint:
             raise IdempotencyConflict(
                 f"idempotency key {options.idempotency_key!r} belongs to batch {standing}, which has other "
                 "content; use a new key for new content"
             )
-        if standing != batch_id:
-            self._spool.delete(BatchFiles(batch_id).folder)
-        if announce:
-            self._announce(standing)
         return Batch(standing, self._store, self._spool)
+
+    def _prepare_to_announce(self) -> None:
+        """Imports all that announcing needs, while a failure of it can still not matter."""
+        try:
+            sender(self.settings.redis_url.get_secret_value())
+        except Exception as error:  # noqa: BLE001 - as of `_announce`
+            log.warning("no message can be sent from here, the workers' clock will do it: %s", _named(error))
 
     def _announce(self, batch_id: str) -> None:
         """Sends the submit message. Only a shortcut: the clock sends it too, a few seconds later."""
-        from kombu.exceptions import OperationalError
-
         member = batch_member(batch_id)
         try:
             sender(self.settings.redis_url.get_secret_value()).send_task(
                 Stage.SUBMIT, kwargs=arguments(member, 0), kwargsrepr=shown(member),
                 queue=Stage.SUBMIT.queue, retry=False,
             )  # fmt: skip
-        except OperationalError as error:
-            log.warning("batch %s is recorded; its message could not be sent and the clock will: %s", batch_id, error)
+        except Exception as error:  # noqa: BLE001 - the batch is recorded and will run, whatever this was
+            log.warning("batch %s is recorded; the clock will send its message: %s", batch_id, _named(error))
 
     def _file_lines(self, source: str | os.PathLike[str]) -> Iterator[bytes]:
         if isinstance(source, str) and "://" in source:
@@ -197,8 +238,23 @@ class BatchQueue:
 
 
 def cloud_uris(requests: object) -> Sequence[str] | None:
-    """The URIs in Google Cloud that `submit` was given instead of requests; None where it was not."""
+    """The URIs in Google Cloud that `submit` was given instead of requests; None where it was not.
+
+    Raises `InvalidBatch` for what cannot hold requests at all.
+    """
+    if not isinstance(requests, (Iterable, os.PathLike)):
+        raise InvalidBatch(f"requests: expected an iterable or a path, got {type(requests).__name__}")
     uris = [requests] if isinstance(requests, str) else requests
     if not isinstance(uris, (list, tuple)) or not uris or not isinstance(uris[0], str):
         return None
-    return uris if uris[0].startswith(("gs://", "bq://")) else None
+    if not uris[0].startswith(("gs://", "bq://")):
+        return None
+    for uri in uris:
+        if not isinstance(uri, str) or len(uri) > MAX_URI_CHARS:
+            raise InvalidBatch(f"requests: {uri!r:.80} is not a URI, as the first of them is")
+    return uris
+
+
+def _named(error: Exception) -> str:
+    # Of anything: its text may hold the broker's URL with the password.
+    return type(error).__name__

@@ -66,7 +66,8 @@ class Accepted(NamedTuple):
 class RequestWriter:
     """Takes requests one by one, in flat memory (4 bytes a request for finding duplicate keys).
 
-    Use as a context manager: leaving it by an exception leaves nothing in the spool.
+    Use as a context manager: leaving it by an exception drops what is not whole yet. Files that are whole stay; who
+    knows that nothing was recorded removes them.
     """
 
     def __init__(
@@ -108,8 +109,6 @@ class RequestWriter:
             # Any OSError in the block passes through the spool's files; one that is not theirs stays what it is.
             if error[0] is None:
                 raise
-        if error[0] is not None:
-            self._spool.delete(self._files.folder)
 
     def _blobs(self) -> dict[str, bytearray]:
         return {self._files.requests: self._lines, self._files.keys: self._keys, self._files.index: self._index}
@@ -259,6 +258,10 @@ class RequestReader:
     def byte_range(self, first: int, last: int) -> tuple[int, int]:
         """The bytes of the lines file that hold requests [first, last)."""
         return self._pair(first)[0], self._pair(last)[0]
+
+    def ends(self, total: int) -> tuple[int, int]:
+        """How many bytes the lines and the key lines of a batch of `total` requests have."""
+        return self._pair(total)
 
     def _pair(self, ordinal: int) -> tuple[int, int]:
         at = ordinal * PAIR.size

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lowtide.backoff import Backoff
+from lowtide.limits import MAX_ATTEMPTS
 from lowtide.states import Mode, ProviderName, Verdict
 
 
@@ -42,7 +43,7 @@ class Settings(BaseSettings):
         description="How requests travel: file (uploaded JSONL) or inline (small batches).",
     )
     max_attempts: int = Field(
-        3, ge=1, le=100, description="Provider jobs that may carry one request before it is failed."
+        3, ge=1, le=MAX_ATTEMPTS, description="Provider jobs that may carry one request before it is failed."
     )
     outcomes: dict[str, Verdict] = Field(
         default_factory=dict,

@@ -30,6 +30,8 @@ _PAGE_ROWS = 2_000
 _KEY = re.compile(r"[A-Za-z_][ -~]{0,1023}")
 _WORDS = frozenset({"true", "false", "null", "none", "nan", "inf", "infinity", "yes", "no", "t", "f", "y", "n"})
 _REFUSED_TYPES = frozenset({"ARRAY", "STRUCT", "RECORD", "RANGE", "DATETIME", "GEOGRAPHY"})
+_DEFINITE_CODES = frozenset({400, 401, 403, 404, 405, 409, 410, 412, 416})
+"""Answers that would be the same a little later."""
 _decode = msgspec.json.Decoder().decode
 
 
@@ -274,6 +276,7 @@ def _errors(uri: str) -> Iterator[None]:
             404: "there is no such object, bucket or table",
             412: "it changed while it was read; submit again",
         }.get(code)
-        raise SourceError(f"{uri}: {said or error.message}" + (f" ({error.message})" if said else "")) from error
+        text = f"{uri}: {said or error.message}" + (f" ({error.message})" if said else "")
+        raise SourceError(text, transient=code not in _DEFINITE_CODES) from error
     except (GoogleAPIError, GoogleAuthError, RequestException) as error:
-        raise SourceError(f"{uri}: {type(error).__name__}: {error}") from error
+        raise SourceError(f"{uri}: {type(error).__name__}: {error}", transient=True) from error

@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any, cast
 
 from lowtide.errors import OutsideRoot, SpoolError
@@ -69,8 +69,10 @@ class Spool:
     def _discard(self, file: Any, draft: str) -> None:
         # An object store keeps nothing of an upload that is never closed; a local draft must go.
         if self._local:
-            file.close()
-            if os.path.exists(draft):  # noqa: PTH110 - fsspec speaks str
+            # Closing writes what is pending, and on a full disk fails at that again.
+            with suppress(OSError):
+                file.close()
+            with suppress(FileNotFoundError):
                 os.unlink(draft)  # noqa: PTH108 - fsspec speaks str
         elif hasattr(file, "discard"):
             file.discard()
@@ -115,6 +117,16 @@ class Spool:
         with storage_errors(name):
             self._fs.invalidate_cache()
             return bool(self._fs.exists(path))
+
+    def size(self, name: str) -> int | None:
+        """How many bytes a blob has; None where there is no such blob."""
+        path = self._path(name)
+        with storage_errors(name):
+            self._fs.invalidate_cache()
+            try:
+                return int(self._fs.size(path))
+            except FileNotFoundError:
+                return None
 
     def names(self, folder: str) -> list[str]:
         """The names of all whole blobs under a folder, sorted; empty where there is no such folder."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from importlib import resources
 from typing import Any, Protocol, cast
@@ -24,6 +24,8 @@ _decode = msgspec.json.decode
 _encode = msgspec.json.encode
 _SUBMIT_GRACE_SECONDS = 5.0
 """Time the submit message gets before the clock sends another."""
+_RECORDING_TRIES = 3
+"""How often Redis is asked to record a batch whose reply does not come."""
 
 
 class Script(Protocol):
@@ -89,19 +91,25 @@ class Store:
         *,
         total: int,
         size: int,
+        groups: int,
         fingerprint: str,
         sources: Sequence[tuple[str, int]] = (),
     ) -> tuple[str, str]:
         """Records a batch; returns the id and fingerprint of the one that stands for its idempotency key.
 
-        `sources` are where the provider finds the requests, if it is to use them in place, with their sizes in bytes.
+        `groups` is into how many groups the requests fall that cannot share a job; `sources` are where the provider
+        finds them, if it is to use them in place, with their sizes in bytes.
+
+        A reply that is lost is asked for again: the script knows the batch by its id. After `StoreUnavailable` the
+        batch may be recorded or not.
         """
         fields = {
             "v": VERSION, "id": batch_id, "state": BatchState.PENDING, "stage": Stage.SUBMIT, "token": 0,
             "busy": 0, "model": options.model, "provider": options.provider, "mode": options.mode,
             "kind": options.kind, "destination": options.destination or "", "key_column": options.key_column,
             "sources": _encode(sources) if sources else "",
-            "total": total, "bytes": size, "max_attempts": options.max_attempts, "priority": options.priority,
+            "total": total, "bytes": size, "groups": groups,
+            "max_attempts": options.max_attempts, "priority": options.priority,
             "on_result": options.on_result or "", "labels": _encode(dict(options.labels)),
             "outcomes": _encode(dict(options.outcomes)),
             "idempotency_key": options.idempotency_key or "", "cancel": 0, "jobs": 0, "open": 0,
@@ -110,18 +118,31 @@ class Store:
         clock = keys.clock(Stage.SUBMIT.queue)
         idempotency = keys.idempotency(options.idempotency_key or "")
         pairs = [part for pair in fields.items() for part in pair]
+        names = [keys.batch(batch_id), keys.BATCHES, clock, idempotency]
+        args = [
+            batch_id, member, _SUBMIT_GRACE_SECONDS, fingerprint, int(bool(options.idempotency_key)), keys.batch(""),
+            *pairs,
+        ]  # fmt: skip
+
+        def record() -> tuple[str, str]:
+            standing = self._register(keys=names, args=args)
+            return standing[0].decode(), standing[1].decode()
+
         with redis_errors(self._url):
-            standing = self._register(
-                keys=[keys.batch(batch_id), keys.BATCHES, clock, idempotency],
-                args=[batch_id, member, _SUBMIT_GRACE_SECONDS, fingerprint,
-                      1 if options.idempotency_key else 0, *pairs],
-            )  # fmt: skip
-        return standing[0].decode(), standing[1].decode()
+            for _ in range(_RECORDING_TRIES - 1):
+                with suppress(redis.ConnectionError, redis.TimeoutError):
+                    return record()
+            return record()
 
     def standing(self, idempotency_key: str) -> bool:
-        """Whether a batch stands for this idempotency key already."""
+        """Whether a batch stands for this idempotency key, by the rules of register.lua."""
         with redis_errors(self._url):
-            return bool(self.redis.exists(keys.idempotency(idempotency_key)))
+            held = cast("bytes | None", self.redis.get(keys.idempotency(idempotency_key)))
+            if held is None:
+                return False
+            batch_id = held.decode().partition(" ")[0]
+            state = self.redis.hget(keys.batch(batch_id), "state")
+        return state not in (None, BatchState.DELETING.encode())
 
     def ping(self) -> None:
         """Raises `StoreUnavailable` unless Redis answers."""
@@ -133,12 +154,21 @@ class Store:
         with redis_errors(self._url):
             return bool(self.redis.exists(keys.batch(batch_id)))
 
-    def status(self, batch_id: str) -> BatchStatus:
-        """Where a batch stands. Raises `BatchNotFound`."""
+    def summary(self, batch_id: str) -> BatchStatus:
+        """Where a batch stands, without its jobs: one read, however many they are. Raises `BatchNotFound`."""
+        return _batch_status(self._batch(batch_id), [])
+
+    def _batch(self, batch_id: str) -> dict[str, str]:
         with redis_errors(self._url):
             batch = _text(self.redis.hgetall(keys.batch(batch_id)))
-            if not batch:
-                raise BatchNotFound(f"no batch {batch_id}: it was never submitted here, or it is deleted")
+        if not batch:
+            raise BatchNotFound(f"no batch {batch_id}: it was never submitted here, or it is deleted")
+        return batch
+
+    def status(self, batch_id: str) -> BatchStatus:
+        """Where a batch stands, with its jobs. Raises `BatchNotFound`."""
+        batch = self._batch(batch_id)
+        with redis_errors(self._url):
             names = [job_id(batch_id, number) for number in range(1, int(batch["jobs"]) + 1)]
             with self.redis.pipeline(transaction=False) as pipe:
                 for name in names:

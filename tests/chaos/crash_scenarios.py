@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tests.chaos.invariants import Allowed, is_gone
 from tests.chaos.lanes import FAST, SLOW
@@ -98,6 +98,23 @@ def _gone(world: World, one: Submitted) -> None:
     world.rest([one])
 
 
+def _known(world: World, one: Submitted) -> None:
+    wait_until(lambda: not is_gone(one), timeout=20, what="the batch is taken in")
+    world.rest([one])
+
+
+def _refused(world: World, one: Submitted) -> None:
+    worker = cast("ForgedWorker", world.workers[-1])
+    error = world.inbox(one) / "error.json"
+    wait_until(lambda: error.exists() or worker.killed, timeout=20, what="the refusal")
+
+
+def _mended(world: World, one: Submitted) -> None:
+    world.write_inbox(one)
+    (world.inbox(one) / "error.json").unlink(missing_ok=True)
+    world.tell_of(one)
+
+
 def _index(world: World, one: Submitted) -> tuple[Path, Path]:
     path = world.directory / "spool" / "batches" / one.id / "index.bin"
     return path, path.with_name("away.bin")
@@ -176,6 +193,10 @@ SCENARIOS = {
         submit=_small, allowed=Allowed(billed_again=4),
         before=_faults({"on": "files.download", "kind": "status", "times": 1, "params": {"code": 404}}),
     ),
+    "a batch in the inbox": Scenario(submit=World.leave_in_inbox, end=_known, allowed=Allowed(drafts=True)),
+    "a batch in the inbox that is mended": Scenario(
+        submit=partial(World.leave_in_inbox, broken=True), during=_refused, after=_mended, end=_known,
+    ),
     "a spool that fails": Scenario(submit=_small, before=_take_index_away, after=_bring_index_back),
     "a handler that cannot be reached": Scenario(
         submit=partial(World.submit, count=4, on_result=f"{_BROKER}:{HANDLER}"),
@@ -189,6 +210,10 @@ SCENARIOS = {
 
 
 _SCENARIO_OF = {
+    "inbox.before-files": "a batch in the inbox",
+    "inbox.before-record": "a batch in the inbox",
+    "inbox.after-record": "a batch in the inbox",
+    "inbox.before-refusal": "a batch in the inbox that is mended",
     "settle.after-rest-written": "rows that end without an answer",
     "settle.after-rest-segments": "rows that end without an answer",
     "reconcile.after-list": "a create without reply",

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, cast
 
+from celery import Celery
 from tests.chaos.forge import Forge
 from tests.chaos.shop import HANDLER
 from tests.cloud import Cloud
@@ -21,6 +22,8 @@ from tests.stack import Stack, Worker
 from tests.waiting import wait_until
 
 from lowtide import Batch, Request
+from lowtide.spool import Spool
+from lowtide.store import Store
 from lowtide_emulator import Settings as EmulatorSettings
 
 MODEL = "gemini-2.5-flash"
@@ -137,6 +140,36 @@ class World(Stack):
         options = {"model": MODEL, "on_result": HANDLER if handled else None} | options
         batch = self.queue().submit((Request(key=k, contents=p) for k, p in prompts.items()), **options)
         return Submitted(batch, prompts, handled, mode=str(options.get("mode", "file")))
+
+    def leave_in_inbox(self, count: int = 4, *, broken: bool = False) -> Submitted:
+        """Leaves a batch in the inbox, as a producer without the package does; of a `broken` one, a key comes twice."""
+        tag = os.urandom(4).hex()
+        prompts = {f"key-{tag}-{n}": f"Describe {tag}x{n}." for n in range(count)}
+        batch_id = f"inbox-{tag}"
+        settings = self.settings()
+        one = Submitted(Batch(batch_id, Store(settings), Spool(settings.spool_url)), prompts, handled=True)
+        inbox = self.inbox(one)
+        inbox.mkdir(parents=True)
+        self.write_inbox(one, broken=broken)
+        (inbox / "batch.json").write_text(json.dumps({"v": 1, "model": MODEL, "on_result": HANDLER}))
+        self.tell_of(one)
+        return one
+
+    def inbox(self, one: Submitted) -> Path:
+        """Its folder in the inbox."""
+        return self.directory / "spool" / "inbox" / one.id
+
+    def write_inbox(self, one: Submitted, *, broken: bool = False) -> None:
+        """Writes its requests there, or writes them anew."""
+        lines = [json.dumps({"key": key, "contents": prompt}) + "\n" for key, prompt in one.prompts.items()]
+        draft = self.inbox(one) / "draft.jsonl"
+        draft.write_text("".join(lines + lines[:1] * broken))
+        draft.rename(draft.with_name("requests.jsonl"))
+
+    def tell_of(self, one: Submitted) -> None:
+        """Sends the message that starts it."""
+        with Celery(broker=self.redis_server.url, set_as_current=False) as app:
+            app.send_task("lowtide.submit", kwargs={"v": 1, "batch_id": one.id, "token": 0}, queue="lowtide.jobs")
 
     def hold_sweep(self) -> None:
         """Keeps the sweep from running by itself before its time, which takes faults meant for others."""

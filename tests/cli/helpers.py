@@ -61,9 +61,15 @@ class Cli:
             return list(pool.map(lambda arguments: self(*arguments, code=None), runs))
 
     def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
+        return self._started(arguments, subprocess.DEVNULL, more)
+
+    def start_and_wait_for_input(self, *arguments: str) -> subprocess.Popen[str]:
+        return self._started(arguments, subprocess.PIPE, {})
+
+    def _started(self, arguments: Sequence[str], stdin: int, more: Mapping[str, str]) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [*LOWTIDE, *arguments],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

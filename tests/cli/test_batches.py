@@ -93,6 +93,23 @@ def test_watch_prints_json_lines_that_end_with_the_final_state(cli: Cli, queue: 
     assert lines[-1]["finished"] is True
 
 
+def test_a_submit_that_a_signal_ends_takes_back_what_it_wrote(cli: Cli, stack: Stack) -> None:
+    folder = stack.shape.directory / "spool" / "batches"
+    before = set(folder.glob("*"))
+    codes = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130}
+    running = {one: cli.start_and_wait_for_input("submit", "-", "--model", MODEL) for one in codes}
+    wait_until(lambda: len(set(folder.glob("*/*.part")) - before) == 3 * len(codes), what="their drafts")
+
+    for one, process in running.items():
+        process.send_signal(one)
+
+    for one, process in running.items():
+        said, _ = process.communicate(timeout=30)
+        assert process.returncode == codes[one]
+        assert "Traceback" not in said
+    assert set(folder.glob("*")) == before
+
+
 @pytest.mark.usefixtures("unending_jobs")
 def test_ctrl_c_ends_the_watching_not_the_batch(cli: Cli, queue: BatchQueue) -> None:
     with cli.start("submit", cli.file(requests(3)), "--model", MODEL, "--wait") as process:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import io
+import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -159,6 +161,42 @@ def test_nothing_is_left_of_a_writing_that_failed(spool: Spool, tmp_path: Path, 
         file.writelines(broken())
     assert files(tmp_path) == []
     assert not spool.exists("folder/a")
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Files cannot grow beyond ten bytes, and the kernel says so when what is pending is written."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("problem", [None, ValueError, KeyboardInterrupt])
+def test_nothing_is_left_of_a_writing_that_the_full_disk_ends(
+    tmp_path: Path, problem: type[BaseException] | None
+) -> None:
+    spool = Spool(str(tmp_path / "spool"))
+
+    def write() -> None:
+        with spool.write("folder/a") as file:
+            # It stays in the buffer until the end.
+            file.write(b"1" * 100)
+            if problem is not None:
+                raise problem
+
+    with full_disk(), pytest.raises(problem or SpoolError):
+        write()
+    assert files(tmp_path) == []
+
+
+def test_a_blob_has_a_size_where_there_is_one(spool: Spool) -> None:
+    put(spool, "folder/a", b"12345")
+    assert spool.size("folder/a") == 5
+    assert spool.size("folder/b") is None
+    assert spool.size("nowhere/b") is None
 
 
 def test_what_was_there_before_survives_a_writing_that_failed(spool: Spool, tmp_path: Path) -> None:

@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
+from enum import StrEnum
 from typing import Any
 
 import msgspec
 from redis.exceptions import LockError
+from redis.lock import Lock
 
 from lowtide import keys
-from lowtide.errors import LowtideError
+from lowtide.errors import IdempotencyConflict, InvalidBatch, InvalidRequest, OutsideRoot, SourceError
 from lowtide.layout import BatchFiles
+from lowtide.limits import MAX_INBOX_OPTIONS_BYTES
 from lowtide.messages import VERSION
 from lowtide.options import Options
-from lowtide.queue import BatchQueue
+from lowtide.queue import BatchQueue, Intake
 from lowtide.requests import RequestWriter, json_lines
+from lowtide.spool import Spool
+from lowtide_worker.crashpoints import reach
 from lowtide_worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
-_EXTEND_EVERY = 2000
+_FOR_THE_PRODUCER = (
+    InvalidRequest, InvalidBatch, IdempotencyConflict, OutsideRoot, SourceError, msgspec.DecodeError, RecursionError,
+)  # fmt: skip
+"""What would be the same at another try, unless the producer changes something; of a `SourceError`, some."""
+
+
+class Outcome(StrEnum):
+    """What became of a batch in the inbox."""
+
+    NOTHING = "nothing waits there"
+    TAKEN_IN = "taken in"
+    REFUSED = "refused: see error.json in its inbox"
+    LATER = "left as it is: another worker has it, a newer one must, or the next sweep tries again"
 
 
 class InboxBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,23 +68,30 @@ def is_waiting(runtime: Runtime, batch_id: str) -> bool:
     return runtime.spool.exists(f"{inbox}/batch.json") and not runtime.spool.exists(f"{inbox}/error.json")
 
 
-def take_in(runtime: Runtime, batch_id: str) -> bool:
-    """Takes in what lies in a batch's inbox, as `submit` would have; False where nothing waits there.
+def take_in(runtime: Runtime, batch_id: str) -> Outcome:
+    """Takes in what lies in a batch's inbox, as `submit` would have.
 
-    One worker at a time does it; another's copy of the message finds nothing to do. What cannot be taken in is
-    refused whole: the reason lies beside it, in `error.json`.
+    One worker at a time does it. One that was taken for dead and comes back changes nothing: the files it may still
+    write have the same bytes, the record is made once, and all else it does only while the lock is its own.
+
+    What only the producer can mend is refused whole: the reason lies beside it, in `error.json`. Anything else that
+    goes wrong leaves it as it is.
     """
     lease = runtime.settings.lease_seconds
     lock = runtime.redis.lock(keys.inbox_lock(batch_id), timeout=lease, blocking=False)
     if not lock.acquire():
-        return True
+        return Outcome.LATER
     try:
         if runtime.ledger.knows(keys.batch_member(batch_id)):
-            return True
+            # A worker died between the record and this.
+            runtime.spool.delete(BatchFiles(batch_id).inbox)
+            return Outcome.TAKEN_IN
         if not is_waiting(runtime, batch_id):
-            return False
-        _take_in(runtime, batch_id, lock.reacquire)
-        return True
+            return Outcome.NOTHING
+        return _take_in(runtime, batch_id, lock, _keeper(lock, lease))
+    except Exception as error:  # noqa: BLE001 - whatever it was, the batch is still in the inbox
+        log.warning("inbox %s: the next sweep tries again: %s: %s", batch_id, type(error).__name__, error)
+        return Outcome.LATER
     finally:
         try:
             lock.release()
@@ -73,28 +99,72 @@ def take_in(runtime: Runtime, batch_id: str) -> bool:
             log.warning("inbox %s: took longer than its lease", batch_id)
 
 
-def _take_in(runtime: Runtime, batch_id: str, extend: Any) -> None:
-    inbox = BatchFiles(batch_id).inbox
-    spool = runtime.spool
+def _keeper(lock: Lock, lease: float) -> Callable[[], None]:
+    """A function to call as often as one likes; it renews the lock when it must. Raises `LockError` if that is lost."""
+    renewed = time.monotonic()
+
+    def keep() -> None:
+        nonlocal renewed
+        if time.monotonic() - renewed > lease / 3:
+            lock.reacquire()
+            renewed = time.monotonic()
+
+    return keep
+
+
+def _take_in(runtime: Runtime, batch_id: str, lock: Lock, keep: Callable[[], None]) -> Outcome:
     try:
-        raw = spool.read(f"{inbox}/batch.json")
-        if msgspec.json.decode(raw, type=_Version).v > VERSION:
-            log.warning("inbox %s: its version is newer than this worker's %d; left for a newer one", batch_id, VERSION)
-            return
-        wanted = msgspec.json.decode(raw, type=InboxBatch)
-        asked: dict[str, Any] = {name: getattr(wanted, name) for name in wanted.__struct_fields__ if name != "v"}
-        options = Options.checked(runtime.settings, **asked)
-        queue = BatchQueue(runtime.settings)
-        queue.check(options)
-        with queue.writer(batch_id, options, RequestWriter) as writer:
-            for position, item in json_lines(spool.lines(f"{inbox}/requests.jsonl")):
-                writer.add(item, position)
-                if position % _EXTEND_EVERY == 0:
-                    extend()
-            queue.register(batch_id, options, writer.finish(), announce=False)
-    except (LowtideError, msgspec.DecodeError) as error:
-        log.error("inbox %s: refused: %s", batch_id, error)  # noqa: TRY400 - the trace says nothing more
-        with spool.write(f"{inbox}/error.json") as file:
-            file.write(msgspec.json.encode({"error": type(error).__name__, "message": str(error)}))
-        return
-    spool.delete(inbox)
+        wanted = _wanted(runtime.spool, batch_id)
+        if wanted is None:
+            return Outcome.LATER
+        standing = _submit(runtime, batch_id, wanted, keep)
+    except _FOR_THE_PRODUCER as error:
+        if isinstance(error, SourceError) and error.transient:
+            raise
+        return _refuse(runtime, batch_id, lock, error)
+    reach("inbox.after-record")
+    log.info("inbox %s: taken in as %s", batch_id, standing)
+    if lock.owned():
+        runtime.spool.delete(BatchFiles(batch_id).inbox)
+    return Outcome.TAKEN_IN
+
+
+def _wanted(spool: Spool, batch_id: str) -> InboxBatch | None:
+    """The options of the batch; None where only a newer worker understands them. Raises `DecodeError`."""
+    raw = spool.read(f"{BatchFiles(batch_id).inbox}/batch.json", 0, MAX_INBOX_OPTIONS_BYTES + 1)
+    if len(raw) > MAX_INBOX_OPTIONS_BYTES:
+        raise InvalidBatch(f"batch.json: more than the {MAX_INBOX_OPTIONS_BYTES:,} bytes it may have")
+    if msgspec.json.decode(raw, type=_Version).v > VERSION:
+        log.warning("inbox %s: its version is newer than this worker's %d; left for a newer one", batch_id, VERSION)
+        return None
+    return msgspec.json.decode(raw, type=InboxBatch)
+
+
+def _submit(runtime: Runtime, batch_id: str, wanted: InboxBatch, keep: Callable[[], None]) -> str:
+    """Does what `BatchQueue.submit` does, under an id that others know too; returns that of the batch that stands."""
+    asked: dict[str, Any] = {name: getattr(wanted, name) for name in wanted.__struct_fields__ if name != "v"}
+    options = Options.checked(runtime.settings, **asked)
+    queue = BatchQueue(runtime.settings)
+    queue.check(options)
+    lines = f"{BatchFiles(batch_id).inbox}/requests.jsonl"
+    if not runtime.spool.exists(lines):
+        raise InvalidBatch("requests.jsonl is not there: it must be written before batch.json")
+    with queue.writer(batch_id, options, RequestWriter) as writer:
+        for position, item in json_lines(runtime.spool.lines(lines)):
+            writer.add(item, position)
+            keep()
+        reach("inbox.before-files")
+        keep()
+        intake = Intake(writer.finish())
+    reach("inbox.before-record")
+    return queue.register(batch_id, options, intake).id
+
+
+def _refuse(runtime: Runtime, batch_id: str, lock: Lock, error: Exception) -> Outcome:
+    reach("inbox.before-refusal")
+    if not lock.owned() or runtime.ledger.knows(keys.batch_member(batch_id)):
+        return Outcome.LATER
+    log.error("inbox %s: refused: %s", batch_id, error)
+    with runtime.spool.write(f"{BatchFiles(batch_id).inbox}/error.json") as file:
+        file.write(msgspec.json.encode({"error": type(error).__name__, "message": str(error)}))
+    return Outcome.REFUSED

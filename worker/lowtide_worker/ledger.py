@@ -114,6 +114,7 @@ class Ledger:
         self._close = load_script(client, "lowtide_worker", "close")
         self._forget_job = load_script(client, "lowtide_worker", "forget_job")
         self._forget = load_script(client, "lowtide_worker", "forget")
+        self._lose = load_script(client, "lowtide_worker", "lose")
 
     def draft(self, batch: Held, first: int, jobs: Sequence[Rows]) -> None:
         """Writes down some of a batch's first jobs, numbered from `first` on. Raises `Superseded`."""
@@ -149,6 +150,17 @@ class Ledger:
             args=[batch.member, batch.token, *names, jobs, Stage.CREATE],
         )
         self._checked(planned, batch)
+
+    def lose(self, batch: Held, error: ResultError) -> None:
+        """Ends a batch whose requests are gone, and frees its idempotency key. Raises `Superseded`."""
+        self._checked(
+            self._lose(
+                keys=[keys.entity(batch.member), keys.clock(Stage.DELETE.queue),
+                      keys.idempotency(batch.fields.get("idempotency_key", ""))],
+                args=[batch.member, batch.token, batch.batch_id, encoded_error(error), Stage.DELETE,
+                      self._settings.retention_seconds],
+            ), batch,
+        )  # fmt: skip
 
     def rows(self, job: Held) -> Rows:
         """The requests a job carries."""

@@ -95,7 +95,10 @@ class WorkerSettings(Settings):
         3, ge=0, description="Jobs that may expire, fail or get lost as a whole without costing a request an attempt."
     )
     output_grace_seconds: float = Field(
-        900.0, ge=0, description="How long a succeeded job may come without its output before it is retried."
+        900.0,
+        ge=0,
+        description="How long a succeeded job may come without its output, or a new batch without its files, before "
+        "the job is retried, or the batch has failed.",
     )
     clock_tick_seconds: float = Field(1.0, gt=0, description="How often each worker looks at the clock.")
     lease_seconds: float = Field(

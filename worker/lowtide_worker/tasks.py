@@ -20,7 +20,7 @@ from lowtide.messages import TAKEN, VERSION, Stage, member
 from lowtide_worker.application import app
 from lowtide_worker.clock import Done, Held, Move, Superseded
 from lowtide_worker.crashpoints import reach
-from lowtide_worker.inbox import take_in
+from lowtide_worker.inbox import Outcome, take_in
 from lowtide_worker.providers import ProviderError, Throttled
 from lowtide_worker.runtime import Runtime, runtime
 from lowtide_worker.stages.clean import clean
@@ -82,10 +82,10 @@ def _run(world: Runtime, stage: Stage, message: dict[str, Any]) -> Report:
     batch = keys.batch_member(batch_id) if batch_id else about
     held = world.clock.begin(stage, about, batch, token)
     reach(f"{stage.name.lower()}.after-begin")
-    if held == "missing" and stage is Stage.SUBMIT and take_in(world, batch_id):
+    if held == "missing" and stage is Stage.SUBMIT and (outcome := take_in(world, batch_id)) is not Outcome.NOTHING:
         held = world.clock.begin(stage, about, batch, token)
         if held == "missing":
-            return {"refused": f"see error.json in the inbox of {batch_id}"}
+            return {"inbox": str(outcome)}
     if held == "missing":
         return _refused(world, stage, message, f"there is no {about}")
     if isinstance(held, str):

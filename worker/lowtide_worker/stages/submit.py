@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator
 
+from lowtide.errors import SpoolError
+from lowtide.layout import BatchFiles
 from lowtide.messages import Queue
-from lowtide.requests import RequestReader
+from lowtide.models import ResultError
+from lowtide.requests import PAIR, RequestReader
 from lowtide.states import Mode, ProviderName
 from lowtide_worker.clock import Done, Held
 from lowtide_worker.crashpoints import reach
+from lowtide_worker.in_place import lines_elsewhere
 from lowtide_worker.ledger import Rows
 from lowtide_worker.runtime import Runtime
+
+log = logging.getLogger(__name__)
 
 _AT_ONCE = 500
 """Jobs in one script: Redis takes no more than a million arguments, and others wait for it meanwhile."""
 
 
 def submit(runtime: Runtime, batch: Held) -> Done:
-    """Plans the jobs of a batch and puts them on the clock."""
+    """Plans the jobs of a batch and puts them on the clock, or ends a batch whose requests are gone."""
+    if damaged := _damaged(runtime, batch):
+        return _without_requests(runtime, batch, damaged)
     jobs, count = _jobs(runtime, batch), 0
     while some := list(itertools.islice(jobs, _AT_ONCE)):
         reach("submit.before-draft")
@@ -38,10 +47,40 @@ def _jobs(runtime: Runtime, batch: Held) -> Iterator[Rows]:
     reader = RequestReader(runtime.spool, batch.batch_id)
     max_requests = settings.max_requests_per_job
     max_bytes = settings.max_job_bytes(Mode(batch.fields["mode"]), ProviderName(batch.fields["provider"]))
-    if (groups := reader.groups()) is not None:
+    # An older version did not record how many groups there are, and left no file where there is one.
+    if batch.number("groups", 2) > 1 and (groups := reader.groups()) is not None:
         return _cut(groups, max_requests=max_requests, max_bytes=max_bytes)
     cuts = reader.cuts(batch.number("total"), max_requests=max_requests, max_bytes=max_bytes)
     return (Rows(first=first, last=last) for first, last in cuts)
+
+
+def _damaged(runtime: Runtime, batch: Held) -> str | None:
+    """The name of a file of the batch that is not there, or not whole."""
+    files, spool, total = BatchFiles(batch.batch_id), runtime.spool, batch.number("total")
+    if spool.size(files.index) != (total + 1) * PAIR.size:
+        return files.index
+    line_end, key_end = RequestReader(spool, batch.batch_id).ends(total)
+    sizes = {files.keys: key_end}
+    if not lines_elsewhere(batch.batch):
+        sizes[files.requests] = line_end
+    if batch.fields.get("sources"):
+        sizes[files.key_index] = total * PAIR.size
+    if batch.number("groups") > 1:
+        sizes[files.groups] = total
+    return next((name for name, size in sizes.items() if spool.size(name) != size), None)
+
+
+def _without_requests(runtime: Runtime, batch: Held, damaged: str) -> Done:
+    """Ends the batch, unless the spool may only be away for a moment. Raises `SpoolError` as long as it may."""
+    now, grace = batch.now(), runtime.settings.output_grace_seconds
+    since = float(batch.fields.get("damaged_since") or now)
+    if now - since < grace:
+        runtime.clock.keep(batch, {"damaged_since": f"{since:.6f}"})
+        raise SpoolError(f"{damaged} is missing or not whole; after {grace:g} s of this, the batch has failed")
+    message = f"{damaged} is missing from the spool, or not whole, so nothing was sent; submit the requests again"
+    runtime.ledger.lose(batch, ResultError(reason="REQUESTS_LOST", message=message))
+    log.error("batch %s has ended without results: %s", batch.batch_id, message)
+    return Done({"state": "failed", "missing": damaged})
 
 
 class _Open:

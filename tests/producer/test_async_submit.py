@@ -1,0 +1,160 @@
+"""Requests that come from an async iterable: taken in by one thread, whatever becomes of either side."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from contextvars import ContextVar
+
+import pytest
+from tests.stack import Stack
+from tests.waiting import wait_until
+
+from lowtide import AsyncBatchQueue, InvalidRequest, Request
+
+MODEL = "gemini-2.5-flash"
+
+
+def request(number: int) -> Request:
+    return Request(key=f"k{number}", contents=f"What is {number} times two?")
+
+
+class Source:
+    """Requests without end, or up to one; knows whether it was closed, and by which task."""
+
+    def __init__(self, count: int | None = None, *, fails: Exception | None = None, bad: int | None = None) -> None:
+        self.count, self.fails, self.bad = count, fails, bad
+        self.given = 0
+        self.closed = False
+        self.tasks: set[object] = set()
+
+    async def __call__(self) -> AsyncIterator[Request]:
+        try:
+            while self.count is None or self.given < self.count:
+                self.tasks.add(asyncio.current_task())
+                # Needs a thread of the loop's own, as a source may.
+                await asyncio.to_thread(int)
+                yield Request(key="bad", contents="") if self.given == self.bad else request(self.given)
+                self.given += 1
+            if self.fails:
+                raise self.fails
+        finally:
+            self.tasks.add(asyncio.current_task())
+            self.closed = True
+
+
+def no_thread_is_left() -> bool:
+    return not [thread for thread in threading.enumerate() if thread.name.startswith("lowtide-submit")]
+
+
+def no_file_is_left(stack: Stack) -> bool:
+    recorded = {key.decode().rpartition(":")[2] for key in stack.redis.scan_iter("lowtide:batch:*")}
+    folders = {path.name for path in (stack.directory / "spool" / "batches").glob("*")}
+    return folders <= recorded
+
+
+def test_many_sources_that_need_threads_themselves_do_not_wait_for_each_other(stack: Stack) -> None:
+    async def story() -> None:
+        queue = AsyncBatchQueue(stack.settings())
+        async with asyncio.timeout(60):
+            batches = await asyncio.gather(*(queue.submit(Source(3)(), model=MODEL) for _ in range(12)))
+            assert (await batches[-1].wait(30)).succeeded == 3
+        assert len({batch.id for batch in batches}) == 12
+
+    asyncio.run(story())
+
+
+def test_the_source_is_iterated_and_closed_by_the_task_that_submits(stack: Stack) -> None:
+    source = Source(1200)
+
+    async def story() -> None:
+        batch = await AsyncBatchQueue(stack.settings()).submit(source(), model=MODEL)
+        assert (await batch.summary()).total == 1200
+        assert source.tasks == {asyncio.current_task()}
+
+    asyncio.run(story())
+    assert source.closed
+
+
+def test_what_the_source_raises_comes_out_as_it_is(stack: Stack) -> None:
+    boom = FileNotFoundError("rows.db")
+    source = Source(7, fails=boom)
+
+    async def story() -> None:
+        with pytest.raises(FileNotFoundError) as caught:
+            await AsyncBatchQueue(stack.settings()).submit(source(), model=MODEL)
+        assert caught.value is boom
+        assert no_file_is_left(stack)
+
+    asyncio.run(story())
+
+
+def test_a_bad_request_ends_a_source_that_has_no_end(stack: Stack) -> None:
+    source = Source(bad=5)
+
+    async def story() -> None:
+        async with asyncio.timeout(30):
+            with pytest.raises(InvalidRequest, match="request 6"):
+                await AsyncBatchQueue(stack.settings()).submit(source(), model=MODEL)
+
+    asyncio.run(story())
+    assert source.closed
+    assert no_file_is_left(stack)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.001, 0.01, 0.05])
+def test_a_submit_that_runs_out_of_time_leaves_nothing(stack: Stack, seconds: float) -> None:
+    source = Source()
+
+    async def story() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await AsyncBatchQueue(stack.settings()).submit(source(), model=MODEL)
+
+    before = stack.redis.zcard("lowtide:batches")
+    asyncio.run(story())
+
+    assert source.closed or not source.tasks
+    wait_until(no_thread_is_left, what="the thread has come to its end")
+    assert no_file_is_left(stack)
+    assert stack.redis.zcard("lowtide:batches") == before
+
+
+def test_a_loop_that_is_closed_over_a_submit_does_not_keep_its_thread(stack: Stack) -> None:
+    loop = asyncio.new_event_loop()
+    source = Source()
+    task = loop.create_task(AsyncBatchQueue(stack.settings()).submit(source(), model=MODEL))
+
+    async def some_are_taken() -> None:
+        await asyncio.to_thread(wait_until, lambda: source.given > 20)
+
+    loop.run_until_complete(some_are_taken())
+    # Nobody cancels the task, which Python says aloud when it goes.
+    loop.set_exception_handler(lambda *_: None)
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+    wait_until(no_thread_is_left, what="the thread has given up")
+    assert no_file_is_left(stack)
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    del task
+    with suppress(RuntimeError):
+        gc.collect()
+
+
+def test_the_requests_see_the_context_of_the_task(stack: Stack) -> None:
+    tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
+
+    async def source() -> AsyncIterator[Request]:
+        yield Request(key=tenant.get(), contents="hello")
+
+    async def story() -> list[str]:
+        tenant.set("somebody")
+        batch = await AsyncBatchQueue(stack.settings()).submit(source(), model=MODEL)
+        await batch.wait(30)
+        return [result.key async for result in batch.results()]
+
+    assert asyncio.run(story()) == ["somebody"]

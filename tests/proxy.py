@@ -1,0 +1,116 @@
+"""A TCP proxy in front of a Redis server, which has replies go astray."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from enum import Enum
+from types import TracebackType
+from typing import Self
+
+
+class Loss(Enum):
+    """How a reply gets lost. The server has done what it was asked in either case."""
+
+    CUT = "the connection is cut"
+    SILENCE = "nothing comes any more"
+
+
+class RedisProxy:
+    """Passes everything on, but for the replies to commands that hold some bytes, as often as it is told."""
+
+    def __init__(self, port: int) -> None:
+        self._target = ("127.0.0.1", port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._lock = threading.Lock()
+        self._lost: tuple[bytes, Loss, int] = (b"", Loss.CUT, 0)
+        self._sockets: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self.hits = 0
+
+    @property
+    def url(self) -> str:
+        """The server, by way of here."""
+        return f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+
+    def lose(self, marker: bytes, loss: Loss, times: int) -> None:
+        """Loses the replies to the next commands with these bytes in them."""
+        with self._lock:
+            self._lost, self.hits = (marker, loss, times), 0
+
+    def __enter__(self) -> Self:
+        self._start(self._accept)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A thread that waits in accept wakes up by this alone.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        with self._lock:
+            sockets, threads = list(self._sockets), list(self._threads)
+        for one in sockets:
+            _shut(one)
+        for thread in threads:
+            thread.join(10)
+        for one in sockets:
+            one.close()
+
+    def _start(self, function: object, *arguments: object) -> None:
+        thread = threading.Thread(target=function, args=arguments, daemon=True)  # type: ignore[arg-type]
+        with self._lock:
+            self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(self._target)
+            with self._lock:
+                self._sockets += [client, server]
+            fate = _Fate()
+            self._start(self._to_server, client, server, fate)
+            self._start(_to_client, client, server, fate)
+
+    def _to_server(self, client: socket.socket, server: socket.socket, fate: _Fate) -> None:
+        try:
+            while data := client.recv(1 << 16):
+                with self._lock:
+                    marker, loss, times = self._lost
+                    if times and marker in data:
+                        self._lost = (marker, loss, times - 1)
+                        self.hits += 1
+                        fate.loss = loss
+                server.sendall(data)
+        except OSError:
+            pass
+        _shut(server)
+
+
+class _Fate:
+    """What becomes of the replies on one connection."""
+
+    loss: Loss | None = None
+
+
+def _to_client(client: socket.socket, server: socket.socket, fate: _Fate) -> None:
+    try:
+        while data := server.recv(1 << 16):
+            if fate.loss is Loss.CUT:
+                break
+            if fate.loss is None:
+                client.sendall(data)
+    except OSError:
+        pass
+    _shut(client)
+
+
+def _shut(one: socket.socket) -> None:
+    try:
+        one.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return

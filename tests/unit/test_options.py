@@ -1,0 +1,158 @@
+"""Options of a batch: of any type and size, they are taken as they are meant or refused by their name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from lowtide import InvalidBatch, InvalidRequest, Mode, Settings
+from lowtide.limits import (
+    MAX_ATTEMPTS,
+    MAX_COLUMN_CHARS,
+    MAX_HANDLER_CHARS,
+    MAX_IDEMPOTENCY_KEY_CHARS,
+    MAX_KEY_BYTES,
+    MAX_LABEL_NAME_CHARS,
+    MAX_LABEL_VALUE_CHARS,
+    MAX_LABELS,
+    MAX_METADATA_BYTES,
+    MAX_MODEL_CHARS,
+    MAX_OUTCOME_CHARS,
+    MAX_OUTCOMES,
+    MAX_PRIORITY,
+)
+from lowtide.normalise import normalise
+from lowtide.options import Options
+from lowtide.queue import cloud_uris
+
+SETTINGS = Settings(_env_file=None)
+NAMES = (
+    "model", "on_result", "idempotency_key", "labels", "mode", "max_attempts", "priority", "outcomes", "provider",
+    "kind", "destination", "key_column",
+)  # fmt: skip
+NO_TEXT: list[Any] = [True, 0, 1, 1.5, b"text", ["a"], {"a": "b"}, object(), str]
+NO_NUMBER: list[Any] = [True, False, 1.5, 2.0, "2", None.__class__, [1], float("nan"), float("inf")]
+NO_MAPPING: list[Any] = ["a=b", [("a", "b")], 5, True, {1: "b"}, {"a": 5}, {"a": None}, {"": "b"}, {"a\ud800": "b"}]
+
+REFUSED: dict[str, list[Any]] = {
+    "model": [
+        *NO_TEXT, None, "", " ", "gemini-2.5-flash\n", "gemini 2.5", "\x00", "a\x1b[31m", "é", "a\ud800", "../files/x",
+        "models/../x", "/x", "x/", "a//b", "a?key=b", "a%2e", "x" * (MAX_MODEL_CHARS + 1), "x" * (1 << 20),
+    ],
+    "on_result": [*NO_TEXT, "", "shop.take\n", "shop take", "s" * (MAX_HANDLER_CHARS + 1), "stream://a\x00"],
+    "idempotency_key": [*NO_TEXT, "", "k\ud800", "k" * (MAX_IDEMPOTENCY_KEY_CHARS + 1)],
+    "labels": [
+        *NO_MAPPING, {f"l{n}": "" for n in range(MAX_LABELS + 1)}, {"n" * (MAX_LABEL_NAME_CHARS + 1): ""},
+        {"n": "v" * (MAX_LABEL_VALUE_CHARS + 1)}, {"n": "\udfff"},
+    ],
+    "mode": [*NO_TEXT, "", "FILE", "file\n", "carrier-pigeon", "x" * 1000],
+    "max_attempts": [*NO_NUMBER, 0, -1, MAX_ATTEMPTS + 1, 1 << 70],
+    "priority": [*NO_NUMBER, None, MAX_PRIORITY + 1, -MAX_PRIORITY - 1],
+    "outcomes": [
+        *NO_MAPPING, {"SAFETY": "maybe"}, {"SAFETY": ["fail"]}, {"SAFETY": True},
+        {"r" * (MAX_OUTCOME_CHARS + 1): "fail"}, {f"R{n}": "fail" for n in range(MAX_OUTCOMES + 1)},
+    ],
+    "provider": [*NO_TEXT, "", "openai", "gemini\n"],
+    "kind": [*NO_TEXT, None, "", "image"],
+    "destination": [*NO_TEXT, "", "gs://bucket/x", "ftp://x", "gs://" + "b" * 3000],
+    "key_column": [*NO_TEXT, None, "", " ", "a\nb", "c" * (MAX_COLUMN_CHARS + 1)],
+}  # fmt: skip
+
+
+def checked(**options: Any) -> Options:
+    return Options.checked(SETTINGS, **({"model": "gemini-2.5-flash"} | options))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [(option, value) for option, values in REFUSED.items() for value in values],
+    ids=lambda given: repr(given)[:40] if not isinstance(given, str) or len(given) > 40 else ascii(given),
+)
+def test_an_option_that_cannot_be_used_is_refused_by_its_name(option: str, value: Any) -> None:
+    with pytest.raises(InvalidBatch) as caught:
+        checked(**{option: value})
+
+    assert str(caught.value).startswith(option)
+    assert len(str(caught.value)) < 500
+
+
+def test_every_option_is_in_the_table() -> None:
+    assert set(REFUSED) == set(NAMES) == set(Options.__dataclass_fields__)
+
+
+@hypothesis_settings(deadline=None, max_examples=300)
+@given(
+    st.sampled_from(NAMES),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.just(object()),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text() | st.integers(), inner, max_size=3),
+        max_leaves=5,
+    ),
+)
+def test_anything_is_either_an_option_of_the_right_type_or_refused(option: str, value: Any) -> None:
+    try:
+        options = checked(**{option: value})
+    except InvalidBatch:
+        return
+    assert type(options.max_attempts) is int
+    assert 1 <= options.max_attempts <= MAX_ATTEMPTS
+    assert type(options.priority) is int
+    assert abs(options.priority) <= MAX_PRIORITY
+    assert isinstance(options.labels, Mapping)
+    for text in (options.model, options.key_column, *options.labels, *options.labels.values(), *options.outcomes):
+        text.encode()
+
+
+def test_what_is_at_its_limit_is_taken() -> None:
+    options = checked(
+        model="projects/p-1/locations/us-central1/publishers/google/models/gemini-2.5-flash@001:tuned".ljust(256, "x"),
+        idempotency_key="k" * MAX_IDEMPOTENCY_KEY_CHARS,
+        labels={f"l{n}".ljust(MAX_LABEL_NAME_CHARS, "n"): "v" * MAX_LABEL_VALUE_CHARS for n in range(MAX_LABELS)},
+        max_attempts=MAX_ATTEMPTS,
+        priority=-MAX_PRIORITY,
+        mode=Mode.INLINE,
+        outcomes={"SAFETY": "retry"},
+    )
+
+    assert (options.max_attempts, options.priority, len(options.labels)) == (MAX_ATTEMPTS, -MAX_PRIORITY, MAX_LABELS)
+
+
+@pytest.mark.parametrize("given", [None, 5, 1.5, True, object(), str])
+def test_requests_that_are_no_requests_at_all_are_refused(given: object) -> None:
+    with pytest.raises(InvalidBatch, match="requests: expected an iterable or a path"):
+        cloud_uris(given)
+
+
+def test_a_list_of_places_holds_places_only() -> None:
+    for last in (5, None, "gs://" + "b" * 3000):
+        with pytest.raises(InvalidBatch, match="requests"):
+            cloud_uris(["gs://bucket/a.jsonl", last])
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ({"key": "k" * (MAX_KEY_BYTES + 1)}, "key"),
+        ({"key": "é" * (MAX_KEY_BYTES // 2 + 1)}, "key"),
+        ({"key": "k", "metadata": {"a": "v" * MAX_METADATA_BYTES}}, "metadata"),
+        ({"key": "k", "metadata": {str(n): "v" * 99 for n in range(1000)}}, "metadata"),
+        ({"key": "k", "metadata": {"n" * (1 << 20): 5}}, "metadata." + "n" * 191),
+    ],
+)
+def test_a_key_and_metadata_have_limits(line: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        normalise({"contents": "a", **line}, model="m")
+
+    assert caught.value.field == field
+
+
+def test_a_key_and_metadata_may_be_as_large_as_their_limits() -> None:
+    metadata = {"a": "v" * (MAX_METADATA_BYTES - 1)}
+    done = normalise({"key": "é" * (MAX_KEY_BYTES // 2), "contents": "a", "metadata": metadata}, model="m")
+
+    assert done.metadata == metadata
