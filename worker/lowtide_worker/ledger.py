@@ -7,6 +7,7 @@ the same work changes nothing.
 from __future__ import annotations
 
 import json
+import logging
 import struct
 import time
 import uuid
@@ -28,9 +29,13 @@ from lowtide.store import load_script
 from lowtide_worker.clock import Held, Superseded
 from lowtide_worker.settings import WorkerSettings
 
+log = logging.getLogger(__name__)
+
 _WATCH_SECONDS = 600.0
 """How often a job that waits for its segments is looked at, should its last segment never say so."""
 _DEAD_LETTERS_KEPT = 10_000
+_REASON_CHARS = 500
+_EXCERPT_BYTES = 2000
 _AUDITED_AT_ONCE = 500
 
 
@@ -320,12 +325,19 @@ class Ledger:
 
     def dead_letter(self, reason: str, what: Mapping[str, object]) -> None:
         """Keeps a message that nobody could handle, for people to look at, and counts it."""
-        entry = json.dumps({"id": uuid.uuid4().hex, "time": time.time(), "reason": reason, **what}, default=repr)
+        reason = "".join(char if char.isprintable() else "?" for char in reason[:_REASON_CHARS])
+        log.error("dead letter: %s", reason)
+        entry = json.dumps({**what, "id": uuid.uuid4().hex, "time": time.time(), "reason": reason}, default=repr)
         with self._redis.pipeline() as pipe:
             pipe.lpush(keys.DEAD_LETTERS, entry)
             pipe.ltrim(keys.DEAD_LETTERS, 0, _DEAD_LETTERS_KEPT - 1)
             pipe.hincrby(keys.COUNTERS, "dead_letters", 1)
             pipe.execute()
+
+    def bury(self, reason: str, queue: str, raw: bytes) -> None:
+        """Keeps the beginning of a message that never became a task as a dead letter."""
+        excerpt = raw[:_EXCERPT_BYTES].decode(errors="replace")
+        self.dead_letter(reason, {"queue": queue, "bytes": len(raw), "message": excerpt})
 
     @staticmethod
     def _checked(held_still: int, held: Held) -> None:

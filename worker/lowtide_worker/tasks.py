@@ -53,7 +53,10 @@ STAGES: dict[Stage, StageFunction] = {
 
 
 def run(stage: Stage, message: dict[str, Any]) -> Report:
-    """Runs the stage that a message asks for; returns what Flower shows of it."""
+    """Runs the stage that a message asks for; returns what Flower shows of it.
+
+    `message` holds the arguments as `lowtide_worker.reader` let them through.
+    """
     try:
         return _run(_world(), stage, message)
     except redis.RedisError as error:
@@ -69,17 +72,16 @@ def _world() -> Runtime:
 
 
 def _run(world: Runtime, stage: Stage, message: dict[str, Any]) -> Report:
-    try:
-        about = keys.SWEEP_MEMBER if stage is Stage.SWEEP else member(message)
-        token, version = int(message.get("token", 0)), int(message.get("v", 0))
-    except (ValueError, TypeError) as error:
-        return _refused(world, stage, message, str(error))
+    sweeps = stage is Stage.SWEEP
+    about = keys.SWEEP_MEMBER if sweeps else member(message)
+    version = int(message["v"])
     if version > VERSION:
         if world.ledger.knows(about):
             return {"skipped": "newer"}
         return _refused(world, stage, message, f"version {version} is newer than this worker's {VERSION}")
-    batch_id = str(message.get("batch_id", ""))
-    batch = keys.batch_member(batch_id) if batch_id else about
+    batch_id = "" if sweeps else str(message["batch_id"])
+    batch = about if sweeps else keys.batch_member(batch_id)
+    token = int(message["token"])
     held = world.clock.begin(stage, about, batch, token)
     reach(f"{stage.name.lower()}.after-begin")
     if held == "missing" and stage is Stage.SUBMIT and take_in(world, batch_id):
@@ -142,15 +144,12 @@ def _report(held: Held, end: Move | Done) -> Report:
 
 
 def _refused(world: Runtime, stage: Stage, message: dict[str, Any], reason: str) -> Report:
-    log.error("%s: message refused: %s", stage, reason)
-    world.ledger.dead_letter(reason, {"task": stage, "message": repr(message)[:2000]})
+    world.ledger.dead_letter(reason, {"task": stage, "message": repr(message)})
     return {"refused": reason}
 
 
 def _register(stage: Stage) -> None:
-    def task(*positional: object, **message: Any) -> Report:
-        if positional:
-            return _refused(runtime(), stage, {"args": positional}, "arguments are named, not positional")
+    def task(**message: Any) -> Report:
         return run(stage, message)
 
     task.__name__ = stage.name.lower()
@@ -163,11 +162,7 @@ for _stage in Stage:
 
 
 @app.task(name=TAKEN, ignore_result=True)
-def taken(**message: Any) -> Report:
+def taken(*, delivery_id: str, **_: object) -> Report:
     """A handler without this package says that a delivery is handled."""
-    try:
-        Delivery(runtime().settings).taken(str(message.get("delivery_id")))
-    except ValueError as error:
-        runtime().ledger.dead_letter(str(error), {"task": TAKEN, "message": repr(message)[:2000]})
-        return {"refused": str(error)}
+    Delivery(runtime().settings).taken(delivery_id)
     return {}
