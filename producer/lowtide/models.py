@@ -169,6 +169,8 @@ class BatchPage(msgspec.Struct, frozen=True, kw_only=True):
 
     batches: list[BatchStatus]
     next_page_token: str | None = None
+    unreadable: list[str] = []
+    """Ids of batches on this page whose records are damaged, or of a newer version."""
 
 
 def to_builtins(value: msgspec.Struct) -> dict[str, Any]:

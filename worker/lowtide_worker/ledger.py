@@ -12,6 +12,7 @@ import struct
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, cast
@@ -177,7 +178,7 @@ class Ledger:
             return []
         consecutive = list(ordinals) == list(range(ordinals[0], ordinals[0] + len(ordinals)))
         answer = self._grant(
-            keys=[keys.entity(segment.member), keys.settled(segment.batch_id)],
+            keys=[keys.entity(segment.member), keys.settled(segment.batch_id), keys.batch(segment.batch_id)],
             args=[segment.token, struct.pack(f"<{len(ordinals)}I", *ordinals), int(consecutive)],
         )
         if answer is None:
@@ -205,7 +206,12 @@ class Ledger:
         """
         handler = segment.batch["on_result"]
         answer = self._offer(
-            keys=[keys.entity(segment.member), keys.in_hand(handler), keys.queued(handler)],
+            keys=[
+                keys.entity(segment.member),
+                keys.in_hand(handler),
+                keys.queued(handler),
+                keys.batch(segment.batch_id),
+            ],
             args=[segment.member, segment.token, self._settings.handler_window, patience],
         )
         if answer < 0:
@@ -297,11 +303,25 @@ class Ledger:
         """Adds to one of the totals."""
         self._redis.hincrby(keys.COUNTERS, counter, amount)
 
+    @contextmanager
+    def apart(self, what: str, name: object) -> Iterator[None]:
+        """Lets one of many things from outside fail by itself: it is logged and counted, and the loop goes on.
+
+        What concerns them all is raised: a store that does not serve, or another worker that has taken over.
+        """
+        try:
+            yield
+        except (Superseded, redis.ConnectionError, redis.TimeoutError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever is odd about it, the others have their turn
+            log.error("%s: %.200r is passed over: %s: %s", what, name, type(error).__name__, error)  # noqa: TRY400
+            self.count(f"odd_{what}", 1)
+
     def put_back_on_clock(self, keep: Callable[[], None]) -> int:
         """Makes due whatever has a stage to come and no place on the clock; returns how many there were."""
         lost = 0
         for pattern in (keys.batch("*"), keys.job("*"), keys.entity("segment:*")):
-            names = (name.decode() for name in self._redis.scan_iter(pattern, count=_AUDITED_AT_ONCE))
+            names = (name.decode(errors="replace") for name in self._redis.scan_iter(pattern, count=_AUDITED_AT_ONCE))
             while some := list(islice(names, _AUDITED_AT_ONCE)):
                 lost += self._put_back([name.removeprefix(keys.PREFIX) for name in some])
                 keep()
@@ -313,14 +333,15 @@ class Ledger:
                 pipe.hget(keys.entity(member), "stage")
                 for queue in Queue:
                     pipe.zscore(keys.clock(queue), member)
-            replies = iter(pipe.execute())
+            replies = iter(pipe.execute(raise_on_error=False))
         lost = 0
         for member in members:
             stage = next(replies)
             placed = [next(replies) for _ in Queue]
             if stage and placed == [None] * len(placed):
-                clock = keys.clock(Stage(stage.decode()).queue)
-                lost += int(self._redis.zadd(clock, {member: time.time()}, nx=True) or 0)
+                with self.apart("entities", member):
+                    clock = keys.clock(Stage(_value(stage).decode()).queue)
+                    lost += int(self._redis.zadd(clock, {member: time.time()}, nx=True) or 0)
         return lost
 
     def dead_letter(self, reason: str, what: Mapping[str, object]) -> None:
@@ -343,6 +364,13 @@ class Ledger:
     def _checked(held_still: int, held: Held) -> None:
         if not held_still:
             raise Superseded(held.member)
+
+
+def _value(reply: Any) -> bytes:
+    """A reply of a pipeline; raises the error that it may be."""
+    if isinstance(reply, Exception):
+        raise reply
+    return bytes(reply)
 
 
 def encoded_error(error: ResultError | None) -> str:

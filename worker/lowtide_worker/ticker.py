@@ -39,11 +39,11 @@ class Ticker(bootsteps.StartStopStep):
 
     def tick(self, app: Any) -> None:
         """Sends what is due on both clocks, whichever queues this worker serves."""
-        try:
-            for queue in Queue:
+        for queue in Queue:
+            try:
                 send(app, runtime().clock.claim(queue, tick=True))
-        except (redis.RedisError, OperationalError, OSError) as error:
-            log.warning("tick failed, the next will do its work: %s", error)
+            except (redis.RedisError, OperationalError, OSError) as error:
+                log.warning("tick of %s failed, the next will do its work: %s", queue, error)
 
 
 def send(app: Any, dispatches: Iterable[Dispatch]) -> None:
@@ -53,9 +53,12 @@ def send(app: Any, dispatches: Iterable[Dispatch]) -> None:
         return
     with app.producer_pool.acquire(block=True) as producer:
         for member, stage, token in dispatches:
-            app.send_task(
-                stage, kwargs=arguments(member, token), kwargsrepr=shown(member), queue=stage.queue, producer=producer
-            )
+            try:
+                message = arguments(member, token)
+            except ValueError as error:
+                log.warning("%r on the clock is passed over: %s", member, error)
+                continue
+            app.send_task(stage, kwargs=message, kwargsrepr=shown(member), queue=stage.queue, producer=producer)
 
 
 def pump(app: Any, queue: Queue) -> None:
