@@ -37,7 +37,7 @@ def runtime(stack: Stack) -> Runtime:
 
 
 def counted(runtime: Runtime, what: str) -> int:
-    return int(runtime.redis.hget(keys.COUNTERS, f"odd_{what}") or 0)  # type: ignore[arg-type]  # typed for both clients
+    return int(runtime.redis.hget(keys.COUNTERS, f"odd_{what}") or 0)
 
 
 def submit(stack: Stack) -> str:
@@ -139,7 +139,7 @@ def test_odd_entries_do_not_hide_the_dead_letters(stack: Stack, runtime: Runtime
     for entry in odd:
         client.lpush(keys.DEAD_LETTERS, entry)
     runtime.ledger.bury("a good one", Queue.JOBS, b"\xff\xfe")
-    client.zadd(keys.PARKED, {"segment:b0string-1:0": 1.0, "segment:b0less-1:0": 1.0, b"\xff": 1.0})
+    client.zadd(keys.PARKED, {b"segment:b0string-1:0": 1.0, b"segment:b0less-1:0": 1.0, b"\xff": 1.0})
     client.set(keys.entity("segment:b0string-1:0"), "x")
     client.hset(keys.entity("segment:b0less-1:0"), "number", "x")
     client.hset(b"lowtide:\xff", "number", "x")
@@ -176,7 +176,7 @@ def answers(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> Any:
     return answer
 
 
-ODD_JOBS = [
+ODD_JOBS: list[object] = [
     operation("batches/../x", "theirs"),
     operation("", "theirs"),
     operation(7, "theirs"),
