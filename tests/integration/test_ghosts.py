@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from tests.stack import Stack
@@ -121,8 +121,8 @@ def test_nothing_that_comes_late_brings_back_a_part_of_a_deleted_batch(
     runtime = Runtime(stack.worker_settings())
     client = runtime.redis
     client.flushdb()
-    client.hset(keys.batch(BATCH), mapping={**BATCH_FIELDS})
-    client.hset(keys.job(JOB), mapping={**JOB_FIELDS})
+    client.hset(keys.batch(BATCH), mapping=dict[Any, Any](BATCH_FIELDS))
+    client.hset(keys.job(JOB), mapping=dict[Any, Any](JOB_FIELDS))
     client.set(keys.settled(BATCH), b"\x80")
     client.zadd(keys.BATCHES, {BATCH: 1})
     runtime.ledger.forget(BATCH_HELD)
@@ -135,7 +135,7 @@ def test_nothing_that_comes_late_brings_back_a_part_of_a_deleted_batch(
     if parked:
         client.zadd(keys.PARKED, {SEGMENT_HELD.member: 1})
     if segment:
-        client.hset(keys.entity(SEGMENT_HELD.member), mapping={**SEGMENT_FIELDS})
+        client.hset(keys.entity(SEGMENT_HELD.member), mapping=dict[Any, Any](SEGMENT_FIELDS))
 
     with contextlib.suppress(*WHO_MAY_SAY_SO):
         LATE[what](World(runtime, stack))
