@@ -11,7 +11,7 @@ from tests.hostile import messages
 from tests.stack import Stack, Worker
 from tests.waiting import wait_until
 
-from lowtide import DeadLetters, Request
+from lowtide import DeadLetters, Request, keys
 from lowtide.messages import Queue
 
 MODEL = "gemini-2.5-flash"
@@ -72,7 +72,7 @@ def test_every_message_ends_as_a_dead_letter_or_runs_and_the_worker_lives_on(
 def test_control_messages_of_any_kind_leave_the_worker_alive(bare_stack: Stack) -> None:
     worker = bare_stack.worker("-P", "threads", "-c", "2")
     topics = ["/0.celery.pidbox", "/0.celeryev/worker.heartbeat", "/0.celeryev/worker.x"]
-    for _, message in messages(SEED, 150, "b0nobody"):
+    for _, message in messages(SEED, 100, "b0nobody"):
         for topic in topics:
             bare_stack.redis.publish(topic, message)
 
@@ -117,10 +117,12 @@ def test_what_was_never_acknowledged_is_restored_past_what_cannot_be(bare_stack:
 
 
 @pytest.mark.parametrize("queue", Queue)
-def test_a_queue_that_is_no_list_is_complained_of_and_waited_for(bare_stack: Stack, queue: Queue) -> None:
+def test_keys_of_another_type_are_complained_of_and_the_worker_lives_on(bare_stack: Stack, queue: Queue) -> None:
+    bare_stack.redis.set(keys.entity(keys.SWEEP_MEMBER), "a string")
     worker = bare_stack.worker("-P", "threads", "-c", "2")
+    before = worker.text.count("WRONGTYPE")
     bare_stack.redis.set(queue, "a string")
-    wait_until(lambda: "WRONGTYPE" in worker.text, what="a complaint")
+    wait_until(lambda: worker.text.count("WRONGTYPE") > before, what="a complaint")
     bare_stack.redis.delete(queue)
 
     assert_serves(bare_stack, worker)

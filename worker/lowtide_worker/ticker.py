@@ -28,7 +28,13 @@ class Ticker(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         """Starts the timer on the worker's event loop."""
-        runtime().clock.start_sweep()
+        try:
+            runtime().clock.start_sweep()
+        except redis.ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            # Somebody's key has its name; a worker without a sweep is worth more than no worker.
+            log.error("the sweep cannot be put on the clock: %s", error)  # noqa: TRY400 - the trace says nothing more
         self._timer = parent.timer.call_repeatedly(runtime().settings.clock_tick_seconds, self.tick, args=(parent.app,))
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature

@@ -86,6 +86,8 @@ class Channel(kombu_redis.Channel):
         """What a read of the queues gave: the queue, which may be one for a priority, and a message."""
         if not reply:
             return None
+        if not isinstance(reply, (list, tuple)) or len(reply) != 2:
+            raise redis.ConnectionError(f"a read of the queues was answered with {reply!r:.100}")
         key, raw = reply
         queue = _QUEUES.get(key.partition(self.sep.encode())[0].decode(errors="replace"))
         if queue is None:
@@ -109,6 +111,7 @@ class Channel(kombu_redis.Channel):
         # Kombu would only log what it cannot restore, and drop it.
         if not _is_envelope(payload) or not isinstance(exchange, str) or not isinstance(routing_key, str):
             raise ValueError("not an envelope")
+        payload["headers"] = payload.get("headers") or {}
         super()._do_restore_message(payload, exchange, routing_key, pipe, leftmost)
 
 
@@ -157,8 +160,8 @@ def _is_envelope(message: Any) -> bool:
     properties = message["properties"]
     return (
         "body" in message
-        and isinstance(message.get("headers"), dict)
-        and isinstance(properties.get("delivery_tag"), str)
+        and isinstance(message.get("headers") or {}, dict)
+        and isinstance(properties.get("delivery_tag"), (int, str))
         and isinstance(properties.get("delivery_info"), dict)
     )
 
