@@ -38,9 +38,13 @@ def list_batches(*, state: str | None, page_size: int, page_token: str | None, a
     page = BatchQueue().list(state=state, page_size=page_size, page_token=page_token)
     if as_json:
         batches = [status_data(status) for status in page.batches]
-        print_json({"batches": batches, "next_page_token": page.next_page_token})
+        print_json(
+            {"batches": batches, "next_page_token": page.next_page_token, "unreadable": page.unreadable},
+        )
         return
     console = stdout()
+    if page.unreadable:
+        console.print(f"records that cannot be read: {escape(', '.join(page.unreadable))}", style="yellow")
     if not page.batches:
         console.print("no batches" if state is None else f"no batch is {state}")
         return

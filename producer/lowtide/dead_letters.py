@@ -6,6 +6,7 @@ Parked segments keep their stored results; they can be delivered again or droppe
 from __future__ import annotations
 
 from functools import cached_property
+from hashlib import sha256
 from typing import Any, cast
 
 import msgspec
@@ -17,6 +18,7 @@ from lowtide.settings import Settings
 from lowtide.store import Script, Store, load_script, redis_errors
 
 _decode = msgspec.json.decode
+_SHOWN_BYTES = 2000
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,15 +52,15 @@ class DeadLetters:
             parked = cast("Any", client.zrange(keys.PARKED, 0, limit - 1, desc=True, withscores=True))
             with client.pipeline(transaction=False) as pipe:
                 for member, _ in parked:
-                    pipe.hgetall(keys.entity(member.decode()))
-                segments = pipe.execute()
+                    pipe.hgetall(keys.entity(member.decode(errors="replace")))
+                segments = pipe.execute(raise_on_error=False)
             messages = cast("Any", client.lrange(keys.DEAD_LETTERS, 0, limit - 1))
         found = [
-            _segment(member.decode(), score, {k.decode(): v.decode() for k, v in fields.items()})
+            _segment(member.decode(errors="replace"), score, fields)
             for (member, score), fields in zip(parked, segments, strict=True)
             if fields
         ]
-        found += [_message(_decode(raw)) for raw in messages]
+        found += [_message(raw) for raw in messages]
         return sorted(found, key=lambda letter: letter.time, reverse=True)[:limit]
 
     def get(self, letter_id: str) -> DeadLetter:
@@ -80,7 +82,7 @@ class DeadLetters:
             return
         with redis_errors(self._url):
             for raw in cast("Any", self._store.redis.lrange(keys.DEAD_LETTERS, 0, -1)):
-                if _decode(raw)["id"] == letter_id:
+                if _message(raw).id == letter_id:
                     self._store.redis.lrem(keys.DEAD_LETTERS, 1, raw)
 
     def _end(self, letter_id: str, *, again: bool) -> None:
@@ -96,14 +98,44 @@ class DeadLetters:
             raise DeadLetterNotFound(f"no parked segment {letter_id}: it was redelivered or dropped, or is a message")
 
 
-def _segment(member: str, parked_at: float, fields: dict[str, str]) -> DeadLetter:
-    detail = {"job_id": fields["job_id"], "segment": int(fields["number"]), "tries": int(fields.get("tries", 0))}
-    return DeadLetter(
-        id=member.removeprefix("segment:"), kind="segment", time=parked_at, batch_id=fields["batch_id"],
-        reason=fields.get("problem") or "the handler did not take it", detail=detail,
-    )  # fmt: skip
+def _segment(member: str, parked_at: float, found: Any) -> DeadLetter:
+    """A parked segment; one whose record is damaged is shown all the same."""
+    letter_id = member.removeprefix("segment:")
+    try:
+        fields = {name.decode(): value.decode() for name, value in found.items()}
+        detail = {"job_id": fields["job_id"], "segment": int(fields["number"]), "tries": int(fields.get("tries", 0))}
+        return DeadLetter(
+            id=letter_id,
+            kind="segment",
+            time=parked_at,
+            batch_id=fields["batch_id"],
+            reason=fields.get("problem") or "the handler did not take it",
+            detail=detail,
+        )
+    except (AttributeError, KeyError, ValueError) as error:
+        reason = f"its record cannot be read: {type(error).__name__}: {error}"
+        return DeadLetter(id=letter_id, kind="segment", time=parked_at, reason=reason)
 
 
-def _message(entry: dict[str, Any]) -> DeadLetter:
-    detail = {name: value for name, value in entry.items() if name not in ("id", "time", "reason")}
-    return DeadLetter(id=entry["id"], kind="message", time=entry["time"], reason=entry["reason"], detail=detail)
+def _message(raw: bytes) -> DeadLetter:
+    """A message; an entry that nobody of ours wrote is shown all the same."""
+    try:
+        entry = _decode(raw, type=dict[str, Any])
+        detail = {name: value for name, value in entry.items() if name not in ("id", "time", "reason")}
+        known = {
+            "id": entry["id"],
+            "kind": "message",
+            "time": entry["time"],
+            "reason": entry["reason"],
+            "detail": detail,
+        }
+        return msgspec.convert(known, DeadLetter)
+    except (KeyError, ValueError, RecursionError):
+        text = raw[:_SHOWN_BYTES].decode(errors="replace")
+        return DeadLetter(
+            id=f"entry-{sha256(raw).hexdigest()[:16]}",
+            kind="message",
+            time=0.0,
+            reason="this entry is no dead letter of Lowtide's",
+            detail={"entry": text},
+        )

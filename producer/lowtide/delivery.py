@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -14,6 +15,8 @@ from lowtide.messages import VERSION, Stage
 from lowtide.settings import Settings
 from lowtide.spool import Spool
 from lowtide.store import Script, Store, load_script, redis_errors
+
+_SEGMENT = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 
 
 class Delivery:
@@ -36,7 +39,7 @@ class Delivery:
 
     def taken(self, delivery_id: str) -> None:
         """Says that a delivery is handled, and need not come again."""
-        batch_id, member = _segment(delivery_id)
+        batch_id, member = segment_of(delivery_id)
         with redis_errors(self._url), self._store.redis.pipeline() as pipe:
             self._taken(
                 keys=[keys.batch(batch_id), keys.entity(member), keys.clock(Stage.DELIVER.queue), keys.PARKED],
@@ -50,7 +53,7 @@ class Delivery:
 
         `only` are the line numbers (0-based) that failed, None for all; `attempt` the one that failed.
         """
-        batch_id, member = _segment(delivery_id)
+        batch_id, member = segment_of(delivery_id)
         job, _, number = delivery_id.rpartition(":")
         fields = {
             "v": VERSION, "batch_id": batch_id, "job_id": job, "number": number, "stage": Stage.DELIVER,
@@ -81,7 +84,9 @@ def free_place(script: Script, batch_id: str, member: str, client: redis.Redis) 
     )
 
 
-def _segment(delivery_id: str) -> tuple[str, str]:
+def segment_of(delivery_id: str) -> tuple[str, str]:
     """The batch id and the segment's member on the clock. Raises `ValueError` for what is no delivery id."""
     job, _, number = delivery_id.rpartition(":")
+    if not _SEGMENT.fullmatch(number):
+        raise ValueError(f"not a delivery id: {delivery_id!r:.80}")
     return split_job_id(job)[0], keys.segment_member(job, int(number))

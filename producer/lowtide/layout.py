@@ -30,7 +30,7 @@ def split_job_id(job: str) -> tuple[str, int]:
     """The batch id and number of a job id. Raises `ValueError` for anything else."""
     batch_id, dash, number = job.rpartition("-")
     if not dash or not BATCH_ID.fullmatch(batch_id) or not _NUMBER.fullmatch(number):
-        raise ValueError(f"not a job id: {job!r}")
+        raise ValueError(f"not a job id: {job!r:.80}")
     return batch_id, int(number)
 
 
@@ -49,7 +49,7 @@ class BatchFiles:
 
     def __init__(self, batch_id: str) -> None:
         if not BATCH_ID.fullmatch(batch_id):
-            raise ValueError(f"not a batch id: {batch_id!r}")
+            raise ValueError(f"not a batch id: {batch_id!r:.80}")
         self.folder = f"batches/{batch_id}"
         self.requests = f"{self.folder}/requests.jsonl"
         """Provider lines: `{"key": wire key, "request": GenerateContentRequest}`, in ordinal order."""

@@ -90,6 +90,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
 
+_MOST_DIGITS = 4000
+_MOST_CHARS = 500
 _decode_result = msgspec.json.Decoder(Result).decode
 
 
@@ -97,12 +99,35 @@ def read_result(line: bytes) -> Result:
     """A stored result line.
 
     The provider's response stands in it untouched, and JSON allows numbers beyond a float, which only the slow codec
-    reads.
+    reads. A line that no codec can read comes as a failed result with the reason `UNREADABLE`, under its key where that
+    can be read and else under an empty one: it must not keep anybody from the others.
     """
     try:
         return _decode_result(line)
-    except msgspec.DecodeError:
-        return msgspec.convert(json.loads(line), Result)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return msgspec.convert(json.loads(line, parse_int=_any_int), Result)
+    except (ValueError, RecursionError) as error:
+        message = f"the stored result cannot be read: {type(error).__name__}: {error}"[:_MOST_CHARS]
+        return Result(
+            key=_key_of(line), status=ResultStatus.FAILED, error=ResultError(reason="UNREADABLE", message=message)
+        )
+
+
+def _any_int(digits: str) -> int | float:
+    """An integer; one of more digits than Python is ready to convert is a float, and that is infinite."""
+    return int(digits) if len(digits) < _MOST_DIGITS else float(digits)
+
+
+def _key_of(line: bytes) -> str:
+    """The key of a result line, which stands first in it; empty where there is none."""
+    _, start, rest = line.partition(b'"key":')
+    try:
+        key, _ = json.JSONDecoder().raw_decode(rest.decode(errors="replace").lstrip())
+    except (ValueError, RecursionError):
+        return ""
+    return key if start and isinstance(key, str) else ""
 
 
 class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,6 +194,8 @@ class BatchPage(msgspec.Struct, frozen=True, kw_only=True):
 
     batches: list[BatchStatus]
     next_page_token: str | None = None
+    unreadable: list[str] = []
+    """Ids of batches on this page whose records are damaged, or of a newer version."""
 
 
 def to_builtins(value: msgspec.Struct) -> dict[str, Any]:

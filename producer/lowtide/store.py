@@ -22,6 +22,8 @@ from lowtide.states import FINISHED_BATCH, BatchState, JobState, Kind, ProviderN
 
 _decode = msgspec.json.decode
 _encode = msgspec.json.encode
+_DAMAGED = (KeyError, ValueError, TypeError, redis.ResponseError)
+"""What reading a record raises that is not as any version of ours writes it."""
 _SUBMIT_GRACE_SECONDS = 5.0
 """Time the submit message gets before the clock sends another."""
 _RECORDING_TRIES = 3
@@ -58,6 +60,18 @@ def redis_errors(url: str) -> Iterator[None]:
         ) from error
     except redis.RedisError as error:
         raise StoreUnavailable(f"Redis at {without_password(url)} refused a command: {error}") from error
+
+
+@contextmanager
+def _damaged(batch_id: str) -> Iterator[None]:
+    """Turns what an odd record makes reading raise into a `StoreUnavailable` that says whose it is."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError) as error:
+        raise StoreUnavailable(
+            f"the record of batch {batch_id} cannot be read, it is damaged or a newer version's: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 class Store:
@@ -156,31 +170,36 @@ class Store:
 
     def summary(self, batch_id: str) -> BatchStatus:
         """Where a batch stands, without its jobs: one read, however many they are. Raises `BatchNotFound`."""
-        return _batch_status(self._batch(batch_id), [])
+        with _damaged(batch_id):
+            return _batch_status(self._batch(batch_id), [])
 
     def _batch(self, batch_id: str) -> dict[str, str]:
-        with redis_errors(self._url):
+        with redis_errors(self._url), _damaged(batch_id):
             batch = _text(self.redis.hgetall(keys.batch(batch_id)))
         if not batch:
             raise BatchNotFound(f"no batch {batch_id}: it was never submitted here, or it is deleted")
         return batch
 
     def status(self, batch_id: str) -> BatchStatus:
-        """Where a batch stands, with its jobs. Raises `BatchNotFound`."""
+        """Where a batch stands, with its jobs.
+
+        Raises `BatchNotFound`, and `StoreUnavailable` for a record that cannot be read.
+        """
         batch = self._batch(batch_id)
-        with redis_errors(self._url):
+        with redis_errors(self._url), _damaged(batch_id):
             names = [job_id(batch_id, number) for number in range(1, int(batch["jobs"]) + 1)]
             with self.redis.pipeline(transaction=False) as pipe:
                 for name in names:
                     pipe.hgetall(keys.job(name))
                     pipe.zscore(keys.clock(Stage.POLL.queue), keys.job_member(name))
-                replies = pipe.execute()
-        jobs = [_job_status(_text(job), due) for job, due in zip(replies[::2], replies[1::2], strict=True) if job]
-        return _batch_status(batch, jobs)
+                replies = pipe.execute(raise_on_error=False)
+            found = zip(names, replies[::2], replies[1::2], strict=True)
+            return _batch_status(batch, [_job_status(name, job, due) for name, job, due in found if job])
 
     def page(self, *, state: BatchState | None = None, page_size: int = 50, page_token: str | None = None) -> BatchPage:
         """One page of all batches, newest first, without their jobs."""
         found: list[BatchStatus] = []
+        unreadable: list[str] = []
         cursor = page_token
         with redis_errors(self._url):
             while len(found) < page_size:
@@ -189,17 +208,20 @@ class Store:
                 with self.redis.pipeline(transaction=False) as pipe:
                     for batch_id, _ in ids:
                         pipe.hgetall(keys.batch(batch_id))
-                    replies = pipe.execute()
+                    replies = pipe.execute(raise_on_error=False)
                 for (batch_id, created), reply in zip(ids, replies, strict=True):
                     cursor = f"{created!r}:{batch_id}"
-                    if reply and state in (None, (batch := _text(reply))["state"]):
-                        found.append(_batch_status(batch, []))
-                        if len(found) == page_size:
-                            break
+                    try:
+                        if reply and state in (None, (batch := _text(reply))["state"]):
+                            found.append(_batch_status(batch, []))
+                    except _DAMAGED:
+                        unreadable.append(batch_id)
+                    if len(found) == page_size:
+                        break
                 if len(ids) < wanted:
                     break
             more = bool(found) and bool(self._ids_before(cursor, 1))
-        return BatchPage(batches=found, next_page_token=cursor if more else None)
+        return BatchPage(batches=found, next_page_token=cursor if more else None, unreadable=unreadable)
 
     def _ids_before(self, cursor: str | None, count: int) -> list[tuple[str, float]]:
         """Ids and creation times of the next batches after a cursor, in order of age."""
@@ -212,7 +234,7 @@ class Store:
                 withscores=True,
             ),
         )  # fmt: skip
-        found = [(name.decode(), score) for name, score in rows]
+        found = [(name.decode(errors="replace"), score) for name, score in rows]
         if cursor is not None:
             found = [entry for entry in found if (entry[1], entry[0]) < (float(created), batch_id)]
         return found[:count]
@@ -250,6 +272,9 @@ def _known_state(batch_id: str, state: bytes | None) -> BatchState:
 
 
 def _text(reply: Any) -> dict[str, str]:
+    """The fields of a hash; raises where its key holds something else."""
+    if isinstance(reply, Exception):
+        raise reply
     return {name.decode(): value.decode() for name, value in reply.items()}
 
 
@@ -290,7 +315,16 @@ def _batch_status(batch: dict[str, str], jobs: list[JobStatus]) -> BatchStatus:
     )
 
 
-def _job_status(job: dict[str, str], due: float | None) -> JobStatus:
+def _job_status(name: str, reply: Any, due: Any) -> JobStatus:
+    """A job; one whose record is damaged is shown all the same."""
+    try:
+        return _readable_job_status(_text(reply), due)
+    except _DAMAGED as error:
+        problem = f"its record cannot be read: {type(error).__name__}: {error}"
+        return JobStatus(id=name, state=JobState.UNKNOWN, requests=0, attempt=0, problem=problem)
+
+
+def _readable_job_status(job: dict[str, str], due: float | None) -> JobStatus:
     return JobStatus(
         id=job["id"],
         state=JobState(job["state"]),

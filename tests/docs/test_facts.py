@@ -190,7 +190,7 @@ def test_every_method_of_a_provider_is_described_with_its_parameters() -> None:
 
     assert described.keys() == methods.keys()
     for name, method in methods.items():
-        named = [word.strip(" =") for word in described[name].split(",")]
+        named = [word.strip(" =") for word in described[name].split(",") if word]
         assert named == [each for each in inspect.signature(method).parameters if each != "self"], name
 
 

@@ -66,7 +66,6 @@ def build() -> Celery:
         },
         task_send_sent_event=False,
         worker_prefetch_multiplier=1,
-        worker_consumer="lowtide_worker.consumer:Consumer",
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_hijack_root_logger=True,
         worker_max_memory_per_child=400_000,

@@ -8,6 +8,7 @@ Nothing in Lowtide uses Celery's countdown or eta.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import time
@@ -23,6 +24,8 @@ from lowtide.messages import VERSION, Queue, Stage
 from lowtide.store import load_script
 from lowtide_worker.deadlines import elapsed
 from lowtide_worker.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
 
 Fields = Mapping[str, Any]
 _CLAIM_LIMIT = 500
@@ -122,12 +125,16 @@ class Clock:
         """
         flat = self._claim(
             keys=[keys.clock(queue), queue, keys.ticker(queue)],
-            args=[_CLAIM_LIMIT, self._lease, keys.PREFIX, self._window, self._tick_ms if tick else 0],
+            args=[_CLAIM_LIMIT, self._lease, keys.PREFIX, self._window, self._tick_ms if tick else 0, *Stage],
         )
-        return [
-            Dispatch(member.decode(), Stage(stage.decode()), token)
-            for member, stage, token in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-        ]
+        claimed: list[Dispatch] = []
+        for member, stage, token in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
+            if token >= 0:
+                claimed.append(Dispatch(member.decode(errors="replace"), Stage(stage.decode()), token))
+            else:
+                self._redis.hincrby(keys.COUNTERS, "odd_members", 1)
+                log.warning("%r on the clock is passed over: %r", member, stage)
+        return claimed
 
     def start_sweep(self) -> None:
         """Puts the sweep on the clock, unless it is there."""

@@ -7,10 +7,12 @@ the same work changes nothing.
 from __future__ import annotations
 
 import json
+import logging
 import struct
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, cast
@@ -28,9 +30,13 @@ from lowtide.store import load_script
 from lowtide_worker.clock import Held, Superseded
 from lowtide_worker.settings import WorkerSettings
 
+log = logging.getLogger(__name__)
+
 _WATCH_SECONDS = 600.0
 """How often a job that waits for its segments is looked at, should its last segment never say so."""
 _DEAD_LETTERS_KEPT = 10_000
+_REASON_CHARS = 500
+_EXCERPT_BYTES = 2000
 _AUDITED_AT_ONCE = 500
 
 
@@ -200,7 +206,7 @@ class Ledger:
             return []
         consecutive = list(ordinals) == list(range(ordinals[0], ordinals[0] + len(ordinals)))
         answer = self._grant(
-            keys=[keys.entity(segment.member), keys.settled(segment.batch_id)],
+            keys=[keys.entity(segment.member), keys.settled(segment.batch_id), keys.batch(segment.batch_id)],
             args=[segment.token, struct.pack(f"<{len(ordinals)}I", *ordinals), int(consecutive)],
         )
         if answer is None:
@@ -228,7 +234,12 @@ class Ledger:
         """
         handler = segment.batch["on_result"]
         answer = self._offer(
-            keys=[keys.entity(segment.member), keys.in_hand(handler), keys.queued(handler)],
+            keys=[
+                keys.entity(segment.member),
+                keys.in_hand(handler),
+                keys.queued(handler),
+                keys.batch(segment.batch_id),
+            ],
             args=[segment.member, segment.token, self._settings.handler_window, patience],
         )
         if answer < 0:
@@ -338,11 +349,25 @@ class Ledger:
         """Adds to one of the totals."""
         self._redis.hincrby(keys.COUNTERS, counter, amount)
 
+    @contextmanager
+    def apart(self, what: str, name: object) -> Iterator[None]:
+        """Lets one of many things from outside fail by itself: it is logged and counted, and the loop goes on.
+
+        What concerns them all is raised: a store that does not serve, or another worker that has taken over.
+        """
+        try:
+            yield
+        except (Superseded, redis.ConnectionError, redis.TimeoutError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever is odd about it, the others have their turn
+            log.error("%s: %.200r is passed over: %s: %s", what, name, type(error).__name__, error)  # noqa: TRY400
+            self.count(f"odd_{what}", 1)
+
     def put_back_on_clock(self, keep: Callable[[], None]) -> int:
         """Makes due whatever has a stage to come and no place on the clock; returns how many there were."""
         lost = 0
         for pattern in (keys.batch("*"), keys.job("*"), keys.entity("segment:*")):
-            names = (name.decode() for name in self._redis.scan_iter(pattern, count=_AUDITED_AT_ONCE))
+            names = (name.decode(errors="replace") for name in self._redis.scan_iter(pattern, count=_AUDITED_AT_ONCE))
             while some := list(islice(names, _AUDITED_AT_ONCE)):
                 lost += self._put_back([name.removeprefix(keys.PREFIX) for name in some])
                 keep()
@@ -354,29 +379,44 @@ class Ledger:
                 pipe.hget(keys.entity(member), "stage")
                 for queue in Queue:
                     pipe.zscore(keys.clock(queue), member)
-            replies = iter(pipe.execute())
+            replies = iter(pipe.execute(raise_on_error=False))
         lost = 0
         for member in members:
             stage = next(replies)
             placed = [next(replies) for _ in Queue]
             if stage and placed == [None] * len(placed):
-                clock = keys.clock(Stage(stage.decode()).queue)
-                lost += int(self._redis.zadd(clock, {member: time.time()}, nx=True) or 0)
+                with self.apart("entities", member):
+                    clock = keys.clock(Stage(_value(stage).decode()).queue)
+                    lost += int(self._redis.zadd(clock, {member: time.time()}, nx=True) or 0)
         return lost
 
     def dead_letter(self, reason: str, what: Mapping[str, object]) -> None:
         """Keeps a message that nobody could handle, for people to look at, and counts it."""
-        entry = json.dumps({"id": uuid.uuid4().hex, "time": time.time(), "reason": reason, **what}, default=repr)
+        reason = "".join(char if char.isprintable() else "?" for char in reason[:_REASON_CHARS])
+        log.error("dead letter: %s", reason)
+        entry = json.dumps({**what, "id": uuid.uuid4().hex, "time": time.time(), "reason": reason}, default=repr)
         with self._redis.pipeline() as pipe:
             pipe.lpush(keys.DEAD_LETTERS, entry)
             pipe.ltrim(keys.DEAD_LETTERS, 0, _DEAD_LETTERS_KEPT - 1)
             pipe.hincrby(keys.COUNTERS, "dead_letters", 1)
             pipe.execute()
 
+    def bury(self, reason: str, queue: str, raw: bytes) -> None:
+        """Keeps the beginning of a message that never became a task as a dead letter."""
+        excerpt = raw[:_EXCERPT_BYTES].decode(errors="replace")
+        self.dead_letter(reason, {"queue": queue, "bytes": len(raw), "message": excerpt})
+
     @staticmethod
     def _checked(held_still: int, held: Held) -> None:
         if not held_still:
             raise Superseded(held.member)
+
+
+def _value(reply: Any) -> bytes:
+    """A reply of a pipeline; raises the error that it may be."""
+    if isinstance(reply, Exception):
+        raise reply
+    return bytes(reply)
 
 
 def encoded_error(error: ResultError | None) -> str:

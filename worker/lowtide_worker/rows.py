@@ -7,7 +7,7 @@
 | any other error | failed, with the provider's reason |
 | a prompt that was blocked (`promptFeedback.blockReason`) | failed, with the block reason |
 | a candidate that ended for any other reason (MAX_TOKENS, SAFETY, RECITATION, ...) | failed, with the finish reason |
-| no response at all, none but an empty one, or a candidate without content | retry |
+| no response at all, none but an empty or unreadable one, or a candidate without content | retry |
 
 A batch's `outcomes`, and `LOWTIDE_OUTCOMES` for all, overrule the table for a reason or a code. `retry` becomes
 `failed` when the request has no attempt left. A failed row keeps the response it came with.
@@ -16,6 +16,7 @@ Source: https://ai.google.dev/api/generate-content (FinishReason, BlockReason), 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, assert_never
 
@@ -27,6 +28,10 @@ from lowtide.states import ResultStatus, Verdict
 from lowtide_worker.providers import NO_RESPONSE, OutputRow
 
 RETRYABLE_CODES = frozenset({1, 4, 8, 10, 13, 14, 408, 409, 429, 499, 500, 502, 503, 504})
+DEEPEST = 200
+"""Levels of a response. Decoders give up somewhere between 300 and 1,000, depending on who calls them from where."""
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_MALFORMED = "MALFORMED"
 _FINISHED = frozenset({None, "STOP", "FINISH_REASON_UNSPECIFIED"})
 
 
@@ -85,6 +90,29 @@ _decode_response = msgspec.json.Decoder(_Response | None).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
+def too_deep(response: bytes) -> bool:
+    """Whether JSON has more levels than whoever reads the stored result can be asked to take."""
+    if _brackets(response) <= DEEPEST:
+        return False
+    # Those in strings, as of an answer with code in it, open nothing.
+    structure = _STRINGS.sub(b"", response)
+    if _brackets(structure) <= DEEPEST:
+        return False
+    depth = 0
+    for byte in structure:
+        if byte in b"{[":
+            depth += 1
+            if depth > DEEPEST:
+                return True
+        elif byte in b"}]":
+            depth -= 1
+    return False
+
+
+def _brackets(json: bytes) -> int:
+    return json.count(b"{") + json.count(b"[")
+
+
 def retryable(error: ResultError) -> bool:
     """Whether the same request may well succeed another time."""
     return error.code in RETRYABLE_CODES
@@ -99,9 +127,10 @@ def overruled(outcome: Outcome, outcomes: Mapping[str, Verdict]) -> Outcome:
             return replace(outcome, retryable=True)
         case Verdict.FAIL:
             return replace(outcome, retryable=False)
-        case Verdict.SUCCEED:
+        case Verdict.SUCCEED if outcome.error.reason != _MALFORMED:
             return Outcome(ResultStatus.SUCCEEDED, None, outcome.usage)
-        case None:
+        case Verdict.SUCCEED | None:
+            # What nobody can read is no result, whatever anybody says.
             return outcome
         case never:
             assert_never(never)
@@ -109,6 +138,9 @@ def overruled(outcome: Outcome, outcomes: Mapping[str, Verdict]) -> Outcome:
 
 def judge(row: OutputRow) -> Outcome:
     """The outcome of one row of output."""
+    if too_deep(bytes(row.response)):
+        message = f"unreadable response: nested deeper than {DEEPEST} levels"
+        return _failed(ResultError(reason=_MALFORMED, message=message), retryable=True)
     try:
         return _outcome(row.error, _decode_measured(row.response))
     except _UNREADABLE:
@@ -117,7 +149,7 @@ def judge(row: OutputRow) -> Outcome:
         # An odd usage is unknown usage; no reason to throw away an answer that was paid for.
         return _outcome(row.error, _decode_response(row.response))
     except _UNREADABLE as error:
-        return _failed(ResultError(reason="MALFORMED", message=f"unreadable response: {error}"), retryable=True)
+        return _failed(ResultError(reason=_MALFORMED, message=f"unreadable response: {error}"), retryable=True)
 
 
 def _outcome(error: ResultError | None, response: _Response | None) -> Outcome:

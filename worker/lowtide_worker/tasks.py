@@ -16,11 +16,15 @@ import redis
 
 from lowtide import keys
 from lowtide.delivery import Delivery
+from lowtide.errors import LowtideError
 from lowtide.messages import TAKEN, VERSION, Stage, member
+from lowtide.models import ResultError
+from lowtide.states import JobState
 from lowtide_worker.application import app
 from lowtide_worker.clock import Done, Held, Move, Superseded
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.inbox import Outcome, take_in
+from lowtide_worker.ledger import encoded_error
 from lowtide_worker.providers import ProviderError, Throttled
 from lowtide_worker.runtime import Runtime, runtime
 from lowtide_worker.stages.clean import clean
@@ -35,6 +39,10 @@ from lowtide_worker.stages.sweep import sweep
 from lowtide_worker.ticker import pump, send
 
 log = logging.getLogger(__name__)
+
+_PROBLEM_CHARS = 1000
+_MOST_SURPRISES = 8
+"""So often may creating a job fail for a reason that no class of failure covers."""
 
 Report = dict[str, object]
 StageFunction = Callable[[Runtime, Held], Move | Done]
@@ -53,7 +61,10 @@ STAGES: dict[Stage, StageFunction] = {
 
 
 def run(stage: Stage, message: dict[str, Any]) -> Report:
-    """Runs the stage that a message asks for; returns what Flower shows of it."""
+    """Runs the stage that a message asks for; returns what Flower shows of it.
+
+    `message` holds the arguments as `lowtide_worker.reader` let them through.
+    """
     try:
         return _run(_world(), stage, message)
     except redis.RedisError as error:
@@ -69,17 +80,16 @@ def _world() -> Runtime:
 
 
 def _run(world: Runtime, stage: Stage, message: dict[str, Any]) -> Report:
-    try:
-        about = keys.SWEEP_MEMBER if stage is Stage.SWEEP else member(message)
-        token, version = int(message.get("token", 0)), int(message.get("v", 0))
-    except (ValueError, TypeError) as error:
-        return _refused(world, stage, message, str(error))
+    sweeps = stage is Stage.SWEEP
+    about = keys.SWEEP_MEMBER if sweeps else member(message)
+    version = int(message["v"])
     if version > VERSION:
         if world.ledger.knows(about):
             return {"skipped": "newer"}
         return _refused(world, stage, message, f"version {version} is newer than this worker's {VERSION}")
-    batch_id = str(message.get("batch_id", ""))
-    batch = keys.batch_member(batch_id) if batch_id else about
+    batch_id = "" if sweeps else str(message["batch_id"])
+    batch = about if sweeps else keys.batch_member(batch_id)
+    token = int(message["token"])
     held = world.clock.begin(stage, about, batch, token)
     reach(f"{stage.name.lower()}.after-begin")
     if held == "missing" and stage is Stage.SUBMIT and (outcome := take_in(world, batch_id)) is not Outcome.NOTHING:
@@ -100,6 +110,8 @@ def _work(world: Runtime, stage: Stage, held: Held) -> Report:
                 end = STAGES[stage](world, held)
             if isinstance(end, Move) and held.number("failures"):
                 end = replace(end, fields={"failures": 0, "problem": "", **end.fields})
+            if isinstance(end, Move) and held.number("surprises") and end.stage is not Stage.CREATE:
+                end = replace(end, fields={"surprises": 0, **end.fields})
         except (Superseded, redis.RedisError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the work is not lost: it comes again
@@ -122,11 +134,48 @@ def _again(world: Runtime, stage: Stage, held: Held, error: Exception) -> Move:
     backoff = world.quota_backoff if isinstance(error, Throttled) else world.retry_backoff
     pause = backoff.seconds(failures - 1)
     expected = isinstance(error, ProviderError)
+    problem = f"{error}"[:_PROBLEM_CHARS]
     log.warning(
         "%s: %s failed, again in %.0f s: %s: %s",
         held.member, stage, pause, type(error).__name__, error, exc_info=not expected,
     )  # fmt: skip
-    return Move(stage=stage, after=pause, fields={"failures": failures, "problem": f"{error}"[:1000]})
+    if stage is Stage.CREATE and not expected and not world.ledger.job(held.fields["id"]).get("intent"):
+        # There is nothing at the provider: others may have the slot while this one waits.
+        world.clock.keep(held)
+        world.admission.release(held)
+    fields: dict[str, object] = {"failures": failures, "problem": problem}
+    if isinstance(error, (ProviderError, LowtideError, OSError)) or stage not in (Stage.CREATE, Stage.POLL):
+        return Move(stage=stage, after=pause, fields=fields)
+    return _surprised(
+        world, stage, held, f"{type(error).__name__}: {problem}", Move(stage=stage, after=pause, fields=fields)
+    )
+
+
+def _surprised(world: Runtime, stage: Stage, held: Held, problem: str, again: Move) -> Move:
+    """Ends a job for which a stage that holds a slot at the provider fails over and over, for a reason nobody knows.
+
+    A job that is not created loses nothing by it. One that is created is paid, and given up only after its deadline.
+    """
+    surprises = held.number("surprises") + 1
+    fields = {**again.fields, "surprises": surprises}
+    if stage is Stage.CREATE:
+        hopeless = surprises >= _MOST_SURPRISES
+        if not held.fields.get("intent"):
+            # If there was a call, it is over: what became of it can be found out after the settling time.
+            fields["answered"] = held.now()
+    else:
+        hopeless = held.now() - float(held.fields["created"]) > world.settings.job_deadline_seconds
+    if not hopeless:
+        return replace(again, fields=fields)
+    log.error("%s: given up after %d failures that nobody knows: %s", held.member, surprises, problem)
+    world.clock.keep(held)
+    world.admission.release(held)
+    state = JobState.FAILED if stage is Stage.CREATE else JobState.EXPIRED
+    failure = ResultError(reason="INTERNAL", message=f"{stage} failed {surprises} times: {problem}")
+    return Move(
+        stage=Stage.SETTLE,
+        fields={"state": state, "error": encoded_error(failure), "failures": 0, "surprises": 0, "problem": ""},
+    )
 
 
 def _report(held: Held, end: Move | Done) -> Report:
@@ -143,15 +192,12 @@ def _report(held: Held, end: Move | Done) -> Report:
 
 
 def _refused(world: Runtime, stage: Stage, message: dict[str, Any], reason: str) -> Report:
-    log.error("%s: message refused: %s", stage, reason)
-    world.ledger.dead_letter(reason, {"task": stage, "message": repr(message)[:2000]})
+    world.ledger.dead_letter(reason, {"task": stage, "message": repr(message)})
     return {"refused": reason}
 
 
 def _register(stage: Stage) -> None:
-    def task(*positional: object, **message: Any) -> Report:
-        if positional:
-            return _refused(runtime(), stage, {"args": positional}, "arguments are named, not positional")
+    def task(**message: Any) -> Report:
         return run(stage, message)
 
     task.__name__ = stage.name.lower()
@@ -164,11 +210,7 @@ for _stage in Stage:
 
 
 @app.task(name=TAKEN, ignore_result=True)
-def taken(**message: Any) -> Report:
+def taken(*, delivery_id: str, **_: object) -> Report:
     """A handler without this package says that a delivery is handled."""
-    try:
-        Delivery(runtime().settings).taken(str(message.get("delivery_id")))
-    except ValueError as error:
-        runtime().ledger.dead_letter(str(error), {"task": TAKEN, "message": repr(message)[:2000]})
-        return {"refused": str(error)}
+    Delivery(runtime().settings).taken(delivery_id)
     return {}

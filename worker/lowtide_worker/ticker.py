@@ -28,7 +28,13 @@ class Ticker(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         """Starts the timer on the worker's event loop."""
-        runtime().clock.start_sweep()
+        try:
+            runtime().clock.start_sweep()
+        except redis.ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            # Somebody's key has its name; a worker without a sweep is worth more than no worker.
+            log.error("the sweep cannot be put on the clock: %s", error)  # noqa: TRY400 - the trace says nothing more
         self._timer = parent.timer.call_repeatedly(runtime().settings.clock_tick_seconds, self.tick, args=(parent.app,))
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
@@ -39,11 +45,11 @@ class Ticker(bootsteps.StartStopStep):
 
     def tick(self, app: Any) -> None:
         """Sends what is due on both clocks, whichever queues this worker serves."""
-        try:
-            for queue in Queue:
+        for queue in Queue:
+            try:
                 send(app, runtime().clock.claim(queue, tick=True))
-        except (redis.RedisError, OperationalError, OSError) as error:
-            log.warning("tick failed, the next will do its work: %s", error)
+            except (redis.RedisError, OperationalError, OSError) as error:
+                log.warning("tick of %s failed, the next will do its work: %s", queue, error)
 
 
 def send(app: Any, dispatches: Iterable[Dispatch]) -> None:
@@ -53,9 +59,12 @@ def send(app: Any, dispatches: Iterable[Dispatch]) -> None:
         return
     with app.producer_pool.acquire(block=True) as producer:
         for member, stage, token in dispatches:
-            app.send_task(
-                stage, kwargs=arguments(member, token), kwargsrepr=shown(member), queue=stage.queue, producer=producer
-            )
+            try:
+                message = arguments(member, token)
+            except ValueError as error:
+                log.warning("%r on the clock is passed over: %s", member, error)
+                continue
+            app.send_task(stage, kwargs=message, kwargsrepr=shown(member), queue=stage.queue, producer=producer)
 
 
 def pump(app: Any, queue: Queue) -> None:

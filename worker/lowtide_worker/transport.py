@@ -1,12 +1,13 @@
-"""Celery's Redis transport, mended in two places so that a worker lives on.
+"""Celery's Redis transport, mended so that a worker lives on whatever happens to its broker or lies on its queues.
 
 1. Celery 5.7.0 closes a lost broker connection twice; the second close restores unacknowledged messages through
    a transport that has no client any more, and the worker exits. Here such messages are left to the visibility
-   timeout; the clock brings the work back long before.
-2. Something on the queue that is no message at all (not JSON, not an envelope) raises inside the worker's event
-   loop. Here it goes to the dead letters.
-
-`tests/integration/test_redis_restart.py` holds the first in place; when it passes without, this can go.
+   timeout; the clock brings the work back long before. `tests/integration/test_redis_restart.py` holds this in place;
+   when it passes without, this can go.
+2. What lies on Lowtide's own queues passes `lowtide_worker.reader` before kombu sees it. What that refuses becomes a
+   dead letter.
+3. All else that comes in raises inside the worker's event loop if it is odd: control messages, and unacknowledged
+   messages to be restored. Here each of those becomes a dead letter too.
 """
 
 from __future__ import annotations
@@ -15,11 +16,20 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import redis
 from kombu.transport import redis as kombu_redis
+from kombu.utils.json import loads
+
+from lowtide.messages import Queue
+from lowtide_worker.reader import Unacceptable, accepted
 
 log = logging.getLogger(__name__)
 
-_UNREADABLE_KEPT_CHARS = 2000
+_QUEUES = {queue.value: queue for queue in Queue}
+_NOTHING = b"null"
+"""Stands for a message that was refused, so that kombu goes on to the next queue as after any other."""
+_CONNECTION_ERRORS = (OSError, redis.RedisError)
+"""What Celery takes for a lost connection or channel, and answers by connecting again."""
 
 
 class QoS(kombu_redis.QoS):
@@ -28,6 +38,17 @@ class QoS(kombu_redis.QoS):
     def restore_unacked_once(self, stderr: Any = None) -> None:
         """Restores what was not acknowledged, if there is still a connection to do it over."""
         self._guarded(lambda: super(QoS, self).restore_unacked_once(stderr=stderr))
+
+    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
+        """Restores one message; what is no message any more does not keep others from being restored."""
+        try:
+            super().restore_by_tag(tag, client=client, leftmost=leftmost)
+        except _CONNECTION_ERRORS:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever kombu trips over, it must be out of the way
+            with self.channel.conn_or_acquire(client) as connected:
+                _bury(f"cannot be restored: {error}", self.unacked_key, connected.hget(self.unacked_key, tag) or b"")
+            self._remove_from_indices(tag).execute()
 
     def ack(self, delivery_tag: str) -> None:
         """Acknowledges; a lost connection is a connection error, which Celery knows how to take."""
@@ -52,16 +73,46 @@ class QoS(kombu_redis.QoS):
 
 
 class Channel(kombu_redis.Channel):
-    """A channel that reads on after something unreadable."""
+    """A channel whose reads from Lowtide's queues pass the reader."""
 
     QoS = QoS
 
-    def _brpop_read(self, **options: Any) -> Any:
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        client = super()._create_client(asynchronous=asynchronous)
+        client.set_response_callback("BRPOP", self._popped)
+        return client
+
+    def _popped(self, reply: Any, **_: object) -> tuple[bytes, bytes] | None:
+        """What a read of the queues gave: the queue, which may be one for a priority, and a message."""
+        if not reply:
+            return None
+        if not isinstance(reply, (list, tuple)) or len(reply) != 2:
+            raise redis.ConnectionError(f"a read of the queues was answered with {reply!r:.100}")
+        key, raw = reply
+        queue = _QUEUES.get(key.partition(self.sep.encode())[0].decode(errors="replace"))
+        if queue is None:
+            return key, _decodable(raw, key) or _NOTHING
         try:
-            return super()._brpop_read(**options)
-        except ValueError as error:
-            _bury("not a message", {"problem": str(error)})
-            return True
+            return key, accepted(raw, queue)
+        except Unacceptable as refusal:
+            _bury(str(refusal), queue, raw)
+            return key, _NOTHING
+
+    def _handle_message(self, client: Any, r: Any) -> dict[str, Any]:
+        """What a subscription gave, a control message or an event of another worker."""
+        message: dict[str, Any] = super()._handle_message(client, r)
+        if isinstance(message["data"], bytes):
+            message["data"] = _decodable(message["data"], message["channel"])
+        return message
+
+    def _do_restore_message(
+        self, payload: Any, exchange: Any, routing_key: Any, pipe: Any, leftmost: bool = False
+    ) -> None:
+        # Kombu would only log what it cannot restore, and drop it.
+        if not _is_envelope(payload) or not isinstance(exchange, str) or not isinstance(routing_key, str):
+            raise ValueError("not an envelope")
+        payload["headers"] = payload.get("headers") or {}
+        super()._do_restore_message(payload, exchange, routing_key, pipe, leftmost)
 
 
 class Transport(kombu_redis.Transport):
@@ -70,21 +121,52 @@ class Transport(kombu_redis.Transport):
     Channel = Channel
 
     def _deliver(self, message: Any, queue: str) -> None:
-        if not _is_envelope(message):
-            _bury("not an envelope", {"queue": queue, "message": repr(message)[:_UNREADABLE_KEPT_CHARS]})
+        if message is None:
             return
-        super()._deliver(message, queue)
+        if queue in _QUEUES:
+            super()._deliver(message, queue)
+            return
+        if not _is_envelope(message):
+            _bury("not an envelope", queue, repr(message).encode(errors="replace"))
+            return
+        try:
+            super()._deliver(message, queue)
+        except _CONNECTION_ERRORS:
+            raise
+        except Exception as error:
+            log.exception("broker: a message on %s cannot be handled", queue)
+            _bury(f"cannot be handled: {error}", queue, repr(message).encode(errors="replace"))
+            self._let_go(message["properties"]["delivery_tag"])
+
+    def _let_go(self, tag: str) -> None:
+        for channel in self.channels:
+            if tag in channel.qos._delivered:  # noqa: SLF001 - kombu has no other way to ask
+                channel.basic_reject(tag)
+
+
+def _decodable(raw: bytes, where: bytes) -> bytes | None:
+    """The message of another app's queue or of a topic, if kombu can decode it."""
+    try:
+        loads(raw)
+    except Exception as error:  # noqa: BLE001 - kombu's JSON builds objects, which may raise anything
+        _bury(f"not a message: {error}", where.decode(errors="replace"), raw)
+        return None
+    return raw
 
 
 def _is_envelope(message: Any) -> bool:
     if not isinstance(message, dict) or not isinstance(message.get("properties"), dict):
         return False
     properties = message["properties"]
-    return "body" in message and "delivery_tag" in properties and isinstance(properties.get("delivery_info"), dict)
+    return (
+        "body" in message
+        and isinstance(message.get("headers") or {}, dict)
+        and isinstance(properties.get("delivery_tag"), (int, str))
+        and isinstance(properties.get("delivery_info"), dict)
+    )
 
 
-def _bury(reason: str, what: dict[str, object]) -> None:
+def _bury(reason: str, queue: str, raw: bytes) -> None:
     from lowtide_worker.runtime import runtime  # deferred: importing the transport must stay cheap
 
-    log.error("broker: %s: %s", reason, what)
-    runtime().ledger.dead_letter(reason, what)
+    runtime().ledger.bury(reason, queue, raw)

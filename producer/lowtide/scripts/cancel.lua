@@ -8,9 +8,10 @@ redis.call('HSET', KEYS[1], 'state', 'cancelling', 'cancel', '1')
 local time = redis.call('TIME')
 local now = string.format('%.6f', time[1] + time[2] / 1e6)
 for number = 1, tonumber(redis.call('HGET', KEYS[1], 'jobs')) do
-  if redis.call('HGET', ARGV[1] .. number, 'busy') == '0' then
+  local busy = redis.call('HGET', ARGV[1] .. number, 'busy')
+  if busy == '0' then
     redis.call('ZADD', KEYS[2], 'XX', now, ARGV[2] .. number)
-  else
+  elseif busy then
     -- A worker holds it right now, and may have looked too early; taking it away would only repeat work.
     redis.call('HSET', ARGV[1] .. number, 'woken', '1')
   end

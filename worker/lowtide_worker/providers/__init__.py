@@ -144,11 +144,15 @@ class Provider(Protocol):
     ) -> tuple[list[ProviderJob], str | None]:
         """One page of the account's jobs, ours and foreign, and the next page's token.
 
-        With a display name, a provider that can search leaves out the others.
+        With a display name, a provider that can search leaves out the others. A job that cannot be read is passed over,
+        unless it has that display name: then the page raises.
         """
 
     def inputs(self, page_token: str | None = None) -> tuple[list[ProviderInput], str | None]:
         """One page of all uploaded inputs of the account, ours and foreign, and the next page's token."""
+
+    def odd(self) -> int:
+        """How many items of pages this process has passed over because they could not be read, each counted once."""
 
     def cancel(self, name: str) -> None:
         """Asks the provider to stop a job."""

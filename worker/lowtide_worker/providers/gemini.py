@@ -32,6 +32,7 @@ from lowtide_worker.providers import (
 from lowtide_worker.providers.google import (
     ONCE,
     GoogleClient,
+    PageReader,
     RowReader,
     as_count,
     as_object,
@@ -41,6 +42,7 @@ from lowtide_worker.providers.google import (
     either,
     failures,
     job_state,
+    page_of,
     status_error,
 )
 from lowtide_worker.settings import WorkerSettings
@@ -66,6 +68,7 @@ class GeminiProvider:
             raise Unavailable(
                 ResultError(reason="NO_API_KEY", message="no API key: set GEMINI_API_KEY for the workers")
             )
+        self._pages = PageReader()
         self._client = GoogleClient(
             settings, base_url=settings.google_gemini_base_url, vertexai=False, api_key=key.get_secret_value()
         )
@@ -108,27 +111,24 @@ class GeminiProvider:
         self, page_token: str | None = None, *, display_name: str | None = None
     ) -> tuple[list[ProviderJob], str | None]:
         """One page of all, newest first: this API cannot search."""
-        del display_name
         query = {"pageSize": str(_PAGE_SIZE)} | ({"pageToken": page_token} if page_token else {})
         with failures():
-            reply = as_object(call(self._client, "get", f"batches?{urlencode(query)}"))
-            jobs = [_provider_job(operation) for operation in reply.get("operations", [])]
+            reply = page_of(call(self._client, "get", f"batches?{urlencode(query)}"))
+            jobs = self._pages.read(reply.get("operations", []), _provider_job, needed=display_name)
             return jobs, as_text(either(reply, "nextPageToken", "next_page_token")) or None
 
     def inputs(self, page_token: str | None = None) -> tuple[list[ProviderInput], str | None]:
         """One page of the uploaded files; result files are not among them."""
         query = {"pageSize": str(_PAGE_SIZE)} | ({"pageToken": page_token} if page_token else {})
         with failures():
-            reply = as_object(call(self._client, "get", f"files?{urlencode(query)}"))
-            files = [as_object(file) for file in reply.get("files", [])]
-            inputs = [
-                ProviderInput(
-                    name=_name(file.get("name")), display_name=as_text(either(file, "displayName", "display_name"))
-                )
-                for file in files
-                if file.get("source", "UPLOADED") == "UPLOADED"
-            ]
-            return inputs, as_text(either(reply, "nextPageToken", "next_page_token")) or None
+            reply = page_of(call(self._client, "get", f"files?{urlencode(query)}"))
+            inputs = self._pages.read(reply.get("files", []), _provider_input)
+            uploaded = [found for found in inputs if found is not None]
+            return uploaded, as_text(either(reply, "nextPageToken", "next_page_token")) or None
+
+    def odd(self) -> int:
+        """How many items of pages were passed over."""
+        return len(self._pages.odd)
 
     def cancel(self, name: str) -> None:
         """POST :cancel."""
@@ -200,6 +200,16 @@ def _provider_job(operation: object) -> ProviderJob:
         requests=as_count(either(stats, "requestCount", "request_count")),
         done_requests=done,
         create_time=as_text(either(metadata, "createTime", "create_time")),
+    )
+
+
+def _provider_input(value: object) -> ProviderInput | None:
+    """An uploaded file; None for one that a job wrote. Raises `ValueError` for one without a usable name."""
+    file = as_object(value)
+    if file.get("source", "UPLOADED") != "UPLOADED":
+        return None
+    return ProviderInput(
+        name=_name(file.get("name")), display_name=as_text(either(file, "displayName", "display_name"))
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -19,6 +20,7 @@ from google import genai
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError
 from google.genai import errors, types
 
+from lowtide.layout import job_of_display_name
 from lowtide.models import ResultError
 from lowtide.states import JobState
 from lowtide_worker.bounded import BoundedBackend, Exchange, within
@@ -26,6 +28,9 @@ from lowtide_worker.deadlines import Deadline
 from lowtide_worker.providers import Denied, Missing, OutputRow, ProviderError, Refused, Throttled, Unavailable
 from lowtide_worker.settings import WorkerSettings
 
+log = logging.getLogger(__name__)
+
+_MOST_ODD = 1000
 _RETRIES = types.HttpRetryOptions(attempts=3, initial_delay=0.5, max_delay=4.0)
 ONCE = types.HttpRetryOptions(attempts=1)
 """For a create: one request on the wire, whatever happens."""
@@ -200,6 +205,57 @@ def as_text(value: object) -> str | None:
 def as_count(value: object) -> int:
     """A count, which JSON of Google's writes as a string; 0 for what is none."""
     return int(value) if isinstance(value, (int, str)) and str(value).isdecimal() else 0
+
+
+def page_of(reply: object) -> Mapping[str, Any]:
+    """A page of a list. Raises `ValueError` for what is none: nobody shall read it as an empty one."""
+    if not isinstance(reply, Mapping):
+        raise ValueError(f"the provider answered with a page that is none: {reply!r:.100}")  # noqa: TRY004
+    return reply
+
+
+Item = TypeVar("Item")
+
+
+class PageReader:
+    """Reads the items of a list's pages one by one: an odd one hides no other."""
+
+    def __init__(self) -> None:
+        self.odd: set[str] = set()
+        """What was passed over, as text, each once and said once in the log."""
+
+    def read(self, items: object, read: Callable[[object], Item], *, needed: str | None = None) -> list[Item]:
+        """Those items of a page that can be read.
+
+        Raises `ValueError` where there is no page, or where it is the job of the display name `needed` that cannot be
+        read: it is there, and must not be taken for missing.
+        """
+        if not isinstance(items, list):
+            raise ValueError(f"the provider answered with a page that is none: {items!r:.100}")  # noqa: TRY004
+        found: list[Item] = []
+        for item in items:
+            try:
+                found.append(read(item))
+            except Exception as error:
+                name = _display_name(item)
+                if needed is not None and name == needed:
+                    raise ValueError(f"the job {needed} cannot be read: {error}") from error
+                self._pass_over(item, name, error)
+        return found
+
+    def _pass_over(self, item: object, name: str | None, error: Exception) -> None:
+        text = f"{item!r:.300}"
+        if text in self.odd or len(self.odd) >= _MOST_ODD:
+            return
+        self.odd.add(text)
+        level = logging.ERROR if job_of_display_name(name) else logging.WARNING
+        log.log(level, "passed over in the provider's list: %s: %s", name, error)
+
+
+def _display_name(item: object) -> str | None:
+    job = as_object(item)
+    inner = as_object(job.get("metadata"))
+    return as_text(either(inner, "displayName", "display_name") or either(job, "displayName", "display_name"))
 
 
 def either(value: Mapping[str, Any], camel: str, snake: str) -> Any:

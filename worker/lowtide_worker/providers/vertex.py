@@ -35,6 +35,7 @@ from lowtide_worker.providers.google import (
     GRPC_CODES,
     ONCE,
     GoogleClient,
+    PageReader,
     RowReader,
     as_count,
     as_object,
@@ -43,6 +44,7 @@ from lowtide_worker.providers.google import (
     cancel,
     failures,
     job_state,
+    page_of,
     status_error,
 )
 from lowtide_worker.providers.vertex_storage import VertexStorage
@@ -69,6 +71,7 @@ class VertexProvider:
             raise _unset("GOOGLE_CLOUD_PROJECT", "to the project whose Vertex AI runs the jobs")
         if settings.vertex_storage is None:
             raise _unset("LOWTIDE_VERTEX_STORAGE", "to gs://bucket/folder, where jobs' files may lie")
+        self._pages = PageReader()
         with failures():
             self._client = GoogleClient(
                 settings,
@@ -125,13 +128,17 @@ class VertexProvider:
         if display_name is not None:
             query["filter"] = f'display_name="{display_name}"'
         with failures():
-            reply = as_object(call(self._client, "get", f"{_JOBS}?{urlencode(query)}"))
-            jobs = [_provider_job(job) for job in reply.get(_JOBS, [])]
+            reply = page_of(call(self._client, "get", f"{_JOBS}?{urlencode(query)}"))
+            jobs = self._pages.read(reply.get(_JOBS, []), _provider_job, needed=display_name)
             return jobs, as_text(reply.get("nextPageToken")) or None
 
     def inputs(self, page_token: str | None = None) -> tuple[list[ProviderInput], str | None]:
         """One page of the files that we wrote."""
         return self._storage.inputs(page_token)
+
+    def odd(self) -> int:
+        """How many items of pages were passed over."""
+        return len(self._pages.odd)
 
     def cancel(self, name: str) -> None:
         """POST :cancel."""

@@ -1,10 +1,10 @@
 -- Decides which final rows of a segment become results: each request's first one, whoever asks first.
--- KEYS: 1 segment hash, 2 bitmap of settled requests
+-- KEYS: 1 segment hash, 2 bitmap of settled requests, 3 batch hash
 -- ARGV: 1 token, 2 ordinals, in the order of the rows, 4 bytes each, little-endian, 3 "1" if they are consecutive
 -- Returns a string of "1" (granted) and "0" (settled before), one per ordinal, the same whenever the segment
--- runs again; or nil if somebody else holds the segment now.
+-- runs again; or nil if somebody else holds the segment now, or its batch is deleted.
 local found = redis.call('HMGET', KEYS[1], 'token', 'granted')
-if found[1] ~= ARGV[1] then return false end
+if found[1] ~= ARGV[1] or redis.call('EXISTS', KEYS[3]) == 0 then return false end
 if found[2] then return found[2] end
 
 local function ordinal_at(index) return (struct.unpack('<I4', ARGV[2], 4 * index - 3)) end

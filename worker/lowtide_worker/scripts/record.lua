@@ -2,8 +2,9 @@
 -- KEYS: 1 segment hash, 2 job hash, 3 batch hash, 4 clock of the segment, 5 clock of the job
 -- ARGV: 1 segment member, 2 token, 3 job member, 4 "1" if a handler waits for the results, 5 lease,
 --       6.. counter, amount pairs of the batch
--- Returns -1 if somebody else holds the segment now, else how many segments of the job are left.
-if redis.call('HGET', KEYS[1], 'token') ~= ARGV[2] then return -1 end
+-- Returns -1 if somebody else holds the segment now or its batch is deleted, else how many segments of the job are left.
+-- Of a batch that is deleted, a counter would bring back a part.
+if redis.call('HGET', KEYS[1], 'token') ~= ARGV[2] or redis.call('EXISTS', KEYS[3]) == 0 then return -1 end
 for index = 6, #ARGV, 2 do redis.call('HINCRBY', KEYS[3], ARGV[index], ARGV[index + 1]) end
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1e6

@@ -21,11 +21,15 @@ local time = redis.call('TIME')
 local now = string.format('%.6f', time[1] + time[2] / 1e6)
 local woken = redis.call('ZRANGE', KEYS[3], 0, free - 1)
 for _, job in ipairs(woken) do
-  if redis.call('HGET', ARGV[4] .. job, 'busy') == '0' then
+  local busy = redis.call('HGET', ARGV[4] .. job, 'busy')
+  if busy == '0' then
     redis.call('ZADD', KEYS[5], 'XX', now, ARGV[5] .. job)
-  else
+  elseif busy then
     -- A worker holds it right now, and may have asked too early.
     redis.call('HSET', ARGV[4] .. job, 'woken', '1')
+  else
+    -- Its batch is deleted; it must not stand before the others.
+    redis.call('ZREM', KEYS[3], job)
   end
 end
 return #woken

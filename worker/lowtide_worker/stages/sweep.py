@@ -29,15 +29,19 @@ def sweep(runtime: Runtime, held: Held) -> Move:
     keep = runtime.clock.keeper(held)
     counts = {"put_back": runtime.ledger.put_back_on_clock(keep)}
     reach("sweep.after-store")
-    counts["inbox"] = _inbox(runtime, keep)
-    counts["files"] = _spool(runtime, keep)
+    with runtime.ledger.apart("spool", "inbox"):
+        counts["inbox"] = _inbox(runtime, keep)
+    with runtime.ledger.apart("spool", "batches"):
+        counts["files"] = _spool(runtime, keep)
     for name in runtime.providers():
-        try:
-            provider = runtime.provider(name)
-            counts[f"{name}_jobs"] = _jobs(runtime, provider, keep)
-            counts[f"{name}_inputs"] = _inputs(runtime, provider, keep)
-        except ProviderError as error:
-            log.info("sweep: %s is left for the next round: %s", name, error)
+        for what, clean in (("jobs", _jobs), ("inputs", _inputs)):
+            try:
+                provider = runtime.provider(name)
+                odd = provider.odd()
+                counts[f"{name}_{what}"] = clean(runtime, provider, keep)
+                counts[f"{name}_odd_{what}"] = provider.odd() - odd
+            except ProviderError as error:
+                log.info("sweep: %s of %s are left for the next round: %s", what, name, error)
     for what, count in counts.items():
         if count:
             log.warning("sweep: %s: %d", what, count)
@@ -49,16 +53,17 @@ def _jobs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> int
     """Removes provider jobs of ours that no job of ours stands behind."""
     removed = 0
     for seen in every(provider.jobs, keep):
-        job = job_of_display_name(seen.display_name)
-        fields = runtime.ledger.job(job) if job else {}
-        # A job that is unknown here may be another installation's; one in create has no name yet.
-        if job is None or not fields or fields["stage"] == Stage.CREATE:
-            continue
-        left_over = fields["stage"] == "" and runtime.settings.delete_at_provider
-        # One past create without a name ended before it was created, as far as anybody knew.
-        if fields.get("name") != seen.name or left_over:
-            remove_twin(provider, seen, job)
-            removed += 1
+        with runtime.ledger.apart("jobs", seen.name):
+            job = job_of_display_name(seen.display_name)
+            fields = runtime.ledger.job(job) if job else {}
+            # A job that is unknown here may be another installation's; one in create has no name yet.
+            if job is None or not fields or fields["stage"] == Stage.CREATE:
+                continue
+            left_over = fields["stage"] == "" and runtime.settings.delete_at_provider
+            # One past create without a name ended before it was created, as far as anybody knew.
+            if fields.get("name") != seen.name or left_over:
+                remove_twin(provider, seen, job)
+                removed += 1
     return removed
 
 
@@ -66,24 +71,28 @@ def _inputs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> i
     """Deletes uploaded inputs that no job of ours uses, or will."""
     removed = 0
     for seen in every(provider.inputs, keep):
-        job = job_of_display_name(seen.display_name)
-        fields = runtime.ledger.job(job) if job else {}
-        if not fields or fields["stage"] == Stage.CREATE:
-            continue
-        left_over = fields["stage"] == "" and runtime.settings.delete_at_provider
-        if fields.get("input") != seen.name or left_over:
-            provider.delete_input(seen.name)
-            removed += 1
+        with runtime.ledger.apart("inputs", seen.name):
+            job = job_of_display_name(seen.display_name)
+            fields = runtime.ledger.job(job) if job else {}
+            if not fields or fields["stage"] == Stage.CREATE:
+                continue
+            left_over = fields["stage"] == "" and runtime.settings.delete_at_provider
+            if fields.get("input") != seen.name or left_over:
+                provider.delete_input(seen.name)
+                removed += 1
     return removed
 
 
 def _inbox(runtime: Runtime, keep: Callable[[], None]) -> int:
     """Takes in batches of the inbox whose message was lost."""
-    waiting = [batch_id for batch_id in runtime.spool.folders("inbox") if is_waiting(runtime, batch_id)]
-    for batch_id in waiting:
-        take_in(runtime, batch_id)
+    taken = 0
+    for batch_id in runtime.spool.folders("inbox"):
+        with runtime.ledger.apart("inbox", batch_id):
+            if is_waiting(runtime, batch_id):
+                take_in(runtime, batch_id)
+                taken += 1
         keep()
-    return len(waiting)
+    return taken
 
 
 def _spool(runtime: Runtime, keep: Callable[[], None]) -> int:
@@ -91,10 +100,11 @@ def _spool(runtime: Runtime, keep: Callable[[], None]) -> int:
     removed = 0
     for batch_id in runtime.spool.folders("batches"):
         keep()
-        if runtime.ledger.knows(batch_member(batch_id)):
-            continue
-        if time.time() - runtime.spool.modified(f"batches/{batch_id}") > runtime.settings.orphan_seconds:
-            keep()
-            runtime.spool.delete(f"batches/{batch_id}")
-            removed += 1
+        with runtime.ledger.apart("files", batch_id):
+            if runtime.ledger.knows(batch_member(batch_id)):
+                continue
+            if time.time() - runtime.spool.modified(f"batches/{batch_id}") > runtime.settings.orphan_seconds:
+                keep()
+                runtime.spool.delete(f"batches/{batch_id}")
+                removed += 1
     return removed

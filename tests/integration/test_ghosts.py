@@ -1,0 +1,163 @@
+"""A deleted batch stays deleted: whatever comes late for it, no key of it comes back."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+from tests.stack import Stack
+
+from lowtide import BatchNotFound, DeadLetterNotFound, DeadLetters, keys
+from lowtide.delivery import Delivery
+from lowtide.messages import Queue, Stage
+from lowtide.store import Store
+from lowtide_worker.clock import Held, Move, Superseded
+from lowtide_worker.ledger import Rows
+from lowtide_worker.runtime import Runtime
+
+BATCH = "b0ghost"
+JOB = f"{BATCH}-1"
+HANDLER = "shop.take"
+BATCH_FIELDS = {
+    "id": BATCH,
+    "v": "1",
+    "state": "completed",
+    "stage": Stage.DELETE,
+    "token": "5",
+    "busy": "1",
+    "jobs": "1",
+    "open": "0",
+    "total": "1",
+    "on_result": HANDLER,
+    "provider": "gemini",
+    "created": "1",
+    "priority": "0",
+    "idempotency_key": "",
+    "cancel": "0",
+}
+JOB_FIELDS = {"id": JOB, "v": "1", "batch_id": BATCH, "stage": Stage.SETTLE, "token": "5", "busy": "0", "number": "1"}
+SEGMENT_FIELDS = {
+    "v": "1",
+    "batch_id": BATCH,
+    "job_id": JOB,
+    "number": "0",
+    "stage": Stage.DELIVER,
+    "token": "5",
+    "busy": "0",
+    "source": "output",
+    "start": "0",
+    "end": "1",
+    "piece": "",
+}
+
+
+class World(NamedTuple):
+    runtime: Runtime
+    stack: Stack
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("ghosts")) as stack:
+        yield stack
+
+
+def held(member: str, stage: Stage, fields: dict[str, str]) -> Held:
+    return Held(member, stage, 5, fields, BATCH_FIELDS, time.time(), JOB_FIELDS)
+
+
+BATCH_HELD = held(keys.batch_member(BATCH), Stage.DELETE, BATCH_FIELDS)
+JOB_HELD = held(keys.job_member(JOB), Stage.SETTLE, JOB_FIELDS)
+SEGMENT_HELD = held(keys.segment_member(JOB, 0), Stage.DELIVER, SEGMENT_FIELDS)
+
+LATE: dict[str, Callable[[World], object]] = {
+    "begin a segment": lambda w: w.runtime.clock.begin(Stage.DELIVER, SEGMENT_HELD.member, BATCH_HELD.member, 5),
+    "begin a job": lambda w: w.runtime.clock.begin(Stage.SETTLE, JOB_HELD.member, BATCH_HELD.member, 5),
+    "begin a batch": lambda w: w.runtime.clock.begin(Stage.DELETE, BATCH_HELD.member, BATCH_HELD.member, 5),
+    "claim": lambda w: [w.runtime.clock.claim(queue) for queue in Queue],
+    "advance a segment": lambda w: w.runtime.clock.advance(
+        SEGMENT_HELD, Move(stage=Stage.DELIVER, fields={"tries": 1})
+    ),
+    "advance a job": lambda w: w.runtime.clock.advance(JOB_HELD, Move(stage=Stage.SETTLE, fields={"problem": "x"})),
+    "keep a job": lambda w: w.runtime.clock.keep(JOB_HELD, {"input": "x"}),
+    "keep a batch": lambda w: w.runtime.clock.keep(BATCH_HELD),
+    "grant": lambda w: w.runtime.ledger.grant(SEGMENT_HELD, [0]),
+    "record": lambda w: w.runtime.ledger.record(SEGMENT_HELD, {"succeeded": 1}, handler_waits=False),
+    "record for a handler": lambda w: w.runtime.ledger.record(SEGMENT_HELD, {"succeeded": 1}, handler_waits=True),
+    "offer": lambda w: w.runtime.ledger.offer(SEGMENT_HELD, patience=60),
+    "withdraw": lambda w: w.runtime.ledger.withdraw(SEGMENT_HELD),
+    "hand over": lambda w: w.runtime.ledger.handed_over(SEGMENT_HELD),
+    "park": lambda w: w.runtime.ledger.handed_over(SEGMENT_HELD, parked=True),
+    "cut segments": lambda w: w.runtime.ledger.segment(JOB_HELD, "output", [1]),
+    "close": lambda w: w.runtime.ledger.close(JOB_HELD, retry=Rows(first=0, last=1, bitmap=b"\x80"), attempt=2),
+    "put back": lambda w: w.runtime.ledger.put_back_on_clock(lambda: None),
+    "admit": lambda w: w.runtime.admission.admit(JOB_HELD),
+    "release": lambda w: w.runtime.admission.release(JOB_HELD),
+    "lower": lambda w: w.runtime.admission.throttled(JOB_HELD),
+    "raise": lambda w: w.runtime.admission.succeeded(JOB_HELD),
+    "taken": lambda w: Delivery(w.stack.settings()).taken(f"{JOB}:0"),
+    "hand back": lambda w: Delivery(w.stack.settings()).hand_back(f"{JOB}:0", only=None, attempt=1, error="x"),
+    "redeliver": lambda w: DeadLetters(w.stack.settings()).redeliver(f"{JOB}:0"),
+    "drop": lambda w: DeadLetters(w.stack.settings()).drop(f"{JOB}:0"),
+    "cancel": lambda w: Store(w.stack.settings()).cancel(BATCH),
+    "delete": lambda w: Store(w.stack.settings()).delete(BATCH),
+}
+WHO_MAY_SAY_SO = (Superseded, BatchNotFound, DeadLetterNotFound)
+
+
+def left(runtime: Runtime) -> set[str]:
+    return {key.decode() for key in runtime.redis.scan_iter(f"lowtide:*:{BATCH}*")}
+
+
+@pytest.mark.parametrize("parked", [False, True])
+@pytest.mark.parametrize("segment", [False, True], ids=["all gone", "a segment is left"])
+@pytest.mark.parametrize("what", LATE)
+def test_nothing_that_comes_late_brings_back_a_part_of_a_deleted_batch(
+    stack: Stack, what: str, segment: bool, parked: bool
+) -> None:
+    runtime = Runtime(stack.worker_settings())
+    client = runtime.redis
+    client.flushdb()
+    client.hset(keys.batch(BATCH), mapping=dict[Any, Any](BATCH_FIELDS))
+    client.hset(keys.job(JOB), mapping=dict[Any, Any](JOB_FIELDS))
+    client.set(keys.settled(BATCH), b"\x80")
+    client.zadd(keys.BATCHES, {BATCH: 1})
+    runtime.ledger.forget(BATCH_HELD, lambda: None)
+    assert not left(runtime)
+    # What may outlive it: a segment on the clock, and members of sets for all batches.
+    client.zadd(keys.waiting("gemini"), {JOB: 1})
+    client.zadd(keys.in_hand(HANDLER), {SEGMENT_HELD.member: time.time() + 60})
+    client.zadd(keys.clock(Queue.RESULTS), {SEGMENT_HELD.member: 1})
+    client.zadd(keys.clock(Queue.JOBS), {JOB_HELD.member: 1, BATCH_HELD.member: 1})
+    if parked:
+        client.zadd(keys.PARKED, {SEGMENT_HELD.member: 1})
+    if segment:
+        client.hset(keys.entity(SEGMENT_HELD.member), mapping=dict[Any, Any](SEGMENT_FIELDS))
+
+    with contextlib.suppress(*WHO_MAY_SAY_SO):
+        LATE[what](World(runtime, stack))
+
+    assert left(runtime) <= ({keys.entity(SEGMENT_HELD.member)} if segment else set())
+    # And the next message for what is left ends it.
+    token = int(client.hget(keys.entity(SEGMENT_HELD.member), "token") or 0)
+    runtime.clock.begin(Stage.DELIVER, SEGMENT_HELD.member, BATCH_HELD.member, token)
+    assert not left(runtime)
+
+
+def test_a_job_of_a_deleted_batch_does_not_stand_before_those_that_wait(stack: Stack) -> None:
+    runtime = Runtime(stack.worker_settings(max_active_jobs=1))
+    client = runtime.redis
+    client.flushdb()
+    client.zadd(keys.waiting("gemini"), {JOB: 1, "b0waits-1": 2})
+    client.hset(keys.job("b0waits-1"), mapping={"busy": "0", "stage": Stage.CREATE})
+    client.zadd(keys.clock(Queue.JOBS), {keys.job_member("b0waits-1"): time.time() + 1800})
+
+    for _ in range(2):
+        runtime.admission.release(held(keys.job_member("b0ends-1"), Stage.POLL, JOB_FIELDS | {"id": "b0ends-1"}))
+
+    due = client.zscore(keys.clock(Queue.JOBS), keys.job_member("b0waits-1"))
+    assert due is not None
+    assert float(str(due)) <= time.time()

@@ -1,0 +1,250 @@
+"""One odd thing among many, in the store, the spool and the provider's lists: it is passed over, counted and said."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.stack import Stack
+
+from lowtide import DeadLetters, Request, StoreUnavailable, keys
+from lowtide.messages import Queue, Stage
+from lowtide.states import JobState
+from lowtide_worker.clock import Held
+from lowtide_worker.providers import Unavailable
+from lowtide_worker.providers.gemini import GeminiProvider
+from lowtide_worker.runtime import Runtime
+from lowtide_worker.stages.reconcile import reconcile
+from lowtide_worker.stages.sweep import sweep
+
+MODEL = "gemini-2.5-flash"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("odd")) as stack:
+        yield stack
+
+
+@pytest.fixture
+def runtime(stack: Stack) -> Runtime:
+    stack.redis.flushdb()
+    return Runtime(stack.worker_settings(orphan_seconds=3600))
+
+
+def counted(runtime: Runtime, what: str) -> int:
+    return int(runtime.redis.hget(keys.COUNTERS, f"odd_{what}") or 0)
+
+
+def submit(stack: Stack) -> str:
+    return stack.queue().submit([Request(key="a", contents="x")], model=MODEL).id
+
+
+def begun_sweep(runtime: Runtime) -> Held:
+    runtime.clock.start_sweep()
+    [dispatch] = [one for one in runtime.clock.claim(Queue.JOBS) if one.stage is Stage.SWEEP]
+    held = runtime.clock.begin(Stage.SWEEP, keys.SWEEP_MEMBER, keys.SWEEP_MEMBER, dispatch.token)
+    assert isinstance(held, Held)
+    return held
+
+
+def test_odd_folders_do_not_keep_the_sweep_from_the_rest(stack: Stack, runtime: Runtime) -> None:
+    spool = stack.directory / "spool"
+    for odd in (".tmp-x", "UPPER", "-x", "a b", "zz\n"):
+        (spool / "inbox" / odd).mkdir(parents=True, exist_ok=True)
+        (spool / "batches" / odd).mkdir(parents=True, exist_ok=True)
+    folder = spool / "inbox" / "zz-waits-here"
+    folder.mkdir(parents=True)
+    (folder / "requests.jsonl").write_text('{"key": "a", "contents": "x"}\n')
+    (folder / "batch.json").write_text(json.dumps({"model": MODEL}))
+
+    sweep(runtime, begun_sweep(runtime))
+
+    assert runtime.ledger.knows(keys.batch_member("zz-waits-here"))
+    assert counted(runtime, "inbox") == 5
+    assert counted(runtime, "files") == 3
+
+
+def test_an_odd_entity_is_not_put_back_and_the_others_are(stack: Stack, runtime: Runtime) -> None:
+    batch_id = submit(stack)
+    client = runtime.redis
+    client.zrem(keys.clock(Queue.JOBS), keys.batch_member(batch_id))
+    client.set(keys.batch("b0string"), "x")
+    client.hset(keys.job("b0newer-1"), "stage", "lowtide.yet-to-come")
+    client.hset(keys.job("b0bytes-1"), "stage", b"\xff")
+    client.hset(b"lowtide:batch:\xff", "stage", Stage.SUBMIT)
+
+    assert runtime.ledger.put_back_on_clock(lambda: None) == 1
+
+    assert client.zscore(keys.clock(Queue.JOBS), keys.batch_member(batch_id)) is not None
+    assert counted(runtime, "entities") == 3
+
+
+def test_an_odd_member_of_the_clock_holds_up_no_other(stack: Stack, runtime: Runtime) -> None:
+    batch_id = submit(stack)
+    client, clock = runtime.redis, keys.clock(Queue.JOBS)
+    client.set(keys.entity("batch:b0string"), "x")
+    client.hset(keys.entity("job:b0newer-1"), mapping={"stage": "lowtide.yet-to-come", "token": 3, "busy": 0})
+    client.hset(keys.entity("job:b0token-1"), mapping={"stage": Stage.POLL, "token": "x", "sent": "x"})
+    client.hset(keys.entity("job:b0none-1"), mapping={"stage": Stage.POLL})
+    odd = ["batch:b0string", "job:b0newer-1", "job:b0token-1", "job:b0none-1"]
+    client.zadd(clock, dict.fromkeys([*odd, keys.batch_member(batch_id)], 1.0))
+
+    claimed = runtime.clock.claim(Queue.JOBS)
+
+    assert [(one.member, one.stage) for one in claimed] == [(keys.batch_member(batch_id), Stage.SUBMIT)]
+    assert counted(runtime, "members") == 4
+    assert client.hget(keys.entity("job:b0newer-1"), "token") == b"3", "a newer worker's work was taken from it"
+    assert client.zcount(clock, "-inf", time.time()) == 0, "an odd member stays in front"
+
+
+def test_a_damaged_batch_does_not_hide_the_others(stack: Stack, runtime: Runtime) -> None:
+    good = [submit(stack) for _ in range(3)]
+    damaged = [submit(stack) for _ in range(4)]
+    client = runtime.redis
+    client.hdel(keys.batch(damaged[0]), "state", "model")
+    client.hset(keys.batch(damaged[1]), "state", "of-a-newer-version")
+    client.hset(keys.batch(damaged[2]), "labels", b"\xff{")
+    client.delete(keys.batch(damaged[3]))
+    client.set(keys.batch(damaged[3]), "x")
+
+    page = stack.queue().list()
+
+    assert [status.id for status in page.batches] == good[::-1]
+    assert sorted(page.unreadable) == sorted(damaged)
+    for batch_id in damaged:
+        with pytest.raises(StoreUnavailable):
+            stack.queue().get(batch_id).status()
+
+
+def test_a_damaged_job_does_not_hide_its_batch(stack: Stack, runtime: Runtime) -> None:
+    batch_id = submit(stack)
+    runtime.redis.hset(keys.batch(batch_id), "jobs", 2)
+    runtime.redis.hset(keys.job(f"{batch_id}-1"), mapping={"id": f"{batch_id}-1", "state": "?"})
+    runtime.redis.set(keys.job(f"{batch_id}-2"), "x")
+
+    jobs = stack.queue().get(batch_id).status().jobs
+
+    assert [(job.id, job.state) for job in jobs] == [(f"{batch_id}-{n}", JobState.UNKNOWN) for n in (1, 2)]
+    assert all(job.problem for job in jobs)
+
+
+def test_odd_entries_do_not_hide_the_dead_letters(stack: Stack, runtime: Runtime) -> None:
+    client = runtime.redis
+    odd = [b"", b"\xff", b"{", b"null", b"[]", b"{}", b'{"id":[],"time":1,"reason":"x"}', b'{"a":' * 5000, b'"\\ud800"']
+    for entry in odd:
+        client.lpush(keys.DEAD_LETTERS, entry)
+    runtime.ledger.bury("a good one", Queue.JOBS, b"\xff\xfe")
+    client.zadd(keys.PARKED, {b"segment:b0string-1:0": 1.0, b"segment:b0less-1:0": 1.0, b"\xff": 1.0})
+    client.set(keys.entity("segment:b0string-1:0"), "x")
+    client.hset(keys.entity("segment:b0less-1:0"), "number", "x")
+    client.hset(b"lowtide:\xff", "number", "x")
+    letters = DeadLetters(stack.settings())
+
+    found = letters.list(limit=100)
+
+    assert [letter.reason for letter in found[:1]] == ["a good one"]
+    assert len({letter.id for letter in found}) >= len(odd) + 1 + 2
+    for letter in found:
+        if letter.kind == "message":
+            letters.drop(letter.id)
+    assert client.llen(keys.DEAD_LETTERS) == 0
+
+
+def listed(*operations: object, key: str = "operations") -> bytes:
+    return json.dumps({key: list(operations)}).encode()
+
+
+def operation(name: object, display_name: str) -> dict[str, Any]:
+    return {"name": name, "metadata": {"displayName": display_name, "state": "BATCH_STATE_RUNNING"}}
+
+
+@pytest.fixture
+def answers(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Puts odd pages where the emulator has only good ones."""
+
+    def answer(body: bytes) -> GeminiProvider:
+        monkeypatch.setattr("lowtide_worker.providers.gemini.call", lambda *_: json.loads(body))
+        provider = runtime.provider("gemini")
+        assert isinstance(provider, GeminiProvider)
+        return provider
+
+    return answer
+
+
+ODD_JOBS: list[object] = [
+    operation("batches/../x", "theirs"),
+    operation("", "theirs"),
+    operation(7, "theirs"),
+    operation(None, "theirs"),
+    operation("projects/x", "lowtide-b0another-1"),
+    None,
+    [],
+    "x",
+    {"name": "batches/\n", "metadata": []},
+]
+
+
+def test_an_odd_job_in_a_page_hides_no_other(answers: Any, caplog: pytest.LogCaptureFixture) -> None:
+    good = [operation("batches/one", "theirs"), operation("batches/two", "lowtide-b0mine-1")]
+    provider = answers(listed(*ODD_JOBS, *good))
+
+    for _ in range(3):
+        found, _ = provider.jobs()
+        assert [job.name for job in found] == ["batches/one", "batches/two"]
+
+    said = [record for record in caplog.records if "passed over" in record.message]
+    assert len(said) == provider.odd() == len(ODD_JOBS)
+    assert [record.levelno for record in said if "lowtide-b0another-1" in record.message] == [logging.ERROR]
+
+
+def test_an_odd_file_in_a_page_hides_no_other(answers: Any) -> None:
+    provider = answers(listed({"name": "files/../x"}, None, {}, {"name": "files/one"}, key="files"))
+
+    found, _ = provider.inputs()
+
+    assert [one.name for one in found] == ["files/one"]
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b"null", b"5", b'{"operations":{}}', b'{"operations":null}', b'{"operations":"x"}']
+)
+def test_what_is_no_page_is_not_taken_for_an_empty_one(answers: Any, body: bytes) -> None:
+    with pytest.raises(Unavailable):
+        answers(body).jobs()
+
+
+def test_a_job_of_that_very_name_that_cannot_be_read_is_not_created_again(runtime: Runtime, answers: Any) -> None:
+    provider = answers(listed(operation("not/a/name", "lowtide-b0mine-1")))
+    fields = {"id": "b0mine-1", "intent": "1", "answered": "1"}
+    held = Held("job:b0mine-1", Stage.CREATE, 1, fields, {"id": "b0mine", "provider": "gemini"}, time.time())
+
+    with pytest.raises(Unavailable):
+        reconcile(runtime, provider, held)
+
+
+def test_a_surplus_job_that_cannot_be_removed_does_not_keep_the_others(
+    runtime: Runtime, answers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["batches/one", "batches/two"]
+    for number, _ in enumerate(names, 1):
+        runtime.redis.hset(keys.job(f"b0mine-{number}"), mapping={"stage": "", "name": "batches/mine"})
+    provider = answers(listed(*(operation(name, f"lowtide-b0mine-{n}") for n, name in enumerate(names, 1))))
+    removed: list[str] = []
+
+    def delete(name: str) -> None:
+        removed.append(name)
+        if name == "batches/one":
+            raise RuntimeError("it will not go")
+
+    monkeypatch.setattr(provider, "cancel", lambda _: None)
+    monkeypatch.setattr(provider, "delete", delete)
+
+    sweep(runtime, begun_sweep(runtime))
+
+    assert removed == names
+    assert counted(runtime, "jobs") == 1
