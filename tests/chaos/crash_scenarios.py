@@ -245,6 +245,7 @@ _AGAIN = {
         "collect.before-output-complete", "collect.after-piece-complete", "collect.after-piece-complete:2",
         "collect.after-segments", "collect.after-segments:2",
     ),
+    "two creates without reply": ("reconcile.after-list:2",),
     "inline": ("create.before-call", "create.after-call", "collect.before-output-complete", "deliver.before-record"),
 }  # fmt: skip
 

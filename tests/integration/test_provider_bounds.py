@@ -188,7 +188,7 @@ def test_a_list_without_end_is_an_error(token: str | None) -> None:
         request.wfile.write(body)
 
     with served(page) as url, pytest.raises(Unavailable, match="the provider's list"):
-        list(every(gemini(url).jobs, lambda: None, most=30))
+        list(every(gemini(url).jobs, most=30))
 
 
 def test_a_deadline_is_by_a_clock_that_goes_on_while_the_machine_sleeps() -> None:

@@ -14,7 +14,9 @@ MOST_PAGES = 10_000
 
 
 def every(
-    page_of: Callable[[str | None], tuple[list[T], str | None]], keep: Callable[[], None], most: int = MOST_PAGES
+    page_of: Callable[[str | None], tuple[list[T], str | None]],
+    keep: Callable[[], None] = lambda: None,
+    most: int = MOST_PAGES,
 ) -> Iterator[T]:
     """The items of all pages; `page_of` gives the page of a token and the next one's, `keep` is called after each.
 

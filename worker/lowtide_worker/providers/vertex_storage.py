@@ -10,7 +10,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import IO, TYPE_CHECKING, Any
 
 from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, NotFound, RequestRangeNotSatisfiable
@@ -21,6 +21,7 @@ from requests import RequestException
 from lowtide.google_cloud import storage_client
 from lowtide.locations import Objects, is_under, parse_objects
 from lowtide.models import ResultError
+from lowtide_worker.pages import every
 from lowtide_worker.parts import whole_lines
 from lowtide_worker.providers import Denied, Missing, Part, ProviderInput, Refused, Unavailable
 from lowtide_worker.providers.google import failure
@@ -73,19 +74,15 @@ class VertexStorage:
     def inputs(self, page_token: str | None) -> tuple[list[ProviderInput], str | None]:
         """One page of the request files."""
         folder = self._root.under("inputs/")
-        with cloud_failures(folder):
-            listing = self._client.list_blobs(
-                folder.bucket, prefix=folder.path, page_token=page_token, page_size=_PAGE_SIZE, **self._patience
+        blobs, token = self._page(folder, page_token)
+        found = [
+            ProviderInput(
+                name=str(folder._replace(path=blob.name)),
+                display_name=blob.name.removeprefix(folder.path).removesuffix(".jsonl"),
             )
-            page = next(listing.pages, ())
-            found = [
-                ProviderInput(
-                    name=str(folder._replace(path=blob.name)),
-                    display_name=blob.name.removeprefix(folder.path).removesuffix(".jsonl"),
-                )
-                for blob in page
-            ]
-            return found, listing.next_page_token
+            for blob in blobs
+        ]
+        return found, token
 
     def delete_input(self, uri: str) -> None:
         """Deletes a request file of ours. One that is gone is no error."""
@@ -101,14 +98,12 @@ class VertexStorage:
     def parts(self, folder: str) -> list[Part]:
         """The shards of a job's predictions."""
         place = self._checked(folder)
-        with cloud_failures(folder):
-            prefix = place.path.rstrip("/") + "/"
-            blobs = self._client.list_blobs(place.bucket, prefix=prefix, **self._patience)
-            return [
-                Part(str(place._replace(path=blob.name)), blob.size)
-                for blob in blobs
-                if _PREDICTIONS.fullmatch(blob.name.removeprefix(prefix))
-            ]
+        inside = _inside(place)
+        return [
+            Part(str(place._replace(path=blob.name)), blob.size)
+            for blob in every(partial(self._page, inside))
+            if _PREDICTIONS.fullmatch(blob.name.removeprefix(inside.path))
+        ]
 
     def read(self, part: str, start: int, end: int) -> bytes:
         """The lines that begin in a range of a shard."""
@@ -134,10 +129,8 @@ class VertexStorage:
         self._delete_all(self._root.under(f"outputs/{display_name}"))
 
     def _delete_all(self, folder: Objects) -> None:
-        with cloud_failures(folder):
-            prefix = folder.path.rstrip("/") + "/"
-            for blob in self._client.list_blobs(folder.bucket, prefix=prefix, **self._patience):
-                self._delete(folder._replace(path=blob.name))
+        for blob in every(partial(self._page, _inside(folder))):
+            self._delete(folder._replace(path=blob.name))
 
     def _delete(self, place: Objects) -> None:
         with cloud_failures(place):
@@ -145,6 +138,14 @@ class VertexStorage:
                 self._blob(place).delete(**self._patience)
             except NotFound:
                 return
+
+    def _page(self, folder: Objects, token: str | None) -> tuple[list[Blob], str | None]:
+        """One page of what lies under a folder, and the next one's token."""
+        with cloud_failures(folder):
+            listing = self._client.list_blobs(
+                folder.bucket, prefix=folder.path, page_token=token, page_size=_PAGE_SIZE, **self._patience
+            )
+            return list(next(listing.pages, ())), listing.next_page_token
 
     def _blob(self, place: Objects) -> Blob:
         return self._client.bucket(place.bucket).blob(place.path)
@@ -154,6 +155,10 @@ class VertexStorage:
         if not is_under(uri, [str(self._root), *self._settings.vertex_locations]):
             raise Refused(ResultError(reason="OUTSIDE_ROOT", message=f"{uri} is not under a configured place"))
         return parse_objects(uri)
+
+
+def _inside(folder: Objects) -> Objects:
+    return folder._replace(path=folder.path.rstrip("/") + "/")
 
 
 @contextmanager

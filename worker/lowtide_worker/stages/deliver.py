@@ -179,6 +179,7 @@ def _hand_over(runtime: Runtime, segment: Held, spec: str, counts: dict[str, int
         handler.hand_over(delivery)
     except HandlerFailed as failure:
         log.warning("segment %s: handler failed: %s", segment.member, failure)
+        runtime.clock.check(segment)
         runtime.ledger.withdraw(segment)
         return Move(
             stage=Stage.DELIVER,
