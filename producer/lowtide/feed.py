@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -31,10 +31,8 @@ async def fed(function: Callable[[Iterable[T]], R], source: AsyncIterable[T]) ->
     the task is cancelled it gets that too, and nobody waits for it.
     """
     feed: _Feed[T] = _Feed()
-    # The loop's own threads will not do: a source that needs one itself might find them all waiting for sources.
-    threads = ThreadPoolExecutor(1, "lowtide-submit")
-    work = asyncio.wrap_future(threads.submit(contextvars.copy_context().run, function, feed))
-    threads.shutdown(wait=False)
+    context = contextvars.copy_context()
+    work = asyncio.wrap_future(_in_thread(lambda: context.run(function, feed)))
     work.add_done_callback(feed.no_more_wanted)
     try:
         await feed.fill(source)
@@ -47,6 +45,24 @@ async def fed(function: Callable[[Iterable[T]], R], source: AsyncIterable[T]) ->
         work.cancel()
         raise
     return await work
+
+
+def _in_thread(function: Callable[[], R]) -> Future[R]:
+    """Calls a function in a new thread, which the end of the process waits for.
+
+    The loop's own threads will not do: a source that needs one itself might find them all waiting for sources.
+    """
+    future: Future[R] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - it goes to whoever waits
+            future.set_exception(error)
+
+    future.set_running_or_notify_cancel()
+    threading.Thread(target=run, name="lowtide-submit").start()
+    return future
 
 
 class _Feed(Generic[T]):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from google.cloud import bigquery
 from tests.cloud import Cloud
+from tests.producer.points import happens
 from tests.stack import Stack
 from tests.waiting import wait_until
 
@@ -342,6 +343,28 @@ def test_a_bad_line_is_named_with_its_object_and_nothing_is_left(
         queue.submit(f"{folder}/", model=MODEL)
 
     assert sorted(batches.glob("*")) == before
+
+
+@pytest.mark.parametrize("where", ["when the files are whole", "after the record"])
+def test_a_submit_of_objects_that_is_interrupted_is_recorded_and_runs_or_leaves_nothing(
+    queue: BatchQueue, vertex: Stack, cloud: Cloud, where: str
+) -> None:
+    uri = cloud.put(
+        f"gs://{vertex.bucket}/user/interrupted-{where.replace(' ', '-')}.jsonl", [line(f"k{n}") for n in range(3)]
+    )
+    folder = vertex.directory / "spool" / "batches"
+    before = set(folder.glob("*"))
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with happens(where, interrupt), pytest.raises(KeyboardInterrupt):
+        queue.submit(uri, model=MODEL, idempotency_key=uri)
+    left = {path.name for path in set(folder.glob("*")) - before}
+    batch = queue.submit(uri, model=MODEL, idempotency_key=uri)
+
+    assert left == ({batch.id} if where == "after the record" else set())
+    assert batch.wait(timeout=60).succeeded == 3
 
 
 def test_a_table_in_another_region_is_refused(queue: BatchQueue, vertex: Stack, cloud: Cloud) -> None:

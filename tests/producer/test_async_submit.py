@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -143,6 +145,37 @@ def test_a_loop_that_is_closed_over_a_submit_does_not_keep_its_thread(stack: Sta
     del task
     with suppress(RuntimeError):
         gc.collect()
+
+
+FORSAKEN = """
+import asyncio, sys
+from pydantic import SecretStr
+from lowtide import AsyncBatchQueue, Settings
+settings = Settings(_env_file=None, redis_url=SecretStr(sys.argv[1]), spool_url=sys.argv[2])
+async def source():
+    reached.set()
+    await asyncio.Event().wait()
+    yield
+async def story():
+    global task
+    task = asyncio.create_task(AsyncBatchQueue(settings).submit(source(), model="gemini-2.5-flash"))
+    await reached.wait()
+reached = asyncio.Event()
+loop = asyncio.new_event_loop()
+loop.run_until_complete(story())
+print("the end")
+"""
+
+
+def test_a_process_ends_whose_loop_is_neither_run_nor_closed_any_more(stack: Stack) -> None:
+    arguments = (stack.redis_server.url, str(stack.directory / "spool"))
+
+    done = subprocess.run(
+        [sys.executable, "-c", FORSAKEN, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (0, "the end\n")
+    assert no_file_is_left(stack)
 
 
 def test_the_requests_see_the_context_of_the_task(stack: Stack) -> None:
