@@ -42,7 +42,8 @@ log = logging.getLogger(__name__)
 
 _PROBLEM_CHARS = 1000
 _MOST_SURPRISES = 8
-"""So often may creating a job fail for a reason that no class of failure covers."""
+"""So often may a stage fail for a reason that no class of failure covers."""
+_HOLD_A_SLOT = frozenset({Stage.CREATE, Stage.POLL})
 
 Report = dict[str, object]
 StageFunction = Callable[[Runtime, Held], Move | Done]
@@ -107,7 +108,7 @@ def _work(world: Runtime, stage: Stage, held: Held) -> Report:
     try:
         try:
             with world.leases.kept(held):
-                end = STAGES[stage](world, held)
+                end = _given_up(world, stage, held) or STAGES[stage](world, held)
             if isinstance(end, Move) and held.number("failures"):
                 end = replace(end, fields={"failures": 0, "problem": "", **end.fields})
             if isinstance(end, Move) and held.number("surprises") and end.stage is not Stage.CREATE:
@@ -144,38 +145,32 @@ def _again(world: Runtime, stage: Stage, held: Held, error: Exception) -> Move:
         world.clock.keep(held)
         world.admission.release(held)
     fields: dict[str, object] = {"failures": failures, "problem": problem}
-    if isinstance(error, (ProviderError, LowtideError, OSError)) or stage not in (Stage.CREATE, Stage.POLL):
-        return Move(stage=stage, after=pause, fields=fields)
-    return _surprised(
-        world, stage, held, f"{type(error).__name__}: {problem}", Move(stage=stage, after=pause, fields=fields)
-    )
-
-
-def _surprised(world: Runtime, stage: Stage, held: Held, problem: str, again: Move) -> Move:
-    """Ends a job for which a stage that holds a slot at the provider fails over and over, for a reason nobody knows.
-
-    A job that is not created loses nothing by it. One that is created is paid, and given up only after its deadline.
-    """
-    surprises = held.number("surprises") + 1
-    fields = {**again.fields, "surprises": surprises}
-    if stage is Stage.CREATE:
-        hopeless = surprises >= _MOST_SURPRISES
-        if not held.fields.get("intent"):
+    if stage in _HOLD_A_SLOT and not isinstance(error, (ProviderError, LowtideError, OSError)):
+        surprise = f"{type(error).__name__}: {problem}"
+        fields |= {"surprises": held.number("surprises") + 1, "surprise": surprise}
+        if stage is Stage.CREATE and not held.fields.get("intent"):
             # If there was a call, it is over: what became of it can be found out after the settling time.
             fields["answered"] = held.now()
-    else:
-        hopeless = held.now() - float(held.fields["created"]) > world.settings.job_deadline_seconds
-    if not hopeless:
-        return replace(again, fields=fields)
-    log.error("%s: given up after %d failures that nobody knows: %s", held.member, surprises, problem)
-    world.clock.keep(held)
+    return Move(stage=stage, after=pause, fields=fields)
+
+
+def _given_up(world: Runtime, stage: Stage, held: Held) -> Move | None:
+    """The end of a job for which a stage that holds a slot fails over and over for a reason nobody knows; else None.
+
+    A job of which nothing is at the provider loses nothing by it. One that is there, or may be, is paid, and given up
+    only after its deadline.
+    """
+    if stage not in _HOLD_A_SLOT or held.number("surprises") < _MOST_SURPRISES:
+        return None
+    there = held.fields.get("created") or held.fields.get("intent")
+    if there and held.now() - float(there) < world.settings.job_deadline_seconds:
+        return None
+    problem = f"{stage} failed {held.fields['surprises']} times: {held.fields['surprise']}"
+    log.error("%s is given up: %s", held.member, problem)
     world.admission.release(held)
-    state = JobState.FAILED if stage is Stage.CREATE else JobState.EXPIRED
-    failure = ResultError(reason="INTERNAL", message=f"{stage} failed {surprises} times: {problem}")
-    return Move(
-        stage=Stage.SETTLE,
-        fields={"state": state, "error": encoded_error(failure), "failures": 0, "surprises": 0, "problem": ""},
-    )
+    state = JobState.EXPIRED if there else JobState.FAILED
+    error = encoded_error(ResultError(reason="INTERNAL", message=problem))
+    return Move(stage=Stage.SETTLE, fields={"state": state, "error": error})
 
 
 def _report(held: Held, end: Move | Done) -> Report:
