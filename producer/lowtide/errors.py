@@ -76,6 +76,10 @@ class StoreUnavailable(LowtideError):
     """Redis did not answer, or refused the command. Submitting again with the same idempotency key is safe."""
 
 
+class InstallationMismatch(LowtideError):
+    """Redis and spool do not belong together: one of them is another installation's, or was emptied."""
+
+
 class SpoolError(LowtideError):
     """The spool could not be read or written."""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import cast
 
 from lowtide.batch import Batch
 from lowtide.errors import BatchNotFound, IdempotencyConflict, InvalidBatch, InvalidRequest
+from lowtide.installation import Installation
 from lowtide.keys import batch_member
 from lowtide.layout import BATCH_ID, BatchFiles, new_batch_id
 from lowtide.messages import Stage, arguments, sender, shown
@@ -39,6 +40,10 @@ class BatchQueue:
         self.settings = settings or Settings()
         self._store = Store(self.settings)
         self._spool = Spool(self.settings.spool_url)
+
+    @cached_property
+    def _installation(self) -> Installation:
+        return self._store.installation(self._spool)
 
     def submit(
         self,
@@ -73,7 +78,8 @@ class BatchQueue:
 
         Raises `InvalidRequest` or `InvalidBatch` for what cannot be sent, `SourceError` for a place in Google
         Cloud that cannot be used, `IdempotencyConflict` where the key belongs to other content, `SpoolError` or
-        `StoreUnavailable` where a store does not serve. After an error nothing was recorded and nothing will be sent.
+        `StoreUnavailable` where a store does not serve, `InstallationMismatch` where the two do not belong together.
+        After an error nothing was recorded and nothing will be sent.
 
         Source: https://ai.google.dev/gemini-api/docs/batch-api
         """
@@ -115,8 +121,12 @@ class BatchQueue:
             raise
 
     def check(self, options: Options) -> None:
-        """Raises where the store does not answer, or the destination cannot be used, before anything is written."""
-        self._store.ping()
+        """Raises where something is not as it must be, before anything is written.
+
+        That is a store that does not answer, a store and a spool of two installations (`InstallationMismatch`), or a
+        destination that cannot be used.
+        """
+        self._store.confirm(self._installation)
         again = options.idempotency_key is not None and self._store.standing(options.idempotency_key)
         if options.destination is not None and not again:
             from lowtide.sources import check_destination  # deferred: Google's clients, which few need here

@@ -15,6 +15,9 @@ import msgspec
 from lowtide.models import ResultError
 from lowtide.states import JobState, Kind
 
+_MAX_TOLD_CHARS = 1000
+"""Of a provider's words, in logs and in the `problem` of a job."""
+
 
 class ProviderError(Exception):
     """Base of a provider's failures."""
@@ -22,7 +25,7 @@ class ProviderError(Exception):
     def __init__(self, error: ResultError, *, http_status: int | None = None) -> None:
         self.error = error
         self.http_status = http_status
-        super().__init__(f"{error.reason}: {error.message}")
+        super().__init__(f"{error.reason}: {error.message}"[:_MAX_TOLD_CHARS])
 
 
 class Refused(ProviderError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lowtide.layout import BatchFiles, display_name
+from lowtide.layout import BatchFiles
 from lowtide_worker.clock import Held, Move
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.runtime import Runtime
@@ -20,7 +20,7 @@ def clean(runtime: Runtime, job: Held) -> Move:
         if uploaded := job.fields.get("input"):
             provider.delete_input(uploaded)
             reach("clean.after-input-deleted")
-        provider.clear(display_name(job.fields["id"]))
+        provider.clear(runtime.display_name(job.fields))
     runtime.spool.delete(BatchFiles(job.batch_id).job(job.number("number")))
     reach("clean.after-files-deleted")
     return Move(stage=None)

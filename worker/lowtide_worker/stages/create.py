@@ -1,8 +1,8 @@
 """create: brings a job's requests to the provider, and never makes two paid jobs of one.
 
 The provider has no idempotency key and names a job only in its answer. So the intent to create is durable before
-the call, the call is made once, and where its outcome is unknown (no answer, a crash), the job goes to reconcile
-before anything is created again.
+the call, in Redis and in the spool, the call is made once, and where its outcome is unknown (no answer, a crash, a
+Redis that has forgotten), the job goes to reconcile before anything is created again.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ import logging
 from dataclasses import replace
 from typing import IO, cast
 
-from lowtide.layout import BatchFiles, display_name
+from lowtide.layout import BatchFiles
 from lowtide.messages import Stage
 from lowtide.requests import RequestReader
 from lowtide.states import JobState, Kind, Mode
-from lowtide_worker.clock import Held, Move
+from lowtide_worker.clock import Fields, Held, Move
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.in_place import copy_lines, in_place, lines_elsewhere, source_uris
-from lowtide_worker.ledger import Rows, encoded_error
+from lowtide_worker.intents import Intent, forgotten_intent, next_intent, write_intent
+from lowtide_worker.ledger import encoded_error
+from lowtide_worker.ordinals import Rows
 from lowtide_worker.providers import Denied, Missing, NewJob, Provider, Refused, Throttled, Unavailable
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.slices import SpoolSlice
@@ -36,6 +38,9 @@ def create(runtime: Runtime, job: Held) -> Move:
     """Uploads a job's requests and creates it at the provider, once it has a slot there."""
     if job.fields.get("intent"):
         return reconcile(runtime, runtime.provider(job.batch["provider"]), job)
+    if intent := forgotten_intent(runtime, job):
+        log.warning("job %s: Redis has forgotten that it was to be created", job.fields["id"])
+        return Move(stage=Stage.CREATE, fields=_intended(job, intent))
     if job.batch["cancel"] == "1":
         runtime.admission.release(job)
         return Move(stage=Stage.SETTLE, fields={"state": JobState.CANCELLED})
@@ -53,7 +58,10 @@ def create(runtime: Runtime, job: Held) -> Move:
     if new is None:
         return Move(stage=Stage.CREATE, after=_READY_POLL_SECONDS)
     reach("create.before-intent")
-    runtime.clock.keep_durably(job, {"intent": job.now(), "answered": "", "state": JobState.CREATING})
+    intent = next_intent(runtime, job)
+    write_intent(runtime, job, intent)
+    reach("create.after-intent-written")
+    runtime.clock.keep_durably(job, _intended(job, intent))
     reach("create.before-call")
     try:
         seen = provider.create(new)
@@ -83,10 +91,21 @@ def create(runtime: Runtime, job: Held) -> Move:
     return created(runtime, job, seen)
 
 
+def _intended(job: Held, intent: Intent) -> Fields:
+    """What Redis is to know of an intent, from now on."""
+    return {
+        "intent": job.now(),
+        "answered": "",
+        "state": JobState.CREATING,
+        "creates": intent.number,
+        "display_name": intent.display_name,
+    }
+
+
 def _prepared(runtime: Runtime, provider: Provider, job: Held) -> NewJob | None:
     """What to create, its input uploaded; None while the provider is still reading the input."""
     rows = runtime.ledger.rows(job)
-    name = display_name(job.fields["id"])
+    name = runtime.display_name(job.fields)
     new = NewJob(
         model=job.batch["model"], display_name=name, kind=Kind(job.batch.get("kind") or Kind.GENERATION),
         destination=job.batch.get("destination") or None,
@@ -104,6 +123,7 @@ def _upload(runtime: Runtime, provider: Provider, job: Held, rows: Rows) -> str:
     files = BatchFiles(job.batch_id)
     reader = RequestReader(runtime.spool, job.batch_id)
     keep = runtime.clock.keeper(job)
+    display_name = runtime.display_name(job.fields)
     if rows.bitmap is None:
         name, span = files.requests, reader.byte_range(rows.first, rows.last)
     else:
@@ -117,9 +137,9 @@ def _upload(runtime: Runtime, provider: Provider, job: Held, rows: Rows) -> str:
     reach("create.before-upload")
     with runtime.spool.open(name) as file:
         lines = cast("IO[bytes]", SpoolSlice(file, *span, keep))
-        uploaded = provider.upload(display_name(job.fields["id"]), lines)
+        uploaded = provider.upload(display_name, lines)
     reach("create.after-upload")
-    runtime.clock.keep(job, {"input": uploaded})
+    runtime.clock.keep(job, {"input": uploaded, "display_name": display_name})
     reach("create.after-input-recorded")
     return uploaded
 

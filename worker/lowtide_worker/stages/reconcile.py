@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 
-from lowtide.layout import display_name
 from lowtide.messages import Stage
 from lowtide.states import JobState
 from lowtide_worker.clock import Held, Move
@@ -28,7 +27,7 @@ def reconcile(runtime: Runtime, provider: Provider, job: Held) -> Move:
     if wait > 0:
         return Move(stage=Stage.CREATE, after=wait)
     keep = runtime.clock.keeper(job)
-    wanted = display_name(job.fields["id"])
+    wanted = runtime.display_name(job.fields)
     found: list[ProviderJob] = []
     token: str | None = None
     while True:

@@ -9,7 +9,7 @@ from lowtide.requests import RequestReader
 from lowtide.states import Mode, ProviderName
 from lowtide_worker.clock import Done, Held
 from lowtide_worker.crashpoints import reach
-from lowtide_worker.ledger import Rows
+from lowtide_worker.ordinals import Rows
 from lowtide_worker.runtime import Runtime
 
 
