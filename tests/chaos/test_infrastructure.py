@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.chaos import message_dramas, process_dramas, redis_dramas, spool_dramas
+from tests.chaos import memory_dramas, message_dramas, process_dramas, redis_dramas, spool_dramas
 from tests.chaos.invariants import Figures
 from tests.chaos.lanes import Lanes, Programme
 from tests.chaos.selection import selected
 
-DRAMAS = process_dramas.DRAMAS | redis_dramas.DRAMAS | message_dramas.DRAMAS | spool_dramas.DRAMAS
+DRAMAS = (
+    process_dramas.DRAMAS | redis_dramas.DRAMAS | message_dramas.DRAMAS | spool_dramas.DRAMAS | memory_dramas.DRAMAS
+)
 pytestmark = pytest.mark.timeout(300)
 
 

@@ -6,10 +6,12 @@
 local found = redis.call('HMGET', KEYS[1], 'token', 'granted', 'ordinals', 'number')
 if found[1] ~= ARGV[2] then return 0 end
 -- What was granted to this segment is not stored: it is to be granted to another.
+local taken_back = false
 if found[2] and found[3] then
   for index = 1, #found[2] do
     if string.sub(found[2], index, index) == '1' then
       redis.call('SETBIT', KEYS[3], (struct.unpack('<I4', found[3], 4 * index - 3)), 0)
+      taken_back = true
     end
   end
 end
@@ -21,8 +23,8 @@ redis.call('HSET', KEYS[2], 'dropped', (job[4] and job[4] .. ' ' or '') .. found
 local left = redis.call('HINCRBY', KEYS[2], 'segments_left', -1)
 local time = redis.call('TIME')
 local now = string.format('%.6f', time[1] + time[2] / 1e6)
--- All segments that were cut before the job began to be collected again are found again by that.
-if ARGV[4] ~= '' and tonumber(found[4]) >= tonumber(job[3] or 0) then
+-- What was cut before the job began to be collected again is found again by that, unless it met bits just taken back.
+if ARGV[4] ~= '' and (taken_back or tonumber(found[4]) >= tonumber(job[3] or 0)) then
   -- A new token: whoever collects at this moment goes on behind what is gone. From the first byte again, and while
   -- `collected` is not empty, no segment that ends wakes settle.
   redis.call('HINCRBY', KEYS[2], 'token', 1)

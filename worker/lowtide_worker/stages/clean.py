@@ -21,6 +21,17 @@ def clean(runtime: Runtime, job: Held) -> Move:
             provider.delete_input(uploaded)
             reach("clean.after-input-deleted")
         provider.clear(runtime.display_name(job.fields))
-    runtime.spool.delete(BatchFiles(job.batch_id).job(job.number("number")))
+    _delete_files(runtime, job)
     reach("clean.after-files-deleted")
     return Move(stage=None)
+
+
+def _delete_files(runtime: Runtime, job: Held) -> None:
+    """Deletes the working files; the note that the job was created stays for as long as it is at the provider."""
+    files, number = BatchFiles(job.batch_id), job.number("number")
+    if runtime.settings.delete_at_provider:
+        runtime.spool.delete(files.job(number))
+        return
+    for name in runtime.spool.names(files.job(number)):
+        if name != files.intent(number):
+            runtime.spool.delete(name)
