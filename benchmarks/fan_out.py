@@ -69,7 +69,8 @@ class Prepared:
                 time.sleep(0.1)
         name = cast("bytes", client.hget(keys.job(self.job), "name")).decode()
         self.file = f"files/batch-{name.removeprefix('batches/')}"
-        self._dump = {key: client.dump(key) for key in _ours(client, self.batch_id)}
+        kept = [*_ours(client, self.batch_id), keys.INSTALLATION.encode()]
+        self._dump = {key: client.dump(key) for key in kept}
 
     def put_back(self, on_result: str) -> redis.Redis:
         """Puts the batch back to where its job is polled next, far in the future."""

@@ -37,7 +37,8 @@ from lowtide.states import JobState
 from lowtide.store import Store
 from lowtide_cli.processes import Child, free_port
 from lowtide_worker.clock import Clock, Held, Move
-from lowtide_worker.ledger import Ledger, Rows
+from lowtide_worker.ledger import Ledger
+from lowtide_worker.ordinals import Rows
 from lowtide_worker.settings import WorkerSettings
 
 NAME = "waiting"

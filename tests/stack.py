@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import redis
 
-from lowtide import BatchQueue, Settings
+from lowtide import BatchQueue, Settings, keys
 from lowtide.states import ProviderName
 from lowtide_cli.embedded import EmbeddedRedis
 from lowtide_emulator import Emulator
@@ -33,6 +33,8 @@ FAST = {
     "LOWTIDE_QUOTA_MAX_SECONDS": "1",
     "LOWTIDE_PROVIDER_TIMEOUT_SECONDS": "5",
     "LOWTIDE_CREATE_SETTLE_SECONDS": "1",
+    "LOWTIDE_OUTPUT_GRACE_SECONDS": "2",
+    "LOWTIDE_MISSING_JOB_SECONDS": "3",
     "LOWTIDE_CLOCK_TICK_SECONDS": "0.1",
     "LOWTIDE_LEASE_SECONDS": "3",
     "LOWTIDE_DELIVERY_RETRY_FIRST_SECONDS": "0.2",
@@ -180,6 +182,13 @@ class Stack:
     def redis(self) -> redis.Redis:
         """A client of the stack's own server."""
         return redis.Redis.from_url(self.redis_server.url)
+
+    @property
+    def installation(self) -> str:
+        """The id that Redis and the spool share, made by whoever came first."""
+        standing = self.redis.get(keys.INSTALLATION)
+        assert isinstance(standing, bytes)
+        return standing.decode().partition(" ")[0]
 
     def logs(self) -> str:
         """What all workers have said."""

@@ -305,6 +305,39 @@ def drop_dead_letters(letters: Letters) -> None:
     drop(letters)
 
 
+installation = typer.Typer(
+    name="installation",
+    invoke_without_command=True,
+    help="Whether Redis and the spool belong together, and how to join them again.",
+)
+app.add_typer(installation, rich_help_panel=_OPERATIONS)
+
+
+@installation.callback()
+def show_installation(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show the installation's id in Redis and in the spool. Exits with 1 where they are not the same."""
+    if context.invoked_subcommand is None:
+        from lowtide_cli.installation import show
+
+        raise typer.Exit(show(as_json=as_json))
+
+
+@installation.command("adopt")
+def adopt_installation(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    over: Annotated[
+        bool, typer.Option("--over", help="Even if Redis has another id: what it holds is then the spool's.")
+    ] = False,
+) -> None:
+    """Give Redis the id of the spool, or a spool without one that of Redis.
+
+    Only where you have made sure that they are to belong together: Redis lost its data, or the spool was moved.
+    """
+    from lowtide_cli.installation import adopt
+
+    raise typer.Exit(adopt(yes=yes, over=over))
+
+
 @app.command(rich_help_panel=_OPERATIONS)
 def doctor(as_json: AsJson = False) -> None:
     """Check Redis, spool, provider, its places in Google Cloud and workers, and say what to mend.

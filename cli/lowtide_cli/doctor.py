@@ -20,6 +20,7 @@ from lowtide.store import connect, redis_errors
 from lowtide_cli.exits import Exit
 from lowtide_cli.extras import installed
 from lowtide_cli.findings import Finding, Verdict
+from lowtide_cli.installation import check as check_installation
 from lowtide_cli.output import print_json, stdout
 from lowtide_cli.workers import worker_queues
 
@@ -36,7 +37,10 @@ def doctor(*, as_json: bool) -> Exit:
     settings = Settings()
     findings = _redis(settings)
     reachable = findings[0].verdict is not Verdict.FAIL
-    findings += _spool(settings)
+    spool = _spool(settings)
+    findings += spool
+    if reachable and spool[0].verdict is not Verdict.FAIL:
+        findings.append(check_installation(settings))
     findings += _provider()
     if reachable:
         findings += _workers(settings)

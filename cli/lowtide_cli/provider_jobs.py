@@ -11,6 +11,8 @@ from rich.table import Table
 
 from lowtide import BatchNotFound, BatchQueue, ProviderName, Settings
 from lowtide.layout import job_of_display_name, split_job_id
+from lowtide.spool import Spool
+from lowtide.store import Store, redis_errors
 from lowtide_cli.extras import need
 from lowtide_cli.output import print_json, stdout
 
@@ -27,7 +29,7 @@ def show_jobs(*, provider: str | None, as_json: bool) -> None:
     chosen = ProviderName(provider or settings.provider)
     if chosen is ProviderName.VERTEX:
         need("vertex", "Vertex AI")
-    owners = _Owners(BatchQueue(settings))
+    owners = _Owners(settings)
     rows = [(job, *owners.of(job)) for job in provider_jobs(chosen)]
     if as_json:
         print_json([_data(job, batch_id, known=known) for job, batch_id, known in rows])
@@ -67,13 +69,16 @@ def provider_jobs(provider: str) -> Iterator[ProviderJob]:
 class _Owners:
     """Which batch a provider job belongs to, and whether this store knows it."""
 
-    def __init__(self, queue: BatchQueue) -> None:
-        self._queue = queue
+    def __init__(self, settings: Settings) -> None:
+        self._queue = BatchQueue(settings)
+        store = Store(settings)
+        with redis_errors(settings.redis_url.get_secret_value()):
+            self._installation = store.installation(Spool(settings.spool_url)).seen().redis
         self._known: dict[str, bool] = {}
 
     def of(self, job: ProviderJob) -> tuple[str | None, bool]:
         """The batch id in the display name (None: a foreign job), and whether that batch is known here."""
-        ours = job_of_display_name(job.display_name)
+        ours = job_of_display_name(job.display_name, self._installation) if self._installation else None
         if ours is None:
             return None, False
         try:

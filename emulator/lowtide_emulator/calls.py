@@ -50,6 +50,8 @@ class CallDesk:
                     if fault.non_json:
                         return PlainTextResponse(fault.message, fault.code)
                     return RefusalError(fault.code, fault.message).response()
+                case kinds.Body():
+                    return PlainTextResponse(fault.text)
                 case kinds.Truncate():
                     request.scope[SCOPE_KEY].body_limit = fault.bytes
                 case _:

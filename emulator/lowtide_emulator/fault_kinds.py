@@ -80,6 +80,12 @@ class Truncate(Kind, frozen=True, kw_only=True):
     bytes: Count = 0
 
 
+class Body(Kind, frozen=True, kw_only=True):
+    """Another body is the reply, with status 200: what a proxy or a front end may put in the place of the real one."""
+
+    text: str = ""
+
+
 class EmptyListLag(Kind, frozen=True, kw_only=True):
     """The list leaves out jobs younger than ``seconds`` of the emulated clock."""
 
@@ -203,6 +209,7 @@ CALL_KINDS: dict[str, type[Kind]] = {
     "status": Status,
     "delay": Delay,
     "truncate": Truncate,
+    "body": Body,
 }
 LIST_KINDS: dict[str, type[Kind]] = {"empty_list_lag": EmptyListLag}
 JOB_KINDS: dict[str, type[Kind]] = {

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from lowtide.errors import SpoolError, StoreUnavailable
+from lowtide.errors import InstallationMismatch, SpoolError, StoreUnavailable
 from lowtide.models import Result, read_result
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ def result_handler(
                             problem = f"{type(error).__name__}: {error}"
                             log.warning("%s failed for %r of %s: %s", task_name, result.key, batch_id, problem)
                             failed.append(position)
-                except SpoolError as error:
+                except (SpoolError, InstallationMismatch) as error:
+                    log.warning("%s: the results of %s cannot be read: %s", task_name, delivery_id, error)
                     delivery.hand_back(delivery_id, only=only, attempt=attempt, error=str(error))
                     return {"done": done, "failed": -1}
                 if failed:

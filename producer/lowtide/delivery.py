@@ -25,6 +25,7 @@ class Delivery:
     def __init__(self, settings: Settings) -> None:
         self._spool = Spool(settings.spool_url)
         self._store = Store(settings)
+        self._installation = self._store.installation(self._spool)
         self._backoff = settings.delivery_backoff
         self._url = settings.redis_url.get_secret_value()
         self._hand_back = load_script(self._store.redis, "lowtide", "hand_back")
@@ -32,9 +33,15 @@ class Delivery:
         self._free_place = load_script(self._store.redis, "lowtide", "free_place")
 
     def lines(self, batch_id: str, results: str) -> Iterator[bytes]:
-        """The result lines of a segment. Raises `OutsideRoot` for a name that is not the batch's own."""
+        """The result lines of a segment. Raises `OutsideRoot` for a name that is not the batch's own.
+
+        Raises `InstallationMismatch` where the spool is not that of the workers.
+        """
         if not results.startswith(f"{BatchFiles(batch_id).results}/"):
             raise OutsideRoot(f"{results!r} is not a results file of {batch_id}")
+        with redis_errors(self._url):
+            # Once in a process; who is in the wrong place finds out before it calls anything missing.
+            _ = self._installation.id
         return self._spool.lines(results)
 
     def taken(self, delivery_id: str) -> None:

@@ -86,6 +86,10 @@ class StoreUnavailable(LowtideError):
     """
 
 
+class InstallationMismatch(LowtideError):
+    """Redis and spool do not belong together: one of them is another installation's, or was emptied."""
+
+
 class SpoolError(LowtideError):
     """The spool could not be read or written."""
 

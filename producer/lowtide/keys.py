@@ -8,7 +8,9 @@
 | `lowtide:rows:<job>` | bitmap | by ordinal minus the job's first: carried by this retry job | with its batch |
 | `lowtide:segment:<job>:<n>` | hash | a segment not yet delivered | when delivered or dropped |
 | `lowtide:idempotency:<key>` | string | `<batch> <fingerprint>` | with its batch, whose successor may have it before |
+| `lowtide:installation` | string | `<id>`; `<id> <place>` until the spool there has it too | permanent |
 | `lowtide:batches` | sorted set | batches by creation time | permanent |
+| `lowtide:deleted` | sorted set | ids of deleted batches, by time | each after 30 days |
 | `lowtide:clock:<queue>` | sorted set | what is due when, in Unix seconds | permanent |
 | `lowtide:inbox:<batch>` | string | held by the worker that takes in a batch from the inbox | after a lease |
 | `lowtide:ticker:<queue>` | string | held by the worker that ticks now | after a tick |
@@ -30,7 +32,9 @@ A *member* (`batch:<batch>`, `job:<job>`, `segment:<job>:<n>`) names an entity o
 from __future__ import annotations
 
 PREFIX = "lowtide:"
+INSTALLATION = f"{PREFIX}installation"
 BATCHES = f"{PREFIX}batches"
+DELETED = f"{PREFIX}deleted"
 DEAD_LETTERS = f"{PREFIX}dead-letters"
 COUNTERS = f"{PREFIX}counters"
 PARKED = f"{PREFIX}parked"

@@ -6,19 +6,26 @@ import re
 import secrets
 import time
 
+INSTALLATION_ID = re.compile(r"[0-9a-hjkmnp-tv-z]{8}", re.ASCII)
 BATCH_ID = re.compile(r"[a-z0-9][a-z0-9-]{2,47}", re.ASCII)
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
+DISPLAY_PREFIX = "lowtide-"
+"""Of the display names of all installations."""
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 def new_batch_id() -> str:
     """A fresh batch id: `b`, the time in milliseconds and 50 random bits, in base 32, so ids sort by age."""
-    number = (time.time_ns() // 1_000_000) << 50 | secrets.randbits(50)
-    digits = []
-    for _ in range(20):
-        number, digit = divmod(number, 32)
-        digits.append(_ALPHABET[digit])
-    return "b" + "".join(reversed(digits))
+    return "b" + _base_32((time.time_ns() // 1_000_000) << 50 | secrets.randbits(50), digits=20)
+
+
+def new_installation_id() -> str:
+    """A fresh id of an installation: 40 random bits in base 32."""
+    return _base_32(secrets.randbits(40), digits=8)
+
+
+def _base_32(number: int, *, digits: int) -> str:
+    return "".join(_ALPHABET[number >> 5 * place & 31] for place in reversed(range(digits)))
 
 
 def job_id(batch_id: str, number: int) -> str:
@@ -34,14 +41,20 @@ def split_job_id(job: str) -> tuple[str, int]:
     return batch_id, int(number)
 
 
-def display_name(job: str) -> str:
-    """The provider's display name of a job: how our own jobs are found again in the provider's list."""
+def display_name(installation: str, job: str) -> str:
+    """The provider's display name of a job: how an installation finds its own jobs again in the provider's list."""
+    return f"{DISPLAY_PREFIX}{installation}-{job}"
+
+
+def display_name_without_installation(job: str) -> str:
+    """The display name that a job was given before installations had an identity."""
     return f"lowtide-{job}"
 
 
-def job_of_display_name(name: str | None) -> str | None:
-    """The job id in a display name, or None for somebody else's job."""
-    return name.removeprefix("lowtide-") if name and name.startswith("lowtide-") else None
+def job_of_display_name(name: str | None, installation: str) -> str | None:
+    """The job id in a display name, or None for a job that is not this installation's."""
+    prefix = f"{DISPLAY_PREFIX}{installation}-"
+    return name.removeprefix(prefix) if name and name.startswith(prefix) else None
 
 
 class BatchFiles:
@@ -71,6 +84,10 @@ class BatchFiles:
     def job(self, number: int) -> str:
         """Folder of a job's working files."""
         return f"{self.folder}/jobs/{number}"
+
+    def intent(self, number: int) -> str:
+        """Says that a job is being created, or was: see `lowtide_worker.intents`."""
+        return f"{self.job(number)}/intent.json"
 
     def output(self, number: int, piece: str) -> str:
         """A piece of the provider's output of a job, as it came."""

@@ -41,6 +41,9 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     total_token_count: int = 0
 
 
+_MAX_REASON_CHARS = 100
+
+
 class ResultError(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Why a request did not succeed.
 
@@ -51,6 +54,12 @@ class ResultError(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: str
     message: str
     code: int | None = None
+
+    def shortened(self, most: int) -> ResultError:
+        """The same with a message of at most `most` characters, and a reason that is a word."""
+        if len(self.message) <= most and len(self.reason) <= _MAX_REASON_CHARS:
+            return self
+        return msgspec.structs.replace(self, message=self.message[:most], reason=self.reason[:_MAX_REASON_CHARS])
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,12 +6,13 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
 from lowtide.batch import Batch
 from lowtide.errors import BatchNotFound, IdempotencyConflict, InvalidBatch, InvalidRequest, SpoolError
+from lowtide.installation import Installation
 from lowtide.keys import batch_member
 from lowtide.layout import BATCH_ID, BatchFiles, new_batch_id
 from lowtide.limits import MAX_URI_CHARS
@@ -50,6 +51,10 @@ class BatchQueue:
         self._store = Store(self.settings)
         self._spool = Spool(self.settings.spool_url)
 
+    @cached_property
+    def _installation(self) -> Installation:
+        return self._store.installation(self._spool)
+
     def submit(
         self,
         requests: Iterable[RequestLike] | Sequence[str] | str | os.PathLike[str],
@@ -83,7 +88,7 @@ class BatchQueue:
 
         Raises `InvalidRequest` or `InvalidBatch` for what cannot be sent, `SourceError` for a place in Google
         Cloud that cannot be used, `IdempotencyConflict` where the key belongs to other content, `SpoolError` or
-        `StoreUnavailable` where a store does not serve.
+        `StoreUnavailable` where a store does not serve, `InstallationMismatch` where the two do not belong together.
 
         It may be interrupted anywhere, by an exception, a signal or the end of its process: either nothing is
         recorded, and nothing will be sent, or the batch is, and runs. After `StoreUnavailable`, or an interruption, it
@@ -154,8 +159,12 @@ class BatchQueue:
         return Intake(accepted, source.parts if stays else ())
 
     def check(self, options: Options) -> None:
-        """Raises where the store does not answer, or the destination cannot be used, before anything is written."""
-        self._store.ping()
+        """Raises where something is not as it must be, before anything is written.
+
+        That is a store that does not answer, a store and a spool of two installations (`InstallationMismatch`), or a
+        destination that cannot be used.
+        """
+        self._store.confirm(self._installation)
         if options.destination is None:
             return
         if options.idempotency_key is None or not self._store.standing(options.idempotency_key):

@@ -30,6 +30,9 @@ class Settings(BaseSettings):
         description="Redis of the store, the clock and the broker. It must not evict keys.",
     )
     redis_timeout_seconds: float = Field(10.0, gt=0, description="Longest wait for one answer of Redis, in seconds.")
+    replicas_to_wait_for: int = Field(
+        0, ge=0, description="Replicas of Redis that must have a batch, or a note of a create, before it counts."
+    )
     spool_url: str = Field(
         str(Path.home() / ".lowtide" / "spool"),
         description="Folder or object store URL that producers and workers share (fsspec).",

@@ -17,6 +17,8 @@ from lowtide.errors import OutsideRoot, SpoolError
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*", re.ASCII)
 _COPY_BYTES = 1 << 20
+_PROBE = "now"
+"""The blob that `Spool.now` writes: always the same one, so that nothing is left by one that died."""
 
 
 class Spool:
@@ -76,6 +78,27 @@ class Spool:
                 os.unlink(draft)  # noqa: PTH108 - fsspec speaks str
         elif hasattr(file, "discard"):
             file.discard()
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Writes a blob unless there is one of this name; whether it did."""
+        path = self._path(name)
+        with storage_errors(name):
+            try:
+                if not self._local:
+                    self._fs.pipe_file(path, data, mode="create")
+                    return True
+                draft = f"{path}.{secrets.token_hex(4)}.part"
+                os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - fsspec speaks str
+                with self._opened(draft, "wb") as file:
+                    file.write(data)
+                try:
+                    # Unlike a rename, a link never takes the place of another file; and it is whole.
+                    os.link(draft, path)
+                finally:
+                    os.unlink(draft)  # noqa: PTH108 - fsspec speaks str
+            except FileExistsError:
+                return False
+        return True
 
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
@@ -146,10 +169,20 @@ class Spool:
         return sorted(entry["name"].rpartition("/")[2] for entry in found if entry["type"] == "directory")
 
     def modified(self, folder: str) -> float:
-        """When anything in a folder was last written, drafts too, in Unix seconds; 0 where it is empty."""
+        """When a blob, or anything in a folder, was last written, drafts too, in Unix seconds; 0 for nothing."""
         path = self._path(folder)
         with storage_errors(folder):
-            return max((self._fs.modified(found).timestamp() for found in self._fs.find(path)), default=0.0)
+            # The times of what was listed are kept, and may be older than what is there.
+            self._fs.invalidate_cache()
+            # A folder on a disk may be empty: its producer is just about to write to it.
+            found = self._fs.find(path) or ([path] if self._local and self._fs.exists(path) else [])
+            return max((self._fs.modified(one).timestamp() for one in found), default=0.0)
+
+    def now(self) -> float:
+        """The time by the storage's own clock, as `modified` speaks of it, in Unix seconds: writes a blob to see it."""
+        with self.write(_PROBE) as file:
+            file.write(b"\n")
+        return self.modified(_PROBE)
 
     def delete(self, name: str) -> None:
         """Removes a blob, or a folder with all it holds. What is not there is no error."""

@@ -12,12 +12,15 @@ import msgspec
 import redis
 
 from lowtide import keys
+from lowtide.durability import durably
 from lowtide.errors import BatchNotFound, StoreUnavailable
+from lowtide.installation import Installation
 from lowtide.layout import job_id
 from lowtide.messages import VERSION, Stage
 from lowtide.models import BatchPage, BatchStatus, JobStatus, ResultError, Usage
 from lowtide.options import Options
 from lowtide.settings import Settings, without_password
+from lowtide.spool import Spool
 from lowtide.states import FINISHED_BATCH, BatchState, JobState, Kind, ProviderName
 
 _decode = msgspec.json.decode
@@ -46,6 +49,12 @@ def connect(settings: Settings) -> redis.Redis:
         socket_keepalive=True,
         health_check_interval=30,
     )
+
+
+def redis_time(client: redis.Redis) -> float:
+    """The time by Redis's clock, in Unix seconds: those of the hosts around it may be wrong."""
+    seconds, micros = client.time()
+    return seconds + micros / 1e6
 
 
 @contextmanager
@@ -139,7 +148,13 @@ class Store:
         ]  # fmt: skip
 
         def record() -> tuple[str, str]:
-            standing = self._register(keys=names, args=args)
+            # A failover must not forget a batch that its producer was told of.
+            standing = durably(
+                self.redis,
+                lambda pipe: self._register(keys=names, args=args, client=pipe),
+                replicas=self._settings.replicas_to_wait_for,
+                disk=False,
+            )
             return standing[0].decode(), standing[1].decode()
 
         with redis_errors(self._url):
@@ -158,10 +173,14 @@ class Store:
             state = self.redis.hget(keys.batch(batch_id), "state")
         return state not in (None, BatchState.DELETING.encode())
 
-    def ping(self) -> None:
-        """Raises `StoreUnavailable` unless Redis answers."""
+    def installation(self, spool: Spool) -> Installation:
+        """The identity that this store and a spool share."""
+        return Installation(self._settings, self.redis, spool)
+
+    def confirm(self, installation: Installation) -> None:
+        """Raises `StoreUnavailable` unless Redis answers, `InstallationMismatch` unless it is this installation's."""
         with redis_errors(self._url):
-            self.redis.ping()
+            installation.confirm()
 
     def exists(self, batch_id: str) -> bool:
         """Whether the batch is known here."""

@@ -63,7 +63,7 @@ def _faults(*rules: Mapping[str, object]) -> Callable[[World, Submitted], None]:
 
 def _twins(world: World, one: Submitted) -> None:
     """Both creates of the first job are accepted and not answered, and the list knows of the first too late."""
-    job = f"lowtide-{one.id}-1"
+    job = world.display_name(one.id, 1)
     world.emulator.set_faults(
         [
             {"on": "batches.create", "kind": "drop_after", "times": 2, "match": job},
@@ -142,7 +142,7 @@ def _lost_and_swept(world: World, one: Submitted) -> None:
 
     By then the first may have run to its end: what it cost is the price of such a list.
     """
-    job = f"lowtide-{one.id}-1"
+    job = world.display_name(one.id, 1)
     world.emulator.set_faults(
         [
             {"on": "batches.create", "kind": "drop_after", "times": 1, "match": job},

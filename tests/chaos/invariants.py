@@ -137,7 +137,7 @@ def check_provider(world: World, submitted: Sequence[Submitted], allowed: Allowe
     """Never paid twice, and nothing left at the provider."""
     records: dict[str, list[JobRecord]] = defaultdict(list)
     for record in world.emulator.jobs(keys=True):
-        batch_id, _, _ = record.display_name.removeprefix("lowtide-").rpartition("-")
+        batch_id, _, _ = record.display_name.removeprefix(world.display_name("")[:-1]).rpartition("-")
         records[batch_id].append(record)
     figures = Figures(faults=sum(fault.fired for fault in world.emulator.faults()))
     for one in submitted:
@@ -244,7 +244,8 @@ def check_left_overs(world: World, submitted: Sequence[Submitted], allowed: Allo
 
 
 _PERMANENT = (
-    "lowtide:batches", "lowtide:clock:", "lowtide:ticker:", "lowtide:live:", "lowtide:waiting:", "lowtide:limit:",
+    "lowtide:batches", "lowtide:installation", "lowtide:deleted",
+    "lowtide:clock:", "lowtide:ticker:", "lowtide:live:", "lowtide:waiting:", "lowtide:limit:",
     "lowtide:parked", "lowtide:sweep", "lowtide:dead-letters", "lowtide:counters",
 )  # fmt: skip
 

@@ -83,7 +83,7 @@ class Soak:
         if one.deleted or (one.handled and not all(taken[key] for key in one.prompts)):
             return
         # An upload that a killed worker left is found by the sweep, which knows nothing of deleted batches any more.
-        if any(name.startswith(f"lowtide-{one.id}-") for name in self._world.uploads()):
+        if any(name.startswith(self._world.display_name(one.id)) for name in self._world.uploads()):
             return
         try:
             one.batch.delete()

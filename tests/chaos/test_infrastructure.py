@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.chaos import message_dramas, process_dramas, redis_dramas, spool_dramas, surroundings_dramas
+from tests.chaos import (
+    memory_dramas,
+    message_dramas,
+    process_dramas,
+    redis_dramas,
+    spool_dramas,
+    surroundings_dramas,
+)
 from tests.chaos.invariants import Figures
 from tests.chaos.lanes import Lanes, Programme
 from tests.chaos.selection import selected
 
-DRAMAS = {
-    name: drama
-    for dramas in (process_dramas, redis_dramas, message_dramas, spool_dramas, surroundings_dramas)
-    for name, drama in dramas.DRAMAS.items()
-}
+_ROOMS = (process_dramas, redis_dramas, message_dramas, spool_dramas, memory_dramas, surroundings_dramas)
+DRAMAS = {name: drama for room in _ROOMS for name, drama in room.DRAMAS.items()}
 pytestmark = pytest.mark.timeout(300)
 
 

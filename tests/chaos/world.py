@@ -22,6 +22,7 @@ from tests.stack import Stack, Worker
 from tests.waiting import wait_until
 
 from lowtide import Batch, Request
+from lowtide.layout import display_name
 from lowtide.spool import Spool
 from lowtide.store import Store
 from lowtide_emulator import Settings as EmulatorSettings
@@ -201,6 +202,10 @@ class World(Stack):
     def on_clock(self, queue: str) -> list[bytes]:
         """The members of one queue's clock."""
         return cast("list[bytes]", self.redis.zrange(f"lowtide:clock:{queue}", 0, -1))
+
+    def display_name(self, batch_id: str, number: int | str = "") -> str:
+        """The display name of a job, or what those of all jobs of a batch begin with."""
+        return display_name(self.installation, f"{batch_id}-{number}")
 
     def uploads(self) -> list[str]:
         """The display names of the uploaded files that are still at the provider."""

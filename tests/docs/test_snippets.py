@@ -151,11 +151,11 @@ def test_the_destinations_that_are_written_about_hold_the_providers_output(verte
 
     [name] = [name for name in cloud.objects("gs://shop-data/kept") if "incremental" not in name]
     parts = name.split("/")
-    assert parts[0] == f"lowtide-{folder.id}-1"
+    assert parts[0] == f"lowtide-{vertex.installation}-{folder.id}-1"
     assert parts[1].startswith("prediction-model-")
     assert parts[2] == "predictions.jsonl"
     assert {row["sku"] for row in cloud.rows("bq://my-project.shop.kept")} == {"s0", "s1", "s2"}
-    assert len(cloud.rows(f"bq://my-project.shop.lowtide_{dataset.id}_1")) == 3
+    assert len(cloud.rows(f"bq://my-project.shop.lowtide_{vertex.installation}_{dataset.id}_1")) == 3
 
 
 def _finished(batch: Batch) -> Batch:

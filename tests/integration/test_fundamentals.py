@@ -100,7 +100,7 @@ def test_a_small_batch_may_travel_inline(stack: Stack, queue: BatchQueue, provid
 
     assert batch.wait(timeout=30).succeeded == 7
     assert {result.key for result in batch.results()} == {f"sku-{n}" for n in range(7)}
-    [job] = [job for job in stack.emulator.jobs() if job.display_name == f"lowtide-{batch.id}-1"]
+    [job] = [job for job in stack.emulator.jobs() if job.display_name == f"lowtide-{stack.installation}-{batch.id}-1"]
     assert job.source is None
 
 
@@ -192,7 +192,7 @@ def test_bad_input_fails_before_anything_is_stored_or_sent(bare_stack: Stack) ->
     assert "scheme" in refused(good, on_result="ftp://example.com")
     assert "model" in refused(good, model="")
     assert "mode" in refused(good, mode="carrier-pigeon")
-    assert bare_stack.redis.keys() == []
+    assert bare_stack.redis.keys() == [b"lowtide:installation"]
     assert not list((bare_stack.directory / "spool").rglob("*.jsonl"))
 
 

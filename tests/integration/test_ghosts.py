@@ -92,7 +92,9 @@ LATE: dict[str, Callable[[World], object]] = {
     "hand over": lambda w: w.runtime.ledger.handed_over(SEGMENT_HELD),
     "park": lambda w: w.runtime.ledger.handed_over(SEGMENT_HELD, parked=True),
     "cut segments": lambda w: w.runtime.ledger.segment(JOB_HELD, "output", [1]),
-    "close": lambda w: w.runtime.ledger.close(JOB_HELD, retry=Rows(first=0, last=1, bitmap=b"\x80"), attempt=2),
+    "close": lambda w: w.runtime.ledger.close(
+        JOB_HELD, tidy=lambda: None, retry=Rows(first=0, last=1, bitmap=b"\x80"), attempt=2
+    ),
     "put back": lambda w: w.runtime.ledger.put_back_on_clock(lambda: None),
     "admit": lambda w: w.runtime.admission.admit(JOB_HELD),
     "release": lambda w: w.runtime.admission.release(JOB_HELD),

@@ -12,7 +12,8 @@ from tests.stack import Stack
 from lowtide import keys
 from lowtide.messages import Stage
 from lowtide_worker.clock import Held, Superseded
-from lowtide_worker.ledger import Ledger, Rows
+from lowtide_worker.ledger import Ledger
+from lowtide_worker.ordinals import Rows
 from lowtide_worker.runtime import Runtime
 
 BATCH = "b0ledger"

@@ -129,7 +129,10 @@ def test_a_second_copy_of_a_message_finds_nothing_to_do(stack: Stack) -> None:
     status = batch.wait(timeout=30)
 
     assert len(status.jobs) == 1
-    assert len([job for job in stack.emulator.jobs() if job.display_name == f"lowtide-{batch.id}-1"]) == 1
+    assert (
+        len([job for job in stack.emulator.jobs() if job.display_name == f"lowtide-{stack.installation}-{batch.id}-1"])
+        == 1
+    )
 
 
 def test_a_second_copy_of_a_delete_comes_to_a_batch_that_is_gone_and_is_no_dead_letter(stack: Stack) -> None:

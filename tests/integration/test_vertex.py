@@ -80,7 +80,7 @@ def test_an_object_is_used_in_place(queue: BatchQueue, vertex: Stack, cloud: Clo
     results = finished(batch)
     assert results.keys() == {f"k{n}" for n in range(20)}
     assert all(f"k{n}" in (results[f"k{n}"].text or "") for n in range(20))
-    [job] = [job for job in vertex.emulator.jobs() if job.display_name == f"lowtide-{batch.id}-1"]
+    [job] = [job for job in vertex.emulator.jobs() if job.display_name == f"lowtide-{vertex.installation}-{batch.id}-1"]
     assert job.source == uri
     assert "requests.jsonl" not in spooled(vertex, batch)
     assert cloud.objects(f"gs://{vertex.bucket}/user/in-place/") == ["requests.jsonl"]
@@ -247,7 +247,7 @@ def test_a_table_is_used_in_place_and_its_other_columns_come_back(
     assert batch.status().succeeded == 12, list(batch.results())[:1]
     assert results["k7"].metadata == {"shelf": "left", "row": "7"}
     assert "k7" in (results["k7"].text or "")
-    [job] = [job for job in vertex.emulator.jobs() if job.display_name == f"lowtide-{batch.id}-1"]
+    [job] = [job for job in vertex.emulator.jobs() if job.display_name == f"lowtide-{vertex.installation}-{batch.id}-1"]
     assert job.source == uri
     wait_until(lambda: all(job.deleted for job in vertex.emulator.jobs()), timeout=20, what="jobs deleted")
     tables = [table.table_id for table in cloud.bigquery.list_tables(vertex.dataset)]

@@ -36,7 +36,10 @@ def test_a_job_id_gives_batch_and_number_back(batch: str, number: int) -> None:
 @given(BATCHES, st.integers(1, 10**8))
 def test_a_display_name_gives_its_job_back(batch: str, number: int) -> None:
     job = job_id(batch, number)
-    assert job_of_display_name(display_name(job)) == job
+    name = display_name("0123abcd", job)
+    assert job_of_display_name(name, "0123abcd") == job
+    assert job_of_display_name(name, "0123abce") is None
+    assert len(name) <= 128
 
 
 @pytest.mark.parametrize(
@@ -51,9 +54,9 @@ def test_anything_else_is_no_job_id(text: str) -> None:
         split_job_id(text)
 
 
-@pytest.mark.parametrize("name", [None, "", "my job", "Lowtide-abc-1", "genai_batch_job_2026_c841c"])
+@pytest.mark.parametrize("name", [None, "", "my job", "Lowtide-abc-1", "genai_batch_job_2026_c841c", "lowtide-abc-1"])
 def test_somebody_elses_display_name_is_recognised(name: str | None) -> None:
-    assert job_of_display_name(name) is None
+    assert job_of_display_name(name, "0123abcd") is None
 
 
 @pytest.mark.parametrize(

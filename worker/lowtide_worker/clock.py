@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import math
 import random
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,8 +19,9 @@ from typing import Any, NamedTuple
 import redis
 
 from lowtide import keys
+from lowtide.durability import durably
 from lowtide.messages import VERSION, Queue, Stage
-from lowtide.store import load_script
+from lowtide.store import load_script, redis_time
 from lowtide_worker.deadlines import elapsed
 from lowtide_worker.settings import WorkerSettings
 
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 Fields = Mapping[str, Any]
 _CLAIM_LIMIT = 500
-_FSYNC_MILLISECONDS = 2000
 
 
 class Superseded(Exception):
@@ -111,6 +110,7 @@ class Clock:
     def __init__(self, client: redis.Redis, settings: WorkerSettings) -> None:
         self._redis = client
         self._lease = settings.lease_seconds
+        self._replicas = settings.replicas_to_wait_for
         self._window = settings.queue_window
         self._tick_ms = int(settings.clock_tick_seconds * 900)
         self._claim = load_script(client, "lowtide_worker", "claim")
@@ -141,8 +141,12 @@ class Clock:
         with self._redis.pipeline() as pipe:
             for name, value in {"v": VERSION, "stage": Stage.SWEEP, "token": 0, "busy": 0}.items():
                 pipe.hsetnx(keys.entity(keys.SWEEP_MEMBER), name, str(value))
-            pipe.zadd(keys.clock(Stage.SWEEP.queue), {keys.SWEEP_MEMBER: time.time()}, nx=True)
+            pipe.zadd(keys.clock(Stage.SWEEP.queue), {keys.SWEEP_MEMBER: self.now()}, nx=True)
             pipe.execute()
+
+    def now(self) -> float:
+        """The time by Redis's clock, in Unix seconds."""
+        return redis_time(self._redis)
 
     def begin(self, stage: Stage, member: str, batch: str, token: int) -> Held | str:
         """Begins the work of a message, or says why there is none: `missing`, `gone`, `stale` or `newer`.
@@ -188,24 +192,14 @@ class Clock:
         self._kept(held, until, bool(self._keep(keys=names, args=args)))
 
     def keep_durably(self, held: Held, fields: Fields) -> None:
-        """As `keep`, and waits until the fields are on disk, where the server has an append-only file to ask.
-
-        WAITAOF speaks of what its own connection wrote, hence the pipeline. Raises `Superseded`.
-        Source: https://redis.io/docs/latest/commands/waitaof/ (Redis 7.2, Valkey 7.2); older servers do not know it.
-        """
+        """As `keep`, and waits until the fields are safe: see `lowtide.durability`. Raises `Superseded`."""
         until = elapsed() + self._lease
         names = [keys.entity(held.member), keys.clock(held.stage.queue)]
-        with self._redis.pipeline(transaction=False) as pipe:
-            self._keep(keys=names, args=[held.member, held.token, self._lease, *_flat(fields)], client=pipe)
-            pipe.execute_command("WAITAOF", 1, 0, _FSYNC_MILLISECONDS)
-            kept, synced = pipe.execute(raise_on_error=False)
-        if isinstance(kept, Exception):
-            raise kept
-        if isinstance(synced, Exception) and not isinstance(synced, redis.ResponseError):
-            raise synced
+        args = [held.member, held.token, self._lease, *_flat(fields)]
+        kept = durably(
+            self._redis, lambda pipe: self._keep(keys=names, args=args, client=pipe), replicas=self._replicas
+        )
         self._kept(held, until, bool(kept))
-        if not isinstance(synced, Exception) and not synced[0]:
-            raise redis.TimeoutError(f"not on disk after {_FSYNC_MILLISECONDS / 1000:g} s")
 
     def check(self, held: Held) -> None:
         """Makes sure that nobody else holds the entity: to be called before what no token guards. Raises `Superseded`.
@@ -234,4 +228,5 @@ def _flat(fields: Fields) -> list[Any]:
 
 
 def _pairs(flat: list[bytes]) -> dict[str, str]:
-    return {k.decode(): v.decode() for k, v in zip(flat[::2], flat[1::2], strict=True)}
+    # One field is no text: the ordinals that a segment was granted, which only scripts read.
+    return {k.decode(): v.decode(errors="replace") for k, v in zip(flat[::2], flat[1::2], strict=True)}

@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import struct
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, cast
 
@@ -26,8 +24,9 @@ from lowtide.layout import job_id
 from lowtide.messages import VERSION, Queue, Stage
 from lowtide.models import ResultError
 from lowtide.states import BatchState, JobState
-from lowtide.store import load_script
+from lowtide.store import load_script, redis_time
 from lowtide_worker.clock import Held, Superseded
+from lowtide_worker.ordinals import Rows, missing_rows
 from lowtide_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -37,70 +36,11 @@ _WATCH_SECONDS = 600.0
 _DEAD_LETTERS_KEPT = 10_000
 _REASON_CHARS = 500
 _EXCERPT_BYTES = 2000
+_DELETED_NOTED_SECONDS = 30 * 86_400.0
+"""How long it is remembered that a batch was deleted."""
 _AUDITED_AT_ONCE = 500
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rows:
-    """The requests a job carries: ordinals in [first, last), all of them or those of a bitmap."""
-
-    first: int
-    last: int
-    bitmap: bytes | None = None
-    """By ordinal minus `first`, most significant bit first, as Redis counts."""
-
-    def __len__(self) -> int:
-        if self.bitmap is None:
-            return self.last - self.first
-        return int.from_bytes(self.bitmap, "big").bit_count()
-
-    def __iter__(self) -> Iterator[int]:
-        if self.bitmap is None:
-            yield from range(self.first, self.last)
-            return
-        for index, byte in enumerate(self.bitmap):
-            if byte:
-                base = self.first + 8 * index
-                yield from (base + bit for bit in range(8) if byte & (0x80 >> bit))
-
-    def runs(self) -> Iterator[tuple[int, int]]:
-        """The same as consecutive ranges [first, last)."""
-        start = end = None
-        for ordinal in self if self.bitmap is not None else ():
-            if ordinal != end:
-                if start is not None and end is not None:
-                    yield start, end
-                start = ordinal
-            end = ordinal + 1
-        if self.bitmap is None:
-            start, end = self.first, self.last
-        if start is not None and end is not None:
-            yield start, end
-
-
-def missing_rows(rows: Rows, settled: bytes) -> Rows | None:
-    """Those of `rows` that are not settled; None where all are.
-
-    `settled` is the batch's bitmap from the byte of `rows.first` to that of the last row; Redis leaves off
-    what was never set.
-    """
-    # Both bitmaps are laid side by side as integers, from rows.first on.
-    lead, width = rows.first % 8, rows.last - rows.first
-    length = lead + width
-    done = int.from_bytes(settled.ljust((length + 7) // 8, b"\0"), "big")
-    done = (done >> (-length % 8)) & ((1 << width) - 1)
-    if rows.bitmap is None:
-        carried = (1 << width) - 1
-    else:
-        carried = int.from_bytes(rows.bitmap.ljust((width + 7) // 8, b"\0"), "big") >> (-width % 8)
-    missing = carried & ~done
-    if not missing:
-        return None
-    top = width - missing.bit_length()
-    low = (missing & -missing).bit_length() - 1
-    kept = width - top - low
-    bitmap = ((missing >> low) << (-kept % 8)).to_bytes((kept + 7) // 8, "big")
-    return Rows(first=rows.first + top, last=rows.last - low, bitmap=bitmap)
+MAX_JOB_ERROR_CHARS = 500
+"""Of the text of an error that a whole job ended with."""
 
 
 class Ledger:
@@ -114,6 +54,7 @@ class Ledger:
         self._segment = load_script(client, "lowtide_worker", "segment")
         self._grant = load_script(client, "lowtide_worker", "grant")
         self._record = load_script(client, "lowtide_worker", "record")
+        self._recollect = load_script(client, "lowtide_worker", "recollect")
         self._offer = load_script(client, "lowtide_worker", "offer")
         self._free_place = load_script(client, "lowtide", "free_place")
         self._handed_over = load_script(client, "lowtide_worker", "handed_over")
@@ -227,6 +168,23 @@ class Ledger:
             raise Superseded(segment.member)
         return int(left)
 
+    def recollect(self, segment: Held, *, from_provider: bool) -> None:
+        """Gives up a segment whose bytes are gone, for its job to bring them again. Raises `Superseded`."""
+        job = segment.fields["job_id"]
+        self._checked(
+            self._recollect(
+                keys=[
+                    keys.entity(segment.member),
+                    keys.job(job),
+                    keys.settled(segment.batch_id),
+                    keys.clock(Stage.DELIVER.queue),
+                    keys.clock(Stage.SETTLE.queue),
+                ],
+                args=[segment.member, segment.token, keys.job_member(job), Stage.COLLECT if from_provider else ""],
+            ),
+            segment,
+        )
+
     def offer(self, segment: Held, *, patience: float) -> bool:
         """Whether the handler may be given a segment now; if not, it is woken when its turn comes.
 
@@ -261,11 +219,18 @@ class Ledger:
         )  # fmt: skip
 
     def close(
-        self, job: Held, *, retry: Rows | None = None, attempt: int | None = None, losses: int | None = None
+        self,
+        job: Held,
+        *,
+        tidy: Callable[[], None],
+        retry: Rows | None = None,
+        attempt: int | None = None,
+        losses: int | None = None,
     ) -> BatchState | None:
         """Closes a job, handing `retry` on to a new one; returns the batch's state if that ended it.
 
-        The new job is of the same attempt with as many losses as this one, but for the one that is given.
+        `tidy` is called where this will end the batch, right before. The new job is of the same attempt with as many
+        losses as this one, but for the one that is given.
         """
         batch_id = job.batch_id
         prefix = job_id(batch_id, 0)[:-1]
@@ -280,17 +245,33 @@ class Ledger:
             )
             own = {"first": retry.first, "last": retry.last, "requests": len(retry), "sparse": 1}
             fields = [part for pair in (new | own).items() for part in pair]
-        closed, state = self._close(
-            keys=[keys.entity(job.member), keys.batch(batch_id), keys.clock(Stage.SETTLE.queue),
-                  keys.rows(prefix)],
-            args=[job.member, job.token, Stage.CLEAN, keys.batch_member(batch_id), Stage.DELETE,
-                  self._settings.retention_seconds, keys.job(prefix), keys.job_member(prefix),
-                  job.fields.get("error", ""), bitmap, *fields],
-        )  # fmt: skip
+        names = [keys.entity(job.member), keys.batch(batch_id), keys.clock(Stage.SETTLE.queue), keys.rows(prefix)]
+        args = [
+            job.member, job.token, Stage.CLEAN, keys.batch_member(batch_id), Stage.DELETE,
+            self._settings.retention_seconds, keys.job(prefix), keys.job_member(prefix), job.fields.get("error", ""),
+            bitmap,
+        ]  # fmt: skip
+        closed, state = self._close(keys=names, args=[*args, 0, *fields])
+        if state == b"untidy":
+            tidy()
+            closed, state = self._close(keys=names, args=[*args, 1, *fields])
         self._checked(closed, job)
         if state == b"unbalanced":
             raise RuntimeError(f"batch {batch_id}: all jobs are closed but the counts do not add up")
         return BatchState(state.decode()) if state else None
+
+    def segments(self, batch_id: str) -> dict[int, tuple[int, set[int]]]:
+        """By the number of each job of a batch: how many segments it has had, and which of them were given up."""
+        jobs = int(cast("bytes | None", self._redis.hget(keys.batch(batch_id), "jobs")) or 0)
+        numbers = iter(range(1, jobs + 1))
+        found: dict[int, tuple[int, set[int]]] = {}
+        while some := list(islice(numbers, _AUDITED_AT_ONCE)):
+            with self._redis.pipeline(transaction=False) as pipe:
+                for number in some:
+                    pipe.hmget(keys.job(job_id(batch_id, number)), "segments", "dropped")
+                for number, (count, dropped) in zip(some, pipe.execute(), strict=True):
+                    found[number] = int(count or 0), {int(given_up) for given_up in (dropped or b"").split()}
+        return found
 
     def forget(self, batch: Held, check: Callable[[], None]) -> None:
         """Removes every key of a batch, and `check`s again and again. Raises `Superseded`.
@@ -335,11 +316,46 @@ class Ledger:
         found = cast("dict[bytes, bytes]", self._redis.hgetall(keys.job(job)))
         return {name.decode(): value.decode() for name, value in found.items()}
 
+    def sees_jobs(self, job: Held, *, before: float, after: float) -> bool:
+        """Whether the provider showed another job of ours after one instant that was created before another.
+
+        Jobs that live there are asked about, and those of the same batch. Both are in Unix seconds.
+        """
+        live = cast("list[bytes]", self._redis.zrange(keys.live(job.batch["provider"]), 0, -1))
+        others = {name.decode() for name in live}
+        others |= {job_id(job.batch_id, number) for number in range(1, int(job.batch["jobs"]) + 1)}
+        names = iter(others - {job.fields["id"]})
+        while some := list(islice(names, _AUDITED_AT_ONCE)):
+            with self._redis.pipeline(transaction=False) as pipe:
+                for name in some:
+                    pipe.hmget(keys.job(name), "created", "seen")
+                for created, seen in pipe.execute():
+                    if created and seen and float(created) <= before and float(seen) >= after:
+                        return True
+        return False
+
     def jobs(self, batch: Held) -> Iterator[dict[str, str]]:
         """The fields of each job of a batch."""
         for number in range(1, batch.number("jobs") + 1):
             if found := self.job(job_id(batch.batch_id, number)):
                 yield found
+
+    def note_deleted(self, batch_id: str) -> None:
+        """Notes that a batch is deleted, for as long as a late file of it may appear."""
+        now = redis_time(self._redis)
+        with self._redis.pipeline() as pipe:
+            pipe.zadd(keys.DELETED, {batch_id: now})
+            pipe.zremrangebyscore(keys.DELETED, "-inf", now - _DELETED_NOTED_SECONDS)
+            pipe.execute()
+
+    def was_deleted(self, batch_id: str) -> bool:
+        """Whether a batch of this id was deleted."""
+        return self._redis.zscore(keys.DELETED, batch_id) is not None
+
+    def runs(self, batch_id: str) -> bool:
+        """Whether a batch has requests without a result."""
+        state = cast("bytes | None", self._redis.hget(keys.batch(batch_id), "state"))
+        return state in {b"pending", b"running", b"cancelling"}
 
     def knows(self, member: str) -> bool:
         """Whether there is such a batch, job or segment."""
@@ -387,14 +403,15 @@ class Ledger:
             if stage and placed == [None] * len(placed):
                 with self.apart("entities", member):
                     clock = keys.clock(Stage(_value(stage).decode()).queue)
-                    lost += int(self._redis.zadd(clock, {member: time.time()}, nx=True) or 0)
+                    lost += int(self._redis.zadd(clock, {member: redis_time(self._redis)}, nx=True) or 0)
         return lost
 
     def dead_letter(self, reason: str, what: Mapping[str, object]) -> None:
         """Keeps a message that nobody could handle, for people to look at, and counts it."""
         reason = "".join(char if char.isprintable() else "?" for char in reason[:_REASON_CHARS])
         log.error("dead letter: %s", reason)
-        entry = json.dumps({**what, "id": uuid.uuid4().hex, "time": time.time(), "reason": reason}, default=repr)
+        about = {"id": uuid.uuid4().hex, "time": redis_time(self._redis), "reason": reason}
+        entry = json.dumps({**what, **about}, default=repr)
         with self._redis.pipeline() as pipe:
             pipe.lpush(keys.DEAD_LETTERS, entry)
             pipe.ltrim(keys.DEAD_LETTERS, 0, _DEAD_LETTERS_KEPT - 1)
@@ -420,8 +437,8 @@ def _value(reply: Any) -> bytes:
 
 
 def encoded_error(error: ResultError | None) -> str:
-    """An error as a job's hash keeps it."""
-    return msgspec.json.encode(error).decode() if error else ""
+    """An error as a job's hash keeps it, which is written once more for each request that it ends."""
+    return msgspec.json.encode(error.shortened(MAX_JOB_ERROR_CHARS)).decode() if error else ""
 
 
 def _new_job(batch_id: str, *, attempt: int, losses: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from typing import assert_never
 
@@ -11,6 +11,8 @@ import redis
 
 from lowtide.backoff import Backoff
 from lowtide.handlers import CeleryHandler, StreamHandler, WebhookHandler, parse_handler
+from lowtide.installation import Installation
+from lowtide.layout import display_name, display_name_without_installation
 from lowtide.messages import Queue
 from lowtide.spool import Spool
 from lowtide.states import ProviderName
@@ -74,6 +76,19 @@ class Runtime:
     def spool(self) -> Spool:
         """Where payloads lie."""
         return Spool(self.settings.spool_url)
+
+    @cached_property
+    def installation(self) -> Installation:
+        """Whose Redis and spool these are."""
+        return Installation(self.settings, self.redis, self.spool)
+
+    def display_name(self, job: Mapping[str, str]) -> str:
+        """The provider's display name of a job, by its fields: the one it was given, else the one to give it."""
+        if given := job.get("display_name"):
+            return given
+        if job.get("name") or job.get("input") or job.get("intent"):
+            return display_name_without_installation(job["id"])
+        return display_name(self.installation.id, job["id"])
 
     def provider(self, name: str) -> Provider:
         """The provider of this name; its client is built at first use and then shared by all threads."""

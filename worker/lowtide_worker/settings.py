@@ -100,6 +100,12 @@ class WorkerSettings(Settings):
         description="How long a succeeded job may come without its output, or a new batch without its files, before "
         "the job is retried, or the batch has failed.",
     )
+    missing_job_seconds: float = Field(
+        21_600.0,
+        gt=0,
+        description="How long a job that the provider does not know is waited for while it knows none of our jobs: "
+        "the key may be another project's.",
+    )
     clock_tick_seconds: float = Field(1.0, gt=0, description="How often each worker looks at the clock.")
     lease_seconds: float = Field(
         60.0,
@@ -140,11 +146,16 @@ class WorkerSettings(Settings):
     retention_seconds: float = Field(
         604_800.0, gt=0, description="A finished batch and its results are deleted after this long."
     )
+    undelivered_retention_seconds: float = Field(
+        2_592_000.0,
+        gt=0,
+        description="A finished batch with results that no handler took is kept for so long, whatever its retention.",
+    )
     sweep_seconds: float = Field(
         300.0, gt=0, description="How often the store, the spool and the provider are searched for left-overs."
     )
     orphan_seconds: float = Field(
-        86_400.0, gt=0, description="Files in the spool that belong to no batch are deleted after this long."
+        86_400.0, gt=0, description="Files of submits that never came to their end are deleted after this long."
     )
     visibility_timeout_seconds: int = Field(
         900, ge=60, description="When the broker gives back a message whose worker vanished."

@@ -8,8 +8,10 @@ from typing import Any
 
 import redis
 from celery import bootsteps
+from celery.exceptions import WorkerShutdown
 from kombu.exceptions import OperationalError
 
+from lowtide.errors import LowtideError
 from lowtide.messages import Queue, arguments, shown
 from lowtide_worker.clock import Dispatch
 from lowtide_worker.runtime import runtime
@@ -27,7 +29,16 @@ class Ticker(bootsteps.StartStopStep):
         self._timer: Any = None
 
     def start(self, parent: Any) -> None:
-        """Starts the timer on the worker's event loop."""
+        """Starts the timer on the worker's event loop, at the start and whenever the broker is connected anew.
+
+        Before the first message is taken, and before each that comes from a Redis that may be another one: raises
+        `WorkerShutdown` where it and the spool do not belong together.
+        """
+        try:
+            runtime().installation.check()
+        except LowtideError as error:
+            log.critical("this worker takes no work: %s", error)
+            raise WorkerShutdown(1) from None
         try:
             runtime().clock.start_sweep()
         except redis.ResponseError as error:

@@ -16,6 +16,9 @@ from lowtide.models import ResultError
 from lowtide.states import JobState, Kind
 from lowtide_worker.deadlines import Deadline
 
+_MAX_TOLD_CHARS = 1000
+"""Of a provider's words, in logs and in the `problem` of a job."""
+
 
 class ProviderError(Exception):
     """Base of a provider's failures."""
@@ -23,7 +26,7 @@ class ProviderError(Exception):
     def __init__(self, error: ResultError, *, http_status: int | None = None) -> None:
         self.error = error
         self.http_status = http_status
-        super().__init__(f"{error.reason}: {error.message}")
+        super().__init__(f"{error.reason}: {error.message}"[:_MAX_TOLD_CHARS])
 
 
 class Refused(ProviderError):

@@ -20,7 +20,7 @@ from google import genai
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError
 from google.genai import errors, types
 
-from lowtide.layout import job_of_display_name
+from lowtide.layout import DISPLAY_PREFIX
 from lowtide.models import ResultError
 from lowtide.states import JobState
 from lowtide_worker.bounded import BoundedBackend, Exchange, within
@@ -248,7 +248,7 @@ class PageReader:
         if text in self.odd or len(self.odd) >= _MOST_ODD:
             return
         self.odd.add(text)
-        level = logging.ERROR if job_of_display_name(name) else logging.WARNING
+        level = logging.ERROR if (name or "").startswith(DISPLAY_PREFIX) else logging.WARNING
         log.log(level, "passed over in the provider's list: %s: %s", name, error)
 
 

@@ -9,7 +9,6 @@ import msgspec
 from google.cloud.bigquery.retry import DEFAULT_RETRY
 
 from lowtide.google_cloud import bigquery_client
-from lowtide.layout import job_of_display_name, split_job_id
 from lowtide.locations import is_under, parse_table
 from lowtide.models import ResultError
 from lowtide_worker.providers import NO_RESPONSE, Refused
@@ -41,7 +40,7 @@ class VertexTables:
         if destination is None:
             return f"{self._dataset()}.{display_name.replace('-', '_')}"
         wanted = parse_table(destination)
-        _, number = split_job_id(job_of_display_name(display_name) or "")
+        number = int(display_name.rpartition("-")[2])
         if not wanted.table:
             return f"{destination}.{display_name.replace('-', '_')}"
         return destination if number == 1 else f"{destination}_{number}"

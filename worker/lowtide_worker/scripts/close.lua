@@ -3,9 +3,13 @@
 -- ARGV: 1 job member, 2 token, 3 stage of the closed job, 4 batch member, 5 stage of the finished batch,
 --       6 seconds a finished batch is kept, 7 prefix of a job's hash, 8 prefix of a job's member,
 --       9 error of the job as JSON ("" for none), 10 bitmap of the retry job's rows ("" for no retry job),
---       11.. field, value pairs of the retry job (its id and number are added here)
--- Returns {closed (0 or 1), final state of the batch or ""}.
+--       11 "1" if the results of the batch are tidy, which its last job must see to, 12.. field, value pairs of the
+--       retry job (its id and number are added here)
+-- Returns {closed (0 or 1), final state of the batch or ""}; {1, "untidy"}, with nothing changed, where 11 is wanting.
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[2] then return {0, ''} end
+if ARGV[10] == '' and ARGV[11] ~= '1' and tonumber(redis.call('HGET', KEYS[2], 'open')) <= 1 then
+  return {1, 'untidy'}
+end
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1e6
 local due = string.format('%.6f', now)
@@ -16,7 +20,7 @@ if ARGV[10] ~= '' then
   local number = redis.call('HINCRBY', KEYS[2], 'jobs', 1)
   local member = ARGV[8] .. number
   redis.call('SET', KEYS[4] .. number, ARGV[10])
-  redis.call('HSET', ARGV[7] .. number, 'id', string.sub(member, 5), 'number', number, unpack(ARGV, 11))
+  redis.call('HSET', ARGV[7] .. number, 'id', string.sub(member, 5), 'number', number, unpack(ARGV, 12))
   redis.call('ZADD', KEYS[3], due, member)
   return {1, ''}
 end

@@ -29,5 +29,6 @@ else
   end
   answer = table.concat(granted)
 end
-redis.call('HSET', KEYS[1], 'granted', answer)
+-- The ordinals too: should the output get lost before the results are written, the bits must be taken back.
+redis.call('HSET', KEYS[1], 'granted', answer, 'ordinals', ARGV[2])
 return answer

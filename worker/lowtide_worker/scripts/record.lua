@@ -10,7 +10,7 @@ local time = redis.call('TIME')
 local now = time[1] + time[2] / 1e6
 if ARGV[4] == '1' then
   redis.call('HSET', KEYS[1], 'stored', '1')
-  redis.call('HDEL', KEYS[1], 'granted')
+  redis.call('HDEL', KEYS[1], 'granted', 'ordinals')
   redis.call('HINCRBY', KEYS[3], 'undelivered', 1)
   redis.call('ZADD', KEYS[4], 'XX', string.format('%.6f', now + ARGV[5]), ARGV[1])
 else

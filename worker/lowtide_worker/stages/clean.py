@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lowtide.layout import BatchFiles, display_name
+from lowtide.layout import BatchFiles
 from lowtide_worker.clock import Held, Move
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.runtime import Runtime
@@ -23,8 +23,19 @@ def clean(runtime: Runtime, job: Held) -> Move:
             provider.delete_input(uploaded)
             reach("clean.after-input-deleted")
             keep()
-        provider.clear(display_name(job.fields["id"]))
+        provider.clear(runtime.display_name(job.fields))
     keep()
-    runtime.spool.delete(BatchFiles(job.batch_id).job(job.number("number")))
+    _delete_files(runtime, job)
     reach("clean.after-files-deleted")
     return Move(stage=None)
+
+
+def _delete_files(runtime: Runtime, job: Held) -> None:
+    """Deletes the working files; the note that the job was created stays for as long as it is at the provider."""
+    files, number = BatchFiles(job.batch_id), job.number("number")
+    if runtime.settings.delete_at_provider:
+        runtime.spool.delete(files.job(number))
+        return
+    for name in runtime.spool.names(files.job(number)):
+        if name != files.intent(number):
+            runtime.spool.delete(name)

@@ -4,6 +4,9 @@ Output that the provider can read by ranges stays there. Any other is streamed i
 found as the bytes pass. It is stored in pieces, and the segments of a piece are delivered as soon as it is complete.
 A run that comes after one that died begins behind the last piece that was put on the clock, whatever the settings are
 by then.
+
+What was downloaded is believed only if it has as many rows as the job says are done. Anything else that came in its
+place is paid output not had: it is asked for again, for a while.
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ from lowtide_worker.clock import Done, Held, Move, Superseded
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.ledger import encoded_error
 from lowtide_worker.parts import encoded_parts, even_ends
-from lowtide_worker.providers import Missing, Output, Part, Provider
+from lowtide_worker.providers import Missing, Output, Part, Provider, ProviderError
 from lowtide_worker.runtime import Runtime
+from lowtide_worker.scrutiny import Doubtful, Scrutiny
 from lowtide_worker.segments import Piece, PieceWriter, SegmentCutter
 
 log = logging.getLogger(__name__)
@@ -37,8 +41,47 @@ def collect(runtime: Runtime, job: Held) -> Move | Done:
         segments = _download(runtime, provider, job, output) if parts is None else _in_place(runtime, job, parts)
     except Missing as missing:
         log.warning("job %s: its output is gone: %s", job.fields["id"], missing)
-        return Move(stage=Stage.SETTLE, fields={"error": encoded_error(missing.error), "collected": ""})
+        return _without(missing)
+    except ProviderError as error:
+        if _given_up(runtime, job):
+            log.error("job %s: its output cannot be had: %s", job.fields["id"], error)  # noqa: TRY400 - no more in it
+            return _without(error)
+        if not isinstance(error, Doubtful):
+            raise
+        log.warning("job %s: %s", job.fields["id"], error)
+        since = _doubted(job) or job.now()
+        return Move(
+            stage=Stage.COLLECT,
+            after=runtime.retry_backoff.seconds(job.number("doubts")),
+            fields={"doubted": since, "doubts": job.number("doubts") + 1, "problem": str(error)},
+        )
     return Done({"state": job.fields["state"], "segments": segments}, wakes=(Queue.RESULTS, Queue.JOBS))
+
+
+def _without(error: ProviderError) -> Move:
+    return Move(stage=Stage.SETTLE, fields={"error": encoded_error(error.error), "collected": ""})
+
+
+def _doubted(job: Held) -> float:
+    """When its output was first seen to be something else, in Unix seconds; 0 where it was not."""
+    return float(job.fields.get("doubted") or 0)
+
+
+def _given_up(runtime: Runtime, job: Held) -> bool:
+    """Whether nobody waits any more for output that cannot be had: the batch is cancelled, or past its deadline."""
+    settings = runtime.settings
+    if job.now() - float(job.fields["ended"]) <= settings.output_grace_seconds:
+        return False
+    over = float(job.batch["created"]) + settings.batch_deadline_seconds + settings.output_grace_seconds
+    return job.batch["cancel"] == "1" or job.now() > over
+
+
+def _expected(runtime: Runtime, job: Held) -> int:
+    """Rows that the output must have to be believed; 0 where it is taken as it is, having been odd for too long."""
+    if (since := _doubted(job)) and job.now() - since > runtime.settings.output_grace_seconds:
+        log.warning("job %s: its output is taken as it is", job.fields["id"])
+        return 0
+    return max(1, job.number("done_requests"))
 
 
 def _in_place(runtime: Runtime, job: Held, parts: list[Part]) -> int:
@@ -62,6 +105,8 @@ def _download(runtime: Runtime, provider: Provider, job: Held, output: Output) -
     def release(piece: Piece) -> None:
         reach("collect.after-piece-complete")
         more = None if piece.last else piece.collected
+        if piece.last and _doubted(job):
+            runtime.clock.keep(job, {"problem": ""})
         try:
             runtime.ledger.segment(job, "output", piece.ends, piece=name(piece.number), collected=more)
         except Superseded:
@@ -78,7 +123,12 @@ def _download(runtime: Runtime, provider: Provider, job: Held, output: Output) -
         release=release,
         keep=runtime.clock.keeper(job),
         collected=job.number("collected"),
-    ) as sink:
-        provider.download(output, cast("IO[bytes]", sink))
+    ) as pieces:
+        if expected := _expected(runtime, job):
+            scrutiny = Scrutiny(pieces.write, expected=expected)
+            provider.download(output, cast("IO[bytes]", scrutiny))
+            scrutiny.finish()
+        else:
+            provider.download(output, cast("IO[bytes]", pieces))
         reach("collect.before-output-complete")
-        return sink.finish()
+        return pieces.finish()

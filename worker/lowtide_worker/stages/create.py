@@ -1,8 +1,8 @@
 """create: brings a job's requests to the provider, and never makes two paid jobs of one.
 
 The provider has no idempotency key and names a job only in its answer. So the intent to create is durable before
-the call, the call is made once, and where its outcome is unknown (no answer, a crash), the job goes to reconcile
-before anything is created again.
+the call, in Redis and in the spool, the call is made once, and where its outcome is unknown (no answer, a crash, a
+Redis that has forgotten), the job goes to reconcile before anything is created again.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ import logging
 from dataclasses import replace
 from typing import IO, cast
 
-from lowtide.layout import BatchFiles, display_name
+from lowtide.layout import BatchFiles
 from lowtide.messages import Stage
 from lowtide.requests import RequestReader
 from lowtide.states import JobState, Kind, Mode
-from lowtide_worker.clock import Held, Move
+from lowtide_worker.clock import Fields, Held, Move
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.deadlines import Deadline
 from lowtide_worker.in_place import copy_lines, in_place, lines_elsewhere, source_uris
-from lowtide_worker.ledger import Rows, encoded_error
+from lowtide_worker.intents import Intent, forgotten_intent, next_intent, write_intent
+from lowtide_worker.ledger import encoded_error
+from lowtide_worker.ordinals import Rows
 from lowtide_worker.providers import Denied, Missing, NewJob, Provider, Refused, Throttled, Unavailable
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.slices import SpoolSlice
@@ -37,6 +39,9 @@ def create(runtime: Runtime, job: Held) -> Move:
     """Uploads a job's requests and creates it at the provider, once it has a slot there."""
     if job.fields.get("intent"):
         return reconcile(runtime, runtime.provider(job.batch["provider"]), job)
+    if intent := forgotten_intent(runtime, job):
+        log.warning("job %s: Redis has forgotten that it was to be created", job.fields["id"])
+        return Move(stage=Stage.CREATE, fields={**_intended(job, intent), "intent_until": ""})
     if job.batch["cancel"] == "1":
         runtime.admission.release(job)
         return Move(stage=Stage.SETTLE, fields={"state": JobState.CANCELLED})
@@ -57,9 +62,11 @@ def create(runtime: Runtime, job: Held) -> Move:
     bound = runtime.settings.call_seconds(new.size)
     # It begins before the intent is written, so that it ends before anybody believes that the call is over.
     deadline = Deadline(bound)
-    now = job.now()
-    intent = {"intent": now, "intent_until": now + bound, "answered": "", "state": JobState.CREATING}
-    runtime.clock.keep_durably(job, intent)
+    until = job.now() + bound
+    intent = next_intent(runtime, job)
+    write_intent(runtime, job, intent)
+    reach("create.after-intent-written")
+    runtime.clock.keep_durably(job, {**_intended(job, intent), "intent_until": until})
     reach("create.before-call")
     try:
         seen = provider.create(new, deadline)
@@ -89,10 +96,21 @@ def create(runtime: Runtime, job: Held) -> Move:
     return created(runtime, job, seen)
 
 
+def _intended(job: Held, intent: Intent) -> Fields:
+    """What Redis is to know of an intent, from now on."""
+    return {
+        "intent": job.now(),
+        "answered": "",
+        "state": JobState.CREATING,
+        "creates": intent.number,
+        "display_name": intent.display_name,
+    }
+
+
 def _prepared(runtime: Runtime, provider: Provider, job: Held) -> NewJob | None:
     """What to create, its input uploaded; None while the provider is still reading the input."""
     rows = runtime.ledger.rows(job)
-    name = display_name(job.fields["id"])
+    name = runtime.display_name(job.fields)
     new = NewJob(
         model=job.batch["model"], display_name=name, kind=Kind(job.batch.get("kind") or Kind.GENERATION),
         destination=job.batch.get("destination") or None,
@@ -111,6 +129,7 @@ def _upload(runtime: Runtime, provider: Provider, job: Held, rows: Rows) -> str:
     files = BatchFiles(job.batch_id)
     reader = RequestReader(runtime.spool, job.batch_id)
     keep = runtime.clock.keeper(job)
+    display_name = runtime.display_name(job.fields)
     if rows.bitmap is None:
         name, span = files.requests, reader.byte_range(rows.first, rows.last)
     else:
@@ -126,9 +145,9 @@ def _upload(runtime: Runtime, provider: Provider, job: Held, rows: Rows) -> str:
     keep()
     with runtime.spool.open(name) as file:
         lines = cast("IO[bytes]", SpoolSlice(file, *span, keep))
-        uploaded = provider.upload(display_name(job.fields["id"]), lines)
+        uploaded = provider.upload(display_name, lines)
     reach("create.after-upload")
-    runtime.clock.keep(job, {"input": uploaded})
+    runtime.clock.keep(job, {"input": uploaded, "display_name": display_name})
     reach("create.after-input-recorded")
     return uploaded
 

@@ -11,6 +11,7 @@ from operator import attrgetter
 
 import msgspec
 
+from lowtide.errors import SpoolError
 from lowtide.layout import BatchFiles, split_job_id
 from lowtide.messages import Queue, Stage
 from lowtide.models import ResultError, Usage
@@ -29,6 +30,8 @@ from lowtide_worker.runtime import Runtime
 log = logging.getLogger(__name__)
 
 _MAX_ERROR_CHARS = 4000
+_TRIES = 3
+"""After so many, a segment whose bytes are not there is given up."""
 _LONGEST_PATIENCE = 86_400.0
 _QUEUED_SECONDS = 1800.0
 """A segment without a place in its handler's hands is woken when its turn comes; for the case that nobody woke it."""
@@ -53,11 +56,36 @@ _encode_lines = msgspec.json.Encoder().encode_lines
 
 def deliver(runtime: Runtime, segment: Held) -> Move | Done:
     """Stores a segment's results if that is still to be done, then hands them over."""
-    counts = {} if segment.number("stored") else _store(runtime, segment)
+    try:
+        counts = {} if segment.number("stored") else _store(runtime, segment)
+    except SpoolError:
+        if not _is_gone(runtime, segment):
+            raise
+        log.warning("segment %s: its bytes are gone from the spool; brought again", segment.member)
+        runtime.ledger.recollect(segment, from_provider=segment.fields["source"] != "rest")
+        return Done({"gone": 1}, wakes=(Queue.RESULTS, Queue.JOBS))
     spec = segment.batch["on_result"]
     if spec and (segment.number("stored") or any(counts.get(status) for status in ResultStatus)):
         return _hand_over(runtime, segment, spec, counts)
     return Done(counts, wakes=_wakes(runtime, segment, counts))
+
+
+def _is_gone(runtime: Runtime, segment: Held) -> bool:
+    """Whether the file with a segment's bytes is not in the spool, and that for some tries, and it is our spool."""
+    if segment.job.get("parts") and segment.fields["source"] != "rest":
+        return False
+    if segment.number("failures") < _TRIES or runtime.spool.exists(_place(segment)):
+        return False
+    runtime.installation.check()
+    return True
+
+
+def _place(segment: Held) -> str:
+    """The file in the spool that a segment is a part of."""
+    files = BatchFiles(segment.batch_id)
+    _, number = split_job_id(segment.fields["job_id"])
+    place = files.rest if segment.fields["source"] == "rest" else files.output
+    return place(number, segment.fields["piece"])
 
 
 def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
@@ -69,14 +97,13 @@ def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
     last_attempt = attempt >= int(segment.batch["max_attempts"])
     start, end = segment.number("start"), segment.number("end")
     if segment.fields["source"] == "rest":
-        name = files.rest(number, segment.fields["piece"])
-        rows, malformed = rest_rows(runtime.spool.read(name, start, end)), list[Odd]()
+        rows, malformed = rest_rows(runtime.spool.read(_place(segment), start, end)), list[Odd]()
     else:
         provider = runtime.provider(segment.batch["provider"])
         if parts := job.get("parts"):
             block = _read_in_place(provider, parts, start, end)
         else:
-            block = runtime.spool.read(files.output(number, segment.fields["piece"]), start, end)
+            block = runtime.spool.read(_place(segment), start, end)
         rows, malformed = provider_rows(provider, block)
         if in_place(segment.batch, job):
             rows = under_wire_keys(rows, runtime.spool, segment.batch_id)
@@ -103,6 +130,9 @@ def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
             for first in range(0, len(results), _LINES_AT_ONCE):
                 some = results[first : first + _LINES_AT_ONCE]
                 file.write(_encode_lines([_result_line(item, attempts) for item in some]))
+    else:
+        # A Redis that went back in time may have known other results under this name.
+        runtime.spool.delete(files.result(number, segment.number("number")))
     if odd := malformed + foreign:
         with runtime.spool.write(files.quarantined(number, segment.number("number"))) as file:
             file.write(_encode_lines([{"reason": o.reason, "line": o.line.decode(errors="replace")} for o in odd]))
@@ -135,8 +165,7 @@ def _result_line(item: Joined, attempts: int) -> _ResultLine:
     request, response, outcome = item.request, item.response, item.outcome
     error = outcome.error
     if error is not None:
-        if len(error.message) > _MAX_ERROR_CHARS:
-            error = msgspec.structs.replace(error, message=error.message[:_MAX_ERROR_CHARS])
+        error = error.shortened(_MAX_ERROR_CHARS)
         if error.reason == "MALFORMED":
             response = NO_RESPONSE
     return _ResultLine(request.key, outcome.status, response, error, outcome.usage, request.metadata, attempts)

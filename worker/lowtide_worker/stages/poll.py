@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from lowtide.messages import Stage
@@ -29,20 +30,18 @@ def poll(runtime: Runtime, job: Held) -> Move:
     try:
         seen = runtime.looks(job.batch["provider"]).at(job.fields["name"], known)
     except Missing as missing:
-        # Reads may lag behind a create, or fail to find what is there: only what stays missing is lost.
-        since = float(job.fields.get("missing_since") or job.now())
-        if job.now() - since < runtime.settings.create_settle_seconds:
-            return Move(stage=Stage.POLL, after=runtime.poll_backoff.seconds(0), fields={"missing_since": since})
-        log.warning("job %s: the provider does not know %s any more", job.fields["id"], job.fields["name"])
-        return _settled(runtime, job, {"state": JobState.LOST, "error": encoded_error(missing.error)})
+        return _missing(runtime, job, missing)
     reach("poll.after-get")
     fields = {
         "state": seen.state,
         "provider_state": seen.provider_state,
         "polls": job.number("polls") + 1,
         "done_requests": seen.done_requests,
+        "seen": job.now(),
         "missing_since": "",
     }
+    if job.fields.get("missing_since"):
+        fields["problem"] = ""
     if seen.state.terminal:
         return _ended(runtime, job, seen, fields)
     if seen.state is JobState.UNKNOWN and job.fields.get("provider_state") != seen.provider_state:
@@ -51,6 +50,28 @@ def poll(runtime: Runtime, job: Held) -> Move:
     if overdue or job.batch["cancel"] == "1":
         return _stopping(runtime, provider, job, fields, overdue=overdue)
     return Move(stage=Stage.POLL, after=runtime.poll_backoff.seconds(job.number("polls") + 1), fields=fields)
+
+
+def _missing(runtime: Runtime, job: Held, missing: Missing) -> Move:
+    """Waits until it is sure that a job is lost.
+
+    Reads may lag behind a create, or fail to find what is there: only what stays missing is lost. And a key of another
+    project finds none of our jobs: one is lost only if a job that was there before is still seen.
+    """
+    settings, now = runtime.settings, job.now()
+    since = float(job.fields.get("missing_since") or now)
+    fields: dict[str, Any] = {"missing_since": since}
+    later = Move(stage=Stage.POLL, after=runtime.poll_backoff.seconds(0), fields=fields)
+    if now - since < settings.create_settle_seconds:
+        return later
+    last = float(job.fields.get("seen") or job.fields["created"])
+    if now - since < settings.missing_job_seconds and not runtime.ledger.sees_jobs(job, before=last, after=since):
+        problem = f"{job.batch['provider']} does not know any of our jobs: is it the right key, or the right project?"
+        log.error("job %s: %s", job.fields["id"], problem)
+        fields["problem"] = problem
+        return replace(later, after=runtime.poll_backoff.seconds(job.number("polls") + 1))
+    log.warning("job %s: the provider does not know %s any more", job.fields["id"], job.fields["name"])
+    return _settled(runtime, job, {"state": JobState.LOST, "error": encoded_error(missing.error)})
 
 
 def _stopping(runtime: Runtime, provider: Provider, job: Held, fields: dict[str, Any], *, overdue: bool) -> Move:

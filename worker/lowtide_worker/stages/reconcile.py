@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-from lowtide.layout import display_name
 from lowtide.messages import Stage
 from lowtide.states import JobState
 from lowtide_worker.clock import Held, Move
@@ -29,7 +28,7 @@ def reconcile(runtime: Runtime, provider: Provider, job: Held) -> Move:
     wait = over + settings.create_settle_seconds - job.now()
     if wait > 0:
         return Move(stage=Stage.CREATE, after=wait)
-    wanted = display_name(job.fields["id"])
+    wanted = runtime.display_name(job.fields)
     listed = every(partial(provider.jobs, display_name=wanted), runtime.clock.keeper(job))
     found = [candidate for candidate in listed if candidate.display_name == wanted]
     reach("reconcile.after-list")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
+from functools import partial
 from typing import IO, cast
 
 import msgspec
@@ -20,7 +22,7 @@ from lowtide.states import JobState, ResultStatus
 from lowtide_worker.clock import Done, Held, Move, Superseded
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.joining import RestRow
-from lowtide_worker.ledger import Rows
+from lowtide_worker.ordinals import Rows
 from lowtide_worker.rows import retryable
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.segments import SegmentCutter, SegmentedWriter
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 600.0
 _CHUNK = 4096
+_RESULT = re.compile(r"(\d+)-(\d+)\.jsonl", re.ASCII)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -64,12 +67,32 @@ def settle(runtime: Runtime, job: Held) -> Move | Done:
 
 def _close(runtime: Runtime, job: Held, *, retry: Rows | None = None, **again: int) -> Done:
     reach("settle.before-close")
-    state = runtime.ledger.close(job, retry=retry, **again)
+    state = runtime.ledger.close(job, tidy=partial(_tidy, runtime, job.batch_id), retry=retry, **again)
     reach("settle.after-close")
     if state is not None:
         log.info("batch %s is %s", job.batch_id, state)
     facts = {"state": job.fields["state"], "batch": state or "running", "again": len(retry) if retry else 0}
     return Done(facts, wakes=(Queue.JOBS,))
+
+
+def _tidy(runtime: Runtime, batch_id: str) -> None:
+    """Removes results of segments that are none of the batch's.
+
+    Those of segments that were given up; and those that a later state of Redis knew, before it went back in time to one
+    that then came to other jobs and segments.
+    """
+    # The list comes first: whoever writes after it is known to the store by then.
+    names = runtime.spool.names(BatchFiles(batch_id).results)
+    segments = runtime.ledger.segments(batch_id)
+    for name in names:
+        place = _RESULT.fullmatch(name.rpartition("/")[2])
+        if place is None:
+            continue
+        job, number = map(int, place.groups())
+        count, given_up = segments.get(job, (0, set()))
+        if number >= count or number in given_up:
+            log.warning("batch %s: %s is no result of it; removed", batch_id, name)
+            runtime.spool.delete(name)
 
 
 def _verdict(runtime: Runtime, job: Held, *, lost: bool) -> tuple[ResultStatus, ResultError] | None:

@@ -15,7 +15,7 @@ from lowtide.states import Mode, ProviderName
 from lowtide_worker.clock import Done, Held
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.in_place import lines_elsewhere
-from lowtide_worker.ledger import Rows
+from lowtide_worker.ordinals import Rows
 from lowtide_worker.runtime import Runtime
 
 log = logging.getLogger(__name__)

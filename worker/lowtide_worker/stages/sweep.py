@@ -2,17 +2,20 @@
 
 It runs on the clock like any other work, one at a time. All it repairs is rare: a provider job that appeared after its
 twin was adopted, an upload whose job was never created, files of a producer that died, a lost place on the clock.
+
+It deletes only on evidence. That Redis does not know a batch is none: Redis may have been emptied or restored.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 
+from lowtide.errors import InstallationMismatch
 from lowtide.keys import batch_member
-from lowtide.layout import job_of_display_name
+from lowtide.layout import BatchFiles, job_of_display_name
 from lowtide.messages import Stage
+from lowtide.states import JobState
 from lowtide_worker.clock import Held, Move
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.inbox import is_waiting, take_in
@@ -29,6 +32,11 @@ def sweep(runtime: Runtime, held: Held) -> Move:
     keep = runtime.clock.keeper(held)
     counts = {"put_back": runtime.ledger.put_back_on_clock(keep)}
     reach("sweep.after-store")
+    try:
+        runtime.installation.check()
+    except InstallationMismatch as mismatch:
+        log.error("sweep: nothing is deleted: %s", mismatch)  # noqa: TRY400 - the trace says nothing more
+        return Move(stage=Stage.SWEEP, after=runtime.settings.sweep_seconds, fields={"problem": str(mismatch)})
     with runtime.ledger.apart("spool", "inbox"):
         counts["inbox"] = _inbox(runtime, keep)
     with runtime.ledger.apart("spool", "batches"):
@@ -46,7 +54,7 @@ def sweep(runtime: Runtime, held: Held) -> Move:
         if count:
             log.warning("sweep: %s: %d", what, count)
             runtime.ledger.count(f"swept_{what}", count)
-    return Move(stage=Stage.SWEEP, after=runtime.settings.sweep_seconds)
+    return Move(stage=Stage.SWEEP, after=runtime.settings.sweep_seconds, fields={"problem": ""})
 
 
 def _jobs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> int:
@@ -54,10 +62,13 @@ def _jobs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> int
     removed = 0
     for seen in every(provider.jobs, keep):
         with runtime.ledger.apart("jobs", seen.name):
-            job = job_of_display_name(seen.display_name)
+            job = job_of_display_name(seen.display_name, runtime.installation.id)
             fields = runtime.ledger.job(job) if job else {}
-            # A job that is unknown here may be another installation's; one in create has no name yet.
+            # A job that is unknown here may be one that Redis has forgotten; one in create has no name yet.
             if job is None or not fields or fields["stage"] == Stage.CREATE:
+                continue
+            # One that was taken for lost and is there after all: its rows may still be of use.
+            if fields["state"] == JobState.LOST and seen.output and runtime.ledger.runs(fields["batch_id"]):
                 continue
             left_over = fields["stage"] == "" and runtime.settings.delete_at_provider
             # One past create without a name ended before it was created, as far as anybody knew.
@@ -72,7 +83,7 @@ def _inputs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> i
     removed = 0
     for seen in every(provider.inputs, keep):
         with runtime.ledger.apart("inputs", seen.name):
-            job = job_of_display_name(seen.display_name)
+            job = job_of_display_name(seen.display_name, runtime.installation.id)
             fields = runtime.ledger.job(job) if job else {}
             if not fields or fields["stage"] == Stage.CREATE:
                 continue
@@ -96,15 +107,39 @@ def _inbox(runtime: Runtime, keep: Callable[[], None]) -> int:
 
 
 def _spool(runtime: Runtime, keep: Callable[[], None]) -> int:
-    """Deletes folders of batches that were never recorded, or are deleted."""
+    """Deletes what producers left that died before their batch was recorded, and late files of deleted batches."""
     removed = 0
+    now: float | None = None
     for batch_id in runtime.spool.folders("batches"):
         keep()
         with runtime.ledger.apart("files", batch_id):
             if runtime.ledger.knows(batch_member(batch_id)):
                 continue
-            if time.time() - runtime.spool.modified(f"batches/{batch_id}") > runtime.settings.orphan_seconds:
-                keep()
-                runtime.spool.delete(f"batches/{batch_id}")
+            files = BatchFiles(batch_id)
+            if not _is_waste(runtime, files):
+                log.info("sweep: %s stays: a batch that Redis does not know has results or work in it", files.folder)
+                continue
+            if now is None:
+                # Not by this host's clock alone: files have the time of their storage.
+                now = min(runtime.spool.now(), runtime.clock.now())
+            if now - runtime.spool.modified(files.folder) <= runtime.settings.orphan_seconds:
+                continue
+            # Once more, right before: it is the only deletion that nobody asked for.
+            keep()
+            runtime.installation.check()
+            if not runtime.ledger.knows(batch_member(batch_id)):
+                runtime.spool.delete(files.folder)
                 removed += 1
     return removed
+
+
+def _is_waste(runtime: Runtime, files: BatchFiles) -> bool:
+    """Whether the folder of an unknown batch holds nothing that anybody may miss.
+
+    That is a folder as a producer leaves it, which no worker ever wrote to, or one of a batch that was deleted. A new
+    batch of a deleted one's id has an index, which no late writer brings back.
+    """
+    names = runtime.spool.names(files.folder)
+    if all("/" not in name.removeprefix(f"{files.folder}/") for name in names):
+        return True
+    return files.index not in names and runtime.ledger.was_deleted(files.folder.rpartition("/")[2])

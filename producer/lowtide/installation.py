@@ -1,0 +1,145 @@
+"""The identity of an installation: one Redis database and one spool that belong together.
+
+A short random id stands in Redis and in a marker at the spool's root, and in the display name of everything at the
+provider. Whoever writes, reads or deletes looks first whether both are the same: Redis of another installation, an
+emptied one, or another spool is an error at once, and never a reason to delete anything.
+
+Both are made by whoever comes first, in three steps of which each may be the last: the id in Redis with the place it
+is meant for, the marker (never over another one), and the id alone in Redis.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import cast
+
+import msgspec
+import redis
+
+from lowtide import keys
+from lowtide.durability import durably
+from lowtide.errors import InstallationMismatch
+from lowtide.layout import INSTALLATION_ID, new_installation_id
+from lowtide.settings import Settings, without_password
+from lowtide.spool import Spool
+
+MARKER = "installation.json"
+"""Name of the marker in the spool: `{"installation": "<id>"}`."""
+
+
+class _Marker(msgspec.Struct, frozen=True):
+    installation: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The ids that the two places have; None where a place has none."""
+
+    redis: str | None
+    spool: str | None
+    place: str = ""
+    """Digest of the spool that an unfinished id in Redis is meant for."""
+
+
+class Installation:
+    """Redis and spool of one process, and the id they share. Safe to share between threads."""
+
+    def __init__(self, settings: Settings, client: redis.Redis, spool: Spool) -> None:
+        self._redis = client
+        self._spool = spool
+        self._replicas = settings.replicas_to_wait_for
+        self._where = f"Redis at {without_password(settings.redis_url.get_secret_value())}"
+        self._there = f"the spool {without_password(spool.url)}"
+        self._place = hashlib.sha256(spool.url.encode()).hexdigest()[:16]
+        self._id: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The id, looked up at first use. Raises as `check`."""
+        return self._id or self.check()
+
+    def confirm(self) -> None:
+        """One look at Redis alone, where this process knows its id already; else as `check`."""
+        standing = cast("bytes | None", self._redis.get(keys.INSTALLATION))
+        if self._id is None or standing != self._id.encode():
+            self.check()
+
+    def check(self) -> str:
+        """The id that both places have; makes it where neither has one.
+
+        Raises `InstallationMismatch` where they differ, `SpoolError` and `redis.RedisError` where one does not serve.
+        """
+        seen = self.seen()
+        if seen == Seen(None, None):
+            self._redis.set(keys.INSTALLATION, f"{new_installation_id()} {self._place}", nx=True)
+            seen = self.seen()
+        if seen.redis and seen.spool is None and seen.place == self._place:
+            self._spool.create(MARKER, _marker(seen.redis))
+            seen = self.seen()
+        if seen.redis is None or seen.redis != seen.spool:
+            self._id = None
+            raise InstallationMismatch(self._told(seen))
+        if seen.place:
+            self._write(seen.redis)
+        self._id = seen.redis
+        return self._id
+
+    def seen(self) -> Seen:
+        """What stands in both places now."""
+        standing = cast("bytes | None", self._redis.get(keys.INSTALLATION))
+        known, _, place = (standing or b"").decode(errors="replace").partition(" ")
+        return Seen(known or None, self._marked(), place)
+
+    def adopt(self, *, over: bool = False) -> str:
+        """Gives the place that has no id the other's; returns it.
+
+        With `over`, Redis takes on the spool's id though it has another one. Raises `InstallationMismatch` where there
+        is nothing to take on, or two ids without `over`.
+        """
+        seen = self.seen()
+        if seen.spool is None and seen.redis is not None:
+            self._spool.create(MARKER, _marker(seen.redis))
+        elif seen.spool is not None and (over or seen.redis in (None, seen.spool) or seen.place):
+            self._write(seen.spool)
+        elif seen.spool is not None:
+            raise InstallationMismatch(self._told(seen))
+        return self.check()
+
+    def _write(self, known: str) -> None:
+        # What carries this id will soon be at the provider: Redis must not forget it.
+        durably(self._redis, lambda pipe: pipe.set(keys.INSTALLATION, known), replicas=self._replicas)
+
+    def _marked(self) -> str | None:
+        if not self._spool.exists(MARKER):
+            return None
+        try:
+            known = msgspec.json.decode(self._spool.read(MARKER), type=_Marker).installation
+        except msgspec.DecodeError:
+            known = ""
+        if not INSTALLATION_ID.fullmatch(known):
+            raise InstallationMismatch(f"{self._there}: {MARKER} is not readable; bring it back from a backup")
+        return known
+
+    def _told(self, seen: Seen) -> str:
+        adopt = "`lowtide installation adopt`"
+        if seen.redis is None or (seen.place and seen.spool):
+            return (
+                f"{self._there} is installation {seen.spool}'s, and {self._where} knows none: it was emptied, it is "
+                "another one or another database number, or this is a second Lowtide on this spool; correct "
+                f"LOWTIDE_REDIS_URL or LOWTIDE_SPOOL_URL, or, if Redis lost its data, see {adopt}"
+            )
+        if seen.spool is None:
+            return (
+                f"{self._where} is installation {seen.redis}'s, and {self._there} has no {MARKER}: it is not the "
+                "workers' spool, is not mounted, or was emptied; correct LOWTIDE_SPOOL_URL, or, if the spool was "
+                f"moved without it, see {adopt}"
+            )
+        return (
+            f"{self._where} is installation {seen.redis}'s, and {self._there} is installation {seen.spool}'s; correct "
+            "LOWTIDE_REDIS_URL or LOWTIDE_SPOOL_URL so that producers, workers and handlers have the same of both"
+        )
+
+
+def _marker(known: str) -> bytes:
+    return msgspec.json.encode(_Marker(known)) + b"\n"

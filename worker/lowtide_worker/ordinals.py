@@ -1,0 +1,69 @@
+"""Sets of requests by ordinal: those a job carries, and those of them that have no result yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The requests a job carries: ordinals in [first, last), all of them or those of a bitmap."""
+
+    first: int
+    last: int
+    bitmap: bytes | None = None
+    """By ordinal minus `first`, most significant bit first, as Redis counts."""
+
+    def __len__(self) -> int:
+        if self.bitmap is None:
+            return self.last - self.first
+        return int.from_bytes(self.bitmap, "big").bit_count()
+
+    def __iter__(self) -> Iterator[int]:
+        if self.bitmap is None:
+            yield from range(self.first, self.last)
+            return
+        for index, byte in enumerate(self.bitmap):
+            if byte:
+                base = self.first + 8 * index
+                yield from (base + bit for bit in range(8) if byte & (0x80 >> bit))
+
+    def runs(self) -> Iterator[tuple[int, int]]:
+        """The same as consecutive ranges [first, last)."""
+        start = end = None
+        for ordinal in self if self.bitmap is not None else ():
+            if ordinal != end:
+                if start is not None and end is not None:
+                    yield start, end
+                start = ordinal
+            end = ordinal + 1
+        if self.bitmap is None:
+            start, end = self.first, self.last
+        if start is not None and end is not None:
+            yield start, end
+
+
+def missing_rows(rows: Rows, settled: bytes) -> Rows | None:
+    """Those of `rows` that are not settled; None where all are.
+
+    `settled` is the batch's bitmap from the byte of `rows.first` to that of the last row; Redis leaves off
+    what was never set.
+    """
+    # Both bitmaps are laid side by side as integers, from rows.first on.
+    lead, width = rows.first % 8, rows.last - rows.first
+    length = lead + width
+    done = int.from_bytes(settled.ljust((length + 7) // 8, b"\0"), "big")
+    done = (done >> (-length % 8)) & ((1 << width) - 1)
+    if rows.bitmap is None:
+        carried = (1 << width) - 1
+    else:
+        carried = int.from_bytes(rows.bitmap.ljust((width + 7) // 8, b"\0"), "big") >> (-width % 8)
+    missing = carried & ~done
+    if not missing:
+        return None
+    top = width - missing.bit_length()
+    low = (missing & -missing).bit_length() - 1
+    kept = width - top - low
+    bitmap = ((missing >> low) << (-kept % 8)).to_bytes((kept + 7) // 8, "big")
+    return Rows(first=rows.first + top, last=rows.last - low, bitmap=bitmap)
