@@ -7,6 +7,7 @@ the same work changes nothing.
 from __future__ import annotations
 
 import json
+import re
 import struct
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -252,7 +253,9 @@ class Ledger:
 
     def _parked(self, batch_id: str) -> list[str]:
         found = self._redis.zscan_iter(keys.PARKED, match=f"{keys.segment_member(job_id(batch_id, 0)[:-1], 0)[:-2]}*")
-        return [member.decode() for member, _ in found]
+        # The pattern also finds those of a batch whose id begins with this one's.
+        of_batch = re.compile(re.escape(keys.segment_member(job_id(batch_id, 0)[:-1], 0)[:-2]) + r"\d+:\d+", re.ASCII)
+        return [member.decode() for member, _ in found if of_batch.fullmatch(member.decode())]
 
     def job(self, job: str) -> dict[str, str]:
         """The fields of a job; empty where there is none."""

@@ -59,6 +59,8 @@ def create(runtime: Runtime, job: Held) -> Move:
         return Move(stage=Stage.CREATE, after=_READY_POLL_SECONDS)
     reach("create.before-intent")
     intent = next_intent(runtime, job)
+    # Whoever was superseded during the upload must not write over another's intent, or bring it back after its clean.
+    runtime.clock.keep(job)
     write_intent(runtime, job, intent)
     reach("create.after-intent-written")
     runtime.clock.keep_durably(job, _intended(job, intent))
