@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from pathlib import Path
 
 import httpx
 import pytest
@@ -243,3 +244,19 @@ def test_a_provider_without_a_key_is_told_apart(cli: Cli) -> None:
 def test_exit_codes(state: BatchState, succeeded: int, code: Exit) -> None:
     status = BatchStatus(id="b", state=state, model=MODEL, total=2, succeeded=succeeded, created_at=0.0)
     assert exit_of(status) is code
+
+
+def test_a_spool_that_is_not_the_workers_is_shown_and_told_and_not_adopted_by_mistake(
+    cli: Cli, queue: BatchQueue, tmp_path: Path
+) -> None:
+    queue.submit([{"key": "a", "contents": "Hi"}], model="gemini-2.5-flash").wait(timeout=30)
+    strayed = {"LOWTIDE_SPOOL_URL": str(tmp_path / "elsewhere")}
+
+    assert cli("installation", "--json").json()["same"] is True
+    shown = cli("installation", "--json", code=1, **strayed).json()
+    assert (shown["same"], shown["spool"]["id"]) == (False, None)
+    checks = {check["check"]: check for check in cli("doctor", "--json", code=1, **strayed).json()["checks"]}
+    assert checks["Installation"]["verdict"] == "fail"
+    assert "not the workers' spool" in checks["Installation"]["seen"]
+    cli("installation", "adopt", code=2, **strayed)
+    assert cli("installation", "--json", code=1, **strayed).json() == shown

@@ -113,6 +113,16 @@ def test_jobs_that_a_wrong_key_cannot_see_are_waited_for_not_lost(stack: Stack) 
     assert created(stack, batch) == 1
 
 
+def test_a_batch_whose_jobs_cannot_be_seen_can_be_cancelled(stack: Stack) -> None:
+    stack.emulator.set_faults([rule("batches.get", "status", times=None, code=404, message="not found")])
+    batch = stack.queue().submit(blurbs(2), model=MODEL)
+    wait_until(lambda: batch.status().jobs and batch.status().jobs[0].problem, timeout=20, what="the alarm")
+
+    batch.cancel()
+
+    assert batch.wait(timeout=30).cancelled == 2
+
+
 def test_a_new_job_that_a_wrong_key_can_see_is_no_evidence_against_the_old_ones(stack: Stack) -> None:
     """The wrong project takes new jobs, and shows them."""
     stack.emulator.set_faults([rule("job", "state", state="BATCH_STATE_RUNNING", seconds=4)])

@@ -334,3 +334,23 @@ def test_a_root_in_an_object_store_is_as_closed_as_a_folder(memory: Spool) -> No
             memory.read(name)
     with pytest.raises(OutsideRoot):
         memory.name_of("memory://elsewhere/a")
+
+
+@pytest.mark.parametrize("kind", ["spool", "memory"])
+def test_a_blob_that_is_created_never_takes_the_place_of_another(kind: str, request: pytest.FixtureRequest) -> None:
+    spool: Spool = request.getfixturevalue(kind)
+
+    assert [spool.create("folder/x", content) for content in (b"1", b"2")] == [True, False]
+
+    assert spool.read("folder/x") == b"1"
+    assert spool.names("folder") == ["folder/x"]
+
+
+@pytest.mark.parametrize("kind", ["spool", "memory"])
+def test_the_time_of_the_storage_is_that_of_its_blobs(kind: str, request: pytest.FixtureRequest) -> None:
+    spool: Spool = request.getfixturevalue(kind)
+    before = spool.now()
+    put(spool, "folder/x", b"1")
+
+    assert before <= spool.modified("folder") <= spool.now()
+    assert spool.modified("elsewhere") == 0

@@ -64,6 +64,8 @@ def create(runtime: Runtime, job: Held) -> Move:
     deadline = Deadline(bound)
     until = job.now() + bound
     intent = next_intent(runtime, job)
+    # Whoever was superseded during the upload must not write over another's intent, or bring it back after its clean.
+    runtime.clock.keep(job)
     write_intent(runtime, job, intent)
     reach("create.after-intent-written")
     runtime.clock.keep_durably(job, {**_intended(job, intent), "intent_until": until})

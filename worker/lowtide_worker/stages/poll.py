@@ -65,7 +65,10 @@ def _missing(runtime: Runtime, job: Held, missing: Missing) -> Move:
     if now - since < settings.create_settle_seconds:
         return later
     last = float(job.fields.get("seen") or job.fields["created"])
-    if now - since < settings.missing_job_seconds and not runtime.ledger.sees_jobs(job, before=last, after=since):
+    # Nobody waits for a job that is to be cancelled, or that is past its deadline.
+    awaited = job.batch["cancel"] != "1" and now - float(job.fields["created"]) <= settings.job_deadline_seconds
+    patient = awaited and now - since < settings.missing_job_seconds
+    if patient and not runtime.ledger.sees_jobs(job, before=last, after=since):
         problem = f"{job.batch['provider']} does not know any of our jobs: is it the right key, or the right project?"
         log.error("job %s: %s", job.fields["id"], problem)
         fields["problem"] = problem
