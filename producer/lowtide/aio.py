@@ -12,6 +12,7 @@ from itertools import islice
 
 from lowtide.batch import Batch
 from lowtide.errors import WaitTimeout
+from lowtide.handlers import NamedTask
 from lowtide.layout import new_batch_id
 from lowtide.models import BatchPage, BatchStatus, Result
 from lowtide.options import Options
@@ -34,7 +35,7 @@ class AsyncBatchQueue:
         requests: AsyncIterable[RequestLike] | Iterable[RequestLike] | Sequence[str] | str | os.PathLike[str],
         *,
         model: str,
-        on_result: str | None = None,
+        on_result: str | NamedTask | None = None,
         idempotency_key: str | None = None,
         labels: Mapping[str, str] | None = None,
         mode: Mode | str | None = None,

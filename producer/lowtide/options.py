@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Self, TypeVar
 
 from lowtide.errors import InvalidBatch
-from lowtide.handlers import parse_handler
+from lowtide.handlers import NamedTask, handler_name, parse_handler
 from lowtide.locations import is_under, parse_objects, parse_table
 from lowtide.settings import Settings
 from lowtide.states import Kind, Mode, ProviderName, Verdict
@@ -40,7 +40,7 @@ class Options:
         settings: Settings,
         *,
         model: str,
-        on_result: str | None = None,
+        on_result: str | NamedTask | None = None,
         idempotency_key: str | None = None,
         labels: Mapping[str, str] | None = None,
         mode: Mode | str | None = None,
@@ -55,8 +55,9 @@ class Options:
         """Checks what was asked for and fills in the rest from the settings. Raises `InvalidBatch`."""
         if not isinstance(model, str) or not model.strip():
             raise InvalidBatch("model: name one, as in 'gemini-2.5-flash'")
-        if on_result is not None:
-            parse_handler(on_result)
+        handler = None if on_result is None else handler_name(on_result)
+        if handler is not None:
+            parse_handler(handler)
         if idempotency_key is not None and (not isinstance(idempotency_key, str) or not idempotency_key):
             raise InvalidBatch("idempotency_key: expected a non-empty string")
         for name, value in (labels or {}).items():
@@ -85,7 +86,7 @@ class Options:
             priority=priority,
             labels=dict(labels or {}),
             outcomes=settings.outcomes | {reason: Verdict(verdict) for reason, verdict in (outcomes or {}).items()},
-            on_result=on_result,
+            on_result=handler,
             idempotency_key=idempotency_key,
             provider=by,
             kind=what,

@@ -11,6 +11,7 @@ from typing import cast
 
 from lowtide.batch import Batch
 from lowtide.errors import BatchNotFound, IdempotencyConflict, InvalidBatch, InvalidRequest
+from lowtide.handlers import NamedTask
 from lowtide.keys import batch_member
 from lowtide.layout import BATCH_ID, BatchFiles, new_batch_id
 from lowtide.messages import Stage, arguments, sender, shown
@@ -45,7 +46,7 @@ class BatchQueue:
         requests: Iterable[RequestLike] | Sequence[str] | str | os.PathLike[str],
         *,
         model: str,
-        on_result: str | None = None,
+        on_result: str | NamedTask | None = None,
         idempotency_key: str | None = None,
         labels: Mapping[str, str] | None = None,
         mode: Mode | str | None = None,
@@ -63,6 +64,8 @@ class BatchQueue:
         file. With an `idempotency_key`, submitting the same content again returns the same batch.
 
         `outcomes` changes what rows of a reason come to, as in `{"MAX_TOKENS": "retry"}` (see `Verdict`).
+        `on_result` names the handler that is given the results, or is the task that `result_handler` made of it;
+        where nobody listens for it, a warning is logged, and the results wait until somebody does.
         While more jobs wait than the provider takes at once, those of a higher `priority` (-100 to 100) go first.
 
         `provider` is whose batch API runs it, `kind` what is asked of the model: `generation` or `embedding`.
@@ -116,7 +119,8 @@ class BatchQueue:
 
     def check(self, options: Options) -> None:
         """Raises where the store does not answer, or the destination cannot be used, before anything is written."""
-        self._store.ping()
+        if silence := self._store.silence(options.on_result):
+            log.warning("%s; until then the results wait", silence)
         again = options.idempotency_key is not None and self._store.standing(options.idempotency_key)
         if options.destination is not None and not again:
             from lowtide.sources import check_destination  # deferred: Google's clients, which few need here

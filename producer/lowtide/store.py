@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib import resources
+from itertools import chain
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -13,15 +14,19 @@ import redis
 
 from lowtide import keys
 from lowtide.errors import BatchNotFound, StoreUnavailable
+from lowtide.handlers import listened_for
 from lowtide.layout import job_id
+from lowtide.listeners import listeners, silence
 from lowtide.messages import VERSION, Stage
 from lowtide.models import BatchPage, BatchStatus, JobStatus, ResultError, Usage
 from lowtide.options import Options
+from lowtide.problems import problems
 from lowtide.settings import Settings, without_password
 from lowtide.states import FINISHED_BATCH, BatchState, JobState, Kind, ProviderName
 
 _decode = msgspec.json.decode
 _encode = msgspec.json.encode
+_LOOKED_AT_JOBS = 3
 _SUBMIT_GRACE_SECONDS = 5.0
 """Time the submit message gets before the clock sends another."""
 
@@ -123,10 +128,18 @@ class Store:
         with redis_errors(self._url):
             return bool(self.redis.exists(keys.idempotency(idempotency_key)))
 
-    def ping(self) -> None:
-        """Raises `StoreUnavailable` unless Redis answers."""
+    def silence(self, on_result: str | None) -> str:
+        """The reason why a batch's results would wait for their handler; "" where they need not.
+
+        Raises `StoreUnavailable` unless Redis answers, whatever the handler.
+        """
+        handler = listened_for(on_result)
         with redis_errors(self._url):
-            self.redis.ping()
+            if handler is None or self._settings.handler_queue is not None:
+                self.redis.ping()
+                return ""
+            [found] = listeners(self.redis, [handler])
+        return silence(handler, found)
 
     def exists(self, batch_id: str) -> bool:
         """Whether the batch is known here."""
@@ -145,12 +158,13 @@ class Store:
                     pipe.hgetall(keys.job(name))
                     pipe.zscore(keys.clock(Stage.POLL.queue), keys.job_member(name))
                 replies = pipe.execute()
+            [silence] = self._silences([batch])
         jobs = [_job_status(_text(job), due) for job, due in zip(replies[::2], replies[1::2], strict=True) if job]
-        return _batch_status(batch, jobs)
+        return _batch_status(batch, jobs, problems(batch, [(job.id, job.problem) for job in jobs], silence))
 
     def page(self, *, state: BatchState | None = None, page_size: int = 50, page_token: str | None = None) -> BatchPage:
         """One page of all batches, newest first, without their jobs."""
-        found: list[BatchStatus] = []
+        found: list[dict[str, str]] = []
         cursor = page_token
         with redis_errors(self._url):
             while len(found) < page_size:
@@ -162,14 +176,41 @@ class Store:
                     replies = pipe.execute()
                 for (batch_id, created), reply in zip(ids, replies, strict=True):
                     cursor = f"{created!r}:{batch_id}"
-                    if reply and state in (None, (batch := _text(reply))["state"]):
-                        found.append(_batch_status(batch, []))
+                    if reply and state in (None, reply[b"state"].decode()):
+                        found.append(_text(reply))
                         if len(found) == page_size:
                             break
                 if len(ids) < wanted:
                     break
             more = bool(found) and bool(self._ids_before(cursor, 1))
-        return BatchPage(batches=found, next_page_token=cursor if more else None)
+            hindered = self._problems(found)
+        batches = [_batch_status(batch, [], why) for batch, why in zip(found, hindered, strict=True)]
+        return BatchPage(batches=batches, next_page_token=cursor if more else None)
+
+    def _problems(self, batches: Sequence[dict[str, str]]) -> list[list[str]]:
+        """What hinders each batch, by its own word and by that of its newest jobs while it runs."""
+        names = [
+            [job_id(batch["id"], number) for number in range(max(1, last - _LOOKED_AT_JOBS + 1), last + 1)]
+            if "finished" not in batch else []
+            for batch in batches
+            for last in (int(batch["jobs"]),)
+        ]  # fmt: skip
+        with self.redis.pipeline(transaction=False) as pipe:
+            for name in chain.from_iterable(names):
+                pipe.hget(keys.job(name), "problem")
+            replies = iter(pipe.execute())
+        return [
+            problems(batch, [(job, (next(replies) or b"").decode()) for job in jobs], silence)
+            for batch, jobs, silence in zip(batches, names, self._silences(batches), strict=True)
+        ]
+
+    def _silences(self, batches: Sequence[dict[str, str]]) -> list[str]:
+        """For each batch with results to deliver: why nobody who has ever listened for its handler does so now."""
+        waiting = [batch["on_result"] if int(batch.get("undelivered", 0)) else None for batch in batches]
+        handlers = [listened_for(spec) for spec in waiting]
+        wanted = sorted({handler for handler in handlers if handler is not None})
+        found = dict(zip(wanted, listeners(self.redis, wanted), strict=True)) if wanted else {}
+        return [silence(handler, found[handler]) if handler and found[handler] else "" for handler in handlers]
 
     def _ids_before(self, cursor: str | None, count: int) -> list[tuple[str, float]]:
         """Ids and creation times of the next batches after a cursor, in order of age."""
@@ -227,7 +268,7 @@ def _error(text: str | None) -> ResultError | None:
     return _decode(text, type=ResultError) if text else None
 
 
-def _batch_status(batch: dict[str, str], jobs: list[JobStatus]) -> BatchStatus:
+def _batch_status(batch: dict[str, str], jobs: list[JobStatus], hindered: list[str]) -> BatchStatus:
     def count(name: str) -> int:
         return int(batch.get(name, 0))
 
@@ -246,6 +287,7 @@ def _batch_status(batch: dict[str, str], jobs: list[JobStatus]) -> BatchStatus:
         expired=count("expired"),
         cancelled=count("cancelled"),
         jobs=jobs,
+        problems=hindered,
         usage=Usage(**{name: count(name) for name in Usage.__struct_fields__}),
         labels=_decode(batch["labels"]),
         on_result=batch["on_result"] or None,

@@ -22,6 +22,7 @@ from lowtide_worker.handlers.celery import CeleryTaskHandler
 from lowtide_worker.handlers.stream import RedisStreamHandler
 from lowtide_worker.handlers.webhook import SignedWebhookHandler
 from lowtide_worker.ledger import Ledger
+from lowtide_worker.listening import Deliveries
 from lowtide_worker.looks import Looks
 from lowtide_worker.providers import Provider
 from lowtide_worker.settings import WorkerSettings
@@ -65,6 +66,11 @@ class Runtime:
         return Ledger(self.redis, self.settings)
 
     @cached_property
+    def deliveries(self) -> Deliveries:
+        """What hinders deliveries."""
+        return Deliveries(self.redis)
+
+    @cached_property
     def spool(self) -> Spool:
         """Where payloads lie."""
         return Spool(self.settings.spool_url)
@@ -106,7 +112,7 @@ class Runtime:
     def _build_handler(self, spec: str) -> Handler:
         match parse_handler(spec):
             case CeleryHandler() as task:
-                return CeleryTaskHandler(self.settings, task)
+                return CeleryTaskHandler(self.settings, task, self.redis)
             case WebhookHandler() as webhook:
                 return SignedWebhookHandler(self.settings, webhook, self.spool)
             case StreamHandler() as stream:
