@@ -52,6 +52,7 @@ def result_handler(
         if option in _WITHOUT_EFFECT:
             raise TypeError(f"result_handler: {option} has no effect here: {_WITHOUT_EFFECT[option]}")
     bound = bool(options.pop("bind", False))
+    queue = options.pop("queue", None)  # nobody but Lowtide sends the task, and Celery warns of tasks with a queue
 
     def decorate(function: Callable[..., object]) -> Task:
         from lowtide.registration import beat_if_due, register_handlers_of  # deferred: Celery
@@ -78,7 +79,7 @@ def result_handler(
         defaults: dict[str, Any] = {
             "acks_late": True, "reject_on_worker_lost": True, "ignore_result": True, "serializer": "json",
         }  # fmt: skip
-        ours = {"lowtide_handler": True, "lowtide_settings": settings}
+        ours = {"lowtide_handler": True, "lowtide_settings": settings, "lowtide_queue": queue}
         register_handlers_of(app)
         return app.task(name=task_name, **(defaults | options | ours))(handle)
 

@@ -14,7 +14,7 @@ def problems(batch: Mapping[str, str], jobs: Iterable[tuple[str, str | None]], s
     handler would not be reached now.
     """
     found = [batch["problem"]] if batch.get("problem") else []
-    return [*found, *_of_delivery(batch, silence), *_of_jobs(jobs)]
+    return [_line(text) for text in (*found, *_of_delivery(batch, silence), *_of_jobs(jobs))]
 
 
 def _of_delivery(batch: Mapping[str, str], silence: str) -> list[str]:
@@ -43,6 +43,11 @@ def _of_jobs(jobs: Iterable[tuple[str, str | None]]) -> list[str]:
     if more := len(worst) - len(found):
         found.append(f"and {more:,} other problems of jobs")
     return found
+
+
+def _line(text: str) -> str:
+    """The text on one line, without what would move a terminal's cursor: much of it comes from outside."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _segments(count: int) -> str:

@@ -191,8 +191,8 @@ def _registries(app: Celery) -> list[Registry]:
 
 
 def _queue(app: Celery, task: Task) -> str:
-    """The queue that Celery itself would send the task to."""
-    options = {"queue": task.queue} if getattr(task, "queue", None) else {}
+    """The queue that the handler was given, else the one that Celery itself would send the task to."""
+    options = {"queue": task.lowtide_queue} if task.lowtide_queue else {}
     queue = app.amqp.router.route(options, task.name, (), {}, task_type=task)["queue"]
     return str(getattr(queue, "name", queue))
 

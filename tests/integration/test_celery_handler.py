@@ -73,6 +73,10 @@ def test_only_the_results_that_failed_come_again(bare_stack: Stack) -> None:
     wait_until(lambda: len(taken(log)) == 4, timeout=60, what="every result is taken")
     calls = Counter(json.loads(line)["key"] for line in log.read_text().splitlines())
     assert calls == {"solid-1": 1, "solid-2": 1, "flaky-1": 3, "flaky-2": 3}
+    shop_text = bare_stack.workers[-1].text
+    assert "in save_blurb\n" in shop_text, "the traceback shows where the user's function failed"
+    # One in each of two deliveries of two failures each: thousands of the same would bury the others.
+    assert shop_text.count("Traceback") == 2
 
 
 def test_a_handler_that_never_takes_a_result_is_parked_and_the_batch_still_completes(bare_stack: Stack) -> None:
