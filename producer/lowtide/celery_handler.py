@@ -78,6 +78,8 @@ def result_handler(
         handle.__module__ = function.__module__
         defaults: dict[str, Any] = {
             "acks_late": True, "reject_on_worker_lost": True, "ignore_result": True, "serializer": "json",
+            # Else every other app of the process would have it too, and its workers would say that they take it.
+            "shared": False,
         }  # fmt: skip
         ours = {"lowtide_handler": True, "lowtide_settings": settings, "lowtide_queue": queue}
         register_handlers_of(app)

@@ -51,7 +51,8 @@ class Registry:
         url = settings.redis_url.get_secret_value()
         self._app = app
         self._tasks = tasks
-        self._here = _is_at(app, url)
+        with app.connection_for_read() as broker:
+            self._here = is_lowtides(broker, url)
         self._redis = redis.Redis.from_url(
             url, socket_connect_timeout=_PATIENCE_SECONDS, socket_timeout=_PATIENCE_SECONDS,
             retry=Retry(NoBackoff(), 0),
@@ -197,11 +198,11 @@ def _queue(app: Celery, task: Task) -> str:
     return str(getattr(queue, "name", queue))
 
 
-def _is_at(app: Celery, redis_url: str) -> bool:
-    """Whether the app's broker is Lowtide's Redis, by its address."""
-    with app.connection_for_read() as theirs, Connection(redis_url) as ours:
-        # With a prefix of its own the app's queues have other keys than those Lowtide would send to.
-        return not theirs.transport_options.get("global_keyprefix") and _address(theirs) == _address(ours)
+def is_lowtides(broker: Connection, redis_url: str) -> bool:
+    """Whether a broker is Lowtide's own, by its address."""
+    with Connection(redis_url) as ours:
+        # With a prefix of its own an app's queues have other keys than those Lowtide would send to.
+        return not (broker.transport_options or {}).get("global_keyprefix") and _address(broker) == _address(ours)
 
 
 def _address(connection: Connection) -> tuple[str, str, str]:

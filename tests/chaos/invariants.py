@@ -245,7 +245,8 @@ def check_left_overs(world: World, submitted: Sequence[Submitted], allowed: Allo
 
 _PERMANENT = (
     "lowtide:batches", "lowtide:clock:", "lowtide:ticker:", "lowtide:live:", "lowtide:waiting:", "lowtide:limit:",
-    "lowtide:parked", "lowtide:sweep", "lowtide:dead-letters", "lowtide:counters",
+    "lowtide:parked", "lowtide:sweep", "lowtide:dead-letters", "lowtide:counters", "lowtide:listeners:",
+    "lowtide:handlers",
 )  # fmt: skip
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from urllib.parse import urldefrag
 
 import redis
+from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from kombu.exceptions import OperationalError as BrokerError
 
 from lowtide.handlers import CeleryHandler
 from lowtide.listeners import elsewhere, listeners, silence
 from lowtide.messages import VERSION, sender
+from lowtide.registration import is_lowtides
 from lowtide_worker.handlers import HandlerFailed, NobodyListens, Segment
 from lowtide_worker.settings import WorkerSettings
 
@@ -22,12 +25,12 @@ class CeleryTaskHandler:
         # Where nobody waits for its word, what the broker took counts as taken.
         self.answers = settings.handler_patience_seconds > 0
         self._target = target
-        self._listens_as = target.task if target.broker is None else elsewhere(target.task)
         self._redis = client
+        self._own_url = settings.redis_url.get_secret_value()
         self._named = target.queue
         self._otherwise = settings.handler_queue
         if target.broker is None:
-            self._url: str | None = settings.redis_url.get_secret_value()
+            self._url: str | None = self._own_url
         elif target.broker in settings.brokers:
             self._url, queue = urldefrag(settings.brokers[target.broker].get_secret_value())
             self._named = self._named or queue or None
@@ -38,7 +41,7 @@ class CeleryTaskHandler:
         """Publishes the message; the broker has it when this returns the queue."""
         if self._url is None:
             raise HandlerFailed(f"no broker {self._target.broker!r}: name it in LOWTIDE_BROKERS of the workers")
-        queue = self._queue()
+        queue = self._named or self._queue()
         message = {"v": VERSION, **segment._asdict()}
         try:
             sender(self._url).send_task(self._target.task, kwargs=message, queue=queue)
@@ -46,10 +49,16 @@ class CeleryTaskHandler:
             raise HandlerFailed(f"{type(error).__name__}: {error}") from error
         return queue
 
+    @cached_property
+    def _listens_as(self) -> str:
+        """The name under which its workers say that they listen."""
+        if self._url == self._own_url:
+            return self._target.task
+        with Connection(self._url) as broker:
+            return self._target.task if is_lowtides(broker, self._own_url) else elsewhere(self._target.task)
+
     def _queue(self) -> str:
-        """The queue that was named, or where its workers listen. Raises `NobodyListens`."""
-        if self._named is not None:
-            return self._named
+        """The queue on which its workers listen. Raises `NobodyListens`."""
         [found] = listeners(self._redis, [self._listens_as])
         if found and found[0].fresh:
             return found[0].queue
