@@ -123,7 +123,7 @@ def _lowtide(prepared: Prepared, handler: str, processes: int, timeout: float) -
     watched: dict[str, int] = {}
     url = ""
     with ExitStack() as stack:
-        on_result = {"celery": "shop.take", "stream": "stream://bench"}.get(handler, "")
+        on_result = {"celery": "shop.take@celery", "stream": "stream://bench"}.get(handler, "")
         if handler == "webhook":
             on_result, more, watched["webhook"] = stack.enter_context(_webhook(bench))
             url, env = on_result, env | more

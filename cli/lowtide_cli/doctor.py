@@ -17,6 +17,7 @@ from lowtide.settings import without_password
 from lowtide.spool import Spool
 from lowtide.states import ProviderName
 from lowtide.store import connect, redis_errors
+from lowtide_cli.doctor_handlers import check_handlers
 from lowtide_cli.exits import Exit
 from lowtide_cli.extras import installed
 from lowtide_cli.findings import Finding, Verdict
@@ -44,6 +45,7 @@ def doctor(*, as_json: bool) -> Exit:
     findings += _provider()
     if reachable:
         findings += _workers(settings)
+        findings += check_handlers(settings)
     failed = any(finding.verdict is Verdict.FAIL for finding in findings)
     if as_json:
         print_json({"ok": not failed, "checks": [finding.__dict__ for finding in findings]})
@@ -74,7 +76,7 @@ def _redis(settings: Settings) -> list[Finding]:
             seconds, micros = client.time()
             skew = seconds + micros / 1e6 - (before + time.time()) / 2
             info = client.info()
-            dead = client.llen(keys.DEAD_LETTERS) + client.zcard(keys.PARKED)
+            dead = client.llen(keys.DEAD_LETTERS)
     except StoreUnavailable as error:
         return [Finding("Redis", Verdict.FAIL, str(error))]
     finally:
@@ -121,7 +123,7 @@ def _dead_letters(count: int) -> Finding:
     if not count:
         return Finding("Dead letters", Verdict.OK, "none")
     return Finding(
-        "Dead letters", Verdict.WARN, f"{count:,} messages or segments that nobody took",
+        "Dead letters", Verdict.WARN, f"{count:,} messages that nobody could handle",
         "lowtide dead-letters list",
     )  # fmt: skip
 

@@ -27,6 +27,7 @@ _TOKEN = re.compile(r"\d+(\.\d+)?(e\+?\d+)?:[a-z0-9-]+", re.ASCII)
 _SHOWN_JOBS = 20
 _SHOWN_SOURCES = 5
 _WIDE = 100
+_MARK = " [yellow]![/]"
 
 
 def list_batches(*, state: str | None, page_size: int, page_token: str | None, as_json: bool) -> None:
@@ -49,6 +50,8 @@ def list_batches(*, state: str | None, page_size: int, page_token: str | None, a
         console.print("no batches" if state is None else f"no batch is {state}")
         return
     console.print(_batches(page.batches, console.width))
+    if any(status.problems for status in page.batches):
+        console.print("! does not move, or is not delivered: `lowtide status BATCH` says why", style="yellow")
     if page.next_page_token:
         more = f"lowtide list --page-size {page_size} --page-token {page.next_page_token}"
         console.print(f"more: {more}{f' --state {state}' if state else ''}", style="dim", soft_wrap=True)
@@ -69,7 +72,7 @@ def _batches(batches: list[BatchStatus], width: int) -> Table:
         lost = status.failed + status.expired
         row = [
             status.id,
-            state_text(status.state),
+            state_text(status.state) + (_MARK if status.problems else ""),
             f"{status.total:,}" if status.finished else f"{status.settled:,}/{status.total:,}",
             f"[red]{lost:,}[/]" if lost else "0",
             duration(time.time() - status.created_at),
@@ -112,6 +115,7 @@ def _show(status: BatchStatus) -> None:
         ("handler", status.on_result),
         ("idempotency key", status.idempotency_key),
         ("error", f"{status.error.reason}: {status.error.message}" if status.error else None),
+        ("problem", "\n".join(status.problems)),
         ("undelivered segments", status.undelivered),
         ("parked segments", status.parked),
         ("duplicate rows", status.duplicates),
@@ -128,9 +132,6 @@ def _show(status: BatchStatus) -> None:
             if job.error:
                 remark = f"job {job.id.rpartition('-')[2]}: {job.error.reason}: {job.error.message}"
                 console.print(remark, style="red", markup=False, soft_wrap=True)
-            if job.problem:
-                remark = f"job {job.id.rpartition('-')[2]}: tried again: {job.problem}"
-                console.print(remark, style="yellow", markup=False, soft_wrap=True)
         if len(status.jobs) > _SHOWN_JOBS:
             console.print(f"and {len(status.jobs) - _SHOWN_JOBS:,} earlier jobs: --json shows all", style="dim")
 

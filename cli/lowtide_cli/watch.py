@@ -43,6 +43,8 @@ def follow(batch: Batch, *, on_stderr: bool = False) -> BatchStatus | None:
         return None
     took = duration((status.finished_at or time.time()) - status.created_at)
     console.print(f"{batch.id} {status.state} after {took}: {outcome(status)}", soft_wrap=True)
+    for problem in status.problems:
+        console.print(problem, style="yellow", markup=False, soft_wrap=True)
     return status
 
 
@@ -71,12 +73,13 @@ def _say_goodbye(batch: Batch) -> None:
 
 
 def _lines(batch: Batch, console: Console, timeout: float | None) -> BatchStatus:
-    last = None
+    said: set[str] = set()
     for status in _statuses(batch, timeout):
-        line = f"{status.state}  {outcome(status)}  {_jobs(status)}"
-        if line != last and not status.finished:
-            console.print(line, soft_wrap=True)
-        last = line
+        lines = [f"{status.state}  {outcome(status)}  {_jobs(status)}", *status.problems]
+        if not status.finished:
+            for line in (line for line in lines if line not in said):
+                console.print(line, soft_wrap=True, markup=False)
+        said = set(lines)
     return status
 
 
@@ -117,7 +120,7 @@ def _statuses(batch: Batch, timeout: float | None = None) -> Iterator[BatchStatu
 
 
 def _essence(status: BatchStatus) -> object:
-    return status.state, status.settled, _answered(status), [job.state for job in status.jobs]
+    return status.state, status.settled, _answered(status), [job.state for job in status.jobs], status.problems
 
 
 def _picture(status: BatchStatus) -> Group:
@@ -141,7 +144,8 @@ def _picture(status: BatchStatus) -> Group:
     facts.append(f"{duration(elapsed)} elapsed")
     if not status.finished:
         facts.append(_eta(status, done, elapsed))
-    return Group(bar, Text(" · ".join(filter(None, facts)), style="dim"))
+    problems = [Text(problem, style="yellow") for problem in status.problems]
+    return Group(bar, Text(" · ".join(filter(None, facts)), style="dim"), *problems)
 
 
 def _clean(status: BatchStatus) -> bool:

@@ -15,6 +15,7 @@ from itertools import islice
 from lowtide.batch import Batch
 from lowtide.errors import WaitTimeout
 from lowtide.feed import fed
+from lowtide.handlers import NamedTask
 from lowtide.models import BatchPage, BatchStatus, Result
 from lowtide.queue import BatchQueue, RequestLike
 from lowtide.settings import Settings
@@ -34,7 +35,7 @@ class AsyncBatchQueue:
         requests: AsyncIterable[RequestLike] | Iterable[RequestLike] | Sequence[str] | str | os.PathLike[str],
         *,
         model: str,
-        on_result: str | None = None,
+        on_result: str | NamedTask | None = None,
         idempotency_key: str | None = None,
         labels: Mapping[str, str] | None = None,
         mode: Mode | str | None = None,

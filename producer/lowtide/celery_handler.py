@@ -18,10 +18,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_WITHOUT_EFFECT = {
+    "autoretry_for": "what raised comes again by itself",
+    "retry_backoff": "LOWTIDE_DELIVERY_RETRY_FIRST_SECONDS and LOWTIDE_DELIVERY_RETRY_MAX_SECONDS decide",
+    "retry_kwargs": "LOWTIDE_MAX_DELIVERY_ATTEMPTS of the workers decides",
+    "max_retries": "LOWTIDE_MAX_DELIVERY_ATTEMPTS of the workers decides",
+    "exchange": "name a queue",
+    "routing_key": "name a queue",
+    "pydantic": "the function takes a lowtide.Result",
+}
+"""Options of Celery's that could do nothing here, and what does it instead."""
+
 
 def result_handler(
     app: Celery, *, name: str | None = None, settings: Settings | None = None, **options: Any
-) -> Callable[[Callable[[Result], object]], Task]:
+) -> Callable[[Callable[..., object]], Task]:
     """Makes a function that takes one `Result` into the Celery task that a batch's `on_result` names.
 
     The task takes one segment (up to 4,000 results, by reference into the spool) and calls the function
@@ -30,12 +41,26 @@ def result_handler(
     What it neither takes nor hands back, because its message or worker was lost, comes again too. Delivery is at
     least once: make the function idempotent, by `result.key`.
 
-    `app` is your Celery app, `name` the task's name (default: module and function), `settings` where spool
-    and Redis are (default: from `LOWTIDE_*`), `options` anything Celery's `task` takes.
-    """
+    The workers of `app` tell Lowtide on which queue they take the task: the one of the option `queue`, or that the
+    app's routes name, or its default queue. Called with a `Result`, the task is the plain function, as tests want it.
 
-    def decorate(function: Callable[[Result], object]) -> Task:
+    `app` is your Celery app, `name` the task's name (default: module and function), `settings` where spool
+    and Redis are (default: from `LOWTIDE_*`), `options` what Celery's `task` takes; with `bind=True` the function is
+    given the task before the result. Raises `TypeError` for an option that could have no effect.
+    """
+    for option in options:
+        if option in _WITHOUT_EFFECT:
+            raise TypeError(f"result_handler: {option} has no effect here: {_WITHOUT_EFFECT[option]}")
+    bound = bool(options.pop("bind", False))
+    queue = options.pop("queue", None)  # nobody but Lowtide sends the task, and Celery warns of tasks with a queue
+
+    def decorate(function: Callable[..., object]) -> Task:
+        from lowtide.registration import beat_if_due, register_handlers_of  # deferred: Celery
+
         task_name = name or f"{function.__module__}.{function.__qualname__}"
+
+        def call(result: Result) -> object:
+            return function(app.tasks[task_name], result) if bound else function(result)
 
         @cache
         def configured() -> Delivery:
@@ -44,47 +69,73 @@ def result_handler(
 
             return Delivery(settings or Settings())
 
-        def handle(
-            *, v: int, batch_id: str, delivery_id: str, results: str, attempt: int = 1,
-            only: list[int] | None = None,
-        ) -> dict[str, int]:  # fmt: skip
-            from celery.exceptions import Reject
-
-            del v
-            delivery = configured()
-            wanted = None if only is None else set(only)
-            done, failed, problem = 0, [], ""
-            try:
-                try:
-                    for position, line in enumerate(delivery.lines(batch_id, results)):
-                        if wanted is not None and position not in wanted:
-                            continue
-                        result = read_result(line)
-                        try:
-                            function(result)
-                            done += 1
-                        except Exception as error:  # noqa: BLE001 - a user's function may raise anything
-                            problem = f"{type(error).__name__}: {error}"
-                            log.warning("%s failed for %r of %s: %s", task_name, result.key, batch_id, problem)
-                            failed.append(position)
-                except (SpoolError, InstallationMismatch) as error:
-                    log.warning("%s: the results of %s cannot be read: %s", task_name, delivery_id, error)
-                    delivery.hand_back(delivery_id, only=only, attempt=attempt, error=str(error))
-                    return {"done": done, "failed": -1}
-                if failed:
-                    delivery.hand_back(delivery_id, only=failed, attempt=attempt, error=problem)
-                else:
-                    delivery.taken(delivery_id)
-            except StoreUnavailable as error:
-                # Nobody knows of the end yet: the message must come again.
-                raise Reject(str(error), requeue=True) from error
-            return {"done": done, "failed": len(failed)}
+        def handle(*called: Result, **message: Any) -> object:
+            if called:
+                return call(*called)
+            return _handle(task_name, call, configured(), beat_if_due, **message)
 
         handle.__name__, handle.__doc__ = function.__name__, function.__doc__
         handle.__module__ = function.__module__
         defaults: dict[str, Any] = {
             "acks_late": True, "reject_on_worker_lost": True, "ignore_result": True, "serializer": "json",
+            # Else every other app of the process would have it too, and its workers would say that they take it.
+            "shared": False,
         }  # fmt: skip
-        return app.task(name=task_name, **(defaults | options))(handle)
+        ours = {"lowtide_handler": True, "lowtide_settings": settings, "lowtide_queue": queue}
+        register_handlers_of(app)
+        return app.task(name=task_name, **(defaults | options | ours))(handle)
 
     return decorate
+
+
+def _handle(
+    task_name: str,
+    call: Callable[[Result], object],
+    delivery: Delivery,
+    beat: Callable[[], None],
+    *,
+    v: int,
+    batch_id: str,
+    delivery_id: str,
+    results: str,
+    attempt: int = 1,
+    only: list[int] | None = None,
+) -> dict[str, int]:
+    """Takes one segment: calls the user's function for each result, and says what became of them."""
+    from celery.exceptions import Reject
+
+    del v
+    wanted = None if only is None else set(only)
+    done, failed, problem = 0, [], ""
+    shown: set[type[Exception]] = set()
+    try:
+        try:
+            for position, line in enumerate(delivery.lines(batch_id, results)):
+                if wanted is not None and position not in wanted:
+                    continue
+                beat()
+                result = read_result(line)
+                try:
+                    call(result)
+                    done += 1
+                except Exception as error:
+                    problem = f"{type(error).__name__}: {error}"
+                    # A traceback for each kind of error: thousands of the same would bury the others.
+                    log.exception(
+                        "%s failed for %r of %s: %s", task_name, result.key, batch_id, problem,
+                        exc_info=type(error) not in shown,
+                    )  # fmt: skip
+                    shown.add(type(error))
+                    failed.append(position)
+        except (SpoolError, InstallationMismatch) as error:
+            log.warning("%s: the results of %s cannot be read: %s", task_name, delivery_id, error)
+            delivery.hand_back(delivery_id, only=only, attempt=attempt, error=str(error))
+            return {"done": done, "failed": -1}
+        if failed:
+            delivery.hand_back(delivery_id, only=failed, attempt=attempt, error=problem)
+        else:
+            delivery.taken(delivery_id)
+    except StoreUnavailable as error:
+        # Nobody knows of the end yet: the message must come again.
+        raise Reject(str(error), requeue=True) from error
+    return {"done": done, "failed": len(failed)}

@@ -19,6 +19,8 @@
 | `lowtide:limit:<provider>` | string | lowered number of slots, after a used-up quota | a while after |
 | `lowtide:in-hand:<handler>` | sorted set | segments given to a Celery handler, by when they are lost | permanent |
 | `lowtide:queued:<handler>` | sorted set | segments that wait for a place there, by time | permanent |
+| `lowtide:listeners:<handler>` | sorted set | `<queue> <worker>` of a Celery handler, by when heard | after a month |
+| `lowtide:handlers` | sorted set | Celery handlers, by when a worker of theirs was heard | permanent |
 | `lowtide:parked` | sorted set | segments that no handler took, by time | permanent |
 | `lowtide:sweep` | hash | state of the sweep, on the clock as `sweep` | permanent |
 | `lowtide:dead-letters` | list | messages nobody could handle, newest first, capped | permanent |
@@ -38,6 +40,7 @@ DELETED = f"{PREFIX}deleted"
 DEAD_LETTERS = f"{PREFIX}dead-letters"
 COUNTERS = f"{PREFIX}counters"
 PARKED = f"{PREFIX}parked"
+HANDLERS = f"{PREFIX}handlers"
 SWEEP_MEMBER = "sweep"
 
 
@@ -109,6 +112,11 @@ def in_hand(handler: str) -> str:
 def queued(handler: str) -> str:
     """Deliveries that wait until a handler has taken others."""
     return f"{PREFIX}queued:{handler}"
+
+
+def listeners(handler: str) -> str:
+    """Queues and workers where a handler listens: `<task>` on Lowtide's own broker, `*:<task>` on another one."""
+    return f"{PREFIX}listeners:{handler}"
 
 
 def inbox_lock(batch_id: str) -> str:

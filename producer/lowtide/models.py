@@ -184,6 +184,8 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     quarantined: int = 0
     undelivered: int = 0
     parked: int = 0
+    problems: list[str] = []
+    """Why it does not move, or why its results are not delivered, for people; empty where all is well."""
     created_at: float
     finished_at: float | None = None
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Self, TypeVar, cast
 
 from lowtide.errors import InvalidBatch
-from lowtide.handlers import parse_handler
+from lowtide.handlers import NamedTask, handler_name, parse_handler
 from lowtide.limits import (
     MAX_ATTEMPTS,
     MAX_COLUMN_CHARS,
@@ -56,7 +56,7 @@ class Options:
         settings: Settings,
         *,
         model: str,
-        on_result: str | None = None,
+        on_result: str | NamedTask | None = None,
         idempotency_key: str | None = None,
         labels: Mapping[str, str] | None = None,
         mode: Mode | str | None = None,
@@ -71,8 +71,9 @@ class Options:
         """Checks what was asked for and fills in the rest from the settings. Raises `InvalidBatch`."""
         if not _MODEL.fullmatch(_text(model, "model", MAX_MODEL_CHARS)):
             raise InvalidBatch("model: expected a name of letters, digits and . _ - / : @, as in 'gemini-2.5-flash'")
-        if on_result is not None:
-            parse_handler(_text(on_result, "on_result", MAX_HANDLER_CHARS))
+        handler = None if on_result is None else _text(handler_name(on_result), "on_result", MAX_HANDLER_CHARS)
+        if handler is not None:
+            parse_handler(handler)
         if idempotency_key is not None:
             _text(idempotency_key, "idempotency_key", MAX_IDEMPOTENCY_KEY_CHARS)
         if max_attempts is not None:
@@ -96,7 +97,7 @@ class Options:
             priority=_number(priority, "priority", -MAX_PRIORITY, MAX_PRIORITY),
             labels=_checked_labels(labels),
             outcomes=settings.outcomes | _checked_outcomes(outcomes),
-            on_result=on_result,
+            on_result=handler,
             idempotency_key=idempotency_key,
             provider=by,
             kind=what,

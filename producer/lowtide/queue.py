@@ -12,6 +12,7 @@ from typing import NamedTuple, cast
 
 from lowtide.batch import Batch
 from lowtide.errors import BatchNotFound, IdempotencyConflict, InvalidBatch, InvalidRequest, SpoolError
+from lowtide.handlers import NamedTask
 from lowtide.installation import Installation
 from lowtide.keys import batch_member
 from lowtide.layout import BATCH_ID, BatchFiles, new_batch_id
@@ -60,7 +61,7 @@ class BatchQueue:
         requests: Iterable[RequestLike] | Sequence[str] | str | os.PathLike[str],
         *,
         model: str,
-        on_result: str | None = None,
+        on_result: str | NamedTask | None = None,
         idempotency_key: str | None = None,
         labels: Mapping[str, str] | None = None,
         mode: Mode | str | None = None,
@@ -78,6 +79,8 @@ class BatchQueue:
         file. With an `idempotency_key`, submitting the same content again returns the same batch.
 
         `outcomes` changes what rows of a reason come to, as in `{"MAX_TOKENS": "retry"}` (see `Verdict`).
+        `on_result` names the handler that is given the results, or is the task that `result_handler` made of it;
+        where nobody listens for it, a warning is logged, and the results wait until somebody does.
         While more jobs wait than the provider takes at once, those of a higher `priority` (-100 to 100) go first.
 
         `provider` is whose batch API runs it, `kind` what is asked of the model: `generation` or `embedding`.
@@ -165,6 +168,8 @@ class BatchQueue:
         destination that cannot be used.
         """
         self._store.confirm(self._installation)
+        if silence := self._store.silence(options.on_result):
+            log.warning("%s; until then the results wait", silence)
         if options.destination is None:
             return
         if options.idempotency_key is None or not self._store.standing(options.idempotency_key):

@@ -91,6 +91,10 @@ class Settings(BaseSettings):
         5.0, gt=0, description="First pause before results that a handler did not take come again."
     )
     delivery_retry_max_seconds: float = Field(600.0, gt=0, description="Longest such pause.")
+    handler_queue: str | None = Field(
+        None,
+        description="Queue of Celery handlers that nobody has said where they listen, and that were named without one.",
+    )
 
     @property
     def delivery_backoff(self) -> Backoff:

@@ -6,19 +6,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from importlib import resources
+from itertools import chain
 from typing import Any, Protocol, cast
 
 import msgspec
 import redis
+from msgspec.structs import replace
 
 from lowtide import keys
 from lowtide.durability import durably
 from lowtide.errors import BatchNotFound, StoreUnavailable
+from lowtide.handlers import listened_for
 from lowtide.installation import Installation
 from lowtide.layout import job_id
+from lowtide.listeners import listeners, silence
 from lowtide.messages import VERSION, Stage
 from lowtide.models import BatchPage, BatchStatus, JobStatus, ResultError, Usage
 from lowtide.options import Options
+from lowtide.problems import problems
 from lowtide.settings import Settings, without_password
 from lowtide.spool import Spool
 from lowtide.states import FINISHED_BATCH, BatchState, JobState, Kind, ProviderName
@@ -27,6 +32,7 @@ _decode = msgspec.json.decode
 _encode = msgspec.json.encode
 _DAMAGED = (KeyError, ValueError, TypeError, redis.ResponseError)
 """What reading a record raises that is not as any version of ours writes it."""
+_LOOKED_AT_JOBS = 3
 _SUBMIT_GRACE_SECONDS = 5.0
 """Time the submit message gets before the clock sends another."""
 _RECORDING_TRIES = 3
@@ -182,6 +188,15 @@ class Store:
         with redis_errors(self._url):
             installation.confirm()
 
+    def silence(self, on_result: str | None) -> str:
+        """The reason why a batch's results would wait for their handler; "" where they need not."""
+        handler = listened_for(on_result)
+        if handler is None or self._settings.handler_queue is not None:
+            return ""
+        with redis_errors(self._url):
+            [found] = listeners(self.redis, [handler])
+        return silence(handler, found)
+
     def exists(self, batch_id: str) -> bool:
         """Whether the batch is known here."""
         with redis_errors(self._url):
@@ -190,7 +205,7 @@ class Store:
     def summary(self, batch_id: str) -> BatchStatus:
         """Where a batch stands, without its jobs: one read, however many they are. Raises `BatchNotFound`."""
         with _damaged(batch_id):
-            return _batch_status(self._batch(batch_id), [])
+            return _batch_status(self._batch(batch_id), [], [])
 
     def _batch(self, batch_id: str) -> dict[str, str]:
         with redis_errors(self._url), _damaged(batch_id):
@@ -213,11 +228,14 @@ class Store:
                     pipe.zscore(keys.clock(Stage.POLL.queue), keys.job_member(name))
                 replies = pipe.execute(raise_on_error=False)
             found = zip(names, replies[::2], replies[1::2], strict=True)
-            return _batch_status(batch, [_job_status(name, job, due) for name, job, due in found if job])
+            jobs = [_job_status(name, job, due) for name, job, due in found if job]
+            [silence] = self._silences([batch])
+            return _batch_status(batch, jobs, problems(batch, [(job.id, job.problem) for job in jobs], silence))
 
     def page(self, *, state: BatchState | None = None, page_size: int = 50, page_token: str | None = None) -> BatchPage:
         """One page of all batches, newest first, without their jobs."""
-        found: list[BatchStatus] = []
+        found: list[dict[str, str]] = []
+        statuses: list[BatchStatus] = []
         unreadable: list[str] = []
         cursor = page_token
         with redis_errors(self._url):
@@ -232,7 +250,9 @@ class Store:
                     cursor = f"{created!r}:{batch_id}"
                     try:
                         if reply and state in (None, (batch := _text(reply))["state"]):
-                            found.append(_batch_status(batch, []))
+                            int(batch["jobs"])
+                            statuses.append(_batch_status(batch, [], []))
+                            found.append(batch)
                     except _DAMAGED:
                         unreadable.append(batch_id)
                     if len(found) == page_size:
@@ -240,7 +260,34 @@ class Store:
                 if len(ids) < wanted:
                     break
             more = bool(found) and bool(self._ids_before(cursor, 1))
-        return BatchPage(batches=found, next_page_token=cursor if more else None, unreadable=unreadable)
+            hindered = self._problems(found)
+        batches = [replace(status, problems=why) for status, why in zip(statuses, hindered, strict=True)]
+        return BatchPage(batches=batches, next_page_token=cursor if more else None, unreadable=unreadable)
+
+    def _problems(self, batches: Sequence[dict[str, str]]) -> list[list[str]]:
+        """What hinders each batch, by its own word and by that of its newest jobs while it runs."""
+        names = [
+            [job_id(batch["id"], number) for number in range(max(1, last - _LOOKED_AT_JOBS + 1), last + 1)]
+            if "finished" not in batch else []
+            for batch in batches
+            for last in (int(batch["jobs"]),)
+        ]  # fmt: skip
+        with self.redis.pipeline(transaction=False) as pipe:
+            for name in chain.from_iterable(names):
+                pipe.hget(keys.job(name), "problem")
+            replies = iter(pipe.execute(raise_on_error=False))
+        return [
+            problems(batch, [(job, _shown(next(replies))) for job in jobs], silence)
+            for batch, jobs, silence in zip(batches, names, self._silences(batches), strict=True)
+        ]
+
+    def _silences(self, batches: Sequence[dict[str, str]]) -> list[str]:
+        """For each batch with results to deliver: why nobody who has ever listened for its handler does so now."""
+        waiting = [batch["on_result"] if int(batch.get("undelivered", 0)) else None for batch in batches]
+        handlers = [listened_for(spec) for spec in waiting]
+        wanted = sorted({handler for handler in handlers if handler is not None})
+        found = dict(zip(wanted, listeners(self.redis, wanted), strict=True)) if wanted else {}
+        return [silence(handler, found[handler]) if handler and found[handler] else "" for handler in handlers]
 
     def _ids_before(self, cursor: str | None, count: int) -> list[tuple[str, float]]:
         """Ids and creation times of the next batches after a cursor, in order of age."""
@@ -297,11 +344,16 @@ def _text(reply: Any) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in reply.items()}
 
 
+def _shown(reply: Any) -> str:
+    """A field for people to read; nothing where its record is damaged."""
+    return reply.decode(errors="replace") if isinstance(reply, bytes) else ""
+
+
 def _error(text: str | None) -> ResultError | None:
     return _decode(text, type=ResultError) if text else None
 
 
-def _batch_status(batch: dict[str, str], jobs: list[JobStatus]) -> BatchStatus:
+def _batch_status(batch: dict[str, str], jobs: list[JobStatus], hindered: list[str]) -> BatchStatus:
     def count(name: str) -> int:
         return int(batch.get(name, 0))
 
@@ -320,6 +372,7 @@ def _batch_status(batch: dict[str, str], jobs: list[JobStatus]) -> BatchStatus:
         expired=count("expired"),
         cancelled=count("cancelled"),
         jobs=jobs,
+        problems=hindered,
         usage=Usage(**{name: count(name) for name in Usage.__struct_fields__}),
         labels=_decode(batch["labels"]),
         on_result=batch["on_result"] or None,

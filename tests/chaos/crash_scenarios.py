@@ -199,7 +199,7 @@ SCENARIOS = {
     ),
     "a spool that fails": Scenario(submit=_small, before=_take_index_away, after=_bring_index_back),
     "a handler that cannot be reached": Scenario(
-        submit=partial(World.submit, count=4, on_result=f"{_BROKER}:{HANDLER}"),
+        submit=partial(World.submit, count=4, on_result=f"{_BROKER}:{HANDLER}@celery"),
         env={"LOWTIDE_BROKERS": json.dumps({"other": "memory://"})},
     ),
     "a cancel while segments wait": Scenario(

@@ -244,7 +244,7 @@ def check_left_overs(world: World, submitted: Sequence[Submitted], allowed: Allo
 
 
 _PERMANENT = (
-    "lowtide:batches", "lowtide:installation", "lowtide:deleted",
+    "lowtide:batches", "lowtide:installation", "lowtide:deleted", "lowtide:handlers", "lowtide:listeners:",
     "lowtide:clock:", "lowtide:ticker:", "lowtide:live:", "lowtide:waiting:", "lowtide:limit:",
     "lowtide:parked", "lowtide:sweep", "lowtide:dead-letters", "lowtide:counters",
 )  # fmt: skip

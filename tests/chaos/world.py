@@ -138,7 +138,8 @@ class World(Stack):
             f"{'flaky' if flaky and n == 0 else 'key'}-{tag}-{n}": f"{(marks or {}).get(n, '')} Describe {tag}x{n}."
             for n in range(count)
         }
-        options = {"model": MODEL, "on_result": HANDLER if handled else None} | options
+        # Named: what is forgotten between two tests, the shop would say again only after a while.
+        options = {"model": MODEL, "on_result": f"{HANDLER}@celery" if handled else None} | options
         batch = self.queue().submit((Request(key=k, contents=p) for k, p in prompts.items()), **options)
         return Submitted(batch, prompts, handled, mode=str(options.get("mode", "file")))
 

@@ -68,8 +68,8 @@ def run(stack: Stack, *command: str, folder: Path) -> str:
 
 
 def save_files(document: str, folder: Path) -> list[str]:
-    files = {block.mark.removeprefix("file: "): block for block in ALL if block.mark.startswith("file: ")}
-    wanted = {name: block for name, block in files.items() if block.document.name == document}
+    own = [block for block in ALL if block.document.name == document]
+    wanted = {block.mark.removeprefix("file: "): block for block in own if block.mark.startswith("file: ")}
     for name, block in wanted.items():
         (folder / name).write_text(block.text)
     return list(wanted)
@@ -81,16 +81,14 @@ def test_every_python_block_compiles(block: Block) -> None:
 
 
 def finished(stack: Stack, before: set[str]) -> list[BatchStatus]:
-    """The batches that came to be since, once all are finished, and delivered as far as somebody takes deliveries."""
+    """The batches that came to be since, once all are finished and delivered."""
 
     def new() -> list[BatchStatus]:
         return [status for status in stack.queue().list(page_size=100).batches if status.id not in before]
 
     def done() -> list[BatchStatus]:
         found = new()
-        undelivered = sum(status.undelivered for status in found)
-        # What nobody takes stays on the queue, and may be another document's.
-        delivered = undelivered <= int(stack.redis.llen("celery"))
+        delivered = not any(status.undelivered for status in found)
         return found if found and delivered and all(status.finished for status in found) else []
 
     try:

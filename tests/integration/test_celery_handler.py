@@ -17,6 +17,8 @@ from lowtide.messages import sender
 
 MODEL = "gemini-2.5-flash"
 HANDLER = "shop.tasks.save_blurb"
+NAMED = f"{HANDLER}@celery"
+"""The same where nobody has said yet that it listens."""
 
 
 def taken(log: Path) -> Counter[str]:
@@ -71,6 +73,10 @@ def test_only_the_results_that_failed_come_again(bare_stack: Stack) -> None:
     wait_until(lambda: len(taken(log)) == 4, timeout=60, what="every result is taken")
     calls = Counter(json.loads(line)["key"] for line in log.read_text().splitlines())
     assert calls == {"solid-1": 1, "solid-2": 1, "flaky-1": 3, "flaky-2": 3}
+    shop_text = bare_stack.workers[-1].text
+    assert "in save_blurb\n" in shop_text, "the traceback shows where the user's function failed"
+    # One in each of two deliveries of two failures each: thousands of the same would bury the others.
+    assert shop_text.count("Traceback") == 2
 
 
 def test_a_handler_that_never_takes_a_result_is_parked_and_the_batch_still_completes(bare_stack: Stack) -> None:
@@ -132,7 +138,7 @@ def test_an_unknown_broker_is_retried_and_said_in_the_log(bare_stack: Stack) -> 
 def test_the_broker_never_carries_a_payload(bare_stack: Stack) -> None:
     secret = "a text that must stay in the spool"
     bare_stack.worker()
-    batch = bare_stack.queue().submit([Request(key="a", contents=secret)], model=MODEL, on_result=HANDLER)
+    batch = bare_stack.queue().submit([Request(key="a", contents=secret)], model=MODEL, on_result=NAMED)
     batch.wait(timeout=30)
 
     message: Any = wait_until(lambda: bare_stack.redis.lindex("celery", 0), what="the handler's message")
@@ -145,7 +151,7 @@ def test_the_broker_never_carries_a_payload(bare_stack: Stack) -> None:
 
 def test_a_delivery_that_its_broker_lost_comes_again(bare_stack: Stack) -> None:
     bare_stack.worker(LOWTIDE_HANDLER_PATIENCE_SECONDS="0.5")
-    batch = bare_stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result=HANDLER)
+    batch = bare_stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result=NAMED)
     wait_until(lambda: bare_stack.redis.llen("celery"), what="the delivery is on its way")
     assert bare_stack.redis.rpop("celery")  # popped for a consumer that dies before it has it
 
@@ -160,10 +166,10 @@ def test_a_delivery_that_its_broker_lost_comes_again(bare_stack: Stack) -> None:
 def test_a_slow_handler_is_given_no_more_than_it_can_hold(bare_stack: Stack) -> None:
     bare_stack.worker(LOWTIDE_HANDLER_WINDOW="2", LOWTIDE_SEGMENT_ROWS="1")
     batch = bare_stack.queue().submit(
-        [Request(key=f"k{n}", contents="x") for n in range(9)], model=MODEL, on_result=HANDLER
+        [Request(key=f"k{n}", contents="x") for n in range(9)], model=MODEL, on_result=NAMED
     )
     batch.wait(timeout=30)
-    queued = f"lowtide:queued:{HANDLER}"
+    queued = f"lowtide:queued:{NAMED}"
     wait_until(lambda: bare_stack.redis.zcard(queued) == 7, what="seven wait in the store")
     assert bare_stack.redis.llen("celery") == 2
     assert batch.status().undelivered == 9
@@ -173,12 +179,12 @@ def test_a_slow_handler_is_given_no_more_than_it_can_hold(bare_stack: Stack) -> 
 
     wait_until(lambda: batch.status().undelivered == 0, timeout=60, what="everything is delivered")
     assert taken(log) == {f"k{n}": 1 for n in range(9)}
-    assert not bare_stack.redis.exists(queued, f"lowtide:in-hand:{HANDLER}")
+    assert not bare_stack.redis.exists(queued, f"lowtide:in-hand:{NAMED}")
 
 
 def test_a_handler_without_the_package_answers_by_message(bare_stack: Stack) -> None:
     bare_stack.worker()
-    batch = bare_stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result=HANDLER)
+    batch = bare_stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result=NAMED)
     wait_until(lambda: bare_stack.redis.llen("celery"), what="the delivery is on its way")
     message = json.loads(cast("bytes", bare_stack.redis.rpop("celery")))
     delivery = json.loads(base64.b64decode(message["body"]))[1]
@@ -189,12 +195,12 @@ def test_a_handler_without_the_package_answers_by_message(bare_stack: Stack) -> 
     )
 
     wait_until(lambda: batch.status().undelivered == 0, what="the delivery is over")
-    assert not bare_stack.redis.exists(f"lowtide:in-hand:{HANDLER}")
+    assert not bare_stack.redis.exists(f"lowtide:in-hand:{NAMED}")
 
 
 def test_where_nobody_waits_for_a_word_the_brokers_is_enough(bare_stack: Stack) -> None:
     bare_stack.worker(LOWTIDE_HANDLER_PATIENCE_SECONDS="0")
-    batch = bare_stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result=HANDLER)
+    batch = bare_stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result=NAMED)
     batch.wait(timeout=30)
 
     wait_until(lambda: batch.status().undelivered == 0, what="nothing is undelivered")

@@ -91,7 +91,7 @@ def test_a_deleted_batch_takes_the_parked_segments_of_no_other_with_it(runtime: 
         runtime.redis.zadd(keys.PARKED, {member: 1})
     batch = keys.batch_member("nightly")
 
-    ledger.forget(Held(batch, Stage.DELETE, 1, {"jobs": "1"}, {"id": "nightly"}, time.time()))
+    ledger.forget(Held(batch, Stage.DELETE, 1, {"jobs": "1"}, {"id": "nightly"}, time.time()), lambda: None)
 
     assert runtime.redis.zrange(keys.PARKED, 0, -1) == [others.encode()]
     assert runtime.redis.exists(keys.entity(others))

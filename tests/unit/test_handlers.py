@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from celery import Celery
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lowtide import InvalidBatch
-from lowtide.handlers import CeleryHandler, StreamHandler, WebhookHandler, parse_handler
+from lowtide import InvalidBatch, Result, result_handler
+from lowtide.handlers import CeleryHandler, StreamHandler, WebhookHandler, handler_name, listened_for, parse_handler
 
 PARTS = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]*", fullmatch=True)
 TASKS = st.lists(PARTS, min_size=1, max_size=4).map(".".join)
+QUEUES = st.from_regex(r"[A-Za-z0-9_.:-]{1,100}", fullmatch=True).filter(
+    lambda name: not name.startswith(("lowtide.", "lowtide:"))
+)
 BROKERS = st.from_regex(r"[A-Za-z][A-Za-z0-9_-]*", fullmatch=True)
 
 
@@ -22,6 +28,56 @@ def test_a_task_name_is_a_handler_on_lowtides_own_broker(task: str) -> None:
 @given(BROKERS, TASKS)
 def test_a_task_name_may_say_on_which_broker(broker: str, task: str) -> None:
     assert parse_handler(f"{broker}:{task}") == CeleryHandler(task, broker)
+
+
+@settings(deadline=None)
+@given(st.none() | BROKERS, TASKS, QUEUES)
+def test_a_task_name_may_say_on_which_queue(broker: str | None, task: str, queue: str) -> None:
+    handler = CeleryHandler(task, broker, queue)
+    assert parse_handler(f"{handler}@{queue}") == handler
+    assert listened_for(f"{handler}@{queue}") is None
+
+
+@pytest.mark.parametrize(
+    "queue",
+    ["", " ", "a b", "a@b", "a\n", "ö", "a/b", "x" * 101, "lowtide.jobs", "lowtide.results", "lowtide:batches", "a{b}"],
+)
+def test_what_is_no_queue_of_a_handler_is_refused(queue: str) -> None:
+    with pytest.raises(InvalidBatch, match="is not the name of a handler's queue"):
+        parse_handler(f"shop.save@{queue}")
+
+
+@pytest.mark.parametrize("spec", ["@orders", "shop@x.save@", "shop-tasks@orders", ":a@orders", "broker:@orders"])
+def test_a_queue_needs_a_task(spec: str) -> None:
+    with pytest.raises(InvalidBatch, match="on_result"):
+        parse_handler(spec)
+
+
+@pytest.mark.parametrize(
+    ("on_result", "task"),
+    [
+        ("shop.save", "shop.save"), ("shop.save@orders", None), ("rabbit:shop.save", None), (None, None),
+        ("https://shop.example/", None), ("stream://blurbs", None),
+    ],
+)  # fmt: skip
+def test_only_a_task_on_lowtides_broker_without_a_queue_is_listened_for(on_result: str, task: str | None) -> None:
+    assert listened_for(on_result) == task
+
+
+def test_a_decorated_task_stands_for_its_name() -> None:
+    app = Celery("shop", broker="memory://", set_as_current=False)
+
+    @result_handler(app, name="shop.save")
+    def save(result: Result) -> None:
+        """Takes a result."""
+
+    assert handler_name(save) == "shop.save"
+
+
+@pytest.mark.parametrize("handler", [len, 5, object()])
+def test_what_has_no_name_of_a_task_is_refused_in_words(handler: Any) -> None:
+    with pytest.raises(InvalidBatch, match="result_handler"):
+        handler_name(handler)
 
 
 @pytest.mark.parametrize(
@@ -89,4 +145,4 @@ def test_any_text_is_a_handler_or_refused(text: str) -> None:
     except InvalidBatch:
         return
     if isinstance(handler, CeleryHandler):
-        assert text == (f"{handler.broker}:{handler.task}" if handler.broker else handler.task)
+        assert text == (f"{handler}@{handler.queue}" if handler.queue else str(handler))

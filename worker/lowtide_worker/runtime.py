@@ -25,6 +25,7 @@ from lowtide_worker.handlers.stream import RedisStreamHandler
 from lowtide_worker.handlers.webhook import SignedWebhookHandler
 from lowtide_worker.leases import Leases
 from lowtide_worker.ledger import Ledger
+from lowtide_worker.listening import Deliveries
 from lowtide_worker.looks import Looks
 from lowtide_worker.providers import Provider
 from lowtide_worker.settings import WorkerSettings
@@ -71,6 +72,11 @@ class Runtime:
     def ledger(self) -> Ledger:
         """Which request has its result."""
         return Ledger(self.redis, self.settings)
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        """What hinders deliveries."""
+        return Deliveries(self.redis)
 
     @cached_property
     def spool(self) -> Spool:
@@ -127,7 +133,7 @@ class Runtime:
     def _build_handler(self, spec: str) -> Handler:
         match parse_handler(spec):
             case CeleryHandler() as task:
-                return CeleryTaskHandler(self.settings, task)
+                return CeleryTaskHandler(self.settings, task, self.redis)
             case WebhookHandler() as webhook:
                 return SignedWebhookHandler(self.settings, webhook, self.spool)
             case StreamHandler() as stream:

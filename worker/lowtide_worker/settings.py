@@ -125,7 +125,6 @@ class WorkerSettings(Settings):
         description='Brokers that handlers may name, as JSON: {"shop-broker": "amqp://user:pw@host//"}. '
         "A fragment names the queue: amqp://host//#orders.",
     )
-    handler_queue: str = Field("celery", description="Queue of handlers on Lowtide's own broker.")
     handler_window: int = Field(
         1000,
         ge=1,

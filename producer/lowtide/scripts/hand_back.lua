@@ -9,6 +9,8 @@ if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('HINCRBY', KEYS[1], 'undel
 -- A new token: a worker that is just finishing the earlier delivery must not remove this one.
 redis.call('HINCRBY', KEYS[2], 'token', 1)
 redis.call('HSET', KEYS[2], unpack(ARGV, 4))
+-- Why its results are not delivered is shown of the batch too.
+redis.call('HSET', KEYS[1], 'delivery_problem', redis.call('HGET', KEYS[2], 'problem'))
 local time = redis.call('TIME')
 redis.call('ZADD', KEYS[3], string.format('%.6f', time[1] + time[2] / 1e6 + ARGV[2]), ARGV[1])
 return 1

@@ -23,11 +23,20 @@ class HandlerFailed(Exception):
     """The handler did not take the segment; it is tried again later."""
 
 
+class NobodyListens(Exception):
+    """There is nobody to give the segment to, which is no failure of the handler: it waits until there is."""
+
+    def __init__(self, handler: str, problem: str) -> None:
+        super().__init__(problem)
+        self.handler = handler
+        """The name under which its workers would say that they listen."""
+
+
 class Handler(Protocol):
-    """Takes segments. Raises `HandlerFailed`."""
+    """Takes segments. Raises `HandlerFailed` or `NobodyListens`."""
 
     answers: bool
     """Whether it says later that it has taken a segment; otherwise a segment is taken when `hand_over` returns."""
 
-    def hand_over(self, segment: Segment) -> None:
-        """Gives one segment to whoever wants it."""
+    def hand_over(self, segment: Segment) -> str | None:
+        """Gives one segment to whoever wants it; returns the queue it was put into, if it was."""

@@ -1,41 +1,67 @@
-"""The Celery handler: sends one message a segment to a task of the user's own app."""
+"""The Celery handler: sends one message a segment to a task of the user's own app, where its workers listen."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from urllib.parse import urldefrag
 
+import redis
+from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from kombu.exceptions import OperationalError as BrokerError
 
 from lowtide.handlers import CeleryHandler
+from lowtide.listeners import elsewhere, listeners, silence
 from lowtide.messages import VERSION, sender
-from lowtide_worker.handlers import HandlerFailed, Segment
+from lowtide.registration import is_lowtides
+from lowtide_worker.handlers import HandlerFailed, NobodyListens, Segment
 from lowtide_worker.settings import WorkerSettings
 
 
 class CeleryTaskHandler:
     """Hands segments to the task that `lowtide.result_handler` makes."""
 
-    def __init__(self, settings: WorkerSettings, target: CeleryHandler) -> None:
+    def __init__(self, settings: WorkerSettings, target: CeleryHandler, client: redis.Redis) -> None:
         # Where nobody waits for its word, what the broker took counts as taken.
         self.answers = settings.handler_patience_seconds > 0
-        self._task = target.task
-        self._broker = target.broker
-        self._queue = settings.handler_queue
+        self._target = target
+        self._redis = client
+        self._own_url = settings.redis_url.get_secret_value()
+        self._named = target.queue
+        self._otherwise = settings.handler_queue
         if target.broker is None:
-            self._url: str | None = settings.redis_url.get_secret_value()
+            self._url: str | None = self._own_url
         elif target.broker in settings.brokers:
             self._url, queue = urldefrag(settings.brokers[target.broker].get_secret_value())
-            self._queue = queue or self._queue
+            self._named = self._named or queue or None
         else:
             self._url = None
 
-    def hand_over(self, segment: Segment) -> None:
-        """Publishes the message; the broker has it when this returns."""
+    def hand_over(self, segment: Segment) -> str:
+        """Publishes the message; the broker has it when this returns the queue."""
         if self._url is None:
-            raise HandlerFailed(f"no broker {self._broker!r}: name it in LOWTIDE_BROKERS of the workers")
+            raise HandlerFailed(f"no broker {self._target.broker!r}: name it in LOWTIDE_BROKERS of the workers")
+        queue = self._named or self._queue()
         message = {"v": VERSION, **segment._asdict()}
         try:
-            sender(self._url).send_task(self._task, kwargs=message, queue=self._queue)
+            sender(self._url).send_task(self._target.task, kwargs=message, queue=queue)
         except (BrokerError, KombuError, OSError) as error:
             raise HandlerFailed(f"{type(error).__name__}: {error}") from error
+        return queue
+
+    @cached_property
+    def _listens_as(self) -> str:
+        """The name under which its workers say that they listen."""
+        if self._url == self._own_url:
+            return self._target.task
+        with Connection(self._url) as broker:
+            return self._target.task if is_lowtides(broker, self._own_url) else elsewhere(self._target.task)
+
+    def _queue(self) -> str:
+        """The queue on which its workers listen. Raises `NobodyListens`."""
+        [found] = listeners(self._redis, [self._listens_as])
+        if found and found[0].fresh:
+            return found[0].queue
+        if self._otherwise is not None:
+            return self._otherwise
+        raise NobodyListens(self._listens_as, silence(str(self._target), found))

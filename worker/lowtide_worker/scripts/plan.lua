@@ -18,5 +18,7 @@ end
 redis.call('HDEL', KEYS[1], 'drafted')
 redis.call('HSET', KEYS[1], 'stage', '', 'busy', '0', 'jobs', jobs, 'open', jobs)
 if redis.call('HGET', KEYS[1], 'cancel') == '0' then redis.call('HSET', KEYS[1], 'state', 'running') end
+-- What its earlier tries failed of is over.
+redis.call('HDEL', KEYS[1], 'problem', 'failures')
 redis.call('ZREM', KEYS[2], ARGV[1])
 return 1

@@ -19,7 +19,7 @@ from lowtide.requests import RequestReader
 from lowtide.states import ResultStatus, Verdict
 from lowtide_worker.clock import Done, Held, Move
 from lowtide_worker.crashpoints import reach
-from lowtide_worker.handlers import HandlerFailed, Segment
+from lowtide_worker.handlers import HandlerFailed, NobodyListens, Segment
 from lowtide_worker.in_place import in_place, under_wire_keys
 from lowtide_worker.joining import Joined, Odd, Row, join, provider_rows, rest_rows
 from lowtide_worker.parts import pieces
@@ -205,11 +205,14 @@ def _hand_over(runtime: Runtime, segment: Held, spec: str, counts: dict[str, int
     reach("deliver.before-hand-over")
     runtime.clock.check(segment)
     try:
-        handler.hand_over(delivery)
+        queue = handler.hand_over(delivery)
+    except NobodyListens as nobody:
+        return runtime.deliveries.wait(segment, nobody, wakes)
     except HandlerFailed as failure:
         log.warning("segment %s: handler failed: %s", segment.member, failure)
         runtime.clock.check(segment)
         runtime.ledger.withdraw(segment)
+        runtime.deliveries.failed(segment, str(failure))
         return Move(
             stage=Stage.DELIVER,
             after=runtime.delivery_backoff.seconds(tries),
@@ -217,10 +220,15 @@ def _hand_over(runtime: Runtime, segment: Held, spec: str, counts: dict[str, int
             wakes=wakes,
         )
     reach("deliver.after-hand-over")
+    runtime.deliveries.succeeded(segment)
     if handler.answers:
         # Its message, or the worker that had it, may get lost: silence is no failure, but it comes again.
+        silences = segment.number("silences") + 1
         return Move(
-            stage=Stage.DELIVER, after=patience, fields={"silences": segment.number("silences") + 1}, wakes=wakes
+            stage=Stage.DELIVER,
+            after=patience,
+            fields={"silences": silences, "sent_to": queue or "", "problem": "", "looks": 0},
+            wakes=wakes,
         )
     runtime.ledger.handed_over(segment)
     return Done({**counts, "handed_over": delivery.attempt}, wakes=wakes)

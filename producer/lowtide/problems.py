@@ -1,0 +1,54 @@
+"""Problems of a batch: why it does not move, or why its results are not delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+_MOST_OF_JOBS = 3
+
+
+def problems(batch: Mapping[str, str], jobs: Iterable[tuple[str, str | None]], silence: str = "") -> list[str]:
+    """What hinders a batch, in words, the worst first; empty where all is well.
+
+    `batch` are its fields in the store, `jobs` the ids of jobs with what their last try failed of, `silence` is why its
+    handler would not be reached now.
+    """
+    found = [batch["problem"]] if batch.get("problem") else []
+    return [_line(text) for text in (*found, *_of_delivery(batch, silence), *_of_jobs(jobs))]
+
+
+def _of_delivery(batch: Mapping[str, str], silence: str) -> list[str]:
+    last = batch.get("delivery_problem", "")
+    found = []
+    why = silence or last
+    if why and (undelivered := int(batch.get("undelivered", 0))):
+        found.append(f"{_segments(undelivered)} undelivered: {why}")
+    if parked := int(batch.get("parked", 0)):
+        because = f": {last}" if last else ""
+        found.append(f"{_segments(parked)} parked, which the handler did not take in any try{because}")
+    return found
+
+
+def _of_jobs(jobs: Iterable[tuple[str, str | None]]) -> list[str]:
+    """Jobs by what their last try failed of, the commonest first."""
+    numbers: dict[str, list[str]] = {}
+    for job, problem in jobs:
+        if problem:
+            numbers.setdefault(problem, []).append(job.rpartition("-")[2])
+    worst = sorted(numbers.items(), key=lambda one: -len(one[1]))
+    found = [
+        f"job {those[0]}: {text}" if len(those) == 1 else f"{len(those):,} jobs: {text}"
+        for text, those in worst[:_MOST_OF_JOBS]
+    ]
+    if more := len(worst) - len(found):
+        found.append(f"and {more:,} other problems of jobs")
+    return found
+
+
+def _line(text: str) -> str:
+    """The text on one line, without what would move a terminal's cursor: much of it comes from outside."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def _segments(count: int) -> str:
+    return f"{count:,} segment{'' if count == 1 else 's'}"

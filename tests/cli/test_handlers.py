@@ -1,0 +1,62 @@
+"""What the commands say of results that nobody takes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.cli.helpers import MODEL, Cli, requests
+from tests.waiting import wait_until
+
+from lowtide import BatchNotFound, BatchQueue
+
+
+def test_every_command_says_that_nobody_listens(cli: Cli, queue: BatchQueue) -> None:
+    nobody = "nobody listens for ghost.save"
+    done = cli("submit", cli.file(requests(2)), "--model", MODEL, "--on-result", "ghost.save", "--wait")
+    assert f"{nobody}: start its worker, or name its queue: ghost.save@QUEUE" in done.err
+    batch = queue.get(done.out.strip())
+    try:
+        wait_until(lambda: batch.status().problems, what="the batch's problem")
+
+        shown, read, listed, checked, watched = cli.all(
+            ["status", batch.id], ["status", batch.id, "--json"], ["list"], ["doctor", "--json"], ["watch", batch.id]
+        )
+
+        assert nobody in " ".join(shown.out.split())
+        assert [nobody in problem for problem in json.loads(read.out)["problems"]] == [True]
+        [line] = [line for line in listed.out.splitlines() if line.startswith(batch.id)]
+        assert "completed !" in line
+        assert "`lowtide status BATCH` says why" in listed.out
+        [check] = [check for check in checked.json()["checks"] if nobody in check["seen"]]
+        assert (check["verdict"], "ghost.save@QUEUE" in check["advice"]) == ("fail", True)
+        assert checked.code == 1
+        assert nobody in watched.out
+    finally:
+        batch.delete()
+        wait_until(lambda: _gone(queue, batch.id), what="the batch is gone")
+
+
+def _gone(queue: BatchQueue, batch_id: str) -> bool:
+    try:
+        queue.get(batch_id)
+    except BatchNotFound:
+        return True
+    return False
+
+
+def test_a_batch_with_another_spool_than_the_workers_says_so(cli: Cli, queue: BatchQueue) -> None:
+    elsewhere = str(cli.folder / "elsewhere")
+    batch_id = cli("submit", cli.file(requests(1)), "--model", MODEL, LOWTIDE_SPOOL_URL=elsewhere).out.strip()
+
+    problems = wait_until(lambda: queue.get(batch_id).status().problems, what="the batch's problem")
+
+    assert batch_id in problems[0]
+    assert problems[0].splitlines()[0] in " ".join(cli("status", batch_id).out.split())
+    queue.get(batch_id).cancel()
+
+
+@pytest.mark.parametrize("handler", ["shop.save@", "shop.save@lowtide.jobs"])
+def test_a_queue_that_is_none_is_refused(cli: Cli, handler: str) -> None:
+    refused = cli("submit", cli.file(requests(1)), "--model", MODEL, "--on-result", handler, code=1)
+    assert "is not the name of a handler's queue" in refused.err
