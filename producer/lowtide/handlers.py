@@ -62,8 +62,11 @@ class NamedTask(Protocol):
 
 
 def listened_for(on_result: str | None) -> str | None:
-    """The Celery task whose workers decide where a batch's results go; None where something else does."""
-    handler = parse_handler(on_result) if on_result else None
+    """The Celery task whose workers decide where a batch's results go; None where something else does, or nothing."""
+    try:
+        handler = parse_handler(on_result) if on_result else None
+    except InvalidBatch:
+        return None
     if isinstance(handler, CeleryHandler) and handler.broker is None and handler.queue is None:
         return handler.task
     return None
