@@ -17,7 +17,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def proxy(stack: Stack) -> Iterator[RedisProxy]:
     with RedisProxy(stack.redis_server.port) as proxy:
         yield proxy

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.proxy import Loss, RedisProxy
 from tests.stack import Stack
 from tests.waiting import wait_until
 
@@ -51,8 +52,11 @@ def is_known(stack: Stack, batch_id: str) -> bool:
         return False
 
 
-def assert_it_runs(stack: Stack, batch_id: str) -> None:
+def assert_it_runs(stack: Stack, batch_id: str, *, told: bool = True) -> None:
     wait_until(lambda: is_known(stack, batch_id), what="the batch is taken in")
+    if not told:
+        # Without a message it waits for the clock: not that long.
+        stack.redis.zadd("lowtide:clock:lowtide.jobs", {f"batch:{batch_id}": time.time()}, xx=True)
     assert stack.queue().get(batch_id).wait(timeout=30).succeeded == len(LINES)
     assert len([job for job in stack.emulator.jobs() if batch_id in job.display_name]) == 1
 
@@ -70,7 +74,28 @@ def test_what_fails_for_a_moment_is_no_refusal(stack: Stack) -> None:
     obstacle.unlink()
     sweep(stack)
 
-    assert_it_runs(stack, "inbox-later")
+    assert_it_runs(stack, "inbox-later", told=False)
+    wait_until(lambda: not folder.exists(), what="the inbox is empty")
+
+
+@pytest.mark.parametrize("loss", list(Loss), ids=lambda loss: loss.name)
+def test_a_reply_that_is_lost_at_the_record_is_no_refusal(stack: Stack, proxy: RedisProxy, loss: Loss) -> None:
+    batch_id = f"inbox-{loss.name.lower()}"
+    # So that Redis knows the script, and what is lost is the reply to the record itself.
+    stack.queue().submit([json.loads(line) for line in LINES], model=MODEL)
+    folder = leave(stack, batch_id)
+    runtime = Runtime(stack.worker_settings(redis_url=proxy.url, redis_timeout_seconds="0.3"))
+    proxy.lose(b"lowtide:batches\r\n", loss, 5)
+    try:
+        assert take_in(runtime, batch_id) is Outcome.LATER
+        assert proxy.hits == 3
+    finally:
+        proxy.lose(b"", loss, 0)
+    assert not (folder / "error.json").exists()
+
+    sweep(stack)
+
+    assert_it_runs(stack, batch_id, told=False)
     wait_until(lambda: not folder.exists(), what="the inbox is empty")
 
 
@@ -178,7 +203,7 @@ def _files(stack: Stack, batch_id: str) -> list[Path]:
 
 
 def test_a_take_in_that_is_slow_keeps_its_lock(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    leave(stack, "inbox-slow", lines=LINES)
+    leave(stack, "inbox-slow")
     runtime = Runtime(stack.worker_settings(lease_seconds="1"))
     real, seen = take_in_module.json_lines, []
 
@@ -194,4 +219,4 @@ def test_a_take_in_that_is_slow_keeps_its_lock(stack: Stack, monkeypatch: pytest
     assert take_in(runtime, "inbox-slow") is Outcome.TAKEN_IN
 
     assert seen == [Outcome.LATER] * 4
-    assert_it_runs(stack, "inbox-slow")
+    assert_it_runs(stack, "inbox-slow", told=False)
