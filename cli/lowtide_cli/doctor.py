@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lowtide import LowtideError, Settings, SpoolError, StoreUnavailable, keys
+from lowtide import LowtideError, Settings, SpoolError, StoreUnavailable, UnsupportedServer, keys
 from lowtide.messages import Queue
+from lowtide.server import require_server
 from lowtide.settings import without_password
 from lowtide.spool import Spool
 from lowtide.states import ProviderName
@@ -69,9 +70,10 @@ def _redis(settings: Settings) -> list[Finding]:
             before = time.time()
             seconds, micros = client.time()
             skew = seconds + micros / 1e6 - (before + time.time()) / 2
+            require_server(client)
             info = client.info()
             dead = client.llen(keys.DEAD_LETTERS) + client.zcard(keys.PARKED)
-    except StoreUnavailable as error:
+    except (StoreUnavailable, UnsupportedServer) as error:
         return [Finding("Redis", Verdict.FAIL, str(error))]
     finally:
         client.close()

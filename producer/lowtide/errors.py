@@ -76,6 +76,10 @@ class StoreUnavailable(LowtideError):
     """Redis did not answer, or refused the command. Submitting again with the same idempotency key is safe."""
 
 
+class UnsupportedServer(LowtideError):
+    """Redis is older than Lowtide can work with. Nothing was written to it."""
+
+
 class SpoolError(LowtideError):
     """The spool could not be read or written."""
 

@@ -17,6 +17,7 @@ from lowtide.layout import job_id
 from lowtide.messages import VERSION, Stage
 from lowtide.models import BatchPage, BatchStatus, JobStatus, ResultError, Usage
 from lowtide.options import Options
+from lowtide.server import require_server
 from lowtide.settings import Settings, without_password
 from lowtide.states import FINISHED_BATCH, BatchState, JobState, Kind, ProviderName
 
@@ -64,6 +65,7 @@ class Store:
     def __init__(self, settings: Settings) -> None:
         self._url = settings.redis_url.get_secret_value()
         self._settings = settings
+        self._is_new_enough = False
 
     @cached_property
     def redis(self) -> redis.Redis:
@@ -124,9 +126,13 @@ class Store:
             return bool(self.redis.exists(keys.idempotency(idempotency_key)))
 
     def ping(self) -> None:
-        """Raises `StoreUnavailable` unless Redis answers."""
+        """Raises `StoreUnavailable` unless Redis answers, `UnsupportedServer` where it is too old."""
         with redis_errors(self._url):
-            self.redis.ping()
+            if self._is_new_enough:
+                self.redis.ping()
+            else:
+                require_server(self.redis)
+                self._is_new_enough = True
 
     def exists(self, batch_id: str) -> bool:
         """Whether the batch is known here."""

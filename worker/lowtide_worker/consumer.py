@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from celery.worker.consumer import Consumer as CeleryConsumer
 
+from lowtide import LowtideError
 from lowtide_worker.runtime import runtime
+
+log = logging.getLogger(__name__)
 
 _KEPT_CHARS = 2000
 
 
 class Consumer(CeleryConsumer):
     """The consumer to name in `worker_consumer`."""
+
+    def connection_for_read(self, heartbeat: Any = None) -> Any:
+        """The broker connection, from which nothing is taken where this worker must not run: then it ends."""
+        connection = super().connection_for_read(heartbeat=heartbeat)
+        try:
+            runtime().check_surroundings()
+        except LowtideError as error:
+            log.critical("this worker ends: %s", error)
+            raise SystemExit(1) from None
+        except Exception:
+            connection.close()
+            raise
+        return connection
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """A message that is no task."""
