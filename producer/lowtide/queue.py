@@ -73,7 +73,8 @@ class BatchQueue:
 
         Raises `InvalidRequest` or `InvalidBatch` for what cannot be sent, `SourceError` for a place in Google
         Cloud that cannot be used, `IdempotencyConflict` where the key belongs to other content, `SpoolError` or
-        `StoreUnavailable` where a store does not serve, `UnsupportedServer` where Redis is too old. After an error nothing was recorded and nothing will be sent.
+        `StoreUnavailable` where a store does not serve, `UnsupportedServer` where Redis is too old. After an
+        error nothing was recorded and nothing will be sent.
 
         Source: https://ai.google.dev/gemini-api/docs/batch-api
         """
