@@ -1,12 +1,15 @@
-"""A TCP proxy in front of a Redis server, which has replies go astray."""
+"""A TCP proxy in front of a Redis server: replies go astray or are changed, and another server takes its place."""
 
 from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from enum import Enum
 from types import TracebackType
 from typing import Self
+
+from lowtide_cli.embedded import EmbeddedRedis
 
 
 class Loss(Enum):
@@ -17,10 +20,14 @@ class Loss(Enum):
 
 
 class RedisProxy:
-    """Passes everything on, but for the replies to commands that hold some bytes, as often as it is told."""
+    """Passes everything on, but for the replies to commands that hold some bytes, as often as it is told.
 
-    def __init__(self, port: int) -> None:
-        self._target = ("127.0.0.1", port)
+    `changed` is what it makes of each piece of a reply.
+    """
+
+    def __init__(self, server: EmbeddedRedis, changed: Callable[[bytes], bytes] = bytes) -> None:
+        self._server = server
+        self._changed = changed
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._lock = threading.Lock()
         self._lost: tuple[bytes, Loss, int] = (b"", Loss.CUT, 0)
@@ -30,8 +37,16 @@ class RedisProxy:
 
     @property
     def url(self) -> str:
-        """The server, by way of here."""
-        return f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        """The server's URL, by way of here."""
+        return self._server.url.replace(f":{self._server.port}/", f":{self._listener.getsockname()[1]}/")
+
+    def switch(self, server: EmbeddedRedis) -> None:
+        """Cuts all connections; new ones go to another server."""
+        with self._lock:
+            self._server = server
+            cut, self._sockets = self._sockets, []
+        for one in cut:
+            _shut(one)
 
     def lose(self, marker: bytes, loss: Loss, times: int) -> None:
         """Loses the replies to the next commands with these bytes in them."""
@@ -69,12 +84,18 @@ class RedisProxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(self._target)
+            with self._lock:
+                port = self._server.port
+            try:
+                server = socket.create_connection(("127.0.0.1", port))
+            except OSError:
+                client.close()
+                continue
             with self._lock:
                 self._sockets += [client, server]
             fate = _Fate()
             self._start(self._to_server, client, server, fate)
-            self._start(_to_client, client, server, fate)
+            self._start(self._to_client, client, server, fate)
 
     def _to_server(self, client: socket.socket, server: socket.socket, fate: _Fate) -> None:
         try:
@@ -90,23 +111,22 @@ class RedisProxy:
             pass
         _shut(server)
 
+    def _to_client(self, client: socket.socket, server: socket.socket, fate: _Fate) -> None:
+        try:
+            while data := server.recv(1 << 16):
+                if fate.loss is Loss.CUT:
+                    break
+                if fate.loss is None:
+                    client.sendall(self._changed(data))
+        except OSError:
+            pass
+        _shut(client)
+
 
 class _Fate:
     """What becomes of the replies on one connection."""
 
     loss: Loss | None = None
-
-
-def _to_client(client: socket.socket, server: socket.socket, fate: _Fate) -> None:
-    try:
-        while data := server.recv(1 << 16):
-            if fate.loss is Loss.CUT:
-                break
-            if fate.loss is None:
-                client.sendall(data)
-    except OSError:
-        pass
-    _shut(client)
 
 
 def _shut(one: socket.socket) -> None:

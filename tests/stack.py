@@ -190,6 +190,13 @@ class Stack:
         assert isinstance(standing, bytes)
         return standing.decode().partition(" ")[0]
 
+    def empty_redis(self) -> None:
+        """Removes every key but the one that makes this Redis the spool's."""
+        standing = self.redis.get(keys.INSTALLATION)
+        self.redis.flushdb()
+        if isinstance(standing, bytes):
+            self.redis.set(keys.INSTALLATION, standing)
+
     def logs(self) -> str:
         """What all workers have said."""
         return "\n".join(worker.text for worker in self.workers)

@@ -7,19 +7,21 @@ import threading
 from collections.abc import Callable
 from typing import Any, Self
 
+from lowtide_cli.embedded import EmbeddedRedis
+
 
 class Tap:
     """Hands each command that a server is sent, as MONITOR tells of it, to a function; what scripts do is left out."""
 
-    def __init__(self, port: int, seen: Callable[[str], None]) -> None:
-        self._address = ("127.0.0.1", port)
+    def __init__(self, server: EmbeddedRedis, seen: Callable[[str], None]) -> None:
+        self._server = server
         self._seen = seen
 
     def __enter__(self) -> Self:
-        self._socket = socket.create_connection(self._address)
-        self._socket.sendall(b"MONITOR\r\n")
+        self._socket = socket.create_connection(("127.0.0.1", self._server.port))
+        self._socket.sendall(f"AUTH {self._server.password}\r\nMONITOR\r\n".encode())
         self._lines = self._socket.makefile("rb")
-        assert self._lines.readline() == b"+OK\r\n"
+        assert [self._lines.readline(), self._lines.readline()] == [b"+OK\r\n"] * 2
         self._thread = threading.Thread(target=self._listen)
         self._thread.start()
         return self

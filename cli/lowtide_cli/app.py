@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -17,6 +18,7 @@ import typer
 
 from lowtide_cli import exits
 from lowtide_cli.errors import one_line
+from lowtide_cli.surroundings import bad_argument, prepare_streams, tell_unknown_variables
 
 app = typer.Typer(
     name="lowtide",
@@ -42,11 +44,14 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     del version
+    if context.invoked_subcommand not in {"version", "demo"}:
+        tell_unknown_variables()
 
 
 @app.command(rich_help_panel=_ONE_MACHINE)
@@ -376,14 +381,37 @@ def main() -> None:
     """Runs the command line; a foreseen error is one line on standard error."""
     _end_in_order()
     try:
-        app(prog_name="lowtide")
+        prepare_streams()
+        if problem := bad_argument(sys.argv[1:]):
+            _end(problem, exits.Exit.USAGE)
+        try:
+            app(prog_name="lowtide")
+        finally:
+            # Here a full disk can still be told; at the end of the process it would be a traceback.
+            sys.stdout.flush()
     except BrokenPipeError:
-        # `lowtide results ... | head` is no error; stdout must not be flushed again at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # `lowtide results ... | head` is no error.
+        _discard_output()
         sys.exit(exits.Exit.ERROR)
     except Exception as error:
         line = one_line(error)
         if line is None:
             raise
-        typer.echo(f"lowtide: {line}", err=True)
-        sys.exit(exits.Exit.ERROR)
+        _discard_output()
+        _end(line, exits.Exit.ERROR)
+
+
+def _end(line: str, code: exits.Exit) -> NoReturn:
+    """Tells an error. Its further lines are set in, so that none can look like one of ours."""
+    from lowtide.text import printable  # deferred: `--help` must be quick
+
+    typer.echo("lowtide: " + printable(line).replace("\n", "\n  "), err=True)
+    sys.exit(code)
+
+
+def _discard_output() -> None:
+    """What is left for standard output must not be tried again at the end of the process."""
+    if sys.stdout is None:
+        return
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

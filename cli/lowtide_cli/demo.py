@@ -14,6 +14,7 @@ from rich.console import Console
 
 from lowtide import Request
 from lowtide_cli.demo_batch import MODEL, demo_queue, show
+from lowtide_cli.embedded import SERVER_VARIABLE
 from lowtide_cli.exits import Exit
 from lowtide_cli.extras import need
 from lowtide_cli.output import stdout
@@ -74,7 +75,8 @@ def demo(*, flower: bool, vertex: bool) -> Exit:
 
 def _forget_settings() -> None:
     for variable in [name for name in os.environ if name.startswith(("LOWTIDE_", "GOOGLE_", "GEMINI_", "FLOWER_"))]:
-        del os.environ[variable]
+        if variable != SERVER_VARIABLE:
+            del os.environ[variable]
 
 
 def _show_processes(console: Console, stack: Stack) -> None:

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lowtide import LowtideError, Settings, SpoolError, StoreUnavailable, keys
+from lowtide import LowtideError, Settings, SpoolError, StoreUnavailable, UnsupportedServer, keys
 from lowtide.messages import Queue
+from lowtide.server import require_server
 from lowtide.settings import without_password
 from lowtide.spool import Spool
 from lowtide.states import ProviderName
@@ -75,9 +76,10 @@ def _redis(settings: Settings) -> list[Finding]:
             before = time.time()
             seconds, micros = client.time()
             skew = seconds + micros / 1e6 - (before + time.time()) / 2
+            require_server(client)
             info = client.info()
             dead = client.llen(keys.DEAD_LETTERS)
-    except StoreUnavailable as error:
+    except (StoreUnavailable, UnsupportedServer) as error:
         return [Finding("Redis", Verdict.FAIL, str(error))]
     finally:
         client.close()
@@ -130,6 +132,7 @@ def _dead_letters(count: int) -> Finding:
 
 def _spool(settings: Settings) -> list[Finding]:
     name = f"doctor-{secrets.token_hex(8)}"
+    shown = without_password(settings.spool_url)
     try:
         spool = Spool(settings.spool_url)
         with spool.write(name) as file:
@@ -138,10 +141,13 @@ def _spool(settings: Settings) -> list[Finding]:
         spool.delete(name)
     except (SpoolError, ImportError, ValueError) as error:
         advice = "make it writable, or set LOWTIDE_SPOOL_URL; an object store needs its library and its credentials"
-        return [Finding("Spool", Verdict.FAIL, f"{settings.spool_url}: {error}", advice)]
+        return [Finding("Spool", Verdict.FAIL, f"{shown}: {without_password(str(error))}", advice)]
     if not whole:
-        return [Finding("Spool", Verdict.FAIL, f"{settings.spool_url} gives back other bytes than it was given")]
-    return [Finding("Spool", Verdict.OK, f"{settings.spool_url} is writable")]
+        return [Finding("Spool", Verdict.FAIL, f"{shown} gives back other bytes than it was given")]
+    if spool.is_open_to_others:
+        advice = "chmod o-rwx on it; what Lowtide makes below is private, or its group's where the root has group bits"
+        return [Finding("Spool", Verdict.WARN, f"{shown} is writable, and open to every user of this machine", advice)]
+    return [Finding("Spool", Verdict.OK, f"{shown} is writable")]
 
 
 def _provider() -> list[Finding]:

@@ -21,24 +21,21 @@ def one_line(error: BaseException) -> str | None:
     if isinstance(error, CommandError):
         return str(error)
     # An error of these packages can only be here if its module was imported already.
-    for module, names in (
-        ("lowtide.errors", ("LowtideError",)),
-        ("lowtide_worker.providers", ("ProviderError",)),
-        ("pydantic_settings", ("SettingsError",)),
-    ):
-        loaded = sys.modules.get(module)
-        if loaded and isinstance(error, tuple(getattr(loaded, name) for name in names)):
+    for module, names in (("lowtide.errors", ("LowtideError",)), ("lowtide_worker.providers", ("ProviderError",))):
+        if _is_one(error, module, names):
             return str(error)
-    pydantic = sys.modules.get("pydantic")
-    if pydantic and isinstance(error, pydantic.ValidationError):
-        problems = error.errors(include_url=False, include_input=False)
-        return "; ".join(f"{_variable(problem['loc'])}{problem['msg']}" for problem in problems)
+    if _is_one(error, "pydantic", ("ValidationError",)) or _is_one(error, "pydantic_settings", ("SettingsError",)):
+        from lowtide.settings import explain
+
+        return explain(error)  # type: ignore[arg-type] # the line above has looked
+    if isinstance(error, UnicodeEncodeError):
+        return f"not UTF-8: {error.object[max(0, error.start - 20) : error.end + 20]!a}"
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror}"
     return None
 
 
-def _variable(location: tuple[int | str, ...]) -> str:
-    """The variable of a setting, its alias or its name under the prefix; nothing where the message names several."""
-    if not location:
-        return ""
-    name = str(location[0])
-    return f"{name if name.isupper() else f'LOWTIDE_{name.upper()}'}: "
+def _is_one(error: BaseException, module: str, names: tuple[str, ...]) -> bool:
+    loaded = sys.modules.get(module)
+    return loaded is not None and isinstance(error, tuple(getattr(loaded, name) for name in names))

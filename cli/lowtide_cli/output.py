@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from lowtide import BatchState, BatchStatus
 from lowtide.models import to_builtins
+from lowtide.text import printable
 
 STATE_STYLE = {
     BatchState.PENDING: "dim",
@@ -24,20 +28,44 @@ STATE_STYLE = {
 }
 
 
+_ACTIVE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What JSON leaves as it is, and a terminal may not; it can only stand within a string."""
+
+
+class Screen(Console):
+    """A console on which nobody's text can move the cursor, colour, hide or reorder what is shown.
+
+    Everything that is printed becomes segments of text, whose colours are not part of the text, so here is the one
+    place that labels, keys and errors from outside all pass.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments of what is printed."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
 def stdout() -> Console:
     """For people, on standard output."""
-    return Console(highlight=False)
+    return Screen(highlight=False)
 
 
 def stderr() -> Console:
     """For people, while standard output belongs to data."""
-    return Console(stderr=True, highlight=False)
+    return Screen(stderr=True, highlight=False)
+
+
+def quiet_json(encoded: bytes) -> bytes:
+    """The same JSON with nothing in it that a terminal acts on."""
+    if encoded.isascii() and b"\x7f" not in encoded:
+        return encoded
+    return _ACTIVE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", encoded.decode()).encode()
 
 
 def print_json(value: object, *, indent: int = 2) -> None:
     """Prints one JSON document; on one line where `indent` is 0."""
     encoded = msgspec.json.encode(value)
-    sys.stdout.buffer.write((msgspec.json.format(encoded, indent=indent) if indent else encoded) + b"\n")
+    sys.stdout.buffer.write(quiet_json(msgspec.json.format(encoded, indent=indent) if indent else encoded) + b"\n")
     sys.stdout.buffer.flush()
 
 

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lowtide_cli.errors import CommandError
+from lowtide_cli.private import private_folder
 
 # Runs first in the child: asks the kernel for SIGKILL at the parent's death, makes sure that it did not die
 # meanwhile, and becomes the command. A `preexec_fn` could do it too, but not safely where there are threads.
@@ -81,7 +82,7 @@ class Child:
         command = self.command
         if sys.platform == "linux":
             command = [sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), *command]
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(self.log.parent)
         self._asked = False
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(

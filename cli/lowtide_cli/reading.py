@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lowtide import BatchQueue, BatchState, BatchStatus, JobStatus, Kind
+from lowtide.text import on_one_line
 from lowtide_cli.batches import find
 from lowtide_cli.exits import Exit, exit_of
 from lowtide_cli.output import (
@@ -131,7 +132,7 @@ def _show(status: BatchStatus) -> None:
         for job in status.jobs[-_SHOWN_JOBS:]:
             if job.error:
                 remark = f"job {job.id.rpartition('-')[2]}: {job.error.reason}: {job.error.message}"
-                console.print(remark, style="red", markup=False, soft_wrap=True)
+                console.print(on_one_line(remark), style="red", markup=False, soft_wrap=True)
         if len(status.jobs) > _SHOWN_JOBS:
             console.print(f"and {len(status.jobs) - _SHOWN_JOBS:,} earlier jobs: --json shows all", style="dim")
 

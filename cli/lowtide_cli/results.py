@@ -14,7 +14,7 @@ from lowtide import Batch
 from lowtide_cli.batches import find
 from lowtide_cli.errors import CommandError
 from lowtide_cli.exits import Exit, exit_of
-from lowtide_cli.output import stderr
+from lowtide_cli.output import quiet_json, stderr
 
 _STDOUT = Path("-")
 
@@ -35,8 +35,10 @@ def results(batch_id: str, output: Path | None) -> Exit:
 def write_results(batch: Batch, output: Path) -> None:
     """Streams the stored results; a file appears under its name only when it is whole."""
     if output == _STDOUT:
+        # A file or a program gets the bytes as they are stored.
+        shown = quiet_json if sys.stdout.isatty() else bytes
         for line in batch.result_lines():
-            sys.stdout.buffer.write(line + b"\n")
+            sys.stdout.buffer.write(shown(line) + b"\n")
         sys.stdout.buffer.flush()
         return
     with whole_file(output) as file:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lowtide_cli.embedded import EmbeddedRedis
+from lowtide_cli.private import private_folder
 from lowtide_cli.processes import Child, StartFailed, free_port, past_proxies
 
 if TYPE_CHECKING:
@@ -135,16 +136,19 @@ class Stack:
     def _start_emulator(self) -> int:
         port = free_port(self.shape.emulator_port)
         self.emulator_url = f"http://127.0.0.1:{port}"
-        self.exports["GOOGLE_API_KEY"] = "emulator"
+        # A key of this run alone: other users of the machine can reach the port, but not what lies behind it.
+        self.exports["GOOGLE_API_KEY"] = key = secrets.token_urlsafe(24)
         self.exports["GOOGLE_GEMINI_BASE_URL"] = self.exports["GOOGLE_VERTEX_BASE_URL"] = self.emulator_url
         folder = self.shape.directory / "emulator"
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         self.emulator = self._child(
             "emulator",
             [
                 "-m", "lowtide_emulator.cli", "serve", "--port", str(port), "--data-dir", str(folder),
                 *self.shape.emulator_options,
             ],
+            # Calls to Vertex AI carry a token of Google's instead; its stand-ins for storage are open anyway.
+            extra={} if self.shape.cloud else {"LOWTIDE_EMULATOR_API_KEY": key},
         )  # fmt: skip
         self.emulator.start()
         return port

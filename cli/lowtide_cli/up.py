@@ -19,6 +19,7 @@ from rich.table import Table
 from lowtide_cli.errors import CommandError
 from lowtide_cli.exits import Exit
 from lowtide_cli.extras import need
+from lowtide_cli.output import stderr, stdout
 from lowtide_cli.processes import Child, ending, free_port, last_lines
 from lowtide_cli.stack import Shape, Stack, generated_password
 
@@ -61,7 +62,7 @@ class Options:
 
 def up(options: Options) -> Exit:
     """Runs the stack until a signal ends it, or until a part that cannot be replaced dies."""
-    console = Console(highlight=False)
+    console = stdout()
     need("worker", "`lowtide up`")
     # Read as the workers will read them: from the environment and from `.env`.
     from lowtide_worker.settings import WorkerSettings
@@ -88,7 +89,7 @@ def up(options: Options) -> Exit:
 
 
 def _shape(options: Options, settings: WorkerSettings) -> Shape:
-    from lowtide import BatchQueue
+    from lowtide import BatchQueue, StoreUnavailable
 
     use_emulator = _without_google(options, settings)
     environment = dict(os.environ)
@@ -99,11 +100,14 @@ def _shape(options: Options, settings: WorkerSettings) -> Shape:
                 environment[f"LOWTIDE_{name.upper()}"] = seconds
     own_redis = "redis_url" not in settings.model_fields_set
     if not own_redis:
-        BatchQueue(settings).list(page_size=1)  # tells at once, and clearly, where Redis does not answer
+        try:
+            BatchQueue(settings).list(page_size=1)  # tells at once, and clearly, where Redis does not answer
+        except StoreUnavailable as error:
+            raise CommandError(f"LOWTIDE_REDIS_URL is set: unset it, or start that server. {error}") from error
     auth = os.environ.get("LOWTIDE_FLOWER_BASIC_AUTH") or f"lowtide:{generated_password()}"
     if not all(auth.partition(":")):
         raise CommandError("LOWTIDE_FLOWER_BASIC_AUTH: expected user:password")
-    directory = (options.data_dir or Path.home() / ".lowtide").absolute()
+    directory = (options.data_dir or _home()).absolute()
     return Shape(
         directory=directory,
         environment=environment,
@@ -119,6 +123,13 @@ def _shape(options: Options, settings: WorkerSettings) -> Shape:
         threads=options.threads,
         processes=options.processes,
     )
+
+
+def _home() -> Path:
+    try:
+        return Path.home() / ".lowtide"
+    except RuntimeError:
+        raise CommandError("there is no home directory to hold the data: set HOME or --data-dir") from None
 
 
 def _without_google(options: Options, settings: WorkerSettings) -> bool:
@@ -199,8 +210,8 @@ def _announce(console: Console, stack: Stack, settings: WorkerSettings) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     kind = "embedded server" if stack.redis else "from your settings"
-    url = stack.redis.url if stack.redis else without_password(settings.redis_url.get_secret_value())
-    table.add_row("Redis", f"{url}  [dim]{kind}[/]")
+    url = without_password(stack.redis.url if stack.redis else settings.redis_url.get_secret_value())
+    table.add_row("Redis", f"{escape(url)}  [dim]{kind}[/]")
     table.add_row("Provider", _provider(stack, settings))
     if shape.cloud:
         table.add_row("Cloud Storage", f"{shape.cloud.storage_url}  [dim]stand-in[/]")
@@ -211,7 +222,7 @@ def _announce(console: Console, stack: Stack, settings: WorkerSettings) -> None:
         given = "LOWTIDE_FLOWER_BASIC_AUTH" in os.environ
         login = "[dim]login: LOWTIDE_FLOWER_BASIC_AUTH[/]" if given else f"[dim]login[/] {shape.flower_auth}"
         table.add_row("Flower", f"{stack.flower_url}  {login}")
-    table.add_row("Spool", escape(stack.exports.get("LOWTIDE_SPOOL_URL", settings.spool_url)))
+    table.add_row("Spool", escape(without_password(stack.exports.get("LOWTIDE_SPOOL_URL", settings.spool_url))))
     table.add_row("Logs", escape(f"tail -F {shlex.quote(str(stack.logs))}/*.log"))
     console.print(Panel(table, title="Lowtide is up", title_align="left", border_style="cyan", expand=False))
     if stack.exports:
@@ -280,7 +291,7 @@ def _report(child: Child, consequence: str) -> None:
 
 
 def _tell(what: str, name: str, log: Path) -> None:
-    error = Console(stderr=True, highlight=False)
+    error = stderr()
     error.print(f"[red]{what}")
     for line in last_lines(log):
         error.print(f"  {name.lower()} | {line}", markup=False, soft_wrap=True)

@@ -98,7 +98,7 @@ class _Server(ABC):
     def start(self) -> None:
         """Start it and wait until it answers. Raises ServerError."""
         self._check_packages()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for attempt in range(1, _TRIES + 1):
             self._port = self._wanted_port or free_port()
             if self._answers():

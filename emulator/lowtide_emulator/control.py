@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import msgspec
 from starlette.requests import Request
@@ -12,8 +13,10 @@ from starlette.routing import Route
 from lowtide_emulator.engine import Engine
 from lowtide_emulator.errors import RefusalError
 from lowtide_emulator.faults import RuleError
-from lowtide_emulator.replies import json_reply
+from lowtide_emulator.replies import check_key, json_reply
 from lowtide_emulator.wire import timestamp
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class ClockBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -30,15 +33,28 @@ class ControlApi:
 
     def routes(self) -> list[Route]:
         """Return the routes."""
-        return [
-            Route("/_emulator/clock", self.get_clock, methods=["GET"]),
-            Route("/_emulator/clock", self.advance, methods=["POST"]),
-            Route("/_emulator/stats", self.stats, methods=["GET"]),
-            Route("/_emulator/jobs", self.jobs, methods=["GET"]),
-            Route("/_emulator/faults", self.get_faults, methods=["GET"]),
-            Route("/_emulator/faults", self.put_faults, methods=["PUT"]),
-            Route("/_emulator/reset", self.reset, methods=["POST"]),
+        endpoints = [
+            ("clock", "GET", self.get_clock),
+            ("clock", "POST", self.advance),
+            ("stats", "GET", self.stats),
+            ("jobs", "GET", self.jobs),
+            ("faults", "GET", self.get_faults),
+            ("faults", "PUT", self.put_faults),
+            ("reset", "POST", self.reset),
         ]
+        return [Route(f"/_emulator/{name}", self._guarded(end), methods=[method]) for name, method, end in endpoints]
+
+    def _guarded(self, endpoint: Endpoint) -> Endpoint:
+        """Where keys are set, whoever has none may not rule the emulator either."""
+
+        async def guarded(request: Request) -> Response:
+            try:
+                check_key(request, self._engine.settings)
+            except RefusalError as refusal:
+                return refusal.response()
+            return await endpoint(request)
+
+        return guarded
 
     async def get_clock(self, request: Request) -> Response:
         """Return the emulated time."""

@@ -21,6 +21,11 @@ def check_caller(request: Request, settings: Settings) -> None:
     """Refuse a wrong API key, and a path without an API version."""
     if not request.path_params["version"].startswith("v1"):
         raise RefusalError(404, f"Unknown API version: {request.path_params['version']}")
+    check_key(request, settings)
+
+
+def check_key(request: Request, settings: Settings) -> None:
+    """Refuse a wrong API key."""
     key = request.headers.get("x-goog-api-key") or request.query_params.get("key")
     if settings.api_keys and key not in settings.api_keys:
         raise RefusalError(

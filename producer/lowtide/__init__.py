@@ -22,6 +22,7 @@ from lowtide.errors import (
     SourceError,
     SpoolError,
     StoreUnavailable,
+    UnsupportedServer,
     WaitTimeout,
 )
 from lowtide.models import BatchPage, BatchStatus, JobStatus, Request, Result, ResultError, Usage
@@ -60,6 +61,7 @@ __all__ = [
     "SourceError",
     "SpoolError",
     "StoreUnavailable",
+    "UnsupportedServer",
     "Usage",
     "Verdict",
     "WaitTimeout",

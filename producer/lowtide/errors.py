@@ -90,6 +90,10 @@ class InstallationMismatch(LowtideError):
     """Redis and spool do not belong together: one of them is another installation's, or was emptied."""
 
 
+class UnsupportedServer(LowtideError):
+    """Redis is older than Lowtide can work with. Nothing was written to it."""
+
+
 class SpoolError(LowtideError):
     """The spool could not be read or written."""
 

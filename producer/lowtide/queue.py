@@ -91,7 +91,8 @@ class BatchQueue:
 
         Raises `InvalidRequest` or `InvalidBatch` for what cannot be sent, `SourceError` for a place in Google
         Cloud that cannot be used, `IdempotencyConflict` where the key belongs to other content, `SpoolError` or
-        `StoreUnavailable` where a store does not serve, `InstallationMismatch` where the two do not belong together.
+        `StoreUnavailable` where a store does not serve, `UnsupportedServer` where Redis is too old,
+        `InstallationMismatch` where the two do not belong together.
 
         It may be interrupted anywhere, by an exception, a signal or the end of its process: either nothing is
         recorded, and nothing will be sent, or the batch is, and runs. After `StoreUnavailable`, or an interruption, it

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import Path
+from collections.abc import Iterator
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lowtide.backoff import Backoff
 from lowtide.limits import MAX_ATTEMPTS
 from lowtide.states import Mode, ProviderName, Verdict
+from lowtide.urls import check_redis_url, check_spool_url, without_password
 
 
 class Settings(BaseSettings):
@@ -34,7 +37,8 @@ class Settings(BaseSettings):
         0, ge=0, description="Replicas of Redis that must have a batch, or a note of a create, before it counts."
     )
     spool_url: str = Field(
-        str(Path.home() / ".lowtide" / "spool"),
+        # Without a home directory it stays as it is, and whoever needs the spool is told.
+        default_factory=lambda: os.path.expanduser("~/.lowtide/spool"),  # noqa: PTH111 - this one never raises
         description="Folder or object store URL that producers and workers share (fsspec).",
     )
     provider: ProviderName = Field(
@@ -96,6 +100,22 @@ class Settings(BaseSettings):
         description="Queue of Celery handlers that nobody has said where they listen, and that were named without one.",
     )
 
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url_can_be_used(cls, url: SecretStr) -> SecretStr:
+        check_redis_url(url.get_secret_value())
+        return url
+
+    @field_validator("spool_url")
+    @classmethod
+    def _spool_url_can_be_shown(cls, url: str) -> str:
+        check_spool_url(url)
+        return url
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
+        for name, value in super().__repr_args__():
+            yield name, without_password(value) if isinstance(value, str) else value
+
     @property
     def delivery_backoff(self) -> Backoff:
         """The pauses between deliveries of one segment."""
@@ -110,7 +130,22 @@ class Settings(BaseSettings):
         return self.max_bytes_per_job
 
 
-def without_password(url: str) -> str:
-    """The URL, or list of URLs, with passwords replaced, fit for messages and logs; rather too much than too little."""
-    url = re.sub(r"(://[^:@/]*):.+@", r"\1:***@", url, flags=re.DOTALL)
-    return re.sub(r"([?&][a-z_]*password=)[^&#]+", r"\1***", url, flags=re.IGNORECASE)
+def explain(error: ValueError) -> str:
+    """One line on what is wrong with which variables, from a validation or settings error; it repeats no value."""
+    if isinstance(error, ValidationError):
+        problems = error.errors(include_url=False, include_input=False, include_context=False)
+        return "; ".join(map(_told, problems))
+    named = re.search(r'"(\w+)"', str(error))
+    return f"{_variable((named[1],) if named else ())}: it is not the JSON that it must be (see docs/reference.md)"
+
+
+def _told(problem: ErrorDetails) -> str:
+    """A problem with the variable it is about; one about several names them itself."""
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{_variable(problem['loc'])}: {message}" if problem["loc"] else message
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    """The environment variable of a setting: its alias, or its name under the prefix."""
+    name = str(location[0]) if location else "settings"
+    return name if name.isupper() else f"LOWTIDE_{name.upper()}"

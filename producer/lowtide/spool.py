@@ -9,11 +9,15 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
 from typing import IO, Any, cast
 
 from lowtide.errors import OutsideRoot, SpoolError
+from lowtide.urls import without_password
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*", re.ASCII)
 _COPY_BYTES = 1 << 20
@@ -28,6 +32,8 @@ class Spool:
         import fsspec  # deferred: a service that never submits need not pay for it
         from fsspec.implementations.local import LocalFileSystem
 
+        if os.path.expanduser(url).startswith("~"):  # noqa: PTH111 - this one never raises
+            raise SpoolError("there is no home directory to hold the spool: set HOME or LOWTIDE_SPOOL_URL")
         self._fs: Any
         self._fs, self._root = fsspec.core.url_to_fs(url)
         self._root = self._root.rstrip("/")
@@ -38,6 +44,14 @@ class Spool:
         """The root as a URL."""
         return cast("str", self._fs.unstrip_protocol(self._root))
 
+    @property
+    def is_open_to_others(self) -> bool:
+        """Whether every user of this machine can open or list the root; False for an object store."""
+        if not self._local or not os.path.exists(self._root):  # noqa: PTH110 - fsspec speaks str
+            return False
+        root = Path(self._root).resolve()
+        return bool(root.stat().st_mode & 0o007) and all(above.stat().st_mode & 0o001 for above in root.parents)
+
     def uri(self, name: str) -> str:
         """The full URI of a name."""
         return f"{self.url}/{self._checked(name)}"
@@ -46,7 +60,8 @@ class Spool:
         """The name that a URI under the root stands for; raises `OutsideRoot` for any other."""
         prefix = f"{self.url}/"
         if not uri.startswith(prefix):
-            raise OutsideRoot(f"{uri} is not under the spool {self.url}; copy it there or give a local path")
+            shown = without_password(uri)
+            raise OutsideRoot(f"{shown} is not under the spool {self.url}; copy it there or give a local path")
         return self._checked(uri.removeprefix(prefix))
 
     @contextmanager
@@ -56,7 +71,7 @@ class Spool:
         draft = f"{path}.{secrets.token_hex(4)}.part" if self._local else path
         with storage_errors(name):
             if self._local:
-                os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - fsspec speaks str
+                self._make_folder(os.path.dirname(path))  # noqa: PTH120 - fsspec speaks str
             file = self._opened(draft, "wb")
         try:
             with storage_errors(name):
@@ -196,7 +211,36 @@ class Spool:
 
     def _opened(self, path: str, mode: str) -> IO[bytes]:
         # fsspec's wrapper of local files costs half as much again as the file itself.
-        return cast("IO[bytes]", open(path, mode) if self._local else self._fs.open(path, mode))  # noqa: PTH123
+        if not self._local:
+            return cast("IO[bytes]", self._fs.open(path, mode))
+        return cast("IO[bytes]", open(path, mode, opener=self._opener))
+
+    def _opener(self, path: str, flags: int) -> int:
+        """Opens a file; one that this makes is private, whatever the umask, but for what the root gives its group."""
+        descriptor = os.open(path, flags, 0o600)
+        if flags & os.O_CREAT:
+            with suppress(OSError):  # some file systems know no permissions; there is nothing to keep then
+                os.fchmod(descriptor, 0o600 | self._group & 0o060)
+        return descriptor
+
+    def _make_folder(self, path: str) -> None:
+        """Makes a folder and what is missing above it, likewise private."""
+        if os.path.isdir(path):  # noqa: PTH112 - fsspec speaks str
+            return
+        self._make_folder(os.path.dirname(path))  # noqa: PTH120
+        # What lies above the root, or is the root, is nobody else's business.
+        group = self._group if path.startswith(f"{self._root}/") else 0
+        try:
+            os.mkdir(path, 0o700)  # noqa: PTH102
+        except FileExistsError:  # somebody made it meanwhile
+            return
+        with suppress(OSError):
+            os.chmod(path, 0o700 | group)  # noqa: PTH101
+
+    @cached_property
+    def _group(self) -> int:
+        """The permissions that the root gives its group. Who sets them shares the spool with that group."""
+        return os.stat(self._root).st_mode & (stat.S_ISGID | stat.S_IRWXG)  # noqa: PTH116
 
     def _path(self, name: str) -> str:
         path = f"{self._root}/{self._checked(name)}"
@@ -220,4 +264,4 @@ def storage_errors(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SpoolError(f"spool: {name}: {error.strerror or error}") from error
+        raise SpoolError(f"spool: {name}: {without_password(error.strerror or str(error))}") from error

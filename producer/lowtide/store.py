@@ -24,6 +24,7 @@ from lowtide.messages import VERSION, Stage
 from lowtide.models import BatchPage, BatchStatus, JobStatus, ResultError, Usage
 from lowtide.options import Options
 from lowtide.problems import problems
+from lowtide.server import require_server
 from lowtide.settings import Settings, without_password
 from lowtide.spool import Spool
 from lowtide.states import FINISHED_BATCH, BatchState, JobState, Kind, ProviderName
@@ -95,6 +96,7 @@ class Store:
     def __init__(self, settings: Settings) -> None:
         self._url = settings.redis_url.get_secret_value()
         self._settings = settings
+        self._is_new_enough = False
 
     @cached_property
     def redis(self) -> redis.Redis:
@@ -184,8 +186,15 @@ class Store:
         return Installation(self._settings, self.redis, spool)
 
     def confirm(self, installation: Installation) -> None:
-        """Raises `StoreUnavailable` unless Redis answers, `InstallationMismatch` unless it is this installation's."""
+        """Makes sure that Redis may be written to.
+
+        Raises `StoreUnavailable` unless it answers, `UnsupportedServer` where it is too old, `InstallationMismatch`
+        unless it is this installation's.
+        """
         with redis_errors(self._url):
+            if not self._is_new_enough:
+                require_server(self.redis)
+                self._is_new_enough = True
             installation.confirm()
 
     def silence(self, on_result: str | None) -> str:

@@ -16,7 +16,7 @@ from tempfile import mkdtemp
 from tests.chaos.crowd import THREADS, sweeping
 from tests.chaos.invariants import Allowed, Figures, check
 from tests.chaos.world import MODEL, Submitted, World
-from tests.switch import Switch
+from tests.proxy import RedisProxy
 from tests.waiting import wait_until
 
 from lowtide import keys
@@ -108,14 +108,17 @@ def _all_created(one: Submitted) -> bool:
 
 
 @contextmanager
-def _replica(world: World) -> Iterator[tuple[EmbeddedRedis, Switch]]:
+def _replica(world: World) -> Iterator[tuple[EmbeddedRedis, RedisProxy]]:
     """A replica of a world's Redis, and a proxy by which workers reach that; all is as before at the end."""
     primary = world.redis_server
     with ExitStack() as stack:
-        replica = stack.enter_context(EmbeddedRedis(mkdtemp(dir=world.directory)))
+        folder = Path(mkdtemp(dir=world.directory))
+        # So that workers that knew the one can go on with the other.
+        (folder / "password").write_text(primary.password)
+        replica = stack.enter_context(EmbeddedRedis(folder))
         stack.callback(_put_back, world, primary)
         _follow(world, replica)
-        proxy = stack.enter_context(Switch(primary.port))
+        proxy = stack.enter_context(RedisProxy(primary))
         stack.callback(world.clear_stage)
         yield replica, proxy
 
@@ -127,8 +130,9 @@ def _put_back(world: World, primary: EmbeddedRedis) -> None:
 
 
 def _follow(world: World, replica: EmbeddedRedis) -> None:
-    """Makes a replica of a server. With a password, it would need that as `masterauth` first."""
+    """Makes a replica of a world's server."""
     client = world.redis.from_url(replica.url)
+    client.config_set("masterauth", world.redis_server.password)
     client.execute_command("REPLICAOF", "127.0.0.1", str(world.redis_server.port))
     wait_until(lambda: client.info("replication")["master_link_status"] == "up", timeout=20, what="the replica")
 
@@ -144,11 +148,11 @@ def a_replica_that_lags_takes_over(world: World) -> Figures:
     with _replica(world) as (replica, proxy):
         one = world.submit(10, handled=False)
         _left_behind(world, replica, one)
-        worker = sweeping(world, *THREADS, LOWTIDE_REDIS_URL=f"redis://127.0.0.1:{proxy.port}/0")
+        worker = sweeping(world, *THREADS, LOWTIDE_REDIS_URL=proxy.url)
         wait_until(lambda: world.emulator.stats().calls.get("batches.create", 0) >= 3, timeout=20, what="the creates")
 
         world.redis_server.kill()
-        proxy.switch(replica.port)
+        proxy.switch(replica)
         world.redis_server = replica
 
         one = Submitted(world.queue().get(one.id), one.prompts, handled=False)
@@ -165,7 +169,7 @@ def a_replica_that_must_know_of_creates_is_away(world: World) -> Figures:
     with _replica(world) as (replica, proxy):
         one = world.submit(10, handled=False)
         _left_behind(world, replica, one)
-        strict = {"LOWTIDE_REPLICAS_TO_WAIT_FOR": "1", "LOWTIDE_REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0"}
+        strict = {"LOWTIDE_REPLICAS_TO_WAIT_FOR": "1", "LOWTIDE_REDIS_URL": proxy.url}
         worker = sweeping(world, *THREADS, **strict)
         wait_until(lambda: "on 0 of 1 replicas" in worker.text, timeout=20, what="the worker waits for its replica")
         assert "batches.create" not in world.emulator.stats().calls

@@ -27,7 +27,7 @@ def every_message_comes_many_times_and_again_when_all_is_over(world: World) -> F
             for _ in range(3):
                 client.lpush(queue, message)
 
-    with Tap(world.redis_server.port, again):
+    with Tap(world.redis_server, again):
         batches = crowd(world)
         workers = [sweeping(world, *THREADS), sweeping(world, *PREFORK)]
         world.rest(batches, timeout=60)

@@ -71,7 +71,8 @@ def unending_jobs(stack: Stack) -> Iterator[None]:
 
 def set_faults(stack: Stack, rules: list[object]) -> None:
     with httpx.Client(trust_env=False) as client:
-        client.put(f"{stack.emulator_url}/_emulator/faults", json=rules).raise_for_status()
+        key = {"x-goog-api-key": stack.exports["GOOGLE_API_KEY"]}
+        client.put(f"{stack.emulator_url}/_emulator/faults", json=rules, headers=key).raise_for_status()
 
 
 @pytest.fixture

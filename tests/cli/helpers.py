@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from lowtide_cli.embedded import SERVER_VARIABLE
+
 LOWTIDE = (sys.executable, "-m", "lowtide_cli")
 MODEL = "gemini-2.5-flash"
 
@@ -113,7 +115,9 @@ class Run(NamedTuple):
 def clean_environment() -> dict[str, str]:
     """Ours without anybody's settings, wide enough that no line is wrapped."""
     foreign = ("LOWTIDE_", "GOOGLE_", "GEMINI_", "FLOWER_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(foreign) or name == SERVER_VARIABLE
+    }
     return {**kept, "COLUMNS": "200", "TERM": "dumb", "PYTHONWARNINGS": "default"}
 
 

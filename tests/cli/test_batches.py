@@ -197,7 +197,8 @@ def test_results_go_to_a_file_whole_or_not_at_all(cli: Cli, queue: BatchQueue) -
 
 @pytest.mark.usefixtures("unending_jobs")
 def test_jobs_lists_ours_and_foreign_ones(cli: Cli, stack: Stack, queue: BatchQueue) -> None:
-    url = f"{stack.emulator_url}/v1beta/models/{MODEL}:batchGenerateContent?key=any"
+    key = stack.exports["GOOGLE_API_KEY"]
+    url = f"{stack.emulator_url}/v1beta/models/{MODEL}:batchGenerateContent?key={key}"
     line = {"request": {"contents": [{"parts": [{"text": "x"}]}]}}
     body = {"batch": {"displayName": "someone-else", "inputConfig": {"requests": {"requests": [line]}}}}
     with httpx.Client(trust_env=False) as client:

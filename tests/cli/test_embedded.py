@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import redis
 from tests.cli.helpers import alive
 
-from lowtide_cli.embedded import EmbeddedRedis
+from lowtide_cli.embedded import EmbeddedRedis, server_binary
 from lowtide_cli.errors import CommandError
 from lowtide_cli.processes import free_port
 
@@ -52,3 +53,45 @@ def test_a_free_port_is_the_preferred_one_if_that_is_free(tmp_path: Path) -> Non
     assert free_port(port) == port
     with EmbeddedRedis(tmp_path) as server:
         assert free_port(server.port) != server.port
+
+
+def test_nobody_else_can_read_its_data_or_speak_to_it(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with EmbeddedRedis(tmp_path / "data" / "redis") as server:
+            assert server.password not in Path(f"/proc/{server.pid}/cmdline").read_text()
+            with redis.Redis(port=server.port) as stranger, pytest.raises(redis.AuthenticationError):
+                stranger.ping()
+    finally:
+        os.umask(before)
+    for folder in (server.directory, server.directory.parent):
+        assert folder.stat().st_mode & 0o077 == 0
+    for name in ("password", "server.conf"):
+        assert (server.directory / name).stat().st_mode & 0o077 == 0
+    assert EmbeddedRedis(server.directory, server.port).url == server.url
+
+
+def test_an_older_folder_is_closed_to_others(tmp_path: Path) -> None:
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    folder.chmod(0o755)
+    with EmbeddedRedis(folder):
+        assert folder.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("password", ["a b", "x/#@%?;:[\n\"'\\é", "$HOME %41"])
+def test_a_password_may_have_any_characters(tmp_path: Path, password: str) -> None:
+    (tmp_path / "password").write_text(password)
+    with EmbeddedRedis(tmp_path) as server, redis.Redis.from_url(server.url) as client:
+        assert client.ping()
+
+
+def test_another_program_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOWTIDE_REDIS_SERVER", "no-such-server")
+    with pytest.raises(CommandError, match="LOWTIDE_REDIS_SERVER: no-such-server is no program"):
+        EmbeddedRedis(tmp_path)
+    link = tmp_path / "my-server"
+    monkeypatch.delenv("LOWTIDE_REDIS_SERVER")
+    link.symlink_to(server_binary())
+    monkeypatch.setenv("LOWTIDE_REDIS_SERVER", str(link))
+    assert server_binary() == str(link)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.cli.helpers import MODEL, Cli, Run, alive, clean_environment, descendants, requests
 from tests.waiting import wait_until
@@ -46,10 +47,19 @@ def test_up_serves_a_batch_and_ctrl_c_leaves_nothing_behind(runs: dict[str, Run]
     mine = descendants(up.process.pid)
     assert len(mine) >= 7  # server, emulator, two workers, the processes of one, Flower
     password = next(line for line in said if "Flower" in line).split("lowtide:")[1].split()[0]
-    for pid in mine:
-        assert password not in Path(f"/proc/{pid}/cmdline").read_text()
     lines = (line.strip().removeprefix("export ") for line in said if line.strip().startswith("export "))
-    other = Cli({**clean_environment(), **dict(line.split("=", 1) for line in lines)}, up.cli.folder)
+    exports = dict(line.split("=", 1) for line in lines)
+    redis_password = (up.cli.folder / "data" / "redis" / "password").read_text()
+    assert redis_password in exports["LOWTIDE_REDIS_URL"]
+    assert not any(redis_password in line for line in said if "export" not in line)
+    for pid in mine:
+        shown = Path(f"/proc/{pid}/cmdline").read_text()
+        assert not any(secret in shown for secret in (password, redis_password, exports["GOOGLE_API_KEY"]))
+    for folder in (up.cli.folder / "data", *(up.cli.folder / "data").iterdir()):
+        assert folder.stat().st_mode & 0o077 == 0, folder
+    without_key = httpx.get(f"{exports['GOOGLE_GEMINI_BASE_URL']}/_emulator/jobs", trust_env=False)
+    assert without_key.status_code == 400
+    other = Cli({**clean_environment(), **exports}, up.cli.folder)
     batch_id = other("submit", other.file(requests(2)), "--model", MODEL).out.strip()
     assert other("status", batch_id, "--json").json()["total"] == 2
     up.process.send_signal(signal.SIGINT)
@@ -122,7 +132,7 @@ def test_demo_goes_from_and_to_cloud_storage_and_bigquery(runs: dict[str, Run]) 
     ("setting", "value", "told"),
     [
         ("LOWTIDE_FLOWER_BASIC_AUTH", "password", "user:password"),
-        ("LOWTIDE_REDIS_URL", "redis://127.0.0.1:1/0", "not reachable"),
+        ("LOWTIDE_REDIS_URL", "redis://127.0.0.1:1/0", "LOWTIDE_REDIS_URL is set: unset it, or start that server"),
     ],
 )
 def test_up_tells_at_once_what_cannot_work(tmp_path: Path, setting: str, value: str, told: str) -> None:

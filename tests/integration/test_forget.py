@@ -27,7 +27,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def runtime(stack: Stack) -> Runtime:
-    stack.redis.flushdb()
+    stack.empty_redis()
     return Runtime(stack.worker_settings(handler_window=1))
 
 

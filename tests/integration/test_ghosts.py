@@ -122,7 +122,7 @@ def test_nothing_that_comes_late_brings_back_a_part_of_a_deleted_batch(
 ) -> None:
     runtime = Runtime(stack.worker_settings())
     client = runtime.redis
-    client.flushdb()
+    stack.empty_redis()
     client.hset(keys.batch(BATCH), mapping=dict[Any, Any](BATCH_FIELDS))
     client.hset(keys.job(JOB), mapping=dict[Any, Any](JOB_FIELDS))
     client.set(keys.settled(BATCH), b"\x80")
@@ -152,13 +152,16 @@ def test_nothing_that_comes_late_brings_back_a_part_of_a_deleted_batch(
 def test_a_job_of_a_deleted_batch_does_not_stand_before_those_that_wait(stack: Stack) -> None:
     runtime = Runtime(stack.worker_settings(max_active_jobs=1))
     client = runtime.redis
-    client.flushdb()
+    stack.empty_redis()
     client.zadd(keys.waiting("gemini"), {JOB: 1, "b0waits-1": 2})
     client.hset(keys.job("b0waits-1"), mapping={"busy": "0", "stage": Stage.CREATE})
     client.zadd(keys.clock(Queue.JOBS), {keys.job_member("b0waits-1"): time.time() + 1800})
 
+    ends = held(keys.job_member("b0ends-1"), Stage.POLL, JOB_FIELDS | {"id": "b0ends-1"})
+    client.hset(keys.job("b0ends-1"), "token", str(ends.token))
+
     for _ in range(2):
-        runtime.admission.release(held(keys.job_member("b0ends-1"), Stage.POLL, JOB_FIELDS | {"id": "b0ends-1"}))
+        runtime.admission.release(ends)
 
     due = client.zscore(keys.clock(Queue.JOBS), keys.job_member("b0waits-1"))
     assert due is not None

@@ -19,7 +19,7 @@ def test_a_stored_segment_costs_three_calls_to_redis(bare_stack: Stack) -> None:
     queue.submit(blurbs(5), model=MODEL).wait(timeout=30)  # the server knows all scripts from now on
     lines: list[str] = []
 
-    with Tap(bare_stack.redis_server.port, lines.append):
+    with Tap(bare_stack.redis_server, lines.append):
         batch = queue.submit(blurbs(20), model=MODEL)
         assert batch.wait(timeout=30).succeeded == 20
 
@@ -38,7 +38,7 @@ def test_a_poll_costs_one_call_to_the_provider_and_two_to_redis(bare_stack: Stac
     wait_until(lambda: polls() > 2)
     lines: list[str] = []
 
-    with Tap(bare_stack.redis_server.port, lambda line: lines.append(line) if "EVALSHA" in line else None):
+    with Tap(bare_stack.redis_server, lambda line: lines.append(line) if "EVALSHA" in line else None):
         first, asked = polls(), bare_stack.emulator.stats().calls["batches.get"]
         wait_until(lambda: polls() >= first + 6)
         count, asked = polls() - first, bare_stack.emulator.stats().calls["batches.get"] - asked

@@ -19,5 +19,5 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def proxy(stack: Stack) -> Iterator[RedisProxy]:
-    with RedisProxy(stack.redis_server.port) as proxy:
+    with RedisProxy(stack.redis_server) as proxy:
         yield proxy

@@ -238,7 +238,9 @@ def test_a_submit_that_is_interrupted_is_recorded_and_runs_or_is_not_recorded(
         assert played.first == played.again.id
     elif "list" not in case.who and case.what != "cancel":
         assert played.first is None
-    jobs = [job for job in stack.emulator.jobs() if job.display_name == f"lowtide-{played.again.id}-1"]
+    jobs = [
+        job for job in stack.emulator.jobs() if job.display_name == f"lowtide-{stack.installation}-{played.again.id}-1"
+    ]
     assert len(jobs) == 1
     # Files that are whole, and perhaps recorded for all that the producer knows, are left to the sweep.
     if case.what != "SIGKILL" and case.where != "before the record":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
+import redis
 from pydantic import SecretStr
 from tests.producer.points import MODEL, requests
 from tests.stack import Stack
@@ -16,9 +18,11 @@ JOBS = 5000
 
 
 @pytest.fixture
-def batch_and_queue(stack: Stack) -> tuple[str, BatchQueue]:
+def batch_and_queue(stack: Stack, tmp_path: Path) -> tuple[str, BatchQueue]:
     """A batch of many jobs, in a database that no worker looks at."""
-    queue = BatchQueue(stack.settings(redis_url=SecretStr(stack.redis_server.url.removesuffix("/0") + "/1")))
+    database = SecretStr(stack.redis_server.url.removesuffix("/0") + "/1")
+    redis.Redis.from_url(database.get_secret_value()).flushdb()
+    queue = BatchQueue(stack.settings(redis_url=database, spool_url=str(tmp_path)))
     batch = queue.submit(requests("waiting"), model=MODEL)
     queue._store.redis.hset(f"lowtide:batch:{batch.id}", "jobs", JOBS)
     return batch.id, queue
@@ -38,7 +42,7 @@ def test_waiting_does_not_read_the_jobs(
         else:
             batch.wait(0.3, poll_seconds=0.02)
 
-    with Tap(stack.redis_server.port, seen.append), pytest.raises(WaitTimeout, match=batch_id):
+    with Tap(stack.redis_server, seen.append), pytest.raises(WaitTimeout, match=batch_id):
         wait()
 
     assert sum(f"lowtide:batch:{batch_id}" in line for line in seen) > 1

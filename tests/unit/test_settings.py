@@ -11,7 +11,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import SettingsError
 
 from lowtide import Mode, Settings
-from lowtide.settings import without_password
+from lowtide.settings import explain, without_password
 from lowtide_worker.settings import WorkerSettings
 
 SECRET = "hunter2"
@@ -231,3 +231,74 @@ def test_a_call_that_carries_much_has_more_time() -> None:
 
     assert settings.call_seconds(0) == 60
     assert settings.call_seconds(19_000_000) == 60 + 380
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://", "redis://host", "redis://host:6379/0", "rediss://user:p%2Fw@[::1]:6379/2?ssl_cert_reqs=none",
+        "redis://:a:b@host/1", "redis://:a@b@host/15", "redis://host?db=3", "redis:///0", "redis://:%@host",
+    ],
+)  # fmt: skip
+def test_a_redis_url_that_can_be_used_is_taken(url: str) -> None:
+    assert Settings(redis_url=SecretStr(url)).redis_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:pa#ss/wo@rd@host", "redis://:12/34@host", "redis://:12?34@host", "redis://:a;b@host", "redis://:a\nb@host",
+        "redis://:a b@host", "redis://:pw[@host", "redis://host:99999", "redis://host:port", "redis://host/zero",
+        "redis://host?db=x", "localhost", "host:6379", "http://host", "unix:///run/redis.sock", "amqp://host//",
+        "redis://one;redis://two", "\x7f",
+    ],
+)  # fmt: skip
+def test_a_redis_url_that_cannot_be_used_is_refused_without_repeating_it(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("LOWTIDE_REDIS_URL", url)
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    told = explain(caught.value)
+    assert told.startswith("LOWTIDE_REDIS_URL: ")
+    assert "\n" not in told
+    for part in ("pa#", "ss/wo", "12", "34", "99999", "zero", "localhost", "sock"):
+        assert part not in told
+
+
+@hypothesis_settings(deadline=None)
+@given(PASSWORDS)
+def test_a_password_that_is_not_escaped_is_taken_or_refused_and_never_told(password: str) -> None:
+    for given_url in (f"redis://:{password}@host:6379/0", f"ftp://user:{password}@host/spool"):
+        name = "redis_url" if given_url.startswith("redis") else "spool_url"
+        try:
+            shown = repr(Settings.model_validate({name: given_url}))
+        except ValidationError as error:
+            shown = f"{error} {explain(error)}"
+        assert SECRET not in shown
+
+
+@pytest.mark.parametrize(
+    "url", ["amqp://user:pw@host//", "amqp://host//#orders", "sqs://", "sentinel://:a@x:1;sentinel://y"]
+)
+def test_a_broker_that_can_be_used_is_taken(url: str) -> None:
+    assert WorkerSettings(brokers={"shop": SecretStr(url)}).brokers["shop"].get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    "value", ["foo", '{"shop": "foo"}', '{"shop": "amqp://user:hun/ter2@host//"}', "[]", '{"shop": ""}']
+)
+def test_a_broker_that_cannot_be_used_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("LOWTIDE_BROKERS", value)
+    with pytest.raises((ValidationError, SettingsError)) as caught:
+        WorkerSettings()
+    assert explain(caught.value).startswith("LOWTIDE_BROKERS: ")
+    assert "hun" not in explain(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["/var/spool", "~/spool", "gs://bucket/a@b:c", "s3://bucket", "file:///x", "memory://x", "sftp://u:p@host:22/x",
+            "abfs://container@account.dfs.core.windows.net/x"],
+)  # fmt: skip
+def test_a_spool_url_is_taken_as_it_is(url: str) -> None:
+    assert Settings(spool_url=url).spool_url == url

@@ -6,17 +6,25 @@ One worker that takes both queues works; to scale, run the network-bound stages 
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_init
+from celery.signals import celeryd_after_setup, worker_init
 from kombu.entity import Queue as BrokerQueue
 from kombu.transport import TRANSPORT_ALIASES
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from lowtide.messages import Queue
+from lowtide.settings import explain
 from lowtide_worker.memory import keep_freed_memory
 from lowtide_worker.runtime import runtime
+from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.ticker import Ticker
+from lowtide_worker.variables import unknown_variables
+
+log = logging.getLogger(__name__)
 
 # The mended transport takes the place of kombu's own, so that the broker's URL stays what Flower and people know.
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "lowtide_worker.transport:Transport"))
@@ -29,10 +37,25 @@ def _prepare(**_: Any) -> None:
     runtime().import_provider()
 
 
+@celeryd_after_setup.connect
+def _warn(**_: Any) -> None:
+    """Now that there is a log."""
+    for problem in unknown_variables():
+        log.warning("%s", problem)
+
+
+def _settings() -> WorkerSettings:
+    """Those of this process; where they cannot be used it ends with one line, not with the traceback of an import."""
+    try:
+        return runtime().settings
+    except (ValidationError, SettingsError) as error:
+        raise SystemExit(f"lowtide: {explain(error)}") from None
+
+
 def build() -> Celery:
     """The application, from the settings of this process."""
-    settings = runtime().settings
-    celery = Celery("lowtide", include=["lowtide_worker.tasks"])
+    settings = _settings()
+    celery = Celery("lowtide", include=["lowtide_worker.tasks"], log="lowtide_worker.logs:Logging")
     celery.conf.update(
         broker_url=settings.redis_url.get_secret_value(),
         broker_connection_retry_on_startup=True,

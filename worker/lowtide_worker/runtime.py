@@ -14,6 +14,7 @@ from lowtide.handlers import CeleryHandler, StreamHandler, WebhookHandler, parse
 from lowtide.installation import Installation
 from lowtide.layout import display_name, display_name_without_installation
 from lowtide.messages import Queue
+from lowtide.server import require_server
 from lowtide.spool import Spool
 from lowtide.states import ProviderName
 from lowtide.store import connect
@@ -116,6 +117,11 @@ class Runtime:
             ProviderName.VERTEX: settings.google_cloud_project is not None and settings.vertex_storage is not None,
         }
         return [name for name in ProviderName if usable[name] or name == settings.provider]
+
+    def check_surroundings(self) -> None:
+        """Raises a `LowtideError` where a worker must not take work; what redis-py raises passes through."""
+        require_server(self.redis)
+        self.installation.check()
 
     def import_provider(self) -> None:
         """Imports the configured provider's SDK, which takes a second, without building its client yet."""

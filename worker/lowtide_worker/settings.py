@@ -10,6 +10,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from lowtide import Settings
 from lowtide.endpoint import parse_endpoint
 from lowtide.locations import parse_objects, parse_table
+from lowtide.urls import check_broker_url
 
 _MIN_SECRET_BYTES = 24
 """What Standard Webhooks asks for."""
@@ -199,6 +200,16 @@ class WorkerSettings(Settings):
         if uri is not None and parse_table(uri).table:
             raise ValueError("name a dataset, without a table: bq://project.dataset")
         return uri
+
+    @field_validator("brokers")
+    @classmethod
+    def _brokers_are_usable(cls, brokers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, url in brokers.items():
+            try:
+                check_broker_url(url.get_secret_value())
+            except ValueError as error:
+                raise ValueError(f"the URL of {name!r:.80} cannot be used: {error}") from None
+        return brokers
 
     @field_validator("webhook_secrets")
     @classmethod

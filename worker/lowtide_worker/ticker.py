@@ -32,12 +32,12 @@ class Ticker(bootsteps.StartStopStep):
         """Starts the timer on the worker's event loop, at the start and whenever the broker is connected anew.
 
         Before the first message is taken, and before each that comes from a Redis that may be another one: raises
-        `WorkerShutdown` where it and the spool do not belong together.
+        `WorkerShutdown` where it is too old, or it and the spool do not belong together.
         """
         try:
-            runtime().installation.check()
+            runtime().check_surroundings()
         except LowtideError as error:
-            log.critical("this worker takes no work: %s", error)
+            log.critical("this worker ends: %s", error)
             raise WorkerShutdown(1) from None
         try:
             runtime().clock.start_sweep()
