@@ -20,7 +20,7 @@ def creates(stack: Stack) -> int:
 
 def test_an_inline_job_that_takes_longer_than_the_timeout_is_created_once(tmp_path: Path) -> None:
     with Stack(tmp_path) as stack, Line(stack.emulator.url, 200_000) as line:
-        stack.worker(
+        worker = stack.worker(
             "-P",
             "threads",
             "-c",
@@ -30,9 +30,10 @@ def test_an_inline_job_that_takes_longer_than_the_timeout_is_created_once(tmp_pa
             LOWTIDE_PROVIDER_SLOWEST_BYTES_PER_SECOND="50000",
         )
 
-        batch = stack.queue().submit([Request(key="long", contents="x" * 500_000)], model=MODEL, mode="inline")
+        batch = stack.queue().submit([Request(key="long", contents="x" * 800_000)], model=MODEL, mode="inline")
 
         assert batch.wait(timeout=60).succeeded == 1
+        assert "creating it again" not in worker.text
         assert creates(stack) == 1
         assert len(stack.emulator.jobs()) == 1
 
