@@ -195,6 +195,17 @@ def test_adopting_makes_redis_the_spools_again(empty: Stack) -> None:
     assert installation(empty).adopt(over=True) == known
 
 
+def test_jobs_keep_the_display_name_that_they_were_given(empty: Stack) -> None:
+    runtime = Runtime(empty.worker_settings())
+    known = runtime.installation.check()
+
+    assert runtime.display_name({"id": "b-1"}) == f"lowtide-{known}-b-1"
+    assert runtime.display_name({"id": "b-1", "display_name": "lowtide-zzzzzzzz-b-1"}) == "lowtide-zzzzzzzz-b-1"
+    for begun in ("name", "input", "intent"):
+        # By a version without identity.
+        assert runtime.display_name({"id": "b-1", begun: "x"}) == "lowtide-b-1"
+
+
 def test_batches_of_a_version_without_identity_go_on(empty: Stack) -> None:
     batch = empty.queue().submit(blurbs(1), model=MODEL)
     empty.redis.delete(keys.INSTALLATION)
