@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from lowtide import InstallationMismatch, Settings
-from lowtide.installation import Installation
+from lowtide.installation import Installation, Seen
 from lowtide.settings import without_password
 from lowtide.spool import Spool
 from lowtide.store import Store, redis_errors
@@ -55,7 +55,11 @@ def check(settings: Settings) -> Finding:
     """Doctor's finding about both."""
     try:
         with _asking(settings):
-            known = _installation(settings, Spool(settings.spool_url)).check()
+            installation = _installation(settings, Spool(settings.spool_url))
+            if installation.seen() == Seen(None, None):
+                # Whoever only looks must not mark two places that may be the wrong ones.
+                return Finding("Installation", Verdict.OK, "none yet: the first worker or submit makes it")
+            known = installation.check()
     except InstallationMismatch as mismatch:
         return Finding("Installation", Verdict.FAIL, str(mismatch), "docs/how-to.md, Redis and spool belong together")
     return Finding("Installation", Verdict.OK, f"{known}, in Redis and in the spool")

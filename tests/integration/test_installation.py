@@ -24,6 +24,7 @@ from lowtide.layout import BatchFiles
 from lowtide.messages import Stage
 from lowtide.spool import Spool
 from lowtide_worker.clock import Held
+from lowtide_worker.providers import Missing, NewJob
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.sweep import sweep
 
@@ -195,6 +196,17 @@ def test_adopting_makes_redis_the_spools_again(empty: Stack) -> None:
     assert installation(empty).adopt(over=True) == known
 
 
+def test_jobs_keep_the_display_name_that_they_were_given(empty: Stack) -> None:
+    runtime = Runtime(empty.worker_settings())
+    known = runtime.installation.check()
+
+    assert runtime.display_name({"id": "b-1"}) == f"lowtide-{known}-b-1"
+    assert runtime.display_name({"id": "b-1", "display_name": "lowtide-zzzzzzzz-b-1"}) == "lowtide-zzzzzzzz-b-1"
+    for begun in ("name", "input", "intent"):
+        # By a version without identity.
+        assert runtime.display_name({"id": "b-1", begun: "x"}) == "lowtide-b-1"
+
+
 def test_batches_of_a_version_without_identity_go_on(empty: Stack) -> None:
     batch = empty.queue().submit(blurbs(1), model=MODEL)
     empty.redis.delete(keys.INSTALLATION)
@@ -266,3 +278,24 @@ def test_a_late_file_of_a_deleted_batch_goes_and_a_new_batch_of_its_id_stays(emp
     swept(empty)
 
     assert runtime.spool.folders("batches") == ["anew"]
+
+
+def test_a_job_that_was_taken_for_lost_and_has_output_stays_until_its_batch_has_its_results(empty: Stack) -> None:
+    runtime = Runtime(empty.worker_settings())
+    runtime.installation.check()
+    provider = runtime.provider("gemini")
+    line = b'{"key": "r0.0", "request": {"contents": [{"parts": [{"text": "Hi"}]}]}}'
+    name = runtime.display_name({"id": "bfound-1"})
+    made = provider.create(NewJob(model=MODEL, display_name=name, lines=[line])).name
+    wait_until(lambda: provider.get(made).output, what="the job has output")
+    fields = {"id": "bfound-1", "batch_id": "bfound", "stage": "", "state": "lost", "name": made, "v": 1}
+    empty.redis.hset(keys.job("bfound-1"), mapping=fields)
+    empty.redis.hset(keys.batch("bfound"), mapping={"id": "bfound", "state": "running", "stage": ""})
+
+    swept(empty)
+    assert provider.get(made).output
+
+    empty.redis.hset(keys.batch("bfound"), "state", "completed")
+    swept(empty)
+    with pytest.raises(Missing):
+        provider.get(made)

@@ -67,8 +67,8 @@ def _jobs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> int
             # A job that is unknown here may be one that Redis has forgotten; one in create has no name yet.
             if job is None or not fields or fields["stage"] == Stage.CREATE:
                 continue
-            # One that was taken for lost and is there after all: its rows may still be of use.
-            if fields["state"] == JobState.LOST and seen.output and runtime.ledger.runs(fields["batch_id"]):
+            # One that was taken for lost and has ended after all: while its batch runs, somebody may want its rows.
+            if fields["state"] == JobState.LOST and seen.state.terminal and runtime.ledger.runs(fields["batch_id"]):
                 continue
             left_over = fields["stage"] == "" and runtime.settings.delete_at_provider
             # One past create without a name ended before it was created, as far as anybody knew.
