@@ -24,6 +24,7 @@ from lowtide.layout import BatchFiles
 from lowtide.messages import Stage
 from lowtide.spool import Spool
 from lowtide_worker.clock import Held
+from lowtide_worker.deadlines import Deadline
 from lowtide_worker.providers import Missing, NewJob
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.sweep import sweep
@@ -286,10 +287,10 @@ def test_a_job_that_was_taken_for_lost_and_has_output_stays_until_its_batch_has_
     provider = runtime.provider("gemini")
     line = b'{"key": "r0.0", "request": {"contents": [{"parts": [{"text": "Hi"}]}]}}'
     name = runtime.display_name({"id": "bfound-1"})
-    made = provider.create(NewJob(model=MODEL, display_name=name, lines=[line])).name
+    made = provider.create(NewJob(model=MODEL, display_name=name, lines=[line]), Deadline(30)).name
     wait_until(lambda: provider.get(made).output, what="the job has output")
-    fields = {"id": "bfound-1", "batch_id": "bfound", "stage": "", "state": "lost", "name": made, "v": 1}
-    empty.redis.hset(keys.job("bfound-1"), mapping=fields)
+    fields = {"id": "bfound-1", "batch_id": "bfound", "stage": "", "state": "lost", "name": made, "v": "1"}
+    empty.redis.hset(keys.job("bfound-1"), mapping=dict[Any, Any](fields))
     empty.redis.hset(keys.batch("bfound"), mapping={"id": "bfound", "state": "running", "stage": ""})
 
     swept(empty)
