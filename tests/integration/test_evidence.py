@@ -28,9 +28,7 @@ PAGE = INSTEAD["a page of HTML"]
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(tmp_path_factory.mktemp("evidence")) as stack:
-        stack.worker(
-            "-P", "threads", "-c", "4", LOWTIDE_MISSING_JOB_SECONDS="600", LOWTIDE_OUTPUT_GRACE_SECONDS="1.5"
-        )  # fmt: skip
+        stack.worker("-P", "threads", "-c", "4", LOWTIDE_MISSING_JOB_SECONDS="600", LOWTIDE_OUTPUT_GRACE_SECONDS="1.5")
         yield stack
 
 

@@ -289,8 +289,10 @@ def test_a_job_that_was_taken_for_lost_and_has_output_stays_until_its_batch_has_
     name = runtime.display_name({"id": "bfound-1"})
     made = provider.create(NewJob(model=MODEL, display_name=name, lines=[line]), Deadline(30)).name
     wait_until(lambda: provider.get(made).output, what="the job has output")
-    fields = {"id": "bfound-1", "batch_id": "bfound", "stage": "", "state": "lost", "name": made, "v": "1"}
-    empty.redis.hset(keys.job("bfound-1"), mapping=dict[Any, Any](fields))
+    empty.redis.hset(
+        keys.job("bfound-1"),
+        mapping={"id": "bfound-1", "batch_id": "bfound", "stage": "", "state": "lost", "name": made, "v": "1"},
+    )
     empty.redis.hset(keys.batch("bfound"), mapping={"id": "bfound", "state": "running", "stage": ""})
 
     swept(empty)

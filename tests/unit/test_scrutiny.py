@@ -42,10 +42,17 @@ ERROR = {"error": {"code": 503, "message": "try later", "details": [{"a": {"b": 
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b" \n\n", b"<!doctype html><html>{}</html>", b"  \n<html>\n{\n</html>", b"null", b"[]", b"\xef\xbb\xbf{}",
-        json.dumps(ERROR).encode(), json.dumps(ERROR, indent=2).encode(),
+        b"",
+        b" \n\n",
+        b"<!doctype html><html>{}</html>",
+        b"  \n<html>\n{\n</html>",
+        b"null",
+        b"[]",
+        b"\xef\xbb\xbf{}",
+        json.dumps(ERROR).encode(),
+        json.dumps(ERROR, indent=2).encode(),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_what_is_something_else_is_doubted(body: bytes, size: int) -> None:
     with pytest.raises(Doubtful):
@@ -91,9 +98,12 @@ def test_whole_pieces_of_short_output_stay_and_the_rest_is_brought_later(kept: i
             collected = piece.collected  # type: ignore[attr-defined]
 
         with PieceWriter(
-            SegmentCutter(max_bytes=1 << 20, max_rows=1), opened=lambda _: File(),  # type: ignore[arg-type,return-value]
-            release=release, keep=lambda: None, collected=collected,
-        ) as pieces:  # fmt: skip
+            SegmentCutter(max_bytes=1 << 20, max_rows=1),
+            opened=lambda _: File(),  # type: ignore[arg-type,return-value]
+            release=release,
+            keep=lambda: None,
+            collected=collected,
+        ) as pieces:
             scrutiny = Scrutiny(pieces.write, expected=60)
             for chunk in chunks(body, size):
                 scrutiny.write(chunk)

@@ -247,10 +247,17 @@ class Ledger:
             fields = [part for pair in (new | own).items() for part in pair]
         names = [keys.entity(job.member), keys.batch(batch_id), keys.clock(Stage.SETTLE.queue), keys.rows(prefix)]
         args = [
-            job.member, job.token, Stage.CLEAN, keys.batch_member(batch_id), Stage.DELETE,
-            self._settings.retention_seconds, keys.job(prefix), keys.job_member(prefix), job.fields.get("error", ""),
+            job.member,
+            job.token,
+            Stage.CLEAN,
+            keys.batch_member(batch_id),
+            Stage.DELETE,
+            self._settings.retention_seconds,
+            keys.job(prefix),
+            keys.job_member(prefix),
+            job.fields.get("error", ""),
             bitmap,
-        ]  # fmt: skip
+        ]
         closed, state = self._close(keys=names, args=[*args, 0, *fields])
         if state == b"untidy":
             tidy()
