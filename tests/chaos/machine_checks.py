@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, cast
+from typing import NamedTuple, cast
 
 from tests.chaos.machine_actors import Actor
-from tests.chaos.machine_world import TASK, MachineWorld, Told
+from tests.chaos.machine_world import TASK, MachineWorld, Seen, Told
 
 from lowtide import ResultStatus, keys
 from lowtide.layout import BatchFiles
 from lowtide.messages import Queue
+from lowtide.states import BatchState
 
 _COUNTED = ("succeeded", "failed", "expired", "cancelled")
 _SNAPSHOT = """
@@ -34,7 +35,8 @@ for _, clock in ipairs(KEYS) do
   local members = redis.call('ZRANGE', clock, 0, -1, 'WITHSCORES')
   for at = 1, #members, 2 do
     if string.find(members[at], ARGV[1], 1, true) then
-      found[#found + 1] = clock .. ' ' .. members[at] .. ' ' .. members[at + 1]
+      found[#found + 1] = clock .. ' ' .. members[at]
+      found[#found + 1] = members[at + 1]
     end
   end
 end
@@ -43,62 +45,77 @@ return found
 
 
 class Watch:
-    """Sees whether a worker that was superseded still changes something."""
+    """Sees whether a worker that was superseded still changes something of its batch."""
 
     def __init__(self, world: MachineWorld) -> None:
         self._world = world
         self._snapshot = world.redis.register_script(_SNAPSHOT)
 
-    def before(self, actor: Actor) -> tuple[str, Any] | None:
+    def before(self, actor: Actor) -> Before | None:
         """What must not change while this actor goes on; None where it may change things."""
         held = actor.held
         if held is None or held.member == keys.SWEEP_MEMBER:
             return None
-        token = self._world.redis.hget(keys.entity(held.member), "token")
-        if token is not None and int(cast("bytes", token)) == held.token:
+        token = cast("bytes | None", self._world.redis.hget(keys.entity(held.member), "token"))
+        if token is not None and int(token) == held.token:
             return None
-        return held.batch_id, self._seen(held.batch_id)
+        state = self._world.known(held.batch_id).get("state")
+        if state == BatchState.DELETING:
+            # All of it goes, and it does not matter who does it.
+            return None
+        finished = state is not None and BatchState(state).finished
+        return Before(held.batch_id, finished, self._state(held.batch_id), self._results(held.batch_id))
 
-    def after(self, actor: Actor, before: tuple[str, Any] | None) -> None:
+    def after(self, actor: Actor, before: Before | None) -> None:
         """Raises where it changed."""
-        if before is not None:
-            batch_id, seen = before
-            now = self._seen(batch_id)
-            assert now == seen, f"{actor.name} is superseded, and at {actor.at} changed {seen} to {now}"
+        if before is None:
+            return
+        state, results = self._state(before.batch_id), self._results(before.batch_id)
+        changed = sorted(before.state.items() ^ state.items())
+        assert not changed, f"{actor.name} is superseded, and before {actor.at} changed {changed}"
+        # It may be the first to write a file that another one will write just so.
+        new = set() if before.finished else results.items() - before.results.items()
+        changed = sorted((results.items() - new) ^ before.results.items())
+        assert not changed, f"{actor.name} is superseded, and before {actor.at} wrote {changed}"
 
-    def _seen(self, batch_id: str) -> Any:
+    def _state(self, batch_id: str) -> dict[str, bytes]:
         found = self._snapshot(keys=[keys.clock(queue) for queue in Queue], args=[batch_id])
-        return [part.decode(errors="replace") for part in found], self.results(batch_id)
+        return {name.decode(): value for name, value in zip(found[::2], found[1::2], strict=True)}
 
-    def results(self, batch_id: str) -> dict[str, bytes]:
-        """The stored results of a batch, where it has any that count."""
-        if not self._world.known(batch_id):
-            return {}
+    def _results(self, batch_id: str) -> dict[str, bytes]:
         spool = self._world.spool
+        if not self._world.known(batch_id):
+            # A ghost of a deleted batch is left to the sweep.
+            return {}
         return {name: spool.read(name) for name in spool.names(BatchFiles(batch_id).results)}
 
 
-def check_step(world: MachineWorld) -> None:
+class Before(NamedTuple):
+    """A batch before a superseded worker went on."""
+
+    batch_id: str
+    finished: bool
+    state: dict[str, bytes]
+    results: dict[str, bytes]
+
+
+def check_step(world: MachineWorld, seen: Seen) -> None:
     """What is looked at after each step."""
     assert not world.provider.wrongs, world.provider.wrongs
-    for told in world.told.values():
-        fields = world.known(told.id)
-        if not fields or told.forgotten:
-            continue
-        counted = sum(int(fields.get(name, 0)) for name in _COUNTED)
-        assert counted <= len(told.prompts), f"{told.id}: {counted} of {len(told.prompts)} are settled"
+    for batch_id, counted in seen.counted.items():
+        total = len(world.told[batch_id].prompts)
+        assert counted <= total, f"{batch_id}: {counted} of {total} are settled"
 
 
-def check_rest(world: MachineWorld) -> None:
-    """Everything, when nothing is left to be done."""
-    check_step(world)
+def check_rest(world: MachineWorld, *, late: bool) -> None:
+    """Everything, when nothing is left to be done. `late`: superseded workers went on, and may have left files."""
     for told in world.told.values():
         if world.known(told.id):
             _check_results(world, told)
         else:
             assert not told.recorded or world.forgets(told), f"{told.id} is gone"
     _check_handler(world)
-    _check_left_overs(world)
+    _check_left_overs(world, late=late)
 
 
 def _check_results(world: MachineWorld, told: Told) -> None:
@@ -127,13 +144,13 @@ def _check_handler(world: MachineWorld) -> None:
     assert len(files) == len(set(files)), f"the same results under two delivery ids: {world.results_of}"
 
 
-def _check_left_overs(world: MachineWorld) -> None:
+def _check_left_overs(world: MachineWorld, *, late: bool) -> None:
     client = world.redis
     there = {told.id for told in world.told.values() if world.known(told.id)}
     on_clock = {member for queue in Queue for member in client.zrange(keys.clock(queue), 0, -1)}
     assert on_clock == {b"sweep"} | {keys.batch_member(one).encode() for one in there}, f"on the clock: {on_clock}"
     for name in (keys.live("gemini"), keys.waiting("gemini"), keys.in_hand(TASK), keys.queued(TASK), keys.PARKED):
-        assert not (left := client.zrange(name, 0, -1)), f"{name}: {left}"
+        assert not (left := _members(world, name)), f"{name}: {left}"
     assert {name.decode() for name in client.zrange(keys.BATCHES, 0, -1)} == there
     owned = [key.decode() for key in client.keys("lowtide:*") if not key.decode().startswith(_PERMANENT)]
     for key in owned:
@@ -146,10 +163,14 @@ def _check_left_overs(world: MachineWorld) -> None:
     folders = set(world.spool.folders("batches"))
     assert folders == there, f"in the spool: {folders}, in the store: {there}"
     for batch_id in there:
-        assert not world.spool.names(f"batches/{batch_id}/jobs"), f"working files of {batch_id}"
+        assert late or not world.spool.names(f"batches/{batch_id}/jobs"), f"working files of {batch_id}"
+
+
+def _members(world: MachineWorld, name: str) -> list[str]:
+    return [member.decode() for member in world.redis.zrange(name, 0, -1)]
 
 
 _PERMANENT = (
     "lowtide:batches", "lowtide:clock:", "lowtide:ticker:", "lowtide:limit:", "lowtide:sweep",
-    "lowtide:dead-letters", "lowtide:stream:", "lowtide:counters",
+    "lowtide:dead-letters", "lowtide:stream:", "lowtide:counters", "lowtide:in-hand:", "lowtide:queued:",
 )  # fmt: skip

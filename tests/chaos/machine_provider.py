@@ -96,6 +96,8 @@ class MachineJob:
     """Who asks for it by name does not find it before, though it is there."""
     gone: bool = False
     """The provider lost it, or its output."""
+    vanished: bool = False
+    """The provider lost it."""
     deleted: bool = False
     doubtful: bool = False
     """It, or a twin, was made so long after its intent that no client could have prevented two, or the store was put
@@ -158,7 +160,12 @@ class MachineProvider:
         job.gone = True
         job.output = None
         if not output_only:
+            job.vanished = True
             self.by_name.pop(job.name, None)
+
+    def hide(self, job: MachineJob, seconds: float) -> None:
+        """Has a job not be found until so long after it was made."""
+        job.hidden_until = max(job.hidden_until, job.created + seconds)
 
     def calm(self) -> None:
         """From now on nothing fails."""
@@ -325,6 +332,8 @@ class MachineProvider:
         batch = new.display_name.rpartition("-")[0]
         ordinals = set(map(_ordinal, new.prompts))
         for earlier in self.all:
+            if earlier.vanished:
+                continue
             if earlier.display_name == new.display_name:
                 if earlier.doubtful or new.doubtful:
                     earlier.doubtful = new.doubtful = True

@@ -7,7 +7,7 @@ the broker is a bag of messages in the hands of the test, the provider is in mem
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 import redis
-from tests.chaos.machine_actors import Actor, MachineTime, PacedRedis, PacedSpool, WatchedClock, pace, point
+from tests.chaos.machine_actors import Actor, MachineTime, PacedRedis, PacedSpool, WatchedClock, current, pace, point
 from tests.chaos.machine_provider import MachineProvider, Row
 
 from lowtide import Batch, BatchQueue, Request, keys
@@ -59,6 +59,31 @@ class Told:
     """The store was put back to a time before it."""
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What the store holds after a step."""
+
+    counted: dict[str, int]
+    """Of each batch that is there, how many requests are settled."""
+    parked: list[str]
+    """Ids of the dead letters that are segments."""
+
+
+_LOOK = """
+local found = {redis.call('ZRANGE', KEYS[1], 0, -1)}
+for index = 2, #ARGV do
+  local counted = redis.call('HMGET', ARGV[1] .. ARGV[index], 'id', 'succeeded', 'failed', 'expired', 'cancelled')
+  local sum = -1
+  if counted[1] then
+    sum = 0
+    for at = 2, 5 do sum = sum + tonumber(counted[at] or 0) end
+  end
+  found[index] = sum
+end
+return found
+"""
+
+
 class MachineHandler:
     """A handler whose answers the test gives, or one that takes all at once unless it is told to fail."""
 
@@ -94,6 +119,7 @@ class MachineWorld:
         self.queue = BatchQueue(self.settings)
         self.delivery = Delivery(self.settings)
         self.letters = DeadLetters(self.settings)
+        self._look = self.redis.register_script(_LOOK)
         self.reset()
 
     def _take_seams(self, patch: pytest.MonkeyPatch) -> None:
@@ -155,8 +181,14 @@ class MachineWorld:
         self.bag.append((Stage(name), kwargs))
 
     def tick(self, queue: Queue) -> None:
-        """Has what is due on one clock sent."""
+        """Has what is due on one clock sent: anybody may do that, whatever they hold."""
+        actor = current()
+        held = actor.held if actor else None
+        if actor:
+            actor.held = None
         self.send(self.runtimes[0].clock.claim(queue))
+        if actor:
+            actor.held = held
 
     # ---- workers
 
@@ -188,6 +220,16 @@ class MachineWorld:
         found = cast("dict[bytes, bytes]", self.redis.hgetall(keys.batch(batch_id)))
         return {name.decode(): value.decode() for name, value in found.items()}
 
+    def look(self) -> Seen:
+        """What is looked at after each step, in one look; the time goes on a little."""
+        self.time.pass_by(0.001)
+        found = self._look(keys=[keys.PARKED], args=[keys.batch(""), *self.told])
+        parked, *counted = found
+        return Seen(
+            counted={one: int(count) for one, count in zip(self.told, counted, strict=True) if int(count) >= 0},
+            parked=[member.decode().removeprefix("segment:") for member in parked],
+        )
+
     def forgets(self, told: Told) -> bool:
         """Whether a batch may be gone by now."""
         return told.deleted or told.forgotten or self.time.time() - told.submitted >= RETENTION
@@ -201,18 +243,20 @@ class MachineWorld:
                 self.take(segment)
                 self.delivery.taken(segment.delivery_id)
                 return
+            if failed:
+                self.take(segment, without=failed)
             error, only = "failed", failed or segment.only
         except SpoolError as gone:
             error, only = str(gone), segment.only
         self.delivery.hand_back(segment.delivery_id, only=only, attempt=segment.attempt, error=error)
 
-    def take(self, segment: Segment) -> None:
-        """A handler has these results now."""
+    def take(self, segment: Segment, *, without: Sequence[int] = ()) -> None:
+        """A handler has these results now, but for some lines."""
         results = self.results_of.setdefault(segment.delivery_id, segment.results)
         assert results == segment.results, f"{segment} had {results} before"
         taken = self.taken.setdefault(segment.batch_id, set())
         for position, result in enumerate(map(_decode, self.spool.lines(segment.results))):
-            if segment.only is None or position in segment.only:
+            if position not in without and (segment.only is None or position in segment.only):
                 taken.add(result["key"])
 
     def delivered(self, told: Told) -> set[str]:
@@ -241,9 +285,8 @@ class MachineWorld:
             self.provider.finish(job, JobState.SUCCEEDED, [Row.OK], with_output=True, shuffle=0)
         while self.in_hand:
             self.answer(self.in_hand.pop(), failed=None)
-        for letter in self.letters.list():
-            if letter.kind == "segment":
-                self.letters.redeliver(letter.id)
+        for letter in self.look().parked:
+            self.letters.redeliver(letter)
         for queue in Queue:
             self.tick(queue)
         if self.bag:
@@ -274,6 +317,13 @@ class MachineWorld:
         """Has the sweep run, once orphans are old enough."""
         self.pass_by(ORPHAN + 1)
         self.rest()
+
+    def wait(self) -> None:
+        """Lets time pass until the next thing is due."""
+        now = self.time.time()
+        coming = [at for at in self.due().values() if at > now]
+        if coming:
+            self.pass_by(min(coming) - now + 0.001)
 
     def pass_by(self, seconds: float) -> None:
         """Lets time pass, for the machine and for what ends by itself in the store."""
