@@ -156,7 +156,7 @@ class PacedRedis(redis.Redis):
         with _cuts():
             return super().execute_command(*args, **options)
 
-    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> PacedPipeline:  # noqa: FBT001, FBT002
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> PacedPipeline:
         return PacedPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
     def register_script(self, script: Any) -> Any:
@@ -169,7 +169,7 @@ class PacedRedis(redis.Redis):
 class PacedPipeline(Pipeline):
     """A pipeline is one point, as it is one packet."""
 
-    def execute(self, raise_on_error: bool = True) -> Any:  # noqa: FBT001, FBT002
+    def execute(self, raise_on_error: bool = True) -> Any:
         point("redis pipeline")
         with _cuts():
             return super().execute(raise_on_error)
@@ -223,12 +223,13 @@ def pace(patch: pytest.MonkeyPatch, clock: MachineTime) -> None:
             actor.intent_stored = clock.time()
         point(name)
 
-    real_reach = crashpoints.reach
+    ours = {id(time): clock, id(crashpoints.reach): reach}
+    if deadlines := sys.modules.get("lowtide_worker.deadlines"):
+        ours[id(deadlines.elapsed)] = clock.monotonic
     for name, module in list(sys.modules.items()):
         if module is None or not name.startswith(("lowtide.", "lowtide_worker.")):
             continue
-        if vars(module).get("time") is time:
-            patch.setattr(module, "time", clock)
-        if vars(module).get("reach") is real_reach:
-            patch.setattr(module, "reach", reach)
+        for attribute, value in list(vars(module).items()):
+            if id(value) in ours:
+                patch.setattr(module, attribute, ours[id(value)])
     patch.setattr(Held, "now", lambda _: clock.time())

@@ -104,6 +104,7 @@ def check_step(world: MachineWorld, seen: Seen) -> None:
     assert not world.provider.wrongs, world.provider.wrongs
     for batch_id, counted in seen.counted.items():
         total = len(world.told[batch_id].prompts)
+        assert counted != -2, f"{batch_id} lost its idempotency key"
         assert counted <= total, f"{batch_id}: {counted} of {total} are settled"
 
 
@@ -147,12 +148,13 @@ def _check_handler(world: MachineWorld) -> None:
 def _check_left_overs(world: MachineWorld, *, late: bool) -> None:
     client = world.redis
     there = {told.id for told in world.told.values() if world.known(told.id)}
-    on_clock = {member for queue in Queue for member in client.zrange(keys.clock(queue), 0, -1)}
-    assert on_clock == {b"sweep"} | {keys.batch_member(one).encode() for one in there}, f"on the clock: {on_clock}"
+    on_clock = {member for queue in Queue for member in _members(world, keys.clock(queue))}
+    assert on_clock == {"sweep"} | {keys.batch_member(one) for one in there}, f"on the clock: {on_clock}"
     for name in (keys.live("gemini"), keys.waiting("gemini"), keys.in_hand(TASK), keys.queued(TASK), keys.PARKED):
         assert not (left := _members(world, name)), f"{name}: {left}"
-    assert {name.decode() for name in client.zrange(keys.BATCHES, 0, -1)} == there
-    owned = [key.decode() for key in client.keys("lowtide:*") if not key.decode().startswith(_PERMANENT)]
+    assert set(_members(world, keys.BATCHES)) == there
+    names = [name.decode() for name in cast("list[bytes]", client.keys("lowtide:*"))]
+    owned = [name for name in names if not name.startswith(_PERMANENT)]
     for key in owned:
         kind, owner = key.split(":")[1:3]
         assert kind in ("batch", "settled", "job", "rows", "idempotency"), f"left: {key}"
@@ -167,7 +169,7 @@ def _check_left_overs(world: MachineWorld, *, late: bool) -> None:
 
 
 def _members(world: MachineWorld, name: str) -> list[str]:
-    return [member.decode() for member in world.redis.zrange(name, 0, -1)]
+    return [member.decode() for member in cast("list[bytes]", world.redis.zrange(name, 0, -1))]
 
 
 _PERMANENT = (

@@ -11,17 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import cycle, islice
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import msgspec
 from tests.chaos.machine_actors import MachineTime, current, point
+from tests.chaos.machine_output import FINAL, Line, Row, error_of, lines_of, ordinal_of
 
-from lowtide.models import ResultError
 from lowtide.states import JobState
-from lowtide.wire import wire_ordinal
 from lowtide_worker.parts import whole_lines
 from lowtide_worker.providers import (
-    NO_RESPONSE,
     Denied,
     Missing,
     NewJob,
@@ -38,25 +36,7 @@ from lowtide_worker.providers import (
 T = TypeVar("T")
 _PAGE = 2
 _CHUNK = 150
-_decode, _encode = msgspec.json.decode, msgspec.json.encode
-FOREIGN_KEY = "r0.000000000000"
-
-
-class Row(StrEnum):
-    """What a job comes to for one request."""
-
-    OK = "ok"
-    BLOCKED = "blocked"
-    REFUSED = "refused"
-    FLAKY = "flaky"
-    MISSING = "missing"
-    TWICE = "twice"
-    FOREIGN = "foreign"
-    BROKEN = "broken"
-
-
-_FINAL = frozenset({Row.OK, Row.BLOCKED, Row.REFUSED, Row.TWICE})
-"""Rows that give the request its result, whatever attempt it was."""
+_decode = msgspec.json.decode
 
 
 class Fault(StrEnum):
@@ -68,12 +48,6 @@ class Fault(StrEnum):
     DENIED = "denied"
     REFUSED = "refused"
     MISSING = "missing"
-
-
-class _Line(msgspec.Struct, frozen=True):
-    key: str | None
-    response: msgspec.Raw = NO_RESPONSE
-    error: ResultError | None = None
 
 
 @dataclass
@@ -143,9 +117,9 @@ class MachineProvider:
             return
         lines: list[bytes] = []
         for (wire, prompt), row in zip(job.prompts.items(), islice(cycle(rows), len(job.prompts)), strict=True):
-            lines += _lines(wire, prompt, row)
-            if row in _FINAL:
-                job.final.add(_ordinal(wire))
+            lines += lines_of(wire, prompt, row)
+            if row in FINAL:
+                job.final.add(ordinal_of(wire))
         random.Random(shuffle).shuffle(lines)
         job.output = b"".join(lines)
 
@@ -196,18 +170,20 @@ class MachineProvider:
     def ready(self, input: str) -> bool:  # noqa: A002 - the protocol's word
         def effect() -> bool:
             if input not in self.uploads:
-                raise Missing(_error("NOT_FOUND", input))
+                raise Missing(error_of("NOT_FOUND", input))
             self.slow = max(0, self.slow - 1)
             return not self.slow
 
         return self._call("ready", effect)
 
-    def create(self, job: NewJob) -> ProviderJob:
+    def create(self, job: NewJob, deadline: Any = None) -> ProviderJob:
         lines = list(job.lines or ())
 
         def effect() -> ProviderJob:
+            if deadline is not None:
+                _still(deadline)
             if job.input is not None and job.input not in self.uploads:
-                raise Missing(_error("NOT_FOUND", job.input))
+                raise Missing(error_of("NOT_FOUND", job.input))
             sent = self.uploads[job.input][1].splitlines() if job.input is not None else lines
             prompts = {line["key"]: line["request"]["contents"][0]["parts"][0]["text"] for line in map(_decode, sent)}
             name = f"batches/{len(self.all) + 1}"
@@ -226,6 +202,8 @@ class MachineProvider:
     def jobs(
         self, page_token: str | None = None, *, display_name: str | None = None
     ) -> tuple[list[ProviderJob], str | None]:
+        del display_name
+
         def effect() -> tuple[list[ProviderJob], str | None]:
             first = int(page_token or 0)
             there = [job for job in self.all[first : first + _PAGE] if job.name in self.by_name]
@@ -236,6 +214,8 @@ class MachineProvider:
         return self._call("jobs", effect)
 
     def inputs(self, page_token: str | None = None) -> tuple[list[ProviderInput], str | None]:
+        del page_token
+
         def effect() -> tuple[list[ProviderInput], str | None]:
             return [ProviderInput(name=name, display_name=by) for name, (by, _) in self.uploads.items()], None
 
@@ -257,9 +237,14 @@ class MachineProvider:
         self._call("delete", effect)
 
     def delete_input(self, input: str) -> None:  # noqa: A002 - the protocol's word
-        self._call("delete_input", lambda: self.uploads.pop(input, None))
+        def effect() -> None:
+            if input in self.uploads:
+                del self.uploads[input]
+
+        self._call("delete_input", effect)
 
     def clear(self, display_name: str) -> None:
+        del display_name
         self._call("clear", lambda: None)
 
     def parts(self, output: Output) -> list[Part] | None:
@@ -280,15 +265,16 @@ class MachineProvider:
         whole = self._call("download", lambda: self._output(output.job))
         for start in range(0, len(whole), _CHUNK):
             point("provider writes")
-            if start and self.faults.pop("download", None):
-                raise Unavailable(_error("CUT", "in the middle of the output"))
+            if start and "download" in self.faults:
+                del self.faults["download"]
+                raise Unavailable(error_of("CUT", "in the middle of the output"))
             sink.write(whole[start : start + _CHUNK])
 
     def rows(self, block: bytes) -> list[OutputRow]:
         return [self.row(line) for line in block.splitlines()]
 
     def row(self, line: bytes) -> OutputRow:
-        read = _decode(line, type=_Line)
+        read = _decode(line, type=Line)
         return OutputRow(read.key, read.response, read.error)
 
     # ---- how
@@ -298,31 +284,31 @@ class MachineProvider:
         fault = self.faults.pop(method, None)
         match fault:
             case Fault.LOST_CALL:
-                raise Unavailable(_error("UNAVAILABLE", "the call was lost"))
+                raise Unavailable(error_of("UNAVAILABLE", "the call was lost"))
             case Fault.THROTTLED:
-                raise Throttled(_error("RESOURCE_EXHAUSTED", "quota"))
+                raise Throttled(error_of("RESOURCE_EXHAUSTED", "quota"))
             case Fault.DENIED:
-                raise Denied(_error("UNAUTHENTICATED", "who are you"))
+                raise Denied(error_of("UNAUTHENTICATED", "who are you"))
             case Fault.REFUSED:
-                raise Refused(_error("INVALID_ARGUMENT", "no", 3))
+                raise Refused(error_of("INVALID_ARGUMENT", "no", 3))
             case Fault.MISSING:
-                raise Missing(_error("NOT_FOUND", "not found", 5))
+                raise Missing(error_of("NOT_FOUND", "not found", 5))
         answer = effect()
         point(f"provider {method} done")
         if fault is Fault.LOST_REPLY:
-            raise Unavailable(_error("UNAVAILABLE", "the reply was lost"))
+            raise Unavailable(error_of("UNAVAILABLE", "the reply was lost"))
         return answer
 
     def _found(self, name: str) -> MachineJob:
         job = self.by_name.get(name)
         if job is None or job.hidden_until > self._clock.time():
-            raise Missing(_error("NOT_FOUND", name, 5))
+            raise Missing(error_of("NOT_FOUND", name, 5))
         return job
 
     def _output(self, name: str) -> bytes:
         job = self._found(name)
         if job.output is None:
-            raise Missing(_error("NOT_FOUND", f"output of {name}", 5))
+            raise Missing(error_of("NOT_FOUND", f"output of {name}", 5))
         return job.output
 
     def _judge(self, new: MachineJob) -> None:
@@ -330,7 +316,7 @@ class MachineProvider:
         caller = current()
         new.doubtful = caller is not None and new.listed_from - caller.intent_stored >= self._patience
         batch = new.display_name.rpartition("-")[0]
-        ordinals = set(map(_ordinal, new.prompts))
+        ordinals = set(map(ordinal_of, new.prompts))
         for earlier in self.all:
             if earlier.vanished:
                 continue
@@ -343,21 +329,19 @@ class MachineProvider:
             elif earlier.display_name.rpartition("-")[0] == batch and not (
                 earlier.doubtful or earlier.gone or new.doubtful
             ):
-                again = ordinals & set(map(_ordinal, earlier.prompts))
+                again = ordinals & set(map(ordinal_of, earlier.prompts))
                 if again and earlier.live:
                     self.wrongs.append(f"{new.name} has {again}, which are in the live {earlier}")
                 elif paid := again & earlier.final:
                     self.wrongs.append(f"{new.name} has {paid}, which were answered in {earlier}")
 
 
-def _ordinal(wire: str) -> int:
-    ordinal = wire_ordinal(wire)
-    assert ordinal is not None, f"{wire} is no wire key"
-    return ordinal
-
-
-def _error(reason: str, message: str, code: int | None = None) -> ResultError:
-    return ResultError(reason=reason, message=message, code=code)
+def _still(deadline: Any) -> None:
+    """Nothing of a call arrives after its deadline."""
+    try:
+        deadline.left()
+    except TimeoutError:
+        raise Unavailable(error_of("UNAVAILABLE", "too late")) from None
 
 
 def _shown(job: MachineJob) -> ProviderJob:
@@ -365,24 +349,6 @@ def _shown(job: MachineJob) -> ProviderJob:
     return ProviderJob(
         name=job.name, display_name=job.display_name, state=job.state, provider_state=job.state.upper(),
         output=f"output of {job.name}" if job.output is not None else None,
-        error=_error("INTERNAL", "the job failed", 13) if failed else None,
+        error=error_of("INTERNAL", "the job failed", 13) if failed else None,
         requests=len(job.prompts), done_requests=len(job.final),
     )  # fmt: skip
-
-
-def _lines(wire: str, prompt: str, row: Row) -> list[bytes]:
-    match row:
-        case Row.MISSING:
-            return []
-        case Row.BROKEN:
-            return [b'{"key": broken\n']
-        case Row.FLAKY:
-            return [_encode(_Line(wire, error=_error("INTERNAL", "try again", 13))) + b"\n"]
-        case Row.REFUSED:
-            return [_encode(_Line(wire, error=_error("INVALID_ARGUMENT", "never", 3))) + b"\n"]
-    reason = "SAFETY" if row is Row.BLOCKED else "STOP"
-    candidate = {"content": {"parts": [{"text": prompt}]}, "finishReason": reason}
-    answer = {"candidates": [candidate], "usageMetadata": {"totalTokenCount": 1}}
-    line = _encode(_Line(FOREIGN_KEY if row is Row.FOREIGN else wire, msgspec.Raw(_encode(answer)))) + b"\n"
-    return [line, line] if row is Row.TWICE else [line]
-

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 from tests.chaos.machine_actors import Actor
 from tests.chaos.machine_checks import Watch, check_rest, check_step
-from tests.chaos.machine_provider import Fault, MachineJob, Row
+from tests.chaos.machine_output import Row
+from tests.chaos.machine_provider import Fault, MachineJob
 from tests.chaos.machine_world import HOOK, STREAM, TASK, WORKERS, MachineWorld, Told
 
 from lowtide import Batch
@@ -21,6 +22,7 @@ _TO_THE_END = 1 << 30
 _MOST_BATCHES = 4
 _which = st.integers(0, 30)
 _few, _points = st.integers(1, 8), st.integers(1, 16)
+_cut, _failed = st.sampled_from(["before", "after"]), st.sampled_from([None, None, [], [0]])
 _ENDS = [JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED, JobState.FAILED, JobState.EXPIRED, JobState.CANCELLED]
 _METHODS = [
     "upload", "ready", "get", "jobs", "inputs", "cancel", "delete", "delete_input", "parts", "read", "download",
@@ -40,6 +42,7 @@ class Step:
     choices: Mapping[str, st.SearchStrategy[Any]]
 
 
+T = TypeVar("T")
 STEPS: dict[str, Step] = {}
 Method = Callable[..., None]
 
@@ -81,6 +84,8 @@ class Machine:
         self.dead: list[Actor] = []
         self.late = False
         """A superseded worker went on."""
+        self.known: list[Told] = []
+        self.parked: list[str] = []
         self.look()
 
     # ---- producers
@@ -109,9 +114,10 @@ class Machine:
         self.check_end(actor)
         told.recorded = bool(world.known(batch_id))
         if answer and not told.recorded:
-            batch = answer[0]
+            # There is one of this key: it was returned, or was of other content.
+            standing = [one for one in world.told.values() if one.key == key and one is not told]
             assert key is not None, f"{batch_id} was not recorded"
-            assert any(one.key == key and batch in (None, one) for one in world.told.values() if one is not told) or batch
+            assert standing, f"{batch_id} was not recorded, and nothing else"
 
     @step(1, lambda self: self.known, which=_which)
     def cancel(self, which: int) -> None:
@@ -146,7 +152,7 @@ class Machine:
                 self.check_end(self.world.run(0, *self.world.bag.pop(0)))
 
     @step(12, lambda self: self.world.bag and None in self.workers, which=_which, points=_few, again=st.booleans())
-    def receive(self, which: int, points: int, again: bool) -> None:  # noqa: FBT001
+    def receive(self, which: int, points: int, again: bool) -> None:
         """A worker gets a message and begins; the broker may give the same to another one later."""
         bag = self.world.bag
         stage, message = _one(bag, which) if again else bag.pop(which % len(bag))
@@ -174,7 +180,7 @@ class Machine:
         self.workers[number] = None
         self.figures.killed += 1
 
-    @step(1, lambda self: any(self.workers), trouble=True, which=_which, points=_points, cut=st.sampled_from(["before", "after"]))
+    @step(1, lambda self: any(self.workers), trouble=True, which=_which, points=_points, cut=_cut)
     def cut(self, which: int, points: int, cut: str) -> None:
         """The next command of a worker loses its connection, before or after it is done."""
         number = self.busy(which)
@@ -215,7 +221,7 @@ class Machine:
         _one(self.live(), which).state = JobState.RUNNING
 
     @step(1, lambda self: self.world.provider.by_name, trouble=True, which=_which, output_only=st.booleans())
-    def lose_job(self, which: int, output_only: bool) -> None:  # noqa: FBT001
+    def lose_job(self, which: int, output_only: bool) -> None:
         job = _one(list(self.world.provider.by_name.values()), which)
         if not output_only or job.output is not None:
             self.world.provider.lose(job, output_only=output_only)
@@ -226,7 +232,7 @@ class Machine:
         self.world.provider.hide(_one(self.live(), which), seconds)
 
     @step(1, seconds=st.integers(0, 59), ranged=st.booleans(), slow=st.integers(0, 2))
-    def provider_is(self, seconds: float, ranged: bool, slow: int) -> None:  # noqa: FBT001
+    def provider_is(self, seconds: float, ranged: bool, slow: int) -> None:
         """Jobs made from now on: when they are listed, how their output is read, how soon uploads are ready."""
         provider = self.world.provider
         provider.lag, provider.ranged, provider.slow = seconds, ranged, slow
@@ -246,8 +252,8 @@ class Machine:
 
     # ---- handlers
 
-    @step(6, lambda self: self.world.in_hand, which=_which, failed=st.sampled_from([None, None, [], [0]]), again=st.booleans())
-    def answer(self, which: int, failed: list[int] | None, again: bool) -> None:  # noqa: FBT001
+    @step(6, lambda self: self.world.in_hand, which=_which, failed=_failed, again=st.booleans())
+    def answer(self, which: int, failed: list[int] | None, again: bool) -> None:
         """A handler takes or gives back what it has; its broker may give it the same again."""
         in_hand = self.world.in_hand
         segment = _one(in_hand, which) if again else in_hand.pop(which % len(in_hand))
@@ -262,7 +268,7 @@ class Machine:
         self.world.handler_fails = times
 
     @step(3, lambda self: self.parked, which=_which, again=st.booleans())
-    def end_letter(self, which: int, again: bool) -> None:  # noqa: FBT001
+    def end_letter(self, which: int, again: bool) -> None:
         """A person has a parked segment delivered again, or drops it."""
         letter = _one(self.parked, which)
         if again:
@@ -338,5 +344,5 @@ class Machine:
         return [job for job in self.world.provider.all if job.live]
 
 
-def _one(things: list[Any], which: int) -> Any:
+def _one(things: list[T], which: int) -> T:
     return things[which % len(things)]

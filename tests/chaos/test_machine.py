@@ -1,7 +1,7 @@
 """The state machine: everything that may happen, in every order that Hypothesis thinks of, step by step.
 
 A run follows from its seed alone, schedule included. A failure is printed as the shortest list of steps that shows it,
-after the seed of its round: MACHINE_SEED=<seed> MACHINE_STEPS=1 repeats that. MACHINE_STEPS says how many steps there are.
+after the seed of its round: MACHINE_SEED=<seed> MACHINE_STEPS=1 repeats that. MACHINE_STEPS says how many steps to go.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator
 from functools import cache
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
