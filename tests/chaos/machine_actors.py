@@ -42,6 +42,8 @@ class Actor:
         self.at = "start"
         """The last point it came to."""
         self.held: Held | None = None
+        self.claimed = False
+        """It sent what was due, whatever that was about."""
         self.intent_stored = 0.0
         """When its intent to create was in the store, by the machine's time."""
         self.cut: str | None = None

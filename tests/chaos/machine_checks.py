@@ -71,7 +71,7 @@ class Watch:
         if before is None:
             return
         state, results = self._state(before.batch_id), self._results(before.batch_id)
-        changed = sorted(before.state.items() ^ state.items())
+        changed = [] if actor.claimed else sorted(before.state.items() ^ state.items())
         assert not changed, f"{actor.name} is superseded, and before {actor.at} changed {changed}"
         # It may be the first to write a file that another one will write just so.
         new = set() if before.finished else results.items() - before.results.items()

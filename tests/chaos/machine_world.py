@@ -193,12 +193,9 @@ class MachineWorld:
     def tick(self, queue: Queue) -> None:
         """Has what is due on one clock sent: anybody may do that, whatever they hold."""
         actor = current()
-        held = actor.held if actor else None
-        if actor:
-            actor.held = None
+        if actor is not None:
+            actor.claimed = True
         self.send(self.runtimes[0].clock.claim(queue))
-        if actor:
-            actor.held = held
 
     # ---- workers
 
@@ -287,7 +284,8 @@ class MachineWorld:
         for _ in range(_MOST_ROUNDS):
             if not self._round():
                 return
-        raise AssertionError(f"no rest: {self.due()}, bag: {self.bag}")
+        problems = {member: self.redis.hget(keys.entity(member), "problem") for member in self.due()}
+        raise AssertionError(f"no rest: {self.due()}, bag: {self.bag}, problems: {problems}")
 
     def _round(self) -> bool:
         """Does what can be done now, or waits for what comes next; False where there is nothing."""
