@@ -6,6 +6,7 @@ simulated processes do things is a sequence of choices, and choosing the same ag
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -161,6 +162,10 @@ class PacedRedis(redis.Redis):
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> PacedPipeline:
         return PacedPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
+    def time(self, **_: Any) -> tuple[int, int]:
+        seconds, micros = self.hmget(TIME_KEY, "s", "us")
+        return int(seconds), int(micros)
+
     def register_script(self, script: Any) -> Any:
         registered = super().register_script(str(script).replace(_REAL_TIME, _OUR_TIME))
         # At once: else the first run of all would have points that others have not.
@@ -191,7 +196,9 @@ def _cuts() -> Iterator[None]:
 
 
 class PacedSpool(Spool):
-    """A spool whose every change is a point."""
+    """A spool whose every change is a point, and whose files are dated by the machine's time."""
+
+    clock: MachineTime
 
     @contextmanager
     def write(self, name: str) -> Iterator[IO[bytes]]:
@@ -199,6 +206,7 @@ class PacedSpool(Spool):
         with super().write(name) as file:
             yield file
             point(f"complete {name}")
+        os.utime(self._path(name), (self.clock.time(), self.clock.time()))
 
     def delete(self, name: str) -> None:
         point(f"delete {name}")

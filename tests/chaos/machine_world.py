@@ -119,6 +119,7 @@ class MachineWorld:
         # Nothing is to wait for a disk here; the tests that kill the server do.
         self.redis.config_set("appendonly", "no")
         self.time = MachineTime(self.redis)
+        PacedSpool.clock = self.time
         self._take_seams(patch)
         self.settings = _settings(url, folder)
         self.provider = MachineProvider(self.time, patience=PROVIDER_TIMEOUT + SETTLE)
@@ -173,8 +174,16 @@ class MachineWorld:
         self.taken: dict[str, set[str]] = {}
         self.results_of: dict[str, str] = {}
         self.handler_fails = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Has all processes forget what they know, and start anew."""
         for runtime in self.runtimes:
             runtime._looks.clear()
+            if vars(type(runtime)).get("installation"):
+                vars(runtime).pop("installation", None)
+                runtime.installation.check()
+        vars(self.queue).pop("_installation", None)
         self.runtimes[0].clock.start_sweep()
 
     # ---- the broker
