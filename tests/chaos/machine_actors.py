@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import pytest
 import redis
@@ -163,7 +163,7 @@ class PacedRedis(redis.Redis):
         return PacedPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
     def time(self, **_: Any) -> tuple[int, int]:
-        seconds, micros = self.hmget(TIME_KEY, "s", "us")
+        seconds, micros = cast("list[bytes]", self.hmget(TIME_KEY, "s", "us"))
         return int(seconds), int(micros)
 
     def register_script(self, script: Any) -> Any:

@@ -39,6 +39,8 @@ class Step:
     weight: int
     trouble: bool
     """Some runs are without it."""
+    restores: bool
+    """It is for runs in which the store is put back to an earlier time."""
     choices: Mapping[str, st.SearchStrategy[Any]]
 
 
@@ -48,12 +50,17 @@ Method = Callable[..., None]
 
 
 def step(
-    weight: int, when: Callable[[Machine], object] = lambda _: True, *, trouble: bool = False, **choices: Any
+    weight: int,
+    when: Callable[[Machine], object] = lambda _: True,
+    *,
+    trouble: bool = False,
+    restores: bool = False,
+    **choices: Any,
 ) -> Callable[[Method], Method]:
     """Declares a method of the machine as a step that may happen while `when` is true."""
 
     def declare(do: Method) -> Method:
-        STEPS[do.__name__] = Step(do.__name__, do, when, weight, trouble, choices)
+        STEPS[do.__name__] = Step(do.__name__, do, when, weight, trouble, restores, choices)
         return do
 
     return declare
@@ -276,6 +283,19 @@ class Machine:
         else:
             self.world.told[letter.rpartition("-")[0]].dropped = True
             self.world.letters.drop(letter)
+
+    # ---- the store
+
+    @step(2, restores=True)
+    def back_up(self) -> None:
+        self.world.back_up()
+
+    @step(1, lambda self: self.world.backup, restores=True)
+    def restore(self) -> None:
+        """All processes end, the store is put back to the time of its backup, and they start again."""
+        self.dead += filter(None, self.workers)
+        self.workers = [None] * WORKERS
+        self.world.restore()
 
     # ---- what is looked at
 

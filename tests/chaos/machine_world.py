@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -174,6 +174,9 @@ class MachineWorld:
         self.taken: dict[str, set[str]] = {}
         self.results_of: dict[str, str] = {}
         self.handler_fails = 0
+        self.backup: dict[bytes, bytes] = {}
+        self.backed_up: list[Told] = []
+        self.restored = False
         self.restart()
 
     def restart(self) -> None:
@@ -182,9 +185,31 @@ class MachineWorld:
             runtime._looks.clear()
             if vars(type(runtime)).get("installation"):
                 vars(runtime).pop("installation", None)
-                runtime.installation.check()
+                cast("Any", runtime).installation.check()
         vars(self.queue).pop("_installation", None)
         self.runtimes[0].clock.start_sweep()
+
+    def back_up(self) -> None:
+        """Keeps a copy of all that the store holds now."""
+        names = cast("list[bytes]", self.redis.keys("lowtide:*"))
+        self.backup = {name: cast("bytes", self.redis.dump(name)) for name in names}
+        self.backed_up = [replace(told) for told in self.told.values() if told.recorded]
+
+    def restore(self) -> None:
+        """Puts the copy in the place of the store, whose processes are all gone; spool and provider know more."""
+        for name in cast("list[bytes]", self.redis.keys("lowtide:*")):
+            self.redis.delete(name)
+        for name, value in self.backup.items():
+            self.redis.restore(name, 0, value)
+        for told in self.told.values():
+            told.forgotten = True
+        self.told |= {told.id: replace(told) for told in self.backed_up}
+        self.bag.clear()
+        for job in self.provider.all:
+            # What is deleted there cannot be found again: its requests run again.
+            job.doubtful |= job.deleted
+        self.restored = True
+        self.restart()
 
     # ---- the broker
 
