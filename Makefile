@@ -40,8 +40,9 @@ up: $(STAMP) ## Run everything on this machine until Ctrl-C
 test: $(STAMP) ## Run all tests against real servers and workers
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadscope -m "not soak" $(ARGS)
 
-chaos: $(STAMP) ## Try to break the promises: crashes, faults, and CHAOS_SECONDS (180) of everything at random
-	CHAOS_SECONDS=$${CHAOS_SECONDS:-180} $(BIN)/python -m pytest tests/chaos -s $(ARGS)
+chaos: $(STAMP) ## Try to break the promises: crashes, faults, everything at random (CHAOS_SECONDS, MACHINE_STEPS)
+	CHAOS_SECONDS=$${CHAOS_SECONDS:-180} MACHINE_STEPS=$${MACHINE_STEPS:-100000} MACHINE_SEED=$${MACHINE_SEED:-$$(date +%s)} \
+	    $(BIN)/python -m pytest tests/chaos -s $(ARGS)
 
 lint: $(STAMP) ## Check style, types, layers, compose file and Dockerfile
 	$(BIN)/ruff check .

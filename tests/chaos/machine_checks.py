@@ -24,7 +24,10 @@ for _, name in ipairs(names) do
   if redis.call('TYPE', name).ok == 'hash' then
     local fields = redis.call('HGETALL', name)
     local pairs = {}
-    for at = 1, #fields, 2 do pairs[#pairs + 1] = fields[at] .. '=' .. fields[at + 1] end
+    for at = 1, #fields, 2 do
+      -- But for what is only told to people: whoever's delivery succeeds may say that nothing hinders it any more.
+      if fields[at] ~= 'delivery_problem' then pairs[#pairs + 1] = fields[at] .. '=' .. fields[at + 1] end
+    end
     table.sort(pairs)
     found[#found + 1] = table.concat(pairs, ' ')
   else
@@ -172,7 +175,12 @@ def _members(world: MachineWorld, name: str) -> list[str]:
     return [member.decode() for member in cast("list[bytes]", world.redis.zrange(name, 0, -1))]
 
 
-_PERMANENT = (
-    "lowtide:batches", "lowtide:clock:", "lowtide:ticker:", "lowtide:limit:", "lowtide:sweep",
-    "lowtide:dead-letters", "lowtide:stream:", "lowtide:counters", "lowtide:in-hand:", "lowtide:queued:",
-)  # fmt: skip
+def _permanent() -> tuple[str, ...]:
+    """How keys begin that end neither with a batch nor with a delivery, by the table of keys."""
+    rows = [[cell.strip() for cell in line.split("|")] for line in str(keys.__doc__).splitlines()]
+    table = [row for row in rows if len(row) > 4 and row[1].startswith("`lowtide:")]
+    ends = ("with its batch", "when delivered or dropped")
+    return tuple(row[1].strip("`").partition("<")[0] for row in table if not row[4].startswith(ends))
+
+
+_PERMANENT = _permanent()

@@ -221,6 +221,9 @@ class MachineProvider:
 
         return self._call("inputs", effect)
 
+    def odd(self) -> int:
+        return 0
+
     def cancel(self, name: str) -> None:
         def effect() -> None:
             if name in self.by_name and self.by_name[name].live:

@@ -20,10 +20,10 @@ from tests.chaos.machine_world import MachineWorld
 
 from lowtide_cli.embedded import EmbeddedRedis
 
-MOST_STEPS = int(os.environ.get("MACHINE_STEPS", "4000"))
+MOST_STEPS = int(os.environ.get("MACHINE_STEPS", "3600"))
 FIRST_SEED = int(os.environ.get("MACHINE_SEED", "1"))
-PHASES = [Phase.generate, Phase.shrink]
-_STEPS_A_RUN, _RUNS_A_ROUND = 100, 40
+_PHASES = [Phase.generate, Phase.shrink]
+_STEPS_A_RUN, _RUNS_A_ROUND = 100, 20
 _TROUBLES = sorted(name for name, one in STEPS.items() if one.trouble)
 
 
@@ -61,7 +61,7 @@ def run_rounds(world: MachineWorld, never: frozenset[str]) -> Figures:
 
     @settings(
         max_examples=_RUNS_A_ROUND, deadline=None, database=None, print_blob=False,
-        suppress_health_check=list(HealthCheck), phases=PHASES,
+        suppress_health_check=list(HealthCheck), phases=_PHASES,
     )  # fmt: skip
     @given(st.data())
     def one_run(data: st.DataObject) -> None:
