@@ -389,6 +389,7 @@ def _settings(url: str, folder: Path) -> WorkerSettings:
         "max_requests_per_job": 3, "max_active_jobs": 2, "segment_rows": 2, "segment_bytes": 400,
         "provider_timeout_seconds": PROVIDER_TIMEOUT, "create_settle_seconds": SETTLE, "max_job_losses": 2,
         "job_deadline_seconds": 20_000, "batch_deadline_seconds": 100_000, "handler_window": 2,
-        "max_delivery_attempts": 3, "retention_seconds": RETENTION, "orphan_seconds": ORPHAN, "missing_job_seconds": 4_000,
+        "max_delivery_attempts": 3, "retention_seconds": RETENTION, "orphan_seconds": ORPHAN,
+        "missing_job_seconds": 4_000,
     }  # fmt: skip
     return WorkerSettings(_env_file=None, **values)
