@@ -48,8 +48,9 @@ test-redis: $(STAMP) ## Run REDIS_TESTS (integration and chaos) against the syst
 	@command -v redis-server >/dev/null || { echo "redis-server is missing: apt-get install redis-server"; exit 1; }
 	LOWTIDE_REDIS_SERVER=redis-server $(BIN)/python -m pytest --numprocesses 3 --dist loadscope -m "not soak" $(WITHOUT_WAITAOF) $(REDIS_TESTS) $(ARGS)
 
-chaos: $(STAMP) ## Try to break the promises: crashes, faults, and CHAOS_SECONDS (180) of everything at random
-	CHAOS_SECONDS=$${CHAOS_SECONDS:-180} $(BIN)/python -m pytest tests/chaos -s $(ARGS)
+chaos: $(STAMP) ## Try to break the promises: crashes, faults, everything at random (CHAOS_SECONDS, MACHINE_STEPS)
+	CHAOS_SECONDS=$${CHAOS_SECONDS:-180} MACHINE_STEPS=$${MACHINE_STEPS:-100000} MACHINE_SEED=$${MACHINE_SEED:-$$(date +%s)} \
+	    $(BIN)/python -m pytest tests/chaos -s $(ARGS)
 
 lint: $(STAMP) ## Check style, types, layers, compose file and Dockerfile
 	$(BIN)/ruff check .

@@ -1,0 +1,186 @@
+"""What must be true of the machine's world: a little after each step, everything at rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple, cast
+
+from tests.chaos.machine_actors import Actor
+from tests.chaos.machine_world import TASK, MachineWorld, Seen, Told
+
+from lowtide import ResultStatus, keys
+from lowtide.layout import BatchFiles
+from lowtide.messages import Queue
+from lowtide.states import BatchState
+
+_COUNTED = ("succeeded", "failed", "expired", "cancelled")
+_SNAPSHOT = """
+-- All that Redis has under a batch's id: keys with their content, members of the clocks with their times.
+local found = {}
+local names = redis.call('KEYS', 'lowtide:*' .. ARGV[1] .. '*')
+table.sort(names)
+for _, name in ipairs(names) do
+  found[#found + 1] = name
+  if redis.call('TYPE', name).ok == 'hash' then
+    local fields = redis.call('HGETALL', name)
+    local pairs = {}
+    for at = 1, #fields, 2 do
+      -- But for what is only told to people: whoever's delivery succeeds may say that nothing hinders it any more.
+      if fields[at] ~= 'delivery_problem' then pairs[#pairs + 1] = fields[at] .. '=' .. fields[at + 1] end
+    end
+    table.sort(pairs)
+    found[#found + 1] = table.concat(pairs, ' ')
+  else
+    found[#found + 1] = redis.call('GET', name)
+  end
+end
+for _, clock in ipairs(KEYS) do
+  local members = redis.call('ZRANGE', clock, 0, -1, 'WITHSCORES')
+  for at = 1, #members, 2 do
+    if string.find(members[at], ARGV[1], 1, true) then
+      found[#found + 1] = clock .. ' ' .. members[at]
+      found[#found + 1] = members[at + 1]
+    end
+  end
+end
+return found
+"""
+
+
+class Watch:
+    """Sees whether a worker that was superseded still changes something of its batch."""
+
+    def __init__(self, world: MachineWorld) -> None:
+        self._world = world
+        self._snapshot = world.redis.register_script(_SNAPSHOT)
+
+    def before(self, actor: Actor) -> Before | None:
+        """What must not change while this actor goes on; None where it may change things."""
+        held = actor.held
+        if held is None or held.member == keys.SWEEP_MEMBER:
+            return None
+        token = cast("bytes | None", self._world.redis.hget(keys.entity(held.member), "token"))
+        if token is not None and int(token) == held.token:
+            return None
+        state = self._world.known(held.batch_id).get("state")
+        if state == BatchState.DELETING:
+            # All of it goes, and it does not matter who does it.
+            return None
+        finished = state is not None and BatchState(state).finished
+        return Before(held.batch_id, finished, self._state(held.batch_id), self._results(held.batch_id))
+
+    def after(self, actor: Actor, before: Before | None) -> None:
+        """Raises where it changed."""
+        if before is None:
+            return
+        state, results = self._state(before.batch_id), self._results(before.batch_id)
+        changed = [] if actor.claimed else sorted(before.state.items() ^ state.items())
+        assert not changed, f"{actor.name} is superseded, and before {actor.at} changed {changed}"
+        # It may be the first to write a file that another one will write just so.
+        new = set() if before.finished else results.items() - before.results.items()
+        changed = sorted((results.items() - new) ^ before.results.items())
+        assert not changed, f"{actor.name} is superseded, and before {actor.at} wrote {changed}"
+
+    def _state(self, batch_id: str) -> dict[str, bytes]:
+        found = self._snapshot(keys=[keys.clock(queue) for queue in Queue], args=[batch_id])
+        return {name.decode(): value for name, value in zip(found[::2], found[1::2], strict=True)}
+
+    def _results(self, batch_id: str) -> dict[str, bytes]:
+        spool = self._world.spool
+        if not self._world.known(batch_id):
+            # A ghost of a deleted batch is left to the sweep.
+            return {}
+        return {name: spool.read(name) for name in spool.names(BatchFiles(batch_id).results)}
+
+
+class Before(NamedTuple):
+    """A batch before a superseded worker went on."""
+
+    batch_id: str
+    finished: bool
+    state: dict[str, bytes]
+    results: dict[str, bytes]
+
+
+def check_step(world: MachineWorld, seen: Seen) -> None:
+    """What is looked at after each step."""
+    assert not world.provider.wrongs, world.provider.wrongs
+    for batch_id, counted in seen.counted.items():
+        total = len(world.told[batch_id].prompts)
+        assert counted != -2, f"{batch_id} lost its idempotency key"
+        assert counted <= total, f"{batch_id}: {counted} of {total} are settled"
+
+
+def check_rest(world: MachineWorld, *, late: bool) -> None:
+    """Everything, when nothing is left to be done. `late`: superseded workers went on, and may have left files."""
+    for told in world.told.values():
+        if world.known(told.id):
+            _check_results(world, told)
+        else:
+            assert not told.recorded or world.forgets(told), f"{told.id} is gone"
+    _check_handler(world)
+    _check_left_overs(world, late=late)
+
+
+def _check_results(world: MachineWorld, told: Told) -> None:
+    batch = world.queue.get(told.id)
+    status, results = batch.status(), list(batch.results())
+    lines = Counter(result.key for result in results)
+    assert status.finished, f"{told.id} is at rest and not finished: {status}"
+    assert lines.keys() == told.prompts.keys(), f"{told.id}: lost {told.prompts.keys() - lines.keys()}"
+    assert set(lines.values()) == {1}, f"{told.id}: more than one result: {lines}"
+    stored = Counter(str(result.status) for result in results)
+    counted = {name: getattr(status, name) for name in _COUNTED}
+    assert counted == {name: stored[name] for name in _COUNTED}, f"{told.id}: counted {counted}, stored {stored}"
+    assert sum(counted.values()) == status.total == len(told.prompts), f"{told.id}: {status}"
+    for result in results:
+        if result.status is ResultStatus.SUCCEEDED:
+            assert result.text == told.prompts[result.key], f"{told.id}: {result}"
+        assert (result.error is None) is (result.status is ResultStatus.SUCCEEDED), f"{told.id}: {result}"
+    assert (status.undelivered, status.parked) == (0, 0), f"{told.id}: {status}"
+    if told.handler is not None and not told.dropped:
+        taken = world.delivered(told)
+        assert taken == told.prompts.keys(), f"{told.id}: never delivered {told.prompts.keys() - taken}"
+
+
+def _check_handler(world: MachineWorld) -> None:
+    files = list(world.results_of.values())
+    assert len(files) == len(set(files)), f"the same results under two delivery ids: {world.results_of}"
+
+
+def _check_left_overs(world: MachineWorld, *, late: bool) -> None:
+    client = world.redis
+    there = {told.id for told in world.told.values() if world.known(told.id)}
+    on_clock = {member for queue in Queue for member in _members(world, keys.clock(queue))}
+    assert on_clock == {"sweep"} | {keys.batch_member(one) for one in there}, f"on the clock: {on_clock}"
+    for name in (keys.live("gemini"), keys.waiting("gemini"), keys.in_hand(TASK), keys.queued(TASK), keys.PARKED):
+        assert not (left := _members(world, name)), f"{name}: {left}"
+    assert set(_members(world, keys.BATCHES)) == there
+    names = [name.decode() for name in cast("list[bytes]", client.keys("lowtide:*"))]
+    owned = [name for name in names if not name.startswith(_PERMANENT)]
+    for key in owned:
+        kind, owner = key.split(":")[1:3]
+        assert kind in ("batch", "settled", "job", "rows", "idempotency"), f"left: {key}"
+        if kind == "idempotency":
+            owner = cast("bytes", client.get(key)).decode().partition(" ")[0]
+        assert owner.partition("-")[0] in there, f"left: {key}"
+    assert world.restored or not (left := world.provider.left()), f"at the provider: {left} of {world.provider.all}"
+    folders = {one for one in world.spool.folders("batches") if not world.told[one].forgotten}
+    assert folders == there, f"in the spool: {folders}, in the store: {there}"
+    for batch_id in there:
+        assert late or not world.spool.names(f"batches/{batch_id}/jobs"), f"working files of {batch_id}"
+
+
+def _members(world: MachineWorld, name: str) -> list[str]:
+    return [member.decode() for member in cast("list[bytes]", world.redis.zrange(name, 0, -1))]
+
+
+def _permanent() -> tuple[str, ...]:
+    """How keys begin that end neither with a batch nor with a delivery, by the table of keys."""
+    rows = [[cell.strip() for cell in line.split("|")] for line in str(keys.__doc__).splitlines()]
+    table = [row for row in rows if len(row) > 4 and row[1].startswith("`lowtide:")]
+    ends = ("with its batch", "when delivered or dropped")
+    return tuple(row[1].strip("`").partition("<")[0] for row in table if not row[4].startswith(ends))
+
+
+_PERMANENT = _permanent()

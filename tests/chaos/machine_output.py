@@ -1,0 +1,69 @@
+"""What the machine's provider writes: the rows of a job's output, well or not."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from lowtide.models import ResultError
+from lowtide.wire import wire_ordinal
+from lowtide_worker.providers import NO_RESPONSE
+
+_FOREIGN_KEY = "r0.000000000000"
+_encode = msgspec.json.encode
+
+
+class Row(StrEnum):
+    """What a job comes to for one request."""
+
+    OK = "ok"
+    BLOCKED = "blocked"
+    REFUSED = "refused"
+    FLAKY = "flaky"
+    MISSING = "missing"
+    TWICE = "twice"
+    FOREIGN = "foreign"
+    BROKEN = "broken"
+
+
+FINAL = frozenset({Row.OK, Row.BLOCKED, Row.REFUSED, Row.TWICE})
+"""Rows that give the request its result, whatever attempt it was."""
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A line of output."""
+
+    key: str | None
+    response: msgspec.Raw = NO_RESPONSE
+    error: ResultError | None = None
+
+
+def lines_of(wire: str, prompt: str, row: Row) -> list[bytes]:
+    """The lines of one request."""
+    match row:
+        case Row.MISSING:
+            return []
+        case Row.BROKEN:
+            return [b'{"key": broken\n']
+        case Row.FLAKY:
+            return [_encode(Line(wire, error=error_of("INTERNAL", "try again", 13))) + b"\n"]
+        case Row.REFUSED:
+            return [_encode(Line(wire, error=error_of("INVALID_ARGUMENT", "never", 3))) + b"\n"]
+    reason = "SAFETY" if row is Row.BLOCKED else "STOP"
+    candidate = {"content": {"parts": [{"text": prompt}]}, "finishReason": reason}
+    answer = {"candidates": [candidate], "usageMetadata": {"totalTokenCount": 1}}
+    line = _encode(Line(_FOREIGN_KEY if row is Row.FOREIGN else wire, msgspec.Raw(_encode(answer)))) + b"\n"
+    return [line, line] if row is Row.TWICE else [line]
+
+
+def ordinal_of(wire: str) -> int:
+    """The ordinal of a request by its wire key."""
+    ordinal = wire_ordinal(wire)
+    assert ordinal is not None, f"{wire} is no wire key"
+    return ordinal
+
+
+def error_of(reason: str, message: str, code: int | None = None) -> ResultError:
+    """What the provider says went wrong."""
+    return ResultError(reason=reason, message=message, code=code)

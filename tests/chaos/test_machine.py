@@ -1,0 +1,86 @@
+"""The state machine: everything that may happen, in every order that Hypothesis thinks of, step by step.
+
+A run follows from its seed alone, schedule included. A failure is printed as the shortest list of steps that shows it,
+after the seed of its round: MACHINE_SEED=<seed> MACHINE_STEPS=1 repeats that. MACHINE_STEPS says how many steps to go.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cache
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from tests.chaos.machine_steps import STEPS, Figures, Machine
+from tests.chaos.machine_world import MachineWorld
+
+from lowtide_cli.embedded import EmbeddedRedis
+
+MOST_STEPS = int(os.environ.get("MACHINE_STEPS", "3600"))
+FIRST_SEED = int(os.environ.get("MACHINE_SEED", "1"))
+_PHASES = [Phase.generate, Phase.shrink]
+_STEPS_A_RUN, _RUNS_A_ROUND = 100, 20
+_TROUBLES = sorted(name for name, one in STEPS.items() if one.trouble)
+
+
+@cache
+def _next_step(possible: tuple[str, ...]) -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
+    @st.composite
+    def choose(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
+        name = draw(st.sampled_from(possible))
+        return name, {choice: draw(strategy) for choice, strategy in STEPS[name].choices.items()} if name else {}
+
+    return choose()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MachineWorld]:
+    folder = tmp_path_factory.mktemp("machine")
+    with EmbeddedRedis(folder / "redis") as server, pytest.MonkeyPatch.context() as patch:
+        yield MachineWorld(server.url, folder / "spool", patch)
+
+
+@pytest.mark.timeout(MOST_STEPS // 10 + 600)
+def test_nothing_is_lost_or_paid_twice_whatever_happens_in_whatever_order(world: MachineWorld) -> None:
+    print(run_rounds(world, frozenset(name for name, one in STEPS.items() if one.restores)))
+
+
+@pytest.mark.skipif("MACHINE_RESTORES" not in os.environ, reason="MACHINE_RESTORES=1 plays it")
+@pytest.mark.timeout(MOST_STEPS // 10 + 600)
+def test_nothing_is_lost_or_paid_twice_when_the_store_is_put_back_to_an_earlier_time(world: MachineWorld) -> None:
+    print(run_rounds(world, frozenset()))
+
+
+def run_rounds(world: MachineWorld, never: frozenset[str]) -> Figures:
+    """Rounds of runs without some steps, until there were enough steps."""
+    figures = Figures()
+
+    @settings(
+        max_examples=_RUNS_A_ROUND, deadline=None, database=None, print_blob=False,
+        suppress_health_check=list(HealthCheck), phases=_PHASES,
+    )  # fmt: skip
+    @given(st.data())
+    def one_run(data: st.DataObject) -> None:
+        without = never | data.draw(st.frozensets(st.sampled_from(_TROUBLES)))
+        machine = Machine(world, figures)
+        try:
+            for _ in range(_STEPS_A_RUN):
+                # The first of them is no step at all, so that what is not needed for a failure can be left out.
+                name, choices = data.draw(_next_step(("", *machine.possible(without))))
+                if name:
+                    STEPS[name].do(machine, **choices)
+                    machine.look()
+            machine.end()
+        finally:
+            machine.close()
+
+    for number in count(FIRST_SEED):
+        print(f"MACHINE_SEED={number} ({figures.steps} steps so far)", flush=True)
+        seed(number)(one_run)()
+        if figures.steps >= MOST_STEPS:
+            return figures
+    raise AssertionError("unreachable")
