@@ -46,7 +46,7 @@ WITHOUT_WAITAOF := -k "not (loses and last and second)"
 
 test-redis: $(STAMP) ## Run REDIS_TESTS (integration and chaos) against the system's redis-server instead of Valkey
 	@command -v redis-server >/dev/null || { echo "redis-server is missing: apt-get install redis-server"; exit 1; }
-	LOWTIDE_REDIS_SERVER=redis-server $(BIN)/python -m pytest --numprocesses 3 --dist loadscope -m "not soak" $(WITHOUT_WAITAOF) $(REDIS_TESTS) $(ARGS)
+	LOWTIDE_REDIS_SERVER=redis-server $(BIN)/python -m pytest --numprocesses 3 --dist loadscope -m "not soak and not thorough" $(WITHOUT_WAITAOF) $(REDIS_TESTS) $(ARGS)
 
 chaos: $(STAMP) ## Try to break the promises: crashes, faults, everything at random (CHAOS_SECONDS, MACHINE_STEPS)
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-180} MACHINE_STEPS=$${MACHINE_STEPS:-100000} MACHINE_SEED=$${MACHINE_SEED:-$$(date +%s)} \

@@ -14,7 +14,14 @@ from tests.chaos.invariants import Figures, check
 from tests.chaos.world import ForgedWorker, Submitted, World
 from tests.waiting import wait_until
 
-_CHANGING = ("lowtide:counters", "lowtide:ticker:", "lowtide:sweep", "lowtide:clock:")
+_CHANGING = (
+    "lowtide:counters",
+    "lowtide:ticker:",
+    "lowtide:sweep",
+    "lowtide:clock:",
+    "lowtide:listeners:",
+    "lowtide:handlers",
+)
 
 
 def frozen(world: World, scenario: Scenario, point: str) -> Figures:
