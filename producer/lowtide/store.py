@@ -21,18 +21,16 @@ from lowtide.installation import Installation
 from lowtide.layout import job_id
 from lowtide.listeners import listeners, silence
 from lowtide.messages import VERSION, Stage
-from lowtide.models import BatchPage, BatchStatus, JobStatus, ResultError, Usage
+from lowtide.models import BatchPage, BatchStatus
 from lowtide.options import Options
 from lowtide.problems import problems
+from lowtide.records import DAMAGED, batch_status, job_status, shown_field, text_fields
 from lowtide.server import require_server
 from lowtide.settings import Settings, without_password
 from lowtide.spool import Spool
-from lowtide.states import FINISHED_BATCH, BatchState, JobState, Kind, ProviderName
+from lowtide.states import FINISHED_BATCH, BatchState
 
-_decode = msgspec.json.decode
 _encode = msgspec.json.encode
-_DAMAGED = (KeyError, ValueError, TypeError, redis.ResponseError)
-"""What reading a record raises that is not as any version of ours writes it."""
 _LOOKED_AT_JOBS = 3
 _SUBMIT_GRACE_SECONDS = 5.0
 """Time the submit message gets before the clock sends another."""
@@ -214,11 +212,11 @@ class Store:
     def summary(self, batch_id: str) -> BatchStatus:
         """Where a batch stands, without its jobs: one read, however many they are. Raises `BatchNotFound`."""
         with _damaged(batch_id):
-            return _batch_status(self._batch(batch_id), [], [])
+            return batch_status(self._batch(batch_id), [], [])
 
     def _batch(self, batch_id: str) -> dict[str, str]:
         with redis_errors(self._url), _damaged(batch_id):
-            batch = _text(self.redis.hgetall(keys.batch(batch_id)))
+            batch = text_fields(self.redis.hgetall(keys.batch(batch_id)))
         if not batch:
             raise BatchNotFound(f"no batch {batch_id}: it was never submitted here, or it is deleted")
         return batch
@@ -237,9 +235,9 @@ class Store:
                     pipe.zscore(keys.clock(Stage.POLL.queue), keys.job_member(name))
                 replies = pipe.execute(raise_on_error=False)
             found = zip(names, replies[::2], replies[1::2], strict=True)
-            jobs = [_job_status(name, job, due) for name, job, due in found if job]
+            jobs = [job_status(name, job, due) for name, job, due in found if job]
             [silence] = self._silences([batch])
-            return _batch_status(batch, jobs, problems(batch, [(job.id, job.problem) for job in jobs], silence))
+            return batch_status(batch, jobs, problems(batch, [(job.id, job.problem) for job in jobs], silence))
 
     def page(self, *, state: BatchState | None = None, page_size: int = 50, page_token: str | None = None) -> BatchPage:
         """One page of all batches, newest first, without their jobs."""
@@ -258,11 +256,11 @@ class Store:
                 for (batch_id, created), reply in zip(ids, replies, strict=True):
                     cursor = f"{created!r}:{batch_id}"
                     try:
-                        if reply and state in (None, (batch := _text(reply))["state"]):
+                        if reply and state in (None, (batch := text_fields(reply))["state"]):
                             int(batch["jobs"])
-                            statuses.append(_batch_status(batch, [], []))
+                            statuses.append(batch_status(batch, [], []))
                             found.append(batch)
-                    except _DAMAGED:
+                    except DAMAGED:
                         unreadable.append(batch_id)
                     if len(found) == page_size:
                         break
@@ -286,7 +284,7 @@ class Store:
                 pipe.hget(keys.job(name), "problem")
             replies = iter(pipe.execute(raise_on_error=False))
         return [
-            problems(batch, [(job, _shown(next(replies))) for job in jobs], silence)
+            problems(batch, [(job, shown_field(next(replies))) for job in jobs], silence)
             for batch, jobs, silence in zip(batches, names, self._silences(batches), strict=True)
         ]
 
@@ -344,79 +342,3 @@ def _known_state(batch_id: str, state: bytes | None) -> BatchState:
     if state is None:
         raise BatchNotFound(f"no batch {batch_id}: it was never submitted here, or it is deleted")
     return BatchState(state.decode())
-
-
-def _text(reply: Any) -> dict[str, str]:
-    """The fields of a hash; raises where its key holds something else."""
-    if isinstance(reply, Exception):
-        raise reply
-    return {name.decode(): value.decode() for name, value in reply.items()}
-
-
-def _shown(reply: Any) -> str:
-    """A field for people to read; nothing where its record is damaged."""
-    return reply.decode(errors="replace") if isinstance(reply, bytes) else ""
-
-
-def _error(text: str | None) -> ResultError | None:
-    return _decode(text, type=ResultError) if text else None
-
-
-def _batch_status(batch: dict[str, str], jobs: list[JobStatus], hindered: list[str]) -> BatchStatus:
-    def count(name: str) -> int:
-        return int(batch.get(name, 0))
-
-    return BatchStatus(
-        id=batch["id"],
-        state=BatchState(batch["state"]),
-        model=batch["model"],
-        # A batch of an older version may lack these.
-        provider=ProviderName(batch.get("provider") or ProviderName.GEMINI),
-        kind=Kind(batch.get("kind") or Kind.GENERATION),
-        destination=batch.get("destination") or None,
-        sources=[uri for uri, *_ in _decode(batch.get("sources") or "[]")],
-        total=count("total"),
-        succeeded=count("succeeded"),
-        failed=count("failed"),
-        expired=count("expired"),
-        cancelled=count("cancelled"),
-        jobs=jobs,
-        problems=hindered,
-        usage=Usage(**{name: count(name) for name in Usage.__struct_fields__}),
-        labels=_decode(batch["labels"]),
-        on_result=batch["on_result"] or None,
-        idempotency_key=batch["idempotency_key"] or None,
-        error=_error(batch.get("error")),
-        duplicates=count("duplicates"),
-        quarantined=count("quarantined"),
-        undelivered=count("undelivered"),
-        parked=count("parked"),
-        created_at=float(batch["created"]),
-        finished_at=float(batch["finished"]) if "finished" in batch else None,
-    )
-
-
-def _job_status(name: str, reply: Any, due: Any) -> JobStatus:
-    """A job; one whose record is damaged is shown all the same."""
-    try:
-        return _readable_job_status(_text(reply), due)
-    except _DAMAGED as error:
-        problem = f"its record cannot be read: {type(error).__name__}: {error}"
-        return JobStatus(id=name, state=JobState.UNKNOWN, requests=0, attempt=0, problem=problem)
-
-
-def _readable_job_status(job: dict[str, str], due: float | None) -> JobStatus:
-    return JobStatus(
-        id=job["id"],
-        state=JobState(job["state"]),
-        requests=int(job["requests"]),
-        attempt=int(job["attempt"]),
-        name=job.get("name") or None,
-        provider_state=job.get("provider_state") or None,
-        done_requests=int(job.get("done_requests", 0)),
-        polls=int(job.get("polls", 0)),
-        error=_error(job.get("error")),
-        problem=job.get("problem") or None,
-        created_at=float(job["created"]) if "created" in job else None,
-        next_at=due,
-    )

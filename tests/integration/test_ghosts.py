@@ -95,7 +95,7 @@ LATE: dict[str, Callable[[World], object]] = {
     "close": lambda w: w.runtime.ledger.close(
         JOB_HELD, tidy=lambda: None, retry=Rows(first=0, last=1, bitmap=b"\x80"), attempt=2
     ),
-    "put back": lambda w: w.runtime.ledger.put_back_on_clock(lambda: None),
+    "put back": lambda w: w.runtime.oddities.put_back_on_clock(lambda: None),
     "admit": lambda w: w.runtime.admission.admit(JOB_HELD),
     "release": lambda w: w.runtime.admission.release(JOB_HELD),
     "lower": lambda w: w.runtime.admission.throttled(JOB_HELD),

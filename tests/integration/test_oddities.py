@@ -78,7 +78,7 @@ def test_an_odd_entity_is_not_put_back_and_the_others_are(stack: Stack, runtime:
     client.hset(keys.job("b0bytes-1"), "stage", b"\xff")
     client.hset(b"lowtide:batch:\xff", "stage", Stage.SUBMIT)
 
-    assert runtime.ledger.put_back_on_clock(lambda: None) == 1
+    assert runtime.oddities.put_back_on_clock(lambda: None) == 1
 
     assert client.zscore(keys.clock(Queue.JOBS), keys.batch_member(batch_id)) is not None
     assert counted(runtime, "entities") == 3
@@ -138,7 +138,7 @@ def test_odd_entries_do_not_hide_the_dead_letters(stack: Stack, runtime: Runtime
     odd = [b"", b"\xff", b"{", b"null", b"[]", b"{}", b'{"id":[],"time":1,"reason":"x"}', b'{"a":' * 5000, b'"\\ud800"']
     for entry in odd:
         client.lpush(keys.DEAD_LETTERS, entry)
-    runtime.ledger.bury("a good one", Queue.JOBS, b"\xff\xfe")
+    runtime.oddities.keep_message("a good one", Queue.JOBS, b"\xff\xfe")
     client.zadd(keys.PARKED, {b"segment:b0string-1:0": 1.0, b"segment:b0less-1:0": 1.0, b"\xff": 1.0})
     client.set(keys.entity("segment:b0string-1:0"), "x")
     client.hset(keys.entity("segment:b0less-1:0"), "number", "x")

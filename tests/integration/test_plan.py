@@ -110,4 +110,4 @@ def test_jobs_that_are_only_drafted_are_nothing_to_the_sweep(stack: Stack, runti
     batch = begun(stack, runtime, 4)
     runtime.ledger.draft(batch, 1, [Rows(first=0, last=4)])
 
-    assert runtime.ledger.put_back_on_clock(lambda: None) == 0
+    assert runtime.oddities.put_back_on_clock(lambda: None) == 0

@@ -6,12 +6,9 @@ the same work changes nothing.
 
 from __future__ import annotations
 
-import json
 import logging
 import struct
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from typing import Any, cast
 
@@ -21,7 +18,7 @@ import redis
 from lowtide import keys
 from lowtide.delivery import free_place
 from lowtide.layout import job_id
-from lowtide.messages import VERSION, Queue, Stage
+from lowtide.messages import VERSION, Stage
 from lowtide.models import ResultError
 from lowtide.states import BatchState, JobState
 from lowtide.store import load_script, redis_time
@@ -33,12 +30,9 @@ log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 600.0
 """How often a job that waits for its segments is looked at, should its last segment never say so."""
-_DEAD_LETTERS_KEPT = 10_000
-_REASON_CHARS = 500
-_EXCERPT_BYTES = 2000
 _DELETED_NOTED_SECONDS = 30 * 86_400.0
 """How long it is remembered that a batch was deleted."""
-_AUDITED_AT_ONCE = 500
+_AT_ONCE = 500
 MAX_JOB_ERROR_CHARS = 500
 """Of the text of an error that a whole job ended with."""
 
@@ -272,7 +266,7 @@ class Ledger:
         jobs = int(cast("bytes | None", self._redis.hget(keys.batch(batch_id), "jobs")) or 0)
         numbers = iter(range(1, jobs + 1))
         found: dict[int, tuple[int, set[int]]] = {}
-        while some := list(islice(numbers, _AUDITED_AT_ONCE)):
+        while some := list(islice(numbers, _AT_ONCE)):
             with self._redis.pipeline(transaction=False) as pipe:
                 for number in some:
                     pipe.hmget(keys.job(job_id(batch_id, number)), "segments", "dropped")
@@ -286,9 +280,9 @@ class Ledger:
         Job by job, in pipelines: a script for all would hold up Redis for seconds where there are many segments.
         """
         batch_id, handler = batch.batch_id, batch.batch["on_result"]
-        for first in range(1, batch.number("jobs") + 1, _AUDITED_AT_ONCE):
+        for first in range(1, batch.number("jobs") + 1, _AT_ONCE):
             check()
-            numbers = range(first, min(first + _AUDITED_AT_ONCE, batch.number("jobs") + 1))
+            numbers = range(first, min(first + _AT_ONCE, batch.number("jobs") + 1))
             with self._redis.pipeline(transaction=False) as pipe:
                 for name in (job_id(batch_id, number) for number in numbers):
                     self._forget_job(
@@ -332,7 +326,7 @@ class Ledger:
         others = {name.decode() for name in live}
         others |= {job_id(job.batch_id, number) for number in range(1, int(job.batch["jobs"]) + 1)}
         names = iter(others - {job.fields["id"]})
-        while some := list(islice(names, _AUDITED_AT_ONCE)):
+        while some := list(islice(names, _AT_ONCE)):
             with self._redis.pipeline(transaction=False) as pipe:
                 for name in some:
                     pipe.hmget(keys.job(name), "created", "seen")
@@ -368,79 +362,10 @@ class Ledger:
         """Whether there is such a batch, job or segment."""
         return bool(self._redis.exists(keys.entity(member)))
 
-    def count(self, counter: str, amount: int) -> None:
-        """Adds to one of the totals."""
-        self._redis.hincrby(keys.COUNTERS, counter, amount)
-
-    @contextmanager
-    def apart(self, what: str, name: object) -> Iterator[None]:
-        """Lets one of many things from outside fail by itself: it is logged and counted, and the loop goes on.
-
-        What concerns them all is raised: a store that does not serve, or another worker that has taken over.
-        """
-        try:
-            yield
-        except (Superseded, redis.ConnectionError, redis.TimeoutError):
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever is odd about it, the others have their turn
-            log.error("%s: %.200r is passed over: %s: %s", what, name, type(error).__name__, error)  # noqa: TRY400
-            self.count(f"odd_{what}", 1)
-
-    def put_back_on_clock(self, keep: Callable[[], None]) -> int:
-        """Makes due whatever has a stage to come and no place on the clock; returns how many there were."""
-        lost = 0
-        for pattern in (keys.batch("*"), keys.job("*"), keys.entity("segment:*")):
-            names = (name.decode(errors="replace") for name in self._redis.scan_iter(pattern, count=_AUDITED_AT_ONCE))
-            while some := list(islice(names, _AUDITED_AT_ONCE)):
-                lost += self._put_back([name.removeprefix(keys.PREFIX) for name in some])
-                keep()
-        return lost
-
-    def _put_back(self, members: Sequence[str]) -> int:
-        with self._redis.pipeline(transaction=False) as pipe:
-            for member in members:
-                pipe.hget(keys.entity(member), "stage")
-                for queue in Queue:
-                    pipe.zscore(keys.clock(queue), member)
-            replies = iter(pipe.execute(raise_on_error=False))
-        lost = 0
-        for member in members:
-            stage = next(replies)
-            placed = [next(replies) for _ in Queue]
-            if stage and placed == [None] * len(placed):
-                with self.apart("entities", member):
-                    clock = keys.clock(Stage(_value(stage).decode()).queue)
-                    lost += int(self._redis.zadd(clock, {member: redis_time(self._redis)}, nx=True) or 0)
-        return lost
-
-    def dead_letter(self, reason: str, what: Mapping[str, object]) -> None:
-        """Keeps a message that nobody could handle, for people to look at, and counts it."""
-        reason = "".join(char if char.isprintable() else "?" for char in reason[:_REASON_CHARS])
-        log.error("dead letter: %s", reason)
-        about = {"id": uuid.uuid4().hex, "time": redis_time(self._redis), "reason": reason}
-        entry = json.dumps({**what, **about}, default=repr)
-        with self._redis.pipeline() as pipe:
-            pipe.lpush(keys.DEAD_LETTERS, entry)
-            pipe.ltrim(keys.DEAD_LETTERS, 0, _DEAD_LETTERS_KEPT - 1)
-            pipe.hincrby(keys.COUNTERS, "dead_letters", 1)
-            pipe.execute()
-
-    def bury(self, reason: str, queue: str, raw: bytes) -> None:
-        """Keeps the beginning of a message that never became a task as a dead letter."""
-        excerpt = raw[:_EXCERPT_BYTES].decode(errors="replace")
-        self.dead_letter(reason, {"queue": queue, "bytes": len(raw), "message": excerpt})
-
     @staticmethod
     def _checked(held_still: int, held: Held) -> None:
         if not held_still:
             raise Superseded(held.member)
-
-
-def _value(reply: Any) -> bytes:
-    """A reply of a pipeline; raises the error that it may be."""
-    if isinstance(reply, Exception):
-        raise reply
-    return bytes(reply)
 
 
 def encoded_error(error: ResultError | None) -> str:

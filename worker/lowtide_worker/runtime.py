@@ -28,6 +28,7 @@ from lowtide_worker.leases import Leases
 from lowtide_worker.ledger import Ledger
 from lowtide_worker.listening import Deliveries
 from lowtide_worker.looks import Looks
+from lowtide_worker.oddities import Oddities
 from lowtide_worker.providers import Provider
 from lowtide_worker.settings import WorkerSettings
 
@@ -78,6 +79,11 @@ class Runtime:
     def deliveries(self) -> Deliveries:
         """What hinders deliveries."""
         return Deliveries(self.redis)
+
+    @cached_property
+    def oddities(self) -> Oddities:
+        """What is not as it should be."""
+        return Oddities(self.redis)
 
     @cached_property
     def spool(self) -> Spool:

@@ -187,7 +187,7 @@ def _report(held: Held, end: Move | Done) -> Report:
 
 
 def _refused(world: Runtime, stage: Stage, message: dict[str, Any], reason: str) -> Report:
-    world.ledger.dead_letter(reason, {"task": stage, "message": repr(message)})
+    world.oddities.dead_letter(reason, {"task": stage, "message": repr(message)})
     return {"refused": reason}
 
 

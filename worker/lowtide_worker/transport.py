@@ -169,4 +169,4 @@ def _is_envelope(message: Any) -> bool:
 def _bury(reason: str, queue: str, raw: bytes) -> None:
     from lowtide_worker.runtime import runtime  # deferred: importing the transport must stay cheap
 
-    runtime().ledger.bury(reason, queue, raw)
+    runtime().oddities.keep_message(reason, queue, raw)

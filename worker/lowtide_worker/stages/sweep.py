@@ -30,16 +30,16 @@ log = logging.getLogger(__name__)
 def sweep(runtime: Runtime, held: Held) -> Move:
     """One round over everything; comes again after `sweep_seconds`."""
     keep = runtime.clock.keeper(held)
-    counts = {"put_back": runtime.ledger.put_back_on_clock(keep)}
+    counts = {"put_back": runtime.oddities.put_back_on_clock(keep)}
     reach("sweep.after-store")
     try:
         runtime.installation.check()
     except InstallationMismatch as mismatch:
         log.error("sweep: nothing is deleted: %s", mismatch)  # noqa: TRY400 - the trace says nothing more
         return Move(stage=Stage.SWEEP, after=runtime.settings.sweep_seconds, fields={"problem": str(mismatch)})
-    with runtime.ledger.apart("spool", "inbox"):
+    with runtime.oddities.apart("spool", "inbox"):
         counts["inbox"] = _inbox(runtime, keep)
-    with runtime.ledger.apart("spool", "batches"):
+    with runtime.oddities.apart("spool", "batches"):
         counts["files"] = _spool(runtime, keep)
     for name in runtime.providers():
         for what, clean in (("jobs", _jobs), ("inputs", _inputs)):
@@ -53,7 +53,7 @@ def sweep(runtime: Runtime, held: Held) -> Move:
     for what, count in counts.items():
         if count:
             log.warning("sweep: %s: %d", what, count)
-            runtime.ledger.count(f"swept_{what}", count)
+            runtime.oddities.count(f"swept_{what}", count)
     return Move(stage=Stage.SWEEP, after=runtime.settings.sweep_seconds, fields={"problem": ""})
 
 
@@ -61,7 +61,7 @@ def _jobs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> int
     """Removes provider jobs of ours that no job of ours stands behind."""
     removed = 0
     for seen in every(provider.jobs, keep):
-        with runtime.ledger.apart("jobs", seen.name):
+        with runtime.oddities.apart("jobs", seen.name):
             job = job_of_display_name(seen.display_name, runtime.installation.id)
             fields = runtime.ledger.job(job) if job else {}
             # A job that is unknown here may be one that Redis has forgotten; one in create has no name yet.
@@ -82,7 +82,7 @@ def _inputs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> i
     """Deletes uploaded inputs that no job of ours uses, or will."""
     removed = 0
     for seen in every(provider.inputs, keep):
-        with runtime.ledger.apart("inputs", seen.name):
+        with runtime.oddities.apart("inputs", seen.name):
             job = job_of_display_name(seen.display_name, runtime.installation.id)
             fields = runtime.ledger.job(job) if job else {}
             if not fields or fields["stage"] == Stage.CREATE:
@@ -98,7 +98,7 @@ def _inbox(runtime: Runtime, keep: Callable[[], None]) -> int:
     """Takes in batches of the inbox whose message was lost."""
     taken = 0
     for batch_id in runtime.spool.folders("inbox"):
-        with runtime.ledger.apart("inbox", batch_id):
+        with runtime.oddities.apart("inbox", batch_id):
             if is_waiting(runtime, batch_id):
                 take_in(runtime, batch_id)
                 taken += 1
@@ -112,7 +112,7 @@ def _spool(runtime: Runtime, keep: Callable[[], None]) -> int:
     now: float | None = None
     for batch_id in runtime.spool.folders("batches"):
         keep()
-        with runtime.ledger.apart("files", batch_id):
+        with runtime.oddities.apart("files", batch_id):
             if runtime.ledger.knows(batch_member(batch_id)):
                 continue
             files = BatchFiles(batch_id)
