@@ -107,6 +107,8 @@ def _parked(count: int) -> Finding:
     if not count:
         return Finding("Parked results", Verdict.OK, "none")
     return Finding(
-        "Parked results", Verdict.WARN, f"{count:,} segments that their handler did not take in any try",
+        "Parked results",
+        Verdict.WARN,
+        f"{count:,} segments that their handler did not take in any try",
         "lowtide dead-letters list says why; when the handler is mended: lowtide dead-letters redeliver --all",
-    )  # fmt: skip
+    )

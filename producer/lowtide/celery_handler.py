@@ -122,9 +122,13 @@ def _handle(
                     problem = f"{type(error).__name__}: {error}"
                     # A traceback for each kind of error: thousands of the same would bury the others.
                     log.exception(
-                        "%s failed for %r of %s: %s", task_name, result.key, batch_id, problem,
+                        "%s failed for %r of %s: %s",
+                        task_name,
+                        result.key,
+                        batch_id,
+                        problem,
                         exc_info=type(error) not in shown,
-                    )  # fmt: skip
+                    )
                     shown.add(type(error))
                     failed.append(position)
         except (SpoolError, InstallationMismatch) as error:

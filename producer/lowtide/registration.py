@@ -54,9 +54,11 @@ class Registry:
         with app.connection_for_read() as broker:
             self._here = is_lowtides(broker, url)
         self._redis = redis.Redis.from_url(
-            url, socket_connect_timeout=_PATIENCE_SECONDS, socket_timeout=_PATIENCE_SECONDS,
+            url,
+            socket_connect_timeout=_PATIENCE_SECONDS,
+            socket_timeout=_PATIENCE_SECONDS,
             retry=Retry(NoBackoff(), 0),
-        )  # fmt: skip
+        )
         self._listen: Script = load_script(self._redis, "lowtide", "listen")
         self._said: list[Registered] = []
 
@@ -68,12 +70,25 @@ class Registry:
         with self._redis.pipeline(transaction=False) as pipe:
             for handler, queue in said:
                 self._listen(
-                    keys=[keys.listeners(handler), keys.HANDLERS, keys.queued(handler), keys.in_hand(handler),
-                          keys.clock(Stage.DELIVER.queue)],
-                    args=[handler, queue, worker, FRESH_SECONDS, _WORKER_KEPT_SECONDS, _HANDLER_KEPT_SECONDS,
-                          keys.PREFIX, _MOST_WOKEN],
+                    keys=[
+                        keys.listeners(handler),
+                        keys.HANDLERS,
+                        keys.queued(handler),
+                        keys.in_hand(handler),
+                        keys.clock(Stage.DELIVER.queue),
+                    ],
+                    args=[
+                        handler,
+                        queue,
+                        worker,
+                        FRESH_SECONDS,
+                        _WORKER_KEPT_SECONDS,
+                        _HANDLER_KEPT_SECONDS,
+                        keys.PREFIX,
+                        _MOST_WOKEN,
+                    ],
                     client=pipe,
-                )  # fmt: skip
+                )
             pipe.execute()
         if said != self._said:
             self._said = said
@@ -156,8 +171,9 @@ class Registration(bootsteps.StartStopStep):
                 # Not the error's own words: they may hold a URL with its password.
                 log.log(
                     logging.DEBUG if self._failing else logging.WARNING,
-                    "Lowtide could not be told that handlers listen here, and will be again: %s", type(error).__name__,
-                )  # fmt: skip
+                    "Lowtide could not be told that handlers listen here, and will be again: %s",
+                    type(error).__name__,
+                )
         self._failing = failing
 
 

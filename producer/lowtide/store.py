@@ -149,9 +149,14 @@ class Store:
         pairs = [part for pair in fields.items() for part in pair]
         names = [keys.batch(batch_id), keys.BATCHES, clock, idempotency]
         args = [
-            batch_id, member, _SUBMIT_GRACE_SECONDS, fingerprint, int(bool(options.idempotency_key)), keys.batch(""),
+            batch_id,
+            member,
+            _SUBMIT_GRACE_SECONDS,
+            fingerprint,
+            int(bool(options.idempotency_key)),
+            keys.batch(""),
             *pairs,
-        ]  # fmt: skip
+        ]
 
         def record() -> tuple[str, str]:
             # A failover must not forget a batch that its producer was told of.
@@ -275,10 +280,11 @@ class Store:
         """What hinders each batch, by its own word and by that of its newest jobs while it runs."""
         names = [
             [job_id(batch["id"], number) for number in range(max(1, last - _LOOKED_AT_JOBS + 1), last + 1)]
-            if "finished" not in batch else []
+            if "finished" not in batch
+            else []
             for batch in batches
             for last in (int(batch["jobs"]),)
-        ]  # fmt: skip
+        ]
         with self.redis.pipeline(transaction=False) as pipe:
             for name in chain.from_iterable(names):
                 pipe.hget(keys.job(name), "problem")

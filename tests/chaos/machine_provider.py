@@ -350,8 +350,12 @@ def _still(deadline: Any) -> None:
 def _shown(job: MachineJob) -> ProviderJob:
     failed = job.state in (JobState.FAILED, JobState.EXPIRED)
     return ProviderJob(
-        name=job.name, display_name=job.display_name, state=job.state, provider_state=job.state.upper(),
+        name=job.name,
+        display_name=job.display_name,
+        state=job.state,
+        provider_state=job.state.upper(),
         output=f"output of {job.name}" if job.output is not None else None,
         error=error_of("INTERNAL", "the job failed", 13) if failed else None,
-        requests=len(job.prompts), done_requests=len(job.final),
-    )  # fmt: skip
+        requests=len(job.prompts),
+        done_requests=len(job.final),
+    )

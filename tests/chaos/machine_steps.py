@@ -25,8 +25,18 @@ _few, _points = st.integers(1, 8), st.integers(1, 16)
 _cut, _failed = st.sampled_from(["before", "after"]), st.sampled_from([None, None, [], [0]])
 _ENDS = [JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED, JobState.FAILED, JobState.EXPIRED, JobState.CANCELLED]
 _METHODS = [
-    "upload", "ready", "get", "jobs", "inputs", "cancel", "delete", "delete_input", "parts", "read", "download",
-]  # fmt: skip
+    "upload",
+    "ready",
+    "get",
+    "jobs",
+    "inputs",
+    "cancel",
+    "delete",
+    "delete_input",
+    "parts",
+    "read",
+    "download",
+]
 
 
 @dataclass(frozen=True)
@@ -98,11 +108,16 @@ class Machine:
     # ---- producers
 
     @step(
-        3, lambda self: len(self.world.told) < _MOST_BATCHES,
-        requests=st.integers(1, 6), handler=st.sampled_from([None, TASK, STREAM, HOOK]),
-        key=st.sampled_from([None, "one", "two"]), mode=st.sampled_from(["file", "inline"]),
-        attempts=st.integers(1, 3), priority=st.integers(0, 1), dies_after=st.none() | st.integers(1, 15),
-    )  # fmt: skip
+        3,
+        lambda self: len(self.world.told) < _MOST_BATCHES,
+        requests=st.integers(1, 6),
+        handler=st.sampled_from([None, TASK, STREAM, HOOK]),
+        key=st.sampled_from([None, "one", "two"]),
+        mode=st.sampled_from(["file", "inline"]),
+        attempts=st.integers(1, 3),
+        priority=st.integers(0, 1),
+        dies_after=st.none() | st.integers(1, 15),
+    )
     def submit(
         self, requests: int, handler: str | None, key: str | None, dies_after: int | None, attempts: int, **options: Any
     ) -> None:
@@ -211,9 +226,14 @@ class Machine:
     # ---- the provider
 
     @step(
-        12, lambda self: self.live(), which=_which, rows=st.lists(st.sampled_from(Row), min_size=1, max_size=3),
-        end=st.sampled_from(_ENDS), with_output=st.booleans(), shuffle=st.integers(0, 9),
-    )  # fmt: skip
+        12,
+        lambda self: self.live(),
+        which=_which,
+        rows=st.lists(st.sampled_from(Row), min_size=1, max_size=3),
+        end=st.sampled_from(_ENDS),
+        with_output=st.booleans(),
+        shuffle=st.integers(0, 9),
+    )
     def end_job(self, which: int, **how: Any) -> None:
         self.world.provider.finish(_one(self.live(), which), **how)
 
@@ -248,8 +268,12 @@ class Machine:
     def fail_create(self, fault: Fault) -> None:
         self.world.provider.faults["create"] = fault
 
-    @step(2, trouble=True, method=st.sampled_from(_METHODS),
-          fault=st.sampled_from([Fault.LOST_CALL, Fault.LOST_REPLY, Fault.THROTTLED, Fault.DENIED]))  # fmt: skip
+    @step(
+        2,
+        trouble=True,
+        method=st.sampled_from(_METHODS),
+        fault=st.sampled_from([Fault.LOST_CALL, Fault.LOST_REPLY, Fault.THROTTLED, Fault.DENIED]),
+    )
     def fail_call(self, method: str, fault: Fault) -> None:
         self.world.provider.faults[method] = fault
 

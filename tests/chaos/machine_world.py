@@ -250,9 +250,7 @@ class MachineWorld:
         """Submits; None where the idempotency key is another content's."""
         requests = [Request(key=key, contents=prompt) for key, prompt in told.prompts.items()]
         try:
-            return self.queue.submit(
-                requests, model=MODEL, on_result=told.handler, idempotency_key=told.key, **options
-            )  # fmt: skip
+            return self.queue.submit(requests, model=MODEL, on_result=told.handler, idempotency_key=told.key, **options)
         except IdempotencyConflict:
             return None
 
@@ -385,11 +383,23 @@ def _run(runtime: Runtime, stage: Stage, message: dict[str, Any]) -> None:
 
 def _settings(url: str, folder: Path) -> WorkerSettings:
     values: dict[str, Any] = {
-        "redis_url": url, "spool_url": str(folder), "provider": "gemini", "GOOGLE_API_KEY": "key",
-        "max_requests_per_job": 3, "max_active_jobs": 2, "segment_rows": 2, "segment_bytes": 400,
-        "provider_timeout_seconds": PROVIDER_TIMEOUT, "create_settle_seconds": SETTLE, "max_job_losses": 2,
-        "job_deadline_seconds": 20_000, "batch_deadline_seconds": 100_000, "handler_window": 2,
-        "max_delivery_attempts": 3, "retention_seconds": RETENTION, "orphan_seconds": ORPHAN,
+        "redis_url": url,
+        "spool_url": str(folder),
+        "provider": "gemini",
+        "GOOGLE_API_KEY": "key",
+        "max_requests_per_job": 3,
+        "max_active_jobs": 2,
+        "segment_rows": 2,
+        "segment_bytes": 400,
+        "provider_timeout_seconds": PROVIDER_TIMEOUT,
+        "create_settle_seconds": SETTLE,
+        "max_job_losses": 2,
+        "job_deadline_seconds": 20_000,
+        "batch_deadline_seconds": 100_000,
+        "handler_window": 2,
+        "max_delivery_attempts": 3,
+        "retention_seconds": RETENTION,
+        "orphan_seconds": ORPHAN,
         "missing_job_seconds": 4_000,
-    }  # fmt: skip
+    }
     return WorkerSettings(_env_file=None, **values)

@@ -60,9 +60,13 @@ def run_rounds(world: MachineWorld, never: frozenset[str]) -> Figures:
     figures = Figures()
 
     @settings(
-        max_examples=_RUNS_A_ROUND, deadline=None, database=None, print_blob=False,
-        suppress_health_check=list(HealthCheck), phases=_PHASES,
-    )  # fmt: skip
+        max_examples=_RUNS_A_ROUND,
+        deadline=None,
+        database=None,
+        print_blob=False,
+        suppress_health_check=list(HealthCheck),
+        phases=_PHASES,
+    )
     @given(st.data())
     def one_run(data: st.DataObject) -> None:
         without = never | data.draw(st.frozensets(st.sampled_from(_TROUBLES)))

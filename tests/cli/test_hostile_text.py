@@ -39,8 +39,11 @@ def batch(stack: Stack, queue: BatchQueue) -> Iterator[Batch]:
     set_faults(stack, [refusal])
     batch = queue.submit(
         [{"key": f"{HOSTILE}{number}", "contents": HOSTILE} for number in range(2)],
-        model=MODEL, labels={"shop": HOSTILE}, idempotency_key=HOSTILE, max_attempts=1,
-    )  # fmt: skip
+        model=MODEL,
+        labels={"shop": HOSTILE},
+        idempotency_key=HOSTILE,
+        max_attempts=1,
+    )
     batch.wait(timeout=30)
     yield batch
     set_faults(stack, [])
@@ -75,10 +78,16 @@ def test_no_command_lets_foreign_text_act(
 ) -> None:
     (tmp_path / "bad.jsonl").write_text(json.dumps({"key": HOSTILE, "contents": 1}))
     commands = [
-        ["list"], ["status", batch.id], ["watch", batch.id], ["jobs"], ["dead-letters", "list"], ["doctor"],
-        ["submit", "bad.jsonl", "--model", MODEL], ["dead-letters", "show", dead_letter],
+        ["list"],
+        ["status", batch.id],
+        ["watch", batch.id],
+        ["jobs"],
+        ["dead-letters", "list"],
+        ["doctor"],
+        ["submit", "bad.jsonl", "--model", MODEL],
+        ["dead-letters", "show", dead_letter],
         *([*words, "--json"] for words in (["list"], ["status", batch.id], ["jobs"], ["dead-letters", "list"])),
-    ]  # fmt: skip
+    ]
     for words in commands:
         said = lowtide(*words)
         assert not ACTIVE.search(said.all), (words, said.all)

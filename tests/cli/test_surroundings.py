@@ -46,8 +46,11 @@ def run_all(
     path.write_text(json.dumps(commands))
     subprocess.run(
         [sys.executable, str(DRIVER), str(path)],
-        env={**clean_environment(), "COLUMNS": "80", **stack.exports, **env}, cwd=folder, timeout=100, check=True,
-    )  # fmt: skip
+        env={**clean_environment(), "COLUMNS": "80", **stack.exports, **env},
+        cwd=folder,
+        timeout=100,
+        check=True,
+    )
     for (_, words), entry in zip(commands, json.loads(path.read_text()), strict=True):
         left = Left(*entry)
         assert not any(word in left.err for word in ("Traceback", "Exception ignored")), (words, left)
@@ -62,20 +65,31 @@ def test_every_command_works_where_only_ascii_is_known_and_tells_what_it_cannot_
     (tmp_path / "ok.jsonl").write_text(json.dumps(requests(1)[0]))
     (tmp_path / "bad.jsonl").write_text('{"key": "größe", "contents": 1}\n', encoding="utf-8")
     works = [
-        ["version"], ["list"], ["status", batch.id], ["status", batch.id, "--json"], ["watch", batch.id],
-        ["results", batch.id], ["jobs"], ["doctor"], ["dead-letters", "list"],
+        ["version"],
+        ["list"],
+        ["status", batch.id],
+        ["status", batch.id, "--json"],
+        ["watch", batch.id],
+        ["results", batch.id],
+        ["jobs"],
+        ["doctor"],
+        ["dead-letters", "list"],
         ["submit", "ok.jsonl", "--model", MODEL],
-    ]  # fmt: skip
+    ]
     fails = [
-        ["submit", "bad.jsonl", "--model", MODEL], ["submit", "größe", "--model", MODEL, "--label", "größe"],
-        ["delete", "größe", "--yes"], ["up", "--data-dir", "ok.jsonl/x"], ["dead-letters", "show", "größe"],
-    ]  # fmt: skip
+        ["submit", "bad.jsonl", "--model", MODEL],
+        ["submit", "größe", "--model", MODEL, "--label", "größe"],
+        ["delete", "größe", "--yes"],
+        ["up", "--data-dir", "ok.jsonl/x"],
+        ["dead-letters", "show", "größe"],
+    ]
     unwritten = [["version"], ["--help"], ["list"], ["list", "--json"], ["results", batch.id]]
     closed = [["version"], ["submit", "ok.jsonl", "--model", MODEL]]
     commands = [
-        *(("open", words) for words in works + fails), *(("full", words) for words in unwritten),
+        *(("open", words) for words in works + fails),
+        *(("full", words) for words in unwritten),
         *(("closed", words) for words in closed),
-    ]  # fmt: skip
+    ]
     lefts = list(run_all(stack, commands, tmp_path, POSIX))
     for words, left in lefts[: len(works)]:
         assert left.code == 0, (words, left)
@@ -91,9 +105,13 @@ def test_bytes_that_are_no_text_are_refused_and_latin_terminals_are_served(
 ) -> None:
     bad = "a\udcff"
     refused = [
-        [bad], ["status", bad], ["list", "--page-token", bad], ["submit", "x", "--model", bad],
-        ["submit", "x", "--model", MODEL, "--label", bad], ["submit", bad, "--model", MODEL],
-    ]  # fmt: skip
+        [bad],
+        ["status", bad],
+        ["list", "--page-token", bad],
+        ["submit", "x", "--model", bad],
+        ["submit", "x", "--model", MODEL, "--label", bad],
+        ["submit", bad, "--model", MODEL],
+    ]
     commands = [("open", words) for words in (*refused, ["list"], ["status", batch.id])]
     lefts = [left for _, left in run_all(stack, commands, tmp_path, {"PYTHONIOENCODING": "latin-1"})]
     for left in lefts[: len(refused)]:
@@ -116,9 +134,14 @@ main()
 """
     for words, told in ((["list"], "set HOME or LOWTIDE_SPOOL_URL"), (["up"], "set HOME or --data-dir")):
         done = subprocess.run(
-            [sys.executable, "-c", code, *words], env={"PATH": ""}, cwd=tmp_path, capture_output=True, text=True,
-            timeout=60, check=False,
-        )  # fmt: skip
+            [sys.executable, "-c", code, *words],
+            env={"PATH": ""},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         assert done.returncode == 1
         assert told in done.stderr
         assert done.stderr.count("\n") == 1

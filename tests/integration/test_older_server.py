@@ -40,8 +40,12 @@ def test_a_worker_ends_at_once_with_one_line(older: tuple[Stack, RedisProxy]) ->
     done = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "lowtide_worker", "worker", "-l", "warning", "-P", "solo"],
         env=stack.env | {"LOWTIDE_REDIS_URL": server.url},
-        cwd=stack.directory, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        cwd=stack.directory,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 1
     told = [line for line in done.stderr.splitlines() if "CRITICAL" in line or "ERROR" in line]
     assert len(told) == 1, done.stderr
@@ -56,8 +60,12 @@ def test_doctor_says_so(older: tuple[Stack, RedisProxy]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "lowtide_cli", "doctor"],
         env=stack.env | {"LOWTIDE_REDIS_URL": server.url, "COLUMNS": "200"},
-        cwd=stack.directory, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        cwd=stack.directory,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 1
     assert "Lowtide needs Redis 7.0, Valkey 7.2, or newer" in done.stdout
 
@@ -72,9 +80,18 @@ def test_a_server_that_hides_its_version_is_refused_with_what_to_allow(older: tu
 @pytest.mark.parametrize(
     ("version", "new_enough"),
     [
-        ("7.0.0", True), ("7.0.15", True), ("7.2.4", True), ("8.2.1", True), ("10.0.0", True), ("255.255.255", True),
-        ("6.2.14", False), ("6.3.4", False), ("2.8.24", False), ("", False), ("unstable", False),
+        ("7.0.0", True),
+        ("7.0.15", True),
+        ("7.2.4", True),
+        ("8.2.1", True),
+        ("10.0.0", True),
+        ("255.255.255", True),
+        ("6.2.14", False),
+        ("6.3.4", False),
+        ("2.8.24", False),
+        ("", False),
+        ("unstable", False),
     ],
-)  # fmt: skip
+)
 def test_versions_are_compared_as_numbers(version: str, new_enough: bool) -> None:
     assert is_new_enough(version) is new_enough

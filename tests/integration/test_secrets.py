@@ -60,10 +60,17 @@ def lowtide(planted: tuple[Stack, list[Batch]], capsys: pytest.CaptureFixture[st
 def test_no_output_of_a_worker_or_a_command_has_a_secret(planted: tuple[Stack, list[Batch]], lowtide: Command) -> None:
     stack, batches = planted
     commands = [
-        ["doctor"], ["doctor", "--json"], ["list"], ["list", "--json"], ["jobs"], ["jobs", "--json"],
-        ["dead-letters", "list"], ["dead-letters", "list", "--json"], ["submit", "none.jsonl", "--model", MODEL],
+        ["doctor"],
+        ["doctor", "--json"],
+        ["list"],
+        ["list", "--json"],
+        ["jobs"],
+        ["jobs", "--json"],
+        ["dead-letters", "list"],
+        ["dead-letters", "list", "--json"],
+        ["submit", "none.jsonl", "--model", MODEL],
         *([name, batch.id] for name in ("status", "watch", "results", "delete") for batch in batches),
-    ]  # fmt: skip
+    ]
     outputs = {" ".join(words): lowtide(*words).all for words in commands}
     assert all(batch.id in outputs["dead-letters list --json"] for batch in batches)
     outputs["worker"] = stack.logs()

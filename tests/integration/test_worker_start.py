@@ -24,11 +24,15 @@ def test_a_worker_with_a_setting_that_cannot_be_used_ends_with_one_line(tmp_path
     command = [sys.executable, "-m", "celery", "-A", "lowtide_worker", "worker", "-P", "solo"]
     started = [
         subprocess.Popen(
-            command, env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), name: value}, cwd=tmp_path,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            command,
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), name: value},
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for name, value in given
-    ]  # fmt: skip
+    ]
     for (name, _), process in zip(given, started, strict=True):
         out, err = process.communicate(timeout=60)
         assert (process.returncode, out) == (1, "")

@@ -151,8 +151,10 @@ class Play:
     def _in_a_process(self, case: Case, key: str, **env: str) -> int:
         stack = self._stack
         env = {
-            "LOWTIDE_REDIS_URL": stack.redis_server.url, "LOWTIDE_SPOOL_URL": str(stack.directory / "spool"), **env,
-        }  # fmt: skip
+            "LOWTIDE_REDIS_URL": stack.redis_server.url,
+            "LOWTIDE_SPOOL_URL": str(stack.directory / "spool"),
+            **env,
+        }
         number = int(signal.Signals[case.what]) if case.what.startswith("SIG") else 0
         question: dict[str, object] = {"point": case.where, "signal": number, "key": key, "env": env}
         if case.who == "the command line":
@@ -207,8 +209,11 @@ def _joined() -> None:
 def victims() -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
         [sys.executable, "-m", "tests.producer.victims"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
-    ) as process:  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    ) as process:
         yield process
 
 
@@ -217,8 +222,11 @@ def outcome_of(
     stack: Stack, proxy: RedisProxy, victims: subprocess.Popen[str], request: pytest.FixtureRequest
 ) -> Iterator[Callable[[Case], Played]]:
     play = Play(stack, proxy, victims)
-    wanted = [item.callspec.params["case"] for item in request.session.items if hasattr(item, "callspec")
-              and item.path == request.path]  # fmt: skip
+    wanted = [
+        item.callspec.params["case"]
+        for item in request.session.items
+        if hasattr(item, "callspec") and item.path == request.path
+    ]
     played = {case: play.play(case) for case in wanted}
     yield played.__getitem__
     for orphan in chain.from_iterable(one.left for one in played.values()):

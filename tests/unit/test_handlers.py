@@ -56,10 +56,14 @@ def test_a_queue_needs_a_task(spec: str) -> None:
 @pytest.mark.parametrize(
     ("on_result", "task"),
     [
-        ("shop.save", "shop.save"), ("shop.save@orders", None), ("rabbit:shop.save", None), (None, None),
-        ("https://shop.example/", None), ("stream://blurbs", None),
+        ("shop.save", "shop.save"),
+        ("shop.save@orders", None),
+        ("rabbit:shop.save", None),
+        (None, None),
+        ("https://shop.example/", None),
+        ("stream://blurbs", None),
     ],
-)  # fmt: skip
+)
 def test_only_a_task_on_lowtides_broker_without_a_queue_is_listened_for(on_result: str, task: str | None) -> None:
     assert listened_for(on_result) == task
 

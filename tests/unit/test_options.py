@@ -32,36 +32,70 @@ from lowtide.queue import cloud_uris
 
 SETTINGS = Settings(_env_file=None)
 NAMES = (
-    "model", "on_result", "idempotency_key", "labels", "mode", "max_attempts", "priority", "outcomes", "provider",
-    "kind", "destination", "key_column",
-)  # fmt: skip
+    "model",
+    "on_result",
+    "idempotency_key",
+    "labels",
+    "mode",
+    "max_attempts",
+    "priority",
+    "outcomes",
+    "provider",
+    "kind",
+    "destination",
+    "key_column",
+)
 NO_TEXT: list[Any] = [True, 0, 1, 1.5, b"text", ["a"], {"a": "b"}, ..., str]
 NO_NUMBER: list[Any] = [True, False, 1.5, 2.0, "2", None.__class__, [1], float("nan"), float("inf")]
 NO_MAPPING: list[Any] = ["a=b", [("a", "b")], 5, True, {1: "b"}, {"a": 5}, {"a": None}, {"": "b"}, {"a\ud800": "b"}]
 
 REFUSED: dict[str, list[Any]] = {
     "model": [
-        *NO_TEXT, None, "", " ", "gemini-2.5-flash\n", "gemini 2.5", "\x00", "a\x1b[31m", "é", "a\ud800", "../files/x",
-        "models/../x", "/x", "x/", "a//b", "a?key=b", "a%2e", "x" * (MAX_MODEL_CHARS + 1), "x" * (1 << 20),
+        *NO_TEXT,
+        None,
+        "",
+        " ",
+        "gemini-2.5-flash\n",
+        "gemini 2.5",
+        "\x00",
+        "a\x1b[31m",
+        "é",
+        "a\ud800",
+        "../files/x",
+        "models/../x",
+        "/x",
+        "x/",
+        "a//b",
+        "a?key=b",
+        "a%2e",
+        "x" * (MAX_MODEL_CHARS + 1),
+        "x" * (1 << 20),
     ],
     "on_result": [*NO_TEXT, "", "shop.take\n", "shop take", "s" * (MAX_HANDLER_CHARS + 1), "stream://a\x00"],
     "idempotency_key": [*NO_TEXT, "", "k\ud800", "k" * (MAX_IDEMPOTENCY_KEY_CHARS + 1)],
     "labels": [
-        *NO_MAPPING, {f"l{n}": "" for n in range(MAX_LABELS + 1)}, {"n" * (MAX_LABEL_NAME_CHARS + 1): ""},
-        {"n": "v" * (MAX_LABEL_VALUE_CHARS + 1)}, {"n": "\udfff"},
+        *NO_MAPPING,
+        {f"l{n}": "" for n in range(MAX_LABELS + 1)},
+        {"n" * (MAX_LABEL_NAME_CHARS + 1): ""},
+        {"n": "v" * (MAX_LABEL_VALUE_CHARS + 1)},
+        {"n": "\udfff"},
     ],
     "mode": [*NO_TEXT, "", "FILE", "file\n", "carrier-pigeon", "x" * 1000],
     "max_attempts": [*NO_NUMBER, 0, -1, MAX_ATTEMPTS + 1, 1 << 70],
     "priority": [*NO_NUMBER, None, MAX_PRIORITY + 1, -MAX_PRIORITY - 1],
     "outcomes": [
-        *NO_MAPPING, {"SAFETY": "maybe"}, {"SAFETY": ["fail"]}, {"SAFETY": True},
-        {"r" * (MAX_OUTCOME_CHARS + 1): "fail"}, {f"R{n}": "fail" for n in range(MAX_OUTCOMES + 1)},
+        *NO_MAPPING,
+        {"SAFETY": "maybe"},
+        {"SAFETY": ["fail"]},
+        {"SAFETY": True},
+        {"r" * (MAX_OUTCOME_CHARS + 1): "fail"},
+        {f"R{n}": "fail" for n in range(MAX_OUTCOMES + 1)},
     ],
     "provider": [*NO_TEXT, "", "openai", "gemini\n"],
     "kind": [*NO_TEXT, None, "", "image"],
     "destination": [*NO_TEXT, "", "gs://bucket/x", "ftp://x", "gs://" + "b" * 3000],
     "key_column": [*NO_TEXT, None, "", " ", "a\nb", "c" * (MAX_COLUMN_CHARS + 1)],
-}  # fmt: skip
+}
 
 
 def checked(**options: Any) -> Options:

@@ -236,10 +236,17 @@ def test_a_call_that_carries_much_has_more_time() -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "redis://", "redis://host", "redis://host:6379/0", "rediss://user:p%2Fw@[::1]:6379/2?ssl_cert_reqs=none",
-        "redis://:a:b@host/1", "redis://:a@b@host/15", "redis://host?db=3", "redis:///0", "redis://:%@host",
+        "redis://",
+        "redis://host",
+        "redis://host:6379/0",
+        "rediss://user:p%2Fw@[::1]:6379/2?ssl_cert_reqs=none",
+        "redis://:a:b@host/1",
+        "redis://:a@b@host/15",
+        "redis://host?db=3",
+        "redis:///0",
+        "redis://:%@host",
     ],
-)  # fmt: skip
+)
 def test_a_redis_url_that_can_be_used_is_taken(url: str) -> None:
     assert Settings(redis_url=SecretStr(url)).redis_url.get_secret_value() == url
 
@@ -247,12 +254,26 @@ def test_a_redis_url_that_can_be_used_is_taken(url: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "redis://:pa#ss/wo@rd@host", "redis://:12/34@host", "redis://:12?34@host", "redis://:a;b@host", "redis://:a\nb@host",
-        "redis://:a b@host", "redis://:pw[@host", "redis://host:99999", "redis://host:port", "redis://host/zero",
-        "redis://host?db=x", "localhost", "host:6379", "http://host", "unix:///run/redis.sock", "amqp://host//",
-        "redis://one;redis://two", "\x7f",
+        "redis://:pa#ss/wo@rd@host",
+        "redis://:12/34@host",
+        "redis://:12?34@host",
+        "redis://:a;b@host",
+        "redis://:a\nb@host",
+        "redis://:a b@host",
+        "redis://:pw[@host",
+        "redis://host:99999",
+        "redis://host:port",
+        "redis://host/zero",
+        "redis://host?db=x",
+        "localhost",
+        "host:6379",
+        "http://host",
+        "unix:///run/redis.sock",
+        "amqp://host//",
+        "redis://one;redis://two",
+        "\x7f",
     ],
-)  # fmt: skip
+)
 def test_a_redis_url_that_cannot_be_used_is_refused_without_repeating_it(
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
@@ -297,8 +318,17 @@ def test_a_broker_that_cannot_be_used_is_refused_by_name(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    "url", ["/var/spool", "~/spool", "gs://bucket/a@b:c", "s3://bucket", "file:///x", "memory://x", "sftp://u:p@host:22/x",
-            "abfs://container@account.dfs.core.windows.net/x"],
-)  # fmt: skip
+    "url",
+    [
+        "/var/spool",
+        "~/spool",
+        "gs://bucket/a@b:c",
+        "s3://bucket",
+        "file:///x",
+        "memory://x",
+        "sftp://u:p@host:22/x",
+        "abfs://container@account.dfs.core.windows.net/x",
+    ],
+)
 def test_a_spool_url_is_taken_as_it_is(url: str) -> None:
     assert Settings(spool_url=url).spool_url == url

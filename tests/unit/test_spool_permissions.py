@@ -36,20 +36,29 @@ def test_what_we_make_is_private_whatever_the_umask(tmp_path: Path) -> None:
     root = tmp_path / "data" / "spool"
     put(root, "batches/b1/requests.jsonl")
     assert modes(tmp_path / "data") == {
-        ".": 0o700, "spool": 0o700, "spool/batches": 0o700, "spool/batches/b1": 0o700,
+        ".": 0o700,
+        "spool": 0o700,
+        "spool/batches": 0o700,
+        "spool/batches/b1": 0o700,
         "spool/batches/b1/requests.jsonl": 0o600,
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.usefixtures("_umask")
 @pytest.mark.parametrize(
     ("root_mode", "folder", "file"),
     [
-        (0o770, 0o770, 0o660), (0o775, 0o770, 0o660), (0o750, 0o750, 0o640), (0o755, 0o750, 0o640),
-        (0o2770, 0o2770, 0o660), (0o777, 0o770, 0o660), (0o700, 0o700, 0o600), (0o707, 0o700, 0o600),
+        (0o770, 0o770, 0o660),
+        (0o775, 0o770, 0o660),
+        (0o750, 0o750, 0o640),
+        (0o755, 0o750, 0o640),
+        (0o2770, 0o2770, 0o660),
+        (0o777, 0o770, 0o660),
+        (0o700, 0o700, 0o600),
+        (0o707, 0o700, 0o600),
     ],
     ids=oct,
-)  # fmt: skip
+)
 def test_below_a_root_that_is_there_its_group_has_what_the_root_gives_it_and_others_nothing(
     tmp_path: Path, root_mode: int, folder: int, file: int
 ) -> None:
@@ -58,8 +67,11 @@ def test_below_a_root_that_is_there_its_group_has_what_the_root_gives_it_and_oth
     root.chmod(root_mode)
     put(root, "batches/b1/requests.jsonl")
     assert modes(root) == {
-        ".": root_mode, "batches": folder, "batches/b1": folder, "batches/b1/requests.jsonl": file,
-    }  # fmt: skip
+        ".": root_mode,
+        "batches": folder,
+        "batches/b1": folder,
+        "batches/b1/requests.jsonl": file,
+    }
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,14 @@ from lowtide_worker.runtime import Runtime
 log = logging.getLogger(__name__)
 
 _FOR_THE_PRODUCER = (
-    InvalidRequest, InvalidBatch, IdempotencyConflict, OutsideRoot, SourceError, msgspec.DecodeError, RecursionError,
-)  # fmt: skip
+    InvalidRequest,
+    InvalidBatch,
+    IdempotencyConflict,
+    OutsideRoot,
+    SourceError,
+    msgspec.DecodeError,
+    RecursionError,
+)
 """What would be the same at another try, unless the producer changes something; of a `SourceError`, some."""
 
 

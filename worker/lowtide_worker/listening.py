@@ -28,10 +28,15 @@ class Deliveries:
         """The end of a delivery for which nobody listens. Raises `Superseded`."""
         spec, problem = segment.batch["on_result"], str(nobody)[:_MAX_PROBLEM_CHARS]
         waits = self._await_listener(
-            keys=[keys.entity(segment.member), keys.listeners(nobody.handler), keys.in_hand(spec), keys.queued(spec),
-                  keys.batch(segment.batch_id)],
+            keys=[
+                keys.entity(segment.member),
+                keys.listeners(nobody.handler),
+                keys.in_hand(spec),
+                keys.queued(spec),
+                keys.batch(segment.batch_id),
+            ],
             args=[segment.member, segment.token, FRESH_SECONDS, problem],
-        )  # fmt: skip
+        )
         if waits < 0:
             raise Superseded(segment.member)
         looks = segment.number("looks")
