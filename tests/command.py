@@ -15,7 +15,7 @@ from lowtide_worker.runtime import runtime
 
 
 class Said(NamedTuple):
-    """What a command left."""
+    """The outcome of a command."""
 
     code: int
     out: str

@@ -124,7 +124,7 @@ class RedisProxy:
 
 
 class _Fate:
-    """What becomes of the replies on one connection."""
+    """The fate of the replies on one connection."""
 
     loss: Loss | None = None
 

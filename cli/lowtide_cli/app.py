@@ -410,7 +410,7 @@ def _end(line: str, code: exits.Exit) -> NoReturn:
 
 
 def _discard_output() -> None:
-    """What is left for standard output must not be tried again at the end of the process."""
+    """Drops the rest of standard output, so that it is not tried again at the end of the process."""
     if sys.stdout is None:
         return
     with suppress(OSError, ValueError):

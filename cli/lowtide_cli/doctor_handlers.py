@@ -1,4 +1,4 @@
-"""What `lowtide doctor` sees of handlers: who listens, and what is not delivered."""
+"""Handlers, as `lowtide doctor` sees them: who listens, and what is not delivered."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ STATE_STYLE = {
 
 
 _ACTIVE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""What JSON leaves as it is, and a terminal may not; it can only stand within a string."""
+"""Characters that JSON leaves as they are, and a terminal may not; they can only stand within a string."""
 
 
 class Screen(Console):

@@ -28,7 +28,7 @@ def prepare_streams() -> None:
 
 
 def bad_argument(arguments: Sequence[str]) -> str | None:
-    """What is wrong with the first argument that is no text; None where all are."""
+    """The problem with the first argument that is no text; None where all are."""
     for number, argument in enumerate(arguments, 1):
         if _NOT_TEXT.search(argument):
             return f"argument {number} has control characters, or bytes that are no text in this locale: {argument!a}"

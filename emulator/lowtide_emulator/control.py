@@ -45,7 +45,7 @@ class ControlApi:
         return [Route(f"/_emulator/{name}", self._guarded(end), methods=[method]) for name, method, end in endpoints]
 
     def _guarded(self, endpoint: Endpoint) -> Endpoint:
-        """Where keys are set, whoever has none may not rule the emulator either."""
+        """Refuses whoever has no key, where keys are set: nobody else may rule the emulator."""
 
         async def guarded(request: Request) -> Response:
             try:

@@ -86,7 +86,7 @@ class Installation:
         return self._id
 
     def seen(self) -> Seen:
-        """What stands in both places now."""
+        """The ids that stand in both places now."""
         standing = cast("bytes | None", self._redis.get(keys.INSTALLATION))
         known, _, place = (standing or b"").decode(errors="replace").partition(" ")
         return Seen(known or None, self._marked(), place)

@@ -1,4 +1,4 @@
-"""Where Celery handlers listen: workers of users' own apps say so, and whoever sends or submits looks here."""
+"""Queues on which Celery handlers listen: users' workers say so, and whoever sends or submits looks here."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def silence(spec: str, found: Sequence[Listener]) -> str:
 
 
 def shared_queues(found: Mapping[str, Sequence[Listener]]) -> list[str]:
-    """What is to be said of queues on Lowtide's broker whose workers know different handlers, by handler."""
+    """Warnings about queues on Lowtide's broker whose workers know different handlers, by handler."""
     queues: dict[str, dict[str, set[str]]] = {}
     for handler, workers in found.items():
         for one in workers:

@@ -1,4 +1,4 @@
-"""What a batch is submitted with, checked before anything is written: types, ranges and lengths, all here."""
+"""Options of a batch, checked before anything is written: types, ranges and lengths, all here."""
 
 from __future__ import annotations
 

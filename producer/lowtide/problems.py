@@ -8,7 +8,7 @@ _MOST_OF_JOBS = 3
 
 
 def problems(batch: Mapping[str, str], jobs: Iterable[tuple[str, str | None]], silence: str = "") -> list[str]:
-    """What hinders a batch, in words, the worst first; empty where all is well.
+    """The problems of a batch, in words, the worst first; empty where all is well.
 
     `batch` are its fields in the store, `jobs` the ids of jobs with what their last try failed of, `silence` is why its
     handler would not be reached now.

@@ -37,7 +37,7 @@ class Intake(NamedTuple):
 
     accepted: Accepted
     sources: Sequence[tuple[str, int]] = ()
-    """Where the provider finds the requests, if it is to use them in place, with their sizes in bytes."""
+    """Places where the provider finds the requests, if it is to use them in place, with their sizes in bytes."""
 
 
 class BatchQueue:

@@ -12,7 +12,7 @@ from lowtide.states import BatchState, JobState, Kind, ProviderName
 
 _decode = msgspec.json.decode
 DAMAGED = (KeyError, ValueError, TypeError, redis.ResponseError)
-"""What reading a record raises that is not as any version of ours writes it."""
+"""Errors of reading a record that is not as any version of ours writes it."""
 
 
 def text_fields(reply: Any) -> dict[str, str]:

@@ -215,7 +215,7 @@ class Store:
             return bool(self.redis.exists(keys.batch(batch_id)))
 
     def summary(self, batch_id: str) -> BatchStatus:
-        """Where a batch stands, without its jobs: one read, however many they are. Raises `BatchNotFound`."""
+        """The state of a batch without its jobs: one read, however many they are. Raises `BatchNotFound`."""
         with _damaged(batch_id):
             return batch_status(self._batch(batch_id), [], [])
 
@@ -227,7 +227,7 @@ class Store:
         return batch
 
     def status(self, batch_id: str) -> BatchStatus:
-        """Where a batch stands, with its jobs.
+        """The state of a batch, with its jobs.
 
         Raises `BatchNotFound`, and `StoreUnavailable` for a record that cannot be read.
         """
@@ -277,7 +277,7 @@ class Store:
         return BatchPage(batches=batches, next_page_token=cursor if more else None, unreadable=unreadable)
 
     def _problems(self, batches: Sequence[dict[str, str]]) -> list[list[str]]:
-        """What hinders each batch, by its own word and by that of its newest jobs while it runs."""
+        """The problems of each batch, by its own word and by that of its newest jobs while it runs."""
         names = [
             [job_id(batch["id"], number) for number in range(max(1, last - _LOOKED_AT_JOBS + 1), last + 1)]
             if "finished" not in batch

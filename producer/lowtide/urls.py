@@ -54,7 +54,7 @@ def check_spool_url(url: str) -> None:
 
 
 def _check(url: str, example: str) -> None:
-    """What holds for every URL with a host."""
+    """Checks that hold for every URL with a host."""
     if any(character <= " " or character == "\x7f" for character in url):
         raise ValueError(f"it has blanks or control characters; {_ESCAPE}")
     if not _SCHEME.match(url):

@@ -71,7 +71,7 @@ def rule(
 
 
 def job(batch: str, number: int) -> str:
-    """What the display name of a job ends with."""
+    """The end of a job's display name."""
     return f"-{batch}-{number}"
 
 

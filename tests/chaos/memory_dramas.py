@@ -1,4 +1,4 @@
-"""What Redis or the spool can forget, and who else may be there, a drama each; the name says what happens.
+"""Losses of memory, of Redis or the spool, and strangers beside us, a drama each; the name says what happens.
 
 Nothing is paid for again that can be had, and no request gets a second result.
 """
@@ -34,7 +34,7 @@ def _lose_output(world: World, one: Submitted) -> None:
 
 
 def a_piece_of_output_is_lost(crash_at: str, world: World) -> Figures:
-    """What was found of it until then stays on the clock."""
+    """Segments that were found until then stay on the clock."""
     one = world.submit(20, handled=False)
     few = {"LOWTIDE_SEGMENT_ROWS": "2", "LOWTIDE_MAX_REQUESTS_PER_JOB": "20"}
     first = world.worker(*SOLO, LOWTIDE_CRASH_AT=crash_at, **few)

@@ -1,4 +1,4 @@
-"""What can happen to the machines that workers run on, a drama each; the name says what happens."""
+"""Dramas of the machines that workers run on; the name says what happens."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ TELLING = {
     "clean.after-begin",
     "delete.after-provider",
 }
-"""Where a late worker has most to spoil: these are tried each time, the others by `make chaos`."""
+"""Points where a late worker has most to spoil: these are tried each time, the others by `make chaos`."""
 CASES = [
     pytest.param((scenario, point), marks=() if point in TELLING else pytest.mark.thorough)
     for scenario, point in cases()

@@ -1,4 +1,4 @@
-"""What the commands say of results that nobody takes."""
+"""The commands tell of results that nobody takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What others wrote is shown, and does nothing to the terminal that shows it."""
+"""Foreign text is shown, and does nothing to the terminal that shows it."""
 
 from __future__ import annotations
 

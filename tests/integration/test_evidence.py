@@ -1,4 +1,4 @@
-"""What was paid for is thrown away only where it is sure to be worthless."""
+"""Output that was paid for is thrown away only where it is sure to be worthless."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def _installation(stack: Stack, settings: Any) -> Installation:
 
 
 def refused_worker(stack: Stack, **env: str) -> str:
-    """What a worker says that ends by itself, with an error."""
+    """The words of a worker that ends by itself, with an error."""
     command = [sys.executable, "-m", "celery", "-A", "lowtide_worker", "worker", "-l", "info", "-P", "solo"]
     ended = subprocess.run(
         command, env=stack.env | env, cwd=stack.directory, capture_output=True, text=True, timeout=60, check=False

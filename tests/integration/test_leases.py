@@ -1,4 +1,4 @@
-"""What takes longer than a lease is done once all the same: whoever works on it keeps it, unless it hangs."""
+"""Long work is done once all the same: whoever works on it keeps it, unless it hangs."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ ANYWHERE = (WRITING, *POINTS)
 
 
 class Boom(Exception):
-    """What happens, where it is an exception."""
+    """Interruptions that are exceptions."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ CASES = [
 
 @dataclass
 class Played:
-    """What a case left, and what came of submitting again."""
+    """The outcome of a case, and of submitting again."""
 
     key: str
     ended: object = None

@@ -18,7 +18,7 @@ def chunks(body: bytes, size: int) -> Iterator[bytes]:
 
 
 def taken(body: bytes, expected: int, size: int = 1 << 20) -> bytes:
-    """What got through; raises what the scrutiny raises."""
+    """The bytes that got through; raises what the scrutiny raises."""
     passed: list[bytes] = []
     scrutiny = Scrutiny(passed.append, expected=expected)
     for chunk in chunks(body, size):

@@ -35,11 +35,11 @@ _FOR_THE_PRODUCER = (
     msgspec.DecodeError,
     RecursionError,
 )
-"""What would be the same at another try, unless the producer changes something; of a `SourceError`, some."""
+"""Errors that would be the same at another try, unless the producer changes something; of a `SourceError`, some."""
 
 
 class Outcome(StrEnum):
-    """What became of a batch in the inbox."""
+    """The fate of a batch in the inbox."""
 
     NOTHING = "nothing waits there"
     TAKEN_IN = "taken in"

@@ -374,7 +374,7 @@ def encoded_error(error: ResultError | None) -> str:
 
 
 def _new_job(batch_id: str, *, attempt: int, losses: int) -> dict[str, Any]:
-    """What the hash of a new job has beside its own name and requests."""
+    """Fields of a new job's hash, beside its own name and requests."""
     return {
         "v": VERSION, "batch_id": batch_id, "stage": Stage.CREATE, "token": 0, "busy": 0,
         "state": JobState.PLANNED, "attempt": attempt, "losses": losses,

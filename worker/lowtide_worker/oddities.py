@@ -26,7 +26,7 @@ _AUDITED_AT_ONCE = 500
 
 
 class Oddities:
-    """What to do with one odd thing, so that it stops no other."""
+    """Lets one odd thing stop no other."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client

@@ -62,7 +62,7 @@ class Runtime:
 
     @cached_property
     def leases(self) -> Leases:
-        """What this process works on."""
+        """The leases of all that this process works on."""
         return Leases(self.clock.keep, lease=self.settings.lease_seconds, limit=self.settings.stage_limit_seconds)
 
     @cached_property
@@ -77,12 +77,12 @@ class Runtime:
 
     @cached_property
     def deliveries(self) -> Deliveries:
-        """What hinders deliveries."""
+        """The problems of deliveries."""
         return Deliveries(self.redis)
 
     @cached_property
     def oddities(self) -> Oddities:
-        """What is not as it should be."""
+        """The things that are not as they should be."""
         return Oddities(self.redis)
 
     @cached_property
@@ -92,7 +92,7 @@ class Runtime:
 
     @cached_property
     def installation(self) -> Installation:
-        """Whose Redis and spool these are."""
+        """The identity that Redis and spool share."""
         return Installation(self.settings, self.redis, self.spool)
 
     def display_name(self, job: Mapping[str, str]) -> str:

@@ -29,7 +29,7 @@ _QUEUES = {queue.value: queue for queue in Queue}
 _NOTHING = b"null"
 """Stands for a message that was refused, so that kombu goes on to the next queue as after any other."""
 _CONNECTION_ERRORS = (OSError, redis.RedisError)
-"""What Celery takes for a lost connection or channel, and answers by connecting again."""
+"""Errors that Celery takes for a lost connection or channel, and answers by connecting again."""
 
 
 class QoS(kombu_redis.QoS):
@@ -83,7 +83,7 @@ class Channel(kombu_redis.Channel):
         return client
 
     def _popped(self, reply: Any, **_: object) -> tuple[bytes, bytes] | None:
-        """What a read of the queues gave: the queue, which may be one for a priority, and a message."""
+        """The reply to a read of the queues: the queue, which may be one for a priority, and a message."""
         if not reply:
             return None
         if not isinstance(reply, (list, tuple)) or len(reply) != 2:
@@ -99,7 +99,7 @@ class Channel(kombu_redis.Channel):
             return key, _NOTHING
 
     def _handle_message(self, client: Any, r: Any) -> dict[str, Any]:
-        """What a subscription gave, a control message or an event of another worker."""
+        """The reply of a subscription: a control message or an event of another worker."""
         message: dict[str, Any] = super()._handle_message(client, r)
         if isinstance(message["data"], bytes):
             message["data"] = _decodable(message["data"], message["channel"])

@@ -222,7 +222,7 @@ class PageReader:
 
     def __init__(self) -> None:
         self.odd: set[str] = set()
-        """What was passed over, as text, each once and said once in the log."""
+        """Items that were passed over, as text, each once and said once in the log."""
 
     def read(self, items: object, read: Callable[[object], Item], *, needed: str | None = None) -> list[Item]:
         """Those items of a page that can be read.

@@ -99,7 +99,7 @@ def create(runtime: Runtime, job: Held) -> Move:
 
 
 def _intended(job: Held, intent: Intent) -> Fields:
-    """What Redis is to know of an intent, from now on."""
+    """Fields that tell Redis of an intent."""
     return {
         "intent": job.now(),
         "answered": "",
