@@ -183,9 +183,8 @@ class MachineWorld:
         """Has all processes forget what they know, and start anew."""
         for runtime in self.runtimes:
             runtime._looks.clear()
-            if vars(type(runtime)).get("installation"):
-                vars(runtime).pop("installation", None)
-                cast("Any", runtime).installation.check()
+            vars(runtime).pop("installation", None)
+            runtime.installation.check()
         vars(self.queue).pop("_installation", None)
         self.runtimes[0].clock.start_sweep()
 
