@@ -25,6 +25,7 @@ from lowtide import Batch, BatchQueue, Request, keys
 from lowtide.dead_letters import DeadLetters
 from lowtide.delivery import Delivery
 from lowtide.errors import IdempotencyConflict, SpoolError
+from lowtide.layout import BatchFiles
 from lowtide.messages import Queue, Stage, arguments
 from lowtide.states import FINISHED_BATCH, JobState
 from lowtide_worker import tasks
@@ -58,7 +59,7 @@ class Told:
     dropped: bool = False
     """Somebody dropped one of its deliveries."""
     forgotten: bool = False
-    """The store was put back to a time before it."""
+    """The store was put back to a time before it, or to one before its files were deleted."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,10 @@ class MachineWorld:
             self.redis.restore(name, 0, value)
         for told in self.told.values():
             told.forgotten = True
-        self.told |= {told.id: replace(told) for told in self.backed_up}
+        for told in self.backed_up:
+            # One that was deleted since has no files: it ends with an error, and gives up its key.
+            lost = not self.spool.exists(BatchFiles(told.id).requests)
+            self.told[told.id] = replace(told, forgotten=lost)
         self.bag.clear()
         for job in self.provider.all:
             # What is deleted there cannot be found again: its requests run again.
@@ -327,7 +331,8 @@ class MachineWorld:
         while self.in_hand:
             self.answer(self.in_hand.pop(), failed=None)
         for letter in self.look().parked:
-            self.letters.redeliver(letter)
+            end = self.letters.drop if self.told[letter.rpartition("-")[0]].forgotten else self.letters.redeliver
+            end(letter)
         for queue in Queue:
             self.tick(queue)
         if self.bag:
