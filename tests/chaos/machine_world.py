@@ -331,8 +331,8 @@ class MachineWorld:
         while self.in_hand:
             self.answer(self.in_hand.pop(), failed=None)
         for letter in self.look().parked:
-            end = self.letters.drop if self.told[letter.rpartition("-")[0]].forgotten else self.letters.redeliver
-            end(letter)
+            # After a restore, a handler may give back what is not stored any more: a person drops that.
+            (self.letters.drop if self.restored else self.letters.redeliver)(letter)
         for queue in Queue:
             self.tick(queue)
         if self.bag:
