@@ -106,6 +106,8 @@ def check_step(world: MachineWorld, seen: Seen) -> None:
     """What is looked at after each step."""
     assert not world.provider.wrongs, world.provider.wrongs
     for batch_id, counted in seen.counted.items():
+        if world.told[batch_id].forgotten:
+            continue
         total = len(world.told[batch_id].prompts)
         assert counted != -2, f"{batch_id} lost its idempotency key"
         assert counted <= total, f"{batch_id}: {counted} of {total} are settled"
@@ -114,10 +116,10 @@ def check_step(world: MachineWorld, seen: Seen) -> None:
 def check_rest(world: MachineWorld, *, late: bool) -> None:
     """Everything, when nothing is left to be done. `late`: superseded workers went on, and may have left files."""
     for told in world.told.values():
-        if world.known(told.id):
-            _check_results(world, told)
-        else:
+        if not world.known(told.id):
             assert not told.recorded or world.forgets(told), f"{told.id} is gone"
+        elif not told.forgotten:
+            _check_results(world, told)
     _check_handler(world)
     _check_left_overs(world, late=late)
 
@@ -166,6 +168,7 @@ def _check_left_overs(world: MachineWorld, *, late: bool) -> None:
         assert owner.partition("-")[0] in there, f"left: {key}"
     assert world.restored or not (left := world.provider.left()), f"at the provider: {left} of {world.provider.all}"
     folders = {one for one in world.spool.folders("batches") if not world.told[one].forgotten}
+    there = {one for one in there if not world.told[one].forgotten}
     assert folders == there, f"in the spool: {folders}, in the store: {there}"
     for batch_id in there:
         assert late or not world.spool.names(f"batches/{batch_id}/jobs"), f"working files of {batch_id}"

@@ -25,6 +25,7 @@ from lowtide import Batch, BatchQueue, Request, keys
 from lowtide.dead_letters import DeadLetters
 from lowtide.delivery import Delivery
 from lowtide.errors import IdempotencyConflict, SpoolError
+from lowtide.layout import BatchFiles
 from lowtide.messages import Queue, Stage, arguments
 from lowtide.states import FINISHED_BATCH, JobState
 from lowtide_worker import tasks
@@ -58,7 +59,7 @@ class Told:
     dropped: bool = False
     """Somebody dropped one of its deliveries."""
     forgotten: bool = False
-    """The store was put back to a time before it."""
+    """The store was put back to a time before it, or to one before its files were deleted."""
 
 
 @dataclass(frozen=True)
@@ -183,9 +184,8 @@ class MachineWorld:
         """Has all processes forget what they know, and start anew."""
         for runtime in self.runtimes:
             runtime._looks.clear()
-            if vars(type(runtime)).get("installation"):
-                vars(runtime).pop("installation", None)
-                cast("Any", runtime).installation.check()
+            vars(runtime).pop("installation", None)
+            runtime.installation.check()
         vars(self.queue).pop("_installation", None)
         self.runtimes[0].clock.start_sweep()
 
@@ -203,7 +203,10 @@ class MachineWorld:
             self.redis.restore(name, 0, value)
         for told in self.told.values():
             told.forgotten = True
-        self.told |= {told.id: replace(told) for told in self.backed_up}
+        for told in self.backed_up:
+            # One that was deleted since has no files: it ends with an error, and gives up its key.
+            lost = not self.spool.exists(BatchFiles(told.id).requests)
+            self.told[told.id] = replace(told, forgotten=lost)
         self.bag.clear()
         for job in self.provider.all:
             # What is deleted there cannot be found again: its requests run again.
@@ -326,7 +329,8 @@ class MachineWorld:
         while self.in_hand:
             self.answer(self.in_hand.pop(), failed=None)
         for letter in self.look().parked:
-            self.letters.redeliver(letter)
+            # After a restore, a handler may give back what is not stored any more: a person drops that.
+            (self.letters.drop if self.restored else self.letters.redeliver)(letter)
         for queue in Queue:
             self.tick(queue)
         if self.bag:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tests.chaos.machine_steps import STEPS, Figures, Machine
 from tests.chaos.machine_world import MachineWorld
 
+from lowtide.messages import Stage
 from lowtide_cli.embedded import EmbeddedRedis
 
 MOST_STEPS = int(os.environ.get("MACHINE_STEPS", "3600"))
@@ -53,6 +54,29 @@ def test_nothing_is_lost_or_paid_twice_whatever_happens_in_whatever_order(world:
 @pytest.mark.timeout(MOST_STEPS // 10 + 600)
 def test_nothing_is_lost_or_paid_twice_when_the_store_is_put_back_to_an_earlier_time(world: MachineWorld) -> None:
     print(run_rounds(world, frozenset()))
+
+
+@pytest.mark.parametrize("place", ["deliver.after-grant", "deliver.before-record"])
+def test_what_a_dead_worker_was_granted_from_output_that_is_gone_runs_again(world: MachineWorld, place: str) -> None:
+    machine = Machine(world, Figures())
+    world.provider.ranged = True
+    machine.submit(requests=2, handler=None, key=None, dies_after=None, attempts=3, mode="file", priority=0)
+    while not any(stage is Stage.DELIVER for stage, _ in world.bag):
+        machine.work(messages=1)
+        if not world.bag:
+            machine.answer_all()
+            machine.wait()
+    worker = world.actor(0, *world.bag.pop())
+    while worker.at != place:
+        worker.step(1)
+        assert not worker.done
+    machine.dead.append(worker)
+
+    world.provider.lose(world.provider.all[0], output_only=True)
+
+    machine.look()
+    machine.end()
+    machine.close()
 
 
 def run_rounds(world: MachineWorld, never: frozenset[str]) -> Figures:

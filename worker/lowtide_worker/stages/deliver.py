@@ -23,7 +23,7 @@ from lowtide_worker.handlers import HandlerFailed, NobodyListens, Segment
 from lowtide_worker.in_place import in_place, under_wire_keys
 from lowtide_worker.joining import Joined, Odd, Row, join, provider_rows, rest_rows
 from lowtide_worker.parts import pieces
-from lowtide_worker.providers import NO_RESPONSE, Missing, Provider
+from lowtide_worker.providers import NO_RESPONSE, Missing
 from lowtide_worker.rows import overruled
 from lowtide_worker.runtime import Runtime
 
@@ -64,6 +64,11 @@ def deliver(runtime: Runtime, segment: Held) -> Move | Done:
         log.warning("segment %s: its bytes are gone from the spool; brought again", segment.member)
         runtime.ledger.recollect(segment, from_provider=segment.fields["source"] != "rest")
         return Done({"gone": 1}, wakes=(Queue.RESULTS, Queue.JOBS))
+    except Missing as missing:
+        # Somebody took the output away: what an earlier run was granted from it, and did not store, runs again too.
+        log.warning("segment %s: its output is gone: %s", segment.member, missing)
+        runtime.ledger.recollect(segment, from_provider=False)
+        return Done({"gone": 1}, wakes=(Queue.JOBS,))
     spec = segment.batch["on_result"]
     if spec and (segment.number("stored") or any(counts.get(status) for status in ResultStatus)):
         return _hand_over(runtime, segment, spec, counts)
@@ -101,7 +106,7 @@ def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
     else:
         provider = runtime.provider(segment.batch["provider"])
         if parts := job.get("parts"):
-            block = _read_in_place(provider, parts, start, end)
+            block = b"".join(provider.read(*piece) for piece in pieces(parts, start, end))
         else:
             block = runtime.spool.read(_place(segment), start, end)
         rows, malformed = provider_rows(provider, block)
@@ -142,15 +147,6 @@ def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
     left = runtime.ledger.record(segment, counts, handler_waits=bool(segment.batch["on_result"] and results))
     reach("deliver.after-record")
     return {name: count for name, count in counts.items() if name not in Usage.__struct_fields__} | {"left": left}
-
-
-def _read_in_place(provider: Provider, parts: str, start: int, end: int) -> bytes:
-    try:
-        return b"".join(provider.read(*piece) for piece in pieces(parts, start, end))
-    except Missing as missing:
-        # Somebody took the output away: its rows are missing, and run again.
-        log.warning("output is gone: %s", missing)
-        return b""
 
 
 def _wakes(runtime: Runtime, segment: Held, counts: dict[str, int]) -> tuple[Queue, ...]:
