@@ -103,7 +103,7 @@ class Spool:
                     self._fs.pipe_file(path, data, mode="create")
                     return True
                 draft = f"{path}.{secrets.token_hex(4)}.part"
-                os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - fsspec speaks str
+                self._make_folder(os.path.dirname(path))  # noqa: PTH120 - fsspec speaks str
                 with self._opened(draft, "wb") as file:
                     file.write(data)
                 try:

@@ -45,17 +45,6 @@ def _gone(queue: BatchQueue, batch_id: str) -> bool:
     return False
 
 
-def test_a_batch_with_another_spool_than_the_workers_says_so(cli: Cli, queue: BatchQueue) -> None:
-    elsewhere = str(cli.folder / "elsewhere")
-    batch_id = cli("submit", cli.file(requests(1)), "--model", MODEL, LOWTIDE_SPOOL_URL=elsewhere).out.strip()
-
-    problems = wait_until(lambda: queue.get(batch_id).status().problems, what="the batch's problem")
-
-    assert batch_id in problems[0]
-    assert problems[0].splitlines()[0] in " ".join(cli("status", batch_id).out.split())
-    queue.get(batch_id).cancel()
-
-
 @pytest.mark.parametrize("handler", ["shop.save@", "shop.save@lowtide.jobs"])
 def test_a_queue_that_is_none_is_refused(cli: Cli, handler: str) -> None:
     refused = cli("submit", cli.file(requests(1)), "--model", MODEL, "--on-result", handler, code=1)

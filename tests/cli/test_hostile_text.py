@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -41,7 +42,7 @@ def batch(stack: Stack, queue: BatchQueue) -> Iterator[Batch]:
         [{"key": f"{HOSTILE}{number}", "contents": HOSTILE} for number in range(2)],
         model=MODEL,
         labels={"shop": HOSTILE},
-        idempotency_key=HOSTILE,
+        idempotency_key=f"{HOSTILE}{uuid4()}",
         max_attempts=1,
     )
     batch.wait(timeout=30)

@@ -34,7 +34,9 @@ def runtime(stack: Stack) -> Runtime:
 def finished(stack: Stack, key: str | None = None) -> Batch:
     """A batch that is over, as far as the store knows."""
     batch = stack.queue().submit([Request(key="a", contents="x")], model=MODEL, idempotency_key=key)
-    stack.redis.hset(keys.batch(batch.id), mapping={"state": BatchState.COMPLETED, "stage": "", "jobs": 0})
+    stack.redis.hset(
+        keys.batch(batch.id), mapping={"state": BatchState.COMPLETED, "stage": "", "jobs": 0, "finished": 1}
+    )
     return batch
 
 

@@ -28,6 +28,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 @pytest.fixture
 def ledger(runtime: Runtime) -> Ledger:
     runtime.redis.flushdb()
+    runtime.redis.hset(keys.batch(BATCH), "id", BATCH)
     return runtime.ledger
 
 
@@ -82,17 +83,3 @@ def test_whoever_lost_the_segment_is_granted_nothing(runtime: Runtime, ledger: L
         ledger.grant(segment(runtime, 0, token=9), [1, 2, 3])
 
     assert runtime.redis.get(keys.settled(BATCH)) is None
-
-
-def test_a_deleted_batch_takes_the_parked_segments_of_no_other_with_it(runtime: Runtime, ledger: Ledger) -> None:
-    ours, others = (keys.segment_member(job, 0) for job in ("nightly-1", "nightly-2-1"))
-    for member in (ours, others):
-        runtime.redis.hset(keys.entity(member), mapping={"token": 1})
-        runtime.redis.zadd(keys.PARKED, {member: 1})
-    batch = keys.batch_member("nightly")
-
-    ledger.forget(Held(batch, Stage.DELETE, 1, {"jobs": "1"}, {"id": "nightly"}, time.time()), lambda: None)
-
-    assert runtime.redis.zrange(keys.PARKED, 0, -1) == [others.encode()]
-    assert runtime.redis.exists(keys.entity(others))
-    assert not runtime.redis.exists(keys.entity(ours))

@@ -42,7 +42,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, l
     private_file(stack.redis_server.directory / "password", HOSTILE)
     with stack:
         worker = stack.worker("-P", "threads", "-c", "4", "-l", "debug")
-        handlers = ("far:shop.tasks.save", "https://127.0.0.1:1/results")
+        handlers = ("far:shop.tasks.save@orders", "https://127.0.0.1:1/results")
         batches = [stack.queue().submit(blurbs(2), model=MODEL, on_result=handler) for handler in handlers]
         for batch in batches:
             batch.wait(timeout=30)
