@@ -44,7 +44,7 @@ class RedisProxy:
         """Cuts all connections; new ones go to another server."""
         with self._lock:
             self._server = server
-            cut, self._sockets = self._sockets, []
+            cut = list(self._sockets)
         for one in cut:
             _shut(one)
 
