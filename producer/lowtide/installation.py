@@ -77,7 +77,10 @@ class Installation:
         if seen.redis and seen.spool is None and seen.place == self._place:
             self._spool.create(MARKER, _marker(seen.redis))
             seen = self.seen()
-        if seen.redis is None or seen.redis != seen.spool:
+        while not _agree(seen) and (again := self.seen()) != seen:
+            # Somebody was making it, between a look at the one and a look at the other.
+            seen = again
+        if seen.redis is None or not _agree(seen):
             self._id = None
             raise InstallationMismatch(self._told(seen))
         if seen.place:
@@ -139,6 +142,10 @@ class Installation:
             f"{self._where} is installation {seen.redis}'s, and {self._there} is installation {seen.spool}'s; correct "
             "LOWTIDE_REDIS_URL or LOWTIDE_SPOOL_URL so that producers, workers and handlers have the same of both"
         )
+
+
+def _agree(seen: Seen) -> bool:
+    return seen.redis is not None and seen.redis == seen.spool
 
 
 def _marker(known: str) -> bytes:
