@@ -197,9 +197,9 @@ def test_a_worker_that_wakes_when_another_has_taken_the_batch_in_changes_nothing
 
 
 def _files(stack: Stack, batch_id: str) -> list[Path]:
-    """But for the drafts of whoever stands still, which are its own."""
+    """But for the drafts of whoever stands still, which are its own, and what is cleaned up behind a job."""
     found = (stack.directory / "spool" / "batches" / batch_id).rglob("*")
-    return sorted(path for path in found if path.is_file() and path.suffix != ".part")
+    return sorted(path for path in found if path.is_file() and path.suffix != ".part" and "jobs" not in path.parts)
 
 
 def test_a_take_in_that_is_slow_keeps_its_lock(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
