@@ -27,6 +27,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 @pytest.fixture
 def ledger(runtime: Runtime) -> Ledger:
     runtime.redis.flushdb()
+    runtime.redis.hset(keys.batch(BATCH), "id", BATCH)
     return runtime.ledger
 
 
