@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import string
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -65,8 +66,8 @@ class Registry:
     def say(self, worker: str) -> None:
         """Notes that a worker listens; which queues it takes may change while it runs."""
         consumed = self._app.amqp.queues.consume_from
-        routed = [Registered(self._name(task.name), _queue(self._app, task)) for task in self._tasks]
-        said = [one for one in routed if one.queue in consumed]
+        routed = [Registered(self._name(task.name), self._queue(task)) for task in self._tasks]
+        said = [one for one in routed if one.queue in consumed and not set(one.queue) & set(string.whitespace)]
         with self._redis.pipeline(transaction=False) as pipe:
             for handler, queue in said:
                 self._listen(
@@ -106,6 +107,16 @@ class Registry:
     def close(self) -> None:
         """Closes the connections."""
         self._redis.close()
+
+    def _queue(self, task: Task) -> str:
+        """The queue that the handler was given, else the one that Celery itself would send the task to; "" for none."""
+        options = {"queue": task.lowtide_queue} if task.lowtide_queue else {}
+        try:
+            queue = self._app.amqp.router.route(options, task.name, (), {}, task_type=task)["queue"]
+        except Exception as error:  # noqa: BLE001 - the app's own routes may raise anything, for this task alone
+            log.warning("no queue reaches %s by the app's routes: %s: %s", task.name, type(error).__name__, error)
+            return ""
+        return str(getattr(queue, "name", queue))
 
     def _name(self, task: str) -> str:
         return task if self._here else elsewhere(task)
@@ -205,13 +216,6 @@ def _registries(app: Celery) -> list[Registry]:
                 type(error).__name__,
             )
     return registries
-
-
-def _queue(app: Celery, task: Task) -> str:
-    """The queue that the handler was given, else the one that Celery itself would send the task to."""
-    options = {"queue": task.lowtide_queue} if task.lowtide_queue else {}
-    queue = app.amqp.router.route(options, task.name, (), {}, task_type=task)["queue"]
-    return str(getattr(queue, "name", queue))
 
 
 def is_lowtides(broker: Connection, redis_url: str) -> bool:

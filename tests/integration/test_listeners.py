@@ -9,17 +9,19 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from celery import Celery
+from kombu.asynchronous.timer import Timer
 from tests.integration.blurbs import MODEL
 from tests.stack import Stack, Worker
 from tests.waiting import wait_until
 
 from lowtide import Batch, Request, keys, result_handler
 from lowtide.layout import job_id
-from lowtide.registration import Registry
+from lowtide.registration import Registration, Registry, beat_if_due
 from lowtide_cli.doctor_handlers import check_handlers
 from lowtide_cli.findings import Verdict
 
@@ -237,8 +239,58 @@ def test_a_service_works_on_where_lowtide_cannot_be_told(stack: Stack, service: 
     assert worker.alive
     assert "could not be told that handlers listen here" in worker.text
     assert "hidden" not in worker.text
+    worker.kill()
     broken = lonely.start(LOWTIDE_MAX_ATTEMPTS="many")
     assert "Lowtide's settings cannot be used" in broken.text
+
+
+def test_a_service_says_again_that_it_listens_when_its_connection_was_cut(stack: Stack, service: Any) -> None:
+    patient = service()
+    patient.start()
+    stack.redis.delete(keys.listeners(patient.task))
+
+    stack.redis.execute_command("CLIENT", "KILL", "TYPE", "normal")
+
+    wait_until(lambda: stack.redis.exists(keys.listeners(patient.task)), what="it is registered again")
+    delivered(patient.submit("a"))
+    assert patient.taken() == ["a"]
+
+
+def test_a_task_that_keeps_its_workers_loop_waiting_says_that_it_listens(stack: Stack) -> None:
+    app = Celery("tasks", broker=stack.redis_server.url, set_as_current=False)
+    task = result_handler(app, name="busy.save", settings=stack.settings())(print)
+    assert task.name in app.tasks
+    step = Registration(None)
+    step.start(SimpleNamespace(app=app, hostname="busy@host", timer=Timer()))
+    try:
+        stack.redis.delete(keys.listeners("busy.save"))
+        beat_if_due()
+        assert not stack.redis.exists(keys.listeners("busy.save"))
+
+        step._last -= 60
+        beat_if_due()
+
+        assert stack.redis.exists(keys.listeners("busy.save"))
+    finally:
+        step.stop(None)
+    assert not stack.redis.exists(keys.listeners("busy.save"))
+
+
+def test_a_route_that_fails_for_one_handler_leaves_the_others_registered(stack: Stack) -> None:
+    def route(name: str, *_: Any, **__: Any) -> None:
+        if name == "bad.save":
+            raise LookupError(name)
+
+    app = Celery("tasks", broker=stack.redis_server.url, set_as_current=False)
+    app.conf.task_routes = (route,)
+    tasks = [result_handler(app, name=name)(print) for name in ("bad.save", "good.save")]
+
+    registry = Registry(app, stack.settings(), tasks)
+    registry.say("worker@host/1")
+
+    assert stack.redis.zrange(keys.listeners("good.save"), 0, -1) == [b"celery worker@host/1"]
+    assert not stack.redis.exists(keys.listeners("bad.save"))
+    registry.take_back("worker@host/1")
 
 
 def test_a_worker_listens_only_for_what_it_takes(stack: Stack, service: Any) -> None:

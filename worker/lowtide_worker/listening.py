@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import redis
 
 from lowtide import keys
@@ -12,9 +14,12 @@ from lowtide.store import load_script
 from lowtide_worker.clock import Held, Move, Superseded
 from lowtide_worker.handlers import NobodyListens
 
+log = logging.getLogger(__name__)
+
 _LOOKS = Backoff(first=2.0, cap=60.0)
 """A worker that begins to listen wakes what waits for it; for the case that it could not."""
 _MAX_PROBLEM_CHARS = 1000
+_SET_KEPT_SECONDS = 30 * 86_400
 
 
 class Deliveries:
@@ -35,11 +40,13 @@ class Deliveries:
                 keys.queued(spec),
                 keys.batch(segment.batch_id),
             ],
-            args=[segment.member, segment.token, FRESH_SECONDS, problem],
+            args=[segment.member, segment.token, FRESH_SECONDS, problem, _SET_KEPT_SECONDS],
         )
         if waits < 0:
             raise Superseded(segment.member)
         looks = segment.number("looks")
+        if not looks:
+            log.warning("segment %s: %s", segment.member, problem)
         pause = _LOOKS.seconds(looks) if waits else 0.0
         return Move(stage=Stage.DELIVER, after=pause, fields={"looks": looks + 1, "problem": problem}, wakes=wakes)
 
