@@ -21,7 +21,9 @@ def list_letters(*, limit: int, as_json: bool) -> None:
         console.print("no dead letters")
         return
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for name in ("id", "kind", "age"):
+    # An id that is cut short is of no use.
+    table.add_column("id", no_wrap=True, min_width=max(len(letter.id) for letter in letters))
+    for name in ("kind", "age"):
         table.add_column(name, no_wrap=True)
     table.add_column("reason", overflow="ellipsis", no_wrap=True)
     for letter in letters:

@@ -125,7 +125,7 @@ def _dead_letters(count: int) -> Finding:
     if not count:
         return Finding("Dead letters", Verdict.OK, "none")
     return Finding(
-        "Dead letters", Verdict.WARN, f"{count:,} messages that nobody could handle",
+        "Dead letters", Verdict.WARN, f"{count:,} {'message' if count == 1 else 'messages'} that nobody could handle",
         "lowtide dead-letters list",
     )  # fmt: skip
 

@@ -77,7 +77,11 @@ def _shared(problem: str) -> Finding:
 def _unheard(name: str, workers: Sequence[Listener], batches: Sequence[BatchStatus]) -> Finding:
     undelivered = sum(batch.undelivered for batch in batches)
     what, _, advice = silence(name, workers).partition(": ")
-    waiting = f"{undelivered:,} segments of results wait" if undelivered else "its results will wait"
+    waiting = (
+        f"{undelivered:,} {'segment' if undelivered == 1 else 'segments'} of results wait"
+        if undelivered
+        else "its results will wait"
+    )
     count = "1 batch" if len(batches) == 1 else f"{len(batches):,} batches"
     verdict = Verdict.FAIL if undelivered else Verdict.WARN
     return Finding("Handler", verdict, f"{what}, the handler of {count}: {waiting}", advice)

@@ -109,7 +109,8 @@ class EmbeddedRedis:
         """Its password: made up once, and kept beside its data, so that a URL serves after a restart too."""
         private_folder(self.directory)
         path = self.directory / "password"
-        if not path.exists():
+        # An empty one, of a start that a full disk ended, would leave the server open to everybody.
+        if not path.exists() or not path.read_bytes().strip():
             private_file(path, secrets.token_urlsafe(24))
         return path.read_bytes().decode()
 

@@ -40,10 +40,10 @@ def show_jobs(*, provider: str | None, as_json: bool) -> None:
         return
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     # The name gives way first: the batch is what one looks for.
-    table.add_column("provider job", no_wrap=True, overflow="ellipsis", max_width=max(16, console.width - 48))
+    table.add_column("provider job", overflow="fold", max_width=max(16, console.width - 48))
     table.add_column("state", no_wrap=True)
     table.add_column("requests", justify="right", no_wrap=True)
-    table.add_column("batch", no_wrap=True, overflow="ellipsis")
+    table.add_column("batch", overflow="fold")
     for job, batch_id, known in rows:
         if batch_id is None:
             whose = f"[dim]foreign: {escape(job.display_name or 'no name')}[/]"
@@ -56,14 +56,11 @@ def show_jobs(*, provider: str | None, as_json: bool) -> None:
 
 def provider_jobs(provider: str) -> Iterator[ProviderJob]:
     """All jobs of the account, page by page."""
-    from lowtide_worker.runtime import runtime  # deferred: only workers' hosts have what it needs
+    # Deferred: only workers' hosts have what it needs.
+    from lowtide_worker.pages import every
+    from lowtide_worker.runtime import runtime
 
-    token: str | None = None
-    while True:
-        page, token = runtime().provider(provider).jobs(token)
-        yield from page
-        if token is None:
-            return
+    yield from every(runtime().provider(provider).jobs, lambda: None)
 
 
 class _Owners:

@@ -103,7 +103,10 @@ def _shape(options: Options, settings: WorkerSettings) -> Shape:
         try:
             BatchQueue(settings).list(page_size=1)  # tells at once, and clearly, where Redis does not answer
         except StoreUnavailable as error:
-            raise CommandError(f"LOWTIDE_REDIS_URL is set: unset it, or start that server. {error}") from error
+            raise CommandError(
+                "LOWTIDE_REDIS_URL is set: unset it, or start that server. In a shell with the export lines of an "
+                f"earlier run, unset those all. ({str(error).partition(': start it')[0]})"
+            ) from error
     auth = os.environ.get("LOWTIDE_FLOWER_BASIC_AUTH") or f"lowtide:{generated_password()}"
     if not all(auth.partition(":")):
         raise CommandError("LOWTIDE_FLOWER_BASIC_AUTH: expected user:password")
@@ -194,12 +197,13 @@ def _vertex_exports(settings: WorkerSettings, *, emulator: bool) -> dict[str, st
 
 
 def _own_spool(data_dir: Path | None) -> dict[str, str]:
-    """A data folder of its own holds the spool too, unless the settings say where that is."""
+    """The spool of this run, unless the settings say where that is: a data folder of its own holds it too."""
     from lowtide import Settings
 
-    if data_dir is None or "spool_url" in Settings().model_fields_set:
+    settings = Settings()
+    if "spool_url" in settings.model_fields_set:
         return {}
-    return {"LOWTIDE_SPOOL_URL": str(data_dir.absolute() / "spool")}
+    return {"LOWTIDE_SPOOL_URL": str(data_dir.absolute() / "spool") if data_dir else settings.spool_url}
 
 
 def _announce(console: Console, stack: Stack, settings: WorkerSettings) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from lowtide.errors import BatchNotFinished, WaitTimeout
+from lowtide.errors import BatchNotFinished, SpoolError, WaitTimeout
 from lowtide.layout import BatchFiles
-from lowtide.models import BatchStatus, Result, read_result
+from lowtide.models import REQUESTS_LOST, BatchStatus, Result, read_result
 from lowtide.spool import Spool
 from lowtide.states import BatchState
 from lowtide.store import Store
@@ -49,13 +49,28 @@ class Batch:
         return self.status()
 
     def results(self) -> Iterator[Result]:
-        """The stored results, one at a time, in no particular order: all of them once it is finished."""
+        """The stored results, one at a time, in no particular order: all of them once it is finished.
+
+        Raises `InstallationMismatch` for a spool that is not the workers', and `SpoolError`, after those that are
+        there, where the batch is finished and not all are. A batch that ended with `REQUESTS_LOST` has none.
+        """
         return map(read_result, self.result_lines())
 
     def result_lines(self) -> Iterator[bytes]:
         """The same as JSON lines, undecoded."""
+        status = self.summary()
+        self._store.confirm(self._store.installation(self._spool))
+        found = 0
         for name in self._spool.names(self._files.results):
-            yield from self._spool.lines(name)
+            for line in self._spool.lines(name):
+                found += 1
+                yield line
+        lost = status.error is not None and status.error.reason == REQUESTS_LOST
+        if status.finished and not lost and found < status.total:
+            raise SpoolError(
+                f"{found:,} of {status.total:,} results of batch {self.id} are in the spool; bring "
+                f"{self._files.results} back from a backup"
+            )
 
     def cancel(self) -> None:
         """Asks the batch to stop. What is already done is kept, the rest ends as `cancelled`.

@@ -10,6 +10,9 @@ import msgspec
 
 from lowtide.states import BatchState, JobState, Kind, ProviderName, ResultStatus
 
+REQUESTS_LOST = "REQUESTS_LOST"
+"""Reason of a batch whose requests were gone from the spool before anything was sent."""
+
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One generateContent or embedContent call in the SDK's inline shape.

@@ -14,7 +14,7 @@ import redis
 from msgspec.structs import replace
 
 from lowtide import keys
-from lowtide.durability import durably
+from lowtide.durability import NotReplicated, durably
 from lowtide.errors import BatchNotFound, StoreUnavailable
 from lowtide.handlers import listened_for
 from lowtide.installation import Installation
@@ -67,6 +67,16 @@ def redis_errors(url: str) -> Iterator[None]:
     """Turns what redis-py raises into one clear `StoreUnavailable`."""
     try:
         yield
+    except NotReplicated as error:
+        raise StoreUnavailable(
+            f"what was written to Redis at {without_password(url)} may last or not: it is {error}. Submit again with "
+            "the same idempotency key, or look at `lowtide list`"
+        ) from error
+    except redis.AuthenticationError as error:
+        raise StoreUnavailable(
+            f"Redis at {without_password(url)} refuses the password, or wants one: correct LOWTIDE_REDIS_URL "
+            "(`lowtide up` prints it)"
+        ) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise StoreUnavailable(
             f"Redis at {without_password(url)} is not reachable: start it (`lowtide up` brings one along) "

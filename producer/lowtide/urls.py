@@ -28,6 +28,8 @@ def check_redis_url(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme not in {"redis", "rediss"}:
         raise ValueError("write redis://host:6379/0, or rediss:// for TLS")
+    if {"password", "username"} & parse_qs(parts.query).keys():
+        raise ValueError("write user and password before the host, as in redis://user:password@host:6379/0")
     databases = [parts.path.strip("/"), *parse_qs(parts.query).get("db", [])]
     if not all(name.isascii() and name.isdecimal() for name in databases if name):
         raise ValueError(f"what follows the host is no number of a database, as in redis://host:6379/0; {_ESCAPE}")

@@ -86,6 +86,14 @@ def test_a_password_may_have_any_characters(tmp_path: Path, password: str) -> No
         assert client.ping()
 
 
+def test_an_empty_password_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("")
+    with EmbeddedRedis(tmp_path) as server, redis.Redis(port=server.port) as stranger:
+        assert len(server.password) > 20
+        with pytest.raises(redis.AuthenticationError):
+            stranger.ping()
+
+
 def test_another_program_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOWTIDE_REDIS_SERVER", "no-such-server")
     with pytest.raises(CommandError, match="LOWTIDE_REDIS_SERVER: no-such-server is no program"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 from tests.integration.blurbs import MODEL, ON_BOTH, blurbs
 from tests.stack import Stack
@@ -13,8 +16,10 @@ from lowtide import (
     BatchQueue,
     BatchState,
     IdempotencyConflict,
+    InstallationMismatch,
     JobState,
     ResultStatus,
+    SpoolError,
     WaitTimeout,
 )
 
@@ -50,6 +55,20 @@ def test_provider_job_and_input_file_are_deleted_once_the_results_are_safe(stack
 
     wait_until(deleted, what="the provider's job is deleted")
     assert len(list(batch.results())) == 2
+
+
+def test_results_that_are_not_all_there_are_an_error_not_an_end(
+    stack: Stack, queue: BatchQueue, tmp_path: Path
+) -> None:
+    batch = queue.submit(blurbs(2), model=MODEL)
+    batch.wait(timeout=30)
+    elsewhere = BatchQueue(queue.settings.model_copy(update={"spool_url": str(tmp_path)}))
+
+    with pytest.raises(InstallationMismatch):
+        list(elsewhere.get(batch.id).results())
+    shutil.rmtree(stack.directory / "spool" / "batches" / batch.id / "results")
+    with pytest.raises(SpoolError, match="0 of 2 results"):
+        list(batch.results())
 
 
 def test_a_cancelled_batch_keeps_what_is_done_and_cancels_the_rest(bare_stack: Stack) -> None:

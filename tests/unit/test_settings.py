@@ -332,3 +332,27 @@ def test_a_broker_that_cannot_be_used_is_refused_by_name(monkeypatch: pytest.Mon
 )
 def test_a_spool_url_is_taken_as_it_is(url: str) -> None:
     assert Settings(spool_url=url).spool_url == url
+
+
+@pytest.mark.parametrize("key", ["AIzaSECRET\nAIzaSECOND", "AIza SECRET", "AIza\x1bSECRET", "AIza\u00e9SECRET"])
+def test_an_api_key_that_is_none_is_refused_and_never_told(key: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        WorkerSettings(_env_file=None, GEMINI_API_KEY=SecretStr(key))
+
+    assert "GEMINI_API_KEY" in explain(caught.value) or "GOOGLE_API_KEY" in explain(caught.value)
+    assert "SEC" not in f"{explain(caught.value)} {caught.value}"
+
+
+def test_an_api_key_may_have_the_line_end_of_its_file() -> None:
+    key = WorkerSettings(_env_file=None, GEMINI_API_KEY=SecretStr(" AIzaKEY\n")).google_api_key
+
+    assert key is not None
+    assert key.get_secret_value() == "AIzaKEY"
+
+
+def test_a_password_in_the_query_of_the_redis_url_is_refused() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings(_env_file=None, redis_url=SecretStr("redis://host:6379/0?password=hunter2"))
+
+    assert "before the host" in explain(caught.value)
+    assert "hunter2" not in explain(caught.value)

@@ -12,13 +12,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from lowtide import Batch, ResultStatus, Settings
+from lowtide import ResultStatus
 from lowtide.layout import BatchFiles
 from lowtide.models import read_result
 from lowtide.requests import KeyLine
 from lowtide.spool import Spool
 from lowtide.states import Verdict
-from lowtide.store import Store
 from lowtide_worker.joining import Joined, provider_rows
 from lowtide_worker.providers import OutputRow, Provider
 from lowtide_worker.providers.gemini import GeminiProvider
@@ -192,7 +191,7 @@ def test_a_line_that_cannot_be_read_keeps_nobody_from_the_others(tmp_path: Path)
     with spool.write(BatchFiles("b0odd").result(1, 0)) as file:
         file.write(b"\n".join([*ODD_LINES, good]) + b"\n")
 
-    results = list(Batch("b0odd", Store(Settings(_env_file=None)), spool).results())
+    results = [read_result(line) for line in spool.lines(BatchFiles("b0odd").result(1, 0))]
 
     assert len(results) == len(ODD_LINES) + 1
     assert [result.key for result in results[-6:]] == ["deep", "deeper", "cut", "new", "huge", "good"]

@@ -189,6 +189,14 @@ class WorkerSettings(Settings):
                 raise ValueError(f"{_told(self, shorter)} is more than {_told(self, longer)}")
         return self
 
+    @field_validator("google_api_key")
+    @classmethod
+    def _key_fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        bare = "" if key is None else key.get_secret_value().strip()
+        if not (bare.isascii() and bare.isprintable()) or " " in bare:
+            raise ValueError("it has characters that no key has; is it one line, and nothing but the key?")
+        return SecretStr(bare) if bare else None
+
     @field_validator("vertex_storage")
     @classmethod
     def _storage_is_a_place(cls, uri: str | None) -> str | None:

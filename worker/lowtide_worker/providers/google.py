@@ -52,6 +52,8 @@ class GoogleClient(genai.Client):
         http = types.HttpOptions(
             base_url=base_url,
             timeout=int(self._seconds * 1000),
+            # What is packed could be a thousand times as long as the bytes that are counted.
+            headers={"Accept-Encoding": "identity"},
             client_args={"follow_redirects": False, "event_hooks": {"response": [_refuse_redirect]}},
         )
         super().__init__(http_options=http, **options)
@@ -140,12 +142,18 @@ def failures() -> Iterator[None]:
     except (DefaultCredentialsError, RefreshError) as error:
         raise Denied(ResultError(reason="NO_CREDENTIALS", message=f"{type(error).__name__}: {error}")) from error
     except _NETWORK as error:
-        found = ResultError(reason="UNAVAILABLE", message=f"{type(error).__name__}: {error}")
+        found = ResultError(reason="UNAVAILABLE", message=_said(error))
         raise Unavailable(found) from error
 
 
+def _said(error: Exception) -> str:
+    """An error of the network in words; of one about what was to be sent, which may be a secret, its name alone."""
+    name = type(error).__name__
+    return name if isinstance(error, UnicodeError) or name == "LocalProtocolError" else f"{name}: {error}"
+
+
 def failure(code: int, error: ResultError, details: str = "") -> ProviderError:
-    """Which kind of failure an HTTP status is; 408, 5xx and everything from the network is uncertain."""
+    """The kind of failure that an HTTP status is; 408, 409, 5xx and everything from the network is uncertain."""
     if code == 401 or (code == 400 and "API_KEY_INVALID" in details):
         return Denied(error, http_status=code)
     if code == 429:
@@ -153,7 +161,7 @@ def failure(code: int, error: ResultError, details: str = "") -> ProviderError:
     # A file that is gone, or of another project, is answered with 403 "or it may not exist".
     if code == 404 or (code == 403 and "may not exist" in error.message):
         return Missing(error, http_status=code)
-    if 400 <= code < 500 and code != 408:
+    if 400 <= code < 500 and code not in (408, 409):
         return Refused(error, http_status=code)
     return Unavailable(error, http_status=code)
 

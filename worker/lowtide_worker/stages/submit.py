@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from lowtide.errors import SpoolError
 from lowtide.layout import BatchFiles
 from lowtide.messages import Queue
-from lowtide.models import ResultError
+from lowtide.models import REQUESTS_LOST, ResultError
 from lowtide.requests import PAIR, RequestReader
 from lowtide.states import Mode, ProviderName
 from lowtide_worker.clock import Done, Held
@@ -78,7 +78,7 @@ def _without_requests(runtime: Runtime, batch: Held, damaged: str) -> Done:
         runtime.clock.keep(batch, {"damaged_since": f"{since:.6f}"})
         raise SpoolError(f"{damaged} is missing or not whole; after {grace:g} s of this, the batch has failed")
     message = f"{damaged} is missing from the spool, or not whole, so nothing was sent; submit the requests again"
-    runtime.ledger.lose(batch, ResultError(reason="REQUESTS_LOST", message=message))
+    runtime.ledger.lose(batch, ResultError(reason=REQUESTS_LOST, message=message))
     log.error("batch %s has ended without results: %s", batch.batch_id, message)
     return Done({"state": "failed", "missing": damaged})
 
