@@ -17,7 +17,7 @@ from lowtide.errors import SpoolError
 from lowtide.spool import Spool
 
 
-class Store(AsyncFileSystem):  # type: ignore[misc] - fsspec has no types
+class Store(AsyncFileSystem):
     """An object store like those of gcsfs and s3fs: what it does, it does on fsspec's thread."""
 
     protocol = "forked"
