@@ -11,6 +11,7 @@ is meant for, the marker (never over another one), and the id alone in Redis.
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,7 +20,7 @@ import redis
 
 from lowtide import keys
 from lowtide.durability import durably
-from lowtide.errors import InstallationMismatch
+from lowtide.errors import InstallationMismatch, SpoolError
 from lowtide.layout import INSTALLATION_ID, new_installation_id
 from lowtide.settings import Settings, without_password
 from lowtide.spool import Spool
@@ -53,6 +54,7 @@ class Installation:
         self._there = f"the spool {without_password(spool.url)}"
         self._place = hashlib.sha256(spool.url.encode()).hexdigest()[:16]
         self._id: str | None = None
+        self._last_id: str | None = None
 
     @property
     def id(self) -> str:
@@ -69,6 +71,7 @@ class Installation:
         """The id that both places have; makes it where neither has one.
 
         Raises `InstallationMismatch` where they differ, `SpoolError` and `redis.RedisError` where one does not serve.
+        A spool without a marker that had the right one when this process last looked does not serve: it is away.
         """
         seen = self.seen()
         if seen == Seen(None, None):
@@ -82,10 +85,12 @@ class Installation:
             seen = again
         if seen.redis is None or not _agree(seen):
             self._id = None
+            if seen.spool is None and seen.redis == self._last_id:
+                raise SpoolError(self._told(seen))
             raise InstallationMismatch(self._told(seen))
         if seen.place:
             self._write(seen.redis)
-        self._id = seen.redis
+        self._id = self._last_id = seen.redis
         return self._id
 
     def seen(self) -> Seen:
@@ -114,15 +119,19 @@ class Installation:
         durably(self._redis, lambda pipe: pipe.set(keys.INSTALLATION, known), replicas=self._replicas)
 
     def _marked(self) -> str | None:
-        if not self._spool.exists(MARKER):
-            return None
-        try:
-            known = msgspec.json.decode(self._spool.read(MARKER), type=_Marker).installation
-        except msgspec.DecodeError:
-            known = ""
-        if not INSTALLATION_ID.fullmatch(known):
-            raise InstallationMismatch(f"{self._there}: {MARKER} is not readable; bring it back from a backup")
-        return known
+        # Where there are no hard links, somebody may just be writing it.
+        for pause in (0.05, 0.2, 0.5, None):
+            if not self._spool.exists(MARKER):
+                return None
+            try:
+                known = msgspec.json.decode(self._spool.read(MARKER), type=_Marker).installation
+            except ValueError:  # JSON, its form, and the encoding of its text
+                known = ""
+            if INSTALLATION_ID.fullmatch(known):
+                return known
+            if pause is not None:
+                time.sleep(pause)
+        raise InstallationMismatch(f"{self._there}: {MARKER} is not readable; bring it back from a backup")
 
     def _told(self, seen: Seen) -> str:
         adopt = "`lowtide installation adopt`"

@@ -6,21 +6,24 @@ names relative to the configured root; nothing outside it is ever opened.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, cast
 
-from lowtide.errors import OutsideRoot, SpoolError
+from lowtide.errors import LowtideError, OutsideRoot, SpoolError
 from lowtide.urls import without_password
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*", re.ASCII)
 _COPY_BYTES = 1 << 20
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+"""Errors of a file system that has no hard links."""
 _PROBE = "now"
 """The blob that `Spool.now` writes: always the same one, so that nothing is left by one that died."""
 
@@ -34,10 +37,24 @@ class Spool:
 
         if os.path.expanduser(url).startswith("~"):  # noqa: PTH111 - this one never raises
             raise SpoolError("there is no home directory to hold the spool: set HOME or LOWTIDE_SPOOL_URL")
-        self._fs: Any
-        self._fs, self._root = fsspec.core.url_to_fs(url)
-        self._root = self._root.rstrip("/")
-        self._local = isinstance(self._fs, LocalFileSystem)
+        fs, root = fsspec.core.url_to_fs(url)
+        self._given = url
+        self._file_systems: dict[int, Any] = {os.getpid(): fs}
+        self._root = root.rstrip("/")
+        self._local = isinstance(fs, LocalFileSystem)
+
+    @property
+    def _fs(self) -> Any:
+        """The file system of this process: that of an object store has a thread and connections, and outlives no fork.
+
+        The parent's is kept, unused: to end it here would end the parent's connections.
+        """
+        process = os.getpid()
+        if process not in self._file_systems:
+            import fsspec  # deferred, as above
+
+            self._file_systems[process] = fsspec.core.url_to_fs(self._given)[0]
+        return self._file_systems[process]
 
     @property
     def url(self) -> str:
@@ -97,7 +114,7 @@ class Spool:
     def create(self, name: str, data: bytes) -> bool:
         """Writes a blob unless there is one of this name; whether it did."""
         path = self._path(name)
-        with storage_errors(name):
+        with self._errors(name):
             try:
                 if not self._local:
                     self._fs.pipe_file(path, data, mode="create")
@@ -109,6 +126,12 @@ class Spool:
                 try:
                     # Unlike a rename, a link never takes the place of another file; and it is whole.
                     os.link(draft, path)
+                except OSError as error:
+                    if error.errno not in _NO_LINKS:
+                        raise
+                    # Then it is not there at once with all its bytes; who reads it then sees what is not whole.
+                    with self._opened(path, "xb") as file:
+                        file.write(data)
                 finally:
                     os.unlink(draft)  # noqa: PTH108 - fsspec speaks str
             except FileExistsError:
@@ -125,7 +148,7 @@ class Spool:
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
         """The bytes [start, end) of a blob; to its end where `end` is None."""
         path = self._path(name)
-        with storage_errors(name):
+        with self._errors(name):
             if not self._local:
                 return cast("bytes", self._fs.cat_file(path, start=start, end=end))
             with self._opened(path, "rb") as file:
@@ -152,14 +175,14 @@ class Spool:
     def exists(self, name: str) -> bool:
         """Whether the blob is there."""
         path = self._path(name)
-        with storage_errors(name):
+        with self._errors(name):
             self._fs.invalidate_cache()
-            return bool(self._fs.exists(path))
+            return self._is_there(path)
 
     def size(self, name: str) -> int | None:
         """How many bytes a blob has; None where there is no such blob."""
         path = self._path(name)
-        with storage_errors(name):
+        with self._errors(name):
             self._fs.invalidate_cache()
             try:
                 return int(self._fs.size(path))
@@ -169,24 +192,24 @@ class Spool:
     def names(self, folder: str) -> list[str]:
         """The names of all whole blobs under a folder, sorted; empty where there is no such folder."""
         path = self._path(folder)
-        with storage_errors(folder):
+        with self._errors(folder):
             self._fs.invalidate_cache()
-            found = self._fs.find(path) if self._fs.exists(path) else []
+            found = self._fs.find(path) if self._is_there(path) else []
         names = (f"{folder}/{found_path.removeprefix(path).lstrip('/')}" for found_path in found)
         return sorted(name for name in names if not name.endswith(".part"))
 
     def folders(self, folder: str) -> list[str]:
         """The names of the folders directly in a folder; empty where there is no such folder."""
         path = self._path(folder)
-        with storage_errors(folder):
+        with self._errors(folder):
             self._fs.invalidate_cache()
-            found = self._fs.ls(path, detail=True) if self._fs.exists(path) else []
+            found = self._fs.ls(path, detail=True) if self._is_there(path) else []
         return sorted(entry["name"].rpartition("/")[2] for entry in found if entry["type"] == "directory")
 
     def modified(self, folder: str) -> float:
         """When a blob, or anything in a folder, was last written, drafts too, in Unix seconds; 0 for nothing."""
         path = self._path(folder)
-        with storage_errors(folder):
+        with self._errors(folder):
             # The times of what was listed are kept, and may be older than what is there.
             self._fs.invalidate_cache()
             # A folder on a disk may be empty: its producer is just about to write to it.
@@ -202,12 +225,26 @@ class Spool:
     def delete(self, name: str) -> None:
         """Removes a blob, or a folder with all it holds. What is not there is no error."""
         path = self._path(name)
-        with storage_errors(name):
+        with self._errors(name):
             self._fs.invalidate_cache()
             try:
                 self._fs.rm(path, recursive=True)
             except FileNotFoundError:
                 return
+
+    def _is_there(self, path: str) -> bool:
+        if self._local:
+            return bool(self._fs.exists(path))
+        # Some libraries' own answer is no, whatever went wrong.
+        try:
+            self._fs.info(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _errors(self, name: str) -> AbstractContextManager[None]:
+        """Errors of storage alone: those of an object store's library are of any kind."""
+        return storage_errors(name, OSError if self._local else Exception)
 
     def _opened(self, path: str, mode: str) -> IO[bytes]:
         # fsspec's wrapper of local files costs half as much again as the file itself.
@@ -216,8 +253,14 @@ class Spool:
         return cast("IO[bytes]", open(path, mode, opener=self._opener))
 
     def _opener(self, path: str, flags: int) -> int:
-        """Opens a file; one that this makes is private, whatever the umask, but for what the root gives its group."""
-        descriptor = os.open(path, flags, 0o600)
+        """Opens a file; one that this makes is private, whatever the umask, but for what the root gives its group.
+
+        Raises `OSError` for a pipe or a device, which may keep whoever opens it, or reads it, for ever.
+        """
+        descriptor = os.open(path, flags | os.O_NONBLOCK, 0o600)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "not a regular file")
         if flags & os.O_CREAT:
             with suppress(OSError):  # some file systems know no permissions; there is nothing to keep then
                 os.fchmod(descriptor, 0o600 | self._group & 0o060)
@@ -259,9 +302,12 @@ class Spool:
 
 
 @contextmanager
-def storage_errors(name: str) -> Iterator[None]:
+def storage_errors(name: str, kind: type[Exception] = OSError) -> Iterator[None]:
     """Turns what storage raises about a blob into `SpoolError`."""
     try:
         yield
-    except OSError as error:
-        raise SpoolError(f"spool: {name}: {without_password(error.strerror or str(error))}") from error
+    except LowtideError:
+        raise
+    except kind as error:
+        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise SpoolError(f"spool: {name}: {without_password(said)}") from error

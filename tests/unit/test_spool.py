@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import io
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -354,3 +356,39 @@ def test_the_time_of_the_storage_is_that_of_its_blobs(kind: str, request: pytest
 
     assert before <= spool.modified("folder") <= spool.now()
     assert spool.modified("elsewhere") == 0
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_blob_is_created_once_on_a_file_system_without_hard_links(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", no_links)
+
+    assert [spool.create("folder/x", content) for content in (b"1", b"2")] == [True, False]
+
+    assert spool.read("folder/x") == b"1"
+    assert files(tmp_path) == ["spool/folder/x"]
+    assert (tmp_path / "spool/folder/x").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_what_is_no_regular_file_is_an_error_at_once(spool: Spool, tmp_path: Path, kind: str) -> None:
+    put(spool, "folder/x", b"1")
+    odd = tmp_path / "spool" / "folder" / "odd"
+    if kind == "pipe":
+        os.mkfifo(odd)
+    elif kind == "folder":
+        odd.mkdir()
+    else:
+        spool = Spool("/dev")
+    name = "zero" if kind == "device" else "folder/odd"
+
+    with pytest.raises(SpoolError, match="not a regular file"):
+        spool.read(name, 0, 10)
+    with pytest.raises(SpoolError, match="not a regular file"):
+        next(spool.lines(name))
+    with pytest.raises(SpoolError, match="not a regular file"):
+        spool.copy(name, 0, 1, io.BytesIO())

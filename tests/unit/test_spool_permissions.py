@@ -45,6 +45,18 @@ def test_what_we_make_is_private_whatever_the_umask(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_umask")
+def test_the_first_thing_in_a_spool_makes_its_root_and_itself_private(tmp_path: Path) -> None:
+    assert Spool(str(tmp_path / "data" / "spool")).create("folder/installation.json", b"{}")
+
+    assert modes(tmp_path / "data") == {
+        ".": 0o700,
+        "spool": 0o700,
+        "spool/folder": 0o700,
+        "spool/folder/installation.json": 0o600,
+    }
+
+
+@pytest.mark.usefixtures("_umask")
 @pytest.mark.parametrize(
     ("root_mode", "folder", "file"),
     [

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 from typing import Any
 
 import redis
 from celery import bootsteps
 from celery.exceptions import WorkerShutdown
+from celery.worker.state import maybe_shutdown
 from kombu.exceptions import OperationalError
 
-from lowtide.errors import LowtideError
+from lowtide.errors import InstallationMismatch, SpoolError, UnsupportedServer
 from lowtide.messages import Queue, arguments, shown
 from lowtide_worker.clock import Dispatch
 from lowtide_worker.runtime import runtime
 
 log = logging.getLogger(__name__)
+
+_SPOOL_PAUSE_SECONDS = 1.0
+"""How often a spool that does not serve is looked at again."""
 
 
 class Ticker(bootsteps.StartStopStep):
@@ -32,13 +37,10 @@ class Ticker(bootsteps.StartStopStep):
         """Starts the timer on the worker's event loop, at the start and whenever the broker is connected anew.
 
         Before the first message is taken, and before each that comes from a Redis that may be another one: raises
-        `WorkerShutdown` where it is too old, or it and the spool do not belong together.
+        `WorkerShutdown` where it is too old, or it and the spool do not belong together, and waits for a spool that
+        does not serve.
         """
-        try:
-            runtime().check_surroundings()
-        except LowtideError as error:
-            log.critical("this worker ends: %s", error)
-            raise WorkerShutdown(1) from None
+        self._await_surroundings()
         try:
             runtime().clock.start_sweep()
         except redis.ResponseError as error:
@@ -47,6 +49,26 @@ class Ticker(bootsteps.StartStopStep):
             # Somebody's key has its name; a worker without a sweep is worth more than no worker.
             log.error("the sweep cannot be put on the clock: %s", error)  # noqa: TRY400 - the trace says nothing more
         self._timer = parent.timer.call_repeatedly(runtime().settings.clock_tick_seconds, self.tick, args=(parent.app,))
+
+    def _await_surroundings(self) -> None:
+        said = ""
+        while True:
+            try:
+                runtime().check_surroundings()
+            except (InstallationMismatch, UnsupportedServer) as error:
+                log.critical("this worker ends: %s", error)
+                raise WorkerShutdown(1) from None
+            except SpoolError as error:
+                if str(error) != said:
+                    said = str(error)
+                    log.error("this worker takes no work until its spool is back: %s", error)  # noqa: TRY400 - likewise
+            else:
+                break
+            # Told to end, Celery ends here as well.
+            maybe_shutdown()
+            time.sleep(_SPOOL_PAUSE_SECONDS)
+        if said:
+            log.warning("the spool is back, this worker goes on")
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Stops it; what is due waits for other workers, or for this one to come back."""

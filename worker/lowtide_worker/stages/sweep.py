@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from lowtide.errors import InstallationMismatch
+from lowtide.errors import InstallationMismatch, SpoolError
 from lowtide.keys import batch_member
 from lowtide.layout import BatchFiles, job_of_display_name
 from lowtide.messages import Stage
@@ -34,7 +34,7 @@ def sweep(runtime: Runtime, held: Held) -> Move:
     reach("sweep.after-store")
     try:
         runtime.installation.check()
-    except InstallationMismatch as mismatch:
+    except (InstallationMismatch, SpoolError) as mismatch:
         log.error("sweep: nothing is deleted: %s", mismatch)  # noqa: TRY400 - the trace says nothing more
         return Move(stage=Stage.SWEEP, after=runtime.settings.sweep_seconds, fields={"problem": str(mismatch)})
     with runtime.oddities.apart("spool", "inbox"):
