@@ -1,7 +1,8 @@
-"""Words that come too early: of a handler for results not stored yet."""
+"""Words that come too early: of a handler for results not stored yet, of a user while a worker still decides."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +12,10 @@ from tests.stack import Stack
 from lowtide import DeadLetters, keys
 from lowtide.delivery import Delivery
 from lowtide.messages import Queue, Stage
+from lowtide.store import Store
+from lowtide_worker.clock import Held, Move, Superseded
 from lowtide_worker.runtime import Runtime
+from lowtide_worker.stages.delete import delete
 
 BATCH = "b0words"
 JOB = f"{BATCH}-1"
@@ -88,3 +92,24 @@ def test_a_parked_segment_that_is_delivered_again_has_its_starts_counted_from_on
     DeadLetters(own_stack.settings()).redeliver(f"{JOB}:0")
 
     assert Delivery(own_stack.settings()).started(f"{JOB}:0", 1) == 1
+
+
+def test_a_batch_is_deleted_at_once_though_a_worker_has_just_decided_to_keep_it(
+    own_stack: Stack, runtime: Runtime
+) -> None:
+    member, clock = keys.batch_member(BATCH), keys.clock(Queue.JOBS)
+    fields = {"state": "completed", "stage": Stage.DELETE, "token": "5", "busy": "0", "undelivered": "1"}
+    record(runtime, {**fields, "finished": str(time.time())}, {})
+    runtime.redis.zadd(clock, {member: 1.0})
+    [dispatch] = runtime.clock.claim(Queue.JOBS)
+    held = runtime.clock.begin(Stage.DELETE, member, member, dispatch.token)
+    assert isinstance(held, Held)
+    kept = delete(runtime, held)
+    assert isinstance(kept, Move)
+
+    Store(own_stack.settings()).delete(BATCH)
+    with pytest.raises(Superseded):
+        runtime.clock.advance(held, kept)
+
+    [dispatch] = runtime.clock.claim(Queue.JOBS)
+    assert (dispatch.member, dispatch.stage) == (member, Stage.DELETE)
