@@ -1,12 +1,14 @@
 """A service of a user's with one handler: several of them share one Lowtide.
 
 `SERVICE_TASK` names the handler, `SERVICE_QUEUE` is its option `queue`, `SERVICE_DEFAULT_QUEUE` that of the app, and
-`SERVICE_LOG` the file that gets a line for each result.
+`SERVICE_LOG` the file that gets a line for each result. `SERVICE_ENDS` (`exit` or `die`) says how a result with the key
+`ends` ends the process.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +30,7 @@ def save(result: Result) -> None:
     """Notes the key."""
     with Path(os.environ["SERVICE_LOG"]).open("a") as log:
         log.write(f"{result.key}\n")
+    if result.key == "ends" and os.environ.get("SERVICE_ENDS") == "exit":
+        sys.exit("the service gives up")
+    if result.key == "ends" and os.environ.get("SERVICE_ENDS") == "die":
+        os._exit(139)

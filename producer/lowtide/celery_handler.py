@@ -28,6 +28,9 @@ _WITHOUT_EFFECT = {
     "pydantic": "the function takes a lowtide.Result",
 }
 """Options of Celery's that could do nothing here, and what does it instead."""
+_MOST_STARTS = 3
+"""An attempt that begins more often, as what it calls ends the process each time, counts as failed."""
+_GREENLETS = frozenset({"greenlet", "gevent", "eventlet"})
 
 
 def result_handler(
@@ -107,8 +110,13 @@ def _handle(
     del v
     wanted = None if only is None else set(only)
     done, failed, problem = 0, [], ""
-    shown: set[type[Exception]] = set()
+    shown: set[type[BaseException]] = set()
     try:
+        if delivery.started(delivery_id, attempt) > _MOST_STARTS:
+            cut_off = f"the handler's process ended, or was cut off, {_MOST_STARTS} times while it had these results"
+            log.error("%s: %s: %s", task_name, delivery_id, cut_off)
+            delivery.hand_back(delivery_id, only=only, attempt=attempt, error=cut_off)
+            return {"done": 0, "failed": -1}
         try:
             for position, line in enumerate(delivery.lines(batch_id, results)):
                 if wanted is not None and position not in wanted:
@@ -118,7 +126,9 @@ def _handle(
                 try:
                     call(result)
                     done += 1
-                except Exception as error:
+                except BaseException as error:
+                    if _ends_the_worker(error):
+                        raise
                     problem = f"{type(error).__name__}: {error}"
                     # A traceback for each kind of error: thousands of the same would bury the others.
                     log.exception(
@@ -143,3 +153,15 @@ def _handle(
         # Nobody knows of the end yet: the message must come again.
         raise Reject(str(error), requeue=True) from error
     return {"done": done, "failed": len(failed)}
+
+
+def _ends_the_worker(error: BaseException) -> bool:
+    """Whether what came out of the user's function is meant for the worker, and no failure of the function's."""
+    from celery.exceptions import WorkerShutdown, WorkerTerminate
+
+    if isinstance(error, KeyboardInterrupt | WorkerShutdown | WorkerTerminate):
+        return True
+    if isinstance(error, SystemExit):
+        # A signal that ends a child of the prefork pool comes as `256 - signal` below zero.
+        return isinstance(error.code, int) and -256 < error.code <= -192
+    return type(error).__module__.partition(".")[0] in _GREENLETS and not isinstance(error, Exception)

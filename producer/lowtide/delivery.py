@@ -30,6 +30,7 @@ class Delivery:
         self._url = settings.redis_url.get_secret_value()
         self._hand_back = load_script(self._store.redis, "lowtide", "hand_back")
         self._taken = load_script(self._store.redis, "lowtide", "taken")
+        self._started = load_script(self._store.redis, "lowtide", "started")
         self._free_place = load_script(self._store.redis, "lowtide", "free_place")
 
     def lines(self, batch_id: str, results: str) -> Iterator[bytes]:
@@ -43,6 +44,15 @@ class Delivery:
             # Once in a process; who is in the wrong place finds out before it calls anything missing.
             _ = self._installation.id
         return self._spool.lines(results)
+
+    def started(self, delivery_id: str, attempt: int) -> int:
+        """Counts that an attempt at a delivery begins; returns how often it has, 0 where nobody waits for it.
+
+        It begins again where its process ended in the midst of it.
+        """
+        _, member = segment_of(delivery_id)
+        with redis_errors(self._url):
+            return int(self._started(keys=[keys.entity(member)], args=[attempt]))
 
     def taken(self, delivery_id: str) -> None:
         """Says that a delivery is handled, and need not come again."""

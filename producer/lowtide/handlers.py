@@ -19,7 +19,11 @@ from lowtide.errors import InvalidBatch
 
 _TASK = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _BROKER = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)
-_QUEUE = re.compile(r"(?!lowtide[.:])[A-Za-z0-9_.:-]{1,100}", re.ASCII)
+_QUEUE = re.compile(
+    r"(?!lowtide[.:]|_kombu\.|unacked(_index|_mutex)?\Z|.*\.pidbox\Z)[A-Za-z0-9_.:-]{1,100}",
+    re.ASCII,
+)
+"""Without the keys of Lowtide's, kombu's and Celery's own: a message there would make them unreadable."""
 _STREAM = re.compile(r"[A-Za-z0-9_.:-]{1,100}", re.ASCII)
 
 
@@ -122,6 +126,6 @@ def _parse_task(spec: str) -> CeleryHandler:
     if at and not _QUEUE.fullmatch(queue):
         raise InvalidBatch(
             f"on_result: {queue!r} is not the name of a handler's queue (1 to 100 of A-Z a-z 0-9 _ . : -; "
-            "those of lowtide are its own)"
+            "those of lowtide, kombu and Celery are their own)"
         )
     return CeleryHandler(task, broker or None, queue or None)

@@ -76,5 +76,6 @@ def shared_queues(found: Mapping[str, Sequence[Listener]]) -> list[str]:
 
 
 def _listener(member: str, silent: float) -> Listener:
-    queue, _, worker = member.partition(" ")
+    # A queue may have blanks in its name; a worker has none.
+    queue, _, worker = member.rpartition(" ")
     return Listener(queue, worker, silent)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import time
 from pathlib import Path
 
@@ -82,6 +84,37 @@ def test_what_somebody_else_holds_is_not_asked_for_again() -> None:
         wait_until(lambda: asked.count(other.member) > 3, timeout=10, what="the other is kept")
 
     assert asked.count(lost.member) == 1
+
+
+def test_a_thread_that_could_not_start_is_started_for_the_next_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[str] = []
+    leases = Leases(lambda held: kept.append(held.member), lease=0.3, limit=60)
+    with monkeypatch.context() as scarce:
+
+        def refuse(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        scarce.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError), leases.kept(_held(0.3)):
+            """Never comes here."""
+
+    with leases.kept(_held(0.1)):
+        wait_until(lambda: kept, timeout=10, what="the lease is kept")
+
+
+def test_a_thread_that_comes_while_leases_are_being_set_up_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    leases = Leases(lambda _: None, lease=0.3, limit=60)
+    start, seen = threading.Thread.start, list[int]()
+
+    def watched(thread: threading.Thread) -> None:
+        seen.append(leases._pid)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", watched)
+
+    with leases.kept(_held(0.3)):
+        assert seen == [0]
+        assert leases._pid == os.getpid()
 
 
 def _held(seconds: float, member: str = "segment:b0hangs-1:0") -> Held:

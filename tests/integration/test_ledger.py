@@ -71,6 +71,24 @@ def test_requests_in_any_order_and_twice_are_granted_as_a_set_would(runtime: Run
     assert set(left or ()) == set(range(400)) - seen
 
 
+def test_a_batch_whose_counts_do_not_add_up_is_left_as_it_is(runtime: Runtime, ledger: Ledger) -> None:
+    client, member = runtime.redis, keys.job_member(f"{BATCH}-1")
+    client.hset(keys.batch(BATCH), mapping={"total": 2, "succeeded": 1, "open": 1, "state": "running"})
+    client.hset(keys.entity(member), mapping={"token": 1, "stage": Stage.SETTLE})
+    before = [client.hgetall(key) for key in (keys.batch(BATCH), keys.entity(member))]
+    tidied: list[bool] = []
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="do not add up"):
+            ledger.close(
+                Held(member, Stage.SETTLE, 1, {}, {"id": BATCH}, time.time()), tidy=lambda: tidied.append(True)
+            )
+
+    assert [client.hgetall(key) for key in (keys.batch(BATCH), keys.entity(member))] == before
+    assert not client.exists(keys.clock(Stage.SETTLE.queue))
+    assert not tidied
+
+
 def test_a_segment_that_runs_again_gets_the_same_grant(runtime: Runtime, ledger: Ledger) -> None:
     held = segment(runtime, 0)
     ledger.grant(held, [1, 2, 3])

@@ -19,7 +19,7 @@ from tests.integration.blurbs import MODEL
 from tests.stack import Stack, Worker
 from tests.waiting import wait_until
 
-from lowtide import Batch, Request, keys, result_handler
+from lowtide import Batch, DeadLetters, Request, keys, result_handler
 from lowtide.layout import job_id
 from lowtide.registration import Registration, Registry, beat_if_due
 from lowtide_cli.doctor_handlers import check_handlers
@@ -113,6 +113,45 @@ def test_two_services_get_each_its_own_results_and_each_by_its_own_queue(stack: 
     assert blog.taken() == ["blog-0", "blog-1", "blog-2"]
     assert shop.taken() == ["shop-0", "shop-1", "shop-2", "shop-3"]
     assert not any("unregistered" in worker.text for worker in workers)
+
+
+def test_a_queue_may_have_blanks_in_its_name(stack: Stack, service: Any) -> None:
+    shop = service()
+    queue = f"my orders {uuid.uuid4().hex}"
+    worker = shop.start(SERVICE_DEFAULT_QUEUE=queue)
+
+    delivered(shop.submit("a"))
+
+    assert shop.taken() == ["a"]
+    assert worker.alive
+    [finding] = [one for one in check_handlers(stack.settings()) if shop.task in one.seen]
+    assert f"on queue {queue}: 1 worker" in finding.seen
+    # A delivery that lies in that queue is not sent again by the next beat of a worker there.
+    member = "segment:b0lies-1:0"
+    stack.redis.hset(keys.entity(member), mapping={"sent_to": queue, "busy": "1"})
+    stack.redis.zadd(keys.in_hand(shop.task), {member: time.time() + 60})
+    app = Celery("tasks", broker=stack.redis_server.url, set_as_current=False)
+    app.conf.task_default_queue = queue
+    app.amqp.queues.select([queue])
+    Registry(app, stack.settings(), [result_handler(app, name=shop.task)(print)]).say("another@host/1")
+    assert stack.redis.hget(keys.entity(member), "woken") is None
+    stack.redis.delete(keys.entity(member), keys.in_hand(shop.task))
+
+
+@pytest.mark.parametrize(("how", "calls"), [("exit", 1), ("die", 3)])
+def test_a_handler_that_ends_its_process_fails_like_any_other(stack: Stack, service: Any, how: str, calls: int) -> None:
+    shop = service()
+    worker = shop.start("-P", "prefork", SERVICE_DEFAULT_QUEUE=shop.task, SERVICE_ENDS=how)
+
+    batch = shop.submit("a", "ends", "z")
+
+    wait_until(lambda: batch.status().parked == 1, timeout=60, what="it is parked")
+    assert shop.taken().count("ends") == calls
+    assert shop.taken().count("z") == (1 if how == "exit" else 0)
+    [letter] = [one for one in DeadLetters(stack.settings()).list() if one.batch_id == batch.id]
+    assert ("SystemExit: the service gives up" if how == "exit" else "process ended") in letter.reason
+    assert worker.alive
+    batch.delete()
 
 
 def test_a_service_that_starts_late_gets_its_results_at_once_and_no_try_is_lost(

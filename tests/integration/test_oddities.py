@@ -14,6 +14,7 @@ from tests.stack import Stack
 from lowtide import DeadLetters, Request, StoreUnavailable, keys
 from lowtide.messages import Queue, Stage
 from lowtide.states import JobState
+from lowtide.store import load_script
 from lowtide_worker.clock import Held
 from lowtide_worker.providers import Unavailable
 from lowtide_worker.providers.gemini import GeminiProvider
@@ -100,6 +101,38 @@ def test_an_odd_member_of_the_clock_holds_up_no_other(stack: Stack, runtime: Run
     assert counted(runtime, "members") == 4
     assert client.hget(keys.entity("job:b0newer-1"), "token") == b"3", "a newer worker's work was taken from it"
     assert client.zcount(clock, "-inf", time.time()) == 0, "an odd member stays in front"
+
+
+@pytest.mark.parametrize("sent", ["", "same"])
+@pytest.mark.parametrize(
+    "token", ["1.5", "0x10", "1e3", "nan", "inf", str(2**63 - 1), "9" * 16, " 5", "007", "-7", "", "5\n"]
+)
+def test_an_odd_token_holds_up_no_other(stack: Stack, runtime: Runtime, token: str, sent: str) -> None:
+    batch_id = submit(stack)
+    fields = {"stage": Stage.POLL, "token": token, "sent": token if sent else "9"}
+    runtime.redis.hset(keys.job("b0odd-1"), mapping=dict[Any, Any](fields))
+    runtime.redis.zadd(keys.clock(Queue.JOBS), {keys.job_member("b0odd-1"): 1.0, keys.batch_member(batch_id): 2.0})
+
+    claimed = runtime.clock.claim(Queue.JOBS)
+
+    assert [one.member for one in claimed] == [keys.batch_member(batch_id)]
+    assert counted(runtime, "members") == 1
+
+
+@pytest.mark.parametrize(("stage", "clock"), [(Stage.DELIVER, None), (Stage.SUBMIT, Queue.RESULTS)])
+def test_what_has_moved_since_it_was_seen_off_the_clock_is_left_alone(
+    runtime: Runtime, stage: Stage, clock: Queue | None
+) -> None:
+    member = keys.batch_member("b0moved")
+    runtime.redis.hset(keys.entity(member), "stage", stage)
+    if clock:
+        runtime.redis.zadd(keys.clock(clock), {member: 1.0})
+    put_back = load_script(runtime.redis, "lowtide_worker", "put_back")
+
+    clocks = [keys.clock(Queue.JOBS), keys.clock(Queue.RESULTS)]
+    assert put_back(keys=[keys.entity(member), *clocks], args=[member, Stage.SUBMIT]) == 0
+
+    assert runtime.redis.zscore(keys.clock(Queue.JOBS), member) is None
 
 
 def test_a_damaged_batch_does_not_hide_the_others(stack: Stack, runtime: Runtime) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
 from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
 from lowtide import Result, ResultStatus, result_handler
+from lowtide.celery_handler import _ends_the_worker
 
 RESULT = Result(key="kettle", status=ResultStatus.SUCCEEDED)
 
@@ -42,6 +45,34 @@ def test_a_bound_function_is_given_its_task_first(app: Celery) -> None:
         return task.name, result.key
 
     assert save(RESULT) == ("shop.save", "kettle")
+
+
+class Gone(BaseException):
+    """What ends a greenlet."""
+
+
+Gone.__module__ = "gevent.timeout"
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [
+        (SystemExit("bye"), False),
+        (SystemExit(), False),
+        (SystemExit(1), False),
+        (SystemExit(-1), False),
+        (BaseException("x"), False),
+        (SoftTimeLimitExceeded(), False),
+        (ValueError("x"), False),
+        (KeyboardInterrupt(), True),
+        (WorkerShutdown(0), True),
+        (WorkerTerminate(1), True),
+        (SystemExit(-(256 - signal.SIGTERM)), True),
+        (Gone(), True),
+    ],
+)
+def test_what_is_meant_for_the_worker_is_no_failure_of_the_function(error: BaseException, ends: bool) -> None:
+    assert _ends_the_worker(error) is ends
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from lowtide.handlers import CeleryHandler, StreamHandler, WebhookHandler, handl
 PARTS = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]*", fullmatch=True)
 TASKS = st.lists(PARTS, min_size=1, max_size=4).map(".".join)
 QUEUES = st.from_regex(r"[A-Za-z0-9_.:-]{1,100}", fullmatch=True).filter(
-    lambda name: not name.startswith(("lowtide.", "lowtide:"))
+    lambda name: not name.startswith(("lowtide.", "lowtide:", "_kombu.", "unacked")) and not name.endswith(".pidbox")
 )
 BROKERS = st.from_regex(r"[A-Za-z][A-Za-z0-9_-]*", fullmatch=True)
 
@@ -40,11 +40,37 @@ def test_a_task_name_may_say_on_which_queue(broker: str | None, task: str, queue
 
 @pytest.mark.parametrize(
     "queue",
-    ["", " ", "a b", "a@b", "a\n", "ö", "a/b", "x" * 101, "lowtide.jobs", "lowtide.results", "lowtide:batches", "a{b}"],
+    [
+        "",
+        " ",
+        "a b",
+        "a@b",
+        "a\n",
+        "ö",
+        "a/b",
+        "x" * 101,
+        "lowtide.jobs",
+        "lowtide.results",
+        "lowtide:batches",
+        "a{b}",
+        "_kombu.binding.orders",
+        "unacked",
+        "unacked_index",
+        "unacked_mutex",
+        "shop@host.celery.pidbox",
+        "celery.pidbox",
+    ],
 )
 def test_what_is_no_queue_of_a_handler_is_refused(queue: str) -> None:
     with pytest.raises(InvalidBatch, match="is not the name of a handler's queue"):
         parse_handler(f"shop.save@{queue}")
+
+
+@pytest.mark.parametrize(
+    "queue", ["unacked_orders", "unacked.x", "kombu.orders", "pidbox", "pidbox.orders", "a_kombu.b"]
+)
+def test_a_queue_may_be_named_nearly_as_one_of_celerys_own_keys(queue: str) -> None:
+    assert parse_handler(f"shop.save@{queue}") == CeleryHandler("shop.save", None, queue)
 
 
 @pytest.mark.parametrize("spec", ["@orders", "shop@x.save@", "shop-tasks@orders", ":a@orders", "broker:@orders"])

@@ -43,8 +43,10 @@ class Leases:
         with self._starting:
             # A forked child has the parent's memory, but not its threads.
             if self._pid != os.getpid():
-                self._pid, self._held = os.getpid(), {}
+                self._held = {}
                 threading.Thread(target=self._renew, name="leases", daemon=True).start()
+                # Last: who sees it needs no more than is there then, and a thread that cannot start is tried again.
+                self._pid = os.getpid()
 
     def _renew(self) -> None:
         pause = threading.Event()

@@ -258,7 +258,7 @@ class Ledger:
             closed, state = self._close(keys=names, args=[*args, 1, *fields])
         self._checked(closed, job)
         if state == b"unbalanced":
-            raise RuntimeError(f"batch {batch_id}: all jobs are closed but the counts do not add up")
+            raise RuntimeError(f"batch {batch_id}: the last job is settled but the counts do not add up")
         return BatchState(state.decode()) if state else None
 
     def segments(self, batch_id: str) -> dict[int, tuple[int, set[int]]]:

@@ -14,7 +14,7 @@ import redis
 
 from lowtide import keys
 from lowtide.messages import Queue, Stage
-from lowtide.store import redis_time
+from lowtide.store import load_script, redis_time
 from lowtide_worker.clock import Superseded
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ class Oddities:
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
+        self._put_in_place = load_script(client, "lowtide_worker", "put_back")
 
     def count(self, counter: str, amount: int) -> None:
         """Adds to one of the totals."""
@@ -72,8 +73,10 @@ class Oddities:
             placed = [next(replies) for _ in Queue]
             if stage and placed == [None] * len(placed):
                 with self.apart("entities", member):
-                    clock = keys.clock(Stage(_value(stage).decode()).queue)
-                    lost += int(self._redis.zadd(clock, {member: redis_time(self._redis)}, nx=True) or 0)
+                    queue = Stage(_value(stage).decode()).queue
+                    clocks = [keys.clock(queue), *(keys.clock(other) for other in Queue if other is not queue)]
+                    # What was read may have changed since, even between two of the reads.
+                    lost += self._put_in_place(keys=[keys.entity(member), *clocks], args=[member, stage])
         return lost
 
     def dead_letter(self, reason: str, what: Mapping[str, object]) -> None:

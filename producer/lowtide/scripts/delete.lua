@@ -7,6 +7,8 @@ for index = 3, #ARGV do
   if state == ARGV[index] then
     local time = redis.call('TIME')
     redis.call('HSET', KEYS[1], 'state', 'deleting', 'stage', ARGV[2], 'busy', '0')
+    -- A new token: a worker that has just decided to keep it longer must not put it off.
+    redis.call('HINCRBY', KEYS[1], 'token', 1)
     redis.call('ZADD', KEYS[2], string.format('%.6f', time[1] + time[2] / 1e6), ARGV[1])
   end
 end

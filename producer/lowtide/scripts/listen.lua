@@ -11,7 +11,8 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.6f', now - ARGV
 local workers = redis.call('ZRANGE', KEYS[1], 0, -1, 'REV', 'WITHSCORES')
 local heard, deserted = {}, false
 for index = 1, #workers, 2 do
-  local queue = string.match(workers[index], '^%S+')
+  -- A queue may have blanks in its name; a worker has none.
+  local queue = string.match(workers[index], '^(.*) ') or ''
   if now - workers[index + 1] < tonumber(ARGV[4]) then heard[queue] = true
   elseif not heard[queue] and queue ~= ARGV[2] then deserted = true end
 end

@@ -14,6 +14,8 @@ if ARGV[2] == '' then
 end
 redis.call('HINCRBY', KEYS[1], 'token', 1)
 redis.call('HSET', KEYS[1], 'stage', ARGV[2], 'tries', '0', 'busy', '0')
+-- Its attempts are counted from one again.
+redis.call('HDEL', KEYS[1], 'begun_attempt', 'begun')
 redis.call('HINCRBY', KEYS[2], 'undelivered', 1)
 local time = redis.call('TIME')
 redis.call('ZADD', KEYS[4], string.format('%.6f', time[1] + time[2] / 1e6), ARGV[1])

@@ -3,7 +3,8 @@
 -- ARGV: 1 most to take, 2 lease in seconds, 3 prefix of hashes, 4 most messages in the queue,
 --       5 milliseconds to hold the guard (0: no guard), 6.. stages known here
 -- Returns a flat list: member, stage, token, ... The token is -1 of a member that cannot be worked on here: its stage
--- is a newer version's, or its hash is no hash of ours. It is looked at again after a lease, and holds up no other.
+-- is a newer version's, its token is none that HINCRBY wrote, or its hash is no hash of ours. It is looked at again
+-- after a lease, and holds up no other.
 if ARGV[5] ~= '0' and not redis.call('SET', KEYS[3], '1', 'NX', 'PX', ARGV[5]) then return {} end
 local room = math.min(tonumber(ARGV[1]), ARGV[4] - redis.call('LLEN', KEYS[2]))
 if room <= 0 then return {} end
@@ -14,6 +15,11 @@ local due = redis.call('ZRANGE', KEYS[1], '-inf', string.format('%.6f', now), 'B
 local known = {}
 for index = 6, #ARGV do known[ARGV[index]] = true end
 local claimed = {}
+-- A token as HINCRBY writes it, and so far from the end of the numbers that it can count on; else nil.
+local function number(token)
+  if not token or #token > 15 then return nil end
+  return tonumber(string.match(token, '^0$') or string.match(token, '^[1-9]%d*$') or '')
+end
 local function claim(member, stage, token)
   claimed[#claimed + 1] = member
   claimed[#claimed + 1] = stage
@@ -32,7 +38,7 @@ for _, member in ipairs(due) do
     redis.call('ZADD', KEYS[1], lease, member)
     -- A token that was sent and never used is sent again as it is: its first message may only be waiting its turn,
     -- and in a long queue would else be stale whenever a worker comes to it.
-    local token = tonumber(found[2])
+    local token = number(found[2])
     if not known[stage] or not token then
       claim(member, stage, -1)
     else

@@ -5,10 +5,16 @@
 --       9 error of the job as JSON ("" for none), 10 bitmap of the retry job's rows ("" for no retry job),
 --       11 "1" if the results of the batch are tidy, which its last job must see to, 12.. field, value pairs of the
 --       retry job (its id and number are added here)
--- Returns {closed (0 or 1), final state of the batch or ""}; {1, "untidy"}, with nothing changed, where 11 is wanting.
+-- Returns {closed (0 or 1), final state of the batch or ""}; with nothing changed {1, "untidy"} where 11 is wanting, and
+-- {1, "unbalanced"} where the batch's last job leaves requests without a result.
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[2] then return {0, ''} end
-if ARGV[10] == '' and ARGV[11] ~= '1' and tonumber(redis.call('HGET', KEYS[2], 'open')) <= 1 then
-  return {1, 'untidy'}
+local last = ARGV[10] == '' and tonumber(redis.call('HGET', KEYS[2], 'open')) <= 1
+local count = {}
+if last then
+  count = redis.call('HMGET', KEYS[2], 'total', 'succeeded', 'failed', 'expired', 'cancelled')
+  for index = 1, 5 do count[index] = tonumber(count[index] or 0) end
+  if count[1] ~= count[2] + count[3] + count[4] + count[5] then return {1, 'unbalanced'} end
+  if ARGV[11] ~= '1' then return {1, 'untidy'} end
 end
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1e6
@@ -24,10 +30,8 @@ if ARGV[10] ~= '' then
   redis.call('ZADD', KEYS[3], due, member)
   return {1, ''}
 end
-if redis.call('HINCRBY', KEYS[2], 'open', -1) > 0 then return {1, ''} end
-local count = redis.call('HMGET', KEYS[2], 'total', 'succeeded', 'failed', 'expired', 'cancelled')
-for index = 1, 5 do count[index] = tonumber(count[index] or 0) end
-if count[1] ~= count[2] + count[3] + count[4] + count[5] then return {1, 'unbalanced'} end
+redis.call('HINCRBY', KEYS[2], 'open', -1)
+if not last then return {1, ''} end
 local state = 'completed'
 if count[5] > 0 then state = 'cancelled'
 elseif count[4] > 0 then state = 'expired'
