@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import string
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,9 +19,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from lowtide import keys
+from lowtide.errors import InstallationMismatch
+from lowtide.installation import Installation
 from lowtide.listeners import BEAT_SECONDS, FRESH_SECONDS, elsewhere, known_handlers, listeners, shared_queues
 from lowtide.messages import Stage
 from lowtide.settings import Settings
+from lowtide.spool import Spool
 from lowtide.store import Script, load_script
 
 if TYPE_CHECKING:
@@ -60,14 +62,19 @@ class Registry:
             socket_timeout=_PATIENCE_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
+        self._installation = Installation(settings, self._redis, Spool(settings.spool_url))
         self._listen: Script = load_script(self._redis, "lowtide", "listen")
         self._said: list[Registered] = []
 
     def say(self, worker: str) -> None:
-        """Notes that a worker listens; which queues it takes may change while it runs."""
+        """Notes that a worker listens; which queues it takes may change while it runs.
+
+        Raises `InstallationMismatch` where it could not read the results that it would be told of.
+        """
+        self._installation.confirm()
         consumed = self._app.amqp.queues.consume_from
         routed = [Registered(self._name(task.name), self._queue(task)) for task in self._tasks]
-        said = [one for one in routed if one.queue in consumed and not set(one.queue) & set(string.whitespace)]
+        said = [one for one in routed if one.queue in consumed]
         with self._redis.pipeline(transaction=False) as pipe:
             for handler, queue in said:
                 self._listen(
@@ -177,6 +184,9 @@ class Registration(bootsteps.StartStopStep):
         for registry in self._registries:
             try:
                 call(registry)
+            except InstallationMismatch as mismatch:
+                failing = True
+                log.log(logging.DEBUG if self._failing else logging.ERROR, "no results reach this worker: %s", mismatch)
             except Exception as error:  # noqa: BLE001 - it is the user's worker, and goes on
                 failing = True
                 # Not the error's own words: they may hold a URL with its password.

@@ -22,6 +22,7 @@ from tests.waiting import wait_until
 from lowtide import Batch, DeadLetters, Request, keys, result_handler
 from lowtide.layout import job_id
 from lowtide.registration import Registration, Registry, beat_if_due
+from lowtide.spool import Spool
 from lowtide_cli.doctor_handlers import check_handlers
 from lowtide_cli.findings import Verdict
 
@@ -182,6 +183,17 @@ def test_a_service_that_starts_late_gets_its_results_at_once_and_no_try_is_lost(
     with caplog.at_level(logging.WARNING, logger="lowtide"):
         late.submit("c")
     assert "nobody" not in caplog.text
+
+
+def test_a_service_with_another_spool_says_so_and_is_told_nothing(stack: Stack, service: Any, tmp_path: Path) -> None:
+    lost = service()
+    stack.queue()._store.installation(Spool(stack.settings().spool_url)).check()
+
+    worker = lost.start(LOWTIDE_SPOOL_URL=str(tmp_path))
+
+    assert "no results reach this worker: " in worker.text
+    assert "it is not the workers' spool" in worker.text
+    assert not stack.redis.exists(keys.listeners(lost.task))
 
 
 def test_a_service_that_is_killed_and_comes_back_on_another_queue_gets_what_lies_in_the_old_one(
