@@ -151,7 +151,7 @@ def submit(
     ] = 0,
     outcome: Annotated[
         list[str] | None,
-        typer.Option(metavar="REASON=retry|fail|succeed", help="What rows of a reason come to; repeat for more."),
+        typer.Option(metavar="REASON=retry|fail|succeed", help="How rows of this reason are counted; repeat for more."),
     ] = None,
     provider: Annotated[
         str | None,

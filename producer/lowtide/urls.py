@@ -60,7 +60,7 @@ def _check(url: str, example: str) -> None:
     if any(character <= " " or character == "\x7f" for character in url):
         raise ValueError(f"it has blanks or control characters; {_ESCAPE}")
     if not _SCHEME.match(url):
-        raise ValueError(f"it is no URL: write {example}")
+        raise ValueError(f"this is not a URL: it should look like {example}")
     try:
         parts = urlsplit(url)
         _ = parts.port
