@@ -93,6 +93,12 @@ class Installation:
         self._id = self._last_id = seen.redis
         return self._id
 
+    def look(self) -> None:
+        """Raises `InstallationMismatch` where the spool has an id and Redis none: it was emptied, or is another one."""
+        seen = self.seen()
+        if seen.redis is None and seen.spool is not None:
+            raise InstallationMismatch(self._told(seen))
+
     def seen(self) -> Seen:
         """The ids that stand in both places now."""
         standing = cast("bytes | None", self._redis.get(keys.INSTALLATION))

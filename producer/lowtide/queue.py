@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -241,7 +241,11 @@ class BatchQueue:
         """The batch of this id. Raises `BatchNotFound`."""
         if not BATCH_ID.fullmatch(batch_id):
             raise BatchNotFound(f"{batch_id!r} is not a batch id")
-        self._store.status(batch_id)
+        try:
+            self._store.summary(batch_id)
+        except BatchNotFound:
+            self._look_whether_emptied()
+            raise
         return Batch(batch_id, self._store, self._spool)
 
     def list(
@@ -249,7 +253,15 @@ class BatchQueue:
     ) -> BatchPage:
         """One page of batches, newest first, without their jobs."""
         wanted = BatchState(state) if state is not None else None
-        return self._store.page(state=wanted, page_size=page_size, page_token=page_token)
+        page = self._store.page(state=wanted, page_size=page_size, page_token=page_token)
+        if not page.batches:
+            self._look_whether_emptied()
+        return page
+
+    def _look_whether_emptied(self) -> None:
+        """Raises `InstallationMismatch` where Redis knows of no batch because it is not the one that did."""
+        with suppress(SpoolError):
+            self._installation.look()
 
 
 def cloud_uris(requests: object) -> Sequence[str] | None:

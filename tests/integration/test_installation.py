@@ -128,7 +128,7 @@ def test_a_producer_with_another_spool_is_told_so_and_writes_nothing(empty: Stac
 @pytest.mark.parametrize("loss", ["emptied", "another database"])
 def test_a_producer_whose_redis_is_not_the_spools_is_told_so(empty: Stack, loss: str) -> None:
     queue = empty.queue()
-    queue.submit(blurbs(1), model=MODEL)
+    batch = queue.submit(blurbs(1), model=MODEL)
     if loss == "emptied":
         empty.redis.flushall()
     else:
@@ -136,6 +136,10 @@ def test_a_producer_whose_redis_is_not_the_spools_is_told_so(empty: Stack, loss:
 
     with pytest.raises(InstallationMismatch, match="knows none"):
         queue.submit(blurbs(1), model=MODEL)
+    with pytest.raises(InstallationMismatch, match="knows none"):
+        queue.list()
+    with pytest.raises(InstallationMismatch, match="knows none"):
+        queue.get(batch.id)
 
 
 def test_a_handler_in_another_spool_is_told_so(empty: Stack, tmp_path: Path) -> None:
