@@ -50,7 +50,7 @@ test-redis: $(STAMP) ## Run REDIS_TESTS (integration and chaos) against the syst
 
 chaos: $(STAMP) ## Try to break the promises: crashes, faults, everything at random (CHAOS_SECONDS, MACHINE_STEPS)
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-180} MACHINE_STEPS=$${MACHINE_STEPS:-100000} MACHINE_SEED=$${MACHINE_SEED:-$$(date +%s)} \
-	    $(BIN)/python -m pytest tests/chaos -s $(ARGS)
+	    $(BIN)/python -m pytest tests/chaos tests/producer -s $(ARGS)
 
 lint: $(STAMP) ## Check style, types, layers, compose file and Dockerfile
 	$(BIN)/ruff check .

@@ -5,6 +5,11 @@ import signal
 import pytest
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "soak: a long random run; CHAOS_SECONDS says how long")
+    config.addinivalue_line("markers", "thorough: takes long and rarely tells anything; only `make chaos` runs it")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def heeded_ctrl_c() -> None:
     """Whoever starts the tests in the background has them ignore Ctrl-C, and what they start inherits that."""

@@ -13,11 +13,6 @@ from tests.chaos.world import World
 from tests.cloud import Cloud
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "soak: a long random run; CHAOS_SECONDS says how long")
-    config.addinivalue_line("markers", "thorough: takes long and rarely tells anything; only `make chaos` runs it")
-
-
 @pytest.fixture(scope="session")
 def forge() -> Iterator[Forge]:
     forge = Forge()

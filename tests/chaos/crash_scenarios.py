@@ -274,9 +274,13 @@ def scenario_of(point: str) -> str:
 
 
 def cases() -> list[tuple[str, str]]:
-    """Each crash point with its scenario, and some more than once."""
-    found = [(scenario_of(point), point) for point in sorted(crash_points())]
-    return found + [(scenario, point) for scenario, points in _AGAIN.items() for point in points]
+    """Each crash point with its scenario."""
+    return [(scenario_of(point), point) for point in sorted(crash_points())]
+
+
+def again() -> list[tuple[str, str]]:
+    """Some of them once more: the second time, when another job or segment is half done; and otherwise."""
+    return [(scenario, point) for scenario, points in _AGAIN.items() for point in points]
 
 
 def vertex_cases() -> list[tuple[str, str]]:

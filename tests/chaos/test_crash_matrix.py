@@ -14,6 +14,7 @@ import pytest
 from tests.chaos.crash_scenarios import (
     SCENARIOS,
     Scenario,
+    again,
     cases,
     crash_points,
     killed,
@@ -80,9 +81,15 @@ def _killed(scenario: Scenario, point: str, world: World) -> Outcome:
 
 
 Case = tuple[ProviderName, tuple[str, str]]
-CASES: list[Case] = [
+CASES = [
     *((ProviderName.GEMINI, case) for case in cases()),
-    *((ProviderName.VERTEX, case) for case in vertex_cases()),
+    *(
+        pytest.param(case, marks=pytest.mark.thorough)
+        for case in (
+            *((ProviderName.GEMINI, case) for case in again()),
+            *((ProviderName.VERTEX, case) for case in vertex_cases()),
+        )
+    ),
 ]
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import cast
 
 import pytest
-from tests.chaos.crash_scenarios import SCENARIOS, cases
+from tests.chaos.crash_scenarios import SCENARIOS, again, cases
 from tests.chaos.freezing import frozen
 from tests.chaos.invariants import Figures
 from tests.chaos.lanes import Lanes, Programme
@@ -27,7 +27,7 @@ TELLING = {
 """Points where a late worker has most to spoil: these are tried each time, the others by `make chaos`."""
 CASES = [
     pytest.param((scenario, point), marks=() if point in TELLING else pytest.mark.thorough)
-    for scenario, point in cases()
+    for scenario, point in (*cases(), *again())
 ]
 pytestmark = pytest.mark.timeout(300)
 

@@ -30,7 +30,8 @@ class Case:
 
 CASES = [
     *(Case(what, ProviderName.GEMINI) for what in (*DRAMAS, *STORIES)),
-    *(Case(what, ProviderName.VERTEX) for what in (*ON_VERTEX, *STORIES)),
+    *(Case(what, ProviderName.VERTEX) for what in STORIES),
+    *(pytest.param(Case(what, ProviderName.VERTEX), marks=pytest.mark.thorough) for what in ON_VERTEX),
 ]
 
 
