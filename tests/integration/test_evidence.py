@@ -120,7 +120,7 @@ def test_a_batch_whose_jobs_cannot_be_seen_can_be_cancelled(stack: Stack) -> Non
 
 def test_a_new_job_that_a_wrong_key_can_see_is_no_evidence_against_the_old_ones(stack: Stack) -> None:
     """The wrong project takes new jobs, and shows them."""
-    stack.emulator.set_faults([rule("job", "state", state="BATCH_STATE_RUNNING", seconds=4)])
+    stack.emulator.set_faults([rule("job", "state", state="BATCH_STATE_RUNNING", seconds=7)])
     batch = stack.queue().submit(blurbs(2), model=MODEL)
     name = wait_until(lambda: batch.status().jobs and batch.status().jobs[0].polls > 0 and batch.status().jobs[0].name)
     gone = rule("batches.get", "status", times=None, code=404, message="not found") | {"match": name}
