@@ -1,4 +1,4 @@
-"""What must be true of the machine's world: a little after each step, everything at rest."""
+"""Checks of the machine's world: a little after each step, everything at rest."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Watch:
         self._snapshot = world.redis.register_script(_SNAPSHOT)
 
     def before(self, actor: Actor) -> Before | None:
-        """What must not change while this actor goes on; None where it may change things."""
+        """Things that must not change while this actor goes on; None where it may change things."""
         held = actor.held
         if held is None or held.member == keys.SWEEP_MEMBER:
             return None
@@ -103,7 +103,7 @@ class Before(NamedTuple):
 
 
 def check_step(world: MachineWorld, seen: Seen) -> None:
-    """What is looked at after each step."""
+    """The checks after each step."""
     assert not world.provider.wrongs, world.provider.wrongs
     for batch_id, counted in seen.counted.items():
         if world.told[batch_id].forgotten:

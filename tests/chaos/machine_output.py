@@ -1,4 +1,4 @@
-"""What the machine's provider writes: the rows of a job's output, well or not."""
+"""Output of the machine's provider: the rows of a job, well or not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _encode = msgspec.json.encode
 
 
 class Row(StrEnum):
-    """What a job comes to for one request."""
+    """The outcome of a job for one request."""
 
     OK = "ok"
     BLOCKED = "blocked"
@@ -65,5 +65,5 @@ def ordinal_of(wire: str) -> int:
 
 
 def error_of(reason: str, message: str, code: int | None = None) -> ResultError:
-    """What the provider says went wrong."""
+    """Errors in the provider's words."""
     return ResultError(reason=reason, message=message, code=code)

@@ -124,7 +124,7 @@ class MachineProvider:
         job.output = b"".join(lines)
 
     def stop(self) -> None:
-        """What was to be cancelled is."""
+        """Jobs that were to be cancelled are."""
         for job in self.all:
             if job.live and job.stopping:
                 self.finish(job, JobState.CANCELLED, [Row.OK, Row.MISSING], with_output=len(job.prompts) > 1, shuffle=0)
@@ -149,7 +149,7 @@ class MachineProvider:
             job.hidden_until = job.listed_from = 0.0
 
     def left(self) -> list[str]:
-        """What is still there."""
+        """Jobs that are still there."""
         return [job.name for job in self.by_name.values()] + list(self.uploads)
 
     # ---- what the stages do

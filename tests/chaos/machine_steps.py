@@ -78,7 +78,7 @@ def step(
 
 @dataclass
 class Figures:
-    """What all runs together came to."""
+    """The figures of all runs together."""
 
     runs: int = 0
     steps: int = 0
@@ -158,7 +158,7 @@ class Machine:
 
     @step(3)
     def tick(self) -> None:
-        """What is due is sent."""
+        """Sends what is due."""
         for queue in Queue:
             self.world.tick(queue)
 

@@ -64,7 +64,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the store holds after a step."""
+    """The contents of the store after a step."""
 
     counted: dict[str, int]
     """Of each batch that is there, how many requests are settled; -2 for one whose idempotency key is not its own."""
@@ -263,7 +263,7 @@ class MachineWorld:
         return {name.decode(): value.decode() for name, value in found.items()}
 
     def look(self) -> Seen:
-        """What is looked at after each step, in one look; the time goes on a little."""
+        """All that the checks after each step need, in one look; the time goes on a little."""
         self.time.pass_by(0.001)
         found = self._look(keys=[keys.PARKED], args=[keys.batch(""), *self.told])
         parked, *counted = found
@@ -346,7 +346,7 @@ class MachineWorld:
         return True
 
     def due(self) -> dict[str, float]:
-        """What is on the clocks, with its time."""
+        """The members of the clocks, each with its time."""
         found = [cast("Any", self.redis.zrange(keys.clock(queue), 0, -1, withscores=True)) for queue in Queue]
         return {member.decode(): at for members in found for member, at in members}
 

@@ -48,7 +48,7 @@ def test_a_bound_function_is_given_its_task_first(app: Celery) -> None:
 
 
 class Gone(BaseException):
-    """What ends a greenlet."""
+    """An exception as it ends a greenlet."""
 
 
 Gone.__module__ = "gevent.timeout"
