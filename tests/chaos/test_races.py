@@ -13,6 +13,7 @@ from lowtide import BatchState, keys
 from lowtide.layout import job_id
 from lowtide.messages import Stage
 from lowtide_worker.clock import Held, Move, Superseded
+from lowtide_worker.intents import Intent, write_intent
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.clean import clean
 from lowtide_worker.stages.collect import collect
@@ -174,3 +175,20 @@ def test_a_message_that_waited_longer_than_the_lease_is_still_good(world: World)
     with pytest.raises(Superseded):
         clock.keep(held)
     assert isinstance(clock.begin(Stage.CREATE, hands.job, hands.batch, third.token), Held)
+
+
+def test_an_intent_that_is_written_too_late_does_not_stay(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = world.submit(4, handled=False)
+    hands = Hands(world, one)
+    hands.do(hands.batch, Stage.SUBMIT)
+    late = hands.begin(hands.job, Stage.CREATE)
+
+    def write(runtime: Runtime, job: Held, intent: Intent) -> None:
+        world.redis.hincrby(keys.entity(hands.job), "token", 1)  # another worker has taken over meanwhile
+        write_intent(runtime, job, intent)
+
+    monkeypatch.setattr("lowtide_worker.stages.create.write_intent", write)
+    with pytest.raises(Superseded):
+        hands.finish(late)
+
+    assert not list((world.directory / "spool" / "batches" / one.id).rglob("intent*"))

@@ -7,8 +7,11 @@ in the spool before it is in Redis.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgspec
 
+from lowtide.errors import SpoolError
 from lowtide.layout import BatchFiles
 from lowtide_worker.clock import Held
 from lowtide_worker.runtime import Runtime
@@ -19,17 +22,27 @@ class Intent(msgspec.Struct, frozen=True):
 
     display_name: str
     number: int
+    token: int = 0
+    """Of the worker that wrote it."""
 
 
 def next_intent(runtime: Runtime, job: Held) -> Intent:
     """The intent to create a job that Redis and the spool agree on."""
-    return Intent(runtime.display_name(job.fields), job.number("creates") + 1)
+    return Intent(runtime.display_name(job.fields), job.number("creates") + 1, job.token)
 
 
 def write_intent(runtime: Runtime, job: Held, intent: Intent) -> None:
     """Writes an intent into the spool; comes before Redis is told, and long before the call."""
     with runtime.spool.write(_place(job)) as file:
         file.write(msgspec.json.encode(intent))
+
+
+def take_back_intent(runtime: Runtime, job: Held, intent: Intent) -> None:
+    """Removes an intent that was written too late: whoever cleans up after the job may have been there."""
+    place = _place(job)
+    with suppress(SpoolError, msgspec.DecodeError):
+        if msgspec.json.decode(runtime.spool.read(place), type=Intent) == intent:
+            runtime.spool.delete(place)
 
 
 def forgotten_intent(runtime: Runtime, job: Held) -> Intent | None:

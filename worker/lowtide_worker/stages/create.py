@@ -16,11 +16,11 @@ from lowtide.layout import BatchFiles
 from lowtide.messages import Stage
 from lowtide.requests import RequestReader
 from lowtide.states import JobState, Kind, Mode
-from lowtide_worker.clock import Fields, Held, Move
+from lowtide_worker.clock import Fields, Held, Move, Superseded
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.deadlines import Deadline
 from lowtide_worker.in_place import copy_lines, in_place, lines_elsewhere, source_uris
-from lowtide_worker.intents import Intent, forgotten_intent, next_intent, write_intent
+from lowtide_worker.intents import Intent, forgotten_intent, next_intent, take_back_intent, write_intent
 from lowtide_worker.ledger import encoded_error
 from lowtide_worker.ordinals import Rows
 from lowtide_worker.providers import Denied, Missing, NewJob, Provider, Refused, Throttled, Unavailable
@@ -68,7 +68,11 @@ def create(runtime: Runtime, job: Held) -> Move:
     runtime.clock.keep(job)
     write_intent(runtime, job, intent)
     reach("create.after-intent-written")
-    runtime.clock.keep_durably(job, {**_intended(job, intent), "intent_until": until})
+    try:
+        runtime.clock.keep_durably(job, {**_intended(job, intent), "intent_until": until})
+    except Superseded:
+        take_back_intent(runtime, job, intent)
+        raise
     reach("create.before-call")
     try:
         seen = provider.create(new, deadline)
