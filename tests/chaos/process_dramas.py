@@ -10,7 +10,7 @@ from functools import partial
 
 from tests.chaos.crowd import PREFORK, THREADS, at_work, crowd, end, sweeping
 from tests.chaos.fault_dramas import rule
-from tests.chaos.invariants import Figures
+from tests.chaos.invariants import Allowed, Figures
 from tests.chaos.world import World
 from tests.waiting import wait_until
 
@@ -23,7 +23,7 @@ def whole_workers_are_killed_again_and_again(world: World) -> Figures:
         wait_until(lambda: sum(world.emulator.stats().calls.values()) > calls + 4, timeout=10, what="work goes on")  # noqa: B023 - now
         worker.kill()
     sweeping(world, *PREFORK)
-    return end(world, batches, kills=5)
+    return end(world, batches, Allowed(drafts=True), kills=5)
 
 
 def children_are_killed_under_a_living_parent(world: World) -> Figures:
@@ -39,7 +39,7 @@ def children_are_killed_under_a_living_parent(world: World) -> Figures:
             kills += 1
         if all(one.batch.status().finished for one in batches):
             break
-    return end(world, batches, kills=kills, alive=[worker])
+    return end(world, batches, Allowed(drafts=True), kills=kills, alive=[worker])
 
 
 def every_child_dies_at(point: str, world: World) -> Figures:
