@@ -28,9 +28,8 @@ from benchmarks import end_to_end, workload
 from benchmarks.measure import MIB, Run, Watch, median, warm_memory
 from benchmarks.parts import Bar, Case, Config, Found, Summary, console, ratio, take_turns
 from benchmarks.servers import ROOT, Bench, Contender, Counter, Workers
-from lowtide import Request, keys
-from lowtide.layout import BatchFiles, job_id
-from lowtide.messages import Queue, Stage
+from lowtide import Request
+from lowtide.protocol import BatchFiles, Queue, Stage, job_id, keys
 from lowtide_cli.processes import Child, free_port
 
 NAME = "fan_out"

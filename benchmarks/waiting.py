@@ -29,17 +29,13 @@ from benchmarks import workload
 from benchmarks.measure import Run, Use, cpu_seconds, peak_mib, percentile, reset_peak, tree
 from benchmarks.parts import Bar, Config, Found, Measured, Summary, console
 from benchmarks.servers import ROOT, Bench, Workers
-from lowtide import keys
-from lowtide.layout import job_id, new_batch_id
-from lowtide.messages import Queue, Stage
 from lowtide.options import Options
+from lowtide.protocol import Queue, Stage, job_id, keys, new_batch_id
 from lowtide.states import JobState
 from lowtide.store import Store
 from lowtide_cli.processes import Child, free_port
-from lowtide_worker.clock import Clock, Held, Move
-from lowtide_worker.ledger import Ledger
-from lowtide_worker.ordinals import Rows
 from lowtide_worker.settings import WorkerSettings
+from lowtide_worker.state import Clock, Held, Ledger, Move, Rows
 
 NAME = "waiting"
 LOWTIDE = "Lowtide"

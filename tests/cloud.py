@@ -15,7 +15,7 @@ from uuid import uuid4
 from google.cloud import bigquery
 from google.cloud.storage import Client as StorageClient
 
-from lowtide.google_cloud import bigquery_client, storage_client
+from lowtide.cloud import bigquery_client, storage_client
 from lowtide.settings import Settings
 from lowtide_emulator.cloud import BigQueryServer, CloudStorageServer
 

@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from lowtide.messages import TAKEN, Queue, Stage
+from lowtide.protocol import TAKEN, Queue, Stage
 
 LONE_SURROGATE = "\ud800"
 

@@ -15,7 +15,8 @@ from typing import Any, Self
 
 import redis
 
-from lowtide import BatchQueue, Settings, keys
+from lowtide import BatchQueue, Settings
+from lowtide.protocol import keys
 from lowtide.states import ProviderName
 from lowtide_cli.embedded import EmbeddedRedis
 from lowtide_emulator import Emulator

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lowtide import Batch, BatchQueue
-from lowtide.layout import BATCH_ID
+from lowtide.protocol import BATCH_ID
 from lowtide_cli.errors import CommandError
 
 

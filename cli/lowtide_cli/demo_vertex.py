@@ -9,8 +9,8 @@ import msgspec
 from rich.console import Console
 
 from lowtide import ProviderName, Settings
-from lowtide.google_cloud import bigquery_client, storage_client
-from lowtide.normalise import for_importer
+from lowtide.cloud import bigquery_client, storage_client
+from lowtide.shaping import for_importer
 from lowtide_cli.demo_batch import MODEL, demo_queue, show
 from lowtide_cli.exits import Exit
 from lowtide_cli.google_cloud import GoogleCloud, Places

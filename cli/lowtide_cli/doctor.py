@@ -11,13 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lowtide import LowtideError, Settings, SpoolError, StoreUnavailable, UnsupportedServer, keys
-from lowtide.messages import Queue
-from lowtide.server import require_server
+from lowtide import LowtideError, Settings, SpoolError, StoreUnavailable, UnsupportedServer
+from lowtide.protocol import Queue, keys
 from lowtide.settings import without_password
 from lowtide.spool import Spool
 from lowtide.states import ProviderName
-from lowtide.store import connect, redis_errors
+from lowtide.store import connect, redis_errors, require_server
 from lowtide_cli.doctor_handlers import check_handlers
 from lowtide_cli.exits import Exit
 from lowtide_cli.extras import installed

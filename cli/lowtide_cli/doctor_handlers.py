@@ -9,10 +9,10 @@ from operator import attrgetter
 
 import redis
 
-from lowtide import BatchQueue, BatchStatus, Settings, StoreUnavailable, keys
-from lowtide.handlers import listened_for
-from lowtide.listeners import Listener, known_handlers, listeners, shared_queues, silence
-from lowtide.store import connect, redis_errors
+from lowtide import BatchQueue, BatchStatus, Settings, StoreUnavailable
+from lowtide.addresses import listened_for
+from lowtide.protocol import keys
+from lowtide.store import Listener, connect, known_handlers, listeners, redis_errors, shared_queues, silence
 from lowtide_cli.findings import Finding, Verdict
 from lowtide_cli.output import duration
 

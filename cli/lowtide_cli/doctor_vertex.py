@@ -7,8 +7,8 @@ import secrets
 from collections.abc import Callable
 
 from lowtide import LowtideError
-from lowtide.google_cloud import bigquery_client, storage_client
-from lowtide.locations import Objects, Table, parse_objects, parse_table
+from lowtide.addresses import Objects, Table, parse_objects, parse_table
+from lowtide.cloud import bigquery_client, storage_client
 from lowtide.states import ProviderName
 from lowtide_cli.extras import installed
 from lowtide_cli.findings import Finding, Verdict
@@ -52,7 +52,7 @@ def _places(settings: WorkerSettings) -> list[Finding]:
 
 def _bucket(settings: WorkerSettings, folder: Objects) -> Finding:
     """Lists, writes, reads and deletes under the folder, which is what workers do there."""
-    from lowtide_worker.providers.vertex_storage import cloud_failures  # deferred: needs the extra
+    from lowtide_worker.providers.vertex.storage import cloud_failures  # deferred: needs the extra
 
     patience = settings.provider_timeout_seconds
     place = folder.under(f"doctor-{secrets.token_hex(8)}")
@@ -94,7 +94,7 @@ def _about_bucket(error: ProviderError, folder: Objects, settings: WorkerSetting
 
 
 def _dataset(settings: WorkerSettings, dataset: Table) -> Finding:
-    from lowtide_worker.providers.vertex_storage import cloud_failures
+    from lowtide_worker.providers.vertex.storage import cloud_failures
 
     try:
         with cloud_failures(dataset):

@@ -21,7 +21,10 @@ def one_line(error: BaseException) -> str | None:
     if isinstance(error, CommandError):
         return str(error)
     # An error of these packages can only be here if its module was imported already.
-    for module, names in (("lowtide.errors", ("LowtideError",)), ("lowtide_worker.providers", ("ProviderError",))):
+    for module, names in (
+        ("lowtide.errors", ("LowtideError",)),
+        ("lowtide_worker.providers.protocol", ("ProviderError",)),
+    ):
         if _is_one(error, module, names):
             return str(error)
     if _is_one(error, "pydantic", ("ValidationError",)) or _is_one(error, "pydantic_settings", ("SettingsError",)):

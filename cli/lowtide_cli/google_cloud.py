@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 
 from lowtide import Settings
-from lowtide.google_cloud import ANONYMOUS, bigquery_client, storage_client
-from lowtide.locations import parse_objects, parse_table
+from lowtide.addresses import parse_objects, parse_table
+from lowtide.cloud import ANONYMOUS, bigquery_client, storage_client
 from lowtide_cli.errors import CommandError
 from lowtide_cli.processes import past_proxies
 

@@ -9,10 +9,9 @@ import typer
 from rich.table import Table
 
 from lowtide import InstallationMismatch, Settings
-from lowtide.installation import Installation, Seen
 from lowtide.settings import without_password
 from lowtide.spool import Spool
-from lowtide.store import Store, redis_errors
+from lowtide.store import Installation, Seen, Store, redis_errors
 from lowtide_cli.exits import Exit
 from lowtide_cli.findings import Finding, Verdict
 from lowtide_cli.output import print_json, stderr, stdout

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lowtide import BatchNotFound, BatchQueue, ProviderName, Settings
-from lowtide.layout import job_of_display_name, split_job_id
+from lowtide.protocol import job_of_display_name, split_job_id
 from lowtide.spool import Spool
 from lowtide.store import Store, redis_errors
 from lowtide_cli.extras import need
@@ -57,7 +57,7 @@ def show_jobs(*, provider: str | None, as_json: bool) -> None:
 def provider_jobs(provider: str) -> Iterator[ProviderJob]:
     """All jobs of the account, page by page."""
     # Deferred: only workers' hosts have what it needs.
-    from lowtide_worker.pages import every
+    from lowtide_worker.providers import every
     from lowtide_worker.runtime import runtime
 
     yield from every(runtime().provider(provider).jobs, lambda: None)

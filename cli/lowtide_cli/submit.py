@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 
 from lowtide import Batch, BatchQueue, InvalidRequest, Mode
-from lowtide.requests import json_lines
+from lowtide.shaping import json_lines
 from lowtide_cli.errors import CommandError
 from lowtide_cli.exits import Exit, exit_of
 from lowtide_cli.output import print_json

@@ -40,7 +40,7 @@ def tell_unknown_variables() -> None:
     # Nothing need be imported where there is nothing of ours.
     if Path(".env").exists() or any(name.upper().startswith("LOWTIDE_") for name in os.environ):
         from lowtide.text import on_one_line
-        from lowtide_worker.variables import unknown_variables
+        from lowtide_worker.host.variables import unknown_variables
 
         for problem in unknown_variables():
             print(f"lowtide: warning: {on_one_line(problem)}", file=sys.stderr)  # noqa: T201

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lowtide import Settings
-from lowtide.messages import sender
+from lowtide.protocol import sender
 
 
 def worker_queues(redis_url: str | None = None, *, seconds: float = 1.0) -> dict[str, list[str]]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from lowtide.aio import AsyncBatch, AsyncBatchQueue
 from lowtide.batch import Batch
-from lowtide.celery_handler import result_handler
-from lowtide.dead_letters import DeadLetter, DeadLetters
 from lowtide.errors import (
     BatchNotFinished,
     BatchNotFound,
@@ -25,10 +23,12 @@ from lowtide.errors import (
     UnsupportedServer,
     WaitTimeout,
 )
+from lowtide.handling.celery_handler import result_handler
 from lowtide.models import BatchPage, BatchStatus, JobStatus, Request, Result, ResultError, Usage
 from lowtide.queue import BatchQueue
 from lowtide.settings import Settings
 from lowtide.states import BatchState, JobState, Kind, Mode, ProviderName, ResultStatus, Verdict
+from lowtide.store import DeadLetter, DeadLetters
 
 __all__ = [
     "AsyncBatch",

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from functools import partial
 from itertools import islice
 
+from lowtide.addresses import NamedTask
 from lowtide.batch import Batch
 from lowtide.errors import WaitTimeout
 from lowtide.feed import fed
-from lowtide.handlers import NamedTask
 from lowtide.models import BatchPage, BatchStatus, Result
 from lowtide.queue import BatchQueue, RequestLike
 from lowtide.settings import Settings

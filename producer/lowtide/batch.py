@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 
 from lowtide.errors import BatchNotFinished, SpoolError, WaitTimeout
-from lowtide.layout import BatchFiles
 from lowtide.models import REQUESTS_LOST, BatchStatus, Result, read_result
+from lowtide.protocol import BatchFiles
 from lowtide.spool import Spool
 from lowtide.states import BatchState
 from lowtide.store import Store

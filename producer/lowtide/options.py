@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self, TypeVar, cast
 
+from lowtide.addresses import NamedTask, handler_name, is_under, parse_handler, parse_objects, parse_table
 from lowtide.errors import InvalidBatch
-from lowtide.handlers import NamedTask, handler_name, parse_handler
 from lowtide.limits import (
     MAX_ATTEMPTS,
     MAX_COLUMN_CHARS,
@@ -24,7 +24,6 @@ from lowtide.limits import (
     MAX_PRIORITY,
     MAX_URI_CHARS,
 )
-from lowtide.locations import is_under, parse_objects, parse_table
 from lowtide.settings import Settings
 from lowtide.states import Kind, Mode, ProviderName, Verdict
 

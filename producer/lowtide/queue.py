@@ -10,21 +10,18 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
+from lowtide.addresses import NamedTask
 from lowtide.batch import Batch
 from lowtide.errors import BatchNotFound, IdempotencyConflict, InvalidBatch, InvalidRequest, SpoolError
-from lowtide.handlers import NamedTask
-from lowtide.installation import Installation
-from lowtide.keys import batch_member
-from lowtide.layout import BATCH_ID, BatchFiles, new_batch_id
 from lowtide.limits import MAX_URI_CHARS
-from lowtide.messages import Stage, arguments, sender, shown
 from lowtide.models import BatchPage, Request
 from lowtide.options import Options
-from lowtide.requests import Accepted, KeyIndex, RequestWriter, Writer, json_lines
+from lowtide.protocol import BATCH_ID, BatchFiles, Stage, arguments, batch_member, new_batch_id, sender, shown
 from lowtide.settings import Settings
-from lowtide.spool import Spool
+from lowtide.shaping import json_lines
+from lowtide.spool import Accepted, KeyIndex, RequestWriter, Spool, Writer
 from lowtide.states import BatchState, Kind, Mode, ProviderName, Verdict
-from lowtide.store import Store
+from lowtide.store import Installation, Store
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +144,7 @@ class BatchQueue:
 
     def _take_source(self, batch_id: str, options: Options, uris: Sequence[str]) -> Intake:
         """Takes in requests that lie in Google Cloud; the provider uses them there if it can."""
-        from lowtide.sources import Limits, open_source  # deferred: Google's clients, which few need here
+        from lowtide.cloud import Limits, open_source  # deferred: Google's clients, which few need here
 
         source = open_source(uris, self.settings, options)
         limits = Limits(
@@ -174,7 +171,7 @@ class BatchQueue:
         if options.destination is None:
             return
         if options.idempotency_key is None or not self._store.standing(options.idempotency_key):
-            from lowtide.sources import check_destination  # deferred: Google's clients, which few need here
+            from lowtide.cloud import check_destination  # deferred: Google's clients, which few need here
 
             check_destination(options.destination, self.settings)
 

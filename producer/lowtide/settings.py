@@ -10,10 +10,10 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from lowtide.addresses import check_redis_url, check_spool_url, without_password
 from lowtide.backoff import Backoff
 from lowtide.limits import MAX_ATTEMPTS
 from lowtide.states import Mode, ProviderName, Verdict
-from lowtide.urls import check_redis_url, check_spool_url, without_password
 
 
 class Settings(BaseSettings):

@@ -88,7 +88,7 @@ class ResultStatus(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What a row that did not plainly succeed comes to: see `lowtide_worker.rows` for the table."""
+    """What a row that did not plainly succeed comes to: see `lowtide_worker.output.judging` for the table."""
 
     RETRY = "retry"
     """The request runs again while it has attempts left."""

@@ -19,7 +19,7 @@ from tests.waiting import wait_until
 
 import lowtide_worker
 from lowtide import JobState
-from lowtide.messages import Stage
+from lowtide.protocol import Stage
 
 SOLO = ("-P", "solo")
 _SOURCE = Path(lowtide_worker.__file__).parent

@@ -20,7 +20,7 @@ from redis.client import Pipeline
 
 from lowtide.spool import Spool
 from lowtide_worker import crashpoints
-from lowtide_worker.clock import Clock, Held
+from lowtide_worker.state import Clock, Held
 
 TIME_KEY = "machine:time"
 _REAL_TIME = "redis.call('TIME')"

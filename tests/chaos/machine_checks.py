@@ -8,9 +8,8 @@ from typing import NamedTuple, cast
 from tests.chaos.machine_actors import Actor
 from tests.chaos.machine_world import TASK, MachineWorld, Seen, Told
 
-from lowtide import ResultStatus, keys
-from lowtide.layout import BatchFiles
-from lowtide.messages import Queue
+from lowtide import ResultStatus
+from lowtide.protocol import BatchFiles, Queue, keys
 from lowtide.states import BatchState
 
 _COUNTED = ("succeeded", "failed", "expired", "cancelled")

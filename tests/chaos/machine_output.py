@@ -7,7 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from lowtide.models import ResultError
-from lowtide.wire import wire_ordinal
+from lowtide.protocol import wire_ordinal
 from lowtide_worker.providers import NO_RESPONSE
 
 _FOREIGN_KEY = "r0.000000000000"

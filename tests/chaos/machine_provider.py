@@ -18,7 +18,6 @@ from tests.chaos.machine_actors import MachineTime, current, point
 from tests.chaos.machine_output import FINAL, Line, Row, error_of, lines_of, ordinal_of
 
 from lowtide.states import JobState
-from lowtide_worker.parts import whole_lines
 from lowtide_worker.providers import (
     Denied,
     Missing,
@@ -26,12 +25,13 @@ from lowtide_worker.providers import (
     Output,
     OutputRow,
     Part,
-    ProviderInput,
     ProviderJob,
     Refused,
     Throttled,
     Unavailable,
 )
+from lowtide_worker.providers.protocol import ProviderInput
+from lowtide_worker.providers.ranges import whole_lines
 
 T = TypeVar("T")
 _PAGE = 2

@@ -15,7 +15,7 @@ from tests.chaos.machine_world import HOOK, STREAM, TASK, WORKERS, MachineWorld,
 
 from lowtide import Batch
 from lowtide.errors import BatchNotFinished
-from lowtide.messages import Queue
+from lowtide.protocol import Queue
 from lowtide.states import JobState
 
 _TO_THE_END = 1 << 30

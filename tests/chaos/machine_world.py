@@ -21,18 +21,16 @@ from tests.chaos.machine_actors import Actor, MachineTime, PacedRedis, PacedSpoo
 from tests.chaos.machine_output import Row
 from tests.chaos.machine_provider import MachineProvider
 
-from lowtide import Batch, BatchQueue, Request, keys
-from lowtide.dead_letters import DeadLetters
-from lowtide.delivery import Delivery
+from lowtide import Batch, BatchQueue, Request
 from lowtide.errors import IdempotencyConflict, SpoolError
-from lowtide.layout import BatchFiles
-from lowtide.messages import Queue, Stage, arguments
+from lowtide.protocol import BatchFiles, Queue, Stage, arguments, keys
 from lowtide.states import FINISHED_BATCH, JobState
-from lowtide_worker import tasks
-from lowtide_worker.clock import Dispatch
+from lowtide.store import DeadLetters, Delivery
 from lowtide_worker.handlers import HandlerFailed, Segment
+from lowtide_worker.host import tasks
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.settings import WorkerSettings
+from lowtide_worker.state import Dispatch
 
 MODEL = "gemini-2.5-flash"
 STREAM, TASK, HOOK = "stream://machine", "machine.tasks.take", "https://machine.example/hooks"
@@ -134,9 +132,9 @@ class MachineWorld:
 
     def _take_seams(self, patch: pytest.MonkeyPatch) -> None:
         """Gives the code under test the machine's connection, spool, broker, time and chances."""
-        for module in ("lowtide.store", "lowtide_worker.runtime"):
+        for module in ("lowtide.store.batches", "lowtide_worker.runtime"):
             patch.setattr(f"{module}.connect", lambda _: self.redis)
-        for module in ("lowtide.queue", "lowtide.delivery", "lowtide_worker.runtime"):
+        for module in ("lowtide.queue", "lowtide.store.delivery", "lowtide_worker.runtime"):
             patch.setattr(f"{module}.Spool", PacedSpool)
         patch.setattr("lowtide_worker.runtime.Clock", WatchedClock)
         patch.setattr("lowtide.queue.new_batch_id", self._new_id)

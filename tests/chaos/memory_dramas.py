@@ -19,8 +19,7 @@ from tests.chaos.world import MODEL, Submitted, World
 from tests.proxy import RedisProxy
 from tests.waiting import wait_until
 
-from lowtide import keys
-from lowtide.layout import BatchFiles
+from lowtide.protocol import BatchFiles, keys
 from lowtide_cli.embedded import EmbeddedRedis
 
 SOLO = ("-P", "solo")

@@ -27,7 +27,7 @@ if _offset:
                 setattr(module, name, _wrong_time)
 
 if newer := os.environ.get("NEWER_VERSION"):
-    from lowtide import messages
+    from lowtide.protocol import messages
 
     messages.VERSION = int(newer)
 

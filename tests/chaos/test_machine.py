@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.chaos.machine_steps import STEPS, Figures, Machine
 from tests.chaos.machine_world import MachineWorld
 
-from lowtide.messages import Stage
+from lowtide.protocol import Stage
 from lowtide_cli.embedded import EmbeddedRedis
 
 MOST_STEPS = int(os.environ.get("MACHINE_STEPS", "3600"))

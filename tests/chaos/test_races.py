@@ -9,10 +9,8 @@ import pytest
 from tests.chaos.world import Submitted, World
 from tests.waiting import wait_until
 
-from lowtide import BatchState, keys
-from lowtide.layout import job_id
-from lowtide.messages import Stage
-from lowtide_worker.clock import Held, Move, Superseded
+from lowtide import BatchState
+from lowtide.protocol import Stage, job_id, keys
 from lowtide_worker.intents import Intent, write_intent
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.clean import clean
@@ -23,6 +21,7 @@ from lowtide_worker.stages.deliver import deliver
 from lowtide_worker.stages.poll import poll
 from lowtide_worker.stages.settle import settle
 from lowtide_worker.stages.submit import submit
+from lowtide_worker.state import Held, Move, Superseded
 
 STAGES = {
     Stage.SUBMIT: submit, Stage.CREATE: create, Stage.POLL: poll, Stage.COLLECT: collect, Stage.DELIVER: deliver,

@@ -22,7 +22,7 @@ from tests.stack import Stack, Worker
 from tests.waiting import wait_until
 
 from lowtide import Batch, Request
-from lowtide.layout import display_name
+from lowtide.protocol import display_name
 from lowtide.spool import Spool
 from lowtide.store import Store
 from lowtide_emulator import Settings as EmulatorSettings

@@ -28,7 +28,12 @@ def run(words: list[str], stdout: str) -> None:
 
 
 def every(path: Path) -> None:
-    for module in ("lowtide_cli.doctor", "lowtide_cli.submit", "lowtide_cli.up", "lowtide_worker.providers.gemini"):
+    for module in (
+        "lowtide_cli.doctor",
+        "lowtide_cli.submit",
+        "lowtide_cli.up",
+        "lowtide_worker.providers.gemini",
+    ):
         import_module(module)  # once, instead of in each fork
 
     left = []

@@ -19,7 +19,8 @@ from tests.cli.conftest import set_faults
 from tests.cli.helpers import LOWTIDE, MODEL, clean_environment
 from tests.command import Command
 
-from lowtide import Batch, BatchQueue, keys
+from lowtide import Batch, BatchQueue
+from lowtide.protocol import keys
 from lowtide.text import on_one_line, printable
 from lowtide_cli.output import Screen, quiet_json
 from lowtide_cli.stack import Stack

@@ -17,7 +17,8 @@ import redis
 from tests.cli.helpers import MODEL, Cli, Run, alive, clean_environment, descendants
 from typer.testing import CliRunner
 
-from lowtide import BatchQueue, Kind, ProviderName, keys
+from lowtide import BatchQueue, Kind, ProviderName
+from lowtide.protocol import keys
 from lowtide_cli import extras
 from lowtide_cli.app import app
 from lowtide_cli.errors import MissingExtra

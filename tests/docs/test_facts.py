@@ -35,11 +35,11 @@ from lowtide import (
     Settings,
     Verdict,
 )
-from lowtide.messages import Queue
+from lowtide.protocol import Queue
 from lowtide_cli.app import app
 from lowtide_emulator.cli import app as emulator_app
-from lowtide_worker import providers
 from lowtide_worker.inbox import InboxBatch
+from lowtide_worker.providers import protocol as providers
 from lowtide_worker.settings import WorkerSettings
 
 REFERENCE = ROOT / "docs" / "reference.md"

@@ -13,7 +13,7 @@ from tests.stack import Stack
 from tests.waiting import wait_until
 
 from lowtide import DeadLetterNotFound, DeadLetters, Request
-from lowtide.messages import sender
+from lowtide.protocol import sender
 
 MODEL = "gemini-2.5-flash"
 HANDLER = "shop.tasks.save_blurb"

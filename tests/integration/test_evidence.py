@@ -11,8 +11,8 @@ from tests.integration.blurbs import MODEL, blurbs
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-from lowtide import Batch, BatchNotFound, keys
-from lowtide.layout import BatchFiles, job_id
+from lowtide import Batch, BatchNotFound
+from lowtide.protocol import BatchFiles, job_id, keys
 
 ERROR = {"error": {"code": 500, "message": "Internal error", "status": "INTERNAL", "details": [{"x": 1}]}}
 INSTEAD = {

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from tests.stack import Stack
 
-from lowtide import BatchState, Request, keys
+from lowtide import BatchState, Request
 from lowtide.batch import Batch
-from lowtide.messages import Stage
-from lowtide_worker.clock import Held, Superseded
+from lowtide.protocol import Stage, keys
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.delete import delete
+from lowtide_worker.state import Held, Superseded
 
 MODEL = "gemini-2.5-flash"
 HANDLER = "shop.save"

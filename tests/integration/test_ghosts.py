@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 import pytest
 from tests.stack import Stack
 
-from lowtide import BatchNotFound, DeadLetterNotFound, DeadLetters, keys
-from lowtide.delivery import Delivery
-from lowtide.messages import Queue, Stage
-from lowtide.store import Store
-from lowtide_worker.clock import Held, Move, Superseded
-from lowtide_worker.ledger import Rows
+from lowtide import BatchNotFound, DeadLetterNotFound, DeadLetters
+from lowtide.protocol import Queue, Stage, keys
+from lowtide.store import Delivery, Store
 from lowtide_worker.runtime import Runtime
+from lowtide_worker.state import Held, Move, Superseded
+from lowtide_worker.state.ledger import Rows
 
 BATCH = "b0ghost"
 JOB = f"{BATCH}-1"

@@ -11,8 +11,8 @@ from tests.hostile import messages
 from tests.stack import Stack, Worker
 from tests.waiting import wait_until
 
-from lowtide import DeadLetters, Request, keys
-from lowtide.messages import Queue
+from lowtide import DeadLetters, Request
+from lowtide.protocol import Queue, keys
 
 MODEL = "gemini-2.5-flash"
 RECEIVED = re.compile(r"Task (\S+)\[([^\]]*)\] received")

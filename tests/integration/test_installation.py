@@ -17,17 +17,16 @@ from tests.integration.blurbs import MODEL, blurbs
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-from lowtide import InstallationMismatch, keys
-from lowtide.delivery import Delivery
-from lowtide.installation import MARKER, Installation
-from lowtide.layout import BatchFiles
-from lowtide.messages import Stage
+from lowtide import InstallationMismatch
+from lowtide.protocol import BatchFiles, Stage, keys
 from lowtide.spool import Spool
-from lowtide_worker.clock import Held
+from lowtide.store import Delivery, Installation
+from lowtide.store.installation import MARKER
 from lowtide_worker.deadlines import Deadline
 from lowtide_worker.providers import Missing, NewJob
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.sweep import sweep
+from lowtide_worker.state import Held
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from tests.stack import Stack
 from tests.waiting import wait_until
 
 from lowtide import Request
-from lowtide.messages import Stage
-from lowtide_worker.clock import Held, Lease, Superseded
+from lowtide.protocol import Stage
 from lowtide_worker.deadlines import elapsed
-from lowtide_worker.leases import Leases
+from lowtide_worker.state import Held, Leases, Superseded
+from lowtide_worker.state.clock import Lease
 
 MODEL = "gemini-2.5-flash"
 

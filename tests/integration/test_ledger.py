@@ -9,12 +9,9 @@ from collections.abc import Iterator
 import pytest
 from tests.stack import Stack
 
-from lowtide import keys
-from lowtide.messages import Stage
-from lowtide_worker.clock import Held, Superseded
-from lowtide_worker.ledger import Ledger
-from lowtide_worker.ordinals import Rows
+from lowtide.protocol import Stage, keys
 from lowtide_worker.runtime import Runtime
+from lowtide_worker.state import Held, Ledger, Rows, Superseded
 
 BATCH = "b0ledger"
 

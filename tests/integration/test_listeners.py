@@ -19,9 +19,9 @@ from tests.integration.blurbs import MODEL
 from tests.stack import Stack, Worker
 from tests.waiting import wait_until
 
-from lowtide import Batch, DeadLetters, Request, keys, result_handler
-from lowtide.layout import job_id
-from lowtide.registration import Registration, Registry, beat_if_due
+from lowtide import Batch, DeadLetters, Request, result_handler
+from lowtide.handling.registration import Registration, Registry, beat_if_due
+from lowtide.protocol import job_id, keys
 from lowtide.spool import Spool
 from lowtide_cli.doctor_handlers import check_handlers
 from lowtide_cli.findings import Verdict

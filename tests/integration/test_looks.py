@@ -7,11 +7,11 @@ import pytest
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-from lowtide import BatchState, JobState, Request, keys
+from lowtide import BatchState, JobState, Request
+from lowtide.protocol import keys
 from lowtide_emulator import Emulator, Settings
 from lowtide_worker.deadlines import Deadline
-from lowtide_worker.looks import Looks
-from lowtide_worker.providers import Missing, NewJob
+from lowtide_worker.providers import Looks, Missing, NewJob
 from lowtide_worker.providers.gemini import GeminiProvider
 from lowtide_worker.settings import WorkerSettings
 

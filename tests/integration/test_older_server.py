@@ -15,7 +15,7 @@ from tests.proxy import RedisProxy
 from tests.stack import Stack
 
 from lowtide import AsyncBatchQueue, BatchQueue, UnsupportedServer
-from lowtide.server import is_new_enough
+from lowtide.store.server import is_new_enough
 
 
 @pytest.fixture(scope="module")

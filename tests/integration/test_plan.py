@@ -10,12 +10,11 @@ import pytest
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-from lowtide import Request, keys
-from lowtide.layout import job_id
-from lowtide.messages import Stage
-from lowtide_worker.clock import Held, Superseded
-from lowtide_worker.ledger import Rows
+from lowtide import Request
+from lowtide.protocol import Stage, job_id, keys
 from lowtide_worker.runtime import Runtime
+from lowtide_worker.state import Held, Superseded
+from lowtide_worker.state.ledger import Rows
 
 MODEL = "gemini-2.5-flash"
 MANY = 40_000

@@ -13,11 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from lowtide_worker.deadlines import Deadline, Overdue, elapsed
-from lowtide_worker.pages import every
-from lowtide_worker.providers import NewJob, Output, Provider, ProviderError, Unavailable
+from lowtide_worker.providers import NewJob, Output, Provider, ProviderError, Unavailable, every
 from lowtide_worker.providers import google as google_module
 from lowtide_worker.providers.gemini import GeminiProvider
-from lowtide_worker.providers.vertex import VertexProvider
+from lowtide_worker.providers.vertex.provider import VertexProvider
 from lowtide_worker.settings import WorkerSettings
 
 SECRET = "secret-api-key"

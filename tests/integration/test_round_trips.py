@@ -9,8 +9,7 @@ from tests.stack import Stack
 from tests.tap import Tap
 from tests.waiting import wait_until
 
-from lowtide import keys
-from lowtide.layout import job_id
+from lowtide.protocol import job_id, keys
 
 
 def test_a_stored_segment_costs_three_calls_to_redis(bare_stack: Stack) -> None:

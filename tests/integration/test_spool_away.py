@@ -14,8 +14,9 @@ from tests.stack import Stack
 from tests.waiting import wait_until
 
 from lowtide import InstallationMismatch
-from lowtide.installation import MARKER, Installation
 from lowtide.spool import Spool
+from lowtide.store import Installation
+from lowtide.store.installation import MARKER
 
 WAITS = "takes no work until its spool is back"
 

@@ -9,8 +9,8 @@ from tests.stack import Stack
 from tests.waiting import wait_until
 
 from lowtide import Request, Result
-from lowtide.delivery import Delivery
 from lowtide.spool import Spool
+from lowtide.store import Delivery
 from lowtide_worker.handlers import Segment
 from lowtide_worker.runtime import Runtime
 

@@ -10,8 +10,8 @@ import pytest
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-from lowtide import BatchState, Request, keys
-from lowtide.layout import BatchFiles
+from lowtide import BatchState, Request
+from lowtide.protocol import BatchFiles, keys
 from lowtide.states import JobState
 
 MODEL = "gemini-2.5-flash"

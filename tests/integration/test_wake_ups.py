@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from tests.stack import Stack
 
-from lowtide import Request, keys
-from lowtide.delivery import Delivery
-from lowtide.messages import Queue, Stage
-from lowtide_worker.clock import Held, Move
+from lowtide import Request
+from lowtide.protocol import Queue, Stage, keys
+from lowtide.store import Delivery
 from lowtide_worker.runtime import Runtime
+from lowtide_worker.state import Held, Move
 
 BATCH = "b0waking"
 HOUR = 3600.0

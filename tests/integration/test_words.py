@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 from tests.stack import Stack
 
-from lowtide import DeadLetters, keys
-from lowtide.delivery import Delivery
-from lowtide.messages import Queue, Stage
-from lowtide.store import Store
-from lowtide_worker.clock import Held, Move, Superseded
+from lowtide import DeadLetters
+from lowtide.protocol import Queue, Stage, keys
+from lowtide.store import Delivery, Store
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.delete import delete
+from lowtide_worker.state import Held, Move, Superseded
 
 BATCH = "b0words"
 JOB = f"{BATCH}-1"

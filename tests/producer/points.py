@@ -9,7 +9,7 @@ from typing import Any
 
 from lowtide import Request
 from lowtide.queue import BatchQueue
-from lowtide.requests import RequestWriter
+from lowtide.spool import RequestWriter
 from lowtide.store import Store
 
 MODEL = "gemini-2.5-flash"

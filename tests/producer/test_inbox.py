@@ -17,7 +17,7 @@ from tests.waiting import wait_until
 
 from lowtide import BatchNotFound
 from lowtide.limits import MAX_INBOX_OPTIONS_BYTES
-from lowtide.messages import sender
+from lowtide.protocol import sender
 from lowtide_worker import inbox as take_in_module
 from lowtide_worker.inbox import Outcome, take_in
 from lowtide_worker.runtime import Runtime

@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.producer.points import MODEL, happens, requests
 
-import lowtide.messages
+import lowtide.protocol.messages
 from lowtide import BatchQueue
 from lowtide_cli.app import main
 
@@ -58,7 +58,7 @@ def serve() -> None:
     """Plays one case after the other."""
     importlib.import_module("lowtide_cli.submit")
     # As every producer has by the time it announces; the app itself is made by each.
-    lowtide.messages._built("memory://")
+    lowtide.protocol.messages._built("memory://")
     for line in sys.stdin:
         pid = os.fork()
         if not pid:

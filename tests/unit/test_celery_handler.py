@@ -10,7 +10,7 @@ from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
 from lowtide import Result, ResultStatus, result_handler
-from lowtide.celery_handler import _ends_the_worker
+from lowtide.handling.celery_handler import _ends_the_worker
 
 RESULT = Result(key="kettle", status=ResultStatus.SUCCEEDED)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.sdk import as_read, client
 
 from lowtide import InvalidRequest, Request
-from lowtide.normalise import for_importer, normalise
+from lowtide.shaping import for_importer, normalise
 from lowtide.states import Kind, ProviderName
 
 PROVIDERS = [ProviderName.GEMINI, ProviderName.VERTEX]

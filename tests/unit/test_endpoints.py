@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 from tests.receiver import SECRET
 
-from lowtide.endpoint import Endpoint, parse_endpoint
+from lowtide.addresses import Endpoint, parse_endpoint
 from lowtide_worker.handlers.webhook import Endpoints
 from lowtide_worker.settings import WorkerSettings
 

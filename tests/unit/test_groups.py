@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tests.unit.bodies import BODIES, RECIPE, answering, calling, declaring, generation, hello, json_schema, walk
 
 from lowtide import InvalidRequest
-from lowtide.importer import Schemas, fitted
-from lowtide.importer_types import FIELDS
+from lowtide.shaping.vertex_import import Schemas, fitted
+from lowtide.shaping.vertex_import.types import FIELDS
 
 
 def groups(*bodies: dict[str, Any]) -> list[int]:

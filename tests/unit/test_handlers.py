@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lowtide import InvalidBatch, Result, result_handler
-from lowtide.handlers import CeleryHandler, StreamHandler, WebhookHandler, handler_name, listened_for, parse_handler
+from lowtide.addresses import CeleryHandler, StreamHandler, WebhookHandler, handler_name, listened_for, parse_handler
 
 PARTS = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]*", fullmatch=True)
 TASKS = st.lists(PARTS, min_size=1, max_size=4).map(".".join)

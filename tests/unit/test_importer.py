@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from tests.unit.bodies import BODIES, RECIPE, answering, calling, declaring, generation, hello, json_schema, walk
 
 from lowtide import InvalidRequest
-from lowtide.importer import Schemas, fitted
-from lowtide.importer_types import FIELDS, LEVELS
+from lowtide.shaping.vertex_import import Schemas, fitted
+from lowtide.shaping.vertex_import.types import FIELDS, LEVELS
 
 
 def refusal(body: dict[str, Any]) -> InvalidRequest:

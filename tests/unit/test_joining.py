@@ -9,11 +9,10 @@ import pytest
 
 from lowtide import Request
 from lowtide.models import read_result
-from lowtide.requests import RequestReader, RequestWriter
-from lowtide.spool import Spool
+from lowtide.protocol.wire_keys import wire_key
+from lowtide.spool import RequestReader, RequestWriter, Spool
 from lowtide.states import Kind, ProviderName
-from lowtide.wire import wire_key
-from lowtide_worker.joining import Row, join, provider_rows
+from lowtide_worker.output import Row, join, provider_rows
 from lowtide_worker.providers.gemini import GeminiProvider
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.stages.deliver import _result_line

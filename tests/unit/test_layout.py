@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lowtide.layout import BATCH_ID, BatchFiles, display_name, job_id, job_of_display_name, new_batch_id, split_job_id
+from lowtide.protocol import BATCH_ID, BatchFiles, display_name, job_id, job_of_display_name, new_batch_id, split_job_id
 
 BATCHES = st.from_regex(BATCH_ID, fullmatch=True)
 

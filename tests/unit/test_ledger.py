@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lowtide_worker.ordinals import Rows, missing_rows
+from lowtide_worker.state import Rows
+from lowtide_worker.state.ordinals import missing_rows
 
 
 def bitmap(ordinals: set[int], first: int) -> bytes:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lowtide.locations import Objects, Table, is_under, parse_objects, parse_table
+from lowtide.addresses import Objects, Table, is_under, parse_objects, parse_table
 
 
 def test_places_read_and_print_the_same() -> None:

@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lowtide import keys
-from lowtide.layout import BATCH_ID, job_id
-from lowtide.messages import VERSION, Queue, Stage, arguments, member
+from lowtide.protocol import BATCH_ID, VERSION, Queue, Stage, arguments, job_id, keys, member
 
 BATCHES = st.from_regex(BATCH_ID, fullmatch=True)
 NUMBERS = st.integers(1, 10**6)

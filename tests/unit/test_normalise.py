@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from tests.unit.bodies import hello
 from tests.unit.sdk import as_read, wire_request
 
-from lowtide import Request, fields
-from lowtide.normalise import normalise
+from lowtide import Request
+from lowtide.shaping import fields, normalise
 
 PIXEL = b"\x89PNG\xff\xfe\xfb\x00"
 

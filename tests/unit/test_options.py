@@ -26,9 +26,9 @@ from lowtide.limits import (
     MAX_OUTCOMES,
     MAX_PRIORITY,
 )
-from lowtide.normalise import normalise
 from lowtide.options import Options
 from lowtide.queue import cloud_uris
+from lowtide.shaping import normalise
 
 SETTINGS = Settings(_env_file=None)
 NAMES = (

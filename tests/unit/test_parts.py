@@ -5,8 +5,9 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide_worker.parts import encoded_parts, even_ends, pieces, whole_lines
+from lowtide_worker.output import encoded_parts, even_ends, pieces
 from lowtide_worker.providers import Part
+from lowtide_worker.providers.ranges import whole_lines
 
 FILES = st.lists(st.binary(max_size=12).map(lambda line: line.replace(b"\n", b"")), max_size=30).flatmap(
     lambda lines: st.sampled_from([b"\n".join(lines), b"".join(line + b"\n" for line in lines)])

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.bodies import hello
 
-from lowtide import InvalidRequest, fields
-from lowtide.normalise import Normalised, normalise
+from lowtide import InvalidRequest
+from lowtide.shaping import Normalised, fields, normalise
 
 
 def refusal(item: object, model: str = "m") -> InvalidRequest:

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lowtide import InvalidBatch, InvalidRequest, Request, SpoolError
-from lowtide.layout import BatchFiles
-from lowtide.requests import PAIR, Accepted, RequestReader, RequestWriter, json_lines
-from lowtide.spool import Spool
+from lowtide.protocol import BatchFiles
+from lowtide.protocol.wire_keys import wire_key
+from lowtide.shaping import json_lines
+from lowtide.spool import PAIR, Accepted, RequestReader, RequestWriter, Spool
 from lowtide.states import Kind, ProviderName
-from lowtide.wire import wire_key
 
 BATCH = "batch"
 FILES = BatchFiles(BATCH)
@@ -196,7 +196,7 @@ def test_keys_that_only_look_alike_are_different(spool: Spool) -> None:
 
 
 def test_keys_with_equal_hashes_are_told_apart(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lowtide.requests._marked", lambda _: (7, 7))
+    monkeypatch.setattr("lowtide.spool.writer._marked", lambda _: (7, 7))
     assert intake(spool, map(ask, ["a", "b", "c"])).total == 3
     with pytest.raises(InvalidRequest, match="already used by request 2"):
         intake(spool, map(ask, ["a", "b", "c", "b"]))

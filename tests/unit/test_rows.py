@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lowtide import ResultError, ResultStatus, Usage
+from lowtide_worker.output.judging import RETRYABLE_CODES, Outcome, judge
 from lowtide_worker.providers import OutputRow
-from lowtide_worker.rows import RETRYABLE_CODES, Outcome, judge
 
 PARTS = {"role": "model", "parts": [{"text": "Because."}]}
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tests.unit.sdk import as_read, wire_schema
 
 from lowtide import InvalidRequest
-from lowtide.schema import response_schema
+from lowtide.shaping.response_schema import response_schema
 
 
 class Unit(StrEnum):

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide_worker.scrutiny import Doubtful, Scrutiny
-from lowtide_worker.segments import PieceWriter, SegmentCutter
+from lowtide_worker.output import Doubtful, PieceWriter, Scrutiny, SegmentCutter
 
 ROW = b'{"key": "r1.x", "response": {"candidates": [{"text": "{ \\n {"}]}}'
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lowtide_worker.segments import Piece, PieceWriter, SegmentCutter, SegmentedWriter
+from lowtide_worker.output import Piece, PieceWriter, SegmentCutter, SegmentedWriter
 
 LINES = st.one_of(
     st.binary(max_size=12).map(lambda line: line.replace(b"\n", b"")),

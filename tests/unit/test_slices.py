@@ -6,7 +6,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lowtide_worker.slices import MOST_AT_ONCE, SpoolSlice
+from lowtide_worker.providers import SpoolSlice
+from lowtide_worker.providers.upload_slice import MOST_AT_ONCE
 
 ACTIONS = st.lists(
     st.one_of(

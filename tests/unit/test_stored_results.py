@@ -13,16 +13,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lowtide import ResultStatus
-from lowtide.layout import BatchFiles
 from lowtide.models import read_result
-from lowtide.requests import KeyLine
-from lowtide.spool import Spool
+from lowtide.protocol import BatchFiles
+from lowtide.spool import KeyLine, Spool
 from lowtide.states import Verdict
-from lowtide_worker.joining import Joined, provider_rows
+from lowtide_worker.output import Joined, overruled, provider_rows
+from lowtide_worker.output.judging import DEEPEST, judge, too_deep
 from lowtide_worker.providers import OutputRow, Provider
 from lowtide_worker.providers.gemini import GeminiProvider
-from lowtide_worker.providers.vertex import _lines as vertex_lines
-from lowtide_worker.rows import DEEPEST, judge, overruled, too_deep
+from lowtide_worker.providers.vertex.provider import _lines as vertex_lines
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.stages.deliver import _encode_lines, _result_line
 

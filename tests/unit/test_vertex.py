@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lowtide.models import ResultError
 from lowtide.states import JobState
 from lowtide_worker.providers import NO_RESPONSE, Denied, OutputRow
-from lowtide_worker.providers.vertex import VertexProvider, _provider_job
+from lowtide_worker.providers.vertex.provider import VertexProvider, _provider_job
 from lowtide_worker.settings import WorkerSettings
 
 NAME = "projects/123/locations/us-central1/batchPredictionJobs/456"

@@ -14,9 +14,9 @@ from google.genai import _common, models, types
 from tests.unit.bodies import generation, hello
 from tests.unit.sdk import as_read
 
-from lowtide import InvalidRequest, Request, fields
-from lowtide.importer import Schemas, fitted
-from lowtide.normalise import Normalised, for_importer, normalise
+from lowtide import InvalidRequest, Request
+from lowtide.shaping import Normalised, fields, for_importer, normalise
+from lowtide.shaping.vertex_import import Schemas, fitted
 from lowtide.states import Kind, ProviderName
 
 

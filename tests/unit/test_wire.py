@@ -6,7 +6,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lowtide.wire import wire_key, wire_ordinal
+from lowtide.protocol import wire_ordinal
+from lowtide.protocol.wire_keys import wire_key
 
 BATCHES = st.from_regex(r"[a-z0-9][a-z0-9-]{2,47}", fullmatch=True)
 ORDINALS = st.integers(0, 9_999_999_999)

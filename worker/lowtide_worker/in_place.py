@@ -7,13 +7,10 @@ from typing import IO
 
 import msgspec
 
-from lowtide.layout import BatchFiles
 from lowtide.models import ResultError
-from lowtide.requests import KeyIndex, RequestReader
-from lowtide.spool import Spool
-from lowtide.wire import WireKeys
-from lowtide_worker.joining import Row
-from lowtide_worker.parts import decoded_parts, pieces
+from lowtide.protocol import BatchFiles, WireKeys
+from lowtide.spool import KeyIndex, RequestReader, Spool
+from lowtide_worker.output import Row, decoded_parts, pieces
 from lowtide_worker.providers import Missing, Provider, Refused
 
 _READ_AT_ONCE = 1000

@@ -12,15 +12,13 @@ import msgspec
 from redis.exceptions import LockError
 from redis.lock import Lock
 
-from lowtide import keys
 from lowtide.errors import IdempotencyConflict, InvalidBatch, InvalidRequest, OutsideRoot, SourceError
-from lowtide.layout import BatchFiles
 from lowtide.limits import MAX_INBOX_OPTIONS_BYTES
-from lowtide.messages import VERSION
 from lowtide.options import Options
+from lowtide.protocol import VERSION, BatchFiles, keys
 from lowtide.queue import BatchQueue, Intake
-from lowtide.requests import RequestWriter, json_lines
-from lowtide.spool import Spool
+from lowtide.shaping import json_lines
+from lowtide.spool import RequestWriter, Spool
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.runtime import Runtime
 

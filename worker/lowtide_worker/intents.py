@@ -12,9 +12,9 @@ from contextlib import suppress
 import msgspec
 
 from lowtide.errors import SpoolError
-from lowtide.layout import BatchFiles
-from lowtide_worker.clock import Held
+from lowtide.protocol import BatchFiles
 from lowtide_worker.runtime import Runtime
+from lowtide_worker.state import Held
 
 
 class Intent(msgspec.Struct, frozen=True):

@@ -9,28 +9,19 @@ from typing import assert_never
 
 import redis
 
+from lowtide.addresses import CeleryHandler, StreamHandler, WebhookHandler, parse_handler
 from lowtide.backoff import Backoff
-from lowtide.handlers import CeleryHandler, StreamHandler, WebhookHandler, parse_handler
-from lowtide.installation import Installation
-from lowtide.layout import display_name, display_name_without_installation
-from lowtide.messages import Queue
-from lowtide.server import require_server
+from lowtide.protocol import Queue, display_name, display_name_without_installation
 from lowtide.spool import Spool
 from lowtide.states import ProviderName
-from lowtide.store import connect
-from lowtide_worker.admission import Admission
-from lowtide_worker.clock import Clock
-from lowtide_worker.handlers import Handler
+from lowtide.store import Installation, connect, require_server
+from lowtide_worker.handlers import Deliveries, Handler
 from lowtide_worker.handlers.celery import CeleryTaskHandler
 from lowtide_worker.handlers.stream import RedisStreamHandler
 from lowtide_worker.handlers.webhook import SignedWebhookHandler
-from lowtide_worker.leases import Leases
-from lowtide_worker.ledger import Ledger
-from lowtide_worker.listening import Deliveries
-from lowtide_worker.looks import Looks
-from lowtide_worker.oddities import Oddities
-from lowtide_worker.providers import Provider
+from lowtide_worker.providers import Looks, Provider
 from lowtide_worker.settings import WorkerSettings
+from lowtide_worker.state import Admission, Clock, Leases, Ledger, Oddities
 
 
 class Runtime:
@@ -162,7 +153,7 @@ def _provider_class(name: str) -> Callable[[WorkerSettings], Provider]:
 
             return GeminiProvider
         case ProviderName.VERTEX:
-            from lowtide_worker.providers.vertex import VertexProvider
+            from lowtide_worker.providers.vertex.provider import VertexProvider
 
             return VertexProvider
         case never:

@@ -8,9 +8,7 @@ from typing import Self
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
 from lowtide import Settings
-from lowtide.endpoint import parse_endpoint
-from lowtide.locations import parse_objects, parse_table
-from lowtide.urls import check_broker_url
+from lowtide.addresses import check_broker_url, parse_endpoint, parse_objects, parse_table
 
 _MIN_SECRET_BYTES = 24
 """What Standard Webhooks asks for."""

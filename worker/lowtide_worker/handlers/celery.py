@@ -10,11 +10,11 @@ from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from kombu.exceptions import OperationalError as BrokerError
 
-from lowtide.handlers import CeleryHandler
-from lowtide.listeners import elsewhere, listeners, silence
-from lowtide.messages import VERSION, sender
-from lowtide.registration import is_lowtides
-from lowtide_worker.handlers import HandlerFailed, NobodyListens, Segment
+from lowtide.addresses import CeleryHandler
+from lowtide.handling.registration import is_lowtides
+from lowtide.protocol import VERSION, sender
+from lowtide.store import elsewhere, listeners, silence
+from lowtide_worker.handlers.protocol import HandlerFailed, NobodyListens, Segment
 from lowtide_worker.settings import WorkerSettings
 
 

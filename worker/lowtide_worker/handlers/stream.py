@@ -6,11 +6,10 @@ import msgspec
 import redis
 from redis.typing import EncodableT, FieldT
 
-from lowtide import keys
-from lowtide.handlers import StreamHandler
-from lowtide.messages import VERSION
+from lowtide.addresses import StreamHandler
+from lowtide.protocol import VERSION, keys
 from lowtide.spool import Spool
-from lowtide_worker.handlers import HandlerFailed, Segment
+from lowtide_worker.handlers.protocol import HandlerFailed, Segment
 from lowtide_worker.settings import WorkerSettings
 
 

@@ -17,12 +17,11 @@ import msgspec
 from pydantic import SecretStr
 from standardwebhooks import Webhook
 
-from lowtide.endpoint import Endpoint, parse_endpoint
-from lowtide.handlers import WebhookHandler
+from lowtide.addresses import Endpoint, WebhookHandler, parse_endpoint
 from lowtide.spool import Spool
 from lowtide_worker.deadlines import Deadline, Overdue
-from lowtide_worker.handlers import HandlerFailed, Segment
 from lowtide_worker.handlers.outbound import OutboundBackend
+from lowtide_worker.handlers.protocol import HandlerFailed, Segment
 from lowtide_worker.settings import WorkerSettings
 
 _MAX_ANSWER_BYTES = 4096

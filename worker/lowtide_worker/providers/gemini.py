@@ -18,17 +18,6 @@ from google.genai import types
 from lowtide.models import ResultError
 from lowtide.states import Kind
 from lowtide_worker.deadlines import Deadline
-from lowtide_worker.providers import (
-    NO_RESPONSE,
-    Missing,
-    NewJob,
-    Output,
-    OutputRow,
-    ProviderInput,
-    ProviderJob,
-    Refused,
-    Unavailable,
-)
 from lowtide_worker.providers.google import (
     ONCE,
     GoogleClient,
@@ -44,6 +33,17 @@ from lowtide_worker.providers.google import (
     job_state,
     page_of,
     status_error,
+)
+from lowtide_worker.providers.protocol import (
+    NO_RESPONSE,
+    Missing,
+    NewJob,
+    Output,
+    OutputRow,
+    ProviderInput,
+    ProviderJob,
+    Refused,
+    Unavailable,
 )
 from lowtide_worker.settings import WorkerSettings
 

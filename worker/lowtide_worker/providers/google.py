@@ -20,12 +20,12 @@ from google import genai
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError
 from google.genai import errors, types
 
-from lowtide.layout import DISPLAY_PREFIX
 from lowtide.models import ResultError
+from lowtide.protocol import DISPLAY_PREFIX
 from lowtide.states import JobState
 from lowtide_worker.bounded import BoundedBackend, Exchange, within
 from lowtide_worker.deadlines import Deadline
-from lowtide_worker.providers import Denied, Missing, OutputRow, ProviderError, Refused, Throttled, Unavailable
+from lowtide_worker.providers.protocol import Denied, Missing, OutputRow, ProviderError, Refused, Throttled, Unavailable
 from lowtide_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)

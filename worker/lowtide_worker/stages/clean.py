@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lowtide.layout import BatchFiles
-from lowtide_worker.clock import Held, Move
+from lowtide.protocol import BatchFiles
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.runtime import Runtime
+from lowtide_worker.state import Held, Move
 
 
 def clean(runtime: Runtime, job: Held) -> Move:

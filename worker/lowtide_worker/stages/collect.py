@@ -14,16 +14,12 @@ from __future__ import annotations
 import logging
 from typing import IO, cast
 
-from lowtide.layout import BatchFiles
-from lowtide.messages import Queue, Stage
-from lowtide_worker.clock import Done, Held, Move, Superseded
+from lowtide.protocol import BatchFiles, Queue, Stage
 from lowtide_worker.crashpoints import reach
-from lowtide_worker.ledger import encoded_error
-from lowtide_worker.parts import encoded_parts, even_ends
+from lowtide_worker.output import Doubtful, Piece, PieceWriter, Scrutiny, SegmentCutter, encoded_parts, even_ends
 from lowtide_worker.providers import Missing, Output, Part, Provider, ProviderError
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.scrutiny import Doubtful, Scrutiny
-from lowtide_worker.segments import Piece, PieceWriter, SegmentCutter
+from lowtide_worker.state import Done, Held, Move, Superseded, encoded_error
 
 log = logging.getLogger(__name__)
 

@@ -12,21 +12,17 @@ import logging
 from dataclasses import replace
 from typing import IO, cast
 
-from lowtide.layout import BatchFiles
-from lowtide.messages import Stage
-from lowtide.requests import RequestReader
+from lowtide.protocol import BatchFiles, Stage
+from lowtide.spool import RequestReader
 from lowtide.states import JobState, Kind, Mode
-from lowtide_worker.clock import Fields, Held, Move, Superseded
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.deadlines import Deadline
 from lowtide_worker.in_place import copy_lines, in_place, lines_elsewhere, source_uris
 from lowtide_worker.intents import Intent, forgotten_intent, next_intent, take_back_intent, write_intent
-from lowtide_worker.ledger import encoded_error
-from lowtide_worker.ordinals import Rows
-from lowtide_worker.providers import Denied, Missing, NewJob, Provider, Refused, Throttled, Unavailable
+from lowtide_worker.providers import Denied, Missing, NewJob, Provider, Refused, SpoolSlice, Throttled, Unavailable
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.slices import SpoolSlice
 from lowtide_worker.stages.reconcile import created, reconcile
+from lowtide_worker.state import Fields, Held, Move, Rows, Superseded, encoded_error
 
 log = logging.getLogger(__name__)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from lowtide.layout import BatchFiles
-from lowtide.messages import Stage
+from lowtide.protocol import BatchFiles, Stage
 from lowtide.states import BatchState
-from lowtide_worker.clock import Done, Held, Move
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.runtime import Runtime
+from lowtide_worker.state import Done, Held, Move
 
 log = logging.getLogger(__name__)
 

@@ -12,20 +12,17 @@ from operator import attrgetter
 import msgspec
 
 from lowtide.errors import SpoolError
-from lowtide.layout import BatchFiles, split_job_id
-from lowtide.messages import Queue, Stage
 from lowtide.models import ResultError, Usage
-from lowtide.requests import RequestReader
+from lowtide.protocol import BatchFiles, Queue, Stage, split_job_id
+from lowtide.spool import RequestReader
 from lowtide.states import ResultStatus, Verdict
-from lowtide_worker.clock import Done, Held, Move
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.handlers import HandlerFailed, NobodyListens, Segment
 from lowtide_worker.in_place import in_place, under_wire_keys
-from lowtide_worker.joining import Joined, Odd, Row, join, provider_rows, rest_rows
-from lowtide_worker.parts import pieces
+from lowtide_worker.output import Joined, Odd, Row, join, overruled, pieces, provider_rows, rest_rows
 from lowtide_worker.providers import NO_RESPONSE, Missing
-from lowtide_worker.rows import overruled
 from lowtide_worker.runtime import Runtime
+from lowtide_worker.state import Done, Held, Move
 
 log = logging.getLogger(__name__)
 

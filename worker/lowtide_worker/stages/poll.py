@@ -6,14 +6,13 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from lowtide.messages import Stage
 from lowtide.models import ResultError
+from lowtide.protocol import Stage
 from lowtide.states import JobState
-from lowtide_worker.clock import Held, Move
 from lowtide_worker.crashpoints import reach
-from lowtide_worker.ledger import encoded_error
 from lowtide_worker.providers import Missing, Provider, ProviderJob
 from lowtide_worker.runtime import Runtime
+from lowtide_worker.state import Held, Move, encoded_error
 
 log = logging.getLogger(__name__)
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-from lowtide.messages import Stage
+from lowtide.protocol import Stage
 from lowtide.states import JobState
-from lowtide_worker.clock import Held, Move
 from lowtide_worker.crashpoints import reach
-from lowtide_worker.pages import every
-from lowtide_worker.providers import Provider, ProviderJob
+from lowtide_worker.providers import Provider, ProviderJob, every
 from lowtide_worker.runtime import Runtime
+from lowtide_worker.state import Held, Move
 
 log = logging.getLogger(__name__)
 

@@ -14,18 +14,14 @@ from typing import IO, cast
 
 import msgspec
 
-from lowtide.layout import BatchFiles
-from lowtide.messages import Queue, Stage
 from lowtide.models import ResultError
-from lowtide.requests import RequestReader
+from lowtide.protocol import BatchFiles, Queue, Stage
+from lowtide.spool import RequestReader
 from lowtide.states import JobState, ResultStatus
-from lowtide_worker.clock import Done, Held, Move, Superseded
 from lowtide_worker.crashpoints import reach
-from lowtide_worker.joining import RestRow
-from lowtide_worker.ordinals import Rows
-from lowtide_worker.rows import retryable
+from lowtide_worker.output import RestRow, SegmentCutter, SegmentedWriter, retryable
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.segments import SegmentCutter, SegmentedWriter
+from lowtide_worker.state import Done, Held, Move, Rows, Superseded
 
 log = logging.getLogger(__name__)
 

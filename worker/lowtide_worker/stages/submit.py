@@ -7,16 +7,14 @@ import logging
 from collections.abc import Iterable, Iterator
 
 from lowtide.errors import SpoolError
-from lowtide.layout import BatchFiles
-from lowtide.messages import Queue
 from lowtide.models import REQUESTS_LOST, ResultError
-from lowtide.requests import PAIR, RequestReader
+from lowtide.protocol import BatchFiles, Queue
+from lowtide.spool import PAIR, RequestReader
 from lowtide.states import Mode, ProviderName
-from lowtide_worker.clock import Done, Held
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.in_place import lines_elsewhere
-from lowtide_worker.ordinals import Rows
 from lowtide_worker.runtime import Runtime
+from lowtide_worker.state import Done, Held, Rows
 
 log = logging.getLogger(__name__)
 

@@ -12,17 +12,14 @@ import logging
 from collections.abc import Callable
 
 from lowtide.errors import InstallationMismatch, SpoolError
-from lowtide.keys import batch_member
-from lowtide.layout import BatchFiles, job_of_display_name
-from lowtide.messages import Stage
+from lowtide.protocol import BatchFiles, Stage, batch_member, job_of_display_name
 from lowtide.states import JobState
-from lowtide_worker.clock import Held, Move
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.inbox import is_waiting, take_in
-from lowtide_worker.pages import every
-from lowtide_worker.providers import Provider, ProviderError
+from lowtide_worker.providers import Provider, ProviderError, every
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.reconcile import remove_twin
+from lowtide_worker.state import Held, Move
 
 log = logging.getLogger(__name__)
 

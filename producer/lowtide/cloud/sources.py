@@ -1,0 +1,283 @@
+"""Requests that lie in Cloud Storage or BigQuery already: found, checked and read at `submit`.
+
+Source: https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-from-bigquery and
+.../batch-prediction-from-cloud-storage (input formats).
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import msgspec
+
+from lowtide.addresses import Objects, is_under, parse_objects, parse_table
+from lowtide.cloud.clients import bigquery_client, missing_extra, storage_client
+from lowtide.errors import InvalidBatch, SourceError
+from lowtide.options import Options
+from lowtide.settings import Settings
+from lowtide.shaping import json_value
+from lowtide.spool import Accepted, InPlaceWriter, RequestWriter, Writer
+from lowtide.states import Kind
+
+if TYPE_CHECKING:
+    from google.cloud.storage import Blob
+
+_CHUNK_BYTES = 8 << 20
+_PAGE_ROWS = 2_000
+_KEY = re.compile(r"[A-Za-z_][ -~]{0,1023}")
+_WORDS = frozenset({"true", "false", "null", "none", "nan", "inf", "infinity", "yes", "no", "t", "f", "y", "n"})
+_REFUSED_TYPES = frozenset({"ARRAY", "STRUCT", "RECORD", "RANGE", "DATETIME", "GEOGRAPHY"})
+_DEFINITE_CODES = frozenset({400, 401, 403, 404, 405, 409, 410, 412, 416})
+"""Answers that would be the same a little later."""
+_decode = msgspec.json.Decoder().decode
+
+
+class Limits(NamedTuple):
+    """What one job may hold."""
+
+    requests: int
+    bytes: int
+
+
+class WriterOf(Protocol):
+    """Opens the intake of the batch, in the form that a source needs."""
+
+    def __call__(self, form: type[Writer]) -> Writer:
+        """A writer, to be used as a context manager."""
+
+
+class Source(Protocol):
+    """Requests at a place of the user's."""
+
+    parts: list[tuple[str, int]]
+    """What the provider would be given to use in place: URIs, with their sizes in bytes."""
+
+    def take(self, writer_of: WriterOf, limits: Limits | None) -> tuple[Accepted, bool]:
+        """Takes all requests in; returns too whether the provider can use them where they are.
+
+        It can if they fit into one job, whose limits are given, and need no rewriting.
+        """
+
+    def place(self, position: int) -> tuple[str, int]:
+        """The URI that holds a position (0-based, over all files together), and the position within it."""
+
+
+def open_source(uri: str | Sequence[str], settings: Settings, options: Options) -> Source:
+    """The source that `submit` was given. Raises `InvalidBatch` and `SourceError`."""
+    uris = [uri] if isinstance(uri, str) else list(uri)
+    for one in uris:
+        if not is_under(one, settings.vertex_locations):
+            raise InvalidBatch(f"{one} is not under any of LOWTIDE_VERTEX_LOCATIONS: {settings.vertex_locations}")
+    try:
+        if uris[0].startswith("bq://"):
+            if len(uris) > 1:
+                raise InvalidBatch("one table at a time: submit a batch for each")
+            if options.kind is Kind.EMBEDDING:
+                raise InvalidBatch("Vertex AI takes embeddings from Cloud Storage, not from a table")
+            return TableRows(uris[0], settings, options)
+        return StorageFiles(uris, settings)
+    except ValueError as error:
+        raise InvalidBatch(str(error)) from None
+
+
+class StorageFiles:
+    """One or more JSONL objects of Cloud Storage, or all under a prefix (`gs://bucket/folder/`, or with `*`)."""
+
+    def __init__(self, uris: Sequence[str], settings: Settings) -> None:
+        self._client = storage_client(settings)
+        self._blobs = [blob for uri in uris for blob in self._found(uri)]
+        self.parts = [(str(Objects(blob.bucket.name, blob.name)), int(blob.size or 0)) for blob in self._blobs]
+        self._starts = [0]
+
+    def _found(self, uri: str) -> list[Blob]:
+        place = parse_objects(uri)
+        prefix = place.path.endswith(("/", "*")) or not place.path
+        with _errors(uri):
+            bucket = self._client.bucket(place.bucket)
+            if prefix:
+                found = self._client.list_blobs(bucket, prefix=place.path.removesuffix("*"))
+                blobs = [blob for blob in found if blob.name.endswith(".jsonl")]
+                if not blobs:
+                    raise SourceError(f"{uri}: no .jsonl object begins with this")
+                return blobs
+            blob = bucket.blob(place.path)
+            blob.reload()
+            return [blob]
+
+    def take(self, writer_of: WriterOf, limits: Limits | None) -> tuple[Accepted, bool]:
+        """Leaves the lines where they are if it can; at the first that must be rewritten it begins anew."""
+        if limits is not None and sum(size for _, size in self.parts) <= limits.bytes:
+            with writer_of(InPlaceWriter) as in_place:
+                if (accepted := self._take_in_place(in_place, limits.requests)) is not None:
+                    return accepted, True
+        with writer_of(RequestWriter) as writer:
+            for position, _, item in self._items():
+                writer.add(item, position)
+            return writer.finish(), False
+
+    def _take_in_place(self, writer: InPlaceWriter, max_requests: int) -> Accepted | None:
+        for count, (position, offset, item) in enumerate(self._items(), 1):
+            body = writer.add_at(offset, item, position)
+            if not _as_it_is(item, body) or writer.groups > 1 or count > max_requests:
+                return None
+        return writer.finish_at(sum(size for _, size in self.parts))
+
+    def _items(self) -> Iterator[tuple[int, int, object]]:
+        """Position and byte offset of each line, over all files together, and its value."""
+        position = base = 0
+        self._starts = [0]
+        for blob, (uri, size) in zip(self._blobs, self.parts, strict=True):
+            offset = base
+            for line in _lines(blob, uri):
+                if text := line.strip():
+                    yield position, offset, json_value(text, position)
+                position += 1
+                offset += len(line) + 1
+            base += size
+            self._starts.append(position)
+
+    def place(self, position: int) -> tuple[str, int]:
+        """The file of a line, and its place there."""
+        index = min(bisect_right(self._starts, position), len(self.parts)) - 1
+        return self.parts[index][0], position - self._starts[index]
+
+
+def _as_it_is(item: object, body: bytes) -> bool:
+    """Whether the line says what we would, under a key that no importer takes for something else."""
+    if not isinstance(item, Mapping) or item.keys() != {"key", "request"}:
+        return False
+    key = item["key"]
+    return bool(_KEY.fullmatch(key)) and key.lower() not in _WORDS and _decode(body) == item["request"]
+
+
+class TableRows:
+    """The rows of a BigQuery table: a key, a request, and columns that come back as metadata."""
+
+    def __init__(self, uri: str, settings: Settings, options: Options) -> None:
+        place = parse_table(uri)
+        if not place.table:
+            raise InvalidBatch(f"{uri} is a dataset; name a table: bq://project.dataset.table")
+        self._uri = uri
+        self._key = key_column = options.key_column
+        # Predictions in Cloud Storage would have the key under a name that their reader does not know.
+        self._findable = key_column == "key" or not (options.destination or "").startswith("gs://")
+        self._client = bigquery_client(settings)
+        with _errors(uri):
+            self._table = self._client.get_table(".".join(place))
+            where = self._client.get_dataset(f"{place.project}.{place.dataset}").location
+        _check_region(uri, str(where or ""), settings.google_cloud_location)
+        self.parts = [(uri, int(self._table.num_bytes or 0))]
+        columns = {field.name: field for field in self._table.schema}
+        _check_column(uri, columns, key_column, "the key (key_column names another)", ("STRING",))
+        _check_column(uri, columns, "request", "the request", ("JSON", "STRING"))
+        for name, field in columns.items():
+            if field.field_type in _REFUSED_TYPES or field.mode == "REPEATED":
+                kind = "ARRAY" if field.mode == "REPEATED" else field.field_type
+                raise InvalidBatch(f"{uri}: column {name} is of type {kind}, which Vertex AI does not import")
+        self._as_text = columns["request"].field_type == "STRING"
+        self._extra = [name for name in columns if name not in (key_column, "request")]
+
+    def take(self, writer_of: WriterOf, limits: Limits | None) -> tuple[Accepted, bool]:
+        """Keeps a copy of the rows, as a table has no places at which to find those that must run again."""
+        with writer_of(RequestWriter) as writer:
+            for position, item in self._items():
+                writer.add(item, position)
+            accepted = writer.finish()
+        fits = limits is not None and accepted.total <= limits.requests and accepted.bytes <= limits.bytes
+        return accepted, fits and accepted.groups == 1 and self._findable
+
+    def _items(self) -> Iterator[tuple[int, object]]:
+        """Each row as a request line, page after page."""
+        with _errors(self._uri):
+            for number, row in enumerate(self._client.list_rows(self._table, page_size=_PAGE_ROWS)):
+                metadata = {name: _shown(row[name]) for name in self._extra if row[name] is not None}
+                request = row["request"]
+                if self._as_text and request is not None:
+                    request = json_value(request, number, "request")
+                yield number, {"key": row[self._key], "request": request, "metadata": metadata}
+
+    def place(self, position: int) -> tuple[str, int]:
+        """The table itself."""
+        return self._uri, position
+
+
+def check_destination(uri: str, settings: Settings) -> None:
+    """Raises `SourceError` unless nothing lies there yet."""
+    with _errors(uri):
+        taken = _has_objects if uri.startswith("gs://") else _has_table
+        if taken(uri, settings):
+            raise SourceError(f"{uri} has data already: name a place that is empty")
+
+
+def _has_objects(uri: str, settings: Settings) -> bool:
+    place = parse_objects(uri)
+    prefix = place.path.rstrip("/")
+    listing = storage_client(settings).list_blobs(place.bucket, prefix=f"{prefix}/" if prefix else "", max_results=1)
+    return any(True for _ in listing)
+
+
+def _has_table(uri: str, settings: Settings) -> bool:
+    place = parse_table(uri)
+    client = bigquery_client(settings)
+    dataset = client.get_dataset(f"{place.project}.{place.dataset}")
+    return bool(place.table) and any(found.table_id == place.table for found in client.list_tables(dataset))
+
+
+def _lines(blob: Blob, uri: str) -> Iterator[bytes]:
+    """The lines of an object, read by ranges of one generation, so that a change in between is an error."""
+    rest, at = b"", 0
+    while at < (blob.size or 0):
+        with _errors(uri):
+            chunk = blob.download_as_bytes(start=at, end=at + _CHUNK_BYTES - 1, if_generation_match=blob.generation)
+        at += len(chunk)
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+    if rest:
+        yield rest
+
+
+def _check_column(uri: str, columns: Mapping[str, Any], name: str, what: str, types: Sequence[str]) -> None:
+    if name not in columns:
+        raise InvalidBatch(f"{uri}: no column {name} for {what}; it has {', '.join(columns)}")
+    if columns[name].field_type not in types:
+        raise InvalidBatch(f"{uri}: column {name} is of type {columns[name].field_type}, not {' or '.join(types)}")
+
+
+def _check_region(uri: str, theirs: str, ours: str) -> None:
+    """Of a multi-region (`US`) only the job itself can tell whether it will do."""
+    if "-" in theirs and "-" in ours and theirs.lower() != ours.lower():
+        raise InvalidBatch(
+            f"{uri} lies in {theirs.lower()}, and GOOGLE_CLOUD_LOCATION is {ours}: they must be the same"
+        )
+
+
+def _shown(value: object) -> str:
+    return value if isinstance(value, str) else str(msgspec.to_builtins(value, builtin_types=(float, int)))
+
+
+@contextmanager
+def _errors(uri: str) -> Iterator[None]:
+    """Turns what Google's clients raise about a place into `SourceError`."""
+    try:
+        from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError
+        from google.auth.exceptions import GoogleAuthError
+        from requests import RequestException
+    except ImportError as error:
+        raise missing_extra() from error
+    try:
+        yield
+    except GoogleAPICallError as error:
+        code = int(error.code or 0)
+        said = {
+            403: "no permission; the credentials need to read it",
+            404: "there is no such object, bucket or table",
+            412: "it changed while it was read; submit again",
+        }.get(code)
+        text = f"{uri}: {said or error.message}" + (f" ({error.message})" if said else "")
+        raise SourceError(text, transient=code not in _DEFINITE_CODES) from error
+    except (GoogleAPIError, GoogleAuthError, RequestException) as error:
+        raise SourceError(f"{uri}: {type(error).__name__}: {error}", transient=True) from error

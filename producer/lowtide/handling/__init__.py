@@ -1,0 +1,1 @@
+"""The side of a user's Celery application that receives results."""

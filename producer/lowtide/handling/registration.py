@@ -1,0 +1,249 @@
+"""Registration of handlers: the workers of the user's own Celery app tell Lowtide which queue reaches them.
+
+A step of Celery's consumer does it when a worker starts, every half minute while it runs, and takes it back when it
+stops. Nothing here may disturb the worker: whatever goes wrong is logged, and tried again at the next beat.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import redis
+from celery import bootsteps
+from kombu.connection import Connection
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from lowtide.errors import InstallationMismatch
+from lowtide.protocol import Stage, keys
+from lowtide.settings import Settings
+from lowtide.spool import Spool
+from lowtide.store import (
+    BEAT_SECONDS,
+    FRESH_SECONDS,
+    Installation,
+    Script,
+    elsewhere,
+    known_handlers,
+    listeners,
+    load_script,
+    shared_queues,
+)
+
+if TYPE_CHECKING:
+    from celery import Celery, Task
+
+log = logging.getLogger(__name__)
+
+_PATIENCE_SECONDS = 2.0
+"""The worker's own loop stands still meanwhile."""
+_WORKER_KEPT_SECONDS = 86_400
+_HANDLER_KEPT_SECONDS = 30 * 86_400
+_MOST_WOKEN = 1000
+_ALIASES = {"": "127.0.0.1", "localhost": "127.0.0.1", "::1": "127.0.0.1"}
+
+
+class Registered(NamedTuple):
+    """A handler and the queue that reaches it."""
+
+    handler: str
+    queue: str
+
+
+class Registry:
+    """The handlers of one app whose results lie in one Lowtide, and what was said of them last."""
+
+    def __init__(self, app: Celery, settings: Settings, tasks: list[Task]) -> None:
+        url = settings.redis_url.get_secret_value()
+        self._app = app
+        self._tasks = tasks
+        with app.connection_for_read() as broker:
+            self._here = is_lowtides(broker, url)
+        self._redis = redis.Redis.from_url(
+            url,
+            socket_connect_timeout=_PATIENCE_SECONDS,
+            socket_timeout=_PATIENCE_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._installation = Installation(settings, self._redis, Spool(settings.spool_url))
+        self._listen: Script = load_script(self._redis, "lowtide.store", "listen")
+        self._said: list[Registered] = []
+
+    def say(self, worker: str) -> None:
+        """Notes that a worker listens; which queues it takes may change while it runs.
+
+        Raises `InstallationMismatch` where it could not read the results that it would be told of.
+        """
+        self._installation.confirm()
+        consumed = self._app.amqp.queues.consume_from
+        routed = [Registered(self._name(task.name), self._queue(task)) for task in self._tasks]
+        said = [one for one in routed if one.queue in consumed]
+        with self._redis.pipeline(transaction=False) as pipe:
+            for handler, queue in said:
+                self._listen(
+                    keys=[
+                        keys.listeners(handler),
+                        keys.HANDLERS,
+                        keys.queued(handler),
+                        keys.in_hand(handler),
+                        keys.clock(Stage.DELIVER.queue),
+                    ],
+                    args=[
+                        handler,
+                        queue,
+                        worker,
+                        FRESH_SECONDS,
+                        _WORKER_KEPT_SECONDS,
+                        _HANDLER_KEPT_SECONDS,
+                        keys.PREFIX,
+                        _MOST_WOKEN,
+                    ],
+                    client=pipe,
+                )
+            pipe.execute()
+        if said != self._said:
+            self._said = said
+            for handler, queue in said:
+                log.info("results for %s reach this worker by queue %s", handler, queue)
+            self._warn_of_others()
+
+    def take_back(self, worker: str) -> None:
+        """Notes that a worker listens no more."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for handler, queue in self._said:
+                pipe.zrem(keys.listeners(handler), f"{queue} {worker}")
+            pipe.execute()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._redis.close()
+
+    def _queue(self, task: Task) -> str:
+        """The queue that the handler was given, else the one that Celery itself would send the task to; "" for none."""
+        options = {"queue": task.lowtide_queue} if task.lowtide_queue else {}
+        try:
+            queue = self._app.amqp.router.route(options, task.name, (), {}, task_type=task)["queue"]
+        except Exception as error:  # noqa: BLE001 - the app's own routes may raise anything, for this task alone
+            log.warning("no queue reaches %s by the app's routes: %s: %s", task.name, type(error).__name__, error)
+            return ""
+        return str(getattr(queue, "name", queue))
+
+    def _name(self, task: str) -> str:
+        return task if self._here else elsewhere(task)
+
+    def _warn_of_others(self) -> None:
+        names = known_handlers(self._redis)
+        for problem in shared_queues(dict(zip(names, listeners(self._redis, names), strict=True))):
+            log.warning("%s", problem)
+
+
+class Registration(bootsteps.StartStopStep):
+    """The step of a worker's consumer that keeps its handlers registered."""
+
+    requires = ("celery.worker.consumer:Tasks",)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        self._registries: list[Registry] = []
+        self._timer: Any = None
+        self._worker = ""
+        self._pid = 0
+        self._last = 0.0
+        self._failing = False
+
+    def start(self, consumer: Any) -> None:
+        """Registers the handlers, and goes on doing so."""
+        self._pid = os.getpid()
+        self._worker = "/".join((*str(consumer.hostname).split(), str(self._pid)))
+        self._registries = _registries(consumer.app)
+        if self._registries:
+            self._beat()
+            self._timer = consumer.timer.call_repeatedly(BEAT_SECONDS, self._beat)
+            _running.add(self)
+
+    def stop(self, consumer: Any) -> None:
+        """Takes the registration back: the worker stops, or has lost its broker."""
+        del consumer
+        _running.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._for_each(lambda registry: registry.take_back(self._worker))
+        for registry in self._registries:
+            registry.close()
+        self._registries = []
+
+    def beat_if_due(self) -> None:
+        """Renews the registration, if the worker's own loop has not come to it."""
+        if time.monotonic() - self._last > 1.5 * BEAT_SECONDS and self._pid == os.getpid():
+            self._beat()
+
+    def _beat(self) -> None:
+        self._last = time.monotonic()
+        self._for_each(lambda registry: registry.say(self._worker))
+
+    def _for_each(self, call: Callable[[Registry], None]) -> None:
+        failing = False
+        for registry in self._registries:
+            try:
+                call(registry)
+            except InstallationMismatch as mismatch:
+                failing = True
+                log.log(logging.DEBUG if self._failing else logging.ERROR, "no results reach this worker: %s", mismatch)
+            except Exception as error:  # noqa: BLE001 - it is the user's worker, and goes on
+                failing = True
+                # Not the error's own words: they may hold a URL with its password.
+                log.log(
+                    logging.DEBUG if self._failing else logging.WARNING,
+                    "Lowtide could not be told that handlers listen here, and will be again: %s",
+                    type(error).__name__,
+                )
+        self._failing = failing
+
+
+_running: set[Registration] = set()
+
+
+def beat_if_due() -> None:
+    """Renews registrations from within a task that keeps the worker's own loop waiting (`--pool solo`)."""
+    for registration in list(_running):
+        registration.beat_if_due()
+
+
+def register_handlers_of(app: Celery) -> None:
+    """Has the workers of an app register its handlers."""
+    app.steps["consumer"].add(Registration)
+
+
+def _registries(app: Celery) -> list[Registry]:
+    """One for each Lowtide that the app's handlers work with: usually one."""
+    tasks = [task for task in app.tasks.values() if getattr(task, "lowtide_handler", False)]
+    registries: list[Registry] = []
+    for settings in {id(task.lowtide_settings): task.lowtide_settings for task in tasks}.values():
+        try:
+            those = [task for task in tasks if task.lowtide_settings is settings]
+            registries.append(Registry(app, settings or Settings(), those))
+        except Exception as error:  # noqa: BLE001 - as above
+            log.warning(
+                "Lowtide's settings cannot be used, so it will not know that handlers listen here: %s",
+                type(error).__name__,
+            )
+    return registries
+
+
+def is_lowtides(broker: Connection, redis_url: str) -> bool:
+    """Whether a broker is Lowtide's own, by its address."""
+    with Connection(redis_url) as ours:
+        # With a prefix of its own an app's queues have other keys than those Lowtide would send to.
+        return not (broker.transport_options or {}).get("global_keyprefix") and _address(broker) == _address(ours)
+
+
+def _address(connection: Connection) -> tuple[str, str, str]:
+    info = connection.info()
+    host = str(info["hostname"] or "")
+    database = str(info["virtual_host"] or "").strip("/") or "0"
+    return _ALIASES.get(host, host), str(info["port"]), database

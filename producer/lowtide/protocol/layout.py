@@ -1,0 +1,106 @@
+"""Where things lie: the ids, and the spool's names for everything that belongs to a batch."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+
+INSTALLATION_ID = re.compile(r"[0-9a-hjkmnp-tv-z]{8}", re.ASCII)
+BATCH_ID = re.compile(r"[a-z0-9][a-z0-9-]{2,47}", re.ASCII)
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
+DISPLAY_PREFIX = "lowtide-"
+"""Of the display names of all installations."""
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def new_batch_id() -> str:
+    """A fresh batch id: `b`, the time in milliseconds and 50 random bits, in base 32, so ids sort by age."""
+    return "b" + _base_32((time.time_ns() // 1_000_000) << 50 | secrets.randbits(50), digits=20)
+
+
+def new_installation_id() -> str:
+    """A fresh id of an installation: 40 random bits in base 32."""
+    return _base_32(secrets.randbits(40), digits=8)
+
+
+def _base_32(number: int, *, digits: int) -> str:
+    return "".join(_ALPHABET[number >> 5 * place & 31] for place in reversed(range(digits)))
+
+
+def job_id(batch_id: str, number: int) -> str:
+    """The id of a batch's job `number` (from 1). Known before the provider is asked."""
+    return f"{batch_id}-{number}"
+
+
+def split_job_id(job: str) -> tuple[str, int]:
+    """The batch id and number of a job id. Raises `ValueError` for anything else."""
+    batch_id, dash, number = job.rpartition("-")
+    if not dash or not BATCH_ID.fullmatch(batch_id) or not _NUMBER.fullmatch(number):
+        raise ValueError(f"not a job id: {job!r:.80}")
+    return batch_id, int(number)
+
+
+def display_name(installation: str, job: str) -> str:
+    """The provider's display name of a job: how an installation finds its own jobs again in the provider's list."""
+    return f"{DISPLAY_PREFIX}{installation}-{job}"
+
+
+def display_name_without_installation(job: str) -> str:
+    """The display name that a job was given before installations had an identity."""
+    return f"lowtide-{job}"
+
+
+def job_of_display_name(name: str | None, installation: str) -> str | None:
+    """The job id in a display name, or None for a job that is not this installation's."""
+    prefix = f"{DISPLAY_PREFIX}{installation}-"
+    return name.removeprefix(prefix) if name and name.startswith(prefix) else None
+
+
+class BatchFiles:
+    """Names in the spool of what belongs to one batch."""
+
+    def __init__(self, batch_id: str) -> None:
+        if not BATCH_ID.fullmatch(batch_id):
+            raise ValueError(f"not a batch id: {batch_id!r:.80}")
+        self.folder = f"batches/{batch_id}"
+        self.requests = f"{self.folder}/requests.jsonl"
+        """Provider lines: `{"key": wire key, "request": GenerateContentRequest}`, in ordinal order."""
+        self.keys = f"{self.folder}/keys.jsonl"
+        """`[wire key, key]` or `[wire key, key, metadata]` of each request, in ordinal order."""
+        self.index = f"{self.folder}/index.bin"
+        """Offsets into both, 16 bytes a request: see `lowtide.spool.writer`."""
+        self.key_index = f"{self.folder}/keyindex.bin"
+        """Ordinals by the hash of their key, for requests that travel under it: see `lowtide.spool.writer.KeyIndex`."""
+        self.groups = f"{self.folder}/groups.bin"
+        """A byte for each request, where not all may share a job: see `lowtide.shaping.vertex_import.groups`."""
+        self.results = f"{self.folder}/results"
+        """Folder of the stored results, one file a segment."""
+        self.quarantine = f"{self.folder}/quarantine"
+        """Folder of output rows that are nobody's, with the reason."""
+        self.inbox = f"inbox/{batch_id}"
+        """Where a producer without this package leaves `batch.json` and `requests.jsonl`."""
+
+    def job(self, number: int) -> str:
+        """Folder of a job's working files."""
+        return f"{self.folder}/jobs/{number}"
+
+    def intent(self, number: int) -> str:
+        """Says that a job is being created, or was: see `lowtide_worker.intents`."""
+        return f"{self.job(number)}/intent.json"
+
+    def output(self, number: int, piece: str) -> str:
+        """A piece of the provider's output of a job, as it came."""
+        return f"{self.job(number)}/output-{piece}.jsonl"
+
+    def rest(self, number: int, piece: str) -> str:
+        """Outcomes that Lowtide itself decided for requests of a job that has no output for them."""
+        return f"{self.job(number)}/rest-{piece}.jsonl" if piece else f"{self.job(number)}/rest.jsonl"
+
+    def result(self, number: int, segment: int) -> str:
+        """The stored results of one segment."""
+        return f"{self.results}/{number:05d}-{segment:07d}.jsonl"
+
+    def quarantined(self, number: int, segment: int) -> str:
+        """The quarantined rows of one segment."""
+        return f"{self.quarantine}/{number:05d}-{segment:07d}.jsonl"

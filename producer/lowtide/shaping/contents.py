@@ -1,0 +1,104 @@
+"""What a request works on: contents and their parts, as users write them, in the provider's REST shape.
+
+Source: https://ai.google.dev/api/caching#Content
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lowtide.errors import refuse
+from lowtide.shaping import fields
+
+
+def given_contents(contents: Any) -> list[dict[str, Any]]:
+    """What a request works on, as REST contents. Raises `InvalidRequest`, as all here do."""
+    if contents is None or (isinstance(contents, (str, list, tuple)) and not contents):
+        refuse("missing or empty; a request needs something to work on", "contents")
+    return gathered(contents, "contents")
+
+
+def gathered(value: Any, where: str) -> list[dict[str, Any]]:
+    """The SDK's rule: loose strings and parts gather into one content of their role, contents stay as they are."""
+    if isinstance(value, str):
+        return [{"role": "user", "parts": [{"text": value}]}]
+    contents: list[dict[str, Any]] = []
+    loose: list[dict[str, Any]] | None = None
+    several = isinstance(value, (list, tuple))
+    for index, item in enumerate(value if several else [value]):
+        at = f"{where}[{index}]" if several else where
+        if isinstance(item, (list, tuple)):
+            contents.append(checked_content({"role": "user", "parts": item}, at))
+            loose = None
+            continue
+        entry = {"text": item} if isinstance(item, str) else as_mapping(item, at)
+        if "parts" in entry:
+            contents.append(checked_content(entry, at))
+            loose = None
+            continue
+        part = _part(entry, at)
+        role = role_of(part)
+        if loose is None or contents[-1]["role"] != role:
+            loose = []
+            contents.append({"role": role, "parts": loose})
+        loose.append(part)
+    return contents
+
+
+def role_of(part: Mapping[str, Any]) -> str:
+    """Whose word a part is that stands by itself."""
+    return "model" if "functionCall" in part or "function_call" in part else "user"
+
+
+def checked_content(value: Any, where: str) -> dict[str, Any]:
+    """One content, with its parts."""
+    content = as_mapping(value, where)
+    for name in content:
+        if name not in fields.CONTENT:
+            refuse("unknown field of a content", f"{where}.{name}")
+    parts = content.get("parts")
+    if not isinstance(parts, (list, tuple)) or not parts:
+        refuse("expected a non-empty list of parts", f"{where}.parts")
+    return {**content, "parts": [_part(p, f"{where}.parts[{i}]") for i, p in enumerate(parts)]}
+
+
+def _part(value: Any, where: str) -> dict[str, Any]:
+    part = {"text": value} if isinstance(value, str) else as_mapping(value, where)
+    if None in part.values():
+        part = {name: inner for name, inner in part.items() if inner is not None}
+    for name in part:
+        if name not in fields.PART:
+            refuse("unknown field of a part", f"{where}.{name}")
+    if not part:
+        refuse("a part without content", where)
+    if "text" in part and not isinstance(part["text"], str):
+        refuse(f"expected a string, got {type(part['text']).__name__}", f"{where}.text")
+    return part
+
+
+def as_mapping(value: Any, where: str) -> dict[str, Any]:
+    """An object, or an SDK object's REST shape."""
+    if isinstance(value, dict):
+        return value
+    plain = _plain_or_none(value)
+    if not isinstance(plain, dict):
+        refuse(f"expected text, an object or an SDK object, got {type(value).__name__}", where)
+    if "uri" in plain and "mimeType" in plain:  # the SDK's File, as its upload returns it
+        return {"fileData": {"fileUri": plain["uri"], "mimeType": plain["mimeType"]}}
+    return plain
+
+
+def plain(value: Any) -> Any:
+    """SDK objects are pydantic models; their own dump is the REST shape."""
+    dump = getattr(value, "model_dump", None)
+    if dump is None or isinstance(value, type):
+        raise TypeError(f"{type(value).__name__} is not something JSON can hold")
+    return dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _plain_or_none(value: Any) -> Any:
+    try:
+        return dict(value) if isinstance(value, Mapping) else plain(value)
+    except (TypeError, ValueError):
+        return None

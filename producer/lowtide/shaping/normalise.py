@@ -1,0 +1,277 @@
+"""Turns what users write into the provider's REST shape, and refuses what it cannot send.
+
+Two shapes come in: the SDK's inline shape (`contents`, flat `config`) and the REST line shape
+(`{"key": ..., "request": {...}}`). One comes out: a `GenerateContentRequest`, or an `EmbedContentRequest`, as JSON
+bytes, with the names of the provider that the batch goes to.
+
+Source: https://ai.google.dev/gemini-api/docs/batch-api (input file format, inline requests) and
+https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-from-cloud-storage.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import msgspec
+
+from lowtide.errors import refuse
+from lowtide.limits import MAX_KEY_BYTES, MAX_METADATA_BYTES
+from lowtide.models import Request
+from lowtide.shaping import dialects, embeddings, fields
+from lowtide.shaping.contents import checked_content, given_contents, plain, role_of
+from lowtide.shaping.vertex_import import fitted
+from lowtide.states import Kind
+
+_encode = msgspec.json.Encoder(enc_hook=plain).encode
+_decode = msgspec.json.Decoder().decode
+_TWICE = "given twice, in both letter cases"
+_FIELD_CHARS = 200
+"""Of a field's name in an error: a user's name may be of any length."""
+_LINE = frozenset({"key", "metadata", "request", "contents", "config"})
+
+
+class Normalised(NamedTuple):
+    """One request, ready for the spool."""
+
+    key: str
+    metadata: dict[str, str] | None
+    body: bytes
+    """The GenerateContentRequest or EmbedContentRequest as JSON, one line, no newline."""
+
+
+def normalise(item: object, *, model: str, kind: Kind = Kind.GENERATION, provider: str = "gemini") -> Normalised:
+    """Normalises one request.
+
+    `item` is a `Request` or a mapping in either shape; `model` is the batch's, which a REST line
+    may repeat; `provider` is "gemini" or "vertex". Raises `InvalidRequest` (without its position) where the request
+    cannot be sent.
+    """
+    if provider == "vertex":
+        return for_importer(item, model=model, kind=kind)[0]
+    key, metadata, body = _read(item, model, _GEMINI if kind == _GENERATION else _GEMINI_EMBEDDING)
+    return Normalised(key, metadata, _encoded(body))
+
+
+def for_importer(item: object, *, model: str, kind: Kind = Kind.GENERATION) -> tuple[Normalised, dict[str, Any]]:
+    """Normalises one request for Vertex AI, and gives its body as plain data too, as `Schemas.group` wants it."""
+    key, metadata, body = _read(item, model, _VERTEX if kind == _GENERATION else _VERTEX_EMBEDDING)
+    try:
+        data = _decode(_encoded(body))
+    except (msgspec.DecodeError, RecursionError) as error:
+        refuse(f"a value JSON cannot hold: {error}", "request")
+    mended = fitted(data)
+    return Normalised(key, metadata, _encode(mended)), mended
+
+
+class _Form(NamedTuple):
+    """How the two shapes become the body of one kind, for one provider."""
+
+    from_inline: Callable[[Any, Any], dict[str, Any]]
+    from_rest: Callable[[Mapping[str, Any], str], dict[str, Any]]
+
+
+def _read(item: object, model: str, form: _Form) -> tuple[str, dict[str, str] | None, dict[str, Any]]:
+    # Here and below `dict` goes before `Mapping`, which alone is ten times as slow to ask for.
+    if isinstance(item, Request):
+        key, metadata = _checked_key(item.key), item.metadata
+        body = form.from_inline(item.contents, item.config)
+    elif isinstance(item, (dict, Mapping)):
+        key, metadata = _checked_key(item.get("key")), item.get("metadata")
+        body = _from_mapping(item, model, form)
+    else:
+        refuse(f"expected a lowtide.Request or a mapping, got {type(item).__name__}", "request")
+    return key, _checked_metadata(metadata), body
+
+
+def _from_mapping(item: Mapping[str, Any], model: str, form: _Form) -> dict[str, Any]:
+    unknown = item.keys() - _LINE
+    if unknown:
+        refuse(
+            "unknown field; a line holds key, metadata and either request or contents with config",
+            str(min(unknown, key=str)),
+        )
+    if "request" not in item:
+        return form.from_inline(item.get("contents"), item.get("config"))
+    if "contents" in item or "config" in item:
+        refuse(
+            "give either request (REST shape) or contents with config (SDK shape), not both",
+            "request",
+        )
+    request = item["request"]
+    if not isinstance(request, (dict, Mapping)):
+        refuse(f"expected an object, got {type(request).__name__}", "request")
+    return form.from_rest(request, model)
+
+
+def _from_rest(names: dialects.Names, request: Mapping[str, Any], model: str) -> dict[str, Any]:
+    body: dict[str, Any] = {}
+    known = names.request
+    for name, value in request.items():
+        field = known.get(name)
+        if field is None:
+            hint = "; generation parameters belong under generationConfig" if name in names.generation else ""
+            refuse(names.refused.get(name, f"unknown field{hint}"), f"request.{name}")
+        if field in body:
+            refuse(_TWICE, f"request.{name}")
+        body[field] = value
+    _check_model(body.pop("model", None), model)
+    contents = body.get("contents")
+    if not isinstance(contents, list) or not contents:
+        refuse("expected a non-empty list of contents", "request.contents")
+    body["contents"] = [checked_content(c, f"request.contents[{i}]") for i, c in enumerate(contents)]
+    config = body.get("generationConfig")
+    if config is not None:
+        if not isinstance(config, (dict, Mapping)):
+            refuse(f"expected an object, got {type(config).__name__}", "request.generationConfig")
+        known = names.rest_generation
+        seen: set[str] = set()
+        for name in config:
+            field = known.get(name)
+            if field is None or field in seen:
+                reason = _TWICE if field else names.refused.get(name, "unknown field")
+                refuse(reason, f"request.generationConfig.{name}")
+            seen.add(field)
+    return body
+
+
+def _check_model(named: object, model: str) -> None:
+    if named is not None and _bare(str(named)) != _bare(model):
+        refuse(f"names another model than the batch's {model}", "request.model")
+
+
+def _bare(model: str) -> str:
+    return model.removeprefix("publishers/google/").removeprefix("models/")
+
+
+def _from_inline(names: dialects.Names, contents: Any, config: Any) -> dict[str, Any]:
+    body: dict[str, Any] = {"contents": given_contents(contents)}
+    if config is None:
+        return body
+    generation: dict[str, Any] = {}
+    in_generation, hoisted, _, _, refused, converted = names
+    for name, value in _config(config).items():
+        if value is None:
+            continue
+        if (field := in_generation.get(name)) is not None:
+            target = generation
+        elif (field := hoisted.get(name)) is not None:
+            target = body
+        elif name in refused:
+            refuse(refused[name], f"config.{name}")
+        elif name in fields.DROPPED:
+            continue
+        else:
+            refuse("unknown field", f"config.{name}")
+        if field in target:
+            refuse(_TWICE, f"config.{name}")
+        convert = converted.get(field)
+        target[field] = convert(value) if convert is not None else value
+    body["generationConfig"] = generation
+    return body
+
+
+def _config(config: Any) -> Mapping[str, Any]:
+    if isinstance(config, (dict, Mapping)):
+        return config
+    if isinstance(config, type) or not hasattr(config, "model_dump"):
+        refuse(f"expected an object, got {type(config).__name__}", "config")
+    # Its fields as they are: a model class in `response_schema`, which no dump can hold, is among them.
+    return dict(config)
+
+
+def _with_roles(body: dict[str, Any]) -> dict[str, Any]:
+    """Vertex AI wants a role with each content, where the Developer API takes the user's for granted."""
+    for content in body["contents"]:
+        if content.get("role") is None:
+            content["role"] = role_of(content["parts"][0])
+    return body
+
+
+def _embedding_from_inline(contents: Any, config: Any, provider: str) -> dict[str, Any]:
+    found = given_contents(contents)
+    if len(found) != 1:
+        refuse(f"expected one content, got {len(found)}; each gets a vector, and so a request, of its own", "contents")
+    return embeddings.from_inline(found[0], {} if config is None else _config(config), provider=provider)
+
+
+def _embedding_from_rest(request: Mapping[str, Any], model: str, provider: str) -> dict[str, Any]:
+    body = embeddings.from_rest(request, provider=provider)
+    _check_model(body.pop("model", None), model)
+    if body.get("content") is None:
+        refuse("missing; a request needs something to embed", "request.content")
+    body["content"] = checked_content(body["content"], "request.content")
+    return body
+
+
+def _checked_key(key: object) -> str:
+    if not isinstance(key, str):
+        refuse("missing" if key is None else f"expected a string, got {type(key).__name__}", "key")
+    if not key:
+        refuse("empty; a key is what gives the result back to you", "key")
+    if _bytes_of(key, "key") > MAX_KEY_BYTES:
+        refuse(f"longer than the {MAX_KEY_BYTES:,} bytes a key may have", "key")
+    return key
+
+
+def _checked_metadata(metadata: object) -> dict[str, str] | None:
+    if metadata is None:
+        return None
+    if not isinstance(metadata, Mapping):
+        refuse(f"expected an object of strings, got {type(metadata).__name__}", "metadata")
+    size = 0
+    for name, value in metadata.items():
+        for text in (name, value):
+            if not isinstance(text, str):
+                refuse(f"expected strings, got {type(text).__name__}", f"metadata.{name}"[:_FIELD_CHARS])
+            size += _bytes_of(text, f"metadata.{name!r}"[:_FIELD_CHARS])
+    if size > MAX_METADATA_BYTES:
+        refuse(f"{size:,} bytes, more than the {MAX_METADATA_BYTES:,} a request may have", "metadata")
+    return dict(metadata)
+
+
+def _bytes_of(text: str, field: str) -> int:
+    if text.isascii():
+        return len(text)
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        refuse("holds half a character (a lone surrogate), which JSON cannot hold", field)
+
+
+def _encoded(body: dict[str, Any]) -> bytes:
+    try:
+        encoded = _encode(body)
+        # The codec writes NaN and the infinities as null, so only a body with a null needs the slow look.
+        if b"null" in encoded:
+            _check_numbers(msgspec.to_builtins(body, enc_hook=plain), "request")
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        refuse(f"a value JSON cannot hold: {error}", "request")
+    return encoded
+
+
+def _check_numbers(value: Any, where: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        refuse(f"a value JSON cannot hold: {value}", where)
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _check_numbers(inner, f"{where}.{name}")
+    elif isinstance(value, (list, tuple)):
+        for index, inner in enumerate(value):
+            _check_numbers(inner, f"{where}[{index}]")
+
+
+_GENERATION = Kind.GENERATION
+_GEMINI = _Form(partial(_from_inline, dialects.GEMINI), partial(_from_rest, dialects.GEMINI))
+_VERTEX = _Form(
+    lambda contents, config: _with_roles(_from_inline(dialects.VERTEX, contents, config)),
+    lambda request, model: _with_roles(_from_rest(dialects.VERTEX, request, model)),
+)
+_GEMINI_EMBEDDING = _Form(
+    partial(_embedding_from_inline, provider="gemini"), partial(_embedding_from_rest, provider="gemini")
+)
+_VERTEX_EMBEDDING = _Form(
+    partial(_embedding_from_inline, provider="vertex"), partial(_embedding_from_rest, provider="vertex")
+)

@@ -1,0 +1,21 @@
+"""Payloads: requests and results as files, in a folder or an object store."""
+
+from __future__ import annotations
+
+from lowtide.spool.blobs import Spool
+from lowtide.spool.format import PAIR, Accepted, KeyLine
+from lowtide.spool.key_index import KeyIndex
+from lowtide.spool.reader import RequestReader
+from lowtide.spool.writer import InPlaceWriter, RequestWriter, Writer
+
+__all__ = [
+    "PAIR",
+    "Accepted",
+    "InPlaceWriter",
+    "KeyIndex",
+    "KeyLine",
+    "RequestReader",
+    "RequestWriter",
+    "Spool",
+    "Writer",
+]

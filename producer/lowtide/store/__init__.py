@@ -1,0 +1,47 @@
+"""Redis as producers and handlers see it: batches, deliveries, dead letters, and the installation's identity."""
+
+from __future__ import annotations
+
+from lowtide.store.batches import Store
+from lowtide.store.connection import Script, connect, load_script, redis_errors, redis_time
+from lowtide.store.dead_letters import DeadLetter, DeadLetters
+from lowtide.store.delivery import Delivery
+from lowtide.store.durability import durably
+from lowtide.store.installation import Installation, Seen
+from lowtide.store.listeners import (
+    BEAT_SECONDS,
+    FRESH_SECONDS,
+    Listener,
+    elsewhere,
+    known_handlers,
+    listeners,
+    shared_queues,
+    silence,
+)
+from lowtide.store.places import free_place
+from lowtide.store.server import require_server
+
+__all__ = [
+    "BEAT_SECONDS",
+    "FRESH_SECONDS",
+    "DeadLetter",
+    "DeadLetters",
+    "Delivery",
+    "Installation",
+    "Listener",
+    "Script",
+    "Seen",
+    "Store",
+    "connect",
+    "durably",
+    "elsewhere",
+    "free_place",
+    "known_handlers",
+    "listeners",
+    "load_script",
+    "redis_errors",
+    "redis_time",
+    "require_server",
+    "shared_queues",
+    "silence",
+]

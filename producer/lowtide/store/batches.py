@@ -1,0 +1,303 @@
+"""The store as producers see it: record a batch, read where it stands, ask it to stop or to go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from itertools import chain
+from typing import cast
+
+import msgspec
+import redis
+from msgspec.structs import replace
+
+from lowtide.addresses import listened_for
+from lowtide.errors import BatchNotFound, StoreUnavailable
+from lowtide.models import BatchPage, BatchStatus
+from lowtide.options import Options
+from lowtide.protocol import DAMAGED, VERSION, Stage, batch_status, job_id, job_status, keys, shown_field, text_fields
+from lowtide.settings import Settings
+from lowtide.spool import Spool
+from lowtide.states import FINISHED_BATCH, BatchState
+from lowtide.store.connection import Script, connect, load_script, redis_errors
+from lowtide.store.durability import durably
+from lowtide.store.installation import Installation
+from lowtide.store.listeners import listeners, silence
+from lowtide.store.problems import problems
+from lowtide.store.server import require_server
+
+_encode = msgspec.json.encode
+_LOOKED_AT_JOBS = 3
+_SUBMIT_GRACE_SECONDS = 5.0
+"""Time the submit message gets before the clock sends another."""
+_RECORDING_TRIES = 3
+"""How often Redis is asked to record a batch whose reply does not come."""
+
+
+@contextmanager
+def _damaged(batch_id: str) -> Iterator[None]:
+    """Turns what an odd record makes reading raise into a `StoreUnavailable` that says whose it is."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError) as error:
+        raise StoreUnavailable(
+            f"the record of batch {batch_id} cannot be read, it is damaged or a newer version's: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+class Store:
+    """The producers' side of the store. Raises `StoreUnavailable` where Redis does not serve."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.redis_url.get_secret_value()
+        self._settings = settings
+        self._is_new_enough = False
+
+    @cached_property
+    def redis(self) -> redis.Redis:
+        """The client, connected at first use."""
+        return connect(self._settings)
+
+    @cached_property
+    def _register(self) -> Script:
+        return load_script(self.redis, "lowtide.store", "register")
+
+    @cached_property
+    def _cancel(self) -> Script:
+        return load_script(self.redis, "lowtide.store", "cancel")
+
+    @cached_property
+    def _delete(self) -> Script:
+        return load_script(self.redis, "lowtide.store", "delete")
+
+    def register(
+        self,
+        batch_id: str,
+        options: Options,
+        *,
+        total: int,
+        size: int,
+        groups: int,
+        fingerprint: str,
+        sources: Sequence[tuple[str, int]] = (),
+    ) -> tuple[str, str]:
+        """Records a batch; returns the id and fingerprint of the one that stands for its idempotency key.
+
+        `groups` is into how many groups the requests fall that cannot share a job; `sources` are where the provider
+        finds them, if it is to use them in place, with their sizes in bytes.
+
+        A reply that is lost is asked for again: the script knows the batch by its id. After `StoreUnavailable` the
+        batch may be recorded or not.
+        """
+        fields = {
+            "v": VERSION, "id": batch_id, "state": BatchState.PENDING, "stage": Stage.SUBMIT, "token": 0,
+            "busy": 0, "model": options.model, "provider": options.provider, "mode": options.mode,
+            "kind": options.kind, "destination": options.destination or "", "key_column": options.key_column,
+            "sources": _encode(sources) if sources else "",
+            "total": total, "bytes": size, "groups": groups,
+            "max_attempts": options.max_attempts, "priority": options.priority,
+            "on_result": options.on_result or "", "labels": _encode(dict(options.labels)),
+            "outcomes": _encode(dict(options.outcomes)),
+            "idempotency_key": options.idempotency_key or "", "cancel": 0, "jobs": 0, "open": 0,
+        }  # fmt: skip
+        member = keys.batch_member(batch_id)
+        clock = keys.clock(Stage.SUBMIT.queue)
+        idempotency = keys.idempotency(options.idempotency_key or "")
+        pairs = [part for pair in fields.items() for part in pair]
+        names = [keys.batch(batch_id), keys.BATCHES, clock, idempotency]
+        args = [
+            batch_id,
+            member,
+            _SUBMIT_GRACE_SECONDS,
+            fingerprint,
+            int(bool(options.idempotency_key)),
+            keys.batch(""),
+            *pairs,
+        ]
+
+        def record() -> tuple[str, str]:
+            # A failover must not forget a batch that its producer was told of.
+            standing = durably(
+                self.redis,
+                lambda pipe: self._register(keys=names, args=args, client=pipe),
+                replicas=self._settings.replicas_to_wait_for,
+                disk=False,
+            )
+            return standing[0].decode(), standing[1].decode()
+
+        with redis_errors(self._url):
+            for _ in range(_RECORDING_TRIES - 1):
+                with suppress(redis.ConnectionError, redis.TimeoutError):
+                    return record()
+            return record()
+
+    def standing(self, idempotency_key: str) -> bool:
+        """Whether a batch stands for this idempotency key, by the rules of register.lua."""
+        with redis_errors(self._url):
+            held = cast("bytes | None", self.redis.get(keys.idempotency(idempotency_key)))
+            if held is None:
+                return False
+            batch_id = held.decode().partition(" ")[0]
+            state = self.redis.hget(keys.batch(batch_id), "state")
+        return state not in (None, BatchState.DELETING.encode())
+
+    def installation(self, spool: Spool) -> Installation:
+        """The identity that this store and a spool share."""
+        return Installation(self._settings, self.redis, spool)
+
+    def confirm(self, installation: Installation) -> None:
+        """Makes sure that Redis may be written to.
+
+        Raises `StoreUnavailable` unless it answers, `UnsupportedServer` where it is too old, `InstallationMismatch`
+        unless it is this installation's.
+        """
+        with redis_errors(self._url):
+            if not self._is_new_enough:
+                require_server(self.redis)
+                self._is_new_enough = True
+            installation.confirm()
+
+    def silence(self, on_result: str | None) -> str:
+        """The reason why a batch's results would wait for their handler; "" where they need not."""
+        handler = listened_for(on_result)
+        if handler is None or self._settings.handler_queue is not None:
+            return ""
+        with redis_errors(self._url):
+            [found] = listeners(self.redis, [handler])
+        return silence(handler, found)
+
+    def exists(self, batch_id: str) -> bool:
+        """Whether the batch is known here."""
+        with redis_errors(self._url):
+            return bool(self.redis.exists(keys.batch(batch_id)))
+
+    def summary(self, batch_id: str) -> BatchStatus:
+        """The state of a batch without its jobs: one read, however many they are. Raises `BatchNotFound`."""
+        with _damaged(batch_id):
+            return batch_status(self._batch(batch_id), [], [])
+
+    def _batch(self, batch_id: str) -> dict[str, str]:
+        with redis_errors(self._url), _damaged(batch_id):
+            batch = text_fields(self.redis.hgetall(keys.batch(batch_id)))
+        if not batch:
+            raise BatchNotFound(f"no batch {batch_id}: it was never submitted here, or it is deleted")
+        return batch
+
+    def status(self, batch_id: str) -> BatchStatus:
+        """The state of a batch, with its jobs.
+
+        Raises `BatchNotFound`, and `StoreUnavailable` for a record that cannot be read.
+        """
+        batch = self._batch(batch_id)
+        with redis_errors(self._url), _damaged(batch_id):
+            names = [job_id(batch_id, number) for number in range(1, int(batch["jobs"]) + 1)]
+            with self.redis.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.hgetall(keys.job(name))
+                    pipe.zscore(keys.clock(Stage.POLL.queue), keys.job_member(name))
+                replies = pipe.execute(raise_on_error=False)
+            found = zip(names, replies[::2], replies[1::2], strict=True)
+            jobs = [job_status(name, job, due) for name, job, due in found if job]
+            [silence] = self._silences([batch])
+            return batch_status(batch, jobs, problems(batch, [(job.id, job.problem) for job in jobs], silence))
+
+    def page(self, *, state: BatchState | None = None, page_size: int = 50, page_token: str | None = None) -> BatchPage:
+        """One page of all batches, newest first, without their jobs."""
+        found: list[dict[str, str]] = []
+        statuses: list[BatchStatus] = []
+        unreadable: list[str] = []
+        cursor = page_token
+        with redis_errors(self._url):
+            while len(found) < page_size:
+                wanted = page_size - len(found) if state is None else max(page_size, 100)
+                ids = self._ids_before(cursor, wanted)
+                with self.redis.pipeline(transaction=False) as pipe:
+                    for batch_id, _ in ids:
+                        pipe.hgetall(keys.batch(batch_id))
+                    replies = pipe.execute(raise_on_error=False)
+                for (batch_id, created), reply in zip(ids, replies, strict=True):
+                    cursor = f"{created!r}:{batch_id}"
+                    try:
+                        if reply and state in (None, (batch := text_fields(reply))["state"]):
+                            int(batch["jobs"])
+                            statuses.append(batch_status(batch, [], []))
+                            found.append(batch)
+                    except DAMAGED:
+                        unreadable.append(batch_id)
+                    if len(found) == page_size:
+                        break
+                if len(ids) < wanted:
+                    break
+            more = bool(found) and bool(self._ids_before(cursor, 1))
+            hindered = self._problems(found)
+        batches = [replace(status, problems=why) for status, why in zip(statuses, hindered, strict=True)]
+        return BatchPage(batches=batches, next_page_token=cursor if more else None, unreadable=unreadable)
+
+    def _problems(self, batches: Sequence[dict[str, str]]) -> list[list[str]]:
+        """The problems of each batch, by its own word and by that of its newest jobs while it runs."""
+        names = [
+            [job_id(batch["id"], number) for number in range(max(1, last - _LOOKED_AT_JOBS + 1), last + 1)]
+            if "finished" not in batch
+            else []
+            for batch in batches
+            for last in (int(batch["jobs"]),)
+        ]
+        with self.redis.pipeline(transaction=False) as pipe:
+            for name in chain.from_iterable(names):
+                pipe.hget(keys.job(name), "problem")
+            replies = iter(pipe.execute(raise_on_error=False))
+        return [
+            problems(batch, [(job, shown_field(next(replies))) for job in jobs], silence)
+            for batch, jobs, silence in zip(batches, names, self._silences(batches), strict=True)
+        ]
+
+    def _silences(self, batches: Sequence[dict[str, str]]) -> list[str]:
+        """For each batch with results to deliver: why nobody who has ever listened for its handler does so now."""
+        waiting = [batch["on_result"] if int(batch.get("undelivered", 0)) else None for batch in batches]
+        handlers = [listened_for(spec) for spec in waiting]
+        wanted = sorted({handler for handler in handlers if handler is not None})
+        found = dict(zip(wanted, listeners(self.redis, wanted), strict=True)) if wanted else {}
+        return [silence(handler, found[handler]) if handler and found[handler] else "" for handler in handlers]
+
+    def _ids_before(self, cursor: str | None, count: int) -> list[tuple[str, float]]:
+        """Ids and creation times of the next batches after a cursor, in order of age."""
+        created, _, batch_id = (cursor or "+inf:").partition(":")
+        # Batches of the very same microsecond are told apart by their ids, so a few more are asked for.
+        rows = cast(
+            "list[tuple[bytes, float]]",
+            self.redis.zrange(
+                keys.BATCHES, created, "-inf", desc=True, byscore=True, offset=0, num=count + 16,
+                withscores=True,
+            ),
+        )  # fmt: skip
+        found = [(name.decode(errors="replace"), score) for name, score in rows]
+        if cursor is not None:
+            found = [entry for entry in found if (entry[1], entry[0]) < (float(created), batch_id)]
+        return found[:count]
+
+    def cancel(self, batch_id: str) -> BatchState:
+        """Asks a batch to stop; returns its state from before. Raises `BatchNotFound`."""
+        job = job_id(batch_id, 0)[:-1]
+        with redis_errors(self._url):
+            state = self._cancel(
+                keys=[keys.batch(batch_id), keys.clock(Stage.CREATE.queue)],
+                args=[keys.job(job), keys.job_member(job)],
+            )
+        return _known_state(batch_id, state)
+
+    def delete(self, batch_id: str) -> BatchState:
+        """Marks a finished batch for deletion; returns its state from before. Raises `BatchNotFound`."""
+        with redis_errors(self._url):
+            state = self._delete(
+                keys=[keys.batch(batch_id), keys.clock(Stage.DELETE.queue)],
+                args=[keys.batch_member(batch_id), Stage.DELETE, *FINISHED_BATCH],
+            )
+        return _known_state(batch_id, state)
+
+
+def _known_state(batch_id: str, state: bytes | None) -> BatchState:
+    if state is None:
+        raise BatchNotFound(f"no batch {batch_id}: it was never submitted here, or it is deleted")
+    return BatchState(state.decode())

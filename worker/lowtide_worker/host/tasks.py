@@ -1,0 +1,209 @@
+"""The Celery tasks: one for each stage, all run the same way.
+
+A task begins what its message asks for (or finds that it is stale), runs the stage, and ends with one step of the
+clock. Whatever a stage raises only puts the entity back on the clock, later and later; nothing is lost by it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import redis
+
+from lowtide.errors import LowtideError
+from lowtide.models import ResultError
+from lowtide.protocol import TAKEN, VERSION, Stage, keys, member
+from lowtide.states import JobState
+from lowtide.store import Delivery
+from lowtide_worker.crashpoints import reach
+from lowtide_worker.host.application import app
+from lowtide_worker.host.ticker import pump, send
+from lowtide_worker.inbox import Outcome, take_in
+from lowtide_worker.providers import ProviderError, Throttled
+from lowtide_worker.runtime import Runtime, runtime
+from lowtide_worker.stages.clean import clean
+from lowtide_worker.stages.collect import collect
+from lowtide_worker.stages.create import create
+from lowtide_worker.stages.delete import delete
+from lowtide_worker.stages.deliver import deliver
+from lowtide_worker.stages.poll import poll
+from lowtide_worker.stages.settle import settle
+from lowtide_worker.stages.submit import submit
+from lowtide_worker.stages.sweep import sweep
+from lowtide_worker.state import Done, Held, Move, Superseded, encoded_error
+
+log = logging.getLogger(__name__)
+
+_PROBLEM_CHARS = 1000
+_MOST_SURPRISES = 8
+"""So often may a stage fail for a reason that no class of failure covers."""
+_HOLD_A_SLOT = frozenset({Stage.CREATE, Stage.POLL})
+
+Report = dict[str, object]
+StageFunction = Callable[[Runtime, Held], Move | Done]
+
+STAGES: dict[Stage, StageFunction] = {
+    Stage.SUBMIT: submit,
+    Stage.CREATE: create,
+    Stage.POLL: poll,
+    Stage.COLLECT: collect,
+    Stage.DELIVER: deliver,
+    Stage.SETTLE: settle,
+    Stage.CLEAN: clean,
+    Stage.DELETE: delete,
+    Stage.SWEEP: sweep,
+}
+
+
+def run(stage: Stage, message: dict[str, Any]) -> Report:
+    """Runs the stage that a message asks for; returns what Flower shows of it.
+
+    `message` holds the arguments as `lowtide_worker.host.reader` let them through.
+    """
+    try:
+        return _run(_world(), stage, message)
+    except redis.RedisError as error:
+        # Nothing can be written down now; the lease lapses and the work comes again.
+        log.warning("%s: left to its lease, Redis does not serve: %s", stage, error)
+        return {"skipped": "Redis does not serve"}
+
+
+def _world() -> Runtime:
+    world = runtime()
+    world.wake = partial(pump, app)
+    return world
+
+
+def _run(world: Runtime, stage: Stage, message: dict[str, Any]) -> Report:
+    sweeps = stage is Stage.SWEEP
+    about = keys.SWEEP_MEMBER if sweeps else member(message)
+    version = int(message["v"])
+    if version > VERSION:
+        if world.ledger.knows(about):
+            return {"skipped": "newer"}
+        return _refused(world, stage, message, f"version {version} is newer than this worker's {VERSION}")
+    batch_id = "" if sweeps else str(message["batch_id"])
+    batch = about if sweeps else keys.batch_member(batch_id)
+    token = int(message["token"])
+    held = world.clock.begin(stage, about, batch, token)
+    reach(f"{stage.name.lower()}.after-begin")
+    if held == "missing" and stage is Stage.SUBMIT and (outcome := take_in(world, batch_id)) is not Outcome.NOTHING:
+        held = world.clock.begin(stage, about, batch, token)
+        if held == "missing":
+            return {"inbox": str(outcome)}
+    if held == "missing":
+        return _refused(world, stage, message, f"there is no {about}")
+    if isinstance(held, str):
+        return {"skipped": held}
+    return _work(world, stage, held)
+
+
+def _work(world: Runtime, stage: Stage, held: Held) -> Report:
+    try:
+        try:
+            with world.leases.kept(held):
+                end = _given_up(world, stage, held) or STAGES[stage](world, held)
+            if isinstance(end, Move) and held.number("failures"):
+                end = replace(end, fields={"failures": 0, "problem": "", **end.fields})
+            if isinstance(end, Move) and held.number("surprises") and end.stage is not Stage.CREATE:
+                end = replace(end, fields={"surprises": 0, **end.fields})
+        except (Superseded, redis.RedisError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it was, the work is not lost: it comes again
+            end = _again(world, stage, held, error)
+        if isinstance(end, Move):
+            reach(f"{stage.name.lower()}.before-advance")
+            dispatch = world.clock.advance(held, end)
+            reach(f"{stage.name.lower()}.after-advance")
+            send(app, [dispatch] if dispatch else [])
+    except Superseded:
+        log.info("%s: another worker has taken over", held.member)
+        return {"skipped": "superseded"}
+    for queue in end.wakes:
+        pump(app, queue)
+    return _report(held, end)
+
+
+def _again(world: Runtime, stage: Stage, held: Held, error: Exception) -> Move:
+    failures = held.number("failures") + 1
+    backoff = world.quota_backoff if isinstance(error, Throttled) else world.retry_backoff
+    pause = backoff.seconds(failures - 1)
+    expected = isinstance(error, ProviderError)
+    problem = f"{error}"[:_PROBLEM_CHARS]
+    log.warning(
+        "%s: %s failed, again in %.0f s: %s: %s",
+        held.member, stage, pause, type(error).__name__, error, exc_info=not expected,
+    )  # fmt: skip
+    if stage is Stage.CREATE and not expected and not world.ledger.job(held.fields["id"]).get("intent"):
+        # There is nothing at the provider: others may have the slot while this one waits.
+        world.clock.keep(held)
+        world.admission.release(held)
+    fields: dict[str, object] = {"failures": failures, "problem": problem}
+    if stage in _HOLD_A_SLOT and not isinstance(error, (ProviderError, LowtideError, OSError)):
+        surprise = f"{type(error).__name__}: {problem}"
+        fields |= {"surprises": held.number("surprises") + 1, "surprise": surprise}
+        if stage is Stage.CREATE and not held.fields.get("intent"):
+            # If there was a call, it is over: what became of it can be found out after the settling time.
+            fields["answered"] = held.now()
+    return Move(stage=stage, after=pause, fields=fields)
+
+
+def _given_up(world: Runtime, stage: Stage, held: Held) -> Move | None:
+    """The end of a job for which a stage that holds a slot fails over and over for a reason nobody knows; else None.
+
+    A job of which nothing is at the provider loses nothing by it. One that is there, or may be, is paid, and given up
+    only after its deadline.
+    """
+    if stage not in _HOLD_A_SLOT or held.number("surprises") < _MOST_SURPRISES:
+        return None
+    there = held.fields.get("created") or held.fields.get("intent")
+    if there and held.now() - float(there) < world.settings.job_deadline_seconds:
+        return None
+    problem = f"{stage} failed {held.fields['surprises']} times: {held.fields['surprise']}"
+    log.error("%s is given up: %s", held.member, problem)
+    world.admission.release(held)
+    state = JobState.EXPIRED if there else JobState.FAILED
+    error = encoded_error(ResultError(reason="INTERNAL", message=problem))
+    return Move(stage=Stage.SETTLE, fields={"state": state, "error": error})
+
+
+def _report(held: Held, end: Move | Done) -> Report:
+    """What a person who watches wants to know: where it stands now, and what comes next."""
+    if isinstance(end, Done):
+        return {name: str(value) for name, value in end.facts.items() if value}
+    state = end.fields.get("state") or held.fields.get("state")
+    report: Report = {"state": str(state)} if state else {}
+    if end.stage is not None:
+        report["next"] = f"{end.stage} in {end.after:.1f} s" if end.after else str(end.stage)
+    if end.fields.get("problem"):
+        report["problem"] = str(end.fields["problem"])
+    return report
+
+
+def _refused(world: Runtime, stage: Stage, message: dict[str, Any], reason: str) -> Report:
+    world.oddities.dead_letter(reason, {"task": stage, "message": repr(message)})
+    return {"refused": reason}
+
+
+def _register(stage: Stage) -> None:
+    def task(**message: Any) -> Report:
+        return run(stage, message)
+
+    task.__name__ = stage.name.lower()
+    task.__doc__ = STAGES[stage].__doc__
+    app.task(name=str(stage), ignore_result=True)(task)
+
+
+for _stage in Stage:
+    _register(_stage)
+
+
+@app.task(name=TAKEN, ignore_result=True)
+def taken(*, delivery_id: str, **_: object) -> Report:
+    """A handler without this package says that a delivery is handled."""
+    Delivery(runtime().settings).taken(delivery_id)
+    return {}

@@ -1,0 +1,108 @@
+"""The ticker: a timer in every worker that sends the messages of what is due. There is no beat to run or to lose."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import redis
+from celery import bootsteps
+from celery.exceptions import WorkerShutdown
+from celery.worker.state import maybe_shutdown
+from kombu.exceptions import OperationalError
+
+from lowtide.errors import InstallationMismatch, SpoolError, UnsupportedServer
+from lowtide.protocol import Queue, arguments, shown
+from lowtide_worker.runtime import runtime
+from lowtide_worker.state import Dispatch
+
+log = logging.getLogger(__name__)
+
+_SPOOL_PAUSE_SECONDS = 1.0
+"""How often a spool that does not serve is looked at again."""
+
+
+class Ticker(bootsteps.StartStopStep):
+    """Ticks while the consumer is connected; a tick that fails is made good by the next."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        super().__init__(parent, **kwargs)
+        self._timer: Any = None
+
+    def start(self, parent: Any) -> None:
+        """Starts the timer on the worker's event loop, at the start and whenever the broker is connected anew.
+
+        Before the first message is taken, and before each that comes from a Redis that may be another one: raises
+        `WorkerShutdown` where it is too old, or it and the spool do not belong together, and waits for a spool that
+        does not serve.
+        """
+        self._await_surroundings()
+        try:
+            runtime().clock.start_sweep()
+        except redis.ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            # Somebody's key has its name; a worker without a sweep is worth more than no worker.
+            log.error("the sweep cannot be put on the clock: %s", error)  # noqa: TRY400 - the trace says nothing more
+        self._timer = parent.timer.call_repeatedly(runtime().settings.clock_tick_seconds, self.tick, args=(parent.app,))
+
+    def _await_surroundings(self) -> None:
+        said = ""
+        while True:
+            try:
+                runtime().check_surroundings()
+            except (InstallationMismatch, UnsupportedServer) as error:
+                log.critical("this worker ends: %s", error)
+                raise WorkerShutdown(1) from None
+            except SpoolError as error:
+                if str(error) != said:
+                    said = str(error)
+                    log.error("this worker takes no work until its spool is back: %s", error)  # noqa: TRY400 - likewise
+            else:
+                break
+            # Told to end, Celery ends here as well.
+            maybe_shutdown()
+            time.sleep(_SPOOL_PAUSE_SECONDS)
+        if said:
+            log.warning("the spool is back, this worker goes on")
+
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """Stops it; what is due waits for other workers, or for this one to come back."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def tick(self, app: Any) -> None:
+        """Sends what is due on both clocks, whichever queues this worker serves."""
+        for queue in Queue:
+            try:
+                send(app, runtime().clock.claim(queue, tick=True))
+            except (redis.RedisError, OperationalError, OSError) as error:
+                log.warning("tick of %s failed, the next will do its work: %s", queue, error)
+
+
+def send(app: Any, dispatches: Iterable[Dispatch]) -> None:
+    """Sends messages over one connection. One that is not sent comes again when its lease lapses."""
+    dispatches = list(dispatches)
+    if not dispatches:
+        return
+    with app.producer_pool.acquire(block=True) as producer:
+        for member, stage, token in dispatches:
+            try:
+                message = arguments(member, token)
+            except ValueError as error:
+                log.warning("%r on the clock is passed over: %s", member, error)
+                continue
+            app.send_task(stage, kwargs=message, kwargsrepr=shown(member), queue=stage.queue, producer=producer)
+
+
+def pump(app: Any, queue: Queue) -> None:
+    """Sends what is due on one clock now, without waiting for the tick."""
+    try:
+        send(app, runtime().clock.claim(queue))
+    except (redis.RedisError, OperationalError, OSError) as error:
+        log.warning("messages of %s are left to the tick: %s", queue, error)

@@ -1,0 +1,172 @@
+"""Celery's Redis transport, fixed so that a worker survives whatever happens to its broker or comes from its queues.
+
+1. Celery 5.7.0 closes a lost broker connection twice; the second close restores unacknowledged messages through
+   a transport that has no client any more, and the worker exits. Here such messages are left to the visibility
+   timeout; the clock brings the work back long before. `tests/integration/test_redis_restart.py` holds this in place;
+   when it passes without, this can go.
+2. Messages on Lowtide's own queues pass `lowtide_worker.host.reader` before kombu sees them. A refused message becomes
+   a dead letter.
+3. All else that comes in raises inside the worker's event loop if it is odd: control messages, and unacknowledged
+   messages to be restored. Here each of those becomes a dead letter too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from kombu.transport import redis as kombu_redis
+from kombu.utils.json import loads
+
+from lowtide.protocol import Queue
+from lowtide_worker.host.reader import Unacceptable, accepted
+
+log = logging.getLogger(__name__)
+
+_QUEUES = {queue.value: queue for queue in Queue}
+_NOTHING = b"null"
+"""Stands for a message that was refused, so that kombu goes on to the next queue as after any other."""
+_CONNECTION_ERRORS = (OSError, redis.RedisError)
+"""Errors that Celery takes for a lost connection or channel, and answers by connecting again."""
+
+
+class QoS(kombu_redis.QoS):
+    """Forgets, instead of failing, when the connection is already gone."""
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """Restores what was not acknowledged, if there is still a connection to do it over."""
+        self._guarded(lambda: super(QoS, self).restore_unacked_once(stderr=stderr))
+
+    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
+        """Restores one message; what is no message any more does not keep others from being restored."""
+        try:
+            super().restore_by_tag(tag, client=client, leftmost=leftmost)
+        except _CONNECTION_ERRORS:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever kombu trips over, it must be out of the way
+            with self.channel.conn_or_acquire(client) as connected:
+                _bury(f"cannot be restored: {error}", self.unacked_key, connected.hget(self.unacked_key, tag) or b"")
+            self._remove_from_indices(tag).execute()
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledges; a lost connection is a connection error, which Celery knows how to take."""
+        self._connected(lambda: super(QoS, self).ack(delivery_tag))
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Rejects, likewise."""
+        self._connected(lambda: super(QoS, self).reject(delivery_tag, requeue=requeue))
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except (AttributeError, OSError, *self.channel.connection_errors) as error:
+            log.warning("%d messages are left to the visibility timeout: %s", len(self._delivered), error)
+            self._delivered.clear()
+
+    def _connected(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except AttributeError as error:
+            raise ConnectionResetError(f"the broker connection is gone: {error}") from error
+
+
+class Channel(kombu_redis.Channel):
+    """A channel whose reads from Lowtide's queues pass the reader."""
+
+    QoS = QoS
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        client = super()._create_client(asynchronous=asynchronous)
+        client.set_response_callback("BRPOP", self._popped)
+        return client
+
+    def _popped(self, reply: Any, **_: object) -> tuple[bytes, bytes] | None:
+        """The reply to a read of the queues: the queue, which may be one for a priority, and a message."""
+        if not reply:
+            return None
+        if not isinstance(reply, (list, tuple)) or len(reply) != 2:
+            raise redis.ConnectionError(f"a read of the queues was answered with {reply!r:.100}")
+        key, raw = reply
+        queue = _QUEUES.get(key.partition(self.sep.encode())[0].decode(errors="replace"))
+        if queue is None:
+            return key, _decodable(raw, key) or _NOTHING
+        try:
+            return key, accepted(raw, queue)
+        except Unacceptable as refusal:
+            _bury(str(refusal), queue, raw)
+            return key, _NOTHING
+
+    def _handle_message(self, client: Any, r: Any) -> dict[str, Any]:
+        """The reply of a subscription: a control message or an event of another worker."""
+        message: dict[str, Any] = super()._handle_message(client, r)
+        if isinstance(message["data"], bytes):
+            message["data"] = _decodable(message["data"], message["channel"])
+        return message
+
+    def _do_restore_message(
+        self, payload: Any, exchange: Any, routing_key: Any, pipe: Any, leftmost: bool = False
+    ) -> None:
+        # Kombu would only log what it cannot restore, and drop it.
+        if not _is_envelope(payload) or not isinstance(exchange, str) or not isinstance(routing_key, str):
+            raise ValueError("not an envelope")
+        payload["headers"] = payload.get("headers") or {}
+        super()._do_restore_message(payload, exchange, routing_key, pipe, leftmost)
+
+
+class Transport(kombu_redis.Transport):
+    """The transport that stands for `redis://` in workers."""
+
+    Channel = Channel
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        if message is None:
+            return
+        if queue in _QUEUES:
+            super()._deliver(message, queue)
+            return
+        if not _is_envelope(message):
+            _bury("not an envelope", queue, repr(message).encode(errors="replace"))
+            return
+        try:
+            super()._deliver(message, queue)
+        except _CONNECTION_ERRORS:
+            raise
+        except Exception as error:
+            log.exception("broker: a message on %s cannot be handled", queue)
+            _bury(f"cannot be handled: {error}", queue, repr(message).encode(errors="replace"))
+            self._let_go(message["properties"]["delivery_tag"])
+
+    def _let_go(self, tag: str) -> None:
+        for channel in self.channels:
+            if tag in channel.qos._delivered:  # noqa: SLF001 - kombu has no other way to ask
+                channel.basic_reject(tag)
+
+
+def _decodable(raw: bytes, where: bytes) -> bytes | None:
+    """The message of another app's queue or of a topic, if kombu can decode it."""
+    try:
+        loads(raw)
+    except Exception as error:  # noqa: BLE001 - kombu's JSON builds objects, which may raise anything
+        _bury(f"not a message: {error}", where.decode(errors="replace"), raw)
+        return None
+    return raw
+
+
+def _is_envelope(message: Any) -> bool:
+    if not isinstance(message, dict) or not isinstance(message.get("properties"), dict):
+        return False
+    properties = message["properties"]
+    return (
+        "body" in message
+        and isinstance(message.get("headers") or {}, dict)
+        and isinstance(properties.get("delivery_tag"), (int, str))
+        and isinstance(properties.get("delivery_info"), dict)
+    )
+
+
+def _bury(reason: str, queue: str, raw: bytes) -> None:
+    from lowtide_worker.runtime import runtime  # deferred: importing the transport must stay cheap
+
+    runtime().oddities.keep_message(reason, queue, raw)

@@ -1,0 +1,31 @@
+"""From a job's output to results: segments, joined with requests and judged row by row."""
+
+from __future__ import annotations
+
+from lowtide_worker.output.joining import Joined, Odd, RestRow, Row, join, provider_rows, rest_rows
+from lowtide_worker.output.judging import overruled, retryable
+from lowtide_worker.output.parts import decoded_parts, encoded_parts, even_ends, pieces
+from lowtide_worker.output.scrutiny import Doubtful, Scrutiny
+from lowtide_worker.output.segments import Piece, PieceWriter, SegmentCutter, SegmentedWriter
+
+__all__ = [
+    "Doubtful",
+    "Joined",
+    "Odd",
+    "Piece",
+    "PieceWriter",
+    "RestRow",
+    "Row",
+    "Scrutiny",
+    "SegmentCutter",
+    "SegmentedWriter",
+    "decoded_parts",
+    "encoded_parts",
+    "even_ends",
+    "join",
+    "overruled",
+    "pieces",
+    "provider_rows",
+    "rest_rows",
+    "retryable",
+]

@@ -1,0 +1,126 @@
+"""Joins rows of output with their requests, by key and never by position.
+
+This is the hot path: a segment's rows are decoded in one call and compared with the keys of their requests in another.
+Only a segment with something odd in it is gone through row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from lowtide.models import ResultError
+from lowtide.protocol import wire_ordinal
+from lowtide.spool import KeyLine, RequestReader
+from lowtide.states import ResultStatus
+from lowtide_worker.output.judging import Outcome, judge
+from lowtide_worker.providers import NO_RESPONSE, OutputRow, Provider
+
+
+class RestRow(msgspec.Struct, frozen=True):
+    """An outcome that Lowtide decided itself, written by settle."""
+
+    key: str
+    status: ResultStatus
+    error: ResultError
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """A row of output, judged, under the key it came with."""
+
+    key: str | None
+    response: msgspec.Raw
+    outcome: Outcome
+
+
+class Joined(msgspec.Struct, frozen=True, gc=False):
+    """A row that belongs to a request."""
+
+    ordinal: int
+    request: KeyLine
+    response: msgspec.Raw
+    outcome: Outcome
+
+
+class Odd(msgspec.Struct, frozen=True, gc=False):
+    """A row that is nobody's."""
+
+    reason: str
+    line: bytes
+
+
+_decode_rest = msgspec.json.Decoder(RestRow).decode_lines
+
+
+def provider_rows(provider: Provider, block: bytes) -> tuple[list[Row], list[Odd]]:
+    """Reads and judges a segment of a provider's output; lines that are no rows come back as odd."""
+    try:
+        # Responses are passed on as they are, so what readers could not decode must not get through.
+        str(block, "utf-8")
+        rows = provider.rows(block)
+        odd: list[Odd] = []
+    except ValueError:
+        rows, odd = _line_by_line(provider, block)
+    return [Row(row.key, row.response, judge(row)) for row in rows], odd
+
+
+def _line_by_line(provider: Provider, block: bytes) -> tuple[list[OutputRow], list[Odd]]:
+    rows: list[OutputRow] = []
+    odd: list[Odd] = []
+    for line in block.split(b"\n"):
+        if not line or line.isspace():
+            continue
+        try:
+            str(line, "utf-8")
+            rows.append(provider.row(line))
+        except ValueError as error:
+            odd.append(Odd(f"malformed: {error}", line))
+    return rows, odd
+
+
+def rest_rows(block: bytes) -> list[Row]:
+    """Reads a segment that settle wrote."""
+    return [Row(row.key, NO_RESPONSE, Outcome(row.status, row.error, None)) for row in _decode_rest(block)]
+
+
+def join(rows: Sequence[Row], *, ordinals: range, reader: RequestReader) -> tuple[list[Joined], list[Odd]]:
+    """Finds the request of each row; a row whose key is not one of the job's requests' is odd.
+
+    `ordinals` are those the job may carry.
+    """
+    if in_order := _join_in_order(rows, ordinals, reader):
+        return in_order, []
+    claims = [wire_ordinal(row.key) if row.key is not None else None for row in rows]
+    requests = reader.keys({ordinal for ordinal in claims if ordinal is not None and ordinal in ordinals})
+    joined: list[Joined] = []
+    odd: list[Odd] = []
+    for row, ordinal in zip(rows, claims, strict=True):
+        request = requests.get(ordinal) if ordinal is not None else None
+        if ordinal is None or request is None:
+            odd.append(Odd("unknown key", _shown(row)))
+        elif request.wire != row.key:
+            odd.append(Odd("key does not match its request", _shown(row)))
+        else:
+            joined.append(Joined(ordinal, request, row.response, row.outcome))
+    return joined, odd
+
+
+def _join_in_order(rows: Sequence[Row], ordinals: range, reader: RequestReader) -> list[Joined]:
+    """The same where the rows come in the order of their requests, as most do; nothing where one of them does not."""
+    first = wire_ordinal(rows[0].key or "") if rows else None
+    if first is None or wire_ordinal(rows[-1].key or "") != (last := first + len(rows) - 1):
+        return []
+    if first not in ordinals or last not in ordinals:
+        return []
+    requests = reader.keys(range(first, last + 1))
+    if [request.wire for request in requests.values()] != [row.key for row in rows]:
+        return []
+    return [
+        Joined(ordinal, request, row.response, row.outcome)
+        for row, (ordinal, request) in zip(rows, requests.items(), strict=True)
+    ]
+
+
+def _shown(row: Row) -> bytes:
+    return msgspec.json.encode({"key": row.key, "response": row.response, "error": row.outcome.error})

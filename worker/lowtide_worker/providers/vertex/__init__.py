@@ -1,0 +1,1 @@
+"""Vertex AI: batch prediction jobs, with input and output in Cloud Storage or BigQuery."""

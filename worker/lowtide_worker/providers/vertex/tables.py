@@ -1,0 +1,81 @@
+"""Vertex AI's side of BigQuery: output tables, of ours or where the user wanted them, streamed page by page."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import IO, TYPE_CHECKING, Any
+
+import msgspec
+from google.cloud.bigquery.retry import DEFAULT_RETRY
+
+from lowtide.addresses import is_under, parse_table
+from lowtide.cloud import bigquery_client
+from lowtide.models import ResultError
+from lowtide_worker.providers.protocol import NO_RESPONSE, Refused
+from lowtide_worker.providers.vertex.storage import cloud_failures
+from lowtide_worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from google.cloud import bigquery
+
+_PAGE_ROWS = 2000
+_OURS = "lowtide_"
+_encode = msgspec.json.Encoder().encode
+
+
+class VertexTables:
+    """Tables `lowtide_*` in the dataset that the settings give us, and those where users wanted their output."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        timeout = settings.provider_timeout_seconds
+        self._patience: dict[str, Any] = {"timeout": timeout, "retry": DEFAULT_RETRY.with_timeout(timeout)}
+
+    @cached_property
+    def _client(self) -> bigquery.Client:
+        return bigquery_client(self._settings)
+
+    def output(self, display_name: str, destination: str | None) -> str:
+        """The table a job is to make. A batch's first job makes the very table the user named."""
+        if destination is None:
+            return f"{self._dataset()}.{display_name.replace('-', '_')}"
+        wanted = parse_table(destination)
+        number = int(display_name.rpartition("-")[2])
+        if not wanted.table:
+            return f"{destination}.{display_name.replace('-', '_')}"
+        return destination if number == 1 else f"{destination}_{number}"
+
+    def download(self, uri: str, key: str, sink: IO[bytes]) -> None:
+        """Writes each row as a line of a predictions file."""
+        if not is_under(uri, [self._settings.vertex_dataset or "bq://", *self._settings.vertex_locations]):
+            raise Refused(ResultError(reason="OUTSIDE_ROOT", message=f"{uri} is not under a configured place"))
+        with cloud_failures(uri):
+            table = self._client.get_table(".".join(parse_table(uri)), **self._patience)
+            columns = [field for field in table.schema if field.name in {key, "key", "response", "status"}]
+            names = {field.name for field in columns}
+            # What runs again travels under our own keys, in the column of that name.
+            key = key if key in names else "key"
+            for row in self._client.list_rows(table, selected_fields=columns, page_size=_PAGE_ROWS, **self._patience):
+                line = {"key": row.get(key), "status": row.get("status"), "response": _json(row.get("response"))}
+                sink.write(_encode(line) + b"\n")
+
+    def delete_output(self, location: str) -> None:
+        """Deletes a table of ours; one that is gone is no error."""
+        root = self._settings.vertex_dataset
+        if root is None or not location.startswith(f"{root}.{_OURS}"):
+            return
+        with cloud_failures(location):
+            self._client.delete_table(".".join(parse_table(location)), not_found_ok=True, **self._patience)
+
+    def _dataset(self) -> str:
+        if self._settings.vertex_dataset is None:
+            message = "set LOWTIDE_VERTEX_DATASET to bq://project.dataset, or give the batch a destination"
+            raise Refused(ResultError(reason="NO_DATASET", message=message))
+        return self._settings.vertex_dataset
+
+
+def _json(value: object) -> object:
+    """A JSON column comes decoded, a STRING column as text; what is no JSON will be an unreadable row."""
+    if isinstance(value, str):
+        return msgspec.Raw(value.encode()) if value.strip() else NO_RESPONSE
+    return value

@@ -1,0 +1,63 @@
+"""Admission: how many jobs may live at the provider at once, and whose turn it is.
+
+The slots are the live jobs themselves, a sorted set with one member per job between create and its end, so a crash
+can not leak one: the job is still on the clock, and gives its slot back when it ends. Those without a slot wait in
+order of priority, then age. A used-up quota (429) lowers the limit for a while; each success raises it again.
+"""
+
+from __future__ import annotations
+
+import redis
+
+from lowtide.protocol import Stage, keys
+from lowtide.store import load_script
+from lowtide_worker.settings import WorkerSettings
+from lowtide_worker.state.clock import Held, Superseded
+
+
+class Admission:
+    """Redis scripts around the live and the waiting jobs of each provider."""
+
+    def __init__(self, client: redis.Redis, settings: WorkerSettings) -> None:
+        self._limit = settings.max_active_jobs
+        self._lowered_ms = int(settings.quota_max_seconds * 1000)
+        self._admit = load_script(client, "lowtide_worker.state", "admit")
+        self._release = load_script(client, "lowtide_worker.state", "release")
+
+    def admit(self, job: Held) -> bool:
+        """Whether the job has a slot now; if not, it is woken when its turn comes. Raises `Superseded`."""
+        provider = job.batch["provider"]
+        answer = self._admit(
+            keys=[keys.entity(job.member), keys.live(provider), keys.waiting(provider), keys.limit(provider)],
+            args=[job.token, job.fields["id"], self._limit, job.batch.get("priority", 0), job.batch["created"]],
+        )
+        if answer < 0:
+            raise Superseded(job.member)
+        return bool(answer)
+
+    def release(self, job: Held) -> None:
+        """Gives the job's slot to the next. Harmless for a job without one. Raises `Superseded`."""
+        self._change(job, "")
+
+    def throttled(self, job: Held) -> None:
+        """Gives the slot back and lowers the limit below what is live now. Raises `Superseded`."""
+        self._change(job, "lower")
+
+    def succeeded(self, job: Held) -> None:
+        """The provider took a job: a lowered limit goes up by one. Raises `Superseded`."""
+        self._change(job, "raise")
+
+    def _change(self, job: Held, limit: str) -> None:
+        provider = job.batch["provider"]
+        woken = self._release(
+            keys=[
+                keys.entity(job.member),
+                keys.live(provider),
+                keys.waiting(provider),
+                keys.limit(provider),
+                keys.clock(Stage.CREATE.queue),
+            ],
+            args=[job.token, job.fields["id"], self._limit, keys.job(""), keys.job_member(""), limit, self._lowered_ms],
+        )
+        if woken < 0:
+            raise Superseded(job.member)

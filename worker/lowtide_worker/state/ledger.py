@@ -1,0 +1,378 @@
+"""The ledger: which request has its result, which job carries what, and when a batch is complete.
+
+Every change is one atomic script that first checks that the caller still holds the entity; a second run of
+the same work changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, cast
+
+import msgspec
+import redis
+
+from lowtide.models import ResultError
+from lowtide.protocol import VERSION, Stage, job_id, keys
+from lowtide.states import BatchState, JobState
+from lowtide.store import free_place, load_script, redis_time
+from lowtide_worker.settings import WorkerSettings
+from lowtide_worker.state.clock import Held, Superseded
+from lowtide_worker.state.ordinals import Rows, missing_rows
+
+log = logging.getLogger(__name__)
+
+_WATCH_SECONDS = 600.0
+"""How often a job that waits for its segments is looked at, should its last segment never say so."""
+_DELETED_NOTED_SECONDS = 30 * 86_400.0
+"""How long it is remembered that a batch was deleted."""
+_AT_ONCE = 500
+MAX_JOB_ERROR_CHARS = 500
+"""Of the text of an error that a whole job ended with."""
+
+
+class Ledger:
+    """Redis scripts around jobs, segments and the bitmap of settled requests."""
+
+    def __init__(self, client: redis.Redis, settings: WorkerSettings) -> None:
+        self._redis = client
+        self._settings = settings
+        self._draft = load_script(client, "lowtide_worker.state", "draft")
+        self._plan = load_script(client, "lowtide_worker.state", "plan")
+        self._segment = load_script(client, "lowtide_worker.state", "segment")
+        self._grant = load_script(client, "lowtide_worker.state", "grant")
+        self._record = load_script(client, "lowtide_worker.state", "record")
+        self._recollect = load_script(client, "lowtide_worker.state", "recollect")
+        self._offer = load_script(client, "lowtide_worker.state", "offer")
+        self._free_place = load_script(client, "lowtide.store", "free_place")
+        self._handed_over = load_script(client, "lowtide_worker.state", "handed_over")
+        self._close = load_script(client, "lowtide_worker.state", "close")
+        self._forget_job = load_script(client, "lowtide_worker.state", "forget_job")
+        self._forget = load_script(client, "lowtide_worker.state", "forget")
+        self._lose = load_script(client, "lowtide_worker.state", "lose")
+
+    def draft(self, batch: Held, first: int, jobs: Sequence[Rows]) -> None:
+        """Writes down some of a batch's first jobs, numbered from `first` on. Raises `Superseded`."""
+        prefix = job_id(batch.batch_id, 0)[:-1]
+        common = {**_new_job(batch.batch_id, attempt=1, losses=0), "stage": ""}
+        own = [part for rows in jobs for part in (rows.first, rows.last, len(rows), rows.bitmap or b"")]
+        self._checked(
+            self._draft(
+                keys=[keys.entity(batch.member)],
+                args=[
+                    batch.token,
+                    keys.job(prefix),
+                    keys.rows(prefix),
+                    prefix,
+                    first,
+                    len(common),
+                    *(part for pair in common.items() for part in pair),
+                    *own,
+                ],
+            ),
+            batch,
+        )
+
+    def plan(self, batch: Held, jobs: int) -> None:
+        """Makes all drafted jobs of a batch due to be created, `jobs` in number. Raises `Superseded`.
+
+        One script for all: it takes about a microsecond a job.
+        """
+        prefix = job_id(batch.batch_id, 0)[:-1]
+        names = [keys.job(prefix), keys.job_member(prefix), keys.rows(prefix)]
+        planned = self._plan(
+            keys=[keys.entity(batch.member), keys.clock(Stage.CREATE.queue)],
+            args=[batch.member, batch.token, *names, jobs, Stage.CREATE],
+        )
+        self._checked(planned, batch)
+
+    def lose(self, batch: Held, error: ResultError) -> None:
+        """Ends a batch whose requests are gone, and frees its idempotency key. Raises `Superseded`."""
+        self._checked(
+            self._lose(
+                keys=[keys.entity(batch.member), keys.clock(Stage.DELETE.queue),
+                      keys.idempotency(batch.fields.get("idempotency_key", ""))],
+                args=[batch.member, batch.token, batch.batch_id, encoded_error(error), Stage.DELETE,
+                      self._settings.retention_seconds],
+            ), batch,
+        )  # fmt: skip
+
+    def rows(self, job: Held) -> Rows:
+        """The requests a job carries."""
+        first, last = job.number("first"), job.number("last")
+        if not job.number("sparse"):
+            return Rows(first=first, last=last)
+        return Rows(first=first, last=last, bitmap=cast("bytes", self._redis.get(keys.rows(job.fields["id"])) or b""))
+
+    def unsettled(self, batch_id: str, rows: Rows) -> Rows | None:
+        """Those of `rows` that have no result yet; None where all have one."""
+        raw = cast("bytes", self._redis.getrange(keys.settled(batch_id), rows.first // 8, (rows.last - 1) // 8))
+        return missing_rows(rows, raw)
+
+    def segment(
+        self, job: Held, source: str, ends: Sequence[int], *, piece: str = "", collected: int | None = None
+    ) -> None:
+        """Puts segments of a file on the clock; with the last, the job waits for all in settle. Raises `Superseded`.
+
+        `ends` are the byte offsets at which the segments end; the first begins at 0. `collected` is given where more
+        segments will come: the bytes of output up to where they begin.
+        """
+        prefix = f"{job.fields['id']}:"
+        spans = [offset for pair in zip([0, *ends], ends, strict=False) for offset in pair]
+        self._checked(
+            self._segment(
+                keys=[keys.entity(job.member), keys.clock(job.stage.queue),
+                      keys.clock(Stage.DELIVER.queue), keys.clock(Stage.SETTLE.queue)],
+                args=[job.member, job.token, Stage.SETTLE, _WATCH_SECONDS, VERSION, job.batch_id,
+                      job.fields["id"], Stage.DELIVER, source, keys.entity(f"segment:{prefix}"),
+                      f"segment:{prefix}", piece, "" if collected is None else collected, *spans],
+            ), job,
+        )  # fmt: skip
+
+    def grant(self, segment: Held, ordinals: Sequence[int]) -> list[bool]:
+        """Which of these requests get their result from this segment. Raises `Superseded`."""
+        if not ordinals:
+            return []
+        consecutive = list(ordinals) == list(range(ordinals[0], ordinals[0] + len(ordinals)))
+        answer = self._grant(
+            keys=[keys.entity(segment.member), keys.settled(segment.batch_id), keys.batch(segment.batch_id)],
+            args=[segment.token, struct.pack(f"<{len(ordinals)}I", *ordinals), int(consecutive)],
+        )
+        if answer is None:
+            raise Superseded(segment.member)
+        return [bit == 0x31 for bit in answer]
+
+    def record(self, segment: Held, counts: Mapping[str, int], *, handler_waits: bool) -> int:
+        """Counts a stored segment; returns how many of its job are left. Raises `Superseded`."""
+        job = segment.fields["job_id"]
+        left = self._record(
+            keys=[keys.entity(segment.member), keys.job(job), keys.batch(segment.batch_id),
+                  keys.clock(Stage.DELIVER.queue), keys.clock(Stage.SETTLE.queue)],
+            args=[segment.member, segment.token, keys.job_member(job), int(handler_waits),
+                  self._settings.lease_seconds,
+                  *(part for name, amount in counts.items() if amount for part in (name, amount))],
+        )  # fmt: skip
+        if left < 0:
+            raise Superseded(segment.member)
+        return int(left)
+
+    def recollect(self, segment: Held, *, from_provider: bool) -> None:
+        """Gives up a segment whose bytes are gone, for its job to bring them again. Raises `Superseded`."""
+        job = segment.fields["job_id"]
+        self._checked(
+            self._recollect(
+                keys=[
+                    keys.entity(segment.member),
+                    keys.job(job),
+                    keys.settled(segment.batch_id),
+                    keys.clock(Stage.DELIVER.queue),
+                    keys.clock(Stage.SETTLE.queue),
+                ],
+                args=[segment.member, segment.token, keys.job_member(job), Stage.COLLECT if from_provider else ""],
+            ),
+            segment,
+        )
+
+    def offer(self, segment: Held, *, patience: float) -> bool:
+        """Whether the handler may be given a segment now; if not, it is woken when its turn comes.
+
+        After `patience` seconds without a word it counts as lost. Raises `Superseded`.
+        """
+        handler = segment.batch["on_result"]
+        answer = self._offer(
+            keys=[
+                keys.entity(segment.member),
+                keys.in_hand(handler),
+                keys.queued(handler),
+                keys.batch(segment.batch_id),
+            ],
+            args=[segment.member, segment.token, self._settings.handler_window, patience],
+        )
+        if answer < 0:
+            raise Superseded(segment.member)
+        return bool(answer)
+
+    def withdraw(self, segment: Held) -> None:
+        """Takes an offer back: the handler could not be given the segment."""
+        free_place(self._free_place, segment.batch_id, segment.member, self._redis)
+
+    def handed_over(self, segment: Held, *, parked: bool = False) -> None:
+        """Lets go of a segment that its handler took, or that is parked. Raises `Superseded`."""
+        self._checked(
+            self._handed_over(
+                keys=[keys.entity(segment.member), keys.batch(segment.batch_id),
+                      keys.clock(Stage.DELIVER.queue), keys.PARKED],
+                args=[segment.member, segment.token, int(parked)],
+            ), segment,
+        )  # fmt: skip
+
+    def close(
+        self,
+        job: Held,
+        *,
+        tidy: Callable[[], None],
+        retry: Rows | None = None,
+        attempt: int | None = None,
+        losses: int | None = None,
+    ) -> BatchState | None:
+        """Closes a job, handing `retry` on to a new one; returns the batch's state if that ended it.
+
+        `tidy` is called where this will end the batch, right before. The new job is of the same attempt with as many
+        losses as this one, but for the one that is given.
+        """
+        batch_id = job.batch_id
+        prefix = job_id(batch_id, 0)[:-1]
+        bitmap: bytes | str = ""
+        fields: list[Any] = []
+        if retry is not None:
+            bitmap = retry.bitmap or b""
+            new = _new_job(
+                batch_id,
+                attempt=job.number("attempt") if attempt is None else attempt,
+                losses=job.number("losses") if losses is None else losses,
+            )
+            own = {"first": retry.first, "last": retry.last, "requests": len(retry), "sparse": 1}
+            fields = [part for pair in (new | own).items() for part in pair]
+        names = [keys.entity(job.member), keys.batch(batch_id), keys.clock(Stage.SETTLE.queue), keys.rows(prefix)]
+        args = [
+            job.member,
+            job.token,
+            Stage.CLEAN,
+            keys.batch_member(batch_id),
+            Stage.DELETE,
+            self._settings.retention_seconds,
+            keys.job(prefix),
+            keys.job_member(prefix),
+            job.fields.get("error", ""),
+            bitmap,
+        ]
+        closed, state = self._close(keys=names, args=[*args, 0, *fields])
+        if state == b"untidy":
+            tidy()
+            closed, state = self._close(keys=names, args=[*args, 1, *fields])
+        self._checked(closed, job)
+        if state == b"unbalanced":
+            raise RuntimeError(f"batch {batch_id}: the last job is settled but the counts do not add up")
+        return BatchState(state.decode()) if state else None
+
+    def segments(self, batch_id: str) -> dict[int, tuple[int, set[int]]]:
+        """By the number of each job of a batch: how many segments it has had, and which of them were given up."""
+        jobs = int(cast("bytes | None", self._redis.hget(keys.batch(batch_id), "jobs")) or 0)
+        numbers = iter(range(1, jobs + 1))
+        found: dict[int, tuple[int, set[int]]] = {}
+        while some := list(islice(numbers, _AT_ONCE)):
+            with self._redis.pipeline(transaction=False) as pipe:
+                for number in some:
+                    pipe.hmget(keys.job(job_id(batch_id, number)), "segments", "dropped")
+                for number, (count, dropped) in zip(some, pipe.execute(), strict=True):
+                    found[number] = int(count or 0), {int(given_up) for given_up in (dropped or b"").split()}
+        return found
+
+    def forget(self, batch: Held, check: Callable[[], None]) -> None:
+        """Removes every key of a batch, and `check`s again and again. Raises `Superseded`.
+
+        Job by job, in pipelines: a script for all would hold up Redis for seconds where there are many segments.
+        """
+        batch_id, handler = batch.batch_id, batch.batch["on_result"]
+        for first in range(1, batch.number("jobs") + 1, _AT_ONCE):
+            check()
+            numbers = range(first, min(first + _AT_ONCE, batch.number("jobs") + 1))
+            with self._redis.pipeline(transaction=False) as pipe:
+                for name in (job_id(batch_id, number) for number in numbers):
+                    self._forget_job(
+                        keys=[
+                            keys.entity(batch.member),
+                            keys.job(name),
+                            keys.rows(name),
+                            keys.clock(Stage.CLEAN.queue),
+                            keys.clock(Stage.DELIVER.queue),
+                            keys.PARKED,
+                            keys.in_hand(handler),
+                            keys.queued(handler),
+                        ],
+                        args=[batch.token, keys.job_member(name), f"segment:{name}:", keys.PREFIX],
+                        client=pipe,
+                    )
+                self._checked(all(pipe.execute()), batch)
+        forgotten = self._forget(
+            keys=[
+                keys.entity(batch.member),
+                keys.settled(batch_id),
+                keys.BATCHES,
+                keys.clock(Stage.DELETE.queue),
+                keys.idempotency(batch.fields.get("idempotency_key", "")),
+            ],
+            args=[batch_id, batch.member, batch.token],
+        )
+        self._checked(forgotten, batch)
+
+    def job(self, job: str) -> dict[str, str]:
+        """The fields of a job; empty where there is none."""
+        found = cast("dict[bytes, bytes]", self._redis.hgetall(keys.job(job)))
+        return {name.decode(): value.decode() for name, value in found.items()}
+
+    def sees_jobs(self, job: Held, *, before: float, after: float) -> bool:
+        """Whether the provider showed another job of ours after one instant that was created before another.
+
+        Jobs that live there are asked about, and those of the same batch. Both are in Unix seconds.
+        """
+        live = cast("list[bytes]", self._redis.zrange(keys.live(job.batch["provider"]), 0, -1))
+        others = {name.decode() for name in live}
+        others |= {job_id(job.batch_id, number) for number in range(1, int(job.batch["jobs"]) + 1)}
+        names = iter(others - {job.fields["id"]})
+        while some := list(islice(names, _AT_ONCE)):
+            with self._redis.pipeline(transaction=False) as pipe:
+                for name in some:
+                    pipe.hmget(keys.job(name), "created", "seen")
+                for created, seen in pipe.execute():
+                    if created and seen and float(created) <= before and float(seen) >= after:
+                        return True
+        return False
+
+    def jobs(self, batch: Held) -> Iterator[dict[str, str]]:
+        """The fields of each job of a batch."""
+        for number in range(1, batch.number("jobs") + 1):
+            if found := self.job(job_id(batch.batch_id, number)):
+                yield found
+
+    def note_deleted(self, batch_id: str) -> None:
+        """Notes that a batch is deleted, for as long as a late file of it may appear."""
+        now = redis_time(self._redis)
+        with self._redis.pipeline() as pipe:
+            pipe.zadd(keys.DELETED, {batch_id: now})
+            pipe.zremrangebyscore(keys.DELETED, "-inf", now - _DELETED_NOTED_SECONDS)
+            pipe.execute()
+
+    def was_deleted(self, batch_id: str) -> bool:
+        """Whether a batch of this id was deleted."""
+        return self._redis.zscore(keys.DELETED, batch_id) is not None
+
+    def runs(self, batch_id: str) -> bool:
+        """Whether a batch has requests without a result."""
+        state = cast("bytes | None", self._redis.hget(keys.batch(batch_id), "state"))
+        return state in {b"pending", b"running", b"cancelling"}
+
+    def knows(self, member: str) -> bool:
+        """Whether there is such a batch, job or segment."""
+        return bool(self._redis.exists(keys.entity(member)))
+
+    @staticmethod
+    def _checked(held_still: int, held: Held) -> None:
+        if not held_still:
+            raise Superseded(held.member)
+
+
+def encoded_error(error: ResultError | None) -> str:
+    """An error as a job's hash keeps it, which is written once more for each request that it ends."""
+    return msgspec.json.encode(error.shortened(MAX_JOB_ERROR_CHARS)).decode() if error else ""
+
+
+def _new_job(batch_id: str, *, attempt: int, losses: int) -> dict[str, Any]:
+    """Fields of a new job's hash, beside its own name and requests."""
+    return {
+        "v": VERSION, "batch_id": batch_id, "stage": Stage.CREATE, "token": 0, "busy": 0,
+        "state": JobState.PLANNED, "attempt": attempt, "losses": losses,
+    }  # fmt: skip

@@ -1,0 +1,103 @@
+"""Things that are not as they should be: passed over and counted, kept as dead letters, or put back on the clock."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import redis
+
+from lowtide.protocol import Queue, Stage, keys
+from lowtide.store import load_script, redis_time
+from lowtide_worker.state.clock import Superseded
+
+log = logging.getLogger(__name__)
+
+_DEAD_LETTERS_KEPT = 10_000
+_REASON_CHARS = 500
+_EXCERPT_BYTES = 2000
+_AUDITED_AT_ONCE = 500
+
+
+class Oddities:
+    """Lets one odd thing stop no other."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+        self._put_in_place = load_script(client, "lowtide_worker.state", "put_back")
+
+    def count(self, counter: str, amount: int) -> None:
+        """Adds to one of the totals."""
+        self._redis.hincrby(keys.COUNTERS, counter, amount)
+
+    @contextmanager
+    def apart(self, what: str, name: object) -> Iterator[None]:
+        """Lets one of many things from outside fail by itself: it is logged and counted, and the loop goes on.
+
+        What concerns them all is raised: a store that does not serve, or another worker that has taken over.
+        """
+        try:
+            yield
+        except (Superseded, redis.ConnectionError, redis.TimeoutError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever is odd about it, the others have their turn
+            log.error("%s: %.200r is passed over: %s: %s", what, name, type(error).__name__, error)  # noqa: TRY400
+            self.count(f"odd_{what}", 1)
+
+    def put_back_on_clock(self, keep: Callable[[], None]) -> int:
+        """Makes due whatever has a stage to come and no place on the clock; returns how many there were."""
+        lost = 0
+        for pattern in (keys.batch("*"), keys.job("*"), keys.entity("segment:*")):
+            names = (name.decode(errors="replace") for name in self._redis.scan_iter(pattern, count=_AUDITED_AT_ONCE))
+            while some := list(islice(names, _AUDITED_AT_ONCE)):
+                lost += self._put_back([name.removeprefix(keys.PREFIX) for name in some])
+                keep()
+        return lost
+
+    def _put_back(self, members: Sequence[str]) -> int:
+        with self._redis.pipeline(transaction=False) as pipe:
+            for member in members:
+                pipe.hget(keys.entity(member), "stage")
+                for queue in Queue:
+                    pipe.zscore(keys.clock(queue), member)
+            replies = iter(pipe.execute(raise_on_error=False))
+        lost = 0
+        for member in members:
+            stage = next(replies)
+            placed = [next(replies) for _ in Queue]
+            if stage and placed == [None] * len(placed):
+                with self.apart("entities", member):
+                    queue = Stage(_value(stage).decode()).queue
+                    clocks = [keys.clock(queue), *(keys.clock(other) for other in Queue if other is not queue)]
+                    # What was read may have changed since, even between two of the reads.
+                    lost += self._put_in_place(keys=[keys.entity(member), *clocks], args=[member, stage])
+        return lost
+
+    def dead_letter(self, reason: str, what: Mapping[str, object]) -> None:
+        """Keeps a message that nobody could handle, for people to look at, and counts it."""
+        reason = "".join(char if char.isprintable() else "?" for char in reason[:_REASON_CHARS])
+        log.error("dead letter: %s", reason)
+        about = {"id": uuid.uuid4().hex, "time": redis_time(self._redis), "reason": reason}
+        entry = json.dumps({**what, **about}, default=repr)
+        with self._redis.pipeline() as pipe:
+            pipe.lpush(keys.DEAD_LETTERS, entry)
+            pipe.ltrim(keys.DEAD_LETTERS, 0, _DEAD_LETTERS_KEPT - 1)
+            pipe.hincrby(keys.COUNTERS, "dead_letters", 1)
+            pipe.execute()
+
+    def keep_message(self, reason: str, queue: str, raw: bytes) -> None:
+        """Keeps the beginning of a message that never became a task as a dead letter."""
+        excerpt = raw[:_EXCERPT_BYTES].decode(errors="replace")
+        self.dead_letter(reason, {"queue": queue, "bytes": len(raw), "message": excerpt})
+
+
+def _value(reply: Any) -> bytes:
+    """A reply of a pipeline; raises the error that it may be."""
+    if isinstance(reply, Exception):
+        raise reply
+    return bytes(reply)
