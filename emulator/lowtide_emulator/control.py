@@ -10,10 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from lowtide_emulator.calls import RefusalError, check_key, json_reply
 from lowtide_emulator.engine import Engine
-from lowtide_emulator.errors import RefusalError
 from lowtide_emulator.faults import RuleError
-from lowtide_emulator.replies import check_key, json_reply
 from lowtide_emulator.wire import timestamp
 
 Endpoint = Callable[[Request], Awaitable[Response]]

@@ -16,30 +16,26 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from lowtide_emulator.answers import Answer, RowError
-from lowtide_emulator.calls import CallDesk
-from lowtide_emulator.connection import ConnectionMiddleware, DroppedConnection
+from lowtide_emulator.answering import Answer, RowError
+from lowtide_emulator.calls import CallDesk, ConnectionMiddleware, DroppedConnection, RefusalError
 from lowtide_emulator.control import ControlApi
-from lowtide_emulator.engine import Engine, JobRecord
-from lowtide_emulator.errors import RefusalError
+from lowtide_emulator.engine import Engine, JobRecord, StatsSnapshot
 from lowtide_emulator.faults import FaultRecord
-from lowtide_emulator.gemini import BatchApi
-from lowtide_emulator.gemini_files import FilesApi
+from lowtide_emulator.gemini import BatchApi, FilesApi, GeminiWork
 from lowtide_emulator.settings import Settings
-from lowtide_emulator.stats import StatsSnapshot
-from lowtide_emulator.vertex.api import PredictionApi
+from lowtide_emulator.vertex import PredictionApi
 
 BACKLOG = 512
 
 
-def application(engine: Engine) -> ASGIApp:
-    """Return the ASGI application in front of an engine."""
+def application(engine: Engine, gemini: GeminiWork) -> ASGIApp:
+    """Returns the ASGI application in front of an engine."""
     desk = CallDesk(engine.stats, engine.faults)
     app = Starlette(
         routes=[
             *ControlApi(engine).routes(),
-            *FilesApi(engine, desk).routes(),
-            *BatchApi(engine, desk).routes(),
+            *FilesApi(gemini, desk).routes(),
+            *BatchApi(gemini, desk).routes(),
             *PredictionApi(engine, desk).routes(),
         ],
         exception_handlers={404: _not_found, 405: _not_found, ClientDisconnect: _gone},
@@ -89,6 +85,7 @@ class Emulator:
         if bigquery_url is not None:
             self.settings = replace(self.settings, bigquery_url=bigquery_url)
         self._engine = Engine(self.settings)
+        self._gemini = GeminiWork(self._engine)
         self._socket: socket.socket | None = None
         self._url: str | None = None
         self._server: uvicorn.Server | None = None
@@ -155,6 +152,10 @@ class Emulator:
         """Return the record of every job ever created, with the keys of its rows if asked."""
         return self._engine.records(keys=keys)
 
+    def files(self) -> list[str]:
+        """Returns the display names of the files that have been uploaded and are still there."""
+        return [file.display_name for file in self._gemini.files]
+
     def reset(self) -> None:
         """Forget everything but the settings and the model."""
         self._engine.reset()
@@ -199,7 +200,7 @@ class Emulator:
         if self._server is None:
             self._server = uvicorn.Server(
                 uvicorn.Config(
-                    application(self._engine),
+                    application(self._engine, self._gemini),
                     http="h11",
                     loop="asyncio",
                     ws="none",

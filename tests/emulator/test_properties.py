@@ -7,10 +7,10 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide_emulator.output import _chosen
-from lowtide_emulator.schema_sample import sample
-from lowtide_emulator.validation import EmbedContentRequest, GenerateContentRequest, RowChecker
-from lowtide_emulator.wire import snake, timestamp
+from lowtide_emulator.answering import sample
+from lowtide_emulator.engine.output import _chosen
+from lowtide_emulator.gemini.intake import RowChecker
+from lowtide_emulator.wire import EmbedContentRequest, GenerateContentRequest, snake, timestamp
 
 PARAMETERS = [
     "candidateCount",

@@ -15,23 +15,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from lowtide_emulator import fault_kinds as kinds
-from lowtide_emulator.calls import CallDesk
+from lowtide_emulator.calls import CallDesk, RefusalError, json_reply, page, page_size, read_body
 from lowtide_emulator.engine import Engine
-from lowtide_emulator.errors import RefusalError
-from lowtide_emulator.paging import page, page_size
-from lowtide_emulator.replies import check_vertex_caller, json_reply, read_body
-from lowtide_emulator.validation import explain
+from lowtide_emulator.faults import kinds
+from lowtide_emulator.vertex.callers import check_caller
 from lowtide_emulator.vertex.filters import FilterError, Listed, parse_filter
 from lowtide_emulator.vertex.jobs import BigQueryOutput, GcsOutput, PredictionJob
-from lowtide_emulator.vertex.wire import JobBody, camel_keys, resource, state_name
+from lowtide_emulator.vertex.wire import PUBLISHER, JobBody, camel_keys, resource, state_name
 from lowtide_emulator.vertex.work import VertexWork
-from lowtide_emulator.wire import timestamp
+from lowtide_emulator.wire import explain, timestamp
 
 PARENT = "/{version}/projects/{project}/locations/{location}/batchPredictionJobs"
 MAX_BODY = 4 * 1024 * 1024
 MAX_DISPLAY_NAME = 128
-PUBLISHER = "publishers/google/models/"
 
 
 class PredictionApi:
@@ -58,7 +54,7 @@ class PredictionApi:
         body = JobBody()
         spelled: object = {}
         try:
-            check_vertex_caller(request, self._engine.settings)
+            check_caller(request, self._engine.settings)
             spelled = camel_keys(msgspec.json.decode(await read_body(request, MAX_BODY)))
             body = msgspec.convert(spelled, JobBody)
         except RefusalError as refusal:
@@ -81,7 +77,7 @@ class PredictionApi:
         """Return a job."""
 
         async def work(_: Sequence[kinds.Kind]) -> Response:
-            check_vertex_caller(request, self._engine.settings)
+            check_caller(request, self._engine.settings)
             job = self._find(request)
             self._work.look(job)
             return json_reply(resource(job, self._engine.clock.now()))
@@ -93,7 +89,7 @@ class PredictionApi:
 
         async def work(faults: Sequence[kinds.Kind]) -> Response:
             settings, now = self._engine.settings, self._engine.clock.now()
-            check_vertex_caller(request, settings)
+            check_caller(request, settings)
             size, before = page_size(request, settings.max_page_size, default=50)
             try:
                 chosen = parse_filter(request.query_params.get("filter", ""))
@@ -121,7 +117,7 @@ class PredictionApi:
         """Cancel a job that is not over; what it has done is still delivered."""
 
         async def work(_: Sequence[kinds.Kind]) -> Response:
-            check_vertex_caller(request, self._engine.settings)
+            check_caller(request, self._engine.settings)
             job = self._find(request)
             now = self._engine.clock.now()
             state = job.at(now).state
@@ -143,7 +139,7 @@ class PredictionApi:
         """Delete a job that is over; its results are the caller's and stay."""
 
         async def work(_: Sequence[kinds.Kind]) -> Response:
-            check_vertex_caller(request, self._engine.settings)
+            check_caller(request, self._engine.settings)
             job = self._find(request)
             now = self._engine.clock.now()
             state = job.at(now).state

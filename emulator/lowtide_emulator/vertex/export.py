@@ -13,13 +13,20 @@ from pathlib import Path
 import msgspec
 from msgspec import Raw
 
-from lowtide_emulator.output import BUFFER
+from lowtide_emulator.engine import BUFFER
 from lowtide_emulator.vertex.big_query import BigQuery
 from lowtide_emulator.vertex.cloud_storage import CloudStorage
 from lowtide_emulator.vertex.jobs import PredictionJob, TableColumn
 
 INCREMENTAL_ROWS = 1000
 """The running dump is a trap for those who read it, and need not be long."""
+
+ADDED_COLUMNS = (
+    TableColumn("response", "JSON"),
+    TableColumn("status", "STRING"),
+    TableColumn("processed_time", "TIMESTAMP"),
+)
+"""The columns of an output table that its input table does not have."""
 
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -35,11 +42,9 @@ def export_objects(path: Path, folder: str, storage: CloudStorage, *, shard_byte
 
 def export_table(job: PredictionJob, path: Path, table: str, bigquery: BigQuery) -> None:
     """Write the lines of a file as rows of a table; those that are damaged cannot be. Raises JobFailed."""
-    inputs = [column for column in job.columns if column.name not in ("response", "status", "processed_time")]
-    columns = [
-        *inputs, TableColumn("response", "JSON"), TableColumn("status", "STRING"),
-        TableColumn("processed_time", "TIMESTAMP"),
-    ]  # fmt: skip
+    added = {column.name for column in ADDED_COLUMNS}
+    inputs = [column for column in job.columns if column.name not in added]
+    columns = [*inputs, *ADDED_COLUMNS]
     texts = [column.name for column in inputs if column.kind == "STRING"]
     known = {column.name for column in columns}
     with path.open("rb", buffering=BUFFER) as lines, tempfile.TemporaryFile(dir=path.parent) as rows:

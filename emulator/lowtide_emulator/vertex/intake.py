@@ -7,8 +7,7 @@ from typing import BinaryIO, cast
 
 import msgspec
 
-from lowtide_emulator.intake import BUFFER
-from lowtide_emulator.output import StoppedError
+from lowtide_emulator.engine import BUFFER, StoppedError
 from lowtide_emulator.vertex.big_query import BigQuery
 from lowtide_emulator.vertex.cloud_storage import CloudStorage
 from lowtide_emulator.vertex.failures import JobFailed

@@ -7,8 +7,8 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from lowtide_emulator import fault_kinds as kinds
-from lowtide_emulator.jobs import Job
+from lowtide_emulator.engine import Job
+from lowtide_emulator.faults import kinds
 from lowtide_emulator.vertex.importer import Column
 
 

@@ -14,19 +14,32 @@ from typing import cast
 import msgspec
 from msgspec import Raw
 
-from lowtide_emulator.answers import Answerer, Oddity, Reply, RowError
-from lowtide_emulator.errors import STATUS_BY_HTTP
-from lowtide_emulator.rows import STRAY, Row
-from lowtide_emulator.validation import RequestChecker
+from lowtide_emulator.answering import Answerer, Oddity, Reply, RowError
+from lowtide_emulator.calls import STATUS_BY_HTTP
+from lowtide_emulator.engine import STRAY, Row
 from lowtide_emulator.vertex.importer import Column, filled
+from lowtide_emulator.wire import RequestChecker
 
 KEY_FIELDS = ("key", "custom_id", "id")
 """The columns that may name a row, the first that is there does."""
 
 HTTP_BY_RPC = {
-    1: 499, 3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 10: 409, 11: 400, 12: 501, 13: 500, 14: 503,
-    16: 401,
-}  # fmt: skip
+    1: 499,  # CANCELLED
+    3: 400,  # INVALID_ARGUMENT
+    4: 504,  # DEADLINE_EXCEEDED
+    5: 404,  # NOT_FOUND
+    6: 409,  # ALREADY_EXISTS
+    7: 403,  # PERMISSION_DENIED
+    8: 429,  # RESOURCE_EXHAUSTED
+    9: 400,  # FAILED_PRECONDITION
+    10: 409,  # ABORTED
+    11: 400,  # OUT_OF_RANGE
+    12: 501,  # UNIMPLEMENTED
+    13: 500,  # INTERNAL
+    14: 503,  # UNAVAILABLE
+    16: 401,  # UNAUTHENTICATED
+}
+"""HTTP status codes by gRPC codes."""
 
 _EMPTY = Raw(b"{}")
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode

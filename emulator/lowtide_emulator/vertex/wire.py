@@ -11,11 +11,13 @@ from typing import cast
 
 import msgspec
 
-from lowtide_emulator import fault_kinds as kinds
-from lowtide_emulator.jobs import JobState
+from lowtide_emulator.engine import JobState
+from lowtide_emulator.faults import kinds
 from lowtide_emulator.vertex.jobs import GcsOutput, PredictionJob
 from lowtide_emulator.wire import timestamp
 
+PUBLISHER = "publishers/google/models/"
+"""The start of the name of Google's own models."""
 OPAQUE = frozenset({"labels", "modelParameters"})
 """Fields whose content is the caller's: its keys are no field names."""
 

@@ -16,17 +16,19 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from lowtide_emulator import fault_kinds as kinds
-from lowtide_emulator.answers import Answerer
-from lowtide_emulator.engine import Engine
-from lowtide_emulator.errors import RefusalError
-from lowtide_emulator.jobs import Failure
-from lowtide_emulator.output import BUFFER, StoppedError, answered_lines, damaged_lines, foreign_lines, write_lines
-from lowtide_emulator.validation import (
-    EmbedContentRequest,
-    RequestChecker,
-    VertexGenerateContentRequest,
+from lowtide_emulator.answering import Answerer
+from lowtide_emulator.calls import RefusalError
+from lowtide_emulator.engine import (
+    BUFFER,
+    Engine,
+    Failure,
+    StoppedError,
+    answered_lines,
+    damaged_lines,
+    foreign_lines,
+    write_lines,
 )
+from lowtide_emulator.faults import kinds
 from lowtide_emulator.vertex.big_query import BigQuery
 from lowtide_emulator.vertex.cloud_storage import CloudStorage
 from lowtide_emulator.vertex.export import INCREMENTAL_ROWS, export_objects, export_table
@@ -34,7 +36,8 @@ from lowtide_emulator.vertex.failures import JobFailed
 from lowtide_emulator.vertex.intake import take_objects, take_table
 from lowtide_emulator.vertex.jobs import BigQueryOutput, GcsOutput, Phase, PredictionJob
 from lowtide_emulator.vertex.rows import CheckedModel, PredictionShape
-from lowtide_emulator.vertex.wire import processed_time
+from lowtide_emulator.vertex.wire import PUBLISHER, processed_time
+from lowtide_emulator.wire import EmbedContentRequest, RequestChecker, VertexGenerateContentRequest, timestamp
 
 TICK = 0.02
 EXTRA = 'pip install "lowtide[vertex-emulator]"'
@@ -178,7 +181,8 @@ class VertexWork:
             self._take(job)
             layout, clock = job.layout, self._engine.clock
             shape = PredictionShape(job.key_field, layout, lambda: processed_time(clock.now()))
-            answerer = CheckedModel(_checker(embeddings=job.embeddings), self._engine.answerer(job))
+            model = self._engine.answerer(job, job.model.removeprefix(PUBLISHER), self._stamp)
+            answerer = CheckedModel(_checker(embeddings=job.embeddings), model)
             self._answerers[job.id] = answerer, shape
             with (
                 job.input_path.open("rb", buffering=BUFFER) as source,
@@ -191,6 +195,9 @@ class VertexWork:
         job.progress.answered_at = self._engine.clock.now()
         job.phase = Phase.WAITING
         self.look(job)
+
+    def _stamp(self) -> str:
+        return timestamp(self._engine.clock.now(), digits=6)
 
     def _take(self, job: PredictionJob) -> None:
         settings = self._engine.settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
-from lowtide_emulator.jobs import DEVELOPER_JOBS, Job
+from lowtide_emulator.engine.jobs import Job
 
 
 class JobStore:
@@ -31,7 +31,7 @@ class JobStore:
             self._by_id[job.id] = job
             self._maybe_live.append(job)
 
-    def find(self, job_id: str, collection: str = DEVELOPER_JOBS) -> Job | None:
+    def find(self, job_id: str, collection: str) -> Job | None:
         """Return a job that has not been deleted."""
         job = self._by_id.get(job_id)
         return None if job is None or job.deleted_at is not None or job.collection != collection else job
@@ -47,7 +47,7 @@ class JobStore:
             self._maybe_live = [job for job in self._maybe_live if not job.at(now).state.is_terminal]
             return self._maybe_live
 
-    def newest_first(self, before: int | None, collection: str = DEVELOPER_JOBS) -> Iterator[Job]:
+    def newest_first(self, before: int | None, collection: str) -> Iterator[Job]:
         """Yield the jobs of a collection that are not deleted, from the one before number ``before`` on."""
         start = len(self._jobs) if before is None else min(before, len(self._jobs))
         for index in range(start - 1, -1, -1):

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from lowtide_emulator.clock import Clock
-from lowtide_emulator.errors import RefusalError
+from lowtide_emulator.calls import RefusalError
+from lowtide_emulator.engine import Clock
 from lowtide_emulator.settings import Settings
 
 ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789"

@@ -14,7 +14,7 @@ import re
 import msgspec
 from msgspec import Raw
 
-from lowtide_emulator.wire import snake
+from lowtide_emulator.wire.proto_json import snake
 
 _UNKNOWN = re.compile(r"^Object contains unknown field `(.+?)`(?: - at `\$\.?(.*)`)?$")
 
@@ -160,17 +160,6 @@ class RequestChecker:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return f"not valid JSON: {error}"
         return None
-
-
-class RowChecker(RequestChecker):
-    """Checks rows of one kind of job: requests with their key or metadata."""
-
-    def __init__(self, request: type[msgspec.Struct], *, inline: bool) -> None:
-        place = "metadata" if inline else "key"
-        kind = dict[str, object] | None if inline else str | None
-        super().__init__(
-            msgspec.defstruct("Row", [("request", request), (place, kind, None)], forbid_unknown_fields=True, gc=False)
-        )
 
 
 def explain(error: msgspec.ValidationError) -> str:

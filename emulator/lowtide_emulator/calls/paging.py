@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from lowtide_emulator.errors import RefusalError
+from lowtide_emulator.calls.errors import RefusalError
 
 T = TypeVar("T")
 

@@ -8,11 +8,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from lowtide_emulator import fault_kinds as kinds
-from lowtide_emulator.connection import SCOPE_KEY, DroppedConnection
-from lowtide_emulator.errors import RefusalError
-from lowtide_emulator.faults import Call, FaultPlan
-from lowtide_emulator.stats import Stats
+from lowtide_emulator.calls.connection import SCOPE_KEY, DroppedConnection
+from lowtide_emulator.calls.errors import RefusalError
+from lowtide_emulator.engine import Stats
+from lowtide_emulator.faults import Call, FaultPlan, kinds
 
 Work = Callable[[Sequence[kinds.Kind]], Awaitable[Response]]
 

@@ -12,7 +12,7 @@ from typing import cast
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lowtide_emulator.stats import Stats
+from lowtide_emulator.engine import Stats
 
 SCOPE_KEY = "lowtide_emulator.connection"
 

@@ -24,7 +24,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from lowtide_emulator.fault_kinds import CALL_KINDS, JOB_KINDS, LIST_KINDS, Kind
+from lowtide_emulator.faults.kinds import CALL_KINDS, JOB_KINDS, LIST_KINDS, Kind
 
 Call = Literal[
     "batches.create",

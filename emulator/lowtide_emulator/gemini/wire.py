@@ -8,11 +8,13 @@ from __future__ import annotations
 import msgspec
 from msgspec import Raw
 
-from lowtide_emulator import fault_kinds as kinds
-from lowtide_emulator.files import StoredFile
-from lowtide_emulator.jobs import Job, JobState
+from lowtide_emulator.engine import Job, JobState
+from lowtide_emulator.faults import kinds
+from lowtide_emulator.gemini.file_store import StoredFile
 from lowtide_emulator.wire import either, timestamp
 
+BATCHES = "batches"
+"""The collection of all batches: the start of their names."""
 TYPES = "type.googleapis.com/google.ai.generativelanguage.v1main."
 
 

@@ -10,8 +10,8 @@ import hashlib
 import msgspec
 from msgspec import Raw
 
-from lowtide_emulator.answers import Reply, RowError
-from lowtide_emulator.text_model import MARK, Content, row_error
+from lowtide_emulator.answering.answers import Reply, RowError
+from lowtide_emulator.answering.text_model import MARK, Content, row_error
 from lowtide_emulator.wire import either, integer
 
 _COMPONENT = [f"{(byte - 127.5) / 2048:.6f}".encode() for byte in range(256)]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,19 +12,13 @@ from pathlib import Path
 import msgspec
 from msgspec import Raw
 
-from lowtide_emulator.answers import Answer, Answerer, CannedModel, RowError, UserModel
-from lowtide_emulator.clock import Clock
-from lowtide_emulator.embeddings import VectorModel
+from lowtide_emulator.answering import Answer, Answerer, CannedModel, RowError, TextModel, UserModel, VectorModel
+from lowtide_emulator.engine.clock import Clock
+from lowtide_emulator.engine.job_store import JobStore
+from lowtide_emulator.engine.jobs import Job
+from lowtide_emulator.engine.stats import Stats
 from lowtide_emulator.faults import FaultPlan
-from lowtide_emulator.files import FileStore
-from lowtide_emulator.job_store import JobStore
-from lowtide_emulator.jobs import Failure, Job
-from lowtide_emulator.output import StoppedError, write_results
-from lowtide_emulator.rows import FileShape, InlineShape
 from lowtide_emulator.settings import Settings
-from lowtide_emulator.stats import Stats
-from lowtide_emulator.text_model import TextModel
-from lowtide_emulator.wire import timestamp
 
 
 class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -74,22 +66,18 @@ class Engine:
         self.folder = settings.data_dir or Path(tempfile.mkdtemp(prefix="lowtide-emulator-"))
         self.jobs_folder = self.folder / "jobs"
         self.jobs_folder.mkdir(parents=True, exist_ok=True)
-        self.files = FileStore(settings, self.clock, self.folder / "files")
         self.jobs = JobStore()
+        self._at_reset: list[Callable[[], None]] = []
         self._at_close: list[Callable[[], None]] = []
         self._threads = ThreadPoolExecutor(settings.answer_threads, thread_name_prefix="lowtide-emulator-answers")
-
-    def start(self, job: Job) -> None:
-        """Keep a new job and begin to answer its rows, if anybody will ever see the results."""
-        self.jobs.add(job)
-        if job.rows_delivered:
-            self.submit(lambda: self._answer_rows(job))
-        else:
-            job.input_path.unlink(missing_ok=True)
 
     def submit(self, work: Callable[[], None]) -> None:
         """Have work done by the answering threads. Raises RuntimeError once the engine is closed."""
         self._threads.submit(work)
+
+    def at_reset(self, callback: Callable[[], None]) -> None:
+        """Calls this at every reset, when the jobs are gone."""
+        self._at_reset.append(callback)
 
     def at_close(self, callback: Callable[[], None]) -> None:
         """Call this before the threads end."""
@@ -102,7 +90,8 @@ class Engine:
     def reset(self) -> None:
         """Forget jobs, files, faults and counts, and return to real time; settings stay."""
         self.jobs.clear()
-        self.files.clear()
+        for callback in self._at_reset:
+            callback()
         self.faults.replace([])
         self.stats.reset()
         self.clock.reset()
@@ -118,44 +107,24 @@ class Engine:
         self.jobs.stop()
         for callback in self._at_close:
             callback()
-        self.files.clear()
         self._threads.shutdown(wait=True, cancel_futures=True)
         if self._temporary:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def answerer(self, job: Job) -> Answerer:
-        """Return who answers the rows of a job."""
-        model: Answerer
+    def answerer(self, job: Job, model: str, stamp: Callable[[], str] | None = None) -> Answerer:
+        """Returns what answers the rows of a job.
+
+        model: the bare name of the job's model, as answers give it.
+        stamp: the time in the form that answers give it; None if they do not.
+        """
+        answerer: Answerer
         if self.answer is not None:
-            model = UserModel(self.answer)
+            answerer = UserModel(self.answer)
         elif job.embeddings:
-            model = VectorModel(self.settings.embedding_dimensions)
+            answerer = VectorModel(self.settings.embedding_dimensions)
         else:
-            name = job.model.removeprefix("models/").removeprefix("publishers/google/models/")
-            model = TextModel(name, self._seen, stamp=self._stamp if job.exports else None)
-        return CannedModel(self.canned, model) if self.canned else model
-
-    def _stamp(self) -> str:
-        return timestamp(self.clock.now(), digits=6)
-
-    def _answer_rows(self, job: Job) -> None:
-        began = time.thread_time()
-        progress = job.progress
-        try:
-            shape = InlineShape() if job.inline else FileShape()
-            write_results(job, self.answerer(job), shape)
-            progress.ready_at = self.clock.now()
-        except StoppedError:
-            pass
-        except Exception as error:  # noqa: BLE001 - a thread's error must show in the job
-            if not progress.stop:
-                progress.failure = Failure(13, f"{type(error).__name__}: {error}", self.clock.now())
-                sys.stderr.write(f"lowtide-emulator: job {job.id}: {progress.failure.message}\n")
-        finally:
-            job.input_path.unlink(missing_ok=True)
-            if job.deleted_at is not None or job.cancelled_at is not None:
-                job.output_path.unlink(missing_ok=True)
-            self.stats.answered(progress.answered, time.thread_time() - began)
+            answerer = TextModel(model, self._seen, stamp=stamp)
+        return CannedModel(self.canned, answerer) if self.canned else answerer
 
     def _record(self, job: Job, *, keys: bool) -> JobRecord:
         now = self.clock.now()

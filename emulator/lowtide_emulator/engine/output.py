@@ -13,10 +13,10 @@ from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from lowtide_emulator import fault_kinds as kinds
-from lowtide_emulator.answers import Answerer, Oddity, Reply, RowError
-from lowtide_emulator.jobs import Job
-from lowtide_emulator.rows import ABSENT, Row, RowShape
+from lowtide_emulator.answering import Answerer, Oddity, Reply, RowError
+from lowtide_emulator.engine.jobs import Job
+from lowtide_emulator.engine.rows import ABSENT, Row, RowShape
+from lowtide_emulator.faults import kinds
 
 BUFFER = 1 << 20
 ROWS_BETWEEN_STOP_CHECKS = 256

@@ -13,14 +13,12 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from lowtide_emulator import fault_kinds as kinds
-from lowtide_emulator.calls import CallDesk
-from lowtide_emulator.engine import Engine
-from lowtide_emulator.errors import RefusalError
-from lowtide_emulator.files import StoredFile, Upload
-from lowtide_emulator.gemini_wire import UploadBody, file_resource
-from lowtide_emulator.paging import page, page_size
-from lowtide_emulator.replies import check_caller, json_reply, read_body
+from lowtide_emulator.calls import CallDesk, RefusalError, json_reply, page, page_size, read_body
+from lowtide_emulator.faults import kinds
+from lowtide_emulator.gemini.callers import check_caller
+from lowtide_emulator.gemini.file_store import StoredFile, Upload
+from lowtide_emulator.gemini.wire import BATCHES, UploadBody, file_resource
+from lowtide_emulator.gemini.work import GeminiWork
 from lowtide_emulator.wire import either, integer
 
 MAX_ID = 40
@@ -37,8 +35,9 @@ class ResultsResponse(FileResponse):
 class FilesApi:
     """The endpoints under ``/{version}/files`` and the upload and download beside it."""
 
-    def __init__(self, engine: Engine, desk: CallDesk) -> None:
-        self._engine = engine
+    def __init__(self, work: GeminiWork, desk: CallDesk) -> None:
+        self._work = work
+        self._engine = work.engine
         self._desk = desk
 
     def routes(self) -> list[Route]:
@@ -60,7 +59,7 @@ class FilesApi:
             return await self._start(request, command)
 
         async def work(_: Sequence[kinds.Kind]) -> Response:
-            upload = self._engine.files.upload(upload_id)
+            upload = self._work.files.upload(upload_id)
             if upload.finished is not None:
                 return self._finished(request, upload.finished)
             if command == "query":
@@ -85,7 +84,7 @@ class FilesApi:
         async def work(_: Sequence[kinds.Kind]) -> Response:
             check_caller(request, self._engine.settings)
             size, before = page_size(request, MAX_PAGE, default=10)
-            newest = sorted(self._engine.files, key=lambda file: file.number, reverse=True)
+            newest = sorted(self._work.files, key=lambda file: file.number, reverse=True)
             rest = (file for file in newest if before is None or file.number < before)
             shown, token = page(rest, size, lambda file: file.number)
             reply: dict[str, object] = {}
@@ -102,7 +101,7 @@ class FilesApi:
 
         async def work(_: Sequence[kinds.Kind]) -> Response:
             check_caller(request, self._engine.settings)
-            self._engine.files.delete(self._find(request))
+            self._work.files.delete(self._find(request))
             return json_reply({})
 
         return await self._desk.serve("files.delete", self._subject(request), request, work)
@@ -143,7 +142,7 @@ class FilesApi:
                 announced = size or int(headers.get("x-goog-upload-header-content-length", 0))
             except ValueError as error:
                 raise RefusalError(400, f"Invalid size: {error}") from error
-            upload = self._engine.files.begin(
+            upload = self._work.files.begin(
                 name=file.name,
                 display_name=display_name,
                 mime_type=mime_type or headers.get("x-goog-upload-header-content-type") or "",
@@ -164,10 +163,10 @@ class FilesApi:
             raise RefusalError(400, f"Invalid upload offset: {error}") from error
         upload.go_to(offset)
         async for data in request.stream():
-            self._engine.files.check_size(upload.size + len(data))
+            self._work.files.check_size(upload.size + len(data))
             upload.write(data)
         if "finalize" in command:
-            return self._finished(request, self._engine.files.finish(upload))
+            return self._finished(request, self._work.files.finish(upload))
         return json_reply({}, _upload_headers("active", upload))
 
     def _finished(self, request: Request, file: StoredFile) -> Response:
@@ -175,7 +174,7 @@ class FilesApi:
 
     def _resource(self, request: Request, file: StoredFile) -> dict[str, object]:
         base = f"{request.url.scheme}://{request.url.netloc}/{request.path_params['version']}"
-        return file_resource(file, active=self._engine.files.is_active(file), base=base)
+        return file_resource(file, active=self._work.files.is_active(file), base=base)
 
     def _find(self, request: Request) -> StoredFile:
         file_id = request.path_params["id"]
@@ -184,7 +183,7 @@ class FilesApi:
                 400,
                 f"* GetFileRequest.name: File ID (name excluding 'files/') cannot be more than {MAX_ID} characters.",
             )
-        file = self._engine.files.find(file_id)
+        file = self._work.files.find(file_id)
         if file is None:
             raise _no_access(file_id)
         return file
@@ -192,13 +191,13 @@ class FilesApi:
     def _results(self, file_id: str) -> Path:
         jobs, now = self._engine.jobs, self._engine.clock.now()
         job_id = file_id.removeprefix("batch-")
-        if self._engine.files.find(file_id) is not None:
+        if self._work.files.find(file_id) is not None:
             raise RefusalError(400, f"Only generated files can be downloaded, not files/{file_id}.")
         if file_id == job_id:
             raise _no_access(file_id)
         if jobs.find_deleted(job_id) is not None:
             raise RefusalError(404, f"File not found: files/{file_id}")
-        job = jobs.find(job_id)
+        job = jobs.find(job_id, BATCHES)
         if job is None or job.inline or not job.has_results(now):
             raise _no_access(file_id)
         ended = job.at(now).ended
@@ -208,14 +207,14 @@ class FilesApi:
 
     def _subject(self, request: Request) -> str:
         file_id: str = request.path_params["id"]
-        file = self._engine.files.find(file_id)
-        job = self._engine.jobs.find(file_id.removeprefix("batch-"))
+        file = self._work.files.find(file_id)
+        job = self._engine.jobs.find(file_id.removeprefix("batch-"), BATCHES)
         name = file.display_name if file is not None else job.display_name if job else ""
         return f"{request.url.path} {name}"
 
     def _upload_name(self, upload_id: str) -> str:
         try:
-            return self._engine.files.upload(upload_id).display_name
+            return self._work.files.upload(upload_id).display_name
         except RefusalError:
             return ""
 

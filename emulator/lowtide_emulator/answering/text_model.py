@@ -33,8 +33,8 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Raw
 
-from lowtide_emulator.answers import Oddity, Reply, RowError
-from lowtide_emulator.schema_sample import Schema, sample
+from lowtide_emulator.answering.answers import Oddity, Reply, RowError
+from lowtide_emulator.answering.schema_sample import Schema, sample
 from lowtide_emulator.wire import either, integer
 
 WORDS = 25

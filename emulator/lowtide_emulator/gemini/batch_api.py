@@ -13,24 +13,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from lowtide_emulator import fault_kinds as kinds
-from lowtide_emulator.calls import CallDesk
-from lowtide_emulator.engine import Engine
-from lowtide_emulator.errors import RefusalError
-from lowtide_emulator.files import new_id
-from lowtide_emulator.gemini_wire import BatchBody, CreateBody, operation
-from lowtide_emulator.intake import take_file, take_inline
-from lowtide_emulator.jobs import DEVELOPER_JOBS, Job
-from lowtide_emulator.paging import page, page_size
-from lowtide_emulator.replies import check_caller, json_reply, read_body
-from lowtide_emulator.validation import explain
+from lowtide_emulator.calls import CallDesk, RefusalError, json_reply, page, page_size, read_body
+from lowtide_emulator.engine import Job
+from lowtide_emulator.faults import kinds
+from lowtide_emulator.gemini.callers import check_caller
+from lowtide_emulator.gemini.file_store import new_id
+from lowtide_emulator.gemini.intake import take_file, take_inline
+from lowtide_emulator.gemini.wire import BATCHES, BatchBody, CreateBody, operation
+from lowtide_emulator.gemini.work import GeminiWork
+from lowtide_emulator.wire import explain
 
 
 class BatchApi:
     """The endpoints under ``/{version}/batches`` and the two that create batches."""
 
-    def __init__(self, engine: Engine, desk: CallDesk) -> None:
-        self._engine = engine
+    def __init__(self, work: GeminiWork, desk: CallDesk) -> None:
+        self._work = work
+        self._engine = work.engine
         self._desk = desk
         self._create_body = msgspec.json.Decoder(CreateBody).decode
 
@@ -95,8 +94,9 @@ class BatchApi:
                 (fault.seconds for fault in faults if isinstance(fault, kinds.EmptyListLag)),
                 default=0.0,
             )
-            jobs = (job for job in self._engine.jobs.newest_first(before) if lag == 0 or job.created + lag <= now)
-            shown, token = page(jobs, size, lambda job: job.number)
+            jobs = self._engine.jobs.newest_first(before, BATCHES)
+            listed = (job for job in jobs if lag == 0 or job.created + lag <= now)
+            shown, token = page(listed, size, lambda job: job.number)
             reply: dict[str, object] = {}
             if shown:
                 reply["operations"] = [operation(job, now, results=False) for job in shown]
@@ -144,13 +144,13 @@ class BatchApi:
         return await self._desk.serve("batches.delete", self._subject(request), request, work)
 
     def _find(self, request: Request) -> Job:
-        job = self._engine.jobs.find(request.path_params["id"])
+        job = self._engine.jobs.find(request.path_params["id"], BATCHES)
         if job is None:
             raise RefusalError(404, f"Batch not found: batches/{request.path_params['id']}")
         return job
 
     def _subject(self, request: Request) -> str:
-        job = self._engine.jobs.find(request.path_params["id"])
+        job = self._engine.jobs.find(request.path_params["id"], BATCHES)
         return request.url.path if job is None else f"{request.url.path} {job.display_name}"
 
     async def _new_job(self, request: Request, batch: BatchBody) -> Job:
@@ -169,13 +169,13 @@ class BatchApi:
         embeddings = request.url.path.endswith(":asyncBatchEmbedContent")
         source = batch.input_config.file_name
         if source is not None:
-            file = engine.files.find(source.removeprefix("files/"))
+            file = self._work.files.find(source.removeprefix("files/"))
             if file is None:
                 raise RefusalError(
                     403,
                     f"You do not have permission to access the File {source} or it may not exist.",
                 )
-            if not engine.files.is_active(file):
+            if not self._work.files.is_active(file):
                 raise RefusalError(400, f"The File {source} is not in an ACTIVE state.", "FAILED_PRECONDITION")
             count = await asyncio.to_thread(take_file, file.path, input_path, keys_path, embeddings=embeddings)
         elif batch.input_config.requests is not None:
@@ -193,6 +193,7 @@ class BatchApi:
         job = Job(
             number=engine.jobs.next_number(),
             id=job_id,
+            collection=BATCHES,
             model=f"models/{model}" if model else f"tunedModels/{request.path_params['tuned']}",
             display_name=batch.display_name,
             embeddings=embeddings,
@@ -207,11 +208,11 @@ class BatchApi:
             keys_path=keys_path,
             output_path=base.with_suffix(".output"),
         )
-        engine.start(job)
+        self._work.start(job)
         return job
 
     def _check_quota(self) -> None:
-        live = sum(job.collection == DEVELOPER_JOBS for job in self._engine.jobs.live(self._engine.clock.now()))
+        live = sum(job.collection == BATCHES for job in self._engine.jobs.live(self._engine.clock.now()))
         if live >= self._engine.settings.max_active_jobs:
             raise RefusalError(
                 429,

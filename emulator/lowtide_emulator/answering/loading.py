@@ -9,7 +9,7 @@ from typing import cast
 import msgspec
 from msgspec import Raw
 
-from lowtide_emulator.answers import Answer, RowError
+from lowtide_emulator.answering.answers import Answer, RowError
 
 
 class CannedLine(msgspec.Struct, forbid_unknown_fields=True):

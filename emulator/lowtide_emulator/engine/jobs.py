@@ -19,12 +19,9 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from lowtide_emulator import fault_kinds as kinds
+from lowtide_emulator.faults import kinds
 
 K = TypeVar("K", bound=kinds.Kind)
-
-DEVELOPER_JOBS = "batches"
-"""The collection of all jobs of the Developer API."""
 
 
 class JobState(Enum):
@@ -108,6 +105,7 @@ class Job:
 
     number: int
     id: str
+    collection: str
     model: str
     display_name: str
     embeddings: bool
@@ -120,7 +118,6 @@ class Job:
     input_path: Path
     keys_path: Path
     output_path: Path
-    collection: str = DEVELOPER_JOBS
     expire_seconds: float = inf
     queue_seconds: float = inf
     run_seconds: float = inf

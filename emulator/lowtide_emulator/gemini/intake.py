@@ -9,15 +9,20 @@ from pathlib import Path
 import msgspec
 from msgspec import Raw
 
-from lowtide_emulator.errors import RefusalError
-from lowtide_emulator.rows import Row
-from lowtide_emulator.validation import (
-    EmbedContentRequest,
-    GenerateContentRequest,
-    RowChecker,
-)
+from lowtide_emulator.calls import RefusalError
+from lowtide_emulator.engine import BUFFER, Row
+from lowtide_emulator.wire import EmbedContentRequest, GenerateContentRequest, RequestChecker
 
-BUFFER = 1 << 20
+
+class RowChecker(RequestChecker):
+    """Checks rows of one kind of job: requests with their key or metadata."""
+
+    def __init__(self, request: type[msgspec.Struct], *, inline: bool) -> None:
+        place = "metadata" if inline else "key"
+        kind = dict[str, object] | None if inline else str | None
+        super().__init__(
+            msgspec.defstruct("Row", [("request", request), (place, kind, None)], forbid_unknown_fields=True, gc=False)
+        )
 
 
 def take_file(source: Path, input_path: Path, keys_path: Path, *, embeddings: bool) -> int:
