@@ -165,7 +165,7 @@ def test_memory_stays_flat_while_a_hundred_megabytes_come_and_go(tmp_path: Path)
 
 
 def peak_memory(pid: int) -> int:
-    """Return the most memory a process ever had, in bytes."""
+    """Returns the peak memory of a process, in bytes."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found is not None
     return int(found[1]) * 1024

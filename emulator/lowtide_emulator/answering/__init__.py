@@ -1,6 +1,6 @@
 """The answers to rows: built-in models, functions of users, and fixed answers.
 
-Nothing here knows jobs, files or HTTP: a request goes in, and a response, an error or something odd comes out.
+Nothing here knows jobs, files or HTTP: a model gets a request, and returns a response, an error or an oddity.
 """
 
 from __future__ import annotations

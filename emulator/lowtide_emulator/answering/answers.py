@@ -1,7 +1,6 @@
-"""Who answers a row, and what an answer can be.
+"""The protocol for models, the possible replies to a row, and the models that users provide.
 
-The built-in models are in ``text_model`` and ``embeddings``; a function of the user's or a set of
-fixed answers can take their place.
+The built-in models are in `text_model` and `embeddings`. A user's function or a set of fixed answers can replace them.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ Json = dict[str, object]
 
 
 class RowError(msgspec.Struct, omit_defaults=True):
-    """A row the model did not answer.
+    """The error of a row.
 
-    code: gRPC code (3 INVALID_ARGUMENT, 8 RESOURCE_EXHAUSTED, 13 INTERNAL, …), not HTTP.
-    message: for the caller to read.
-    details: objects of the ``google.rpc`` kind.
+    code: the gRPC code (3 INVALID_ARGUMENT, 8 RESOURCE_EXHAUSTED, 13 INTERNAL, …), not the HTTP status.
+    message: the text for the caller.
+    details: messages of `google.rpc`.
     """
 
     code: int
@@ -29,33 +28,33 @@ class RowError(msgspec.Struct, omit_defaults=True):
 
 
 class Oddity(msgspec.Struct, frozen=True):
-    """A row that is neither a response nor an error: ``status``, or nothing at all."""
+    """A reply that is neither a response nor an error: a `status`, or nothing."""
 
     status: RowError | None = None
 
 
 Answer = Callable[[Json], Json | RowError | None]
-"""A user's own model: takes the request as it was sent, returns a response or an error."""
+"""A user's model: it takes a request as it was sent, and returns a response or an error."""
 
 Reply = msgspec.Struct | Raw | Json | RowError | Oddity | None
 
 
 class Answerer(Protocol):
-    """Answers the rows of one job."""
+    """A model that answers the rows of one job."""
 
     def reply(self, key: str | None, request: Raw) -> Reply:
-        """Return the response to a request, or the error."""
+        """Returns the response to a request, or an error."""
         ...
 
 
 class UserModel:
-    """Answers with the user's function; what it raises becomes an INTERNAL row error."""
+    """A user's function as a model. Its exceptions become row errors with code INTERNAL."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
 
     def reply(self, key: str | None, request: Raw) -> Reply:
-        """Return the response to a request, or the error."""
+        """Returns the response to a request, or an error."""
         del key
         try:
             return self._answer(cast("Json", msgspec.json.decode(request)))
@@ -64,14 +63,14 @@ class UserModel:
 
 
 class CannedModel:
-    """Answers by key from a fixed set, and lets another model answer the rest."""
+    """Fixed answers by key; another model answers the other rows."""
 
     def __init__(self, canned: dict[str, Raw | RowError], rest: Answerer) -> None:
         self._canned = canned
         self._rest = rest
 
     def reply(self, key: str | None, request: Raw) -> Reply:
-        """Return the response to a request, or the error."""
+        """Returns the response to a request, or an error."""
         if key is not None and key in self._canned:
             return self._canned[key]
         return self._rest.reply(key, request)

@@ -1,6 +1,6 @@
-"""The emulated embedding model: a vector that depends on the text alone.
+"""The built-in embedding model: its vectors depend only on the text.
 
-Of the marks of ``text_model`` it knows ``[[error:8]]``, without a count.
+Of the marks of `text_model` it supports `[[error:8]]`, without a count.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ class EmbedPrompt(msgspec.Struct, gc=False):
 
 
 class Vector(msgspec.Struct, gc=False):
-    """The values, already written as JSON."""
+    """The values, encoded as JSON."""
 
     values: Raw
 
 
 class Embedded(msgspec.Struct, rename="camel", gc=False):
-    """An embedding with the tokens it took (an int64, hence a string)."""
+    """An embedding and its token count, which is an int64 and therefore a string."""
 
     token_count: str
     embedding: Vector
 
 
 class VectorModel:
-    """Answers embedContent rows.
+    """A model that answers embedContent rows.
 
-    dimensions: length of a vector when the request names none.
+    dimensions: the length of a vector if the request does not give one.
     """
 
     def __init__(self, dimensions: int) -> None:
@@ -58,7 +58,7 @@ class VectorModel:
         self._decode = msgspec.json.Decoder(EmbedPrompt).decode
 
     def reply(self, key: str | None, request: Raw) -> Reply:
-        """Return the embedding of a request's content, or the error."""
+        """Returns the embedding of a request's content, or an error."""
         del key
         prompt = self._decode(request)
         if prompt.content is None or not prompt.content.parts:

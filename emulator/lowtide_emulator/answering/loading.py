@@ -1,4 +1,4 @@
-"""Answers that come from outside: a function by its name, or fixed ones from a file."""
+"""Answers from outside: a function by its name, and fixed answers from a file."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class CannedLine(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def load_function(path: str) -> Answer:
-    """Return the function that ``module:function`` names."""
+    """Returns the function with a name of the form `module:function`. Raises ValueError."""
     module, _, name = path.partition(":")
     try:
         function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"cannot load {path!r}, expected module:function ({error})") from error
+        raise ValueError(f"cannot load {path!r}; expected module:function ({error})") from error
     return cast("Answer", function)
 
 
 def load_answers(path: Path) -> dict[str, Raw | RowError]:
-    """Return the fixed answers of a JSONL file, by key."""
+    """Returns the fixed answers of a JSONL file, by key. Raises ValueError."""
     canned: dict[str, Raw | RowError] = {}
     decode = msgspec.json.Decoder(CannedLine).decode
     with path.open("rb") as lines:

@@ -1,7 +1,7 @@
-"""A small value that fits a response schema, so that structured answers parse.
+"""A small value that is valid for a response schema.
 
-Knows the OpenAPI subset of ``responseSchema`` and the plain part of JSON Schema; leaves out what
-is optional in neither and ignores what it does not know.
+It supports the OpenAPI subset of `responseSchema` and the plain part of JSON Schema. It gives a value to optional
+properties too, and ignores keywords that it does not support.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Schema = dict[str, object]
 
 
 def sample(schema: Schema, text: str) -> object:
-    """Return a value for ``schema``; strings are ``text`` or the first of an enum."""
+    """Returns a value for `schema`; a string is `text`, or a value of its enum."""
     choices = schema.get("enum")
     if isinstance(choices, list) and choices:
         return cast("object", choices[len(text) % len(choices)])

@@ -1,26 +1,24 @@
-"""What the emulated text model says: short, deterministic, cheap to make.
+"""The built-in text model: short, deterministic and cheap answers.
 
-The answer to a prompt is its first words, with token counts of about four characters each.
-A request for ``application/json`` is answered with a value that fits its response schema.
+The answer to a prompt is its first words; a token is about four characters. The answer to a request for
+`application/json` is a value that is valid for its response schema.
 
-Marks in the prompt's text make single rows go wrong; ``:n`` at the end of a mark makes it work
-only the first ``n`` times this text is seen, so that a retry gets through:
+Marks in the prompt make single rows fail. A mark that ends with `:n` works only for the first `n` answers to the same
+text, so that a retry succeeds:
 
-=====================  ====================================================================
-``[[error:8]]``        the row is an error with this gRPC code (``[[error:8:1]]``: once)
-``[[status:8]]``       the same, under ``status`` in place of ``error``
-``[[safety]]``         a candidate without text, finishReason SAFETY
-``[[recitation]]``     a candidate without text, finishReason RECITATION
-``[[blocked]]``        no candidate, promptFeedback.blockReason PROHIBITED_CONTENT
-``[[max_tokens]]``     half the text, finishReason MAX_TOKENS
-``[[thoughts_only]]``  no text, finishReason MAX_TOKENS: thinking took all the tokens
-``[[no_parts]]``       finishReason STOP and content without parts
-``[[empty]]``          the response is ``{}``
-``[[null]]``           the response is null
-``[[neither]]``        the line has neither response nor error
-``[[no_usage]]``       a good answer without usageMetadata
-``[[garbage]]``        text that is not JSON, whatever was asked for
-=====================  ====================================================================
+- `[[error:8]]`: the row is an error with this gRPC code (`[[error:8:1]]`: once)
+- `[[status:8]]`: the same, under `status` instead of `error`
+- `[[safety]]`: a candidate without text, finishReason SAFETY
+- `[[recitation]]`: a candidate without text, finishReason RECITATION
+- `[[blocked]]`: no candidate, promptFeedback.blockReason PROHIBITED_CONTENT
+- `[[max_tokens]]`: half the text, finishReason MAX_TOKENS
+- `[[thoughts_only]]`: no text, finishReason MAX_TOKENS, because thinking used all tokens
+- `[[no_parts]]`: finishReason STOP and a content without parts
+- `[[empty]]`: the response is `{}`
+- `[[null]]`: the response is null
+- `[[neither]]`: the line has neither a response nor an error
+- `[[no_usage]]`: a good answer without usageMetadata
+- `[[garbage]]`: text that is not JSON, even if JSON was requested
 """
 
 from __future__ import annotations
@@ -51,24 +49,24 @@ _RPC_MESSAGES = {
 }
 
 
-# What a request says, as far as the built-in model listens.
+# Requests: the fields that the built-in model reads.
 
 
 class Part(msgspec.Struct, gc=False):
-    """A part of a content; only text is looked at."""
+    """A part of a content; only its text is read."""
 
     text: str | None = None
 
 
 class Content(msgspec.Struct, gc=False):
-    """One turn."""
+    """One turn of the conversation."""
 
     parts: list[Part] | None = None
     role: str | None = None
 
 
 class Config(msgspec.Struct, gc=False):
-    """The generation parameters that change the built-in answer."""
+    """The generation parameters that change the answer."""
 
     max_tokens: int | str | None = msgspec.field(default=None, name="maxOutputTokens")
     max_tokens_snake: int | str | None = msgspec.field(default=None, name="max_output_tokens")
@@ -90,7 +88,7 @@ class Prompt(msgspec.Struct, gc=False):
     system_snake: Content | None = msgspec.field(default=None, name="system_instruction")
 
 
-# What it gets.
+# Responses.
 
 
 class TextPart(msgspec.Struct, gc=False):
@@ -107,7 +105,7 @@ class ModelContent(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class Candidate(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
-    """One answer and why it ended."""
+    """One answer and the reason for its end."""
 
     content: ModelContent
     finish_reason: str
@@ -115,14 +113,14 @@ class Candidate(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
 
 
 class ModalityCount(msgspec.Struct, rename="camel", gc=False):
-    """Tokens of one modality."""
+    """The number of tokens of one modality."""
 
     modality: str
     token_count: int
 
 
 class Usage(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
-    """Token counts; zero ones are left out, as the service does."""
+    """The token counts. Counts of zero are omitted, as the service does."""
 
     prompt_token_count: int = 0
     candidates_token_count: int = 0
@@ -144,11 +142,11 @@ class Generated(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
 
 
 class TextModel:
-    """Answers generateContent rows.
+    """A model that answers generateContent rows.
 
-    model: name without ``models/``.
-    seen: how often each marked text was answered before, shared by all jobs.
-    stamp: tells the time, which Vertex AI puts into its answers; None for the Developer API.
+    model: the name that answers report.
+    seen: how often each text with a mark was answered before; all jobs share it.
+    stamp: returns the time that answers report, as on Vertex AI; None for answers without it.
     """
 
     def __init__(self, model: str, seen: Counter[str], *, stamp: Callable[[], str] | None = None) -> None:
@@ -158,7 +156,7 @@ class TextModel:
         self._decode = msgspec.json.Decoder(Prompt).decode
 
     def reply(self, key: str | None, request: Raw) -> Reply:
-        """Return the response to a request, or the error."""
+        """Returns the response to a request, or an error."""
         prompt = self._decode(request)
         if not prompt.contents:
             return RowError(3, "* GenerateContentRequest.contents: contents is not specified\n")
@@ -252,7 +250,7 @@ class TextModel:
 
 
 def row_error(code: int) -> RowError:
-    """Return a row's error with the usual message of its gRPC code."""
+    """Returns a row's error with the usual message of its gRPC code."""
     return RowError(code, _RPC_MESSAGES.get(code, f"Error {code}."))
 
 
@@ -263,7 +261,7 @@ def _text(contents: list[Content]) -> str:
 
 
 def _summary(text: str) -> str:
-    # Splitting only the head keeps long prompts as cheap as short ones.
+    # Only the start is split, so that long prompts cost no more than short ones.
     words = text[: 16 * WORDS].split(None, WORDS)[:WORDS]
     return " ".join(words).rstrip(".,;:!? ") + "." if words else "Nothing was said."
 

@@ -1,7 +1,7 @@
-"""The TCP connection under a request, for faults that no HTTP reply can express.
+"""The TCP connection of a request, for faults that no HTTP reply can express.
 
-ASGI has no way to close a connection. Uvicorn's ``send`` is a method of an object that holds the
-transport, so the outermost middleware can reach it and hand it down in the scope.
+ASGI cannot close a connection. Uvicorn's `send` is a method of an object that has the transport, so the outermost
+middleware gets the transport from there and passes it on in the scope.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ SCOPE_KEY = "lowtide_emulator.connection"
 
 
 class Connection:
-    """One request's connection.
+    """The connection of one request.
 
-    body_limit: close the connection after so many bytes of the reply's body.
+    body_limit: the number of bytes of the reply's body after which the connection is closed; None for no limit.
+    closed: whether the connection is closed.
     """
 
     def __init__(self, send: Send) -> None:
@@ -30,27 +31,27 @@ class Connection:
         self.closed = False
 
     def abort(self) -> None:
-        """Close at once; what was not sent yet is lost."""
+        """Closes the connection at once; data that is not sent yet is lost."""
         self.closed = True
         if self._transport is not None:
             self._transport.abort()
 
     def close(self) -> None:
-        """Close after what was already written."""
+        """Closes the connection after the data that is already written."""
         self.closed = True
         if self._transport is not None:
             self._transport.close()
 
 
 class ConnectionMiddleware:
-    """The outermost layer: hands the connection down and counts bytes."""
+    """The outermost middleware: puts the connection into the scope and counts bytes."""
 
     def __init__(self, app: ASGIApp, stats: Stats) -> None:
         self._app = app
         self._stats = stats
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Serves one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -85,16 +86,16 @@ class ConnectionMiddleware:
 
         await self._app(scope, counting_receive, limited_send)
         while connection.closed:
-            # Uvicorn must have seen the end of the connection before this returns, or it would
-            # complain that the reply is missing.
+            # Uvicorn must notice the end of the connection before this returns. Otherwise it logs that the reply is
+            # missing.
             if (await receive())["type"] == "http.disconnect":
                 return
 
 
 class DroppedConnection(Response):
-    """A reply that is none: the connection is closed instead."""
+    """A closed connection in place of a reply."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Close the connection."""
+        """Closes the connection."""
         del receive, send
         scope[SCOPE_KEY].abort()

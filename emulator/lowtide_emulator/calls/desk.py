@@ -1,4 +1,4 @@
-"""One call to the service: counted, struck by its faults, refused or answered."""
+"""The way of a call: it is counted, hit by faults, and refused or answered."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ Work = Callable[[Sequence[kinds.Kind]], Awaitable[Response]]
 
 
 class CallDesk:
-    """Where every call passes."""
+    """The entrance for all calls."""
 
     def __init__(self, stats: Stats, faults: FaultPlan) -> None:
         self._stats = stats
         self._faults = faults
 
     async def serve(self, name: Call, subject: str, request: Request, work: Work) -> Response:
-        """Do a call's work, or what the fault plan has in mind for it.
+        """Does the work of a call, or what the fault rules want instead.
 
-        subject: path and display name, what a rule's ``match`` is looked for in.
-        work: does the call; it may raise RefusalError.
+        name: the name of the call in fault rules and counters.
+        subject: the path and the display name, in which a rule's `match` is searched.
+        work: does the call; it gets the faults, and may raise RefusalError.
         """
         self._stats.call(name)
         faults = self._faults.pick(name, subject)

@@ -31,7 +31,7 @@ STATUS_BY_HTTP = {
 
 
 class ErrorBody(msgspec.Struct, omit_defaults=True):
-    """What stands under ``error``."""
+    """The value of `error` in the body of a refusal."""
 
     code: int
     message: str
@@ -40,12 +40,12 @@ class ErrorBody(msgspec.Struct, omit_defaults=True):
 
 
 class RefusalError(Exception):
-    """A call the service refuses.
+    """A call that the service refuses.
 
-    code: HTTP status.
-    message: for the caller to read.
+    code: the HTTP status.
+    message: the text for the caller.
     status: the canonical name; by default the usual one of the code.
-    details: objects of the ``google.rpc`` kind.
+    details: messages of `google.rpc`.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class RefusalError(Exception):
         )
 
     def response(self) -> Response:
-        """Return the reply to send."""
+        """Returns the reply for the caller."""
         return Response(
             encode({"error": self.body}),
             status_code=self.body.code,

@@ -1,4 +1,4 @@
-"""Pages of a list, stable while new items arrive in front."""
+"""Pages of a list. They stay stable while new items are added in front."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOKEN_PREFIX = "after-"  # noqa: S105 - a page token is no secret
 
 
 def page_size(request: Request, largest: int, *, default: int) -> tuple[int, int | None]:
-    """Return how many items to show and the number of the last one shown before."""
+    """Returns the size of a page and the number of the last item on the page before; None for the first page."""
     query = request.query_params
     size_text = query.get("pageSize") or query.get("page_size") or "0"
     token = query.get("pageToken") or query.get("page_token") or ""
@@ -30,7 +30,7 @@ def page_size(request: Request, largest: int, *, default: int) -> tuple[int, int
 
 
 def page(items: Iterator[T], size: int, number: Callable[[T], int]) -> tuple[list[T], str | None]:
-    """Return the first ``size`` items and the token of the next page, None at the end."""
+    """Returns the first `size` items and the token of the next page; None on the last page."""
     shown: list[T] = []
     for item in items:
         if len(shown) == size:

@@ -1,7 +1,7 @@
 """The engine behind both APIs: jobs and their states, the clock, the counters, and the way from rows to results.
 
-It knows neither the wire format nor the places of either API. The wings `gemini` and `vertex` create its jobs, bring
-their rows in and show their results.
+It knows nothing of the two wire formats, nor of files, Cloud Storage or BigQuery. The wings `gemini` and `vertex`
+create jobs, load their rows, and return or export their results.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Everything an emulator holds, whatever API is in front of it."""
+"""The parts of an emulator that both APIs share, and the records of its jobs."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ from lowtide_emulator.settings import Settings
 
 
 class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The emulator's own record of a job; jobs are never forgotten, not even deleted ones.
+    """The emulator's own record of a job. Records of deleted jobs stay.
 
-    name: the resource name; those of Vertex AI begin with ``projects/``.
-    state: PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED or EXPIRED, with Vertex AI also CANCELLING
-        and PARTIALLY_SUCCEEDED; faults of reporting aside.
-    requests: rows asked for.
-    billed: rows with a success response in a job that delivers results, once it is over.
-    created: seconds since the epoch of the emulated clock.
-    live: the job is not over; a deleted job may be live.
-    keys: the key of each row, in input order (only when asked for).
-    billed_keys: the keys of the billed rows (only when asked for).
+    name: the resource name; those of Vertex AI begin with `projects/`.
+    state: PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED or EXPIRED, for Vertex AI also CANCELLING
+        and PARTIALLY_SUCCEEDED. Faults that make a job report another state do not change it.
+    requests: the number of rows in the input.
+    billed: the number of rows with a successful response, in a finished job that delivers results.
+    created: the time of creation on the emulated clock, in seconds since the epoch.
+    ended: the end of the job on the same clock; None before.
+    live: whether the job is unfinished; a deleted job may be live.
+    source: the name of the input; None for inline rows.
+    keys: the key of each row, in input order; None unless they were requested.
+    billed_keys: the keys of the billed rows; None unless they were requested.
     """
 
     name: str
@@ -52,7 +54,7 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Engine:
-    """Settings, clock, stats, faults, files, jobs and the threads that answer rows."""
+    """The settings, clock, counters, faults and jobs of an emulator, and the threads that answer rows."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -72,23 +74,23 @@ class Engine:
         self._threads = ThreadPoolExecutor(settings.answer_threads, thread_name_prefix="lowtide-emulator-answers")
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Have work done by the answering threads. Raises RuntimeError once the engine is closed."""
+        """Runs a function in one of the answering threads. Raises RuntimeError if the engine is closed."""
         self._threads.submit(work)
 
     def at_reset(self, callback: Callable[[], None]) -> None:
-        """Calls this at every reset, when the jobs are gone."""
+        """Registers a function that every reset calls, after it has removed the jobs."""
         self._at_reset.append(callback)
 
     def at_close(self, callback: Callable[[], None]) -> None:
-        """Call this before the threads end."""
+        """Registers a function that `close` calls before it ends the threads."""
         self._at_close.append(callback)
 
     def records(self, *, keys: bool = False) -> list[JobRecord]:
-        """Return the record of every job ever created, oldest first."""
+        """Returns the record of every job ever created, oldest first."""
         return [self._record(job, keys=keys) for job in self.jobs]
 
     def reset(self) -> None:
-        """Forget jobs, files, faults and counts, and return to real time; settings stay."""
+        """Removes jobs, files, fault rules and counters, and resets the clock; settings stay."""
         self.jobs.clear()
         for callback in self._at_reset:
             callback()
@@ -100,7 +102,7 @@ class Engine:
             leftover.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Stop all work and remove what was written, if the folder is the emulator's own.
+        """Stops all work, and removes the folder if it is a temporary one.
 
         The records of the jobs stay, without their keys.
         """
@@ -112,10 +114,10 @@ class Engine:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def answerer(self, job: Job, model: str, stamp: Callable[[], str] | None = None) -> Answerer:
-        """Returns what answers the rows of a job.
+        """Returns the model that answers the rows of a job.
 
-        model: the bare name of the job's model, as answers give it.
-        stamp: the time in the form that answers give it; None if they do not.
+        model: the name of the job's model as answers report it.
+        stamp: returns the time as answers report it; None if they do not report it.
         """
         answerer: Answerer
         if self.answer is not None:

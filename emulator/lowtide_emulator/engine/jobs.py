@@ -1,7 +1,7 @@
-"""A batch job and where it stands at a given moment.
+"""A batch job and its state at a given time.
 
-Nothing moves a job: its state is computed from the emulated clock, from what was asked of it
-(cancel) and from whether its results are written. The names on the wire are another module's.
+The state of a job is not stored. It is computed from the emulated clock, from a cancel call, and from the progress of
+the work on its results. The wings `gemini` and `vertex` turn states into the names of their wire format.
 
 Source: https://ai.google.dev/gemini-api/docs/batch-api and https://ai.google.dev/api/batch-api
 """
@@ -25,7 +25,7 @@ K = TypeVar("K", bound=kinds.Kind)
 
 
 class JobState(Enum):
-    """The states the services have; the last two are Vertex AI's alone."""
+    """The states of a job; only Vertex AI has the last two."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -38,12 +38,16 @@ class JobState(Enum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether a job in this state will never change again."""
+        """Whether this state is final."""
         return self not in (JobState.PENDING, JobState.RUNNING, JobState.CANCELLING)
 
 
 class Moment(NamedTuple):
-    """A job as it stands now; times in seconds since the epoch."""
+    """The state of a job at one time; times in seconds since the epoch.
+
+    updated: the time of the last change.
+    ended: the end of the job; None for an unfinished job.
+    """
 
     state: JobState
     updated: float
@@ -51,7 +55,12 @@ class Moment(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """How a job's work ends, as far as is known: when, in which state, with how many of its rows."""
+    """The end of the work on a job, as known so far.
+
+    at: the time of the end; may be infinite.
+    state: the state that the job ends in.
+    rows: the number of its rows that are delivered.
+    """
 
     at: float
     state: JobState
@@ -59,7 +68,7 @@ class Ending(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """Why a job failed by itself, and when."""
+    """The error that made a job fail, and its time. Errors that a fault rule asks for are not here."""
 
     code: int
     message: str
@@ -68,14 +77,14 @@ class Failure(NamedTuple):
 
 @dataclass
 class Progress:
-    """What the answering of a job's rows has come to; written by one thread.
+    """The progress of the work on a job's rows; written by one thread.
 
-    answered: rows answered so far.
-    failed: the indices of rows that got no response, ascending.
-    answered_at: when the last row was answered, on the emulated clock.
-    ready_at: when the results were complete and in their place, on the emulated clock.
-    stop: asks the answering thread to give up.
-    failure: what went wrong with the job as a whole, if anything did.
+    answered: the number of rows that are answered.
+    failed: the indices of rows without a successful response, ascending.
+    answered_at: the time when the last row was answered, on the emulated clock.
+    ready_at: the time when the results were complete and in place, on the emulated clock.
+    stop: makes the answering thread stop.
+    failure: the error of the job as a whole; None if there is none.
     """
 
     answered: int = 0
@@ -88,19 +97,19 @@ class Progress:
 
 @dataclass
 class Job:
-    """A batch job, with everything that was decided when it was created.
+    """A batch job, with all that its creation decides.
 
-    number: position in the order of creation.
-    collection: what its name begins with.
-    source: name of the input, None for inline rows.
-    requests: number of rows; 0 until they have been counted.
-    expire_seconds: the longest life of a job.
-    queue_seconds: the longest time a job is PENDING.
-    run_seconds: the longest time a job is RUNNING.
-    cancelling_seconds: how long a job is CANCELLING, at least.
-    exports: the results go to a place of the caller's, and so do those of a job that was cancelled
-        or has expired after it had begun; it is over only when they are there.
-    faults: what shall go wrong with it.
+    number: the position in the order of creation, from 0.
+    collection: the start of its name, before the id.
+    source: the name of the input; None for inline rows.
+    requests: the number of rows; 0 until they are counted.
+    expire_seconds: the age at which an unfinished job expires.
+    queue_seconds: the longest time that a job is PENDING.
+    run_seconds: the longest time that a job is RUNNING.
+    cancelling_seconds: the shortest time that a job is CANCELLING.
+    exports: whether the results go to a place of the caller's. Such a job delivers results even if it is cancelled or
+        expires after its start, and it is finished only when they are in place.
+    faults: the faults that hit this job.
     """
 
     number: int
@@ -134,16 +143,16 @@ class Job:
 
     @property
     def inline(self) -> bool:
-        """Whether the rows came in the create call itself."""
+        """Whether the create call contained the rows."""
         return self.source is None
 
     def fault(self, kind: type[K]) -> K | None:
-        """Return the first fault of a kind, if the job has one."""
+        """Returns the first fault of a kind; None if no fault of this kind hits the job."""
         return next((fault for fault in self.faults if isinstance(fault, kind)), None)
 
     @property
     def rows_delivered(self) -> int:
-        """How many of the rows the results will hold, from the first on."""
+        """The number of rows in the complete results, counted from the first."""
         if self.fault(kinds.StuckPending):
             return 0
         for fault in self.faults:
@@ -152,7 +161,7 @@ class Job:
         return self.requests
 
     def done_by(self, moment: float) -> int:
-        """Return how many rows the service would have answered by then."""
+        """Returns the number of rows that the service would have answered by this time."""
         elapsed = moment - self.starts
         if elapsed <= 0:
             return 0
@@ -161,12 +170,12 @@ class Job:
 
     @property
     def starts(self) -> float:
-        """When it begins to run, if it is not cancelled before; may be infinite."""
+        """The time when the job starts to run, unless it is cancelled before; may be infinite."""
         return inf if self.fault(kinds.StuckPending) else self.created + self.pending_seconds
 
     @property
     def ending(self) -> Ending:
-        """How the work ends, if nothing more is asked of it; the results may take longer."""
+        """The end of the work, if no further call changes it; the results may be in place later."""
         failure = self.progress.failure
         starts = self.starts
         if self.cancelled_at is not None:
@@ -201,7 +210,7 @@ class Job:
         return JobState.SUCCEEDED
 
     def at(self, now: float) -> Moment:
-        """Return how the job stands at ``now``."""
+        """Returns the state of the job at `now`."""
         ending = self.ending
         if now >= ending.at:
             closes = ending.at
@@ -223,7 +232,7 @@ class Job:
         return ending.rows > 0
 
     def has_results(self, now: float) -> bool:
-        """Whether the job is over and what it produced can be seen."""
+        """Whether the job is finished and its results can be read."""
         ended = self.at(now).ended
         if ended is None or self.ending.rows == 0:
             return False
@@ -233,7 +242,7 @@ class Job:
         return missing.seconds is not None and now >= ended + missing.seconds
 
     def counts(self, now: float) -> tuple[int, int, int]:
-        """Return how many rows have succeeded, failed and are not done at ``now``."""
+        """Returns the numbers of rows that are successful, failed and not done at `now`."""
         over = self.at(now).ended is not None
         ending = self.ending
         done = ending.rows if over else min(self.done_by(min(now, ending.at)), self.progress.answered)
@@ -241,13 +250,13 @@ class Job:
         return done - failed, failed, self.requests - done
 
     def billed(self, now: float) -> int:
-        """Return how many rows have been paid at ``now``."""
+        """Returns the number of rows that are billed by `now`."""
         return self.counts(now)[0] if self.at(now).ended is not None else 0
 
     def keys(self) -> list[str]:
-        """Return the keys of the rows, in input order; an empty one where a row has none.
+        """Returns the key of each row, in input order; an empty string for a row without a key.
 
-        There are none before the rows have been counted.
+        The list is empty until the rows are counted.
         """
         if self.requests == 0:
             return []

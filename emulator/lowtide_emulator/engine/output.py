@@ -1,7 +1,7 @@
-"""From input lines to result lines: answering, and going wrong on purpose.
+"""From input lines to result lines: rows are answered, and faults are applied.
 
-Rows stream from file to file; the number of rows in memory does not grow with the job, except
-that a shuffled job keeps the place of each line.
+Rows stream from file to file. The number of rows in memory does not grow with the job; only a shuffled job keeps the
+offset of each line.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ Answered = tuple[int, Row, Reply]
 
 
 class StoppedError(Exception):
-    """The job was cancelled or forgotten while its rows were being answered."""
+    """The job was cancelled or removed while its rows were answered."""
 
 
 def write_results(job: Job, answerer: Answerer, shape: RowShape) -> None:
-    """Answer the rows of a job and write its results, faults included.
+    """Answers the rows of a job and writes its results, with faults applied.
 
-    Raises StoppedError, leaving no results, when nobody wants them any more.
+    Raises StoppedError, and leaves no results, if the job is cancelled or removed meanwhile.
     """
     with job.input_path.open("rb", buffering=BUFFER) as source:
         lines = itertools.chain(
@@ -49,9 +49,9 @@ def write_results(job: Job, answerer: Answerer, shape: RowShape) -> None:
 
 
 def write_lines(job: Job, lines: Iterable[bytes], path: Path, *, shuffle_seed: int | None = None) -> None:
-    """Write the lines of a job's results, with the faults that concern the file as a whole.
+    """Writes the lines of a job's results, and applies the faults that concern the file as a whole.
 
-    shuffle_seed: the order of the lines where no fault chooses one; None leaves it.
+    shuffle_seed: the seed of the order of lines, unless a fault has a seed; None keeps the order.
     """
     unfinished = path.with_suffix(".part")
     try:
@@ -69,9 +69,9 @@ def write_lines(job: Job, lines: Iterable[bytes], path: Path, *, shuffle_seed: i
 
 
 def answered_lines(job: Job, answerer: Answerer, shape: RowShape, source: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield one line of results for each row, in the order of the input.
+    """Yields one line of results for each row, in the order of the input.
 
-    Of the faults only those are in it that change what a row says.
+    Only the faults that change the content of rows are applied here.
     """
     answered = _answered(job, answerer, shape, source)
     swap = job.fault(kinds.SwapKeys)
@@ -91,7 +91,7 @@ def answered_lines(job: Job, answerer: Answerer, shape: RowShape, source: Iterab
 
 
 def damaged_lines(job: Job, lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield a job's lines without those that get lost, and with those that are cut or come twice."""
+    """Yields a job's lines with the faults applied that drop, cut or repeat lines."""
     total = job.requests
 
     def count(kind: type[kinds.SomeRows]) -> int:
@@ -116,7 +116,7 @@ def damaged_lines(job: Job, lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def foreign_lines(job: Job, answerer: Answerer, shape: RowShape) -> Iterator[bytes]:
-    """Yield the lines that nobody asked for."""
+    """Yields the result lines of rows that are not in the input, if a fault adds any."""
     foreign = job.fault(kinds.ForeignRows)
     for index in range(foreign.of(job.requests) if foreign is not None else 0):
         row = shape.stray(f"foreign-{index}")
@@ -138,7 +138,7 @@ def _answered(job: Job, answerer: Answerer, shape: RowShape, lines: Iterable[byt
         if index % ROWS_BETWEEN_STOP_CHECKS == 0:
             if progress.stop:
                 raise StoppedError
-            # A job that was cancelled meanwhile may have had fewer of its rows done.
+            # A job that was cancelled meanwhile may deliver fewer rows.
             limit = min(limit, job.ending.rows) if job.exports else limit
         row = decode(line)
         reply: Reply
@@ -159,7 +159,7 @@ def _reply(answerer: Answerer, row: Row) -> Reply:
     try:
         return answerer.reply(row.name, row.request)
     except ValueError as error:
-        # A number that is none, a schema that is none: the row's fault, not the batch's.
+        # An invalid number or schema is an error of its row, not of the batch.
         return RowError(3, f"Request contains an invalid argument: {error}")
 
 

@@ -1,4 +1,4 @@
-"""One row of a job on its way in and out, and the protocol for the shapes that the APIs give to rows."""
+"""The row of a job, and the protocol for the forms that the APIs give to rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _decode_metadata = msgspec.json.Decoder(dict[str, object] | None).decode
 
 
 class Row(msgspec.Struct, gc=False):
-    """A row of the input; in a file it has a key, inline it has metadata."""
+    """A row of the input. A row in a file has a key, an inline row has metadata."""
 
     request: Raw
     key: str | None = None
@@ -23,7 +23,7 @@ class Row(msgspec.Struct, gc=False):
 
     @property
     def name(self) -> str | None:
-        """The key, wherever it stands; None if the row has none."""
+        """The key, from the row itself or from its metadata; None if it has none."""
         if self.key is not None or not bytes(self.metadata):
             return self.key
         found = _decode_metadata(self.metadata)
@@ -32,20 +32,20 @@ class Row(msgspec.Struct, gc=False):
 
 
 STRAY = Raw(b'{"contents":[{"parts":[{"text":"A row of somebody else"}]}]}')
-"""The request of a row that nobody asked for."""
+"""The request of a row that is not in the input."""
 
 
 class RowShape(Protocol):
-    """How rows look in one kind of job."""
+    """The form of rows in one kind of job."""
 
     def decode(self, line: bytes) -> Row:
-        """Return the row that stands in one line of input."""
+        """Returns the row of one input line."""
         ...
 
     def stray(self, key: str) -> Row:
-        """Return a row that nobody asked for."""
+        """Returns a row that is not in the input."""
         ...
 
     def encode(self, row: Row, reply: Reply) -> bytes:
-        """Return one line of results."""
+        """Returns the result line of a row."""
         ...

@@ -1,4 +1,4 @@
-"""Counters of what reached the emulator, by call."""
+"""Counters of calls, replies, bytes and rows."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import msgspec
 
 
 class StatsSnapshot(msgspec.Struct, frozen=True):
-    """The counters at one moment.
+    """The counters at one time.
 
-    calls: calls by name (``batches.create``, ``files.download``, …), also those that failed.
-    replies: HTTP replies by status code; a dropped connection has none.
-    bytes_in, bytes_out: bytes of request and response bodies.
-    busy_seconds: processor time spent serving and answering; on macOS, answering only.
-    answer_seconds: the part of it spent on producing results.
-    rows_answered: rows given an answer, with success or not.
+    calls: the calls by name (`batches.create`, `files.download`, …), also failed ones.
+    replies: the HTTP replies by status code; a dropped connection has no reply.
+    bytes_in: the bytes of all request bodies.
+    bytes_out: the bytes of all response bodies.
+    busy_seconds: the processor time for serving and answering; on macOS, for answering only.
+    answer_seconds: the part of it for answering.
+    rows_answered: the rows that were answered, successfully or not.
     """
 
     calls: dict[str, int]
@@ -31,7 +32,7 @@ class StatsSnapshot(msgspec.Struct, frozen=True):
 
 
 class Stats:
-    """Counts; safe to use from any thread."""
+    """The counters. Safe to use from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -48,41 +49,41 @@ class Stats:
         self._rows = 0
 
     def serve_from_this_thread(self) -> None:
-        """Take the processor time of the calling thread as the time spent serving."""
+        """Counts the processor time of the calling thread as time for serving."""
         if sys.platform != "darwin":
             self._serving_clock = time.pthread_getcpuclockid(threading.get_ident())
         self._serving_base = self._serving_seconds()
 
     def stop_serving(self) -> None:
-        """Forget the serving thread, which is about to end."""
+        """Stops to count the time of the serving thread, which is about to end."""
         self._serving_clock = None
 
     def call(self, name: str) -> None:
-        """Count one call."""
+        """Counts one call."""
         with self._lock:
             self._calls[name] += 1
 
     def reply(self, status: int) -> None:
-        """Count one reply."""
+        """Counts one reply."""
         with self._lock:
             self._replies[str(status)] += 1
 
     def received(self, count: int) -> None:
-        """Count bytes of a request body."""
+        """Counts bytes of a request body."""
         self._bytes_in += count
 
     def sent(self, count: int) -> None:
-        """Count bytes of a response body."""
+        """Counts bytes of a response body."""
         self._bytes_out += count
 
     def answered(self, rows: int, seconds: float) -> None:
-        """Count answered rows and the processor time they took."""
+        """Counts answered rows and the processor time for them."""
         with self._lock:
             self._rows += rows
             self._answer_seconds += seconds
 
     def snapshot(self) -> StatsSnapshot:
-        """Return the counters as they are now."""
+        """Returns the present counters."""
         with self._lock:
             return StatsSnapshot(
                 calls=dict(sorted(self._calls.items())),
@@ -95,7 +96,7 @@ class Stats:
             )
 
     def reset(self) -> None:
-        """Start again from zero."""
+        """Resets all counters to zero."""
         with self._lock:
             self._clear()
             self._serving_base = self._serving_seconds()

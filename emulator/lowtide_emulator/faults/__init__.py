@@ -1,6 +1,6 @@
-"""Faults on purpose: the rules that choose calls and jobs, and the kinds of fault that can hit them.
+"""Injected faults: rules that choose calls and jobs, and the kinds of faults that can hit them.
 
-The kinds are the structs of the module `kinds`; the form of a rule is described in the module `rules`.
+The module `rules` describes the form of a rule; the module `kinds` has a struct for each kind.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What can go wrong: one struct a kind, its fields are the kind's parameters.
+"""The kinds of faults: one struct each, whose fields are the kind's parameters.
 
-Kinds on calls hit the conversation, kinds on jobs hit the work: how it ends and what its
-results file looks like. Wherever rows are chosen by ``count`` or ``fraction`` they are spread
-evenly over the job and are the same on every run; ``count`` wins if both are given.
+Kinds for calls change one call and its reply. Kinds for jobs change the end of a job and its results. Rows that are
+chosen by `count` or `fraction` are spread evenly over the job and are the same on every run; `count` wins if both are
+given.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class Kind(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True
 
 
 class SomeRows(Kind, frozen=True, kw_only=True):
-    """A kind that strikes a share of a job's rows."""
+    """A kind that hits a part of a job's rows."""
 
     count: Count | None = None
     fraction: Fraction | None = None
 
     def of(self, rows: int) -> int:
-        """Return how many of ``rows`` are struck; by default one."""
+        """Returns the number of rows that are hit, out of `rows`; by default one."""
         if self.count is not None:
             return min(self.count, rows)
         if self.fraction is not None:
@@ -37,7 +37,7 @@ class SomeRows(Kind, frozen=True, kw_only=True):
 
 
 class SomeRowsDone(Kind, frozen=True, kw_only=True):
-    """A kind that ends the work early: the first ``fraction`` of the rows are delivered all the same."""
+    """A kind that ends the work early. The first `fraction` of the rows is still delivered."""
 
     fraction: Fraction = 0.0
 
@@ -46,20 +46,20 @@ class SomeRowsDone(Kind, frozen=True, kw_only=True):
 
 
 class DropBefore(Kind, frozen=True):
-    """The connection is closed and nothing was done."""
+    """The connection is closed before the call has any effect."""
 
 
 class DropAfter(Kind, frozen=True):
-    """Everything was done, then the connection is closed without a reply."""
+    """The call takes effect, then the connection is closed without a reply."""
 
 
 class Status(Kind, frozen=True, kw_only=True):
-    """An error is the reply.
+    """The reply is an error.
 
-    code: HTTP status.
-    message: for the caller to read.
-    non_json: the body is a plain page, as front ends send it, not the envelope.
-    done: the work is done all the same, so the error is a lie.
+    code: the HTTP status.
+    message: the text for the caller.
+    non_json: whether the body is plain text, as front ends send it, instead of the error envelope.
+    done: whether the call takes effect in spite of the error.
     """
 
     code: Annotated[int, Meta(ge=300, le=599)] = 503
@@ -69,72 +69,72 @@ class Status(Kind, frozen=True, kw_only=True):
 
 
 class Delay(Kind, frozen=True, kw_only=True):
-    """The reply comes later, by real ``seconds``."""
+    """The call is delayed by `seconds` of real time."""
 
     seconds: Seconds
 
 
 class Truncate(Kind, frozen=True, kw_only=True):
-    """The connection is closed after ``bytes`` bytes of the reply's body."""
+    """The connection is closed after `bytes` bytes of the reply's body."""
 
     bytes: Count = 0
 
 
 class Body(Kind, frozen=True, kw_only=True):
-    """Another body is the reply, with status 200: what a proxy or a front end may put in the place of the real one."""
+    """The reply has status 200 and another body, as a proxy or a front end may send it."""
 
     text: str = ""
 
 
 class EmptyListLag(Kind, frozen=True, kw_only=True):
-    """The list leaves out jobs younger than ``seconds`` of the emulated clock."""
+    """The list omits jobs that are younger than `seconds` of the emulated clock."""
 
     seconds: Seconds
 
 
-# The way of a job
+# The end of a job
 
 
 class StuckPending(Kind, frozen=True):
-    """Never runs; expires in the end."""
+    """The job never runs, and expires."""
 
 
 class StuckRunning(SomeRowsDone, frozen=True, kw_only=True):
-    """Runs and never finishes; expires in the end."""
+    """The job runs but never finishes, and expires."""
 
 
 class Fail(SomeRowsDone, frozen=True, kw_only=True):
-    """Ends FAILED with this error."""
+    """The job ends FAILED with this error."""
 
     code: int = 13
     message: str = "Internal error encountered."
 
 
 class Expire(SomeRowsDone, frozen=True, kw_only=True):
-    """Ends EXPIRED when it should have succeeded."""
+    """The job ends EXPIRED at the time when it should succeed."""
 
 
 class Cancel(SomeRowsDone, frozen=True, kw_only=True):
-    """Ends CANCELLED unasked."""
+    """The job ends CANCELLED without a cancel call."""
 
 
 class PartialOutput(SomeRowsDone, frozen=True, kw_only=True):
-    """Ends SUCCEEDED, or in Vertex AI's other ``state``, with only a part of the rows."""
+    """The job ends SUCCEEDED, or in Vertex AI's other `state`, with only a part of its rows."""
 
     fraction: Fraction = 0.5
     state: Literal["SUCCEEDED", "PARTIALLY_SUCCEEDED"] = "SUCCEEDED"
 
 
 class ImportFails(Kind, frozen=True, kw_only=True):
-    """Vertex AI only: ends FAILED because the importer cannot load the input."""
+    """The job ends FAILED because the importer cannot load the input. Vertex AI only."""
 
     reason: str = "JSON table encountered too many errors, giving up."
 
 
 class NoOutput(Kind, frozen=True, kw_only=True):
-    """Ends without output; it appears after ``seconds``, or never if null.
+    """The job ends without output, which appears after `seconds`, or never if null.
 
-    announced: Vertex AI only: the job names the place of its output all the same.
+    announced: whether the job reports the place of its output at once. Vertex AI only.
     """
 
     seconds: Seconds | None = None
@@ -142,10 +142,10 @@ class NoOutput(Kind, frozen=True, kw_only=True):
 
 
 class State(Kind, frozen=True, kw_only=True):
-    """Reports ``state``, whatever it means, for ``seconds`` from creation, or for ever if null.
+    """The job reports `state` for `seconds` from its creation, or for ever if null. Any text is allowed.
 
-    Vertex AI's states begin with ``JOB_STATE_``, the Developer API's with ``BATCH_STATE_``; Vertex AI
-    reads the other as its own.
+    Vertex AI's states begin with `JOB_STATE_`, the Developer API's with `BATCH_STATE_`. Jobs of Vertex AI turn the
+    second form into the first.
     """
 
     state: str
@@ -156,14 +156,14 @@ class State(Kind, frozen=True, kw_only=True):
 
 
 class AllRowsFail(Kind, frozen=True, kw_only=True):
-    """Ends SUCCEEDED though every row is an error."""
+    """The job ends SUCCEEDED although every row is an error."""
 
     code: int = 3
     message: str = "Request contains an invalid argument."
 
 
 class MissingRows(SomeRows, frozen=True, kw_only=True):
-    """Rows are answered and paid but do not appear."""
+    """Rows are answered and billed but missing in the results."""
 
 
 class DuplicateRows(SomeRows, frozen=True, kw_only=True):
@@ -171,26 +171,26 @@ class DuplicateRows(SomeRows, frozen=True, kw_only=True):
 
 
 class ForeignRows(SomeRows, frozen=True, kw_only=True):
-    """Rows nobody asked for are added at the end, under keys ``foreign-<n>``."""
+    """Rows that are not in the input are added at the end, with keys `foreign-<n>`."""
 
 
 class MalformedRows(SomeRows, frozen=True, kw_only=True):
-    """Lines are cut in the middle, the line break stays. Files only."""
+    """Lines are cut in the middle but keep their line break. Files only."""
 
 
 class SwapKeys(SomeRows, frozen=True, kw_only=True):
-    """Pairs of neighbours have each other's key; counted in pairs."""
+    """Neighbouring rows have swapped keys; `count` and `fraction` are of pairs."""
 
 
 class RowErrorDetails(SomeRows, frozen=True, kw_only=True):
-    """Rows are errors whose ``details`` hold objects, which SDK 3.4.0 cannot read inline."""
+    """Rows are errors with objects in `details`, which SDK 3.4.0 cannot parse in inline results."""
 
     code: int = 3
     message: str = "Request contains an invalid argument."
 
 
 class Shuffle(Kind, frozen=True, kw_only=True):
-    """Rows come in another order."""
+    """Rows are in another order."""
 
     seed: int = 0
 
@@ -200,7 +200,7 @@ class TruncatedLastLine(Kind, frozen=True):
 
 
 class MissingMetadata(SomeRows, frozen=True, kw_only=True):
-    """Rows come back without their key; inline, without ``metadata``."""
+    """Rows have no key; inline rows have no `metadata`."""
 
 
 CALL_KINDS: dict[str, type[Kind]] = {

@@ -1,17 +1,18 @@
-"""The fault plan: rules that make chosen calls and jobs go wrong.
+"""The fault rules: they make chosen calls and jobs fail.
 
 A rule is a JSON object::
 
     {"on": "batches.create", "kind": "drop_after", "after": 0, "times": 1,
      "probability": 1.0, "seed": 0, "match": "my-job", "params": {}}
 
-on: the call (``batches.create``, …, see ``Call``) or ``job``, asked once at a job's creation. The calls have the
-    SDK's names, whichever API they go to: a plan for one API is a plan for the other.
-kind: what happens; its parameters are the struct of that name in ``fault_kinds``.
-after: how many matching calls go through first.
-times: how often the rule fires; null for ever.
-probability, seed: fire at random, the same way on every run.
-match: only calls whose path or display name contains this.
+on: the call (`batches.create`, …; see `Call`), or `job` for a rule that is applied when a job is created. Calls have
+    the SDK's names on both APIs, so a rule for one API works for the other.
+kind: the kind of fault: a struct in `kinds`.
+params: the parameters of the kind: the fields of its struct.
+after: the number of matching calls that succeed first.
+times: the number of times that the rule fires; null for no limit.
+probability, seed: the chance that a rule fires, and the seed of a random order that is the same on every run.
+match: the rule matches only calls whose path or display name contains this text.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ Call = Literal[
 
 
 class FaultRule(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """One rule, as it is sent."""
+    """A rule as it is sent."""
 
     on: Call | Literal["job"]
     kind: str
@@ -55,7 +56,7 @@ class FaultRule(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only
 
 
 class FaultRecord(msgspec.Struct, frozen=True):
-    """A rule and what became of it: how many calls it looked at, how often it fired."""
+    """A rule, the number of calls that it matched, and the number of times that it fired."""
 
     rule: FaultRule
     seen: int
@@ -63,7 +64,7 @@ class FaultRecord(msgspec.Struct, frozen=True):
 
 
 class RuleError(ValueError):
-    """A rule that cannot be understood; the message names the field."""
+    """A rule is not valid; the message names the field."""
 
 
 class _Armed:
@@ -89,16 +90,16 @@ class _Armed:
 
 
 class FaultPlan:
-    """The rules in force. Safe to use from any thread."""
+    """The present rules. Safe to use from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._armed: list[_Armed] = []
 
     def replace(self, rules: object) -> None:
-        """Put these rules in the place of all former ones.
+        """Replaces all rules.
 
-        Raises RuleError, and changes nothing, if one of them cannot be understood.
+        Raises RuleError, and changes nothing, if a rule is not valid.
         """
         try:
             parsed = msgspec.convert(rules, list[FaultRule])
@@ -109,14 +110,14 @@ class FaultPlan:
             self._armed = armed
 
     def pick(self, on: str, subject: str) -> Sequence[Kind]:
-        """Return the faults that strike this call, in the order of the rules."""
+        """Returns the faults that hit a call, in the order of the rules."""
         if not self._armed:
             return ()
         with self._lock:
             return [armed.kind for armed in self._armed if armed.rule.on == on and armed.fires(subject)]
 
     def records(self) -> list[FaultRecord]:
-        """Return each rule with how often it fired."""
+        """Returns each rule with its counters."""
         with self._lock:
             return [FaultRecord(armed.rule, armed.seen, armed.fired) for armed in self._armed]
 

@@ -1,4 +1,4 @@
-"""The batch side of the Gemini Developer API.
+"""The endpoints for batches.
 
 Source: https://ai.google.dev/api/batch-api
 """
@@ -18,14 +18,14 @@ from lowtide_emulator.engine import Job
 from lowtide_emulator.faults import kinds
 from lowtide_emulator.gemini.callers import check_caller
 from lowtide_emulator.gemini.file_store import new_id
-from lowtide_emulator.gemini.intake import take_file, take_inline
+from lowtide_emulator.gemini.intake import load_file, load_inline
 from lowtide_emulator.gemini.wire import BATCHES, BatchBody, CreateBody, operation
 from lowtide_emulator.gemini.work import GeminiWork
 from lowtide_emulator.wire import explain
 
 
 class BatchApi:
-    """The endpoints under ``/{version}/batches`` and the two that create batches."""
+    """The endpoints under `/{version}/batches` and those that create batches."""
 
     def __init__(self, work: GeminiWork, desk: CallDesk) -> None:
         self._work = work
@@ -34,7 +34,7 @@ class BatchApi:
         self._create_body = msgspec.json.Decoder(CreateBody).decode
 
     def routes(self) -> list[Route]:
-        """Return the routes, for any version."""
+        """Returns the routes, for any version."""
         return [
             Route("/{version}/models/{model:path}:batchGenerateContent", self.create, methods=["POST"]),
             Route("/{version}/tunedModels/{tuned:path}:batchGenerateContent", self.create, methods=["POST"]),
@@ -46,7 +46,7 @@ class BatchApi:
         ]
 
     async def create(self, request: Request) -> Response:
-        """Create a batch of generateContent or embedContent requests."""
+        """Creates a batch of generateContent or embedContent requests."""
         settings = self._engine.settings
         refused: RefusalError | None = None
         batch = BatchBody()
@@ -71,7 +71,7 @@ class BatchApi:
         return await self._desk.serve("batches.create", subject, request, work)
 
     async def get(self, request: Request) -> Response:
-        """Return a batch with its results, if they are inline."""
+        """Returns a batch, with its results if they are inline."""
 
         async def work(_: Sequence[kinds.Kind]) -> Response:
             check_caller(request, self._engine.settings)
@@ -84,7 +84,7 @@ class BatchApi:
         return await self._desk.serve("batches.get", self._subject(request), request, work)
 
     async def list(self, request: Request) -> Response:
-        """Return a page of batches, newest first, without inline results."""
+        """Returns a page of batches, newest first, without inline results."""
 
         async def work(faults: Sequence[kinds.Kind]) -> Response:
             settings, now = self._engine.settings, self._engine.clock.now()
@@ -107,7 +107,7 @@ class BatchApi:
         return await self._desk.serve("batches.list", request.url.path, request, work)
 
     async def cancel(self, request: Request) -> Response:
-        """Cancel a batch that is not over."""
+        """Cancels an unfinished batch."""
 
         async def work(_: Sequence[kinds.Kind]) -> Response:
             check_caller(request, self._engine.settings)
@@ -128,7 +128,7 @@ class BatchApi:
         return await self._desk.serve("batches.cancel", self._subject(request), request, work)
 
     async def delete(self, request: Request) -> Response:
-        """Delete a batch and its results file; running work goes on."""
+        """Deletes a batch and its results file. An unfinished batch continues to run."""
 
         async def work(_: Sequence[kinds.Kind]) -> Response:
             check_caller(request, self._engine.settings)
@@ -177,14 +177,14 @@ class BatchApi:
                 )
             if not self._work.files.is_active(file):
                 raise RefusalError(400, f"The File {source} is not in an ACTIVE state.", "FAILED_PRECONDITION")
-            count = await asyncio.to_thread(take_file, file.path, input_path, keys_path, embeddings=embeddings)
+            count = await asyncio.to_thread(load_file, file.path, input_path, keys_path, embeddings=embeddings)
         elif batch.input_config.requests is not None:
             rows = batch.input_config.requests.requests
-            count = await asyncio.to_thread(take_inline, rows, input_path, keys_path, embeddings=embeddings)
+            count = await asyncio.to_thread(load_inline, rows, input_path, keys_path, embeddings=embeddings)
         else:
             raise RefusalError(400, "* BatchGenerateContentRequest.batch.input_config: is required")
         try:
-            # Other calls were served while the rows were checked.
+            # Other calls may have created batches while the rows were checked.
             self._check_quota()
         except RefusalError:
             input_path.unlink(missing_ok=True)

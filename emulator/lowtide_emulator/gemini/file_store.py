@@ -1,4 +1,4 @@
-"""Uploaded files: resumable uploads streamed to disk, records kept for 48 hours."""
+"""Uploaded files, and resumable uploads that are streamed to disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FILE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
 
 def new_id(length: int) -> str:
-    """Return a random id of lowercase letters and digits, as the service makes them."""
+    """Returns a random id of lowercase letters and digits, like those of the service."""
     return "".join(secrets.choice(ID_CHARACTERS) for _ in range(length))
 
 
@@ -43,9 +43,9 @@ class StoredFile:
 
 @dataclass
 class Upload:
-    """A resumable upload that has begun.
+    """A resumable upload.
 
-    The chunk before the current place may be sent again: its reply may have been lost.
+    The last chunk may be sent again, because its reply may have been lost.
     """
 
     id: str
@@ -61,7 +61,7 @@ class Upload:
     finished: StoredFile | None = None
 
     def go_to(self, offset: int) -> None:
-        """Prepare for a chunk that begins at ``offset``."""
+        """Prepares for a chunk that begins at `offset`."""
         if offset == self.size:
             self.chunk_start, self.chunk_hasher = offset, self.hasher.copy()
         elif offset == self.chunk_start:
@@ -72,7 +72,7 @@ class Upload:
             raise RefusalError(400, f"Expected a chunk at offset {self.size}, got {offset}.")
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes of a chunk."""
+        """Appends bytes of a chunk."""
         self.out.write(data)
         self.hasher.update(data)
         self.size += len(data)
@@ -92,7 +92,10 @@ class FileStore:
         folder.mkdir(parents=True, exist_ok=True)
 
     def begin(self, *, name: str, display_name: str, mime_type: str, size: int) -> Upload:
-        """Begin an upload; ``name`` may be empty, with or without ``files/``."""
+        """Starts an upload.
+
+        name: the id of the file, with or without `files/`; an empty one chooses a random id.
+        """
         file_id = name.removeprefix("files/") or new_id(12)
         if _FILE_ID.fullmatch(file_id) is None:
             raise RefusalError(
@@ -123,20 +126,20 @@ class FileStore:
         return upload
 
     def check_size(self, size: int) -> None:
-        """Refuse a file that is too large."""
+        """Refuses a file that is too large."""
         limit = self._settings.max_file_bytes
         if size > limit:
             raise RefusalError(400, f"Request payload size exceeds the limit: {limit} bytes.")
 
     def upload(self, upload_id: str) -> Upload:
-        """Return an upload that has begun."""
+        """Returns an upload. Raises RefusalError if it does not exist."""
         upload = self._uploads.get(upload_id)
         if upload is None:
             raise RefusalError(404, "Upload not found: it has ended or never begun.")
         return upload
 
     def finish(self, upload: Upload) -> StoredFile:
-        """Turn a complete upload into a file."""
+        """Turns a complete upload into a file."""
         upload.out.close()
         now = self._clock.now()
         with self._lock:
@@ -156,7 +159,7 @@ class FileStore:
         return upload.finished
 
     def find(self, file_id: str) -> StoredFile | None:
-        """Return a file that is neither deleted nor expired."""
+        """Returns a file; None if it does not exist, is deleted or has expired."""
         file = self._files.get(file_id)
         if file is not None and self._clock.now() >= file.expires:
             self.delete(file)
@@ -167,16 +170,16 @@ class FileStore:
         return (file for file in list(self._files.values()) if self.find(file.id) is not None)
 
     def is_active(self, file: StoredFile) -> bool:
-        """Whether the processing of a file is over."""
+        """Whether the processing of a file is finished."""
         return self._clock.now() >= file.active
 
     def delete(self, file: StoredFile) -> None:
-        """Remove a file for good."""
+        """Removes a file."""
         self._files.pop(file.id, None)
         file.path.unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Remove all files and abandon all uploads."""
+        """Removes all files and all uploads."""
         for upload in self._uploads.values():
             upload.out.close()
             upload.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The Files API of the Gemini Developer API.
+"""The endpoints of the Files API.
 
 Source: https://ai.google.dev/api/files
 """
@@ -27,13 +27,13 @@ MAX_METADATA = 1 << 20
 
 
 class ResultsResponse(FileResponse):
-    """A file in large pieces."""
+    """A file that is sent in large pieces."""
 
     chunk_size = 1 << 20
 
 
 class FilesApi:
-    """The endpoints under ``/{version}/files`` and the upload and download beside it."""
+    """The endpoints under `/{version}/files`, and those for upload and download."""
 
     def __init__(self, work: GeminiWork, desk: CallDesk) -> None:
         self._work = work
@@ -41,7 +41,7 @@ class FilesApi:
         self._desk = desk
 
     def routes(self) -> list[Route]:
-        """Return the routes, for any version."""
+        """Returns the routes, for any version."""
         return [
             Route("/upload/{version}/files", self.upload, methods=["POST", "PUT"]),
             Route("/{version}/files", self.list, methods=["GET"]),
@@ -52,7 +52,7 @@ class FilesApi:
         ]
 
     async def upload(self, request: Request) -> Response:
-        """Begin a resumable upload, or take a chunk of one."""
+        """Starts a resumable upload, or stores a chunk of one."""
         command = request.headers.get("x-goog-upload-command", "")
         upload_id = request.query_params.get("upload_id")
         if upload_id is None:
@@ -70,7 +70,7 @@ class FilesApi:
         return await self._desk.serve("files.upload.chunk", subject, request, work)
 
     async def get(self, request: Request) -> Response:
-        """Return an uploaded file's record."""
+        """Returns the record of an uploaded file."""
 
         async def work(_: Sequence[kinds.Kind]) -> Response:
             check_caller(request, self._engine.settings)
@@ -79,7 +79,7 @@ class FilesApi:
         return await self._desk.serve("files.get", self._subject(request), request, work)
 
     async def list(self, request: Request) -> Response:
-        """Return a page of uploaded files, newest first."""
+        """Returns a page of uploaded files, newest first."""
 
         async def work(_: Sequence[kinds.Kind]) -> Response:
             check_caller(request, self._engine.settings)
@@ -97,7 +97,7 @@ class FilesApi:
         return await self._desk.serve("files.list", request.url.path, request, work)
 
     async def delete(self, request: Request) -> Response:
-        """Delete an uploaded file."""
+        """Deletes an uploaded file."""
 
         async def work(_: Sequence[kinds.Kind]) -> Response:
             check_caller(request, self._engine.settings)
@@ -107,7 +107,7 @@ class FilesApi:
         return await self._desk.serve("files.delete", self._subject(request), request, work)
 
     async def download(self, request: Request) -> Response:
-        """Send the results file of a batch, or a part of it."""
+        """Sends the results file of a batch, or a part of it."""
 
         async def work(_: Sequence[kinds.Kind]) -> Response:
             check_caller(request, self._engine.settings)

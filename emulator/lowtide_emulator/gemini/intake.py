@@ -1,4 +1,4 @@
-"""Taking the rows of a new job in: checked one by one, refused as a whole."""
+"""The rows of a new batch: each is checked, and one invalid row refuses the whole batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lowtide_emulator.wire import EmbedContentRequest, GenerateContentRequest, R
 
 
 class RowChecker(RequestChecker):
-    """Checks rows of one kind of job: requests with their key or metadata."""
+    """A check for rows of one kind of job: requests with their key or metadata."""
 
     def __init__(self, request: type[msgspec.Struct], *, inline: bool) -> None:
         place = "metadata" if inline else "key"
@@ -25,10 +25,10 @@ class RowChecker(RequestChecker):
         )
 
 
-def take_file(source: Path, input_path: Path, keys_path: Path, *, embeddings: bool) -> int:
-    """Check a JSONL file and keep it for a job, its keys beside it; return the number of rows.
+def load_file(source: Path, input_path: Path, keys_path: Path, *, embeddings: bool) -> int:
+    """Checks a JSONL file, keeps it for a job with a file of its keys, and returns the number of rows.
 
-    The job has a link of its own, so that deleting the upload does not take its rows away.
+    The job has its own link to the file, so that it keeps its rows when the upload is deleted.
     """
     checker = _checker(embeddings=embeddings, inline=False)
     with source.open("rb", buffering=BUFFER) as lines:
@@ -37,13 +37,13 @@ def take_file(source: Path, input_path: Path, keys_path: Path, *, embeddings: bo
     return count
 
 
-def take_inline(rows: list[Raw], input_path: Path, keys_path: Path, *, embeddings: bool) -> int:
-    """Check the rows of a create call and keep them as a file; return their number."""
+def load_inline(rows: list[Raw], input_path: Path, keys_path: Path, *, embeddings: bool) -> int:
+    """Checks the rows of a create call, keeps them as a file with a file of their keys, and returns their number."""
     checker = _checker(embeddings=embeddings, inline=True)
     count = _check(checker, map(bytes, rows), keys_path, "request {}")
     with input_path.open("wb", buffering=BUFFER) as out:
         for row in rows:
-            # A line break may stand between the tokens of a row but never inside one.
+            # A line break can be between the tokens of a row but not inside a token.
             out.write(bytes(row).replace(b"\n", b" "))
             out.write(b"\n")
     return count
@@ -57,21 +57,21 @@ def _check(checker: RowChecker, rows: Iterable[bytes], keys_path: Path, place: s
     decode = msgspec.json.Decoder(Row).decode
     encode = msgspec.json.Encoder().encode
     count = 0
-    complaint: str | None = None
+    problem: str | None = None
     with keys_path.open("wb", buffering=BUFFER) as keys:
         for number, row in enumerate(rows, 1):
             if row.isspace():
                 continue
-            complaint = checker.complaint(row)
-            if complaint is not None:
-                complaint = f"Failed to parse {place.format(number)}: {complaint}"
+            problem = checker.problem(row)
+            if problem is not None:
+                problem = f"Failed to parse {place.format(number)}: {problem}"
                 break
             keys.write(encode(decode(row).name or ""))
             keys.write(b"\n")
             count += 1
-    if complaint is None and count == 0:
-        complaint = "The batch has no requests."
-    if complaint is not None:
+    if problem is None and count == 0:
+        problem = "The batch has no requests."
+    if problem is not None:
         keys_path.unlink()
-        raise RefusalError(400, complaint)
+        raise RefusalError(400, problem)
     return count

@@ -1,6 +1,6 @@
-"""Rows in the Developer API's shapes: lines of a file, and inline rows.
+"""The Developer API's forms of rows: lines of a file, and inline rows.
 
-Lines come back with the response first and the key last, as recorded.
+The response is the first field of a line and the key the last, as recorded from the service.
 
 Source: https://ai.google.dev/gemini-api/docs/batch-api
 """
@@ -30,26 +30,26 @@ class _OddLine(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class _RequestLines:
-    """The input of both: lines with a request and, in files, its key."""
+    """The input of both forms: lines with a request and, in files, its key."""
 
     def __init__(self) -> None:
         self._encode = msgspec.json.Encoder().encode
         self._decode = msgspec.json.Decoder(Row).decode
 
     def decode(self, line: bytes) -> Row:
-        """Return the row that stands in one line of input."""
+        """Returns the row of one input line."""
         return self._decode(line)
 
 
 class FileShape(_RequestLines):
-    """Lines of a results file."""
+    """The form of rows in files."""
 
     def stray(self, key: str) -> Row:
-        """Return a row that nobody asked for."""
+        """Returns a row that is not in the input."""
         return Row(STRAY, key)
 
     def encode(self, row: Row, reply: Reply) -> bytes:
-        """Return one line, with its line break."""
+        """Returns the result line of a row, with its line break."""
         line: msgspec.Struct
         match reply:
             case RowError():
@@ -77,14 +77,14 @@ class _InlineOddity(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class InlineShape(_RequestLines):
-    """Members of ``inlinedResponses``, kept one a line."""
+    """The form of inline rows: members of `inlinedResponses`, one per line."""
 
     def stray(self, key: str) -> Row:
-        """Return a row that nobody asked for."""
+        """Returns a row that is not in the input."""
         return Row(STRAY, metadata=Raw(msgspec.json.encode({"key": key})))
 
     def encode(self, row: Row, reply: Reply) -> bytes:
-        """Return one member, followed by a line break."""
+        """Returns the member of a row, with a line break."""
         metadata = row.metadata if bytes(row.metadata) else None
         line: msgspec.Struct
         match reply:

@@ -1,4 +1,4 @@
-"""Jobs and files as the Gemini Developer API writes them.
+"""The wire format of the Developer API: its messages for batches and files.
 
 Source: https://ai.google.dev/api/batch-api and https://ai.google.dev/api/files
 """
@@ -19,13 +19,13 @@ TYPES = "type.googleapis.com/google.ai.generativelanguage.v1main."
 
 
 class InlineRows(msgspec.Struct, forbid_unknown_fields=True):
-    """The inner of the two ``requests``."""
+    """The inner one of the two `requests`."""
 
     requests: list[Raw]
 
 
 class InputConfig(msgspec.Struct, forbid_unknown_fields=True):
-    """Where the rows of a job come from."""
+    """The input of a batch: inline rows, or the name of a file."""
 
     requests: InlineRows | None = None
     file_name_camel: str | None = msgspec.field(default=None, name="fileName")
@@ -33,12 +33,12 @@ class InputConfig(msgspec.Struct, forbid_unknown_fields=True):
 
     @property
     def file_name(self) -> str | None:
-        """Name of the input file, ``files/…``."""
+        """The name of the input file, `files/…`."""
         return either(self.file_name_camel, self.file_name_snake)
 
 
 class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
-    """What stands under ``batch`` in a create call."""
+    """The value of `batch` in a create call."""
 
     name: str | None = None
     model: str | None = None
@@ -52,12 +52,12 @@ class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
 
     @property
     def display_name(self) -> str:
-        """Name given by the caller; empty if none was."""
+        """The name that the caller gave; empty if it gave none."""
         return either(self.display_name_camel, self.display_name_snake) or ""
 
     @property
     def input_config(self) -> InputConfig:
-        """Where the rows come from."""
+        """The input of the batch."""
         return either(self.input_camel, self.input_snake) or InputConfig()
 
 
@@ -68,7 +68,7 @@ class CreateBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class FileBody(msgspec.Struct):
-    """What stands under ``file`` when an upload begins."""
+    """The value of `file` in a call that starts an upload."""
 
     name: str = ""
     display_name_camel: str | None = msgspec.field(default=None, name="displayName")
@@ -80,15 +80,15 @@ class FileBody(msgspec.Struct):
 
 
 class UploadBody(msgspec.Struct):
-    """The body that begins an upload."""
+    """The body of a call that starts an upload."""
 
     file: FileBody = msgspec.field(default_factory=FileBody)
 
 
 def operation(job: Job, now: float, *, results: bool) -> dict[str, object]:
-    """Return a job as a long-running operation.
+    """Returns a job as a long-running operation.
 
-    results: put inline results in, which ``list`` does not.
+    results: whether to include inline results, which a list does not.
     """
     moment = job.at(now)
     name = job.name
@@ -159,7 +159,11 @@ def _error(job: Job, state: JobState) -> dict[str, object]:
 
 
 def file_resource(file: StoredFile, *, active: bool, base: str) -> dict[str, object]:
-    """Return an uploaded file as the Files API writes it."""
+    """Returns an uploaded file as a resource of the Files API.
+
+    active: whether its processing is finished.
+    base: the URL of the API, with its version.
+    """
     resource: dict[str, object] = {
         "name": f"files/{file.id}",
         "displayName": file.display_name,

@@ -1,4 +1,4 @@
-"""The work on batches of the Developer API: their rows are answered at once, their results are files here."""
+"""The work on batches: their rows are answered at once, and their results are kept as files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class GeminiWork:
         engine.at_close(self.files.clear)
 
     def start(self, job: Job) -> None:
-        """Keeps a new batch and starts to answer its rows, unless its results will never be delivered."""
+        """Adds a new batch and starts to answer its rows, unless it never delivers results."""
         self.engine.jobs.add(job)
         if job.rows_delivered:
             self.engine.submit(lambda: self._answer(job))

@@ -31,7 +31,7 @@ MAX_DISPLAY_NAME = 128
 
 
 class PredictionApi:
-    """The endpoints of ``batchPredictionJobs``."""
+    """The endpoints of `batchPredictionJobs`."""
 
     def __init__(self, engine: Engine, desk: CallDesk) -> None:
         self._engine = engine
@@ -39,7 +39,7 @@ class PredictionApi:
         self._work = VertexWork(engine)
 
     def routes(self) -> list[Route]:
-        """Return the routes, for any version, project and location."""
+        """Returns the routes, for any version, project and location."""
         return [
             Route(PARENT, self.create, methods=["POST"]),
             Route(PARENT, self.list, methods=["GET"]),
@@ -49,7 +49,7 @@ class PredictionApi:
         ]
 
     async def create(self, request: Request) -> Response:
-        """Create a job. Whether its input can be read shows only later."""
+        """Creates a job. It fails later if its input cannot be read."""
         refused: RefusalError | None = None
         body = JobBody()
         spelled: object = {}
@@ -74,18 +74,18 @@ class PredictionApi:
         return await self._desk.serve("batches.create", subject, request, work)
 
     async def get(self, request: Request) -> Response:
-        """Return a job."""
+        """Returns a job."""
 
         async def work(_: Sequence[kinds.Kind]) -> Response:
             check_caller(request, self._engine.settings)
             job = self._find(request)
-            self._work.look(job)
+            self._work.proceed(job)
             return json_reply(resource(job, self._engine.clock.now()))
 
         return await self._desk.serve("batches.get", self._subject(request), request, work)
 
     async def list(self, request: Request) -> Response:
-        """Return a page of jobs, newest first."""
+        """Returns a page of jobs, newest first."""
 
         async def work(faults: Sequence[kinds.Kind]) -> Response:
             settings, now = self._engine.settings, self._engine.clock.now()
@@ -114,7 +114,7 @@ class PredictionApi:
         return await self._desk.serve("batches.list", request.url.path, request, work)
 
     async def cancel(self, request: Request) -> Response:
-        """Cancel a job that is not over; what it has done is still delivered."""
+        """Cancels an unfinished job. The rows that are done are still delivered."""
 
         async def work(_: Sequence[kinds.Kind]) -> Response:
             check_caller(request, self._engine.settings)
@@ -136,7 +136,7 @@ class PredictionApi:
         return await self._desk.serve("batches.cancel", self._subject(request), request, work)
 
     async def delete(self, request: Request) -> Response:
-        """Delete a job that is over; its results are the caller's and stay."""
+        """Deletes a finished job. Its results belong to the caller and stay."""
 
         async def work(_: Sequence[kinds.Kind]) -> Response:
             check_caller(request, self._engine.settings)

@@ -1,8 +1,8 @@
-"""Does a request have only the fields the service knows?
+"""Messages that a row can contain, and the check that they have only known fields.
 
-The service refuses a whole batch for one unknown field, which is how the SDK's own flat
-``config`` shape fails in a file. The checking is done by msgspec from generated structs that
-know each field under both its spellings; values that do not matter are skipped unread.
+The service refuses a whole batch for one unknown field; that is how the SDK's own flat `config` fails in a file.
+msgspec checks messages with generated structs, which have each field in both spellings. It does not parse values that
+do not matter.
 
 Source: https://ai.google.dev/api/generate-content
 """
@@ -20,7 +20,7 @@ _UNKNOWN = re.compile(r"^Object contains unknown field `(.+?)`(?: - at `\$\.?(.*
 
 
 def message(name: str, fields: dict[str, type | object]) -> type[msgspec.Struct]:
-    """Return a struct with only these fields, each also in snake_case, all optional."""
+    """Returns a struct with exactly these fields, also in snake_case, all optional."""
     spelled: dict[str, object] = {}
     for camel, kind in fields.items():
         spelled[camel] = kind
@@ -118,7 +118,7 @@ VertexGenerateContentRequest = message(
         | None,
     },
 )
-"""Vertex AI knows some fields more."""
+"""The same with the fields that only Vertex AI has."""
 EmbedContentRequest = message(
     "EmbedContentRequest",
     {
@@ -146,13 +146,13 @@ EmbedContentRequest = message(
 
 
 class RequestChecker:
-    """Checks messages of one kind, one at a time."""
+    """A check for messages of one kind."""
 
     def __init__(self, kind: type[msgspec.Struct]) -> None:
         self._decode = msgspec.json.Decoder(kind).decode
 
-    def complaint(self, line: bytes | Raw) -> str | None:
-        """Return what is wrong with a message, or None."""
+    def problem(self, line: bytes | Raw) -> str | None:
+        """Returns the problem of a message; None if it is valid."""
         try:
             self._decode(line)
         except msgspec.ValidationError as error:
@@ -163,7 +163,7 @@ class RequestChecker:
 
 
 def explain(error: msgspec.ValidationError) -> str:
-    """Return msgspec's complaint in the words of the service."""
+    """Returns an error of msgspec in the words of the service."""
     unknown = _UNKNOWN.match(str(error))
     if unknown is None:
         return str(error)
