@@ -16,7 +16,7 @@ from rich.console import Console
 
 from lowtide_emulator.answering import load_answers, load_function
 from lowtide_emulator.cloud import BigQueryServer, CloudStorageServer, ServerError
-from lowtide_emulator.options import takes
+from lowtide_emulator.options import options_from
 from lowtide_emulator.server import Emulator
 from lowtide_emulator.settings import ANSWERS, VERTEX, Setting, Settings
 
@@ -63,7 +63,7 @@ def _root() -> None:
 
 
 @app.command()
-@takes(ServeSettings)
+@options_from(ServeSettings)
 def serve(settings: ServeSettings) -> None:
     """Serve both APIs on one port, until Ctrl-C.
 

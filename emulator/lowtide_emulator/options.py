@@ -14,7 +14,7 @@ from lowtide_emulator.settings import Setting, Settings
 S = TypeVar("S", bound=Settings)
 
 
-def takes(settings: type[S]) -> Callable[[Callable[[S], None]], Callable[..., None]]:
+def options_from(settings: type[S]) -> Callable[[Callable[[S], None]], Callable[..., None]]:
     """Returns a decorator for a command that takes settings: each field becomes an option.
 
     An option has its field's name, description and default, and is also read from `LOWTIDE_EMULATOR_<NAME>`. An option
