@@ -83,7 +83,7 @@ class Settings:
         float, Setting("Age at which a job that is not finished becomes EXPIRED, in seconds.", panel=JOBS, min=0)
     ] = 48 * HOUR
     file_seconds: Annotated[
-        float, Setting("Age at which an uploaded file or a results file is removed, in seconds.", panel=JOBS, min=0)
+        float, Setting("Life of an uploaded file, and of a results file after its job, in seconds.", panel=JOBS, min=0)
     ] = 48 * HOUR
     file_processing_seconds: Annotated[
         float, Setting("Time that an uploaded file is PROCESSING, in seconds.", panel=JOBS, min=0)
