@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lowtide_worker.providers.job_lookup import Looks
+from lowtide_worker.providers.job_lookup import JobLookup
 from lowtide_worker.providers.pages import every
 from lowtide_worker.providers.protocol import (
     NO_RESPONSE,
@@ -24,7 +24,7 @@ from lowtide_worker.providers.upload_slice import SpoolSlice
 __all__ = [
     "NO_RESPONSE",
     "Denied",
-    "Looks",
+    "JobLookup",
     "Missing",
     "NewJob",
     "Output",
