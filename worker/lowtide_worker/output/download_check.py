@@ -1,4 +1,4 @@
-"""Scrutiny of a download: whether it is the output that its job speaks of, or something else in its place."""
+"""The check that a download is the output its job reports, and not an error page or a truncated file."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ _SPACE = b" \t\r\n"
 _HEAD_BYTES = 1 << 16
 
 
-class Doubtful(Unavailable):
-    """A download that came to its end and is not what the job says: to be had again, while there is patience."""
+class IncompleteOutput(Unavailable):
+    """A download that ended without an error but is not what the job reports.
+
+    The caller downloads it again, for `output_grace_seconds`.
+    """
 
 
-class Scrutiny:
+class DownloadCheck:
     """A sink for a download: passes the bytes on, and counts the rows in them.
 
-    A row is a line that begins with an object, in its first column, as the provider writes them. So a page of HTML has
-    none, and an error that is printed over several lines is one. Raises `Doubtful` before it passes on the first byte
-    of what is no object, and in `finish` for fewer rows than `expected`.
+    A row is a line whose first byte is `{`, as the provider writes it. So an HTML page has no row, and an error that is
+    pretty-printed over several lines is one row. `write` raises `IncompleteOutput` before it passes on anything that
+    does not begin with an object. `finish` raises it for fewer rows than `expected`.
     """
 
     def __init__(self, write: Callable[[bytes], object], *, expected: int) -> None:
@@ -32,10 +35,10 @@ class Scrutiny:
         self._rows = 0
 
     def write(self, chunk: bytes) -> int:
-        """Takes the next bytes."""
+        """Checks the next bytes and passes them on; returns how many they are. Raises `IncompleteOutput`."""
         if not self._begun and (first := chunk.lstrip(_SPACE)):
             if not first.startswith(b"{"):
-                raise _doubtful("it is not made of rows")
+                raise _incomplete("it is not made of rows")
             self._begun = True
         if self._last == b"\n" and chunk.startswith(b"{"):
             self._rows += 1
@@ -47,12 +50,13 @@ class Scrutiny:
         return len(chunk)
 
     def finish(self) -> None:
-        """Ends the download, before the last of it counts."""
+        """Checks the whole at its end, before the last piece is released. Raises `IncompleteOutput`."""
         if self._rows < self._expected:
-            raise _doubtful(f"it has {self._rows} of {self._expected} rows")
+            raise _incomplete(f"it has {self._rows} of {self._expected} rows")
         if self._rows == 1 and b'"error"' in self._head and b'"key"' not in self._head:
-            raise _doubtful("it is an error that belongs to no request")
+            raise _incomplete("it is an error that belongs to no request")
 
 
-def _doubtful(why: str) -> Doubtful:
-    return Doubtful(ResultError(reason="INCOMPLETE_OUTPUT", message=f"the output is not what the job says: {why}"))
+def _incomplete(why: str) -> IncompleteOutput:
+    message = f"the output is not what the job says: {why}"
+    return IncompleteOutput(ResultError(reason="INCOMPLETE_OUTPUT", message=message))

@@ -43,7 +43,7 @@ class Joined(msgspec.Struct, frozen=True, gc=False):
     outcome: Outcome
 
 
-class Odd(msgspec.Struct, frozen=True, gc=False):
+class QuarantinedRow(msgspec.Struct, frozen=True, gc=False):
     """A row that is nobody's."""
 
     reason: str
@@ -53,21 +53,21 @@ class Odd(msgspec.Struct, frozen=True, gc=False):
 _decode_rest = msgspec.json.Decoder(RestRow).decode_lines
 
 
-def provider_rows(provider: Provider, block: bytes) -> tuple[list[Row], list[Odd]]:
+def provider_rows(provider: Provider, block: bytes) -> tuple[list[Row], list[QuarantinedRow]]:
     """Reads and judges a segment of a provider's output; lines that are no rows come back as odd."""
     try:
         # Responses are passed on as they are, so what readers could not decode must not get through.
         str(block, "utf-8")
         rows = provider.rows(block)
-        odd: list[Odd] = []
+        odd: list[QuarantinedRow] = []
     except ValueError:
         rows, odd = _line_by_line(provider, block)
     return [Row(row.key, row.response, judge(row)) for row in rows], odd
 
 
-def _line_by_line(provider: Provider, block: bytes) -> tuple[list[OutputRow], list[Odd]]:
+def _line_by_line(provider: Provider, block: bytes) -> tuple[list[OutputRow], list[QuarantinedRow]]:
     rows: list[OutputRow] = []
-    odd: list[Odd] = []
+    odd: list[QuarantinedRow] = []
     for line in block.split(b"\n"):
         if not line or line.isspace():
             continue
@@ -75,7 +75,7 @@ def _line_by_line(provider: Provider, block: bytes) -> tuple[list[OutputRow], li
             str(line, "utf-8")
             rows.append(provider.row(line))
         except ValueError as error:
-            odd.append(Odd(f"malformed: {error}", line))
+            odd.append(QuarantinedRow(f"malformed: {error}", line))
     return rows, odd
 
 
@@ -84,7 +84,7 @@ def rest_rows(block: bytes) -> list[Row]:
     return [Row(row.key, NO_RESPONSE, Outcome(row.status, row.error, None)) for row in _decode_rest(block)]
 
 
-def join(rows: Sequence[Row], *, ordinals: range, reader: RequestReader) -> tuple[list[Joined], list[Odd]]:
+def join(rows: Sequence[Row], *, ordinals: range, reader: RequestReader) -> tuple[list[Joined], list[QuarantinedRow]]:
     """Finds the request of each row; a row whose key is not one of the job's requests' is odd.
 
     `ordinals` are those the job may carry.
@@ -94,13 +94,13 @@ def join(rows: Sequence[Row], *, ordinals: range, reader: RequestReader) -> tupl
     claims = [wire_ordinal(row.key) if row.key is not None else None for row in rows]
     requests = reader.keys({ordinal for ordinal in claims if ordinal is not None and ordinal in ordinals})
     joined: list[Joined] = []
-    odd: list[Odd] = []
+    odd: list[QuarantinedRow] = []
     for row, ordinal in zip(rows, claims, strict=True):
         request = requests.get(ordinal) if ordinal is not None else None
         if ordinal is None or request is None:
-            odd.append(Odd("unknown key", _shown(row)))
+            odd.append(QuarantinedRow("unknown key", _shown(row)))
         elif request.wire != row.key:
-            odd.append(Odd("key does not match its request", _shown(row)))
+            odd.append(QuarantinedRow("key does not match its request", _shown(row)))
         else:
             joined.append(Joined(ordinal, request, row.response, row.outcome))
     return joined, odd

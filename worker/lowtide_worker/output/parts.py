@@ -33,7 +33,7 @@ def even_ends(parts: Sequence[Part], size: int) -> list[int]:
     return ends
 
 
-def pieces(encoded: str, start: int, end: int) -> Iterator[tuple[str, int, int]]:
+def part_ranges(encoded: str, start: int, end: int) -> Iterator[tuple[str, int, int]]:
     """Where the bytes [start, end) of all parts together lie: part after part, each with the range within it."""
     base = 0
     for part in _decode(encoded):
