@@ -25,13 +25,13 @@ from lowtide_worker.providers.google import (
     RowReader,
     as_count,
     as_object,
+    as_page,
     as_text,
     call,
     cancel,
     either,
     failures,
     job_state,
-    page_of,
     status_error,
 )
 from lowtide_worker.providers.protocol import (
@@ -113,7 +113,7 @@ class GeminiProvider:
         """One page of all, newest first: this API cannot search."""
         query = {"pageSize": str(_PAGE_SIZE)} | ({"pageToken": page_token} if page_token else {})
         with failures():
-            reply = page_of(call(self._client, "get", f"batches?{urlencode(query)}"))
+            reply = as_page(call(self._client, "get", f"batches?{urlencode(query)}"))
             jobs = self._pages.read(reply.get("operations", []), _provider_job, needed=display_name)
             return jobs, as_text(either(reply, "nextPageToken", "next_page_token")) or None
 
@@ -121,14 +121,14 @@ class GeminiProvider:
         """One page of the uploaded files; result files are not among them."""
         query = {"pageSize": str(_PAGE_SIZE)} | ({"pageToken": page_token} if page_token else {})
         with failures():
-            reply = page_of(call(self._client, "get", f"files?{urlencode(query)}"))
+            reply = as_page(call(self._client, "get", f"files?{urlencode(query)}"))
             inputs = self._pages.read(reply.get("files", []), _provider_input)
             uploaded = [found for found in inputs if found is not None]
             return uploaded, as_text(either(reply, "nextPageToken", "next_page_token")) or None
 
-    def odd(self) -> int:
+    def unreadable_items(self) -> int:
         """How many items of pages were passed over."""
-        return len(self._pages.odd)
+        return len(self._pages.unreadable)
 
     def cancel(self, name: str) -> None:
         """POST :cancel."""

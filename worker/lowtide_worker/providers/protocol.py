@@ -154,7 +154,7 @@ class Provider(Protocol):
     def inputs(self, page_token: str | None = None) -> tuple[list[ProviderInput], str | None]:
         """One page of all uploaded inputs of the account, ours and foreign, and the next page's token."""
 
-    def odd(self) -> int:
+    def unreadable_items(self) -> int:
         """How many items of pages this process has passed over because they could not be read, each counted once."""
 
     def cancel(self, name: str) -> None:

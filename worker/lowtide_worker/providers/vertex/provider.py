@@ -26,12 +26,12 @@ from lowtide_worker.providers.google import (
     RowReader,
     as_count,
     as_object,
+    as_page,
     as_text,
     call,
     cancel,
     failures,
     job_state,
-    page_of,
     status_error,
 )
 from lowtide_worker.providers.protocol import (
@@ -128,7 +128,7 @@ class VertexProvider:
         if display_name is not None:
             query["filter"] = f'display_name="{display_name}"'
         with failures():
-            reply = page_of(call(self._client, "get", f"{_JOBS}?{urlencode(query)}"))
+            reply = as_page(call(self._client, "get", f"{_JOBS}?{urlencode(query)}"))
             jobs = self._pages.read(reply.get(_JOBS, []), _provider_job, needed=display_name)
             return jobs, as_text(reply.get("nextPageToken")) or None
 
@@ -136,9 +136,9 @@ class VertexProvider:
         """One page of the files that we wrote."""
         return self._storage.inputs(page_token)
 
-    def odd(self) -> int:
+    def unreadable_items(self) -> int:
         """How many items of pages were passed over."""
-        return len(self._pages.odd)
+        return len(self._pages.unreadable)
 
     def cancel(self, name: str) -> None:
         """POST :cancel."""
