@@ -1,4 +1,7 @@
-"""The providers, behind one protocol that knows nothing of Google."""
+"""Providers of batch jobs, behind one protocol that knows nothing of Google.
+
+`gemini` and `vertex` are imported only where they are used, as each loads its own SDK.
+"""
 
 from __future__ import annotations
 
