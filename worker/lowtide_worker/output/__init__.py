@@ -1,4 +1,13 @@
-"""From a job's output to results: segments, joined with requests and judged row by row."""
+"""The way from a job's output to results: segments, whose rows are joined with requests and judged.
+
+| module | holds |
+|---|---|
+| `download_check` | the check that a download is the output its job reports |
+| `segments` | the cut of a stream into segments, and the files that hold them |
+| `parts` | output that is read by byte ranges at the provider |
+| `joining` | the join of rows with their requests |
+| `judging` | the table from a row to a request's outcome |
+"""
 
 from __future__ import annotations
 

@@ -64,21 +64,15 @@ class VertexTables:
         Raises `Refused` for a table outside the configured places.
         """
         if not is_under(uri, [self._settings.vertex_dataset or "bq://", *self._settings.vertex_locations]):
-            raise Refused(
-                ResultError(
-                    reason="OUTSIDE_ROOT",
-                    message=f"{uri} is outside LOWTIDE_VERTEX_DATASET and LOWTIDE_VERTEX_LOCATIONS",
-                )
-            )
+            message = f"{uri} is outside LOWTIDE_VERTEX_DATASET and LOWTIDE_VERTEX_LOCATIONS"
+            raise Refused(ResultError(reason="OUTSIDE_ROOT", message=message))
         with cloud_failures(uri):
             table = self._client.get_table(".".join(parse_table(uri)), **self._call_options)
             columns = [field for field in table.schema if field.name in {key, "key", "response", "status"}]
             names = {field.name for field in columns}
             # Requests that run again are uploaded under Lowtide's wire keys, in the column `key`.
             key = key if key in names else "key"
-            for row in self._client.list_rows(
-                table, selected_fields=columns, page_size=_PAGE_ROWS, **self._call_options
-            ):
+            for row in self._client.list_rows(table, columns, page_size=_PAGE_ROWS, **self._call_options):
                 line = {"key": row.get(key), "status": row.get("status"), "response": _json(row.get("response"))}
                 sink.write(_encode(line) + b"\n")
 
