@@ -9,7 +9,7 @@
 | a candidate that ended for any other reason (MAX_TOKENS, SAFETY, RECITATION, ...) | failed, with the finish reason |
 | no response at all, none but an empty or unreadable one, or a candidate without content | retry |
 
-A batch's `outcomes` overrule the table for a reason or a code; their default is `LOWTIDE_OUTCOMES`. `retry` becomes
+A batch's `outcomes`, and those of `LOWTIDE_OUTCOMES`, overrule the table for a reason or a code. `retry` becomes
 `failed` when the request has no attempt left. A failed row keeps the response that it came with.
 
 Source: https://ai.google.dev/api/generate-content (FinishReason, BlockReason), google.rpc.Code.
