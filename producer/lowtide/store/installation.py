@@ -62,8 +62,8 @@ class Installation:
 
     def confirm(self) -> None:
         """Compares the id in Redis with the one this process knows, by one read. If they differ, it calls `check`."""
-        standing = cast("bytes | None", self._redis.get(keys.INSTALLATION))
-        if self._id is None or standing != self._id.encode():
+        stored = cast("bytes | None", self._redis.get(keys.INSTALLATION))
+        if self._id is None or stored != self._id.encode():
             self.check()
 
     def check(self) -> str:
@@ -104,8 +104,8 @@ class Installation:
 
     def seen(self) -> Seen:
         """Reads the ids in Redis and in the spool."""
-        standing = cast("bytes | None", self._redis.get(keys.INSTALLATION))
-        known, _, place = (standing or b"").decode(errors="replace").partition(" ")
+        stored = cast("bytes | None", self._redis.get(keys.INSTALLATION))
+        known, _, place = (stored or b"").decode(errors="replace").partition(" ")
         return Seen(known or None, self._marked(), place)
 
     def adopt(self, *, over: bool = False) -> str:
