@@ -20,7 +20,7 @@ def require_server(client: redis.Redis) -> None:
         version = str(client.info("server").get("redis_version", ""))
     except redis.exceptions.NoPermissionError:
         raise UnsupportedServer(
-            "Redis does not tell this user its version: allow the INFO command (ACL SETUSER <user> +info)"
+            "Redis hides its version from this user: allow it INFO (ACL SETUSER <user> +info)"
         ) from None
     if not is_new_enough(version):
         raise UnsupportedServer(
