@@ -258,7 +258,7 @@ class BatchQueue:
     def _look_whether_emptied(self) -> None:
         """Raises `InstallationMismatch` where Redis knows of no batch because it is not the one that did."""
         with suppress(SpoolError):
-            self._installation.look()
+            self._installation.check_redis()
 
 
 def cloud_uris(requests: object) -> Sequence[str] | None:

@@ -221,7 +221,7 @@ class MachineProvider:
 
         return self._call("inputs", effect)
 
-    def odd(self) -> int:
+    def unreadable_items(self) -> int:
         return 0
 
     def cancel(self, name: str) -> None:

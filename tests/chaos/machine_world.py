@@ -181,7 +181,7 @@ class MachineWorld:
     def restart(self) -> None:
         """Has all processes forget what they know, and start anew."""
         for runtime in self.runtimes:
-            runtime._looks.clear()
+            runtime._job_lookups.clear()
             vars(runtime).pop("installation", None)
             runtime.installation.check()
         vars(self.queue).pop("_installation", None)

@@ -152,9 +152,9 @@ def test_a_slip_in_the_name_of_a_variable_is_told(lonely_cli: Cli) -> None:
     (lonely_cli.folder / ".env").write_text("LOWTIDE_BROKER={}\nLOWTIDE_EMULATOR_API_KEY=x\nOTHER=1\n")
     told = lonely_cli("list", code=1, LOWTIDE_REDISURL="redis://:secret@other", LOWTIDE_SHOP="1").err.splitlines()
     assert told[:-1] == [
-        "lowtide: warning: LOWTIDE_BROKER is no setting and changes nothing: did you mean LOWTIDE_BROKERS?",
-        "lowtide: warning: LOWTIDE_REDISURL is no setting and changes nothing: did you mean LOWTIDE_REDIS_URL?",
-        "lowtide: warning: LOWTIDE_SHOP is no setting and changes nothing",
+        "lowtide: warning: LOWTIDE_BROKER is not a setting and has no effect: did you mean LOWTIDE_BROKERS?",
+        "lowtide: warning: LOWTIDE_REDISURL is not a setting and has no effect: did you mean LOWTIDE_REDIS_URL?",
+        "lowtide: warning: LOWTIDE_SHOP is not a setting and has no effect",
     ]
 
 

@@ -11,7 +11,7 @@ from lowtide import BatchState, JobState, Request
 from lowtide.protocol import keys
 from lowtide_emulator import Emulator, Settings
 from lowtide_worker.deadlines import Deadline
-from lowtide_worker.providers import Looks, Missing, NewJob
+from lowtide_worker.providers import JobLookup, Missing, NewJob
 from lowtide_worker.providers.gemini import GeminiProvider
 from lowtide_worker.settings import WorkerSettings
 
@@ -43,15 +43,15 @@ def calls(emulator: Emulator) -> tuple[int, int]:
 
 
 def test_few_jobs_are_asked_one_by_one(emulator: Emulator, provider: GeminiProvider) -> None:
-    names, looks = created(provider, FEW), Looks(provider)
+    names, lookup = created(provider, FEW), JobLookup(provider)
     for _ in range(4):
-        assert [looks.at(name, PENDING).name for name in names] == names
+        assert [lookup.get(name, PENDING).name for name in names] == names
     assert calls(emulator) == (4 * FEW, 0)
 
 
 def test_one_page_of_the_list_tells_of_many_that_nothing_changed(emulator: Emulator, provider: GeminiProvider) -> None:
-    names, looks = created(provider, MANY), Looks(provider)
-    seen = [looks.at(name, PENDING) for name in names]
+    names, lookup = created(provider, MANY), JobLookup(provider)
+    seen = [lookup.get(name, PENDING) for name in names]
     assert [(job.name, job.state) for job in seen] == [(name, JobState.PENDING) for name in names]
     asked, listed = calls(emulator)
     assert asked < MANY / 4
@@ -59,37 +59,37 @@ def test_one_page_of_the_list_tells_of_many_that_nothing_changed(emulator: Emula
 
 
 def test_news_and_ends_come_from_the_job_itself(emulator: Emulator, provider: GeminiProvider) -> None:
-    names, looks = created(provider, MANY), Looks(provider)
+    names, lookup = created(provider, MANY), JobLookup(provider)
     emulator.advance(61)
-    assert {looks.at(name, PENDING).state for name in names} == {JobState.RUNNING}
+    assert {lookup.get(name, PENDING).state for name in names} == {JobState.RUNNING}
     assert calls(emulator)[0] == MANY
     emulator.advance(61)
     wait_until(lambda: all(job.state == "SUCCEEDED" for job in emulator.jobs()))
-    ended = [Looks(provider).at(name, "BATCH_STATE_SUCCEEDED") for name in names]
+    ended = [JobLookup(provider).get(name, "BATCH_STATE_SUCCEEDED") for name in names]
     assert {(job.state, job.output is not None) for job in ended} == {(JobState.SUCCEEDED, True)}
 
 
 def test_a_job_that_is_not_in_the_list_is_asked_for(emulator: Emulator, provider: GeminiProvider) -> None:
-    names, looks = created(provider, MANY), Looks(provider)
+    names, lookup = created(provider, MANY), JobLookup(provider)
     for name in names[:30]:
-        looks.at(name, PENDING)
+        lookup.get(name, PENDING)
     with pytest.raises(Missing):
-        looks.at("batches/never-created", PENDING)
+        lookup.get("batches/never-created", PENDING)
     (new,) = created(provider, 1)
-    assert looks.at(new, PENDING).name == new
+    assert lookup.get(new, PENDING).name == new
 
 
 def test_without_a_list_each_is_asked_by_itself(emulator: Emulator, provider: GeminiProvider) -> None:
-    names, looks = created(provider, MANY), Looks(provider)
+    names, lookup = created(provider, MANY), JobLookup(provider)
     emulator.set_faults([{"on": "batches.list", "kind": "status", "params": {"code": 501, "message": "no"}}])
-    assert [looks.at(name, PENDING).name for name in names] == names
+    assert [lookup.get(name, PENDING).name for name in names] == names
     assert calls(emulator)[0] == MANY
 
 
 def test_a_list_full_of_other_jobs_is_not_read_to_its_end(emulator: Emulator, provider: GeminiProvider) -> None:
-    names, looks = created(provider, 10), Looks(provider)
+    names, lookup = created(provider, 10), JobLookup(provider)
     created(provider, 500)
-    assert [looks.at(name, PENDING).name for name in names] == names
+    assert [lookup.get(name, PENDING).name for name in names] == names
     asked, listed = calls(emulator)
     assert asked == 10
     assert listed <= 4

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide_worker.output import Doubtful, PieceWriter, Scrutiny, SegmentCutter
+from lowtide_worker.output import DownloadCheck, IncompleteOutput, PieceWriter, SegmentCutter
 
 ROW = b'{"key": "r1.x", "response": {"candidates": [{"text": "{ \\n {"}]}}'
 
@@ -17,12 +17,12 @@ def chunks(body: bytes, size: int) -> Iterator[bytes]:
 
 
 def taken(body: bytes, expected: int, size: int = 1 << 20) -> bytes:
-    """The bytes that got through; raises what the scrutiny raises."""
+    """The bytes that got through; raises what the check raises."""
     passed: list[bytes] = []
-    scrutiny = Scrutiny(passed.append, expected=expected)
+    check = DownloadCheck(passed.append, expected=expected)
     for chunk in chunks(body, size):
-        scrutiny.write(chunk)
-    scrutiny.finish()
+        check.write(chunk)
+    check.finish()
     return b"".join(passed)
 
 
@@ -31,7 +31,7 @@ def test_rows_are_counted_however_the_bytes_arrive(rows: int, size: int, newline
     body = b"\n".join([ROW] * rows) + b"\n" * newline
 
     assert taken(body, rows, size) == body
-    with pytest.raises(Doubtful, match=f"{rows} of {rows + 1} rows"):
+    with pytest.raises(IncompleteOutput, match=f"{rows} of {rows + 1} rows"):
         taken(body, rows + 1, size)
 
 
@@ -54,15 +54,15 @@ ERROR = {"error": {"code": 503, "message": "try later", "details": [{"a": {"b": 
 )
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_what_is_something_else_is_doubted(body: bytes, size: int) -> None:
-    with pytest.raises(Doubtful):
+    with pytest.raises(IncompleteOutput):
         taken(body, 1, size)
 
 
 def test_a_page_in_the_place_of_output_is_doubted_before_its_first_byte_is_stored() -> None:
     passed: list[bytes] = []
 
-    with pytest.raises(Doubtful, match="not made of rows"):
-        Scrutiny(passed.append, expected=9).write(b" <html>" * 1000)
+    with pytest.raises(IncompleteOutput, match="not made of rows"):
+        DownloadCheck(passed.append, expected=9).write(b" <html>" * 1000)
 
     assert passed == []
 
@@ -103,14 +103,14 @@ def test_whole_pieces_of_short_output_stay_and_the_rest_is_brought_later(kept: i
             keep=lambda: None,
             collected=collected,
         ) as pieces:
-            scrutiny = Scrutiny(pieces.write, expected=60)
+            check = DownloadCheck(pieces.write, expected=60)
             for chunk in chunks(body, size):
-                scrutiny.write(chunk)
-            scrutiny.finish()
+                check.write(chunk)
+            check.finish()
             pieces.finish()
 
     if kept < 60:
-        with pytest.raises(Doubtful):
+        with pytest.raises(IncompleteOutput):
             download(b"".join(lines[:kept]))
     download(body)
 
