@@ -30,7 +30,7 @@ from benchmarks.parts import Bar, Case, Config, Found, Summary, console, ratio, 
 from benchmarks.servers import ROOT, Bench, Contender, Counter, Workers
 from lowtide import Request
 from lowtide.protocol import BatchFiles, Queue, Stage, job_id, keys
-from lowtide_cli.processes import Child, free_port
+from lowtide_cli.local import Child, free_port
 
 NAME = "fan_out"
 FLOOR = "floor: download and orjson"

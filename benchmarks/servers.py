@@ -25,8 +25,7 @@ import redis
 from benchmarks import workload
 from benchmarks.measure import Run, Watch, warm_memory
 from lowtide import BatchQueue, Request, Settings, WaitTimeout
-from lowtide_cli.embedded import EmbeddedRedis
-from lowtide_cli.processes import Child, free_port
+from lowtide_cli.local import Child, EmbeddedRedis, free_port
 
 ROOT = Path(__file__).parent.parent
 LOWTIDE_ENV = {

@@ -33,7 +33,7 @@ from lowtide.options import Options
 from lowtide.protocol import Queue, Stage, job_id, keys, new_batch_id
 from lowtide.states import JobState
 from lowtide.store import Store
-from lowtide_cli.processes import Child, free_port
+from lowtide_cli.local import Child, free_port
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import Clock, Held, Ledger, Move, Rows
 
