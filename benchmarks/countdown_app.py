@@ -1,6 +1,6 @@
-"""Plain Celery with countdown: what one would write to look at a job later.
+"""Plain Celery with countdown: the usual way to poll a job later.
 
-Each call notes when it was to run and when it did.
+Each call notes its due time and the time at which it ran.
 """
 
 from __future__ import annotations
@@ -33,6 +33,6 @@ def _log() -> IO[str]:
 
 @app.task(name="countdown.look")
 def look(job: str, due: float) -> None:
-    """Looks at a job."""
+    """Polls a job."""
     del job
     _log().write(f"{due!r} {time.time()!r}\n")

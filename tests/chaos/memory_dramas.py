@@ -20,7 +20,7 @@ from tests.proxy import RedisProxy
 from tests.waiting import wait_until
 
 from lowtide.protocol import BatchFiles, keys
-from lowtide_cli.embedded import EmbeddedRedis
+from lowtide_cli.local import EmbeddedRedis
 
 SOLO = ("-P", "solo")
 

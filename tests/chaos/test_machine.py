@@ -19,7 +19,7 @@ from tests.chaos.machine_steps import STEPS, Figures, Machine
 from tests.chaos.machine_world import MachineWorld
 
 from lowtide.protocol import Stage
-from lowtide_cli.embedded import EmbeddedRedis
+from lowtide_cli.local import EmbeddedRedis
 
 MOST_STEPS = int(os.environ.get("MACHINE_STEPS", "3600"))
 FIRST_SEED = int(os.environ.get("MACHINE_SEED", "1"))

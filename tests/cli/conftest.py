@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from tests.cli.helpers import Cli, clean_environment
 
 from lowtide import BatchQueue, Settings
-from lowtide_cli.stack import Shape, Stack
+from lowtide_cli.local import Shape, Stack
 
 FAST = {
     "LOWTIDE_POLL_FIRST_SECONDS": "0.2",

@@ -13,7 +13,7 @@ import tempfile
 from importlib import import_module
 from pathlib import Path
 
-from lowtide_cli.app import main
+from lowtide_cli import main
 
 
 def run(words: list[str], stdout: str) -> None:
@@ -29,9 +29,9 @@ def run(words: list[str], stdout: str) -> None:
 
 def every(path: Path) -> None:
     for module in (
-        "lowtide_cli.doctor",
-        "lowtide_cli.submit",
-        "lowtide_cli.up",
+        "lowtide_cli.commands.doctor",
+        "lowtide_cli.commands.submit",
+        "lowtide_cli.commands.up",
         "lowtide_worker.providers.gemini",
     ):
         import_module(module)  # once, instead of in each fork

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from lowtide_cli.embedded import SERVER_VARIABLE
+from lowtide_cli.local import SERVER_VARIABLE
 
 LOWTIDE = (sys.executable, "-m", "lowtide_cli")
 MODEL = "gemini-2.5-flash"

@@ -22,8 +22,8 @@ from tests.command import Command
 from lowtide import Batch, BatchQueue
 from lowtide.protocol import keys
 from lowtide.text import on_one_line, printable
-from lowtide_cli.output import Screen, quiet_json
-from lowtide_cli.stack import Stack
+from lowtide_cli.local import Stack
+from lowtide_cli.terminal.output import Screen, quiet_json
 
 HOSTILE = "seen\x1b]0;owned\x07\x1b[2J\x9b31m\x08\x7f\u202egnp\u2066\u2028\r\nforged line"
 ACTIVE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")

@@ -15,7 +15,7 @@ from tests.cli.helpers import MODEL, Cli, clean_environment, requests
 from tests.command import Command
 
 from lowtide import Batch, BatchQueue
-from lowtide_cli.stack import Stack
+from lowtide_cli.local import Stack
 
 DRIVER = Path(__file__).with_name("every_command.py")
 POSIX = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -129,7 +129,7 @@ def nobody(uid):
 pwd.getpwuid = nobody
 import lowtide, lowtide_worker.settings
 assert lowtide.Settings().spool_url == "~/.lowtide/spool"
-from lowtide_cli.app import main
+from lowtide_cli import main
 main()
 """
     for words, told in ((["list"], "set HOME or LOWTIDE_SPOOL_URL"), (["up"], "set HOME or --data-dir")):

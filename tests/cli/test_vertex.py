@@ -21,9 +21,8 @@ from lowtide import BatchQueue, Kind, ProviderName
 from lowtide.protocol import keys
 from lowtide_cli import extras
 from lowtide_cli.app import app
-from lowtide_cli.errors import MissingExtra
-from lowtide_cli.processes import free_port
-from lowtide_cli.stack import Stack
+from lowtide_cli.local import Stack, free_port
+from lowtide_cli.terminal import MissingExtra
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
