@@ -153,8 +153,11 @@ def test_every_field_of_a_model_stands_in_the_reference(model: type[msgspec.Stru
 
 
 def test_every_error_stands_in_the_reference() -> None:
-    public = {name for name in lowtide.__all__ if isinstance(value := getattr(lowtide, name), type)
-              and issubclass(value, Exception)}  # fmt: skip
+    public = {
+        name
+        for name in lowtide.__all__
+        if isinstance(value := getattr(lowtide, name), type) and issubclass(value, Exception)
+    }
     assert {name for name in public if f"`{name}`" not in text_of(REFERENCE)} == set()
 
 
@@ -197,9 +200,13 @@ def test_every_method_of_a_provider_is_described_with_its_parameters() -> None:
 
 def test_every_field_of_a_providers_data_is_described() -> None:
     data = (
-        providers.ProviderJob, providers.ProviderInput, providers.NewJob, providers.Output, providers.Part,
+        providers.ProviderJob,
+        providers.ProviderInput,
+        providers.NewJob,
+        providers.Output,
+        providers.Part,
         providers.OutputRow,
-    )  # fmt: skip
+    )
     for kind in data:
         [row] = re.findall(rf"^\| `{kind.__name__}` \|.*$", text_of(PROVIDERS), re.MULTILINE)
         assert {name for name in inspect.get_annotations(kind) if f"`{name}`" not in row} == set(), kind
@@ -207,9 +214,12 @@ def test_every_field_of_a_providers_data_is_described() -> None:
 
 def test_every_failure_of_a_provider_is_described() -> None:
     failures = {
-        name for name, value in vars(providers).items() if isinstance(value, type)
-        and issubclass(value, providers.ProviderError) and value is not providers.ProviderError
-    }  # fmt: skip
+        name
+        for name, value in vars(providers).items()
+        if isinstance(value, type)
+        and issubclass(value, providers.ProviderError)
+        and value is not providers.ProviderError
+    }
     section = text_of(PROVIDERS).partition("## Failures")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == failures
 
@@ -250,8 +260,12 @@ def test_every_command_stands_in_the_reference_with_its_options(name: str) -> No
 def command_lines() -> Iterator[tuple[str, list[str]]]:
     """Where a command of ours is called in a shell block or in a line's code, and its words."""
     for document in DOCUMENTS:
-        shell = [(block.id, line) for block in blocks(document) if block.language == "sh"
-                 for line in re.split(r"[;\n|]", block.text)]  # fmt: skip
+        shell = [
+            (block.id, line)
+            for block in blocks(document)
+            if block.language == "sh"
+            for line in re.split(r"[;\n|]", block.text)
+        ]
         inline = [(document.name, code) for code in re.findall(r"`(lowtide(?:-emulator)? [^`\n]+)`", text_of(document))]
         for where, line in shell + inline:
             if match := re.search(r"(?:^|\s)(lowtide(?:-emulator)? .*)", line):

@@ -183,8 +183,8 @@ def test_a_handlers_app_with_lowtides_transport_takes_results(stack: Stack, tmp_
 def test_the_quickstarts_file_is_submitted_by_the_command(stack: Stack, tmp_path: Path) -> None:
     save_files("quickstart.md", tmp_path)
 
-    run(stack, "-m", "lowtide_cli", "submit", "requests.jsonl", "--model", "gemini-2.5-flash", "--output",
-        "results.jsonl", folder=tmp_path)  # fmt: skip
+    command = "submit requests.jsonl --model gemini-2.5-flash --output results.jsonl"
+    run(stack, "-m", "lowtide_cli", *command.split(), folder=tmp_path)
 
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 3
 
