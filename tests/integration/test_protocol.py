@@ -99,7 +99,7 @@ BAD_MESSAGES = {
     "a job that does not exist": celery_message("lowtide.poll", {"v": 1, "batch_id": "b000", "job_id": "b000-1"}),
     "a newer version": celery_message("lowtide.submit", {"v": 99, "batch_id": "b000", "token": 0}),
     "a token that is none": celery_message("lowtide.submit", {"v": 1, "batch_id": "b000", "token": "x"}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", BAD_MESSAGES)

@@ -39,9 +39,12 @@ def make_handler(tmp_path: Path) -> MakeHandler:
 
     def build(url: str, **changes: object) -> Handler:
         given = {
-            "spool_url": str(tmp_path), "webhook_secrets": {url: SECRET}, "webhook_allow_private": True,
-            "webhook_allow_http": True, "webhook_timeout_seconds": 5,
-        }  # fmt: skip
+            "spool_url": str(tmp_path),
+            "webhook_secrets": {url: SECRET},
+            "webhook_allow_private": True,
+            "webhook_allow_http": True,
+            "webhook_timeout_seconds": 5,
+        }
         return Runtime(WorkerSettings.model_validate(given | changes)).handler(url)
 
     return build
