@@ -162,7 +162,7 @@ def write_pieces(chunks: Iterable[bytes], shelf: Shelf, *, collected: int = 0, m
     cutter = SegmentCutter(max_bytes=1000, max_rows=max_rows)
     with PieceWriter(
         cutter, opened=shelf.opened, release=shelf.release, keep=lambda: None, collected=collected
-    ) as sink:  # fmt: skip
+    ) as sink:
         for chunk in chunks:
             assert sink.write(chunk) == len(chunk)
         return sink.finish()
