@@ -39,7 +39,9 @@ _PLAIN = {
     r"heed(?:s|ed)?|whence|thence|lest|thereof|therein|hither|thither": "a word of today",
     r"what becomes of|what became of": "the outcome of",
 }
-_HOUSEHOLD = {re.compile(rf"\b(?:{words})\b", re.IGNORECASE): better for words, better in _PLAIN.items()}
+_HOUSEHOLD = {
+    re.compile(rf"\b(?:{words})\b".replace(" ", r"\s+"), re.IGNORECASE): better for words, better in _PLAIN.items()
+}
 _SKIP = re.compile(r"#\s*fmt:\s*skip\s*$", re.MULTILINE)
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`[^`\n]*`|\]\([^)]*\)")
@@ -63,24 +65,29 @@ def breaches() -> list[Breach]:
     found: list[Breach] = []
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
-            found += _in_python(path)
+            found += in_python(path)
         for path in sorted((ROOT / package).rglob("*.lua")):
             found += _household(path, _lua_comments(path))
     for path in sorted(p for folder in ("tests", "benchmarks", "examples") for p in (ROOT / folder).rglob("*.py")):
-        found += _bare_skips(path)
+        found += [*_bare_skips(path), *_questions(path)]
     for path in DOCUMENTS:
         if path.name != "CHANGELOG.md":
             found += _household(path, [(1, _prose(path.read_text()))])
     return found
 
 
-def _in_python(path: Path) -> Iterator[Breach]:
+def in_python(path: Path) -> Iterator[Breach]:
+    """Yields the breaches of a module of the packages."""
     source = path.read_text()
     yield from _bare_skips(path)
-    for line, text in _docstrings(source):
+    yield from _questions(path)
+    yield from _household(path, [*_texts(source), *_comments(source)])
+
+
+def _questions(path: Path) -> Iterator[Breach]:
+    for line, text in _docstrings(path.read_text()):
         if _QUESTION.match(text):
             yield Breach(_name(path), line, "begins with a question word", text.splitlines()[0])
-    yield from _household(path, [*_texts(source), *_comments(source)])
 
 
 def _bare_skips(path: Path) -> Iterator[Breach]:
@@ -140,7 +147,7 @@ def _prose(text: str) -> str:
 
 
 def _name(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
 
 
 def counts(found: list[Breach]) -> dict[str, int]:

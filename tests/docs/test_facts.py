@@ -1,4 +1,4 @@
-"""What the documentation says about files, settings and services is so."""
+"""The documentation's statements about files, settings and services are true."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def test_every_command_stands_in_the_reference_with_its_options(name: str) -> No
 
 
 def command_lines() -> Iterator[tuple[str, list[str]]]:
-    """Where a command of ours is called in a shell block or in a line's code, and its words."""
+    """Yields each place where a command of ours is called, in a shell block or a line's code, and its words."""
     for document in DOCUMENTS:
         shell = [
             (block.id, line)

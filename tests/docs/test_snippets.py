@@ -35,7 +35,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    """What the documentation's shop has in Google Cloud."""
+    """The objects and tables of the documentation's shop in Google Cloud."""
     with Cloud(tmp_path_factory.mktemp("cloud")) as cloud:
         cloud.storage.create_bucket("shop-data")
         cloud.put("gs://shop-data/requests/monday.jsonl", [{"key": f"k{n}", "request": PROMPT} for n in range(3)])

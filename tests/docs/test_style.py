@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from tests.docs.documents import ROOT, text_of
-from tests.docs.style import EXCEPTIONS, breaches, counts
+from tests.docs.style import EXCEPTIONS, breaches, counts, in_python
 
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 
@@ -43,3 +44,40 @@ def test_the_rules_of_plain_english_are_eight() -> None:
     section = text_of(CONTRIBUTING).partition("## Plain English")[2].partition("\n## ")[0]
 
     assert re.findall(r"^(\d)\. \*\*", section, re.MULTILINE) == list("12345678")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""Which rows come back."""',
+        'WORD = 1\n"""Whose word a part is."""',
+        'raise ValueError("the file lies elsewhere")',
+        "# Whoever reads\n# this",
+        "# What rows come\n# to in the end",
+        'def f():\n    """Takes in\n    a batch."""',
+        "x = (1,\n     2)  # fmt: skip",
+    ],
+)
+def test_a_breach_is_found(source: str, tmp_path: Path) -> None:
+    path = tmp_path / "example.py"
+    path.write_text(source)
+
+    assert len(list(in_python(path))) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""Whether the rows are complete."""',
+        'raise ValueError("the emulator stands in for Google")',
+        "# taken in place of the other",
+        "# earlier, relied, outlier",
+        'names = ["nobody"]',
+        "x = (1,\n     2)  # fmt: skip  # a table",
+    ],
+)
+def test_an_ordinary_use_is_left_alone(source: str, tmp_path: Path) -> None:
+    path = tmp_path / "example.py"
+    path.write_text(source)
+
+    assert list(in_python(path)) == []
