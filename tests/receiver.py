@@ -16,7 +16,7 @@ SECRET = "whsec_" + "bG93dGlkZS10ZXN0LXNlY3JldC0wMTIzNDU2Nzg5"
 
 
 class Answer(NamedTuple):
-    """What the service says."""
+    """The answer of the service."""
 
     status: int = 200
     body: bytes = b"thanks"

@@ -236,18 +236,18 @@ class ChaosStack(Stack):
         return self.emulator.files()
 
     def log_lines(self) -> list[dict[str, str]]:
-        """What the handler app wrote down."""
+        """Returns the lines of the handler app's log."""
         if not self.handler_log.exists():
             return []
         # A handler app that is killed in mid-write leaves half a line at the end.
         return [json.loads(line) for line in self.handler_log.read_text().split("\n")[:-1]]
 
     def taken(self) -> Counter[str]:
-        """How often the handler app took each key."""
+        """Counts how often the handler app took each key."""
         return Counter(line["taken"] for line in self.log_lines() if "taken" in line)
 
     def unrest(self, submitted: Sequence[Submitted]) -> dict[str, object]:
-        """What is still going on; empty when all batches are finished and everything is cleaned up."""
+        """Returns everything that is not done yet; empty when all batches are finished and cleaned up."""
         going: dict[str, object] = {}
         client = self.redis
         resting = {f"batch:{one.id}" for one in submitted if not one.deleted} | {"sweep"}
@@ -302,7 +302,7 @@ class ChaosStack(Stack):
             ) from None
 
     def last_words(self, lines: int = 40) -> str:
-        """The end of the logs of the handler app and the last workers, and what the broker believes them to hold."""
+        """The end of the logs of the handler app and the last workers, and the unacknowledged messages."""
         held = {tag: message[:300] for tag, message in self.redis.hgetall("unacked").items()}
         return "\n".join(
             [f"unacknowledged: {held}"]

@@ -1,4 +1,4 @@
-"""What a worker is at when it is killed: for each crash point, a batch whose way leads there."""
+"""The work during which a worker is killed: for each crash point, a batch whose way leads there."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _gone(stack: ChaosStack, one: Submitted) -> None:
 
 
 def _known(stack: ChaosStack, one: Submitted) -> None:
-    wait_until(lambda: not is_gone(one), timeout=20, what="the batch is taken in")
+    wait_until(lambda: not is_gone(one), timeout=20, what="the batch is accepted")
     stack.rest([one])
 
 
@@ -109,7 +109,7 @@ def _refused(stack: ChaosStack, one: Submitted) -> None:
     wait_until(lambda: error.exists() or worker.killed, timeout=20, what="the refusal")
 
 
-def _mended(stack: ChaosStack, one: Submitted) -> None:
+def _corrected(stack: ChaosStack, one: Submitted) -> None:
     stack.write_inbox(one)
     (stack.inbox(one) / "error.json").unlink(missing_ok=True)
     stack.tell_of(one)
@@ -199,10 +199,10 @@ SCENARIOS = {
         before=_faults({"on": "files.download", "kind": "status", "times": 1, "params": {"code": 404}}),
     ),
     "a batch in the inbox": Scenario(submit=ChaosStack.leave_in_inbox, end=_known, allowed=Allowed(drafts=True)),
-    "a batch in the inbox that is mended": Scenario(
+    "a batch in the inbox that is corrected": Scenario(
         submit=partial(ChaosStack.leave_in_inbox, broken=True),
         during=_refused,
-        after=_mended,
+        after=_corrected,
         end=_known,
     ),
     "a spool that fails": Scenario(submit=_small, before=_take_index_away, after=_bring_index_back),
@@ -223,7 +223,7 @@ _SCENARIO_OF = {
     "inbox.before-files": "a batch in the inbox",
     "inbox.before-record": "a batch in the inbox",
     "inbox.after-record": "a batch in the inbox",
-    "inbox.before-refusal": "a batch in the inbox that is mended",
+    "inbox.before-refusal": "a batch in the inbox that is corrected",
     "settle.after-rest-written": "rows that end without an answer",
     "settle.after-rest-segments": "rows that end without an answer",
     "reconcile.after-list": "a create without reply",
@@ -312,7 +312,7 @@ def again() -> list[tuple[str, str]]:
 
 
 def vertex_cases() -> list[tuple[str, str]]:
-    """Those at which the other provider has something else to lose: what it wrote, and what is read where it lies."""
+    """Those at which the other provider has something else to lose: its own files, and output that is read in place."""
     return [("plain", point) for point in _ON_VERTEX]
 
 

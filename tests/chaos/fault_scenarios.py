@@ -29,7 +29,7 @@ def _cancel_after_first_create(stack: ChaosStack, one: Submitted) -> None:
 
 
 def _remove_by_hand(stack: ChaosStack, one: Submitted) -> None:
-    """Somebody else stops and deletes our job at the provider."""
+    """Another client stops and deletes our job at the provider."""
     wait_until(
         lambda: one.batch.status().jobs and one.batch.status().jobs[0].name, timeout=10, what="the first job is known"
     )
@@ -216,7 +216,7 @@ JOBS = {
     "the output never comes": replace(
         _clean, faults=rules(rule("job", "no_output", times=2)), jobs=4, env=_IMPATIENT, allowed=Allowed(billed_again=8)
     ),
-    "somebody else deletes a job at the provider": replace(
+    "another client deletes a job at the provider": replace(
         _clean,
         count=4,
         during=_remove_by_hand,
@@ -248,7 +248,7 @@ ROWS = {
         jobs=2,
     ),
     "rows are shuffled": replace(_rows, faults=rules(rule("job", "shuffle", times=2, seed=5)), jobs=2),
-    "rows of somebody else are among them": replace(
+    "rows of another client are among them": replace(
         _rows, faults=rules(rule("job", "foreign_rows", times=2, count=2)), allowed=Allowed(quarantined=4), jobs=2
     ),
     "rows are malformed": replace(
@@ -349,4 +349,4 @@ _NOT_ON_VERTEX = {
     "a job says RUNNING for ever, even after its cancel",
 }
 ON_VERTEX = {name: scenario for name, scenario in SCENARIOS.items() if name not in _NOT_ON_VERTEX}
-"""What the other provider can do to us as well: it takes no files, and nothing inline."""
+"""The scenarios that Vertex AI can cause as well: it takes no files, and nothing inline."""

@@ -18,7 +18,7 @@ Rule = Mapping[str, object]
 
 @dataclass(frozen=True, kw_only=True)
 class FaultScenario:
-    """Faults, a batch, and what must come of it."""
+    """Faults, a batch, and the expected outcome."""
 
     faults: Callable[[str], Sequence[Rule]] = lambda _: ()
     """From the batch's id."""
@@ -28,9 +28,9 @@ class FaultScenario:
     env: Mapping[str, str] = field(default_factory=dict)
     allowed: Allowed = field(default_factory=Allowed)
     ends: Mapping[str, int] | None = None
-    """How many requests end how; by default all succeed."""
+    """The number of requests with each status; by default all succeed."""
     jobs: int | None = None
-    """How many provider jobs it takes; None: as many as it takes."""
+    """The number of provider jobs; None: any number."""
     state: BatchState | None = None
     struck: bool = True
     """Every rule must have fired, or the scenario shows nothing."""

@@ -86,7 +86,7 @@ class ForkedProcess:
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """How it ended, minus the signal's number where one killed it; None while it runs."""
+        """Returns the exit code, or minus the number of the signal that killed it; None while it runs."""
         if self.returncode is None:
             self.returncode = self._fork_server.ask({"poll": self.pid})
         return self.returncode
@@ -132,7 +132,7 @@ def _import_libraries() -> None:
 
 
 def _die_with_parent() -> None:
-    """Asks the kernel for SIGKILL at the server's death, however that comes; off Linux the server sees to it."""
+    """Asks the kernel for SIGKILL at the server's death, whatever its cause; elsewhere the server kills them."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
@@ -149,7 +149,7 @@ def _fork(question: dict[str, Any]) -> int:
         for number, file in enumerate((nothing, log, log)):
             os.dup2(file, number)
         sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
-        # Celery puts its own in their place; whoever forgets these closes the files beneath.
+        # Celery puts its own in their place; if these are not replaced too, the files beneath are closed.
         sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
         os.chdir(question["cwd"])
         os.environ.clear()
@@ -161,7 +161,7 @@ def _fork(question: dict[str, Any]) -> int:
         main()
     except SystemExit as end:
         os._exit(end.code if isinstance(end.code, int) else 1)
-    except BaseException:  # noqa: BLE001 - the log is all there is to tell it
+    except BaseException:  # noqa: BLE001 - the log is the only place to report it
         # Not by sys.stderr: Celery has put its own in its place.
         os.write(2, traceback.format_exc().encode())
         os._exit(1)

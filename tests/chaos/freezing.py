@@ -1,4 +1,4 @@
-"""A worker that stands still at a crash point until another has done all the work, and then goes on."""
+"""A worker that is frozen at a crash point until another has done all the work, and then continues."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _LONGER_THAN_ALL = 2 + sum(
 
 
 def everything_is_suspended(stack: ChaosStack) -> Figures:
-    """A laptop is closed: Redis, workers and handlers stand still for longer than every lease and every wait."""
+    """A laptop is closed: Redis, workers and handlers are frozen for longer than every lease and every wait."""
     stack.emulator.set_faults([rule("batches.create", "delay", times=2, seconds=0.5)])
     batches, worker = at_work(stack, *THREADS)
     second = sweeping(stack, *PREFORK)

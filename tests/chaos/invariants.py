@@ -1,4 +1,4 @@
-"""What must be true of finished batches, whatever happened to them: looked at from the outside only.
+"""The invariants of finished batches, whatever happened to them: checked from the outside only.
 
 The witnesses are the stored results, the status, the emulator's own record of jobs and billed rows, the spool's
 files, the keys in Redis, and the log of the handler app.
@@ -22,7 +22,7 @@ from lowtide_emulator import JobRecord
 
 @dataclass
 class Figures:
-    """What a run came to. They add up."""
+    """The figures of a run. They can be added."""
 
     batches: int = 0
     requests: int = 0
@@ -72,7 +72,7 @@ _LABELS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Allowed:
-    """What a scenario may cost; by default nothing beyond one row and one job each."""
+    """The allowed cost of a scenario; by default nothing beyond one row and one job each."""
 
     twins: int = 0
     """Second provider jobs for one job, which a lost reply and a list that lags behind make unavoidable."""
@@ -84,7 +84,7 @@ class Allowed:
     drafts: bool = False
     """A writer was killed in mid-write: its draft stays until the batch is deleted."""
     swapped: bool = False
-    """The provider gives one request's answer under another's key, which nobody can see who has only the key."""
+    """The provider gives one request's answer under another's key, which cannot be seen by the key alone."""
     statuses: frozenset[str] = frozenset({"succeeded", "failed"})
 
 
@@ -174,7 +174,7 @@ def _check_jobs(one: Submitted, records: list[JobRecord]) -> Figures:
         jobs_created=len(records),
         jobs_needed=len(by_name),
         twins=twins,
-        twins_removed=twins,  # that none of them is live or left was looked at above
+        twins_removed=twins,  # that none of them is live or left was checked above
         billed_twice=sum(count - 1 for count in billed.values()),
     )
 
@@ -212,7 +212,7 @@ def check_handler(stack: ChaosStack, submitted: Sequence[Submitted]) -> Figures:
         delivered = {name for name in names if f"/{one.id}/" in name}
         assert delivered == files, f"{one.id}: delivered {delivered}, stored {files}"
     ours = {key for one in submitted for key in one.prompts}
-    assert taken.keys() <= ours, f"the handler was given what is nobody's: {taken.keys() - ours}"
+    assert taken.keys() <= ours, f"the handler was given keys of no batch: {taken.keys() - ours}"
     return Figures(results_delivered=len(taken), deliveries_again=sum(count - 1 for count in deliveries.values()))
 
 

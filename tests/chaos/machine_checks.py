@@ -25,7 +25,7 @@ for _, name in ipairs(names) do
     local fields = redis.call('HGETALL', name)
     local pairs = {}
     for at = 1, #fields, 2 do
-      -- But for what is only told to people: whoever's delivery succeeds may say that nothing hinders it any more.
+      -- Except text for people: any delivery that succeeds may remove the problem.
       if fields[at] ~= 'delivery_problem' then pairs[#pairs + 1] = fields[at] .. '=' .. fields[at + 1] end
     end
     table.sort(pairs)
@@ -181,7 +181,7 @@ def _members(simulation: Simulation, name: str) -> list[str]:
 
 
 def _permanent() -> tuple[str, ...]:
-    """How keys begin that end neither with a batch nor with a delivery, by the table of keys."""
+    """The prefixes of keys that end neither with a batch nor with a delivery, by the table of keys."""
     rows = [[cell.strip() for cell in line.split("|")] for line in str(keys.__doc__).splitlines()]
     table = [row for row in rows if len(row) > 4 and row[1].startswith("`lowtide:")]
     ends = ("with its batch", "when delivered or dropped")

@@ -1,6 +1,6 @@
 """All of Lowtide in one process, for the state machine: one server, a spool, a provider, and workers that are threads.
 
-The scripts, stages, producers' calls and handlers' answers are the project's own. Only what lies around them is not:
+The scripts, stages, producers' calls and handlers' answers are the project's own. Only their surroundings are not:
 the broker is a bag of messages in the hands of the test, the provider is in memory, time passes when the test says so.
 """
 
@@ -44,7 +44,7 @@ _decode = msgspec.json.decode
 
 
 class MachineHandler:
-    """A handler whose answers the test gives, or one that takes all at once unless it is told to fail."""
+    """A handler whose answers the test gives, or one that takes everything at once unless it must fail."""
 
     def __init__(self, simulation: Simulation, *, answers: bool) -> None:
         self.answers = answers
@@ -54,7 +54,7 @@ class MachineHandler:
         point("hand over")
         if self._simulation.handler_fails:
             self._simulation.handler_fails -= 1
-            raise HandlerFailed("told to")
+            raise HandlerFailed("as ordered")
         if self.answers:
             self._simulation.in_hand.append(segment)
         else:
@@ -98,7 +98,7 @@ class Simulation:
 
     def _runtime(self) -> Runtime:
         runtime = Runtime(self.settings)
-        # Here a process renews its leases at its points only: one that is not told to go on is frozen.
+        # Here a process renews its leases at its points only: one that the test does not run is frozen.
         vars(runtime)["leases"] = SimpleNamespace(kept=lambda _: nullcontext())
         # Now, for a script that is loaded in the middle of a run would be one point more.
         _ = runtime.clock, runtime.ledger, runtime.admission
@@ -167,7 +167,7 @@ class Simulation:
     # ---- the broker
 
     def send(self, dispatches: Iterable[Dispatch]) -> None:
-        """Puts messages in the bag. Whoever sends them may die between two."""
+        """Puts messages in the bag. The sender may die between two."""
         for member, stage, token in dispatches:
             point("send")
             self.bag.append((stage, arguments(member, token)))
@@ -178,7 +178,7 @@ class Simulation:
         self.bag.append((Stage(name), kwargs))
 
     def tick(self, queue: Queue) -> None:
-        """Has what is due on one clock sent: anybody may do that, whatever they hold."""
+        """Has what is due on one clock sent: any process may do that, whatever it holds."""
         actor = current()
         if actor is not None:
             actor.claimed = True
@@ -265,7 +265,7 @@ class Simulation:
     # ---- rest
 
     def rest(self) -> None:
-        """Lets everything come to its end, with nothing failing any more."""
+        """Runs everything to its end, without any more failures."""
         self.provider.calm()
         self.handler_fails = 0
         for _ in range(_MOST_ROUNDS):

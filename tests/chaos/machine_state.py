@@ -18,7 +18,7 @@ class Expected:
     deleted: bool = False
     """Its delete was accepted."""
     dropped: bool = False
-    """Somebody dropped one of its deliveries."""
+    """A person dropped one of its deliveries."""
     forgotten: bool = False
     """The store was put back to a time before it, or to one before its files were deleted."""
 

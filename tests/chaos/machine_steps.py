@@ -323,10 +323,10 @@ class Machine:
         self.workers = [None] * WORKERS
         self.simulation.restore()
 
-    # ---- what is looked at
+    # ---- checks
 
     def look(self) -> None:
-        """Looks at the simulation after a step."""
+        """Checks the simulation after a step."""
         self.figures.steps += 1
         seen = self.simulation.look()
         check_step(self.simulation, seen)
@@ -334,7 +334,7 @@ class Machine:
         self.parked = seen.parked
 
     def end(self) -> None:
-        """All come to rest without the frozen workers; then these wake up, late; then all batches are deleted."""
+        """All work ends without the frozen workers; then these wake up, late; then all batches are deleted."""
         simulation = self.simulation
         simulation.rest()
         for number, actor in enumerate(self.workers):

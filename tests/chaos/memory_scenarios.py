@@ -65,7 +65,7 @@ def output_is_lost_everywhere(stack: ChaosStack) -> Figures:
 def redis_is_restored_from_a_copy_made_when_a_batch_was(moment: str, stack: ChaosStack) -> Figures:
     """The batch went on to its end meanwhile; by then the settings are others.
 
-    What is still at the provider is all that tells of the time that is forgotten.
+    Only the jobs that are still at the provider show what happened after the copy.
     """
     one = stack.submit(10, handled=False)
     data = stack.redis_server.directory / "appendonlydir"

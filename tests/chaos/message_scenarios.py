@@ -1,4 +1,4 @@
-"""What can happen to messages, a scenario each; the name says what happens."""
+"""Faults of messages, a scenario each; the name says what happens."""
 
 from __future__ import annotations
 

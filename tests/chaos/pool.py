@@ -18,7 +18,7 @@ from lowtide_emulator import Settings as EmulatorSettings
 T = TypeVar("T")
 POOL_SIZE = 4
 FAST, SLOW = 0.3, 3.0
-"""How long a provider job runs, in seconds: SLOW where a second one is to be seen beside it."""
+"""The run time of a provider job, in seconds: SLOW where a second job is to be seen beside it."""
 
 
 class StackPool:

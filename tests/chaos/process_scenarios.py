@@ -1,4 +1,4 @@
-"""What can happen to processes, a scenario each; the name says what happens."""
+"""Faults of processes, a scenario each; the name says what happens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can happen to Redis, a scenario each; the name says what happens."""
+"""Faults of Redis, a scenario each; the name says what happens."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def connections_are_cut(stack: ChaosStack) -> Figures:
     while cuts < 60 and not all(one.batch.status().finished for one in batches):
         stack.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         cuts += 1
-        wait_until(lambda: len(stack.redis.client_list(_type="normal")) > 1, what="somebody connects again")
+        wait_until(lambda: len(stack.redis.client_list(_type="normal")) > 1, what="a client connects again")
     assert cuts > 3
     return end(stack, batches, alive=workers)
 
@@ -87,7 +87,7 @@ def redis_is_busy_with_a_slow_script(stack: ChaosStack) -> Figures:
     wait_until(lambda: stack.emulator.stats().calls.get("files.upload.start"), timeout=10, what="work goes on")
     slow = "local e = redis.call('TIME')[1] + 3; while redis.call('TIME')[1] + 0 < e do end; return 1"
     with _config(stack, **{"busy-reply-threshold": "50"}):
-        # A script that writes can only be waited for; this one only reads, but nobody kills it.
+        # A script that writes can only be waited for; this one only reads, but no client kills it.
         stack.redis.eval(slow, 0)
     return end(stack, batches, alive=[worker])
 
@@ -100,7 +100,7 @@ def redis_is_full_for_a_while(stack: ChaosStack) -> Figures:
 
 
 def redis_only_reads_for_a_while(stack: ChaosStack) -> Figures:
-    """As after a failover that nobody was told of."""
+    """As after a failover that no client knows of."""
     batches, worker = at_work(stack, *THREADS)
     stack.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
     try:
@@ -111,7 +111,7 @@ def redis_only_reads_for_a_while(stack: ChaosStack) -> Figures:
 
 
 class _Tail:
-    """How long the append-only file was at each moment, and how often somebody waited for it."""
+    """Records the length of the append-only file at each moment, and how often a client waited for it."""
 
     def __init__(self, stack: ChaosStack) -> None:
         self._folder = stack.redis_server.directory / "appendonlydir"
@@ -131,7 +131,7 @@ class _Tail:
         self._samples.append((time.monotonic(), size, waits))
 
     def close(self) -> None:
-        """The last look. The worker, frozen by now, is cut off first: nobody is told of a wait that ends after it."""
+        """The last look. The worker, frozen by now, is cut off first: it must not learn of a wait that ends later."""
         self._over.set()
         self._thread.join()
         self._client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")

@@ -1,4 +1,4 @@
-"""What can happen to the spool, a scenario each; the name says what happens."""
+"""Faults of the spool, a scenario each; the name says what happens."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _failures(stack: ChaosStack) -> int:
 
 
 def the_disk_of_the_spool_is_full_for_a_while(stack: ChaosStack) -> Figures:
-    """A file system of its own, filled up; where nobody may mount one, the file of `the_spool_is_full` must do."""
+    """A file system of its own, filled up; without the right to mount one, `the_spool_is_full` must suffice."""
     spool = stack.directory / "spool"
     spool.mkdir(exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "chaos", str(spool)]

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.timeout(300)
 class Outcome:
     figures: Figures
     delay: float
-    """How much longer it took than without the kill, in seconds."""
+    """The time that the kill has cost, in seconds."""
 
 
 class Matrix:

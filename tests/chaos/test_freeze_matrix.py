@@ -1,4 +1,4 @@
-"""A worker stands still at every named place until another has done its work; when it goes on, it changes nothing."""
+"""A worker is frozen at every named place until another has done its work; when it goes on, it changes nothing."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ MODEL = "gemini-2.5-flash"
 
 
 def celery_message(task: str, kwargs: Any, *, body: bytes | None = None, content_type: str = "application/json") -> str:
-    """What any Celery client puts on a Redis queue (protocol 2), made by hand."""
+    """Returns a message as any Celery client puts it on a Redis queue (protocol 2), made by hand."""
     task_id = str(uuid.uuid4())
     raw = json.dumps([[], kwargs, {}]).encode() if body is None else body
     return json.dumps(

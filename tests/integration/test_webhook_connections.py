@@ -79,7 +79,7 @@ class Authority:
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def server(self, host: str) -> ssl.SSLContext:
-        """What a server of this name shows."""
+        """Returns the TLS context of a server of this name."""
         key = ec.generate_private_key(ec.SECP256R1())
         file = self.directory / f"{host}.pem"
         file.write_bytes(

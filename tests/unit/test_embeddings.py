@@ -32,7 +32,7 @@ def rest(provider: str = "gemini", **request: Any) -> Any:
 
 
 def wire_request(content: Any, config: Any = None) -> Any:
-    """What the SDK puts on the wire for one content of `batches.create_embeddings`, as a server reads it."""
+    """Returns the line that the SDK sends for one content of `batches.create_embeddings`, as a server reads it."""
     batch = types.EmbedContentBatch(contents=[content], config=config)
     body = batches._EmbedContentBatch_to_mldev(client()._api_client, batch)
     plain = json.loads(json.dumps(_common.encode_unserializable_types(_common.convert_to_dict(body))))

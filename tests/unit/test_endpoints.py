@@ -1,4 +1,4 @@
-"""Which webhooks may be called: only what lies under a configured URL, however a URL is dressed up."""
+"""Webhooks that may be called: only those under a configured URL, however a URL is disguised."""
 
 from __future__ import annotations
 

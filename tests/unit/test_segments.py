@@ -134,7 +134,7 @@ def test_the_writer_passes_everything_on_and_keeps_its_lease(kind: type[bytes]) 
 
 
 class Shelf:
-    """Where pieces are stored, and what was released."""
+    """Records the stored pieces, and those that were released."""
 
     def __init__(self) -> None:
         self.complete: dict[int, bytes] = {}

@@ -1,4 +1,4 @@
-"""Which addresses are the Internet's, in whatever clothes they come."""
+"""Public addresses are distinguished from private ones, in every notation."""
 
 from __future__ import annotations
 
