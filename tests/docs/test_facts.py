@@ -42,6 +42,7 @@ from lowtide_worker.inbox import InboxBatch
 from lowtide_worker.providers import protocol as providers
 from lowtide_worker.settings import WorkerSettings
 
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 REFERENCE = ROOT / "docs" / "reference.md"
 PROTOCOL = ROOT / "docs" / "protocol.md"
 PROVIDERS = ROOT / "docs" / "providers.md"
@@ -183,6 +184,19 @@ def test_every_attribute_of_an_invalid_request_stands_in_the_reference() -> None
 def test_every_field_of_batch_json_stands_in_the_protocol() -> None:
     rows = set(re.findall(r"^\| `(\w+)` \|", text_of(PROTOCOL), re.MULTILINE))
     assert set(InboxBatch.__struct_fields__) <= rows
+
+
+# Architecture
+
+
+@pytest.mark.parametrize("package", ["producer/lowtide", "worker/lowtide_worker", "emulator/lowtide_emulator"])
+def test_every_folder_of_a_package_stands_in_the_architecture(package: str) -> None:
+    section = text_of(ARCHITECTURE).partition(f"**`{package}`**")[2].partition("\n**`")[0].partition("\n## ")[0]
+    named = set(re.findall(r"`([a-z_]+/|[a-z_]+\.py)`", "\n".join(re.findall(r"^\| (.*?) \|", section, re.MULTILINE))))
+    folders = {f"{path.name}/" for path in (ROOT / package).iterdir() if (path / "__init__.py").exists()}
+
+    assert folders <= named
+    assert {name for name in named if not (ROOT / package / name).exists()} == set()
 
 
 # Providers
