@@ -1,4 +1,4 @@
-"""What the documentation says about files, settings and services is so."""
+"""The documentation's statements about files, settings and services are true."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ from lowtide_worker.inbox import InboxBatch
 from lowtide_worker.providers import protocol as providers
 from lowtide_worker.settings import WorkerSettings
 
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 REFERENCE = ROOT / "docs" / "reference.md"
 PROTOCOL = ROOT / "docs" / "protocol.md"
 PROVIDERS = ROOT / "docs" / "providers.md"
@@ -153,8 +154,11 @@ def test_every_field_of_a_model_stands_in_the_reference(model: type[msgspec.Stru
 
 
 def test_every_error_stands_in_the_reference() -> None:
-    public = {name for name in lowtide.__all__ if isinstance(value := getattr(lowtide, name), type)
-              and issubclass(value, Exception)}  # fmt: skip
+    public = {
+        name
+        for name in lowtide.__all__
+        if isinstance(value := getattr(lowtide, name), type) and issubclass(value, Exception)
+    }
     assert {name for name in public if f"`{name}`" not in text_of(REFERENCE)} == set()
 
 
@@ -182,6 +186,19 @@ def test_every_field_of_batch_json_stands_in_the_protocol() -> None:
     assert set(InboxBatch.__struct_fields__) <= rows
 
 
+# Architecture
+
+
+@pytest.mark.parametrize("package", ["producer/lowtide", "worker/lowtide_worker", "emulator/lowtide_emulator"])
+def test_every_folder_of_a_package_stands_in_the_architecture(package: str) -> None:
+    section = text_of(ARCHITECTURE).partition(f"**`{package}`**")[2].partition("\n**`")[0].partition("\n## ")[0]
+    named = set(re.findall(r"`([a-z_]+/|[a-z_]+\.py)`", "\n".join(re.findall(r"^\| (.*?) \|", section, re.MULTILINE))))
+    folders = {f"{path.name}/" for path in (ROOT / package).iterdir() if (path / "__init__.py").exists()}
+
+    assert folders <= named
+    assert {name for name in named if not (ROOT / package / name).exists()} == set()
+
+
 # Providers
 
 
@@ -197,9 +214,13 @@ def test_every_method_of_a_provider_is_described_with_its_parameters() -> None:
 
 def test_every_field_of_a_providers_data_is_described() -> None:
     data = (
-        providers.ProviderJob, providers.ProviderInput, providers.NewJob, providers.Output, providers.Part,
+        providers.ProviderJob,
+        providers.ProviderInput,
+        providers.NewJob,
+        providers.Output,
+        providers.Part,
         providers.OutputRow,
-    )  # fmt: skip
+    )
     for kind in data:
         [row] = re.findall(rf"^\| `{kind.__name__}` \|.*$", text_of(PROVIDERS), re.MULTILINE)
         assert {name for name in inspect.get_annotations(kind) if f"`{name}`" not in row} == set(), kind
@@ -207,9 +228,12 @@ def test_every_field_of_a_providers_data_is_described() -> None:
 
 def test_every_failure_of_a_provider_is_described() -> None:
     failures = {
-        name for name, value in vars(providers).items() if isinstance(value, type)
-        and issubclass(value, providers.ProviderError) and value is not providers.ProviderError
-    }  # fmt: skip
+        name
+        for name, value in vars(providers).items()
+        if isinstance(value, type)
+        and issubclass(value, providers.ProviderError)
+        and value is not providers.ProviderError
+    }
     section = text_of(PROVIDERS).partition("## Failures")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == failures
 
@@ -248,10 +272,14 @@ def test_every_command_stands_in_the_reference_with_its_options(name: str) -> No
 
 
 def command_lines() -> Iterator[tuple[str, list[str]]]:
-    """Where a command of ours is called in a shell block or in a line's code, and its words."""
+    """Yields each place where a command of ours is called, in a shell block or a line's code, and its words."""
     for document in DOCUMENTS:
-        shell = [(block.id, line) for block in blocks(document) if block.language == "sh"
-                 for line in re.split(r"[;\n|]", block.text)]  # fmt: skip
+        shell = [
+            (block.id, line)
+            for block in blocks(document)
+            if block.language == "sh"
+            for line in re.split(r"[;\n|]", block.text)
+        ]
         inline = [(document.name, code) for code in re.findall(r"`(lowtide(?:-emulator)? [^`\n]+)`", text_of(document))]
         for where, line in shell + inline:
             if match := re.search(r"(?:^|\s)(lowtide(?:-emulator)? .*)", line):

@@ -46,9 +46,11 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
     max_leaves=12,
 )
-BODIES = st.dictionaries(NAMES, JSON, min_size=1, max_size=4) | st.builds(answering, JSON) | st.builds(
-    lambda schema: json_schema(**schema), st.dictionaries(NAMES, JSON, max_size=3)
-)  # fmt: skip
+BODIES = (
+    st.dictionaries(NAMES, JSON, min_size=1, max_size=4)
+    | st.builds(answering, JSON)
+    | st.builds(lambda schema: json_schema(**schema), st.dictionaries(NAMES, JSON, max_size=3))
+)
 
 
 def walk(value: Any, path: str = "") -> Iterator[tuple[str, str]]:

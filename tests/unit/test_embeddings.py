@@ -32,7 +32,7 @@ def rest(provider: str = "gemini", **request: Any) -> Any:
 
 
 def wire_request(content: Any, config: Any = None) -> Any:
-    """What the SDK puts on the wire for one content of `batches.create_embeddings`, as a server reads it."""
+    """Returns the line that the SDK sends for one content of `batches.create_embeddings`, as a server reads it."""
     batch = types.EmbedContentBatch(contents=[content], config=config)
     body = batches._EmbedContentBatch_to_mldev(client()._api_client, batch)
     plain = json.loads(json.dumps(_common.encode_unserializable_types(_common.convert_to_dict(body))))
@@ -93,9 +93,12 @@ def test_vertex_takes_them_in_an_object_of_their_own() -> None:
     assert inline("a", config, "vertex") == {
         "content": {"role": "user", "parts": [{"text": "a"}]},
         "embed_content_config": {
-            **FULL, "auto_truncate": False, "document_ocr": True, "audio_track_extraction": False,
+            **FULL,
+            "auto_truncate": False,
+            "document_ocr": True,
+            "audio_track_extraction": False,
         },
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("config", [None, {}, {"title": None}, types.EmbedContentConfig()])
@@ -251,10 +254,20 @@ ODD: st.SearchStrategy[Any] = (
 )
 NAMES = st.sampled_from(
     [
-        "content", "model", "task_type", "taskType", "title", "output_dimensionality", "outputDimensionality",
-        "autoTruncate", "embed_content_config", "embedContentConfig", "mime_type", "x",
+        "content",
+        "model",
+        "task_type",
+        "taskType",
+        "title",
+        "output_dimensionality",
+        "outputDimensionality",
+        "autoTruncate",
+        "embed_content_config",
+        "embedContentConfig",
+        "mime_type",
+        "x",
     ]
-)  # fmt: skip
+)
 VALUES = ODD | st.dictionaries(NAMES, ODD, max_size=3)
 
 

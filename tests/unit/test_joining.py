@@ -123,9 +123,17 @@ def test_a_broken_line_does_not_disturb_the_others(provider: GeminiProvider) -> 
 
 
 ODD_RESPONSES = [
-    b"[1]", b'"x"', b"5", b'{"a":1e999}', b"null", b"{}", b'{"candidates":5}', b'{"usageMetadata":[]}',
-    b'{"a":123456789012345678901234567890}', b'{"candidates":[{"content":{"parts":[{"text":1e999}]}}]}',
-]  # fmt: skip
+    b"[1]",
+    b'"x"',
+    b"5",
+    b'{"a":1e999}',
+    b"null",
+    b"{}",
+    b'{"candidates":5}',
+    b'{"usageMetadata":[]}',
+    b'{"a":123456789012345678901234567890}',
+    b'{"candidates":[{"content":{"parts":[{"text":1e999}]}}]}',
+]
 
 
 @pytest.mark.parametrize("response", ODD_RESPONSES)

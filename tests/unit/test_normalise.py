@@ -120,8 +120,16 @@ CONFIGS: dict[str, Any] = {
     "temperature": {"temperature": 0.5},
     "zeros are values": {"temperature": 0.0, "top_p": 0, "seed": 0, "stop_sequences": []},
     "numbers": {
-        "temperature": 1.5, "top_p": 0.95, "top_k": 40, "candidate_count": 2, "max_output_tokens": 512, "seed": -7,
-        "presence_penalty": 0.25, "frequency_penalty": -0.5, "response_logprobs": True, "logprobs": 3,
+        "temperature": 1.5,
+        "top_p": 0.95,
+        "top_k": 40,
+        "candidate_count": 2,
+        "max_output_tokens": 512,
+        "seed": -7,
+        "presence_penalty": 0.25,
+        "frequency_penalty": -0.5,
+        "response_logprobs": True,
+        "logprobs": 3,
     },
     "camels": {"topP": 0.95, "topK": 40, "maxOutputTokens": 512, "stopSequences": ["END"]},
     "stop sequences": {"stop_sequences": ["\n\n", "ENDE"]},
@@ -168,15 +176,20 @@ CONFIGS: dict[str, Any] = {
         "response_schema": types.Schema(type=types.Type.ARRAY, items=types.Schema(type=types.Type.STRING))
     },
     "hoisted fields": {
-        "labels": {"team": "shop"}, "cached_content": "cachedContents/abc", "service_tier": "flex", "store": False,
+        "labels": {"team": "shop"},
+        "cached_content": "cachedContents/abc",
+        "service_tier": "flex",
+        "store": False,
     },
     "cached content by its bare name": {"cached_content": "abc"},
     "fields that mean nothing in a batch": {
-        "temperature": 1.0, "http_options": {"timeout": 1000}, "automatic_function_calling": {"disable": True},
+        "temperature": 1.0,
+        "http_options": {"timeout": 1000},
+        "automatic_function_calling": {"disable": True},
         "should_return_http_response": True,
     },
     "fields left empty": {"temperature": None, "system_instruction": None, "tools": None},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -272,8 +285,12 @@ def test_values_of_the_standard_library_are_written_as_json_writes_them() -> Non
     response = {"when": moment, "bytes": PIXEL, "colour": Colour.RED, "tuple": (1, 2), 7: None}
     sent = inline([{"function_response": {"name": "f", "response": response}}])
     assert sent["contents"][0]["parts"][0]["function_response"]["response"] == {
-        "when": "2026-11-23T00:00:00Z", "bytes": "iVBOR//++wA=", "colour": "red", "tuple": [1, 2], "7": None,
-    }  # fmt: skip
+        "when": "2026-11-23T00:00:00Z",
+        "bytes": "iVBOR//++wA=",
+        "colour": "red",
+        "tuple": [1, 2],
+        "7": None,
+    }
 
 
 # Whatever JSON can hold comes through as it is.

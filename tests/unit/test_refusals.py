@@ -1,4 +1,4 @@
-"""What cannot be sent is refused, with the field."""
+"""Requests that cannot be sent are refused, with the field."""
 
 from __future__ import annotations
 

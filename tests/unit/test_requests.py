@@ -314,9 +314,15 @@ def test_the_fingerprint_does_not_depend_on_the_form_of_a_request() -> None:
     forms: list[object] = [
         Request(key="k", contents="hello", config={"top_p": 0.5}),
         {"key": "k", "contents": ["hello"], "config": {"topP": 0.5}, "metadata": {}},
-        {"key": "k", "metadata": None, "request": {
-            "contents": [{"role": "user", "parts": [{"text": "hello"}]}], "generation_config": {"topP": 0.5}}},
-    ]  # fmt: skip
+        {
+            "key": "k",
+            "metadata": None,
+            "request": {
+                "contents": [{"role": "user", "parts": [{"text": "hello"}]}],
+                "generation_config": {"topP": 0.5},
+            },
+        },
+    ]
     assert len({intake(in_memory(), [form]).fingerprint for form in forms}) == 1
 
 
@@ -337,10 +343,21 @@ def test_lines_are_numbered_as_in_the_file_and_empty_ones_left_out() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        b"x", b"{", b'{"a":1}{"b":2}', b"{'a':1}", b"NaN", b"1e999", b'{"a":"\xff"}', b"\xff\xfe", b'{"a":"\\ud800"}',
-        b"\xef\xbb\xbf{}", b"[" * 100_000, b"\x00", b'{"a":1,}',
+        b"x",
+        b"{",
+        b'{"a":1}{"b":2}',
+        b"{'a':1}",
+        b"NaN",
+        b"1e999",
+        b'{"a":"\xff"}',
+        b"\xff\xfe",
+        b'{"a":"\\ud800"}',
+        b"\xef\xbb\xbf{}",
+        b"[" * 100_000,
+        b"\x00",
+        b'{"a":1,}',
     ],
-)  # fmt: skip
+)
 def test_a_line_that_is_no_json_is_refused_with_its_number(line: bytes) -> None:
     found = json_lines([b"{}\n", b"\n", line + b"\n"])
     assert next(found) == (0, {})

@@ -1,4 +1,4 @@
-"""What Vertex AI is sent of a request: what the SDK would send."""
+"""Requests to Vertex AI are the same as those of the SDK."""
 
 from __future__ import annotations
 

@@ -25,27 +25,42 @@ from typing import Any, cast
 from tests.waiting import wait_until
 
 _LIBRARIES = (
-    "celery.apps.worker", "celery.bin.celery", "celery.concurrency.prefork", "celery.concurrency.solo",
-    "celery.concurrency.thread", "celery.events.state", "celery.worker.consumer", "celery.worker.strategy",
-    "fsspec.implementations.local", "google.genai", "httpcore", "kombu.transport.redis", "pydantic_settings",
-    "redis.asyncio", "rich.console", "standardwebhooks",
-)  # fmt: skip
+    "celery.apps.worker",
+    "celery.bin.celery",
+    "celery.concurrency.prefork",
+    "celery.concurrency.solo",
+    "celery.concurrency.thread",
+    "celery.events.state",
+    "celery.worker.consumer",
+    "celery.worker.strategy",
+    "fsspec.implementations.local",
+    "google.genai",
+    "httpcore",
+    "kombu.transport.redis",
+    "pydantic_settings",
+    "redis.asyncio",
+    "rich.console",
+    "standardwebhooks",
+)
 
 
-class Forge:
+class ForkServer:
     """The server, seen from a test. Safe to use from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.forge"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], text=True,
-        )  # fmt: skip
+            [sys.executable, "-m", "tests.chaos.fork_server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+            text=True,
+        )
 
-    def start(self, command: Sequence[str], *, env: Mapping[str, str], log: Path, cwd: Path) -> Forged:
+    def start(self, command: Sequence[str], *, env: Mapping[str, str], log: Path, cwd: Path) -> ForkedProcess:
         """Forks a worker; `command` are the arguments of `celery`."""
         pid = self.ask({"start": list(command), "env": dict(env), "log": str(log), "cwd": str(cwd)})
-        return Forged(self, int(pid))
+        return ForkedProcess(self, int(pid))
 
     def ask(self, question: Mapping[str, object]) -> Any:
         """One request and its reply."""
@@ -62,18 +77,18 @@ class Forge:
             pass
 
 
-class Forged:
+class ForkedProcess:
     """A forked process, with the part of `subprocess.Popen` that tests need."""
 
-    def __init__(self, forge: Forge, pid: int) -> None:
-        self._forge = forge
+    def __init__(self, fork_server: ForkServer, pid: int) -> None:
+        self._fork_server = fork_server
         self.pid = pid
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """How it ended, minus the signal's number where one killed it; None while it runs."""
+        """Returns the exit code, or minus the number of the signal that killed it; None while it runs."""
         if self.returncode is None:
-            self.returncode = self._forge.ask({"poll": self.pid})
+            self.returncode = self._fork_server.ask({"poll": self.pid})
         return self.returncode
 
     def wait(self, timeout: float = 30) -> int:
@@ -117,7 +132,7 @@ def _import_libraries() -> None:
 
 
 def _die_with_parent() -> None:
-    """Asks the kernel for SIGKILL at the forge's death, however that comes; off Linux the forge sees to it."""
+    """Asks the kernel for SIGKILL at the server's death, whatever its cause; elsewhere the server kills them."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
@@ -134,7 +149,7 @@ def _fork(question: dict[str, Any]) -> int:
         for number, file in enumerate((nothing, log, log)):
             os.dup2(file, number)
         sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
-        # Celery puts its own in their place; whoever forgets these closes the files beneath.
+        # Celery puts its own in their place; if these are not replaced too, the files beneath are closed.
         sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
         os.chdir(question["cwd"])
         os.environ.clear()
@@ -146,7 +161,7 @@ def _fork(question: dict[str, Any]) -> int:
         main()
     except SystemExit as end:
         os._exit(end.code if isinstance(end.code, int) else 1)
-    except BaseException:  # noqa: BLE001 - the log is all there is to tell it
+    except BaseException:  # noqa: BLE001 - the log is the only place to report it
         # Not by sys.stderr: Celery has put its own in its place.
         os.write(2, traceback.format_exc().encode())
         os._exit(1)

@@ -1,6 +1,6 @@
 """All of Lowtide in one process, for the state machine: one server, a spool, a provider, and workers that are threads.
 
-The scripts, stages, producers' calls and handlers' answers are the project's own. Only what lies around them is not:
+The scripts, stages, producers' calls and handlers' answers are the project's own. Only their surroundings are not:
 the broker is a bag of messages in the hands of the test, the provider is in memory, time passes when the test says so.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -20,6 +20,7 @@ import redis
 from tests.chaos.machine_actors import Actor, MachineTime, PacedRedis, PacedSpool, WatchedClock, current, pace, point
 from tests.chaos.machine_output import Row
 from tests.chaos.machine_provider import MachineProvider
+from tests.chaos.machine_state import LOOK, Expected, Seen
 
 from lowtide import Batch, BatchQueue, Request
 from lowtide.errors import IdempotencyConflict, SpoolError
@@ -42,74 +43,25 @@ RETENTION, ORPHAN = 604_800.0, 86_400.0
 _decode = msgspec.json.decode
 
 
-@dataclass
-class Told:
-    """A batch, with what the test knows of it."""
-
-    id: str
-    prompts: dict[str, str]
-    handler: str | None
-    key: str | None
-    submitted: float
-    recorded: bool = False
-    deleted: bool = False
-    """Its delete was accepted."""
-    dropped: bool = False
-    """Somebody dropped one of its deliveries."""
-    forgotten: bool = False
-    """The store was put back to a time before it, or to one before its files were deleted."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """The contents of the store after a step."""
-
-    counted: dict[str, int]
-    """Of each batch that is there, how many requests are settled; -2 for one whose idempotency key is not its own."""
-    parked: list[str]
-    """Ids of the dead letters that are segments."""
-
-
-_LOOK = """
-local found = {redis.call('ZRANGE', KEYS[1], 0, -1)}
-for index = 2, #ARGV do
-  local counted = redis.call('HMGET', ARGV[1] .. ARGV[index],
-    'id', 'succeeded', 'failed', 'expired', 'cancelled', 'idempotency_key', 'state')
-  local sum = -1
-  if counted[1] then
-    sum = 0
-    for at = 2, 5 do sum = sum + tonumber(counted[at] or 0) end
-    local key = counted[6]
-    if key ~= '' and counted[7] ~= 'deleting' then
-      local owner = redis.call('GET', 'lowtide:idempotency:' .. key)
-      if not owner or string.sub(owner, 1, #counted[1]) ~= counted[1] then sum = -2 end
-    end
-  end
-  found[index] = sum
-end
-return found
-"""
-
-
 class MachineHandler:
-    """A handler whose answers the test gives, or one that takes all at once unless it is told to fail."""
+    """A handler whose answers the test gives, or one that takes everything at once unless it must fail."""
 
-    def __init__(self, world: MachineWorld, *, answers: bool) -> None:
+    def __init__(self, simulation: Simulation, *, answers: bool) -> None:
         self.answers = answers
-        self._world = world
+        self._simulation = simulation
 
     def hand_over(self, segment: Segment) -> None:
         point("hand over")
-        if self._world.handler_fails:
-            self._world.handler_fails -= 1
-            raise HandlerFailed("told to")
+        if self._simulation.handler_fails:
+            self._simulation.handler_fails -= 1
+            raise HandlerFailed("as ordered")
         if self.answers:
-            self._world.in_hand.append(segment)
+            self._simulation.in_hand.append(segment)
         else:
-            self._world.take(segment)
+            self._simulation.take(segment)
 
 
-class MachineWorld:
+class Simulation:
     """One for all examples: `reset` makes it new."""
 
     def __init__(self, url: str, folder: Path, patch: pytest.MonkeyPatch) -> None:
@@ -127,7 +79,7 @@ class MachineWorld:
         self.queue = BatchQueue(self.settings)
         self.delivery = Delivery(self.settings)
         self.letters = DeadLetters(self.settings)
-        self._look = self.redis.register_script(_LOOK)
+        self._look = self.redis.register_script(LOOK)
         self.reset()
 
     def _take_seams(self, patch: pytest.MonkeyPatch) -> None:
@@ -146,7 +98,7 @@ class MachineWorld:
 
     def _runtime(self) -> Runtime:
         runtime = Runtime(self.settings)
-        # Here a process renews its leases at its points only: one that is not told to go on is frozen.
+        # Here a process renews its leases at its points only: one that the test does not run is frozen.
         vars(runtime)["leases"] = SimpleNamespace(kept=lambda _: nullcontext())
         # Now, for a script that is loaded in the middle of a run would be one point more.
         _ = runtime.clock, runtime.ledger, runtime.admission
@@ -160,7 +112,7 @@ class MachineWorld:
         return f"b{self.submitted - 1:04d}"
 
     def reset(self) -> None:
-        """An empty world."""
+        """An empty simulation."""
         self.redis.flushall()
         self.time.start()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -168,13 +120,13 @@ class MachineWorld:
         self.provider.reset()
         self.submitted = 0
         self.bag: list[tuple[Stage, dict[str, Any]]] = []
-        self.told: dict[str, Told] = {}
+        self.expected: dict[str, Expected] = {}
         self.in_hand: list[Segment] = []
         self.taken: dict[str, set[str]] = {}
         self.results_of: dict[str, str] = {}
         self.handler_fails = 0
         self.backup: dict[bytes, bytes] = {}
-        self.backed_up: list[Told] = []
+        self.backed_up: list[Expected] = []
         self.restored = False
         self.restart()
 
@@ -191,7 +143,7 @@ class MachineWorld:
         """Keeps a copy of all that the store holds now."""
         names = cast("list[bytes]", self.redis.keys("lowtide:*"))
         self.backup = {name: cast("bytes", self.redis.dump(name)) for name in names}
-        self.backed_up = [replace(told) for told in self.told.values() if told.recorded]
+        self.backed_up = [replace(expected) for expected in self.expected.values() if expected.recorded]
 
     def restore(self) -> None:
         """Puts the copy in the place of the store, whose processes are all gone; spool and provider know more."""
@@ -199,12 +151,12 @@ class MachineWorld:
             self.redis.delete(name)
         for name, value in self.backup.items():
             self.redis.restore(name, 0, value)
-        for told in self.told.values():
-            told.forgotten = True
-        for told in self.backed_up:
+        for expected in self.expected.values():
+            expected.forgotten = True
+        for expected in self.backed_up:
             # One that was deleted since has no files: it ends with an error, and gives up its key.
-            lost = not self.spool.exists(BatchFiles(told.id).requests)
-            self.told[told.id] = replace(told, forgotten=lost)
+            lost = not self.spool.exists(BatchFiles(expected.id).requests)
+            self.expected[expected.id] = replace(expected, forgotten=lost)
         self.bag.clear()
         for job in self.provider.all:
             # What is deleted there cannot be found again: its requests run again.
@@ -215,7 +167,7 @@ class MachineWorld:
     # ---- the broker
 
     def send(self, dispatches: Iterable[Dispatch]) -> None:
-        """Puts messages in the bag. Whoever sends them may die between two."""
+        """Puts messages in the bag. The sender may die between two."""
         for member, stage, token in dispatches:
             point("send")
             self.bag.append((stage, arguments(member, token)))
@@ -226,7 +178,7 @@ class MachineWorld:
         self.bag.append((Stage(name), kwargs))
 
     def tick(self, queue: Queue) -> None:
-        """Has what is due on one clock sent: anybody may do that, whatever they hold."""
+        """Has what is due on one clock sent: any process may do that, whatever it holds."""
         actor = current()
         if actor is not None:
             actor.claimed = True
@@ -247,11 +199,13 @@ class MachineWorld:
 
     # ---- producers
 
-    def submit(self, told: Told, **options: Any) -> Batch | None:
+    def submit(self, expected: Expected, **options: Any) -> Batch | None:
         """Submits; None where the idempotency key is another content's."""
-        requests = [Request(key=key, contents=prompt) for key, prompt in told.prompts.items()]
+        requests = [Request(key=key, contents=prompt) for key, prompt in expected.prompts.items()]
         try:
-            return self.queue.submit(requests, model=MODEL, on_result=told.handler, idempotency_key=told.key, **options)
+            return self.queue.submit(
+                requests, model=MODEL, on_result=expected.handler, idempotency_key=expected.key, **options
+            )
         except IdempotencyConflict:
             return None
 
@@ -263,16 +217,16 @@ class MachineWorld:
     def look(self) -> Seen:
         """All that the checks after each step need, in one look; the time goes on a little."""
         self.time.pass_by(0.001)
-        found = self._look(keys=[keys.PARKED], args=[keys.batch(""), *self.told])
+        found = self._look(keys=[keys.PARKED], args=[keys.batch(""), *self.expected])
         parked, *counted = found
         return Seen(
-            counted={one: int(count) for one, count in zip(self.told, counted, strict=True) if int(count) != -1},
+            counted={one: int(count) for one, count in zip(self.expected, counted, strict=True) if int(count) != -1},
             parked=[member.decode().removeprefix("segment:") for member in parked],
         )
 
-    def forgets(self, told: Told) -> bool:
+    def forgets(self, expected: Expected) -> bool:
         """Whether a batch may be gone by now."""
-        return told.deleted or told.forgotten or self.time.time() - told.submitted >= RETENTION
+        return expected.deleted or expected.forgotten or self.time.time() - expected.submitted >= RETENTION
 
     # ---- handlers
 
@@ -299,19 +253,19 @@ class MachineWorld:
             if position not in without and (segment.only is None or position in segment.only):
                 taken.add(result["key"])
 
-    def delivered(self, told: Told) -> set[str]:
+    def delivered(self, expected: Expected) -> set[str]:
         """The keys of the results that its handler was given."""
-        if told.handler == STREAM:
+        if expected.handler == STREAM:
             for _, entry in cast("Any", self.redis.xrange(keys.stream("machine"))):
-                if entry[b"batch_id"].decode() == told.id:
+                if entry[b"batch_id"].decode() == expected.id:
                     only = _decode(entry[b"only"]) if entry[b"only"] else None
-                    self.take(Segment(told.id, entry[b"delivery_id"].decode(), entry[b"results"].decode(), 1, only))
-        return self.taken.get(told.id, set())
+                    self.take(Segment(expected.id, entry[b"delivery_id"].decode(), entry[b"results"].decode(), 1, only))
+        return self.taken.get(expected.id, set())
 
     # ---- rest
 
     def rest(self) -> None:
-        """Lets everything come to its end, with nothing failing any more."""
+        """Runs everything to its end, without any more failures."""
         self.provider.calm()
         self.handler_fails = 0
         for _ in range(_MOST_ROUNDS):

@@ -1,4 +1,4 @@
-"""What can happen to Redis, a drama each; the name says what happens."""
+"""Faults of Redis, a scenario each; the name says what happens."""
 
 from __future__ import annotations
 
@@ -10,112 +10,112 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from tests.chaos.crowd import PREFORK, THREADS, at_work, crowd, end, sweeping
-from tests.chaos.fault_dramas import rule
+from tests.chaos.chaos_stack import ChaosStack
+from tests.chaos.faults import rule
 from tests.chaos.invariants import Figures
-from tests.chaos.world import World
+from tests.chaos.producers import PREFORK, THREADS, at_work, end, submit_three, sweeping
 from tests.waiting import wait_until
 
 
-def redis_is_killed_while(call: str, world: World) -> Figures:
+def redis_is_killed_while(call: str, stack: ChaosStack) -> Figures:
     """With a call to the provider under way, so that a message is unacknowledged."""
-    world.emulator.set_faults([rule(call, "delay", times=2, seconds=1)])
-    batches = crowd(world)
-    worker = sweeping(world, *THREADS)
-    wait_until(lambda: world.emulator.stats().calls.get(call), timeout=15, what="the call")
-    world.redis_server.kill()
-    world.redis_server.start()
-    return end(world, batches, restarts=1, alive=[worker])
+    stack.emulator.set_faults([rule(call, "delay", times=2, seconds=1)])
+    batches = submit_three(stack)
+    worker = sweeping(stack, *THREADS)
+    wait_until(lambda: stack.emulator.stats().calls.get(call), timeout=15, what="the call")
+    stack.redis_server.kill()
+    stack.redis_server.start()
+    return end(stack, batches, restarts=1, alive=[worker])
 
 
-def redis_is_killed_while_segments_are_delivered(world: World) -> Figures:
-    one = world.submit(40)
-    results = world.directory / "spool" / "batches" / one.id / "results"
-    worker = sweeping(world, *PREFORK, LOWTIDE_SEGMENT_ROWS="1")
+def redis_is_killed_while_segments_are_delivered(stack: ChaosStack) -> Figures:
+    one = stack.submit(40)
+    results = stack.directory / "spool" / "batches" / one.id / "results"
+    worker = sweeping(stack, *PREFORK, LOWTIDE_SEGMENT_ROWS="1")
     wait_until(lambda: results.exists() and len(list(results.iterdir())) > 3, timeout=15, what="some results")
-    world.redis_server.kill()
-    world.redis_server.start()
-    return end(world, [one], restarts=1, alive=[worker])
+    stack.redis_server.kill()
+    stack.redis_server.start()
+    return end(stack, [one], restarts=1, alive=[worker])
 
 
-def redis_is_away_for_a_while(world: World) -> Figures:
-    batches, worker = at_work(world, *PREFORK)
-    world.redis_server.kill()
+def redis_is_away_for_a_while(stack: ChaosStack) -> Figures:
+    batches, worker = at_work(stack, *PREFORK)
+    stack.redis_server.kill()
     wait_until(lambda: worker.text.count("Cannot connect") > 1, timeout=20, what="the worker tries again in vain")
-    world.redis_server.start()
-    return end(world, batches, restarts=1, alive=[worker])
+    stack.redis_server.start()
+    return end(stack, batches, restarts=1, alive=[worker])
 
 
-def redis_is_frozen_for_a_while(world: World) -> Figures:
+def redis_is_frozen_for_a_while(stack: ChaosStack) -> Figures:
     """No connection breaks and nothing answers: longer than the workers' patience."""
-    batches, worker = at_work(world, *THREADS, LOWTIDE_REDIS_TIMEOUT_SECONDS="1")
-    pid = world.redis_server.pid
+    batches, worker = at_work(stack, *THREADS, LOWTIDE_REDIS_TIMEOUT_SECONDS="1")
+    pid = stack.redis_server.pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     wait_until(lambda: worker.text.count("Timeout") > 2, timeout=20, what="the worker's patience is over")
     os.kill(pid, signal.SIGCONT)
-    return end(world, batches, alive=[worker])
+    return end(stack, batches, alive=[worker])
 
 
-def connections_are_cut(world: World) -> Figures:
-    batches = crowd(world)
-    workers = [sweeping(world, *PREFORK), sweeping(world, *THREADS)]
+def connections_are_cut(stack: ChaosStack) -> Figures:
+    batches = submit_three(stack)
+    workers = [sweeping(stack, *PREFORK), sweeping(stack, *THREADS)]
     cuts = 0
     while cuts < 60 and not all(one.batch.status().finished for one in batches):
-        world.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        stack.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         cuts += 1
-        wait_until(lambda: len(world.redis.client_list(_type="normal")) > 1, what="somebody connects again")
+        wait_until(lambda: len(stack.redis.client_list(_type="normal")) > 1, what="a client connects again")
     assert cuts > 3
-    return end(world, batches, alive=workers)
+    return end(stack, batches, alive=workers)
 
 
 @contextmanager
-def _config(world: World, **values: str) -> Iterator[None]:
-    before = {name: str(world.redis.config_get(name)[name]) for name in values}
+def _config(stack: ChaosStack, **values: str) -> Iterator[None]:
+    before = {name: str(stack.redis.config_get(name)[name]) for name in values}
     for name, value in values.items():
-        world.redis.config_set(name, value)
+        stack.redis.config_set(name, value)
     try:
         yield
     finally:
         for name, value in before.items():
-            world.redis.config_set(name, value)
+            stack.redis.config_set(name, value)
 
 
-def redis_is_busy_with_a_slow_script(world: World) -> Figures:
-    batches = crowd(world)
-    worker = sweeping(world, *THREADS)
-    wait_until(lambda: world.emulator.stats().calls.get("files.upload.start"), timeout=10, what="work goes on")
+def redis_is_busy_with_a_slow_script(stack: ChaosStack) -> Figures:
+    batches = submit_three(stack)
+    worker = sweeping(stack, *THREADS)
+    wait_until(lambda: stack.emulator.stats().calls.get("files.upload.start"), timeout=10, what="work goes on")
     slow = "local e = redis.call('TIME')[1] + 3; while redis.call('TIME')[1] + 0 < e do end; return 1"
-    with _config(world, **{"busy-reply-threshold": "50"}):
-        # A script that writes can only be waited for; this one only reads, but nobody kills it.
-        world.redis.eval(slow, 0)
-    return end(world, batches, alive=[worker])
+    with _config(stack, **{"busy-reply-threshold": "50"}):
+        # A script that writes can only be waited for; this one only reads, but no client kills it.
+        stack.redis.eval(slow, 0)
+    return end(stack, batches, alive=[worker])
 
 
-def redis_is_full_for_a_while(world: World) -> Figures:
-    batches, worker = at_work(world, *THREADS)
-    with _config(world, maxmemory="1"):
+def redis_is_full_for_a_while(stack: ChaosStack) -> Figures:
+    batches, worker = at_work(stack, *THREADS)
+    with _config(stack, maxmemory="1"):
         wait_until(lambda: worker.text.count("maxmemory") > 2, timeout=20, what="the worker is refused")
-    return end(world, batches, alive=[worker])
+    return end(stack, batches, alive=[worker])
 
 
-def redis_only_reads_for_a_while(world: World) -> Figures:
-    """As after a failover that nobody was told of."""
-    batches, worker = at_work(world, *THREADS)
-    world.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+def redis_only_reads_for_a_while(stack: ChaosStack) -> Figures:
+    """As after a failover that no client knows of."""
+    batches, worker = at_work(stack, *THREADS)
+    stack.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
     try:
         wait_until(lambda: worker.text.lower().count("read only") > 2, timeout=20, what="the worker is refused")
     finally:
-        world.redis.execute_command("REPLICAOF", "NO", "ONE")
-    return end(world, batches, alive=[worker])
+        stack.redis.execute_command("REPLICAOF", "NO", "ONE")
+    return end(stack, batches, alive=[worker])
 
 
 class _Tail:
-    """How long the append-only file was at each moment, and how often somebody waited for it."""
+    """Records the length of the append-only file at each moment, and how often a client waited for it."""
 
-    def __init__(self, world: World) -> None:
-        self._folder = world.redis_server.directory / "appendonlydir"
-        self._client = world.redis
+    def __init__(self, stack: ChaosStack) -> None:
+        self._folder = stack.redis_server.directory / "appendonlydir"
+        self._client = stack.redis
         self._over = threading.Event()
         self._samples: list[tuple[float, int, int]] = []
         self._thread = threading.Thread(target=self._watch)
@@ -131,7 +131,7 @@ class _Tail:
         self._samples.append((time.monotonic(), size, waits))
 
     def close(self) -> None:
-        """The last look. The worker, frozen by now, is cut off first: nobody is told of a wait that ends after it."""
+        """The last look. The worker, frozen by now, is cut off first: it must not learn of a wait that ends later."""
         self._over.set()
         self._thread.join()
         self._client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -148,31 +148,31 @@ class _Tail:
         return size - path.stat().st_size
 
 
-def redis_loses_its_last_second_while(what: str, world: World) -> Figures:
+def redis_loses_its_last_second_while(what: str, stack: ChaosStack) -> Figures:
     """A power cut: what was not yet flushed to the disk is gone when Redis comes back."""
-    world.redis.config_set("appendfsync", "everysec")
-    one = world.submit(4)
-    tail = _Tail(world)
-    worker = sweeping(world, *THREADS)
+    stack.redis.config_set("appendfsync", "everysec")
+    one = stack.submit(4)
+    tail = _Tail(stack)
+    worker = sweeping(stack, *THREADS)
     moments: dict[str, Callable[[], object]] = {
-        "jobs are polled": lambda: world.emulator.stats().calls.get("batches.get"),
+        "jobs are polled": lambda: stack.emulator.stats().calls.get("batches.get"),
         "results are stored": lambda: one.batch.status().succeeded,
         "the batch has just ended": lambda: one.batch.status().finished,
-        "a job was just deleted": lambda: any(record.deleted for record in world.emulator.jobs()),
+        "a job was just deleted": lambda: any(record.deleted for record in stack.emulator.jobs()),
     }
     wanted = moments[what]
     wait_until(wanted, timeout=15, what=what)
-    os.kill(worker.forged.pid, signal.SIGSTOP)
+    os.kill(worker.forked.pid, signal.SIGSTOP)
     tail.close()
-    world.redis_server.kill()
+    stack.redis_server.kill()
     tail.cut(0.95)
-    world.redis_server.start()
-    world.hold_sweep()
-    os.kill(worker.forged.pid, signal.SIGCONT)
-    return end(world, [one], restarts=1, alive=[worker])
+    stack.redis_server.start()
+    stack.hold_sweep()
+    os.kill(worker.forked.pid, signal.SIGCONT)
+    return end(stack, [one], restarts=1, alive=[worker])
 
 
-DRAMAS: dict[str, Callable[[World], Figures]] = {
+SCENARIOS: dict[str, Callable[[ChaosStack], Figures]] = {
     "Redis is killed while jobs are created": partial(redis_is_killed_while, "batches.create"),
     "Redis is killed while jobs are polled": partial(redis_is_killed_while, "batches.get"),
     "Redis is killed while output is fetched": partial(redis_is_killed_while, "files.download"),

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from celery import Celery
-from tests.chaos.forge import Forge
-from tests.chaos.shop import HANDLER
+from tests.chaos.fork_server import ForkServer
+from tests.chaos.handler_app import HANDLER
 from tests.cloud import Cloud
 from tests.stack import Stack, Worker
 from tests.waiting import wait_until
@@ -49,28 +49,30 @@ HASTE = {
 FAR = 1e12
 
 
-class ForgedWorker(Worker):
-    """A worker out of the forge."""
+class ForkedWorker(Worker):
+    """A worker that the fork server has forked."""
 
-    def __init__(self, forge: Forge, command: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path) -> None:
+    def __init__(
+        self, fork_server: ForkServer, command: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path
+    ) -> None:
         self.log = log
         log.touch()
-        self.forged = forge.start(command, env=env, log=log, cwd=cwd)
-        self.process = self.forged  # type: ignore[assignment]  # it has what Worker uses
+        self.forked = fork_server.start(command, env=env, log=log, cwd=cwd)
+        self.process = self.forked  # type: ignore[assignment]  # it has what Worker uses
         wait_until(lambda: self.ready or not self.alive, timeout=30, what=f"worker ready, see {log}")
 
     @property
     def killed(self) -> bool:
         """Whether it ended by SIGKILL."""
-        return self.forged.poll() == -signal.SIGKILL
+        return self.forked.poll() == -signal.SIGKILL
 
     def kill(self) -> None:
-        os.killpg(self.forged.pid, signal.SIGKILL)
-        self.forged.wait()
+        os.killpg(self.forked.pid, signal.SIGKILL)
+        self.forked.wait()
 
     def children(self) -> list[int]:
         """The processes of its pool."""
-        found = Path(f"/proc/{self.forged.pid}/task/{self.forged.pid}/children").read_text()
+        found = Path(f"/proc/{self.forked.pid}/task/{self.forked.pid}/children").read_text()
         return [int(pid) for pid in found.split()]
 
 
@@ -90,16 +92,21 @@ class Submitted:
         return self.batch.id
 
 
-class World(Stack):
-    """A stack with forked workers, and a shop that takes results."""
+class ChaosStack(Stack):
+    """A stack with forked workers, and a handler app that takes results."""
 
     def __init__(
-        self, directory: Path, forge: Forge, emulator: EmulatorSettings | None = None, *, cloud: Cloud | None = None,
+        self,
+        directory: Path,
+        fork_server: ForkServer,
+        emulator: EmulatorSettings | None = None,
+        *,
+        cloud: Cloud | None = None,
         **env: str,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(directory, emulator or EmulatorSettings(running_seconds=0.3), cloud=cloud, **(HASTE | env))
-        self.forge = forge
-        self.shop_log = directory / "shop.jsonl"
+        self.fork_server = fork_server
+        self.handler_log = directory / "handler.jsonl"
         self.started = 0
 
     def __enter__(self) -> Self:
@@ -107,38 +114,51 @@ class World(Stack):
         self.hold_sweep()
         return self
 
-    def worker(self, *options: str, app: str = "lowtide_worker", **env: str) -> ForgedWorker:
+    def worker(self, *options: str, app: str = "lowtide_worker", **env: str) -> ForkedWorker:
         """Starts a worker, by default one that does one task at a time, and waits until it is ready, or dead."""
         self.started += 1
         log = self.directory / f"worker-{self.started}.log"
         command = ["-A", app, "worker", "-l", "info", "-n", f"w{self.started}@%h", "--without-mingle"]
-        worker = ForgedWorker(
-            self.forge, [*command, "--without-gossip", *(options or ("-P", "solo"))], self.env | env, log,
+        worker = ForkedWorker(
+            self.fork_server,
+            [*command, "--without-gossip", *(options or ("-P", "solo"))],
+            self.env | env,
+            log,
             self.directory,
-        )  # fmt: skip
+        )
         self.workers.append(worker)
         return worker
 
-    def shop(self, **env: str) -> ForgedWorker:
+    def handler_app(self, **env: str) -> ForkedWorker:
         """Starts the user's own worker."""
         return self.worker(
-            "-P", "solo", app="tests.chaos.shop", SHOP_BROKER=self.redis_server.url, SHOP_LOG=str(self.shop_log), **env
-        )  # fmt: skip
+            "-P",
+            "solo",
+            app="tests.chaos.handler_app",
+            HANDLER_BROKER=self.redis_server.url,
+            HANDLER_LOG=str(self.handler_log),
+            **env,
+        )
 
     def submit(
-        self, count: int = 8, *, marks: Mapping[int, str] | None = None, handled: bool = True, flaky: bool = False,
+        self,
+        count: int = 8,
+        *,
+        marks: Mapping[int, str] | None = None,
+        handled: bool = True,
+        flaky: bool = False,
         **options: Any,
-    ) -> Submitted:  # fmt: skip
+    ) -> Submitted:
         """Submits requests whose answers show to whom they belong; `marks` go before the prompt of some.
 
-        A batch that is `handled` goes to the shop, which takes the result of a `flaky` one only when it comes again.
+        A `handled` batch goes to the handler app, which takes the result of a `flaky` one only when it comes again.
         """
         tag = os.urandom(4).hex()
         prompts = {
             f"{'flaky' if flaky and n == 0 else 'key'}-{tag}-{n}": f"{(marks or {}).get(n, '')} Describe {tag}x{n}."
             for n in range(count)
         }
-        # Named: what is forgotten between two tests, the shop would say again only after a while.
+        # Named: what is forgotten between two tests, the handler app would say again only after a while.
         options = {"model": MODEL, "on_result": f"{HANDLER}@celery" if handled else None} | options
         batch = self.queue().submit((Request(key=k, contents=p) for k, p in prompts.items()), **options)
         return Submitted(batch, prompts, handled, mode=str(options.get("mode", "file")))
@@ -182,7 +202,7 @@ class World(Stack):
         self.redis.zadd("lowtide:clock:lowtide.jobs", {"sweep": time.time()})
 
     def wipe(self) -> None:
-        """Forgets everything, for the next test. No worker but the shop may run."""
+        """Forgets everything, for the next test. No worker but the handler app may run."""
         self.redis.flushdb()
         # The wait for the disk is no part of most tests, and a restart forgets this.
         self.redis.config_set("appendfsync", "always")
@@ -190,11 +210,11 @@ class World(Stack):
         shutil.rmtree(self.directory / "spool", ignore_errors=True)
         if self.cloud is not None:
             self.cloud.clear(f"gs://{self.bucket}/jobs")
-        self.shop_log.unlink(missing_ok=True)
+        self.handler_log.unlink(missing_ok=True)
         self.hold_sweep()
 
-    def clear_stage(self) -> None:
-        """Kills all workers but the shop."""
+    def kill_workers(self) -> None:
+        """Kills all workers but the handler app."""
         for worker in self.workers[1:]:
             if worker.alive:
                 worker.kill()
@@ -216,18 +236,18 @@ class World(Stack):
         return self.emulator.files()
 
     def log_lines(self) -> list[dict[str, str]]:
-        """What the shop wrote down."""
-        if not self.shop_log.exists():
+        """Returns the lines of the handler app's log."""
+        if not self.handler_log.exists():
             return []
-        # A shop that is killed in mid-write leaves half a line at the end.
-        return [json.loads(line) for line in self.shop_log.read_text().split("\n")[:-1]]
+        # A handler app that is killed in mid-write leaves half a line at the end.
+        return [json.loads(line) for line in self.handler_log.read_text().split("\n")[:-1]]
 
     def taken(self) -> Counter[str]:
-        """How often the shop took each key."""
+        """Counts how often the handler app took each key."""
         return Counter(line["taken"] for line in self.log_lines() if "taken" in line)
 
     def unrest(self, submitted: Sequence[Submitted]) -> dict[str, object]:
-        """What is still going on; empty when all batches are finished and everything is cleaned up."""
+        """Returns everything that is not done yet; empty when all batches are finished and cleaned up."""
         going: dict[str, object] = {}
         client = self.redis
         resting = {f"batch:{one.id}" for one in submitted if not one.deleted} | {"sweep"}
@@ -282,7 +302,7 @@ class World(Stack):
             ) from None
 
     def last_words(self, lines: int = 40) -> str:
-        """The end of the logs of the shop and the last workers, and what the broker believes to be in their hands."""
+        """The end of the logs of the handler app and the last workers, and the unacknowledged messages."""
         held = {tag: message[:300] for tag, message in self.redis.hgetall("unacked").items()}
         return "\n".join(
             [f"unacknowledged: {held}"]

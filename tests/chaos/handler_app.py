@@ -1,6 +1,6 @@
 """A user's own Celery app that writes down every delivery it gets and every result in it, a line each.
 
-`SHOP_LOG` is the file. A key that begins with "flaky" is refused the first time it comes.
+`HANDLER_LOG` is the file. A key that begins with "flaky" is refused the first time it comes.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from celery.signals import task_prerun
 from lowtide import Result, result_handler
 
 HANDLER = "shop.save"
-LOG = Path(os.environ.get("SHOP_LOG", "/dev/null"))
+LOG = Path(os.environ.get("HANDLER_LOG", "/dev/null"))
 
-app = Celery("shop", broker=os.environ.get("SHOP_BROKER", "memory://"))
+app = Celery("shop", broker=os.environ.get("HANDLER_BROKER", "memory://"))
 app.conf.update(
     task_serializer="json",
     accept_content=["json"],
@@ -28,7 +28,7 @@ app.conf.update(
     broker_channel_error_retry=True,
     broker_transport="lowtide_worker.transport:Transport",
     broker_transport_options={
-        "visibility_timeout": int(os.environ.get("SHOP_VISIBILITY", "900")),
+        "visibility_timeout": int(os.environ.get("HANDLER_VISIBILITY", "900")),
         "unacked_restore_throttle": 1,
     },
 )
