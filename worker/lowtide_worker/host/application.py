@@ -35,14 +35,14 @@ TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "lowtide_worker.host
 
 
 @worker_init.connect
-def _prepare(**_: Any) -> None:
+def _before_fork(**_: Any) -> None:
     """Imports the provider before the fork: children share its memory, and a missing package is reported at once."""
     keep_freed_memory()
-    _end_soon()
+    _shorten_warm_stop()
     runtime().import_provider()
 
 
-def _end_soon() -> None:
+def _shorten_warm_stop() -> None:
     """Shortens a warm stop from half a minute to two seconds.
 
     When a worker stops, Celery forgets a task that a child has just begun. So the child's result is never read, and the
@@ -53,7 +53,7 @@ def _end_soon() -> None:
 
 
 @celeryd_after_setup.connect
-def _warn(**_: Any) -> None:
+def _warn_of_unknown_variables(**_: Any) -> None:
     """Logs a warning for each unknown variable, as soon as the log is set up."""
     for problem in unknown_variables():
         log.warning("%s", problem)

@@ -47,7 +47,9 @@ class QoS(kombu_redis.QoS):
             raise
         except Exception as error:  # noqa: BLE001 - whatever kombu fails on must leave the queue
             with self.channel.conn_or_acquire(client) as connected:
-                _bury(f"cannot be restored: {error}", self.unacked_key, connected.hget(self.unacked_key, tag) or b"")
+                _store_dead_letter(
+                    f"cannot be restored: {error}", self.unacked_key, connected.hget(self.unacked_key, tag) or b""
+                )
             self._remove_from_indices(tag).execute()
 
     def ack(self, delivery_tag: str) -> None:
@@ -95,7 +97,7 @@ class Channel(kombu_redis.Channel):
         try:
             return key, accepted(raw, queue)
         except Unacceptable as refusal:
-            _bury(str(refusal), queue, raw)
+            _store_dead_letter(str(refusal), queue, raw)
             return key, _NOTHING
 
     def _handle_message(self, client: Any, r: Any) -> dict[str, Any]:
@@ -127,7 +129,7 @@ class Transport(kombu_redis.Transport):
             super()._deliver(message, queue)
             return
         if not _is_envelope(message):
-            _bury("not an envelope", queue, repr(message).encode(errors="replace"))
+            _store_dead_letter("not an envelope", queue, repr(message).encode(errors="replace"))
             return
         try:
             super()._deliver(message, queue)
@@ -135,7 +137,7 @@ class Transport(kombu_redis.Transport):
             raise
         except Exception as error:
             log.exception("broker: a message on %s cannot be handled", queue)
-            _bury(f"cannot be handled: {error}", queue, repr(message).encode(errors="replace"))
+            _store_dead_letter(f"cannot be handled: {error}", queue, repr(message).encode(errors="replace"))
             self._reject(message["properties"]["delivery_tag"])
 
     def _reject(self, tag: str) -> None:
@@ -149,7 +151,7 @@ def _decodable(raw: bytes, where: bytes) -> bytes | None:
     try:
         loads(raw)
     except Exception as error:  # noqa: BLE001 - kombu's JSON builds objects, which may raise anything
-        _bury(f"not a message: {error}", where.decode(errors="replace"), raw)
+        _store_dead_letter(f"not a message: {error}", where.decode(errors="replace"), raw)
         return None
     return raw
 
@@ -166,7 +168,7 @@ def _is_envelope(message: Any) -> bool:
     )
 
 
-def _bury(reason: str, queue: str, raw: bytes) -> None:
+def _store_dead_letter(reason: str, queue: str, raw: bytes) -> None:
     from lowtide_worker.runtime import runtime  # deferred: importing the transport must stay cheap
 
     runtime().oddities.keep_message(reason, queue, raw)

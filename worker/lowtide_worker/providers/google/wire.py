@@ -12,7 +12,7 @@ from typing import Any
 from lowtide.models import ResultError
 from lowtide.states import JobState
 
-# Lowtide's own words: the provider may come to use them for something else.
+# Lowtide's own words: one day the provider may use them for something else.
 _OURS = frozenset({JobState.PLANNED, JobState.CREATING, JobState.UNKNOWN, JobState.LOST})
 _STATES = {state.value: state for state in JobState if state not in _OURS}
 
