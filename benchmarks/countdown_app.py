@@ -31,8 +31,8 @@ def _log() -> IO[str]:
     return (Path(os.environ["BENCH_COUNTS"]) / f"{os.getpid()}.txt").open("a", buffering=1)
 
 
-@app.task(name="countdown.look")
-def look(job: str, due: float) -> None:
+@app.task(name="countdown.poll")
+def poll(job: str, due: float) -> None:
     """Polls a job."""
     del job
     _log().write(f"{due!r} {time.time()!r}\n")

@@ -208,7 +208,7 @@ class Countdown:
 
     def _send(self, producer: Any, job: str, due: float) -> None:
         self._app.send_task(
-            "countdown.look", (job, due), countdown=due - time.time(), queue="countdown", producer=producer
+            "countdown.poll", (job, due), countdown=due - time.time(), queue="countdown", producer=producer
         )
 
     def measure(self, size: int, due: int) -> Run:

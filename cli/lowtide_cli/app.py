@@ -139,7 +139,8 @@ def submit(
     ],
     on_result: Annotated[str | None, typer.Option(help="Handler to deliver the results to.")] = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="Key for safe retries: the same content under the same key is the same batch.")
+        str | None,
+        typer.Option(help="Key for safe retries: the same content with the same key returns the same batch."),
     ] = None,
     label: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Label of the batch. Can be repeated.")

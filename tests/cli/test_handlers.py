@@ -1,4 +1,4 @@
-"""The commands tell of results that nobody takes."""
+"""The commands report results that no handler accepts."""
 
 from __future__ import annotations
 

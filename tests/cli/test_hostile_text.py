@@ -1,4 +1,4 @@
-"""Foreign text is shown, and does nothing to the terminal that shows it."""
+"""Foreign text is shown, and cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def lowtide(stack: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.fixture
 def batch(stack: Stack, queue: BatchQueue) -> Iterator[Batch]:
-    """A batch with such texts wherever one can be put, one of them from a provider that refuses its job."""
+    """Returns a batch with foreign text in every place that takes one, and an error text from the provider."""
     refusal = {"on": "batches.create", "kind": "status", "times": 1, "params": {"code": 400, "message": HOSTILE}}
     set_faults(stack, [refusal])
     batch = queue.submit(

@@ -1,4 +1,4 @@
-"""Commands in surroundings that are not well: odd locales, full and closed streams, no home, slips in variables."""
+"""Commands in bad surroundings: odd locales, full and closed streams, no home folder, misspelt variables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lowtide_cli.local import Stack
 
 DRIVER = Path(__file__).with_name("every_command.py")
 POSIX = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-"""A terminal of 1990: arguments come as bytes that are no text, and only ASCII can be shown."""
+"""A terminal of 1990: arguments can be bytes that are not text, and it shows only ASCII."""
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
 
 
@@ -41,7 +41,7 @@ def batch(queue: BatchQueue) -> Batch:
 def run_all(
     stack: Stack, commands: Sequence[tuple[str, Sequence[str]]], folder: Path, env: Mapping[str, str]
 ) -> Iterator[tuple[Sequence[str], Left]]:
-    """Each command with what it left; before it, the state of its standard output is given."""
+    """Runs each command with its standard output in a given state, and yields its exit code and output."""
     path = folder / "commands.json"
     path.write_text(json.dumps(commands))
     subprocess.run(

@@ -19,7 +19,7 @@ NEVER_USED = {"LOWTIDE_REDIS_URL": "redis://127.0.0.1:1/0", "GEMINI_API_KEY": "n
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
-    """All of them at once: each takes seconds to start, and most of those it waits."""
+    """Starts all at once, because each takes seconds to start and mostly waits."""
     wanted = {
         "whole": ["up"],
         "killed": ["up", "--no-flower"],
