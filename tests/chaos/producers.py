@@ -28,7 +28,7 @@ def sweeping(stack: ChaosStack, *options: str, **env: str) -> ForkedWorker:
 
 
 def at_work(stack: ChaosStack, *options: str, **env: str) -> tuple[list[Submitted], ForkedWorker]:
-    """A crowd, and a worker that has begun to create its jobs."""
+    """Three batches, and a worker that has begun to create their jobs."""
     batches = submit_three(stack)
     worker = sweeping(stack, *options, **env)
     wait_until(lambda: stack.emulator.stats().calls.get("batches.create"), timeout=10, what="work goes on")
@@ -37,7 +37,7 @@ def at_work(stack: ChaosStack, *options: str, **env: str) -> tuple[list[Submitte
 
 def end(
     stack: ChaosStack,
-    crowd: Sequence[Submitted],
+    batches: Sequence[Submitted],
     allowed: Allowed | None = None,
     *,
     alive: Sequence[ForkedWorker] = (),
@@ -46,8 +46,8 @@ def end(
 ) -> Figures:
     """Waits for the end with a worker that sweeps, and checks everything; some workers must have lived to see it."""
     stack.release_sweep()
-    stack.rest(crowd, timeout=40)
-    figures = check(stack, crowd, allowed) + Figures(kills=kills, restarts=restarts)
+    stack.rest(batches, timeout=40)
+    figures = check(stack, batches, allowed) + Figures(kills=kills, restarts=restarts)
     for worker in alive:
         assert worker.alive, worker.text
     return figures

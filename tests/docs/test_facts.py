@@ -42,6 +42,7 @@ from lowtide_worker.inbox import InboxBatch
 from lowtide_worker.providers import protocol as providers
 from lowtide_worker.settings import WorkerSettings
 
+PACKAGES = {"producer": "", "worker": "_worker", "emulator": "_emulator", "cli": "_cli"}
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 REFERENCE = ROOT / "docs" / "reference.md"
 PROTOCOL = ROOT / "docs" / "protocol.md"
@@ -189,7 +190,7 @@ def test_every_field_of_batch_json_stands_in_the_protocol() -> None:
 # Architecture
 
 
-@pytest.mark.parametrize("package", ["producer/lowtide", "worker/lowtide_worker", "emulator/lowtide_emulator"])
+@pytest.mark.parametrize("package", [f"{name}/lowtide{rest}" for name, rest in PACKAGES.items()])
 def test_every_folder_of_a_package_stands_in_the_architecture(package: str) -> None:
     section = text_of(ARCHITECTURE).partition(f"**`{package}`**")[2].partition("\n**`")[0].partition("\n## ")[0]
     named = set(re.findall(r"`([a-z_]+/|[a-z_]+\.py)`", "\n".join(re.findall(r"^\| (.*?) \|", section, re.MULTILINE))))
