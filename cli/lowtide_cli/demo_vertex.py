@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from lowtide import ProviderName, Settings
+from lowtide import Kind, ProviderName, Settings
 from lowtide.cloud import bigquery_client, storage_client
-from lowtide.shaping import for_importer
+from lowtide.shaping import shaper_of
 from lowtide_cli.demo_batch import MODEL, demo_queue, show
 from lowtide_cli.exits import Exit
 from lowtide_cli.google_cloud import GoogleCloud, Places
@@ -55,7 +55,8 @@ def run(console: Console, stack: Stack) -> Exit:
 
 def _lines() -> tuple[list[str], bytes]:
     """The questions as Vertex AI takes them."""
-    found = [for_importer(question, model=MODEL)[0] for question in questions()]
+    shaper = shaper_of(ProviderName.VERTEX, model=MODEL, kind=Kind.GENERATION)
+    found = [shaper.shape(question) for question in questions()]
     lines = b"".join(
         b'{"key":%b,"request":%b}\n' % (msgspec.json.encode(request.key), request.body) for request in found
     )

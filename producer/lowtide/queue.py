@@ -18,7 +18,7 @@ from lowtide.models import BatchPage, Request
 from lowtide.options import Options
 from lowtide.protocol import BATCH_ID, BatchFiles, Stage, arguments, batch_member, new_batch_id, sender, shown
 from lowtide.settings import Settings
-from lowtide.shaping import json_lines
+from lowtide.shaping import json_lines, shaper_of
 from lowtide.spool import Accepted, KeyIndex, RequestWriter, Spool, Writer
 from lowtide.states import BatchState, Kind, Mode, ProviderName, Verdict
 from lowtide.store import Installation, Store
@@ -176,11 +176,10 @@ class BatchQueue:
             check_destination(options.destination, self.settings)
 
     def writer(self, batch_id: str, options: Options, form: type[Writer]) -> Writer:
-        """The intake of one batch's requests."""
-        return form(
-            self._spool, batch_id, model=options.model, kind=options.kind, provider=options.provider,
-            max_request_bytes=self.settings.max_job_bytes(options.mode, options.provider),
-        )  # fmt: skip
+        """Returns a new writer of this form for the requests of one batch."""
+        shaper = shaper_of(options.provider, model=options.model, kind=options.kind)
+        most = self.settings.max_job_bytes(options.mode, options.provider)
+        return form(self._spool, batch_id, shaper, max_request_bytes=most)
 
     def register(self, batch_id: str, options: Options, intake: Intake) -> Batch:
         """Records a batch whose requests are in the spool; returns the one that stands for its idempotency key.

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from tests.unit.bodies import shaped
 
 from lowtide import InvalidBatch, InvalidRequest, Mode, Settings
 from lowtide.limits import (
@@ -28,7 +29,6 @@ from lowtide.limits import (
 )
 from lowtide.options import Options
 from lowtide.queue import cloud_uris
-from lowtide.shaping import normalise
 
 SETTINGS = Settings(_env_file=None)
 NAMES = (
@@ -180,13 +180,13 @@ def test_a_list_of_places_holds_places_only() -> None:
 )
 def test_a_key_and_metadata_have_limits(line: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        normalise({"contents": "a", **line}, model="m")
+        shaped({"contents": "a", **line}, model="m")
 
     assert caught.value.field == field
 
 
 def test_a_key_and_metadata_may_be_as_large_as_their_limits() -> None:
     metadata = {"a": "v" * (MAX_METADATA_BYTES - 1)}
-    done = normalise({"key": "é" * (MAX_KEY_BYTES // 2), "contents": "a", "metadata": metadata}, model="m")
+    done = shaped({"key": "é" * (MAX_KEY_BYTES // 2), "contents": "a", "metadata": metadata}, model="m")
 
     assert done.metadata == metadata
