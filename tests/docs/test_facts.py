@@ -173,8 +173,16 @@ def test_every_state_stands_in_the_reference() -> None:
 def test_every_parameter_of_submit_stands_in_the_reference(queue: type) -> None:
     [signature] = re.findall(r"^    def submit\((.*?)^    \)", text_of(REFERENCE), re.MULTILINE | re.DOTALL)
     named = re.findall(r"^        (\w+):", signature, re.MULTILINE)
+    spelled = inspect.signature(queue.submit).parameters.keys() - {"self", "options"}  # type: ignore[attr-defined]
 
-    assert sorted(named) == sorted(inspect.signature(queue.submit).parameters.keys() - {"self"})  # type: ignore[attr-defined]
+    assert sorted(named) == sorted(spelled | lowtide.BatchOptions.__annotations__.keys())
+
+
+def test_every_option_of_submit_is_described_where_it_is_called() -> None:
+    described = re.findall(r"^\s*- `(\w+)`: ", BatchQueue.submit.__doc__ or "", re.MULTILINE)
+    assert sorted(set(described) & lowtide.BatchOptions.__annotations__.keys()) == sorted(
+        lowtide.BatchOptions.__annotations__
+    )
 
 
 def test_every_attribute_of_an_invalid_request_stands_in_the_reference() -> None:

@@ -7,7 +7,16 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from lowtide.shaping import Shaped, shaper_of
+from lowtide.states import Kind, ProviderName
+
 RECIPE = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+
+
+def shaped(
+    item: object, *, model: str = "m", kind: Kind = Kind.GENERATION, provider: str = ProviderName.GEMINI
+) -> Shaped:
+    return shaper_of(ProviderName(provider), model=model, kind=kind).shape(item)
 
 
 def hello(**more: Any) -> dict[str, Any]:

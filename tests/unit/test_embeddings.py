@@ -8,10 +8,10 @@ import pytest
 from google.genai import _common, batches, types
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.bodies import shaped
 from tests.unit.sdk import as_read, client
 
 from lowtide import InvalidRequest, Request
-from lowtide.shaping import for_importer, normalise
 from lowtide.states import Kind, ProviderName
 
 PROVIDERS = [ProviderName.GEMINI, ProviderName.VERTEX]
@@ -20,7 +20,7 @@ CONTENT = {"parts": [{"text": "a"}]}
 
 
 def embed(item: object, provider: str = "gemini") -> Any:
-    return json.loads(normalise(item, model="gemini-embedding-001", kind=Kind.EMBEDDING, provider=provider).body)
+    return json.loads(shaped(item, model="gemini-embedding-001", kind=Kind.EMBEDDING, provider=provider).body)
 
 
 def inline(contents: Any, config: Any = None, provider: str = "gemini") -> Any:
@@ -148,8 +148,11 @@ def test_sdk_objects_may_stand_in_a_rest_request(provider: str) -> None:
 
 
 def test_key_and_metadata_come_along() -> None:
-    done, body = for_importer({"key": "k", "contents": "a", "metadata": {"x": "y"}}, model="m", kind=Kind.EMBEDDING)
-    assert (done.key, done.metadata, json.loads(done.body)) == ("k", {"x": "y"}, body)
+    done = shaped(
+        {"key": "k", "contents": "a", "metadata": {"x": "y"}}, kind=Kind.EMBEDDING, provider=ProviderName.VERTEX
+    )
+    assert (done.key, done.metadata, done.group) == ("k", {"x": "y"}, 0)
+    assert json.loads(done.body) == {"content": {"role": "user", "parts": [{"text": "a"}]}}
 
 
 # What cannot be sent is refused, with the field.

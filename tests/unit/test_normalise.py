@@ -13,11 +13,11 @@ from google.genai import types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
-from tests.unit.bodies import hello
+from tests.unit.bodies import hello, shaped
 from tests.unit.sdk import as_read, wire_request
 
 from lowtide import Request
-from lowtide.shaping import fields, normalise
+from lowtide.shaping import fields
 
 PIXEL = b"\x89PNG\xff\xfe\xfb\x00"
 
@@ -28,11 +28,11 @@ class Recipe(BaseModel):
 
 
 def inline(contents: Any, config: Any = None) -> Any:
-    return json.loads(normalise(Request(key="k", contents=contents, config=config), model="m").body)
+    return json.loads(shaped(Request(key="k", contents=contents, config=config), model="m").body)
 
 
 def rest(**request: Any) -> Any:
-    return json.loads(normalise({"key": "k", "request": request}, model="gemini-2.5-flash").body)
+    return json.loads(shaped({"key": "k", "request": request}, model="gemini-2.5-flash").body)
 
 
 # What the SDK's inline shape becomes: exactly what the SDK itself would send.
@@ -266,13 +266,13 @@ def test_sdk_objects_may_stand_in_a_rest_request() -> None:
 
 def test_a_request_need_not_be_a_dict() -> None:
     assert rest(contents=[MappingProxyType(hello()["contents"][0])]) == hello()
-    assert normalise(MappingProxyType({"key": "k", "contents": "hello"}), model="m").key == "k"
+    assert shaped(MappingProxyType({"key": "k", "contents": "hello"}), model="m").key == "k"
 
 
 def test_the_users_own_objects_are_left_as_they_are() -> None:
     item = {"key": "k", "request": hello(generation_config={"topP": 1}, model="m"), "metadata": {"a": "b"}}
     before = json.dumps(item)
-    normalise(item, model="m")
+    shaped(item, model="m")
     assert json.dumps(item) == before
 
 
@@ -311,7 +311,7 @@ JSON = st.recursive(
 @settings(deadline=None)
 @given(NAMES, st.lists(TEXT.filter(bool), min_size=1, max_size=3), st.dictionaries(TEXT, TEXT, max_size=3))
 def test_any_text_arrives_byte_for_byte(key: str, texts: list[str], metadata: dict[str, str]) -> None:
-    done = normalise(Request(key=key, contents=texts, metadata=metadata), model="m")
+    done = shaped(Request(key=key, contents=texts, metadata=metadata), model="m")
     assert (done.key, done.metadata) == (key, metadata)
     for decode in (json.loads, msgspec.json.decode):
         assert [part["text"] for part in decode(done.body)["contents"][0]["parts"]] == texts

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lowtide import InvalidBatch, InvalidRequest, Request, SpoolError
 from lowtide.protocol import BatchFiles
 from lowtide.protocol.wire_keys import wire_key
-from lowtide.shaping import json_lines
+from lowtide.shaping import json_lines, shaper_of
 from lowtide.spool import PAIR, Accepted, RequestReader, RequestWriter, Spool
 from lowtide.states import Kind, ProviderName
 
@@ -41,7 +41,7 @@ def in_memory() -> Spool:
 
 def intake(spool: Spool, items: Iterable[object], *, batch: str = BATCH, limit: int = 10_000_000) -> Accepted:
     with RequestWriter(
-        spool, batch, model="m", kind=Kind.GENERATION, provider=ProviderName.GEMINI, max_request_bytes=limit
+        spool, batch, shaper_of(ProviderName.GEMINI, model="m", kind=Kind.GENERATION), max_request_bytes=limit
     ) as writer:
         for item in items:
             writer.add(item)
@@ -207,7 +207,7 @@ def test_a_duplicate_in_a_file_with_empty_lines_is_reported_by_line(spool: Spool
 
     def submit() -> None:
         with RequestWriter(
-            spool, BATCH, model="m", kind=Kind.GENERATION, provider=ProviderName.GEMINI, max_request_bytes=1000
+            spool, BATCH, shaper_of(ProviderName.GEMINI, model="m", kind=Kind.GENERATION), max_request_bytes=1000
         ) as writer:
             for position, item in json_lines(line.encode() for line in content):
                 writer.add(item, position)

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from lowtide import ProviderName, Settings
+from lowtide import Kind, ProviderName, Settings
 from lowtide.cloud import bigquery_client, storage_client
-from lowtide.shaping import for_importer
+from lowtide.shaping import shaper_of
 from lowtide_cli.commands.demo.batch import MODEL, demo_queue, show
 from lowtide_cli.commands.demo.topics import questions
 from lowtide_cli.local import Stack
@@ -55,7 +55,8 @@ def run(console: Console, stack: Stack) -> Exit:
 
 def _lines() -> tuple[list[str], bytes]:
     """Returns the keys of the questions, and the questions as Vertex AI reads them."""
-    found = [for_importer(question, model=MODEL)[0] for question in questions()]
+    shaper = shaper_of(ProviderName.VERTEX, model=MODEL, kind=Kind.GENERATION)
+    found = [shaper.shape(question) for question in questions()]
     lines = b"".join(
         b'{"key":%b,"request":%b}\n' % (msgspec.json.encode(request.key), request.body) for request in found
     )
