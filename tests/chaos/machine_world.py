@@ -25,8 +25,8 @@ from lowtide import Batch, BatchQueue, Request
 from lowtide.errors import IdempotencyConflict, SpoolError
 from lowtide.protocol import BatchFiles, Queue, Stage, arguments, keys
 from lowtide.states import FINISHED_BATCH, JobState
-from lowtide.store import DeadLetters, Delivery
-from lowtide_worker.handlers import HandlerFailed, Segment
+from lowtide.store import DeadLetters, DeliveryClient
+from lowtide_worker.handlers import Delivery, HandlerFailed
 from lowtide_worker.host import tasks
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.settings import WorkerSettings
@@ -98,15 +98,15 @@ class MachineHandler:
         self.answers = answers
         self._world = world
 
-    def hand_over(self, segment: Segment) -> None:
+    def hand_over(self, delivery: Delivery) -> None:
         point("hand over")
         if self._world.handler_fails:
             self._world.handler_fails -= 1
             raise HandlerFailed("told to")
         if self.answers:
-            self._world.in_hand.append(segment)
+            self._world.in_hand.append(delivery)
         else:
-            self._world.take(segment)
+            self._world.take(delivery)
 
 
 class MachineWorld:
@@ -125,7 +125,7 @@ class MachineWorld:
         self.runtimes = [self._runtime() for _ in range(WORKERS)]
         self.spool = self.runtimes[0].spool
         self.queue = BatchQueue(self.settings)
-        self.delivery = Delivery(self.settings)
+        self.deliveries = DeliveryClient(self.settings)
         self.letters = DeadLetters(self.settings)
         self._look = self.redis.register_script(_LOOK)
         self.reset()
@@ -169,7 +169,7 @@ class MachineWorld:
         self.submitted = 0
         self.bag: list[tuple[Stage, dict[str, Any]]] = []
         self.told: dict[str, Told] = {}
-        self.in_hand: list[Segment] = []
+        self.in_hand: list[Delivery] = []
         self.taken: dict[str, set[str]] = {}
         self.results_of: dict[str, str] = {}
         self.handler_fails = 0
@@ -276,27 +276,27 @@ class MachineWorld:
 
     # ---- handlers
 
-    def answer(self, segment: Segment, *, failed: list[int] | None) -> None:
+    def answer(self, delivery: Delivery, *, failed: list[int] | None) -> None:
         """The handler takes a delivery, or gives it back: as a whole, or the lines `failed`."""
         try:
             if failed is None:
-                self.take(segment)
-                self.delivery.taken(segment.delivery_id)
+                self.take(delivery)
+                self.deliveries.taken(delivery.delivery_id)
                 return
             if failed:
-                self.take(segment, without=failed)
-            error, only = "failed", failed or segment.only
+                self.take(delivery, without=failed)
+            error, only = "failed", failed or delivery.only
         except SpoolError as gone:
-            error, only = str(gone), segment.only
-        self.delivery.hand_back(segment.delivery_id, only=only, attempt=segment.attempt, error=error)
+            error, only = str(gone), delivery.only
+        self.deliveries.hand_back(delivery.delivery_id, only=only, attempt=delivery.attempt, error=error)
 
-    def take(self, segment: Segment, *, without: Sequence[int] = ()) -> None:
+    def take(self, delivery: Delivery, *, without: Sequence[int] = ()) -> None:
         """A handler has these results now, but for some lines."""
-        results = self.results_of.setdefault(segment.delivery_id, segment.results)
-        assert results == segment.results, f"{segment} had {results} before"
-        taken = self.taken.setdefault(segment.batch_id, set())
-        for position, result in enumerate(map(_decode, self.spool.lines(segment.results))):
-            if position not in without and (segment.only is None or position in segment.only):
+        results = self.results_of.setdefault(delivery.delivery_id, delivery.results)
+        assert results == delivery.results, f"{delivery} had {results} before"
+        taken = self.taken.setdefault(delivery.batch_id, set())
+        for position, result in enumerate(map(_decode, self.spool.lines(delivery.results))):
+            if position not in without and (delivery.only is None or position in delivery.only):
                 taken.add(result["key"])
 
     def delivered(self, told: Told) -> set[str]:
@@ -305,7 +305,7 @@ class MachineWorld:
             for _, entry in cast("Any", self.redis.xrange(keys.stream("machine"))):
                 if entry[b"batch_id"].decode() == told.id:
                     only = _decode(entry[b"only"]) if entry[b"only"] else None
-                    self.take(Segment(told.id, entry[b"delivery_id"].decode(), entry[b"results"].decode(), 1, only))
+                    self.take(Delivery(told.id, entry[b"delivery_id"].decode(), entry[b"results"].decode(), 1, only))
         return self.taken.get(told.id, set())
 
     # ---- rest

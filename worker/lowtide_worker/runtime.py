@@ -9,7 +9,7 @@ from typing import assert_never
 
 import redis
 
-from lowtide.addresses import CeleryHandler, StreamHandler, WebhookHandler, parse_handler
+from lowtide.addresses import CeleryTarget, StreamTarget, WebhookTarget, parse_handler
 from lowtide.backoff import Backoff
 from lowtide.protocol import Queue, display_name, display_name_without_installation
 from lowtide.spool import Spool
@@ -135,11 +135,11 @@ class Runtime:
 
     def _build_handler(self, spec: str) -> Handler:
         match parse_handler(spec):
-            case CeleryHandler() as task:
+            case CeleryTarget() as task:
                 return CeleryTaskHandler(self.settings, task, self.redis)
-            case WebhookHandler() as webhook:
+            case WebhookTarget() as webhook:
                 return SignedWebhookHandler(self.settings, webhook, self.spool)
-            case StreamHandler() as stream:
+            case StreamTarget() as stream:
                 return RedisStreamHandler(self.settings, stream, self.spool, self.redis)
             case never:
                 assert_never(never)

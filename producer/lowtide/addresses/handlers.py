@@ -27,7 +27,7 @@ _QUEUE = re.compile(
 _STREAM = re.compile(r"[A-Za-z0-9_.:-]{1,100}", re.ASCII)
 
 
-class CeleryHandler(NamedTuple):
+class CeleryTarget(NamedTuple):
     """A Celery task that takes segments of results."""
 
     task: str
@@ -41,19 +41,19 @@ class CeleryHandler(NamedTuple):
         return self.task if self.broker is None else f"{self.broker}:{self.task}"
 
 
-class WebhookHandler(NamedTuple):
+class WebhookTarget(NamedTuple):
     """A URL that gets one signed POST a segment, with the results themselves."""
 
     endpoint: Endpoint
 
 
-class StreamHandler(NamedTuple):
+class StreamTarget(NamedTuple):
     """A Redis stream that gets one entry a segment, by reference into the spool."""
 
     name: str
 
 
-HandlerSpec = CeleryHandler | WebhookHandler | StreamHandler
+Target = CeleryTarget | WebhookTarget | StreamTarget
 """What an `on_result` can name."""
 
 
@@ -71,7 +71,7 @@ def listened_for(on_result: str | None) -> str | None:
         handler = parse_handler(on_result) if on_result else None
     except InvalidBatch:
         return None
-    if isinstance(handler, CeleryHandler) and handler.broker is None and handler.queue is None:
+    if isinstance(handler, CeleryTarget) and handler.broker is None and handler.queue is None:
         return handler.task
     return None
 
@@ -87,7 +87,7 @@ def handler_name(handler: str | NamedTask) -> str:
     return name
 
 
-def parse_handler(spec: str) -> HandlerSpec:
+def parse_handler(spec: str) -> Target:
     """Reads an `on_result`. Raises `InvalidBatch` for what is not a handler."""
     scheme, separator, rest = spec.partition("://")
     if separator:
@@ -105,20 +105,20 @@ def parse_handler(spec: str) -> HandlerSpec:
     return _parse_task(spec)
 
 
-def _parse_webhook(spec: str) -> WebhookHandler:
+def _parse_webhook(spec: str) -> WebhookTarget:
     try:
-        return WebhookHandler(parse_endpoint(spec))
+        return WebhookTarget(parse_endpoint(spec))
     except ValueError as error:
         raise InvalidBatch(f"on_result: {error}") from None
 
 
-def _parse_stream(name: str) -> StreamHandler:
+def _parse_stream(name: str) -> StreamTarget:
     if not _STREAM.fullmatch(name):
         raise InvalidBatch(f"on_result: {name!r} is not the name of a stream (1 to 100 of A-Z a-z 0-9 _ . : -)")
-    return StreamHandler(name)
+    return StreamTarget(name)
 
 
-def _parse_task(spec: str) -> CeleryHandler:
+def _parse_task(spec: str) -> CeleryTarget:
     name, at, queue = spec.partition("@")
     broker, colon, task = name.rpartition(":")
     if not _TASK.fullmatch(task) or (colon and not _BROKER.fullmatch(broker)):
@@ -128,4 +128,4 @@ def _parse_task(spec: str) -> CeleryHandler:
             f"on_result: {queue!r} is not the name of a handler's queue (1 to 100 of A-Z a-z 0-9 _ . : -; "
             "those of lowtide, kombu and Celery are their own)"
         )
-    return CeleryHandler(task, broker or None, queue or None)
+    return CeleryTarget(task, broker or None, queue or None)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from celery import Celery, Task
 
     from lowtide.settings import Settings
-    from lowtide.store import Delivery
+    from lowtide.store import DeliveryClient
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +66,11 @@ def result_handler(
             return function(app.tasks[task_name], result) if bound else function(result)
 
         @cache
-        def configured() -> Delivery:
+        def configured() -> DeliveryClient:
             from lowtide.settings import Settings
-            from lowtide.store import Delivery  # deferred: only a consumer needs spool and Redis
+            from lowtide.store import DeliveryClient  # deferred: only a consumer needs spool and Redis
 
-            return Delivery(settings or Settings())
+            return DeliveryClient(settings or Settings())
 
         def handle(*called: Result, **message: Any) -> object:
             if called:
@@ -94,7 +94,7 @@ def result_handler(
 def _handle(
     task_name: str,
     call: Callable[[Result], object],
-    delivery: Delivery,
+    delivery: DeliveryClient,
     beat: Callable[[], None],
     *,
     v: int,

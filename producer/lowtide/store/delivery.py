@@ -15,7 +15,7 @@ from lowtide.store.connection import load_script, redis_errors
 from lowtide.store.places import free_place
 
 
-class Delivery:
+class DeliveryClient:
     """Spool and store, as a handler needs them."""
 
     def __init__(self, settings: Settings) -> None:

@@ -10,18 +10,18 @@ from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from kombu.exceptions import OperationalError as BrokerError
 
-from lowtide.addresses import CeleryHandler
+from lowtide.addresses import CeleryTarget
 from lowtide.handling.registration import is_lowtides
 from lowtide.protocol import VERSION, sender
 from lowtide.store import elsewhere, listeners, silence
-from lowtide_worker.handlers.protocol import HandlerFailed, NobodyListens, Segment
+from lowtide_worker.handlers.protocol import Delivery, HandlerFailed, NoListener
 from lowtide_worker.settings import WorkerSettings
 
 
 class CeleryTaskHandler:
     """Hands segments to the task that `lowtide.result_handler` makes."""
 
-    def __init__(self, settings: WorkerSettings, target: CeleryHandler, client: redis.Redis) -> None:
+    def __init__(self, settings: WorkerSettings, target: CeleryTarget, client: redis.Redis) -> None:
         # Where nobody waits for its word, what the broker took counts as taken.
         self.answers = settings.handler_patience_seconds > 0
         self._target = target
@@ -37,12 +37,12 @@ class CeleryTaskHandler:
         else:
             self._url = None
 
-    def hand_over(self, segment: Segment) -> str:
+    def hand_over(self, delivery: Delivery) -> str:
         """Publishes the message; the broker has it when this returns the queue."""
         if self._url is None:
             raise HandlerFailed(f"no broker {self._target.broker!r}: name it in LOWTIDE_BROKERS of the workers")
         queue = self._named or self._queue()
-        message = {"v": VERSION, **segment._asdict()}
+        message = {"v": VERSION, **delivery._asdict()}
         try:
             sender(self._url).send_task(self._target.task, kwargs=message, queue=queue)
         except (BrokerError, KombuError, OSError) as error:
@@ -58,10 +58,10 @@ class CeleryTaskHandler:
             return self._target.task if is_lowtides(broker, self._own_url) else elsewhere(self._target.task)
 
     def _queue(self) -> str:
-        """The queue on which its workers listen. Raises `NobodyListens`."""
+        """The queue on which its workers listen. Raises `NoListener`."""
         [found] = listeners(self._redis, [self._listens_as])
         if found and found[0].fresh:
             return found[0].queue
         if self._otherwise is not None:
             return self._otherwise
-        raise NobodyListens(self._listens_as, silence(str(self._target), found))
+        raise NoListener(self._listens_as, silence(str(self._target), found))

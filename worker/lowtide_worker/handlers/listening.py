@@ -9,7 +9,7 @@ import redis
 from lowtide.backoff import Backoff
 from lowtide.protocol import Queue, Stage, keys
 from lowtide.store import FRESH_SECONDS, load_script
-from lowtide_worker.handlers.protocol import NobodyListens
+from lowtide_worker.handlers.protocol import NoListener
 from lowtide_worker.state import Held, Move, Superseded
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class Deliveries:
         self._await_listener = load_script(client, "lowtide_worker.state", "await_listener")
         self._note = load_script(client, "lowtide_worker.state", "note_delivery")
 
-    def wait(self, segment: Held, nobody: NobodyListens, wakes: tuple[Queue, ...]) -> Move:
+    def wait(self, segment: Held, nobody: NoListener, wakes: tuple[Queue, ...]) -> Move:
         """The end of a delivery for which nobody listens. Raises `Superseded`."""
         spec, problem = segment.batch["on_result"], str(nobody)[:_MAX_PROBLEM_CHARS]
         waits = self._await_listener(

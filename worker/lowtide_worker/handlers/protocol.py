@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 
-class Segment(NamedTuple):
+class Delivery(NamedTuple):
     """One delivery: a reference to stored results, never the results themselves."""
 
     batch_id: str
@@ -23,7 +23,7 @@ class HandlerFailed(Exception):
     """The handler did not take the segment; it is tried again later."""
 
 
-class NobodyListens(Exception):
+class NoListener(Exception):
     """There is nobody to give the segment to, which is no failure of the handler: it waits until there is."""
 
     def __init__(self, handler: str, problem: str) -> None:
@@ -33,10 +33,10 @@ class NobodyListens(Exception):
 
 
 class Handler(Protocol):
-    """Takes segments. Raises `HandlerFailed` or `NobodyListens`."""
+    """Takes segments. Raises `HandlerFailed` or `NoListener`."""
 
     answers: bool
     """Whether it says later that it has taken a segment; otherwise a segment is taken when `hand_over` returns."""
 
-    def hand_over(self, segment: Segment) -> str | None:
+    def hand_over(self, delivery: Delivery) -> str | None:
         """Gives one segment to whoever wants it; returns the queue it was put into, if it was."""

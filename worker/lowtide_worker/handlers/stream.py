@@ -6,10 +6,10 @@ import msgspec
 import redis
 from redis.typing import EncodableT, FieldT
 
-from lowtide.addresses import StreamHandler
+from lowtide.addresses import StreamTarget
 from lowtide.protocol import VERSION, keys
 from lowtide.spool import Spool
-from lowtide_worker.handlers.protocol import HandlerFailed, Segment
+from lowtide_worker.handlers.protocol import Delivery, HandlerFailed
 from lowtide_worker.settings import WorkerSettings
 
 
@@ -22,23 +22,23 @@ class RedisStreamHandler:
 
     answers = False
 
-    def __init__(self, settings: WorkerSettings, target: StreamHandler, spool: Spool, client: redis.Redis) -> None:
+    def __init__(self, settings: WorkerSettings, target: StreamTarget, spool: Spool, client: redis.Redis) -> None:
         self._key = keys.stream(target.name)
         self._max_length = settings.stream_max_length
         self._spool = spool
         self._redis = client
 
-    def hand_over(self, segment: Segment) -> None:
+    def hand_over(self, delivery: Delivery) -> None:
         """Adds the entry. A stream that Redis refuses to write raises `HandlerFailed`."""
-        only = segment.only
+        only = delivery.only
         entry: dict[FieldT, EncodableT] = {
             "v": VERSION,
-            "batch_id": segment.batch_id,
-            "delivery_id": segment.delivery_id,
-            "results": segment.results,
-            "attempt": segment.attempt,
+            "batch_id": delivery.batch_id,
+            "delivery_id": delivery.delivery_id,
+            "results": delivery.results,
+            "attempt": delivery.attempt,
             "only": "" if only is None else msgspec.json.encode(only),
-            "count": sum(1 for _ in self._spool.lines(segment.results)) if only is None else len(only),
+            "count": sum(1 for _ in self._spool.lines(delivery.results)) if only is None else len(only),
         }
         try:
             self._redis.xadd(self._key, entry, maxlen=self._max_length, approximate=True)

@@ -17,11 +17,11 @@ import msgspec
 from pydantic import SecretStr
 from standardwebhooks import Webhook
 
-from lowtide.addresses import Endpoint, WebhookHandler, parse_endpoint
+from lowtide.addresses import Endpoint, WebhookTarget, parse_endpoint
 from lowtide.spool import Spool
 from lowtide_worker.deadlines import Deadline, Overdue
 from lowtide_worker.handlers.outbound import OutboundBackend
-from lowtide_worker.handlers.protocol import HandlerFailed, Segment
+from lowtide_worker.handlers.protocol import Delivery, HandlerFailed
 from lowtide_worker.settings import WorkerSettings
 
 _MAX_ANSWER_BYTES = 4096
@@ -79,7 +79,7 @@ class SignedWebhookHandler:
 
     answers = False
 
-    def __init__(self, settings: WorkerSettings, target: WebhookHandler, spool: Spool) -> None:
+    def __init__(self, settings: WorkerSettings, target: WebhookTarget, spool: Spool) -> None:
         self._endpoint = target.endpoint
         self._secret = Endpoints(settings.webhook_secrets).secret(target.endpoint)
         self._timeout = settings.webhook_timeout_seconds
@@ -87,23 +87,23 @@ class SignedWebhookHandler:
         self._allow_http = settings.webhook_allow_http
         self._spool = spool
 
-    def hand_over(self, segment: Segment) -> None:
+    def hand_over(self, delivery: Delivery) -> None:
         """Posts the results; the endpoint has taken them when this returns."""
         if self._secret is None:
             raise HandlerFailed(f"{self._endpoint} is not allowed: name it in LOWTIDE_WEBHOOK_SECRETS of the workers")
         if self._endpoint.scheme == "http" and not self._allow_http:
             raise HandlerFailed(f"{self._endpoint} is not https; LOWTIDE_WEBHOOK_ALLOW_HTTP=true would allow it")
         now = datetime.now(UTC)
-        body = self._body(segment, now)
+        body = self._body(delivery, now)
         secret = self._secret.get_secret_value()
         headers: dict[bytes | str, bytes | str] = {
             "host": self._endpoint.authority,
             "content-type": "application/json",
             "user-agent": "lowtide",
             "accept-encoding": "identity",
-            "webhook-id": segment.delivery_id,
+            "webhook-id": delivery.delivery_id,
             "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": Webhook(secret).sign(segment.delivery_id, now, body.decode()),
+            "webhook-signature": Webhook(secret).sign(delivery.delivery_id, now, body.decode()),
         }
         answer = self._post(headers, body)
         if not 200 <= answer.status < 300:
@@ -111,11 +111,11 @@ class SignedWebhookHandler:
             excerpt = _excerpt(answer.body, secret)
             raise HandlerFailed(f"{self._endpoint} answered {answer.status}{redirect}{excerpt and f': {excerpt}'}")
 
-    def _body(self, segment: Segment, now: datetime) -> bytes:
-        wanted = None if segment.only is None else set(segment.only)
-        lines = self._spool.lines(segment.results)
+    def _body(self, delivery: Delivery, now: datetime) -> bytes:
+        wanted = None if delivery.only is None else set(delivery.only)
+        lines = self._spool.lines(delivery.results)
         results = [msgspec.Raw(line) for position, line in enumerate(lines) if wanted is None or position in wanted]
-        data = _Data(segment.batch_id, segment.delivery_id, segment.attempt, results)
+        data = _Data(delivery.batch_id, delivery.delivery_id, delivery.attempt, results)
         return msgspec.json.encode(_Event("lowtide.results", now, data))
 
     def _post(self, headers: Mapping[bytes | str, bytes | str], body: bytes) -> _Answer:

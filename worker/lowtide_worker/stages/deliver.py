@@ -17,7 +17,7 @@ from lowtide.protocol import BatchFiles, Queue, Stage, split_job_id
 from lowtide.spool import RequestReader
 from lowtide.states import ResultStatus, Verdict
 from lowtide_worker.crashpoints import reach
-from lowtide_worker.handlers import HandlerFailed, NobodyListens, Segment
+from lowtide_worker.handlers import Delivery, HandlerFailed, NoListener
 from lowtide_worker.in_place import in_place, under_wire_keys
 from lowtide_worker.output import Joined, Odd, Row, join, overruled, pieces, provider_rows, rest_rows
 from lowtide_worker.providers import NO_RESPONSE, Missing
@@ -188,7 +188,7 @@ def _hand_over(runtime: Runtime, segment: Held, spec: str, counts: dict[str, int
     if handler.answers and not runtime.ledger.offer(segment, patience=patience):
         return Move(stage=Stage.DELIVER, after=_QUEUED_SECONDS, wakes=wakes)
     only = segment.fields.get("only")
-    delivery = Segment(
+    delivery = Delivery(
         batch_id=segment.batch_id,
         delivery_id=f"{job}:{segment.number('number')}",
         results=BatchFiles(segment.batch_id).result(number, segment.number("number")),
@@ -199,7 +199,7 @@ def _hand_over(runtime: Runtime, segment: Held, spec: str, counts: dict[str, int
     runtime.clock.check(segment)
     try:
         queue = handler.hand_over(delivery)
-    except NobodyListens as nobody:
+    except NoListener as nobody:
         return runtime.deliveries.wait(segment, nobody, wakes)
     except HandlerFailed as failure:
         log.warning("segment %s: handler failed: %s", segment.member, failure)
