@@ -149,7 +149,7 @@ class MachineWorld:
         # Here a process renews its leases at its points only: one that is not told to go on is frozen.
         vars(runtime)["leases"] = SimpleNamespace(kept=lambda _: nullcontext())
         # Now, for a script that is loaded in the middle of a run would be one point more.
-        _ = runtime.clock, runtime.ledger, runtime.admission
+        _ = runtime.clock, runtime.ledger, runtime.deliveries, runtime.admission
         runtime._providers["gemini"] = self.provider
         runtime._handlers |= {TASK: MachineHandler(self, answers=True), HOOK: MachineHandler(self, answers=False)}
         runtime.wake = self.tick

@@ -41,7 +41,7 @@ def a_piece_of_output_is_lost(crash_at: str, world: World) -> Figures:
     _lose_output(world, one)
     second = world.worker(*SOLO, **few)
     world.rest([one])
-    assert "brought again" in second.text
+    assert "collected again" in second.text
     figures = check(world, [one], Allowed(duplicates=40))
     assert figures.jobs_created == 1
     return figures

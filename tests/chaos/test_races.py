@@ -110,7 +110,7 @@ def test_a_batch_that_is_deleted_while_a_segment_is_handed_over_leaves_nothing(w
     hands.do(hands.batch, Stage.DELETE)
 
     with pytest.raises(Superseded):
-        hands.runtime.ledger.handed_over(segment)
+        hands.runtime.deliveries.taken(segment)
 
     assert list(world.redis.scan_iter(f"*{one.id}*")) == []
     assert not any(one.id in str(member) for member in world.redis.zrange(keys.clock(Stage.DELIVER.queue), 0, -1))
@@ -128,7 +128,7 @@ def test_a_worker_that_lost_its_lease_changes_nothing_any_more(world: World) -> 
     for attempt in (
         lambda: hands.runtime.ledger.grant(slow, [0]),
         lambda: hands.runtime.ledger.record(slow, {"succeeded": 4}, handler_waits=True),
-        lambda: hands.runtime.ledger.handed_over(slow),
+        lambda: hands.runtime.deliveries.taken(slow),
         lambda: hands.runtime.clock.keep(slow),
         lambda: hands.runtime.clock.advance(slow, Move(stage=Stage.DELIVER)),
         lambda: hands.finish(slow),

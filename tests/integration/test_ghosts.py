@@ -86,10 +86,10 @@ LATE: dict[str, Callable[[World], object]] = {
     "grant": lambda w: w.runtime.ledger.grant(SEGMENT_HELD, [0]),
     "record": lambda w: w.runtime.ledger.record(SEGMENT_HELD, {"succeeded": 1}, handler_waits=False),
     "record for a handler": lambda w: w.runtime.ledger.record(SEGMENT_HELD, {"succeeded": 1}, handler_waits=True),
-    "offer": lambda w: w.runtime.ledger.offer(SEGMENT_HELD, patience=60),
-    "withdraw": lambda w: w.runtime.ledger.withdraw(SEGMENT_HELD),
-    "hand over": lambda w: w.runtime.ledger.handed_over(SEGMENT_HELD),
-    "park": lambda w: w.runtime.ledger.handed_over(SEGMENT_HELD, parked=True),
+    "offer": lambda w: w.runtime.deliveries.offer(SEGMENT_HELD, patience=60),
+    "withdraw": lambda w: w.runtime.deliveries.withdraw(SEGMENT_HELD),
+    "hand over": lambda w: w.runtime.deliveries.taken(SEGMENT_HELD),
+    "park": lambda w: w.runtime.deliveries.park(SEGMENT_HELD),
     "cut segments": lambda w: w.runtime.ledger.segment(JOB_HELD, "output", [1]),
     "close": lambda w: w.runtime.ledger.close(
         JOB_HELD, tidy=lambda: None, retry=Rows(first=0, last=1, bitmap=b"\x80"), attempt=2

@@ -15,13 +15,13 @@ from lowtide.protocol import Queue, display_name, display_name_without_installat
 from lowtide.spool import Spool
 from lowtide.states import ProviderName
 from lowtide.store import Installation, connect, require_server
-from lowtide_worker.handlers import Deliveries, Handler
+from lowtide_worker.handlers import Handler
 from lowtide_worker.handlers.celery import CeleryTaskHandler
 from lowtide_worker.handlers.stream import RedisStreamHandler
 from lowtide_worker.handlers.webhook import SignedWebhookHandler
 from lowtide_worker.providers import Looks, Provider
 from lowtide_worker.settings import WorkerSettings
-from lowtide_worker.state import Admission, Clock, Leases, Ledger, Oddities
+from lowtide_worker.state import Admission, Clock, Deliveries, Leases, Ledger, Oddities
 
 
 class Runtime:
@@ -68,8 +68,8 @@ class Runtime:
 
     @cached_property
     def deliveries(self) -> Deliveries:
-        """The problems of deliveries."""
-        return Deliveries(self.redis)
+        """Which handler has which segments in hand."""
+        return Deliveries(self.redis, self.settings)
 
     @cached_property
     def oddities(self) -> Oddities:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from lowtide_worker.handlers.listening import Deliveries
 from lowtide_worker.handlers.protocol import Delivery, Handler, HandlerFailed, NoListener
 
 __all__ = [
-    "Deliveries",
     "Delivery",
     "Handler",
     "HandlerFailed",

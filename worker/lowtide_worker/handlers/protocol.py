@@ -26,9 +26,9 @@ class HandlerFailed(Exception):
 class NoListener(Exception):
     """There is nobody to give the segment to, which is no failure of the handler: it waits until there is."""
 
-    def __init__(self, handler: str, problem: str) -> None:
+    def __init__(self, listens_as: str, problem: str) -> None:
         super().__init__(problem)
-        self.handler = handler
+        self.listens_as = listens_as
         """The name under which its workers would say that they listen."""
 
 

@@ -18,7 +18,7 @@ import redis
 from lowtide.models import ResultError
 from lowtide.protocol import VERSION, Stage, job_id, keys
 from lowtide.states import BatchState, JobState
-from lowtide.store import free_place, load_script, redis_time
+from lowtide.store import load_script, redis_time
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state.clock import Held, Superseded
 from lowtide_worker.state.ordinals import Rows, missing_rows
@@ -46,9 +46,6 @@ class Ledger:
         self._grant = load_script(client, "lowtide_worker.state", "grant")
         self._record = load_script(client, "lowtide_worker.state", "record")
         self._recollect = load_script(client, "lowtide_worker.state", "recollect")
-        self._offer = load_script(client, "lowtide_worker.state", "offer")
-        self._free_place = load_script(client, "lowtide.store", "free_place")
-        self._handed_over = load_script(client, "lowtide_worker.state", "handed_over")
         self._close = load_script(client, "lowtide_worker.state", "close")
         self._forget_job = load_script(client, "lowtide_worker.state", "forget_job")
         self._forget = load_script(client, "lowtide_worker.state", "forget")
@@ -175,39 +172,6 @@ class Ledger:
             ),
             segment,
         )
-
-    def offer(self, segment: Held, *, patience: float) -> bool:
-        """Whether the handler may be given a segment now; if not, it is woken when its turn comes.
-
-        After `patience` seconds without a word it counts as lost. Raises `Superseded`.
-        """
-        handler = segment.batch["on_result"]
-        answer = self._offer(
-            keys=[
-                keys.entity(segment.member),
-                keys.in_hand(handler),
-                keys.queued(handler),
-                keys.batch(segment.batch_id),
-            ],
-            args=[segment.member, segment.token, self._settings.handler_window, patience],
-        )
-        if answer < 0:
-            raise Superseded(segment.member)
-        return bool(answer)
-
-    def withdraw(self, segment: Held) -> None:
-        """Takes an offer back: the handler could not be given the segment."""
-        free_place(self._free_place, segment.batch_id, segment.member, self._redis)
-
-    def handed_over(self, segment: Held, *, parked: bool = False) -> None:
-        """Lets go of a segment that its handler took, or that is parked. Raises `Superseded`."""
-        self._checked(
-            self._handed_over(
-                keys=[keys.entity(segment.member), keys.batch(segment.batch_id),
-                      keys.clock(Stage.DELIVER.queue), keys.PARKED],
-                args=[segment.member, segment.token, int(parked)],
-            ), segment,
-        )  # fmt: skip
 
     def close(
         self,
