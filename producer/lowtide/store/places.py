@@ -1,4 +1,4 @@
-"""Places in a handler's hands: how many deliveries it has at once is bounded."""
+"""Places in a handler's hands: the number of deliveries that a handler has at once is bounded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from lowtide.store.connection import Script
 
 
 def free_place(script: Script, batch_id: str, member: str, client: redis.Redis) -> None:
-    """Gives a delivery's place in its handler's hands to the next. Harmless for one without a place."""
+    """Frees the place of a delivery and wakes the delivery that has waited longest; no effect without a place.
+
+    - `script`: `free_place.lua`, loaded.
+    - `member`: the segment's name on the clock.
+    - `client`: the connection, or a pipeline to which the call is added.
+    """
     script(
         keys=[keys.batch(batch_id), keys.clock(Stage.DELIVER.queue)],
         args=[member, keys.in_hand(""), keys.queued(""), keys.PREFIX],

@@ -1,4 +1,4 @@
-"""The handlers that deliver segments: Celery tasks, webhooks and Redis streams."""
+"""The handlers, which give deliveries to Celery tasks, webhooks and Redis streams."""
 
 from __future__ import annotations
 

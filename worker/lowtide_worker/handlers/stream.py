@@ -1,4 +1,4 @@
-"""The stream handler: adds one entry a segment to a Redis stream, by reference into the spool."""
+"""The stream handler: adds one entry a delivery to a Redis stream, by reference into the spool."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from lowtide_worker.settings import WorkerSettings
 
 
 class RedisStreamHandler:
-    """Hands segments to whoever reads the stream, from its own start and at its own pace.
+    """Adds deliveries to a stream, which each reader reads from its own start and at its own pace.
 
-    The stream keeps about `stream_max_length` entries: a reader that falls further behind misses references, never
-    results, which stay stored with their batch.
+    The stream keeps about `stream_max_length` entries. A reader that falls further behind misses references, but no
+    results: these stay stored with their batch.
     """
 
     answers = False
@@ -29,7 +29,7 @@ class RedisStreamHandler:
         self._redis = client
 
     def hand_over(self, delivery: Delivery) -> None:
-        """Adds the entry. A stream that Redis refuses to write raises `HandlerFailed`."""
+        """Adds the entry. Raises `HandlerFailed` if Redis refuses to write to the stream."""
         only = delivery.only
         entry: dict[FieldT, EncodableT] = {
             "v": VERSION,

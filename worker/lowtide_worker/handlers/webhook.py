@@ -1,6 +1,6 @@
-"""The webhook handler: one signed POST a segment, as Standard Webhooks describes it, to an endpoint that is allowed.
+"""The webhook handler: one signed POST a delivery, as Standard Webhooks describes it, to an endpoint that is allowed.
 
-A message may name any URL; only the workers' settings say which are called. Source:
+A batch may name any URL; the workers' settings decide which URLs are called. Source:
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
 
@@ -47,11 +47,11 @@ class _Event(msgspec.Struct, frozen=True):
 class _Answer(NamedTuple):
     status: int
     body: bytes
-    """Its beginning; empty where all is well."""
+    """The beginning of the body; empty after a success."""
 
 
 class Endpoints:
-    """The webhooks that the settings allow, and what signs them."""
+    """The webhooks that the settings allow, with the secrets that sign their requests."""
 
     def __init__(self, secrets: Mapping[str, SecretStr]) -> None:
         self._exact: dict[Endpoint, SecretStr] = {}
@@ -64,18 +64,19 @@ class Endpoints:
         self._roots.sort(key=lambda root: len(root[0].path), reverse=True)
 
     def secret(self, endpoint: Endpoint) -> SecretStr | None:
-        """What signs requests to an endpoint; None for one that is not allowed."""
+        """The secret that signs requests to an endpoint; None if the endpoint is not allowed."""
         if endpoint in self._exact:
             return self._exact[endpoint]
-        return next((secret for root, secret in self._roots if _lies_under(endpoint, root)), None)
+        return next((secret for root, secret in self._roots if _is_under(endpoint, root)), None)
 
 
-def _lies_under(endpoint: Endpoint, root: Endpoint) -> bool:
+def _is_under(endpoint: Endpoint, root: Endpoint) -> bool:
     return endpoint[:3] == root[:3] and endpoint.path.startswith(root.path)
 
 
 class SignedWebhookHandler:
-    """Hands segments to a service over HTTPS. No redirects, no proxies, no private addresses but where allowed."""
+    """Posts deliveries to a service over HTTPS. Follows no redirects, uses no proxies, and calls private addresses only
+    if they are allowed."""
 
     answers = False
 
@@ -88,7 +89,7 @@ class SignedWebhookHandler:
         self._spool = spool
 
     def hand_over(self, delivery: Delivery) -> None:
-        """Posts the results; the endpoint has taken them when this returns."""
+        """Posts the results; the endpoint has taken them when this returns. Raises `HandlerFailed`."""
         if self._secret is None:
             raise HandlerFailed(f"{self._endpoint} is not allowed: name it in LOWTIDE_WEBHOOK_SECRETS of the workers")
         if self._endpoint.scheme == "http" and not self._allow_http:
@@ -137,7 +138,7 @@ class SignedWebhookHandler:
 
 @cache
 def tls_context() -> ssl.SSLContext:
-    """Trusts what the system trusts (or `SSL_CERT_FILE` names) and certifi's authorities."""
+    """The TLS context: it trusts the system's authorities, or those in `SSL_CERT_FILE`, and certifi's."""
     return httpcore.default_ssl_context()
 
 
@@ -151,7 +152,7 @@ def _beginning(chunks: Iterable[bytes]) -> bytes:
 
 
 def _excerpt(body: bytes, secret: str) -> str:
-    """The first words of an answer, fit for a log. A receiver that shows its own settings must not show them here."""
+    """The first words of an answer, fit for a log. The secret is hidden, in case the receiver prints its settings."""
     text = body.decode(errors="replace")
     for form in (secret, secret.removeprefix("whsec_"), secret.removeprefix("whsec_").rstrip("=")):
         text = text.replace(form, _HIDDEN)

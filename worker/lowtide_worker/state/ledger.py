@@ -26,7 +26,7 @@ from lowtide_worker.state.ordinals import Rows, missing_rows
 log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 600.0
-"""How often a job that waits for its segments is looked at, should its last segment never say so."""
+"""How often a job that waits for its segments is checked, in case that its last segment did not wake it."""
 _DELETED_NOTED_SECONDS = 30 * 86_400.0
 """How long it is remembered that a batch was deleted."""
 _AT_ONCE = 500
@@ -130,7 +130,10 @@ class Ledger:
         )  # fmt: skip
 
     def grant(self, segment: Held, ordinals: Sequence[int]) -> list[bool]:
-        """Which of these requests get their result from this segment. Raises `Superseded`."""
+        """Returns for each of these requests whether it gets its result from this segment. Raises `Superseded`.
+
+        The answer is the same whenever the segment runs again.
+        """
         if not ordinals:
             return []
         consecutive = list(ordinals) == list(range(ordinals[0], ordinals[0] + len(ordinals)))
@@ -143,7 +146,10 @@ class Ledger:
         return [bit == 0x31 for bit in answer]
 
     def record(self, segment: Held, counts: Mapping[str, int], *, handler_waits: bool) -> int:
-        """Counts a stored segment; returns how many of its job are left. Raises `Superseded`."""
+        """Counts a stored segment; returns how many segments of its job are still to be stored. Raises `Superseded`.
+
+        With `handler_waits` the segment stays on the clock until a handler has taken it; else it is removed.
+        """
         job = segment.fields["job_id"]
         left = self._record(
             keys=[keys.entity(segment.member), keys.job(job), keys.batch(segment.batch_id),
@@ -157,7 +163,10 @@ class Ledger:
         return int(left)
 
     def recollect(self, segment: Held, *, from_provider: bool) -> None:
-        """Gives up a segment whose bytes are gone, for its job to bring them again. Raises `Superseded`."""
+        """Removes a segment whose bytes are gone, and takes back its granted requests. Raises `Superseded`.
+
+        With `from_provider` the job collects its output again; else settle treats the requests as unanswered.
+        """
         job = segment.fields["job_id"]
         self._checked(
             self._recollect(
