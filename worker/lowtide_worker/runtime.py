@@ -14,7 +14,7 @@ from lowtide.backoff import Backoff
 from lowtide.protocol import Queue, display_name, display_name_without_installation
 from lowtide.spool import Spool
 from lowtide.states import ProviderName
-from lowtide.store import Installation, connect, require_server
+from lowtide.store import DeliveryClient, Installation, connect, require_server
 from lowtide_worker.handlers import Handler
 from lowtide_worker.handlers.celery import CeleryTaskHandler
 from lowtide_worker.handlers.stream import RedisStreamHandler
@@ -70,6 +70,11 @@ class Runtime:
     def deliveries(self) -> Deliveries:
         """Which handler has which segments in hand."""
         return Deliveries(self.redis, self.settings)
+
+    @cached_property
+    def delivery_client(self) -> DeliveryClient:
+        """The handlers' side of deliveries, for handlers without this package."""
+        return DeliveryClient(self.settings)
 
     @cached_property
     def oddities(self) -> Oddities:

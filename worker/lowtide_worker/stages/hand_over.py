@@ -1,7 +1,7 @@
 """hand over: gives the stored results of a segment to its batch's handler, and parks what no handler takes.
 
-This is the second half of the stage `lowtide.deliver`. It has no stage of its own: another message and two more
-round trips a segment would only repeat what the first half knows already.
+This is the second half of the stage `lowtide.deliver`. It is not a stage of its own, which would cost each segment
+another message and two more round trips to Redis, about a millisecond, for nothing that `deliver` does not know.
 """
 
 from __future__ import annotations
