@@ -1,11 +1,9 @@
-"""The connection to Redis: client, clock, scripts, and errors."""
+"""The connection to Redis: client, clock, and errors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
-from typing import Any, Protocol, cast
 
 import redis
 
@@ -13,13 +11,6 @@ from lowtide.addresses import without_password
 from lowtide.errors import StoreUnavailable
 from lowtide.settings import Settings
 from lowtide.store.durability import NotReplicated
-
-
-class Script(Protocol):
-    """A Lua script, loaded and callable."""
-
-    def __call__(self, keys: list[str], args: list[Any], client: redis.Redis | None = None) -> Any:
-        """Runs it; loads it first where Redis does not have it."""
 
 
 def connect(settings: Settings) -> redis.Redis:
@@ -61,9 +52,3 @@ def redis_errors(url: str) -> Iterator[None]:
         ) from error
     except redis.RedisError as error:
         raise StoreUnavailable(f"Redis at {without_password(url)} refused a command: {error}") from error
-
-
-def load_script(client: redis.Redis, package: str, name: str) -> Script:
-    """The Lua script `scripts/<name>.lua` of a package."""
-    text = resources.files(package).joinpath("scripts", f"{name}.lua").read_text()
-    return cast("Script", client.register_script(text))

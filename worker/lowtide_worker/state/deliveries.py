@@ -9,8 +9,9 @@ from __future__ import annotations
 import redis
 
 from lowtide.protocol import Stage, keys
-from lowtide.store import FRESH_SECONDS, free_place, load_script
+from lowtide.store import FRESH_SECONDS, Places
 from lowtide_worker.settings import WorkerSettings
+from lowtide_worker.state import scripts
 from lowtide_worker.state.clock import Held, Superseded
 
 _QUEUE_KEPT_SECONDS = 30 * 86_400
@@ -21,13 +22,12 @@ class Deliveries:
     """Redis scripts around segments whose results are stored."""
 
     def __init__(self, client: redis.Redis, settings: WorkerSettings) -> None:
-        self._redis = client
         self._settings = settings
-        self._offer = load_script(client, "lowtide_worker.state", "offer")
-        self._free_place = load_script(client, "lowtide.store", "free_place")
-        self._await_listener = load_script(client, "lowtide_worker.state", "await_listener")
-        self._note = load_script(client, "lowtide_worker.state", "note_delivery")
-        self._handed_over = load_script(client, "lowtide_worker.state", "handed_over")
+        self._places = Places(client)
+        self._offer = scripts.offer.load(client)
+        self._await_listener = scripts.await_listener.load(client)
+        self._note_delivery = scripts.note_delivery.load(client)
+        self._handed_over = scripts.handed_over.load(client)
 
     def offer(self, segment: Held, *, patience: float) -> bool:
         """Takes a place in the handler's hands; returns whether one was free.
@@ -37,13 +37,14 @@ class Deliveries:
         """
         handler = segment.batch["on_result"]
         answer = self._offer(
-            keys=[
-                keys.entity(segment.member),
-                keys.in_hand(handler),
-                keys.queued(handler),
-                keys.batch(segment.batch_id),
-            ],
-            args=[segment.member, segment.token, self._settings.handler_window, patience],
+            segment=keys.entity(segment.member),
+            in_hand=keys.in_hand(handler),
+            queued=keys.queued(handler),
+            batch=keys.batch(segment.batch_id),
+            member=segment.member,
+            token=segment.token,
+            most=self._settings.handler_window,
+            patience=patience,
         )
         if answer < 0:
             raise Superseded(segment.member)
@@ -51,7 +52,7 @@ class Deliveries:
 
     def withdraw(self, segment: Held) -> None:
         """Gives a place back: the handler did not get the segment."""
-        free_place(self._free_place, segment.batch_id, segment.member, self._redis)
+        self._places.free(segment.batch_id, segment.member)
 
     def await_listener(self, segment: Held, listens_as: str, problem: str) -> bool:
         """Has a segment wait until a worker listens for its handler, and gives its place back.
@@ -61,14 +62,16 @@ class Deliveries:
         """
         handler = segment.batch["on_result"]
         waits = self._await_listener(
-            keys=[
-                keys.entity(segment.member),
-                keys.listeners(listens_as),
-                keys.in_hand(handler),
-                keys.queued(handler),
-                keys.batch(segment.batch_id),
-            ],
-            args=[segment.member, segment.token, FRESH_SECONDS, problem, _QUEUE_KEPT_SECONDS],
+            segment=keys.entity(segment.member),
+            listeners=keys.listeners(listens_as),
+            in_hand=keys.in_hand(handler),
+            queued=keys.queued(handler),
+            batch=keys.batch(segment.batch_id),
+            member=segment.member,
+            token=segment.token,
+            fresh=FRESH_SECONDS,
+            problem=problem,
+            kept=_QUEUE_KEPT_SECONDS,
         )
         if waits < 0:
             raise Superseded(segment.member)
@@ -76,8 +79,12 @@ class Deliveries:
 
     def note_problem(self, segment: Held, problem: str) -> None:
         """Notes at the batch why its handler could not be given a segment; "" removes the note."""
-        names = [keys.entity(segment.member), keys.batch(segment.batch_id)]
-        self._note(keys=names, args=[segment.token, problem])
+        self._note_delivery(
+            segment=keys.entity(segment.member),
+            batch=keys.batch(segment.batch_id),
+            token=segment.token,
+            problem=problem,
+        )
 
     def taken(self, segment: Held) -> None:
         """Removes a segment that its handler has taken. Raises `Superseded`."""
@@ -89,13 +96,13 @@ class Deliveries:
 
     def _end(self, segment: Held, *, park: bool) -> None:
         ended = self._handed_over(
-            keys=[
-                keys.entity(segment.member),
-                keys.batch(segment.batch_id),
-                keys.clock(Stage.DELIVER.queue),
-                keys.PARKED,
-            ],
-            args=[segment.member, segment.token, int(park)],
+            segment=keys.entity(segment.member),
+            batch=keys.batch(segment.batch_id),
+            clock=keys.clock(Stage.DELIVER.queue),
+            parked=keys.PARKED,
+            member=segment.member,
+            token=segment.token,
+            parks=int(park),
         )
         if not ended:
             raise Superseded(segment.member)
