@@ -116,7 +116,7 @@ def test_a_batch_that_is_deleted_while_a_segment_is_handed_over_leaves_nothing(s
     worker.do(worker.batch, Stage.DELETE)
 
     with pytest.raises(Superseded):
-        worker.runtime.ledger.handed_over(segment)
+        worker.runtime.deliveries.taken(segment)
 
     assert list(stack.redis.scan_iter(f"*{one.id}*")) == []
     assert not any(one.id in str(member) for member in stack.redis.zrange(keys.clock(Stage.DELIVER.queue), 0, -1))
@@ -134,7 +134,7 @@ def test_a_worker_that_lost_its_lease_changes_nothing_any_more(stack: ChaosStack
     for attempt in (
         lambda: worker.runtime.ledger.grant(slow, [0]),
         lambda: worker.runtime.ledger.record(slow, {"succeeded": 4}, handler_waits=True),
-        lambda: worker.runtime.ledger.handed_over(slow),
+        lambda: worker.runtime.deliveries.taken(slow),
         lambda: worker.runtime.clock.keep(slow),
         lambda: worker.runtime.clock.advance(slow, Move(stage=Stage.DELIVER)),
         lambda: worker.finish(slow),

@@ -9,19 +9,19 @@ from typing import assert_never
 
 import redis
 
-from lowtide.addresses import CeleryHandler, StreamHandler, WebhookHandler, parse_handler
+from lowtide.addresses import CeleryTarget, StreamTarget, WebhookTarget, parse_handler
 from lowtide.backoff import Backoff
 from lowtide.protocol import Queue, display_name, display_name_without_installation
 from lowtide.spool import Spool
 from lowtide.states import ProviderName
-from lowtide.store import Installation, connect, require_server
-from lowtide_worker.handlers import Deliveries, Handler
+from lowtide.store import DeliveryClient, Installation, connect, require_server
+from lowtide_worker.handlers import Handler
 from lowtide_worker.handlers.celery import CeleryTaskHandler
 from lowtide_worker.handlers.stream import RedisStreamHandler
 from lowtide_worker.handlers.webhook import SignedWebhookHandler
 from lowtide_worker.providers import JobLookup, Provider
 from lowtide_worker.settings import WorkerSettings
-from lowtide_worker.state import Admission, Clock, Leases, Ledger, Oddities
+from lowtide_worker.state import Admission, Clock, Deliveries, Leases, Ledger, Oddities
 
 
 class Runtime:
@@ -68,8 +68,13 @@ class Runtime:
 
     @cached_property
     def deliveries(self) -> Deliveries:
-        """The problems of deliveries."""
-        return Deliveries(self.redis)
+        """Which handler has which segments in hand."""
+        return Deliveries(self.redis, self.settings)
+
+    @cached_property
+    def delivery_client(self) -> DeliveryClient:
+        """The handlers' side of deliveries, for handlers without this package."""
+        return DeliveryClient(self.settings)
 
     @cached_property
     def oddities(self) -> Oddities:
@@ -135,11 +140,11 @@ class Runtime:
 
     def _build_handler(self, spec: str) -> Handler:
         match parse_handler(spec):
-            case CeleryHandler() as task:
+            case CeleryTarget() as task:
                 return CeleryTaskHandler(self.settings, task, self.redis)
-            case WebhookHandler() as webhook:
+            case WebhookTarget() as webhook:
                 return SignedWebhookHandler(self.settings, webhook, self.spool)
-            case StreamHandler() as stream:
+            case StreamTarget() as stream:
                 return RedisStreamHandler(self.settings, stream, self.spool, self.redis)
             case never:
                 assert_never(never)

@@ -1,9 +1,10 @@
-"""The state machine in Redis: the clock, the ledger, admission, and repairs."""
+"""The state machine in Redis: the clock, the ledger, deliveries, admission, and repairs."""
 
 from __future__ import annotations
 
 from lowtide_worker.state.admission import Admission
 from lowtide_worker.state.clock import Clock, Dispatch, Done, Fields, Held, Move, Superseded
+from lowtide_worker.state.deliveries import Deliveries
 from lowtide_worker.state.leases import Leases
 from lowtide_worker.state.ledger import Ledger, encoded_error
 from lowtide_worker.state.oddities import Oddities
@@ -12,6 +13,7 @@ from lowtide_worker.state.ordinals import Rows
 __all__ = [
     "Admission",
     "Clock",
+    "Deliveries",
     "Dispatch",
     "Done",
     "Fields",

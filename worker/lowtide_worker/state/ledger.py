@@ -18,7 +18,7 @@ import redis
 from lowtide.models import ResultError
 from lowtide.protocol import VERSION, Stage, job_id, keys
 from lowtide.states import BatchState, JobState
-from lowtide.store import Places, pairs, redis_time
+from lowtide.store import pairs, redis_time
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import scripts
 from lowtide_worker.state.clock import Held, Superseded
@@ -27,7 +27,7 @@ from lowtide_worker.state.ordinals import Rows, missing_rows
 log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 600.0
-"""How often a job that waits for its segments is looked at, should its last segment never say so."""
+"""How often a job that waits for its segments is checked, in case that its last segment did not wake it."""
 _DELETED_NOTED_SECONDS = 30 * 86_400.0
 """How long it is remembered that a batch was deleted."""
 _AT_ONCE = 500
@@ -47,9 +47,6 @@ class Ledger:
         self._grant = scripts.grant.load(client)
         self._record = scripts.record.load(client)
         self._recollect = scripts.recollect.load(client)
-        self._offer = scripts.offer.load(client)
-        self._places = Places(client)
-        self._handed_over = scripts.handed_over.load(client)
         self._close = scripts.close.load(client)
         self._forget_job = scripts.forget_job.load(client)
         self._forget = scripts.forget.load(client)
@@ -149,7 +146,10 @@ class Ledger:
         self._checked(cut, job)
 
     def grant(self, segment: Held, ordinals: Sequence[int]) -> list[bool]:
-        """Which of these requests get their result from this segment. Raises `Superseded`."""
+        """Returns for each of these requests whether it gets its result from this segment. Raises `Superseded`.
+
+        The answer is the same whenever the segment runs again.
+        """
         if not ordinals:
             return []
         consecutive = list(ordinals) == list(range(ordinals[0], ordinals[0] + len(ordinals)))
@@ -166,7 +166,10 @@ class Ledger:
         return [bit == 0x31 for bit in answer]
 
     def record(self, segment: Held, counts: Mapping[str, int], *, handler_waits: bool) -> int:
-        """Counts a stored segment; returns how many of its job are left. Raises `Superseded`."""
+        """Counts a stored segment; returns how many segments of its job are still to be stored. Raises `Superseded`.
+
+        With `handler_waits` the segment stays on the clock until a handler has taken it; else it is removed.
+        """
         job = segment.fields["job_id"]
         left = self._record(
             segment=keys.entity(segment.member),
@@ -186,7 +189,10 @@ class Ledger:
         return int(left)
 
     def recollect(self, segment: Held, *, from_provider: bool) -> None:
-        """Gives up a segment whose bytes are gone, for its job to bring them again. Raises `Superseded`."""
+        """Removes a segment whose bytes are gone, and takes back its granted requests. Raises `Superseded`.
+
+        With `from_provider` the job collects its output again; else settle treats the requests as unanswered.
+        """
         job = segment.fields["job_id"]
         given_up = self._recollect(
             segment=keys.entity(segment.member),
@@ -200,43 +206,6 @@ class Ledger:
             stage=Stage.COLLECT if from_provider else "",
         )
         self._checked(given_up, segment)
-
-    def offer(self, segment: Held, *, patience: float) -> bool:
-        """Whether the handler may be given a segment now; if not, it is woken when its turn comes.
-
-        After `patience` seconds without a word it counts as lost. Raises `Superseded`.
-        """
-        handler = segment.batch["on_result"]
-        answer = self._offer(
-            segment=keys.entity(segment.member),
-            in_hand=keys.in_hand(handler),
-            queued=keys.queued(handler),
-            batch=keys.batch(segment.batch_id),
-            member=segment.member,
-            token=segment.token,
-            most=self._settings.handler_window,
-            patience=patience,
-        )
-        if answer < 0:
-            raise Superseded(segment.member)
-        return bool(answer)
-
-    def withdraw(self, segment: Held) -> None:
-        """Takes an offer back: the handler could not be given the segment."""
-        self._places.free(segment.batch_id, segment.member)
-
-    def handed_over(self, segment: Held, *, parked: bool = False) -> None:
-        """Lets go of a segment that its handler took, or that is parked. Raises `Superseded`."""
-        ended = self._handed_over(
-            segment=keys.entity(segment.member),
-            batch=keys.batch(segment.batch_id),
-            clock=keys.clock(Stage.DELIVER.queue),
-            parked=keys.PARKED,
-            member=segment.member,
-            token=segment.token,
-            parks=int(parked),
-        )
-        self._checked(ended, segment)
 
     def close(
         self,
