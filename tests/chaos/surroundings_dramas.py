@@ -57,7 +57,7 @@ def clocks_are_a_day_wrong_and_jump(world: World) -> Figures:
 def workers_are_of_two_versions(world: World) -> Figures:
     """The older one leaves to the newer one what it may not understand, also while both take messages."""
     batches = crowd(world)
-    newer = world.worker(*THREADS, app=_APP, LOWTIDE_SWEEP_SECONDS="0.5", NEWER_VERSION="2")
+    newer = world.worker(*THREADS, app=_APP, LOWTIDE_SWEEP_SECONDS="0.5", NEWER_VERSION="3")
     older = sweeping(world, *THREADS)
     figures = end(world, batches, alive=[newer, older])
     assert "'skipped': 'newer'" in older.text, "the older one was never given anything newer"

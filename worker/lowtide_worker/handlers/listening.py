@@ -10,7 +10,7 @@ from lowtide.backoff import Backoff
 from lowtide.protocol import Queue, Stage, keys
 from lowtide.store import FRESH_SECONDS, load_script
 from lowtide_worker.handlers.protocol import NobodyListens
-from lowtide_worker.state import Held, Move, Superseded
+from lowtide_worker.state import HeldSegment, Move, SegmentMove, Superseded
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +27,9 @@ class Deliveries:
         self._await_listener = load_script(client, "lowtide_worker.state", "await_listener")
         self._note = load_script(client, "lowtide_worker.state", "note_delivery")
 
-    def wait(self, segment: Held, nobody: NobodyListens, wakes: tuple[Queue, ...]) -> Move:
+    def wait(self, segment: HeldSegment, nobody: NobodyListens, wakes: tuple[Queue, ...]) -> SegmentMove:
         """The end of a delivery for which nobody listens. Raises `Superseded`."""
-        spec, problem = segment.batch["on_result"], str(nobody)[:_MAX_PROBLEM_CHARS]
+        spec, problem = segment.batch.on_result or "", str(nobody)[:_MAX_PROBLEM_CHARS]
         waits = self._await_listener(
             keys=[
                 keys.entity(segment.member),
@@ -42,21 +42,21 @@ class Deliveries:
         )
         if waits < 0:
             raise Superseded(segment.member)
-        looks = segment.number("looks")
+        looks = segment.record.looks
         if not looks:
             log.warning("segment %s: %s", segment.member, problem)
         pause = _LOOKS.seconds(looks) if waits else 0.0
         return Move(stage=Stage.DELIVER, after=pause, fields={"looks": looks + 1, "problem": problem}, wakes=wakes)
 
-    def failed(self, segment: Held, problem: str) -> None:
+    def failed(self, segment: HeldSegment, problem: str) -> None:
         """Notes at the batch why its handler could not be given a segment."""
         self._say(segment, problem[:_MAX_PROBLEM_CHARS])
 
-    def succeeded(self, segment: Held) -> None:
+    def succeeded(self, segment: HeldSegment) -> None:
         """Takes back what an earlier try of the same segment noted."""
-        if segment.fields.get("problem"):
+        if segment.record.problem:
             self._say(segment, "")
 
-    def _say(self, segment: Held, problem: str) -> None:
+    def _say(self, segment: HeldSegment, problem: str) -> None:
         names = [keys.entity(segment.member), keys.batch(segment.batch_id)]
         self._note(keys=names, args=[segment.token, problem])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lowtide_worker.output.joining import Joined, Odd, RestRow, Row, join, provider_rows, rest_rows
 from lowtide_worker.output.judging import overruled, retryable
-from lowtide_worker.output.parts import decoded_parts, encoded_parts, even_ends, pieces
+from lowtide_worker.output.parts import even_ends, part_ranges
 from lowtide_worker.output.scrutiny import Doubtful, Scrutiny
 from lowtide_worker.output.segments import Piece, PieceWriter, SegmentCutter, SegmentedWriter
 
@@ -19,12 +19,10 @@ __all__ = [
     "Scrutiny",
     "SegmentCutter",
     "SegmentedWriter",
-    "decoded_parts",
-    "encoded_parts",
     "even_ends",
     "join",
     "overruled",
-    "pieces",
+    "part_ranges",
     "provider_rows",
     "rest_rows",
     "retryable",

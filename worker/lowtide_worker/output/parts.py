@@ -1,43 +1,29 @@
-"""Output that is read where it lies: several parts counted as one file, cut evenly, read line by whole line."""
+"""Output that is read in place: several parts counted as one file, cut evenly, read by whole lines."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
-from lowtide_worker.providers import Part
-
-_decode = msgspec.json.Decoder(list[Part]).decode
-
-
-def encoded_parts(parts: Sequence[Part]) -> str:
-    """Parts as a job's hash keeps them."""
-    return msgspec.json.encode(parts).decode()
-
-
-def decoded_parts(encoded: str) -> list[Part]:
-    """The same, read back."""
-    return _decode(encoded)
+from lowtide.protocol.records import Part
 
 
 def even_ends(parts: Sequence[Part], size: int) -> list[int]:
-    """Where segments of about `size` bytes end, over all parts together. None spans two parts."""
+    """The offsets at which segments of about `size` bytes end, over all parts together. No segment spans two parts."""
     ends: list[int] = []
     base = 0
-    for part in parts:
-        ends += [base + end for end in range(size, part.size, size)]
-        base += part.size
-        if part.size:
+    for _, length in parts:
+        ends += [base + end for end in range(size, length, size)]
+        base += length
+        if length:
             ends.append(base)
     return ends
 
 
-def pieces(encoded: str, start: int, end: int) -> Iterator[tuple[str, int, int]]:
-    """Where the bytes [start, end) of all parts together lie: part after part, each with the range within it."""
+def part_ranges(parts: Sequence[Part], start: int, end: int) -> Iterator[tuple[str, int, int]]:
+    """The ranges that hold the bytes [start, end) of all parts together: the part's name, and the range within it."""
     base = 0
-    for part in _decode(encoded):
-        first, last = max(start - base, 0), min(end - base, part.size)
+    for name, length in parts:
+        first, last = max(start - base, 0), min(end - base, length)
         if first < last:
-            yield part.name, first, last
-        base += part.size
+            yield name, first, last
+        base += length

@@ -15,14 +15,14 @@ from lowtide.errors import SpoolError
 from lowtide.models import ResultError, Usage
 from lowtide.protocol import BatchFiles, Queue, Stage, split_job_id
 from lowtide.spool import RequestReader
-from lowtide.states import ResultStatus, Verdict
+from lowtide.states import ResultStatus
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.handlers import HandlerFailed, NobodyListens, Segment
 from lowtide_worker.in_place import in_place, under_wire_keys
-from lowtide_worker.output import Joined, Odd, Row, join, overruled, pieces, provider_rows, rest_rows
+from lowtide_worker.output import Joined, Odd, Row, join, overruled, part_ranges, provider_rows, rest_rows
 from lowtide_worker.providers import NO_RESPONSE, Missing
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import Done, Held, Move
+from lowtide_worker.state import Done, HeldSegment, Move, SegmentMove
 
 log = logging.getLogger(__name__)
 
@@ -51,69 +51,69 @@ class _ResultLine(msgspec.Struct, frozen=True, gc=False):
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
-def deliver(runtime: Runtime, segment: Held) -> Move | Done:
+def deliver(runtime: Runtime, segment: HeldSegment) -> SegmentMove | Done:
     """Stores a segment's results if that is still to be done, then hands them over."""
     try:
-        counts = {} if segment.number("stored") else _store(runtime, segment)
+        counts = {} if segment.record.stored else _store(runtime, segment)
     except SpoolError:
         if not _is_gone(runtime, segment):
             raise
         log.warning("segment %s: its bytes are gone from the spool; brought again", segment.member)
-        runtime.ledger.recollect(segment, from_provider=segment.fields["source"] != "rest")
+        runtime.ledger.recollect(segment, from_provider=segment.record.origin != "rest")
         return Done({"gone": 1}, wakes=(Queue.RESULTS, Queue.JOBS))
     except Missing as missing:
         # Somebody took the output away: what an earlier run was granted from it, and did not store, runs again too.
         log.warning("segment %s: its output is gone: %s", segment.member, missing)
         runtime.ledger.recollect(segment, from_provider=False)
         return Done({"gone": 1}, wakes=(Queue.JOBS,))
-    spec = segment.batch["on_result"]
-    if spec and (segment.number("stored") or any(counts.get(status) for status in ResultStatus)):
+    spec = segment.batch.on_result
+    if spec and (segment.record.stored or any(counts.get(status) for status in ResultStatus)):
         return _hand_over(runtime, segment, spec, counts)
     return Done(counts, wakes=_wakes(runtime, segment, counts))
 
 
-def _is_gone(runtime: Runtime, segment: Held) -> bool:
+def _is_gone(runtime: Runtime, segment: HeldSegment) -> bool:
     """Whether the file with a segment's bytes is not in the spool, and that for some tries, and it is our spool."""
-    if segment.job.get("parts") and segment.fields["source"] != "rest":
+    if segment.job.parts and segment.record.origin != "rest":
         return False
-    if segment.number("failures") < _TRIES or runtime.spool.exists(_place(segment)):
+    if segment.record.failures < _TRIES or runtime.spool.exists(_place(segment)):
         return False
     runtime.installation.check()
     return True
 
 
-def _place(segment: Held) -> str:
+def _place(segment: HeldSegment) -> str:
     """The file in the spool that a segment is a part of."""
     files = BatchFiles(segment.batch_id)
-    _, number = split_job_id(segment.fields["job_id"])
-    place = files.rest if segment.fields["source"] == "rest" else files.output
-    return place(number, segment.fields["piece"])
+    _, number = split_job_id(segment.record.job_id)
+    place = files.rest if segment.record.origin == "rest" else files.output
+    return place(number, segment.record.piece or "")
 
 
-def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
+def _store(runtime: Runtime, segment: HeldSegment) -> dict[str, int]:
     """Writes and counts the results of a segment; returns how many there were of each kind, and are left."""
     files = BatchFiles(segment.batch_id)
-    _, number = split_job_id(segment.fields["job_id"])
+    _, number = split_job_id(segment.record.job_id)
     job = segment.job
-    attempt = int(job["attempt"])
-    last_attempt = attempt >= int(segment.batch["max_attempts"])
-    start, end = segment.number("start"), segment.number("end")
-    if segment.fields["source"] == "rest":
+    attempt = job.attempt
+    last_attempt = attempt >= segment.batch.max_attempts
+    start, end = segment.record.start, segment.record.end
+    if segment.record.origin == "rest":
         rows, malformed = rest_rows(runtime.spool.read(_place(segment), start, end)), list[Odd]()
     else:
-        provider = runtime.provider(segment.batch["provider"])
-        if parts := job.get("parts"):
-            block = b"".join(provider.read(*piece) for piece in pieces(parts, start, end))
+        provider = runtime.provider(segment.batch.provider)
+        if job.parts:
+            block = b"".join(provider.read(*part) for part in part_ranges(job.parts, start, end))
         else:
             block = runtime.spool.read(_place(segment), start, end)
         rows, malformed = provider_rows(provider, block)
         if in_place(segment.batch, job):
             rows = under_wire_keys(rows, runtime.spool, segment.batch_id)
-        if outcomes := msgspec.json.decode(segment.batch.get("outcomes", "{}"), type=dict[str, Verdict]):
+        if outcomes := segment.batch.outcomes:
             rows = [Row(row.key, row.response, overruled(row.outcome, outcomes)) for row in rows]
     joined, foreign = join(
         rows,
-        ordinals=range(int(job["first"]), int(job["last"])),
+        ordinals=range(job.first, job.last),
         reader=RequestReader(runtime.spool, segment.batch_id),
     )
     if last_attempt:
@@ -127,31 +127,31 @@ def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
     results = [item for item, own in zip(final, granted, strict=True) if own]
     runtime.clock.check(segment)
     if results:
-        attempts = attempt + int(job["losses"])
-        with runtime.spool.write(files.result(number, segment.number("number"))) as file:
+        attempts = attempt + job.losses
+        with runtime.spool.write(files.result(number, segment.record.number)) as file:
             for first in range(0, len(results), _LINES_AT_ONCE):
                 some = results[first : first + _LINES_AT_ONCE]
                 file.write(_encode_lines([_result_line(item, attempts) for item in some]))
     else:
         # A Redis that went back in time may have known other results under this name.
-        runtime.spool.delete(files.result(number, segment.number("number")))
+        runtime.spool.delete(files.result(number, segment.record.number))
     if odd := malformed + foreign:
-        with runtime.spool.write(files.quarantined(number, segment.number("number"))) as file:
+        with runtime.spool.write(files.quarantined(number, segment.record.number)) as file:
             file.write(_encode_lines([{"reason": o.reason, "line": o.line.decode(errors="replace")} for o in odd]))
-        log.warning("job %s: %d rows quarantined", segment.fields["job_id"], len(odd))
+        log.warning("job %s: %d rows quarantined", segment.record.job_id, len(odd))
     counts = _counts(results) | {"duplicates": len(final) - len(results), "quarantined": len(odd)}
     reach("deliver.before-record")
-    left = runtime.ledger.record(segment, counts, handler_waits=bool(segment.batch["on_result"] and results))
+    left = runtime.ledger.record(segment, counts, handler_waits=bool(segment.batch.on_result and results))
     reach("deliver.after-record")
     return {name: count for name, count in counts.items() if name not in Usage.__struct_fields__} | {"left": left}
 
 
-def _wakes(runtime: Runtime, segment: Held, counts: dict[str, int]) -> tuple[Queue, ...]:
+def _wakes(runtime: Runtime, segment: HeldSegment, counts: dict[str, int]) -> tuple[Queue, ...]:
     """With its last segment a job can be settled; now and then the queue is filled up with more segments."""
     if counts.get("left") == 0:
         return (Queue.JOBS,)
     every = max(1, runtime.settings.queue_window // _FILLS_PER_WINDOW)
-    return (Queue.RESULTS,) if segment.number("number") % every == 0 else ()
+    return (Queue.RESULTS,) if segment.record.number % every == 0 else ()
 
 
 def _result_line(item: Joined, attempts: int) -> _ResultLine:
@@ -173,10 +173,10 @@ def _counts(results: list[Joined]) -> dict[str, int]:
     return counts
 
 
-def _hand_over(runtime: Runtime, segment: Held, spec: str, counts: dict[str, int]) -> Move | Done:
+def _hand_over(runtime: Runtime, segment: HeldSegment, spec: str, counts: dict[str, int]) -> SegmentMove | Done:
     """Gives the stored results to the handler; later again if it fails, and parks them after the last try."""
-    tries = segment.number("tries")
-    job = segment.fields["job_id"]
+    tries = segment.record.tries
+    job = segment.record.job_id
     _, number = split_job_id(job)
     if tries >= runtime.settings.max_delivery_attempts:
         log.error("segment %s: its handler failed %d times; parked", segment.member, tries)
@@ -184,16 +184,15 @@ def _hand_over(runtime: Runtime, segment: Held, spec: str, counts: dict[str, int
         return Done({"parked": tries})
     wakes = _wakes(runtime, segment, counts)
     handler = runtime.handler(spec)
-    patience = min(runtime.settings.handler_patience_seconds * 2 ** segment.number("silences"), _LONGEST_PATIENCE)
+    patience = min(runtime.settings.handler_patience_seconds * 2**segment.record.silences, _LONGEST_PATIENCE)
     if handler.answers and not runtime.ledger.offer(segment, patience=patience):
         return Move(stage=Stage.DELIVER, after=_QUEUED_SECONDS, wakes=wakes)
-    only = segment.fields.get("only")
     delivery = Segment(
         batch_id=segment.batch_id,
-        delivery_id=f"{job}:{segment.number('number')}",
-        results=BatchFiles(segment.batch_id).result(number, segment.number("number")),
+        delivery_id=segment.member.delivery_id,
+        results=BatchFiles(segment.batch_id).result(number, segment.record.number),
         attempt=tries + 1,
-        only=msgspec.json.decode(only, type=list[int]) if only else None,
+        only=segment.record.only,
     )
     reach("deliver.before-hand-over")
     runtime.clock.check(segment)
@@ -216,11 +215,11 @@ def _hand_over(runtime: Runtime, segment: Held, spec: str, counts: dict[str, int
     runtime.deliveries.succeeded(segment)
     if handler.answers:
         # Its message, or the worker that had it, may get lost: silence is no failure, but it comes again.
-        silences = segment.number("silences") + 1
+        silences = segment.record.silences + 1
         return Move(
             stage=Stage.DELIVER,
             after=patience,
-            fields={"silences": silences, "sent_to": queue or "", "problem": "", "looks": 0},
+            fields={"silences": silences, "sent_to": queue, "problem": None, "looks": 0},
             wakes=wakes,
         )
     runtime.ledger.handed_over(segment)
