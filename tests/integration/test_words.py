@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from tests.records import a_batch, hash_of
 from tests.stack import Stack
 
 from lowtide import DeadLetters
@@ -14,12 +15,12 @@ from lowtide.protocol import Queue, Stage, keys
 from lowtide.store import DeliveryClient, Store
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.delete import delete
-from lowtide_worker.state import Held, Move, Superseded
+from lowtide_worker.state import HeldBatch, Move, Superseded
 
 BATCH = "b0words"
 JOB = f"{BATCH}-1"
 MEMBER = keys.segment_member(JOB, 0)
-SEGMENT = {"v": "1", "batch_id": BATCH, "job_id": JOB, "number": "0", "stage": Stage.DELIVER, "token": "5", "busy": "0"}
+SEGMENT = {"v": "2", "batch_id": BATCH, "job_id": JOB, "number": "0", "stage": Stage.DELIVER, "token": "5", "busy": "0"}
 DELIVERIES = keys.clock(Queue.RESULTS)
 
 WORDS: dict[str, Callable[[DeliveryClient], None]] = {
@@ -41,7 +42,7 @@ def runtime(own_stack: Stack) -> Runtime:
 
 
 def record(runtime: Runtime, batch: dict[str, Any], segment: dict[str, Any]) -> None:
-    runtime.redis.hset(keys.batch(BATCH), mapping=dict[Any, Any]({"id": BATCH, "v": "1"} | batch))
+    runtime.redis.hset(keys.batch(BATCH), mapping=dict[Any, Any](hash_of(a_batch(BATCH)) | batch))
     runtime.redis.hset(keys.entity(MEMBER), mapping=dict[Any, Any](SEGMENT | segment))
     runtime.redis.zadd(DELIVERIES, {MEMBER: 1.0})
 
@@ -101,8 +102,8 @@ def test_a_batch_is_deleted_at_once_though_a_worker_has_just_decided_to_keep_it(
     record(runtime, {**fields, "finished": str(time.time())}, {})
     runtime.redis.zadd(clock, {member: 1.0})
     [dispatch] = runtime.clock.claim(Queue.JOBS)
-    held = runtime.clock.begin(Stage.DELETE, member, member, dispatch.token)
-    assert isinstance(held, Held)
+    held = runtime.clock.begin(Stage.DELETE, member, dispatch.token)
+    assert isinstance(held, HeldBatch)
     kept = delete(runtime, held)
     assert isinstance(kept, Move)
 

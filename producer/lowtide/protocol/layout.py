@@ -33,6 +33,11 @@ def job_id(batch_id: str, number: int) -> str:
     return f"{batch_id}-{number}"
 
 
+def job_prefix(batch_id: str) -> str:
+    """What the ids of all jobs of a batch begin with; their numbers follow."""
+    return f"{batch_id}-"
+
+
 def split_job_id(job: str) -> tuple[str, int]:
     """The batch id and number of a job id. Raises `ValueError` for anything else."""
     batch_id, dash, number = job.rpartition("-")

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
 from lowtide.errors import OutsideRoot
-from lowtide.protocol import VERSION, BatchFiles, Stage, keys, segment_of
+from lowtide.protocol import VERSION, BatchFiles, Stage, keys, segment_of, written_fields
+from lowtide.protocol.changes import Redelivery
 from lowtide.settings import Settings
 from lowtide.spool import Spool
 from lowtide.store import scripts
 from lowtide.store.batches import Store
 from lowtide.store.connection import redis_errors
 from lowtide.store.places import Places
-from lowtide.store.scripting import pairs
 
 _MAX_PROBLEM_CHARS = 1000
 
@@ -82,17 +80,17 @@ class DeliveryClient:
         """
         batch_id, member = segment_of(delivery_id)
         job, _, number = delivery_id.rpartition(":")
-        fields = {
+        fields: Redelivery = {
             "v": VERSION,
             "batch_id": batch_id,
             "job_id": job,
-            "number": number,
+            "number": int(number),
             "stage": Stage.DELIVER,
-            "busy": 0,
-            "stored": 1,
+            "busy": False,
+            "stored": True,
             "tries": attempt,
             "problem": error[:_MAX_PROBLEM_CHARS],
-            "only": "" if only is None else msgspec.json.encode(only),
+            "only": only,
         }
         pause = self._backoff.seconds(attempt - 1)
         with redis_errors(self._url), self._store.redis.pipeline() as pipe:
@@ -104,7 +102,7 @@ class DeliveryClient:
                 member=member,
                 pause=pause,
                 attempt=attempt,
-                fields=pairs(fields.items()),
+                fields=written_fields(fields),
             )
             self._places.free(batch_id, member, client=pipe)
             pipe.execute()

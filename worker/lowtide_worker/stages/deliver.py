@@ -15,15 +15,16 @@ import msgspec
 from lowtide.errors import SpoolError
 from lowtide.models import ResultError, Usage
 from lowtide.protocol import BatchFiles, Queue, split_job_id
+from lowtide.protocol.records import Part
 from lowtide.spool import RequestReader
-from lowtide.states import ResultStatus, Verdict
+from lowtide.states import ResultStatus
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.in_place import in_place, under_wire_keys
 from lowtide_worker.output import Joined, QuarantinedRow, Row, join, overruled, part_ranges, provider_rows, rest_rows
 from lowtide_worker.providers import NO_RESPONSE, Missing, Provider
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.hand_over import Stored, hand_over
-from lowtide_worker.state import Done, Held, Move
+from lowtide_worker.state import Done, HeldSegment, SegmentMove
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +50,10 @@ class _ResultLine(msgspec.Struct, frozen=True, gc=False):
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
-def deliver(runtime: Runtime, segment: Held) -> Move | Done:
+def deliver(runtime: Runtime, segment: HeldSegment) -> SegmentMove | Done:
     """Stores a segment's results unless an earlier run has stored them, then hands them over."""
     try:
-        stored = _stored_before(runtime, segment) if segment.number("stored") else _store(runtime, segment)
+        stored = _stored_before(runtime, segment) if segment.record.stored else _store(runtime, segment)
     except SpoolError:
         if not _is_gone(runtime, segment):
             raise
@@ -69,20 +70,20 @@ def deliver(runtime: Runtime, segment: Held) -> Move | Done:
     return Done(stored.counts, wakes=stored.wakes)
 
 
-def _stored_before(runtime: Runtime, segment: Held) -> Stored:
-    return Stored({}, handler_waits=bool(segment.batch["on_result"]), wakes=_wakes(runtime, segment))
+def _stored_before(runtime: Runtime, segment: HeldSegment) -> Stored:
+    return Stored({}, handler_waits=bool(segment.batch.on_result), wakes=_wakes(runtime, segment))
 
 
-def _store(runtime: Runtime, segment: Held) -> Stored:
+def _store(runtime: Runtime, segment: HeldSegment) -> Stored:
     """Writes and counts the results of a segment: read, join, grant, write, record."""
     job = segment.job
     rows, malformed = _read(runtime, segment)
     joined, foreign = join(
         rows,
-        ordinals=range(int(job["first"]), int(job["last"])),
+        ordinals=range(job.first, job.last),
         reader=RequestReader(runtime.spool, segment.batch_id),
     )
-    final = _final(joined, is_last_attempt=int(job["attempt"]) >= int(segment.batch["max_attempts"]))
+    final = _final(joined, is_last_attempt=job.attempt >= segment.batch.max_attempts)
     reach("deliver.before-grant")
     granted = runtime.ledger.grant(segment, [item.ordinal for item in final])
     reach("deliver.after-grant")
@@ -92,7 +93,7 @@ def _store(runtime: Runtime, segment: Held) -> Stored:
     _write_results(runtime, segment, results)
     _write_quarantine(runtime, segment, quarantined)
     counts = _counts(results) | {"duplicates": len(final) - len(results), "quarantined": len(quarantined)}
-    handler_waits = bool(segment.batch["on_result"] and results)
+    handler_waits = bool(segment.batch.on_result and results)
     reach("deliver.before-record")
     left = runtime.ledger.record(segment, counts, handler_waits=handler_waits)
     reach("deliver.after-record")
@@ -100,7 +101,7 @@ def _store(runtime: Runtime, segment: Held) -> Stored:
     return Stored(shown | {"left": left}, handler_waits=handler_waits, wakes=_wakes(runtime, segment, left))
 
 
-def _wakes(runtime: Runtime, segment: Held, left: int | None = None) -> tuple[Queue, ...]:
+def _wakes(runtime: Runtime, segment: HeldSegment, left: int | None = None) -> tuple[Queue, ...]:
     """Queues to fill now. `left` is how many of the job's segments are still to be stored, if that is known.
 
     After its last segment, a job can be settled. Now and then, the queue is filled with more segments.
@@ -108,52 +109,52 @@ def _wakes(runtime: Runtime, segment: Held, left: int | None = None) -> tuple[Qu
     if left == 0:
         return (Queue.JOBS,)
     every = max(1, runtime.settings.queue_window // _FILLS_PER_WINDOW)
-    return (Queue.RESULTS,) if segment.number("number") % every == 0 else ()
+    return (Queue.RESULTS,) if segment.record.number % every == 0 else ()
 
 
 # ---- read
 
 
-def _read(runtime: Runtime, segment: Held) -> tuple[list[Row], list[QuarantinedRow]]:
+def _read(runtime: Runtime, segment: HeldSegment) -> tuple[list[Row], list[QuarantinedRow]]:
     """The rows of a segment, judged, and the lines that are no rows."""
-    start, end = segment.number("start"), segment.number("end")
+    start, end = segment.record.start, segment.record.end
     if _is_rest(segment):
         return rest_rows(runtime.spool.read(_file(segment), start, end)), []
-    provider = runtime.provider(segment.batch["provider"])
-    if parts := segment.job.get("parts"):
+    provider = runtime.provider(segment.batch.provider)
+    if parts := segment.job.parts:
         block = _read_parts(provider, parts, start, end)
     else:
         block = runtime.spool.read(_file(segment), start, end)
     rows, malformed = provider_rows(provider, block)
     if in_place(segment.batch, segment.job):
         rows = under_wire_keys(rows, runtime.spool, segment.batch_id)
-    if outcomes := msgspec.json.decode(segment.batch.get("outcomes", "{}"), type=dict[str, Verdict]):
+    if outcomes := segment.batch.outcomes:
         rows = [Row(row.key, row.response, overruled(row.outcome, outcomes)) for row in rows]
     return rows, malformed
 
 
-def _read_parts(provider: Provider, parts: str, start: int, end: int) -> bytes:
+def _read_parts(provider: Provider, parts: Sequence[Part], start: int, end: int) -> bytes:
     """A byte range of output that stays at the provider, all parts being counted as one file."""
     return b"".join(provider.read(*piece) for piece in part_ranges(parts, start, end))
 
 
-def _is_rest(segment: Held) -> bool:
+def _is_rest(segment: HeldSegment) -> bool:
     """Whether settle wrote the segment, for requests that ended without a row."""
-    return segment.fields["source"] == "rest"
+    return segment.record.origin == "rest"
 
 
-def _file(segment: Held) -> str:
+def _file(segment: HeldSegment) -> str:
     """The file in the spool that holds a segment's rows."""
     files = BatchFiles(segment.batch_id)
     file = files.rest if _is_rest(segment) else files.output
-    return file(_job_number(segment), segment.fields["piece"])
+    return file(_job_number(segment), segment.record.piece or "")
 
 
-def _is_gone(runtime: Runtime, segment: Held) -> bool:
+def _is_gone(runtime: Runtime, segment: HeldSegment) -> bool:
     """Whether a segment's file has been missing for some tries, from the spool that is ours."""
-    if segment.job.get("parts") and not _is_rest(segment):
+    if segment.job.parts and not _is_rest(segment):
         return False
-    if segment.number("failures") < _TRIES or runtime.spool.exists(_file(segment)):
+    if segment.record.failures < _TRIES or runtime.spool.exists(_file(segment)):
         return False
     runtime.installation.check()
     return True
@@ -170,30 +171,30 @@ def _final(joined: Sequence[Joined], *, is_last_attempt: bool) -> list[Joined]:
     return sorted(joined, key=attrgetter("outcome.retryable"))
 
 
-def _write_results(runtime: Runtime, segment: Held, results: Sequence[Joined]) -> None:
-    name = BatchFiles(segment.batch_id).result(_job_number(segment), segment.number("number"))
+def _write_results(runtime: Runtime, segment: HeldSegment, results: Sequence[Joined]) -> None:
+    name = BatchFiles(segment.batch_id).result(_job_number(segment), segment.record.number)
     if not results:
         # A Redis that was restored from a backup may have granted other results to this segment before.
         runtime.spool.delete(name)
         return
-    attempts = int(segment.job["attempt"]) + int(segment.job["losses"])
+    attempts = segment.job.attempt + segment.job.losses
     with runtime.spool.write(name) as file:
         for first in range(0, len(results), _LINES_AT_ONCE):
             some = results[first : first + _LINES_AT_ONCE]
             file.write(_encode_lines([_result_line(item, attempts) for item in some]))
 
 
-def _write_quarantine(runtime: Runtime, segment: Held, odd: Sequence[QuarantinedRow]) -> None:
+def _write_quarantine(runtime: Runtime, segment: HeldSegment, odd: Sequence[QuarantinedRow]) -> None:
     if not odd:
         return
-    name = BatchFiles(segment.batch_id).quarantined(_job_number(segment), segment.number("number"))
+    name = BatchFiles(segment.batch_id).quarantined(_job_number(segment), segment.record.number)
     with runtime.spool.write(name) as file:
         file.write(_encode_lines([{"reason": o.reason, "line": o.line.decode(errors="replace")} for o in odd]))
-    log.warning("job %s: %d rows quarantined", segment.fields["job_id"], len(odd))
+    log.warning("job %s: %d rows quarantined", segment.record.job_id, len(odd))
 
 
-def _job_number(segment: Held) -> int:
-    return split_job_id(segment.fields["job_id"])[1]
+def _job_number(segment: HeldSegment) -> int:
+    return split_job_id(segment.record.job_id)[1]
 
 
 def _result_line(item: Joined, attempts: int) -> _ResultLine:

@@ -10,14 +10,13 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import msgspec
-
 from lowtide.backoff import Backoff
 from lowtide.protocol import BatchFiles, Queue, Stage, split_job_id
+from lowtide.protocol.changes import SegmentChange
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.handlers import Delivery, HandlerFailed, NoListener
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import Done, Held, Move
+from lowtide_worker.state import Done, HeldSegment, Move, SegmentMove
 
 log = logging.getLogger(__name__)
 
@@ -41,15 +40,15 @@ class Stored:
     """Queues for which something is due now."""
 
 
-def hand_over(runtime: Runtime, segment: Held, stored: Stored) -> Move | Done:
+def hand_over(runtime: Runtime, segment: HeldSegment, stored: Stored) -> SegmentMove | Done:
     """Gives the results to the handler: again later if it fails, and parks them after the last try."""
-    tries = segment.number("tries")
+    tries = segment.record.tries
     if tries >= runtime.settings.max_delivery_attempts:
         log.error("segment %s: its handler failed %d times; parked", segment.member, tries)
         runtime.deliveries.park(segment)
         return Done({"parked": tries})
-    handler = runtime.handler(segment.batch["on_result"])
-    silences = segment.number("silences")
+    handler = runtime.handler(segment.batch.on_result or "")
+    silences = segment.record.silences
     patience = min(runtime.settings.handler_patience_seconds * 2**silences, _LONGEST_PATIENCE)
     if handler.answers and not runtime.deliveries.offer(segment, patience=patience):
         return Move(stage=Stage.DELIVER, after=_QUEUED_SECONDS, wakes=stored.wakes)
@@ -63,33 +62,32 @@ def hand_over(runtime: Runtime, segment: Held, stored: Stored) -> Move | Done:
     except HandlerFailed as failure:
         return _failed(runtime, segment, stored, failure)
     reach("deliver.after-hand-over")
-    if segment.fields.get("problem"):
+    if segment.record.problem:
         runtime.deliveries.note_problem(segment, "")
     if handler.answers:
         # The message, or the worker that has it, can be lost. So silence is no failure, but the segment comes again.
-        fields = {"silences": silences + 1, "sent_to": queue or "", "problem": "", "looks": 0}
+        fields: SegmentChange = {"silences": silences + 1, "sent_to": queue, "problem": None, "looks": 0}
         return Move(stage=Stage.DELIVER, after=patience, fields=fields, wakes=stored.wakes)
     runtime.deliveries.taken(segment)
     return Done({**stored.counts, "handed_over": delivery.attempt}, wakes=stored.wakes)
 
 
-def _delivery(segment: Held, *, attempt: int) -> Delivery:
-    job_id, number = segment.fields["job_id"], segment.number("number")
-    only = segment.fields.get("only")
+def _delivery(segment: HeldSegment, *, attempt: int) -> Delivery:
+    job_id, number = segment.record.job_id, segment.record.number
     return Delivery(
         batch_id=segment.batch_id,
         delivery_id=f"{job_id}:{number}",
         results=BatchFiles(segment.batch_id).result(split_job_id(job_id)[1], number),
         attempt=attempt,
-        only=msgspec.json.decode(only, type=list[int]) if only else None,
+        only=segment.record.only,
     )
 
 
-def _without_listener(runtime: Runtime, segment: Held, stored: Stored, no_listener: NoListener) -> Move:
+def _without_listener(runtime: Runtime, segment: HeldSegment, stored: Stored, no_listener: NoListener) -> SegmentMove:
     """The end for a handler that no worker listens for: it costs no try."""
     problem = str(no_listener)[:_MAX_PROBLEM_CHARS]
     waits = runtime.deliveries.await_listener(segment, no_listener.listens_as, problem)
-    looks = segment.number("looks")
+    looks = segment.record.looks
     if not looks:
         log.warning("segment %s: %s", segment.member, problem)
     return Move(
@@ -100,9 +98,9 @@ def _without_listener(runtime: Runtime, segment: Held, stored: Stored, no_listen
     )
 
 
-def _failed(runtime: Runtime, segment: Held, stored: Stored, failure: HandlerFailed) -> Move:
+def _failed(runtime: Runtime, segment: HeldSegment, stored: Stored, failure: HandlerFailed) -> SegmentMove:
     """The end for a handler that did not take the segment: its next try comes later."""
-    tries = segment.number("tries")
+    tries = segment.record.tries
     problem = str(failure)[:_MAX_PROBLEM_CHARS]
     log.warning("segment %s: handler failed: %s", segment.member, failure)
     runtime.clock.check(segment)

@@ -12,7 +12,7 @@ from lowtide.protocol import Stage, keys
 from lowtide.store import FRESH_SECONDS, Places
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import scripts
-from lowtide_worker.state.clock import Held, Superseded
+from lowtide_worker.state.held import HeldSegment, Superseded
 
 _QUEUE_KEPT_SECONDS = 30 * 86_400
 """How long the deliveries that wait for a listener are remembered as waiting; each also retries by itself."""
@@ -29,13 +29,13 @@ class Deliveries:
         self._note_delivery = scripts.note_delivery.load(client)
         self._handed_over = scripts.handed_over.load(client)
 
-    def offer(self, segment: Held, *, patience: float) -> bool:
+    def offer(self, segment: HeldSegment, *, patience: float) -> bool:
         """Takes a place in the handler's hands; returns whether one was free.
 
         Without a place the segment is woken when its turn comes. A place that is not given back within `patience`
         seconds counts as lost. Raises `Superseded`.
         """
-        handler = segment.batch["on_result"]
+        handler = segment.batch.on_result or ""
         answer = self._offer(
             segment=keys.entity(segment.member),
             in_hand=keys.in_hand(handler),
@@ -50,17 +50,17 @@ class Deliveries:
             raise Superseded(segment.member)
         return bool(answer)
 
-    def withdraw(self, segment: Held) -> None:
+    def withdraw(self, segment: HeldSegment) -> None:
         """Gives a place back: the handler did not get the segment."""
         self._places.free(segment.batch_id, segment.member)
 
-    def await_listener(self, segment: Held, listens_as: str, problem: str) -> bool:
+    def await_listener(self, segment: HeldSegment, listens_as: str, problem: str) -> bool:
         """Has a segment wait until a worker listens for its handler, and gives its place back.
 
         `listens_as` is the name under which the handler's workers register, `problem` the text that the batch's
         status shows. Returns False if a worker has come meanwhile. Raises `Superseded`.
         """
-        handler = segment.batch["on_result"]
+        handler = segment.batch.on_result or ""
         waits = self._await_listener(
             segment=keys.entity(segment.member),
             listeners=keys.listeners(listens_as),
@@ -77,7 +77,7 @@ class Deliveries:
             raise Superseded(segment.member)
         return bool(waits)
 
-    def note_problem(self, segment: Held, problem: str) -> None:
+    def note_problem(self, segment: HeldSegment, problem: str) -> None:
         """Notes at the batch why its handler could not be given a segment; "" removes the note."""
         self._note_delivery(
             segment=keys.entity(segment.member),
@@ -86,15 +86,15 @@ class Deliveries:
             problem=problem,
         )
 
-    def taken(self, segment: Held) -> None:
+    def taken(self, segment: HeldSegment) -> None:
         """Removes a segment that its handler has taken. Raises `Superseded`."""
         self._end(segment, park=False)
 
-    def park(self, segment: Held) -> None:
+    def park(self, segment: HeldSegment) -> None:
         """Makes a segment that no handler takes a dead letter. Raises `Superseded`."""
         self._end(segment, park=True)
 
-    def _end(self, segment: Held, *, park: bool) -> None:
+    def _end(self, segment: HeldSegment, *, park: bool) -> None:
         ended = self._handed_over(
             segment=keys.entity(segment.member),
             batch=keys.batch(segment.batch_id),

@@ -15,7 +15,7 @@ import redis
 from lowtide.protocol import Queue, Stage, keys
 from lowtide.store import redis_time
 from lowtide_worker.state import scripts
-from lowtide_worker.state.clock import Superseded
+from lowtide_worker.state.held import Superseded
 
 log = logging.getLogger(__name__)
 
