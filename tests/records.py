@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.structs import asdict
 
 from lowtide.protocol import (
-    VERSION,
+    RECORD_VERSION,
     BatchRecord,
     EntityRecord,
     JobRecord,
@@ -23,19 +23,24 @@ from lowtide_worker.state import HeldBatch, HeldJob, HeldSegment
 
 
 def a_batch(batch_id: str, **fields: Any) -> BatchRecord:
-    known: dict[str, Any] = {"v": VERSION, "state": BatchState.RUNNING, "created": 1.0, "model": "gemini-2.5-flash"}
+    known: dict[str, Any] = {
+        "v": RECORD_VERSION,
+        "state": BatchState.RUNNING,
+        "created": 1.0,
+        "model": "gemini-2.5-flash",
+    }
     return BatchRecord(**known | {"id": batch_id} | fields)
 
 
 def a_job(job: str, **fields: Any) -> JobRecord:
     batch_id, number = split_job_id(job)
-    known: dict[str, Any] = {"v": VERSION, "state": JobState.PLANNED, "attempt": 1}
+    known: dict[str, Any] = {"v": RECORD_VERSION, "state": JobState.PLANNED, "attempt": 1}
     known |= {"first": 0, "last": 1, "requests": 1}
     return JobRecord(**known | {"id": job, "batch_id": batch_id, "number": number} | fields)
 
 
 def a_segment(job: str, number: int, **fields: Any) -> SegmentRecord:
-    known: dict[str, Any] = {"v": VERSION, "batch_id": split_job_id(job)[0], "job_id": job, "number": number}
+    known: dict[str, Any] = {"v": RECORD_VERSION, "batch_id": split_job_id(job)[0], "job_id": job, "number": number}
     return SegmentRecord(**known | fields)
 
 

@@ -31,6 +31,7 @@ if newer := os.environ.get("NEWER_VERSION"):
     from lowtide.protocol import messages
 
     protocol.VERSION = messages.VERSION = int(newer)
+    protocol.RECORD_VERSION = messages.RECORD_VERSION = int(newer)
 
 from lowtide_worker import app  # noqa: E402 - after what it must not see otherwise
 

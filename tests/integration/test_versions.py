@@ -10,7 +10,7 @@ from tests.stack import Stack
 from tests.waiting import wait_until
 
 from lowtide import BatchState, Request
-from lowtide.protocol import VERSION, Queue, Stage, keys
+from lowtide.protocol import RECORD_VERSION, Queue, Stage, keys
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import HeldSweep, NotHeld
 
@@ -56,5 +56,5 @@ def test_the_sweep_of_an_older_version_goes_on(stack: Stack) -> None:
 
     runtime.clock.start_sweep()
 
-    assert runtime.redis.hget(sweep, "v") == str(VERSION).encode()
+    assert runtime.redis.hget(sweep, "v") == str(RECORD_VERSION).encode()
     assert isinstance(runtime.clock.begin(Stage.SWEEP, dispatch.member, dispatch.token), HeldSweep)

@@ -32,6 +32,7 @@ from lowtide.protocol.layout import (
 from lowtide.protocol.members import Member, MemberKind
 from lowtide.protocol.messages import (
     OLDEST_RECORDS,
+    RECORD_VERSION,
     TAKEN,
     VERSION,
     Queue,
@@ -52,6 +53,7 @@ __all__ = [
     "DISPLAY_PREFIX",
     "INSTALLATION_ID",
     "OLDEST_RECORDS",
+    "RECORD_VERSION",
     "SWEEP_MEMBER",
     "TAKEN",
     "VERSION",

@@ -16,7 +16,7 @@ from lowtide.models import BatchPage, BatchStatus
 from lowtide.options import Options
 from lowtide.protocol import (
     DAMAGED,
-    VERSION,
+    RECORD_VERSION,
     BatchRecord,
     DamagedRecord,
     Stage,
@@ -99,7 +99,7 @@ class Store:
         batch may be recorded or not.
         """
         fields: NewBatch = {
-            "v": VERSION,
+            "v": RECORD_VERSION,
             "id": batch_id,
             "state": BatchState.PENDING,
             "stage": Stage.SUBMIT,

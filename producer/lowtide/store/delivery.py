@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from lowtide.errors import OutsideRoot
-from lowtide.protocol import VERSION, BatchFiles, Stage, keys, segment_of, written_fields
+from lowtide.protocol import RECORD_VERSION, BatchFiles, Stage, keys, segment_of, written_fields
 from lowtide.protocol.changes import Redelivery
 from lowtide.settings import Settings
 from lowtide.spool import Spool
@@ -81,7 +81,7 @@ class DeliveryClient:
         batch_id, member = segment_of(delivery_id)
         job, _, number = delivery_id.rpartition(":")
         fields: Redelivery = {
-            "v": VERSION,
+            "v": RECORD_VERSION,
             "batch_id": batch_id,
             "job_id": job,
             "number": int(number),

@@ -121,8 +121,8 @@ def _read(runtime: Runtime, segment: HeldSegment) -> tuple[list[Row], list[Quara
     if _is_rest(segment):
         return rest_rows(runtime.spool.read(_file(segment), start, end)), []
     provider = runtime.provider(segment.batch.provider)
-    if parts := segment.job.parts:
-        block = _read_parts(provider, parts, start, end)
+    if segment.job.parts:
+        block = _read_parts(provider, segment.job.parts, start, end)
     else:
         block = runtime.spool.read(_file(segment), start, end)
     rows, malformed = provider_rows(provider, block)
@@ -135,7 +135,7 @@ def _read(runtime: Runtime, segment: HeldSegment) -> tuple[list[Row], list[Quara
 
 def _read_parts(provider: Provider, parts: Sequence[Part], start: int, end: int) -> bytes:
     """A byte range of output that stays at the provider, all parts being counted as one file."""
-    return b"".join(provider.read(*piece) for piece in part_ranges(parts, start, end))
+    return b"".join(provider.read(*part) for part in part_ranges(parts, start, end))
 
 
 def _is_rest(segment: HeldSegment) -> bool:

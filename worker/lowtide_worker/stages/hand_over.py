@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 from lowtide.backoff import Backoff
 from lowtide.protocol import BatchFiles, Queue, Stage, split_job_id
-from lowtide.protocol.changes import SegmentChange
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.handlers import Delivery, HandlerFailed, NoListener
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import Done, HeldSegment, Move, SegmentMove
+from lowtide_worker.state import Done, HeldSegment, Move, SegmentMove, known
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ def hand_over(runtime: Runtime, segment: HeldSegment, stored: Stored) -> Segment
         log.error("segment %s: its handler failed %d times; parked", segment.member, tries)
         runtime.deliveries.park(segment)
         return Done({"parked": tries})
-    handler = runtime.handler(segment.batch.on_result or "")
+    handler = runtime.handler(known(segment.batch.on_result, "on_result"))
     silences = segment.record.silences
     patience = min(runtime.settings.handler_patience_seconds * 2**silences, _LONGEST_PATIENCE)
     if handler.answers and not runtime.deliveries.offer(segment, patience=patience):
@@ -66,18 +65,21 @@ def hand_over(runtime: Runtime, segment: HeldSegment, stored: Stored) -> Segment
         runtime.deliveries.note_problem(segment, "")
     if handler.answers:
         # The message, or the worker that has it, can be lost. So silence is no failure, but the segment comes again.
-        fields: SegmentChange = {"silences": silences + 1, "sent_to": queue, "problem": None, "looks": 0}
-        return Move(stage=Stage.DELIVER, after=patience, fields=fields, wakes=stored.wakes)
+        return Move(
+            stage=Stage.DELIVER,
+            after=patience,
+            fields={"silences": silences + 1, "sent_to": queue, "problem": None, "looks": 0},
+            wakes=stored.wakes,
+        )
     runtime.deliveries.taken(segment)
     return Done({**stored.counts, "handed_over": delivery.attempt}, wakes=stored.wakes)
 
 
 def _delivery(segment: HeldSegment, *, attempt: int) -> Delivery:
-    job_id, number = segment.record.job_id, segment.record.number
     return Delivery(
         batch_id=segment.batch_id,
-        delivery_id=f"{job_id}:{number}",
-        results=BatchFiles(segment.batch_id).result(split_job_id(job_id)[1], number),
+        delivery_id=segment.member.delivery_id,
+        results=BatchFiles(segment.batch_id).result(split_job_id(segment.record.job_id)[1], segment.record.number),
         attempt=attempt,
         only=segment.record.only,
     )

@@ -20,10 +20,11 @@ from lowtide_worker.state.held import (
     SegmentMove,
     Superseded,
     SweepMove,
+    bounded,
     known,
 )
 from lowtide_worker.state.leases import Leases
-from lowtide_worker.state.ledger import Ledger, bounded
+from lowtide_worker.state.ledger import Ledger
 from lowtide_worker.state.oddities import Oddities
 from lowtide_worker.state.ordinals import Ordinals
 

@@ -18,7 +18,7 @@ import redis
 
 from lowtide.protocol import (
     OLDEST_RECORDS,
-    VERSION,
+    RECORD_VERSION,
     Member,
     MemberKind,
     Queue,
@@ -104,13 +104,13 @@ class Clock:
         """Puts the sweep on the clock, unless it is there."""
         name = keys.entity(keys.SWEEP_MEMBER)
         version = self._redis.hget(name, "v")
-        new: NewSweep = {"v": VERSION, "stage": Stage.SWEEP, "token": 0, "busy": False}
+        new: NewSweep = {"v": RECORD_VERSION, "stage": Stage.SWEEP, "token": 0, "busy": False}
         with self._redis.pipeline() as pipe:
             for field, value in new.items():
                 pipe.hsetnx(name, field, str(int(value) if isinstance(value, bool) else value))
             if version is not None and int(version) < OLDEST_RECORDS:
                 # It holds no work: there is nothing of the older version to keep.
-                pipe.hset(name, "v", str(VERSION))
+                pipe.hset(name, "v", str(RECORD_VERSION))
             pipe.zadd(keys.clock(Stage.SWEEP.queue), {keys.SWEEP_MEMBER: self.now()}, nx=True)
             pipe.execute()
 
@@ -136,7 +136,7 @@ class Clock:
             stage=stage,
             token=token,
             lease=self._lease,
-            version=VERSION,
+            version=RECORD_VERSION,
             job_hash=keys.job(""),
             pause=self._another_workers_turn(),
             absent=NotHeld.STALE if ends else NotHeld.MISSING,

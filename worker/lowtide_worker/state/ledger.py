@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from lowtide.models import ResultError
 from lowtide.protocol import (
     DAMAGED,
-    VERSION,
+    RECORD_VERSION,
     JobRecord,
     Stage,
     job_id,
@@ -29,12 +29,12 @@ from lowtide.protocol import (
     salvage_record,
     written_fields,
 )
-from lowtide.protocol.changes import CarriedRequests, NewJob
-from lowtide.states import BatchState, JobState
+from lowtide.protocol.changes import CarriedRequests, new_job
+from lowtide.states import BatchState
 from lowtide.store import pairs, redis_time
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import scripts
-from lowtide_worker.state.held import Held, HeldBatch, HeldJob, HeldSegment, Superseded
+from lowtide_worker.state.held import Held, HeldBatch, HeldJob, HeldSegment, Superseded, bounded
 from lowtide_worker.state.ordinals import Ordinals, missing
 
 log = logging.getLogger(__name__)
@@ -46,8 +46,6 @@ _DELETED_NOTED_SECONDS = 30 * 86_400.0
 _AT_ONCE = 500
 _RUNNING = frozenset({BatchState.PENDING, BatchState.RUNNING, BatchState.CANCELLING})
 _encode = msgspec.json.encode
-MAX_JOB_ERROR_CHARS = 500
-"""Most characters of the error that a whole job ended with: each request that it ends gets a copy."""
 
 
 class Ledger:
@@ -70,7 +68,6 @@ class Ledger:
     def draft(self, batch: HeldBatch, first: int, jobs: Sequence[Ordinals]) -> None:
         """Records some of a batch's first jobs, numbered from `first` on. Raises `Superseded`."""
         prefix = job_prefix(batch.batch_id)
-        common = written_fields(_new_job(batch.batch_id, stage=None, attempt=1, losses=0))
         drafted = self._draft(
             batch=keys.entity(batch.member),
             token=batch.token,
@@ -78,7 +75,7 @@ class Ledger:
             job_carried=keys.carried(prefix),
             job_id=prefix,
             first=first,
-            shared=common,
+            shared=written_fields(new_job(batch.batch_id, stage=None, attempt=1, losses=0)),
             jobs=[part for some in jobs for part in (some.first, some.last, len(some), some.bitmap or b"")],
         )
         self._checked(drafted, batch)
@@ -148,7 +145,7 @@ class Ledger:
             token=job.token,
             stage=Stage.SETTLE,
             watch=_WATCH_SECONDS,
-            version=VERSION,
+            version=RECORD_VERSION,
             batch_id=job.batch_id,
             job_id=job.record.id,
             segment_stage=Stage.DELIVER,
@@ -243,7 +240,7 @@ class Ledger:
         fields: list[Any] = []
         if retry is not None:
             bitmap = retry.bitmap or b""
-            new = _new_job(
+            new = new_job(
                 batch_id,
                 stage=Stage.CREATE,
                 attempt=job.record.attempt if attempt is None else attempt,
@@ -394,22 +391,3 @@ class Ledger:
     def _checked(held_still: int, held: Held[Any]) -> None:
         if not held_still:
             raise Superseded(held.member)
-
-
-def bounded(error: ResultError) -> ResultError:
-    """An error as a job keeps it: short, because each request that it ends gets a copy."""
-    return error.shortened(MAX_JOB_ERROR_CHARS)
-
-
-def _new_job(batch_id: str, *, stage: Stage | None, attempt: int, losses: int) -> NewJob:
-    """Fields of a new job, beside its id, its number and its requests."""
-    return {
-        "v": VERSION,
-        "batch_id": batch_id,
-        "stage": stage,
-        "token": 0,
-        "busy": False,
-        "state": JobState.PLANNED,
-        "attempt": attempt,
-        "losses": losses,
-    }
