@@ -33,7 +33,7 @@ def test_each_segment_is_an_entry_that_leads_to_its_results(bare_stack: Stack) -
     wait_until(lambda: batch.status().undelivered == 0, what="everything is delivered")
     found = entries(bare_stack, "shop.blurbs")
     assert [(entry["v"], entry["batch_id"], entry["attempt"], entry["only"]) for entry in found] == [
-        ("1", batch.id, "1", "")
+        (str(VERSION), batch.id, "1", "")
     ] * 4
     assert len({entry["delivery_id"] for entry in found}) == 4
     assert sorted(int(entry["count"]) for entry in found) == [5, 10, 10, 10]
