@@ -1,4 +1,4 @@
-"""The commands tell of results that nobody takes."""
+"""The commands report results that no handler accepts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lowtide import BatchNotFound, BatchQueue
 
 
 def test_every_command_says_that_nobody_listens(cli: Cli, queue: BatchQueue) -> None:
-    nobody = "nobody listens for ghost.save"
+    nobody = "no worker listens for ghost.save"
     done = cli("submit", cli.file(requests(2)), "--model", MODEL, "--on-result", "ghost.save", "--wait")
     assert f"{nobody}: start its worker, or name its queue: ghost.save@QUEUE" in done.err
     batch = queue.get(done.out.strip())
@@ -27,7 +27,7 @@ def test_every_command_says_that_nobody_listens(cli: Cli, queue: BatchQueue) -> 
         assert [nobody in problem for problem in json.loads(read.out)["problems"]] == [True]
         [line] = [line for line in listed.out.splitlines() if line.startswith(batch.id)]
         assert "completed !" in line
-        assert "`lowtide status BATCH` says why" in listed.out
+        assert "`lowtide status BATCH` shows the reason" in listed.out
         [check] = [check for check in checked.json()["checks"] if nobody in check["seen"]]
         assert (check["verdict"], "ghost.save@QUEUE" in check["advice"]) == ("fail", True)
         assert checked.code == 1

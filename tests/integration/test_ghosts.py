@@ -14,7 +14,7 @@ from tests.stack import Stack
 from lowtide import BatchNotFound, DeadLetterNotFound, DeadLetters
 from lowtide.protocol import Queue, Stage, keys
 from lowtide.states import BatchState
-from lowtide.store import Delivery, Store
+from lowtide.store import DeliveryClient, Store
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import JobMove, Ordinals, SegmentMove, Superseded
 
@@ -64,10 +64,10 @@ LATE: dict[str, Callable[[World], object]] = {
     "grant": lambda w: w.runtime.ledger.grant(SEGMENT_HELD, [0]),
     "record": lambda w: w.runtime.ledger.record(SEGMENT_HELD, {"succeeded": 1}, handler_waits=False),
     "record for a handler": lambda w: w.runtime.ledger.record(SEGMENT_HELD, {"succeeded": 1}, handler_waits=True),
-    "offer": lambda w: w.runtime.ledger.offer(SEGMENT_HELD, patience=60),
-    "withdraw": lambda w: w.runtime.ledger.withdraw(SEGMENT_HELD),
-    "hand over": lambda w: w.runtime.ledger.handed_over(SEGMENT_HELD),
-    "park": lambda w: w.runtime.ledger.handed_over(SEGMENT_HELD, parked=True),
+    "offer": lambda w: w.runtime.deliveries.offer(SEGMENT_HELD, patience=60),
+    "withdraw": lambda w: w.runtime.deliveries.withdraw(SEGMENT_HELD),
+    "hand over": lambda w: w.runtime.deliveries.taken(SEGMENT_HELD),
+    "park": lambda w: w.runtime.deliveries.park(SEGMENT_HELD),
     "cut segments": lambda w: w.runtime.ledger.segment(JOB_HELD, "output", [1]),
     "close": lambda w: w.runtime.ledger.close(
         JOB_HELD, tidy=lambda: None, retry=Ordinals(first=0, last=1, bitmap=b"\x80"), attempt=2
@@ -77,8 +77,8 @@ LATE: dict[str, Callable[[World], object]] = {
     "release": lambda w: w.runtime.admission.release(JOB_HELD),
     "lower": lambda w: w.runtime.admission.throttled(JOB_HELD),
     "raise": lambda w: w.runtime.admission.succeeded(JOB_HELD),
-    "taken": lambda w: Delivery(w.stack.settings()).taken(f"{JOB}:0"),
-    "hand back": lambda w: Delivery(w.stack.settings()).hand_back(f"{JOB}:0", only=None, attempt=1, error="x"),
+    "taken": lambda w: DeliveryClient(w.stack.settings()).taken(f"{JOB}:0"),
+    "hand back": lambda w: DeliveryClient(w.stack.settings()).hand_back(f"{JOB}:0", only=None, attempt=1, error="x"),
     "redeliver": lambda w: DeadLetters(w.stack.settings()).redeliver(f"{JOB}:0"),
     "drop": lambda w: DeadLetters(w.stack.settings()).drop(f"{JOB}:0"),
     "cancel": lambda w: Store(w.stack.settings()).cancel(BATCH),

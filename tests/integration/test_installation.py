@@ -22,7 +22,7 @@ from lowtide import InstallationMismatch
 from lowtide.protocol import BatchFiles, Stage, keys
 from lowtide.spool import Spool
 from lowtide.states import JobState
-from lowtide.store import Delivery, Installation
+from lowtide.store import DeliveryClient, Installation
 from lowtide.store.installation import MARKER
 from lowtide_worker.deadlines import Deadline
 from lowtide_worker.providers import Missing, NewJob
@@ -145,7 +145,7 @@ def test_a_producer_whose_redis_is_not_the_spools_is_told_so(empty: Stack, loss:
 
 def test_a_handler_in_another_spool_is_told_so(empty: Stack, tmp_path: Path) -> None:
     batch = empty.queue().submit(blurbs(1), model=MODEL)
-    delivery = Delivery(empty.settings(spool_url=str(tmp_path)))
+    delivery = DeliveryClient(empty.settings(spool_url=str(tmp_path)))
 
     with pytest.raises(InstallationMismatch, match="not the workers' spool"):
         delivery.lines(batch.id, BatchFiles(batch.id).result(1, 0))

@@ -11,7 +11,7 @@ from tests.stack import Stack
 
 from lowtide import Request
 from lowtide.protocol import Queue, Stage, keys
-from lowtide.store import Delivery
+from lowtide.store import DeliveryClient
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import HeldJob, HeldSegment, Move
 
@@ -88,10 +88,10 @@ def test_a_delivery_that_just_found_no_place_is_woken_when_the_handler_takes_ano
 ) -> None:
     first = delivering(runtime, 0)
     second = delivering(runtime, 1)
-    assert runtime.ledger.offer(first, patience=HOUR)
-    assert not runtime.ledger.offer(second, patience=HOUR)
+    assert runtime.deliveries.offer(first, patience=HOUR)
+    assert not runtime.deliveries.offer(second, patience=HOUR)
 
-    Delivery(stack.settings()).taken(f"{BATCH}-1:0")
+    DeliveryClient(stack.settings()).taken(f"{BATCH}-1:0")
     runtime.clock.advance(second, Move(stage=Stage.DELIVER, after=HOUR))
 
     assert due_in(runtime, Queue.RESULTS, second.member) < 1
@@ -100,5 +100,5 @@ def test_a_delivery_that_just_found_no_place_is_woken_when_the_handler_takes_ano
 def test_a_place_whose_delivery_was_lost_is_free_again_after_a_while(runtime: Runtime) -> None:
     first = delivering(runtime, 0)
     second = delivering(runtime, 1)
-    assert runtime.ledger.offer(first, patience=0)
-    assert runtime.ledger.offer(second, patience=HOUR)
+    assert runtime.deliveries.offer(first, patience=0)
+    assert runtime.deliveries.offer(second, patience=HOUR)

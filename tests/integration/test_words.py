@@ -12,7 +12,7 @@ from tests.stack import Stack
 
 from lowtide import DeadLetters
 from lowtide.protocol import Queue, Stage, keys
-from lowtide.store import Delivery, Store
+from lowtide.store import DeliveryClient, Store
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.delete import delete
 from lowtide_worker.state import HeldBatch, Move, Superseded
@@ -23,7 +23,7 @@ MEMBER = keys.segment_member(JOB, 0)
 SEGMENT = {"v": "2", "batch_id": BATCH, "job_id": JOB, "number": "0", "stage": Stage.DELIVER, "token": "5", "busy": "0"}
 DELIVERIES = keys.clock(Queue.RESULTS)
 
-WORDS: dict[str, Callable[[Delivery], None]] = {
+WORDS: dict[str, Callable[[DeliveryClient], None]] = {
     "taken": lambda delivery: delivery.taken(f"{JOB}:0"),
     "handed back": lambda delivery: delivery.hand_back(f"{JOB}:0", only=None, attempt=1, error="x"),
 }
@@ -54,7 +54,7 @@ def test_a_handlers_word_for_results_that_are_not_stored_yet_changes_nothing(
     record(runtime, {"undelivered": "0"}, {})
     batch, segment = (runtime.redis.hgetall(key) for key in (keys.batch(BATCH), keys.entity(MEMBER)))
 
-    WORDS[word](Delivery(own_stack.settings()))
+    WORDS[word](DeliveryClient(own_stack.settings()))
 
     assert runtime.redis.hgetall(keys.entity(MEMBER)) == segment
     assert runtime.redis.hgetall(keys.batch(BATCH)) == batch
@@ -65,7 +65,7 @@ def test_a_handlers_word_for_results_that_are_not_stored_yet_changes_nothing(
 def test_a_handlers_word_for_stored_results_is_heard(own_stack: Stack, runtime: Runtime, word: str) -> None:
     record(runtime, {"undelivered": "1"}, {"stored": "1"})
 
-    WORDS[word](Delivery(own_stack.settings()))
+    WORDS[word](DeliveryClient(own_stack.settings()))
 
     back = word == "handed back"
     assert runtime.redis.hget(keys.batch(BATCH), "undelivered") == (b"1" if back else b"0")
@@ -75,7 +75,7 @@ def test_a_handlers_word_for_stored_results_is_heard(own_stack: Stack, runtime: 
 def test_the_starts_of_an_attempt_are_counted_and_those_of_an_earlier_one_are_not(
     own_stack: Stack, runtime: Runtime
 ) -> None:
-    delivery = Delivery(own_stack.settings())
+    delivery = DeliveryClient(own_stack.settings())
     assert delivery.started(f"{JOB}:0", 1) == 0
     assert not runtime.redis.exists(keys.entity(MEMBER))
     record(runtime, {"undelivered": "1"}, {"stored": "1"})
@@ -91,7 +91,7 @@ def test_a_parked_segment_that_is_delivered_again_has_its_starts_counted_from_on
 
     DeadLetters(own_stack.settings()).redeliver(f"{JOB}:0")
 
-    assert Delivery(own_stack.settings()).started(f"{JOB}:0", 1) == 1
+    assert DeliveryClient(own_stack.settings()).started(f"{JOB}:0", 1) == 1
 
 
 def test_a_batch_is_deleted_at_once_though_a_worker_has_just_decided_to_keep_it(

@@ -47,7 +47,7 @@ def test_runs_are_the_same_ordinals_in_as_few_ranges_as_can_be(drawn: tuple[Ordi
 
 
 def settled_bytes(settled: set[int], carried: Ordinals) -> bytes:
-    """What GETRANGE answers for the bytes that hold `carried`: shorter where nothing later was ever set."""
+    """Returns the reply of GETRANGE for the bytes that hold `carried`: shorter where nothing later was ever set."""
     return bitmap(settled, 0)[carried.first // 8 : (carried.last - 1) // 8 + 1]
 
 

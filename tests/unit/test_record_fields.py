@@ -1,4 +1,4 @@
-"""The fields that scripts and stages write are those of the records: none is misspelt, and none is written by nobody."""
+"""The fields that scripts and stages write are those of the records: none is misspelt, and none is never written."""
 
 from __future__ import annotations
 

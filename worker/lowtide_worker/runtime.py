@@ -9,19 +9,19 @@ from typing import assert_never
 
 import redis
 
-from lowtide.addresses import CeleryHandler, StreamHandler, WebhookHandler, parse_handler
+from lowtide.addresses import CeleryTarget, StreamTarget, WebhookTarget, parse_handler
 from lowtide.backoff import Backoff
 from lowtide.protocol import JobRecord, Queue, display_name, display_name_without_installation
 from lowtide.spool import Spool
 from lowtide.states import ProviderName
-from lowtide.store import Installation, connect, require_server
-from lowtide_worker.handlers import Deliveries, Handler
+from lowtide.store import DeliveryClient, Installation, connect, require_server
+from lowtide_worker.handlers import Handler
 from lowtide_worker.handlers.celery import CeleryTaskHandler
 from lowtide_worker.handlers.stream import RedisStreamHandler
 from lowtide_worker.handlers.webhook import SignedWebhookHandler
-from lowtide_worker.providers import Looks, Provider
+from lowtide_worker.providers import JobLookup, Provider
 from lowtide_worker.settings import WorkerSettings
-from lowtide_worker.state import Admission, Clock, Leases, Ledger, Oddities
+from lowtide_worker.state import Admission, Clock, Deliveries, Leases, Ledger, Oddities
 
 
 class Runtime:
@@ -38,7 +38,7 @@ class Runtime:
         self.wake: Callable[[Queue], object] = lambda _: None
         """Sends what is due on a queue's clock now, in the middle of a stage. Set where Celery's app is at hand."""
         self._providers: dict[str, Provider] = {}
-        self._looks: dict[str, Looks] = {}
+        self._job_lookups: dict[str, JobLookup] = {}
         self._handlers: dict[str, Handler] = {}
 
     @cached_property
@@ -68,8 +68,13 @@ class Runtime:
 
     @cached_property
     def deliveries(self) -> Deliveries:
-        """The problems of deliveries."""
-        return Deliveries(self.redis)
+        """Which handler has which segments in hand."""
+        return Deliveries(self.redis, self.settings)
+
+    @cached_property
+    def delivery_client(self) -> DeliveryClient:
+        """The handlers' side of deliveries, for handlers without this package."""
+        return DeliveryClient(self.settings)
 
     @cached_property
     def oddities(self) -> Oddities:
@@ -100,11 +105,11 @@ class Runtime:
             self._providers[name] = _provider_class(name)(self.settings)
         return self._providers[name]
 
-    def looks(self, name: str) -> Looks:
-        """How this process looks at the jobs of the provider of this name."""
-        if name not in self._looks:
-            self._looks[name] = Looks(self.provider(name))
-        return self._looks[name]
+    def job_lookup(self, name: str) -> JobLookup:
+        """The lookup of jobs at the provider of this name, shared by all threads of this process."""
+        if name not in self._job_lookups:
+            self._job_lookups[name] = JobLookup(self.provider(name))
+        return self._job_lookups[name]
 
     def providers(self) -> list[str]:
         """The providers that the settings hold credentials for."""
@@ -135,11 +140,11 @@ class Runtime:
 
     def _build_handler(self, spec: str) -> Handler:
         match parse_handler(spec):
-            case CeleryHandler() as task:
+            case CeleryTarget() as task:
                 return CeleryTaskHandler(self.settings, task, self.redis)
-            case WebhookHandler() as webhook:
+            case WebhookTarget() as webhook:
                 return SignedWebhookHandler(self.settings, webhook, self.spool)
-            case StreamHandler() as stream:
+            case StreamTarget() as stream:
                 return RedisStreamHandler(self.settings, stream, self.spool, self.redis)
             case never:
                 assert_never(never)

@@ -1,15 +1,16 @@
-"""Names of places that come from outside: handlers, webhook endpoints, Cloud Storage and BigQuery, and URLs.
+"""Addresses that users give: handlers, webhook endpoints, places in Cloud Storage and BigQuery, and URLs.
 
-Each is parsed into one strict form. Nothing here opens a place."""
+Each is parsed into one strict form. This wing opens none of them.
+"""
 
 from __future__ import annotations
 
 from lowtide.addresses.endpoint import Endpoint, parse_endpoint
 from lowtide.addresses.handlers import (
-    CeleryHandler,
+    CeleryTarget,
     NamedTask,
-    StreamHandler,
-    WebhookHandler,
+    StreamTarget,
+    WebhookTarget,
     handler_name,
     listened_for,
     parse_handler,
@@ -18,13 +19,13 @@ from lowtide.addresses.locations import Objects, Table, is_under, parse_objects,
 from lowtide.addresses.urls import check_broker_url, check_redis_url, check_spool_url, without_password
 
 __all__ = [
-    "CeleryHandler",
+    "CeleryTarget",
     "Endpoint",
     "NamedTask",
     "Objects",
-    "StreamHandler",
+    "StreamTarget",
     "Table",
-    "WebhookHandler",
+    "WebhookTarget",
     "check_broker_url",
     "check_redis_url",
     "check_spool_url",

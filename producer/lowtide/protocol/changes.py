@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 from lowtide.models import ResultError
-from lowtide.protocol.messages import Stage
+from lowtide.protocol.messages import VERSION, Stage
 from lowtide.protocol.records import Part
 from lowtide.states import BatchState, JobState, Kind, Mode, ProviderName
 
@@ -144,3 +144,17 @@ class SegmentChange(EntityChange, total=False):
     silences: int
     sent_to: str | None
     looks: int
+
+
+def new_job(batch_id: str, *, stage: Stage | None, attempt: int, losses: int) -> NewJob:
+    """Fields of a new job, beside its id, its number and its requests."""
+    return {
+        "v": VERSION,
+        "batch_id": batch_id,
+        "stage": stage,
+        "token": 0,
+        "busy": False,
+        "state": JobState.PLANNED,
+        "attempt": attempt,
+        "losses": losses,
+    }

@@ -19,7 +19,6 @@ from lowtide.models import ResultError
 from lowtide.protocol import TAKEN, VERSION, Stage, keys, member
 from lowtide.protocol.changes import EntityChange, JobChange
 from lowtide.states import JobState
-from lowtide.store import Delivery
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.host.application import app
 from lowtide_worker.host.ticker import pump, send
@@ -230,6 +229,6 @@ for _stage in Stage:
 
 @app.task(name=TAKEN, ignore_result=True)
 def taken(*, delivery_id: str, **_: object) -> Report:
-    """A handler without this package says that a delivery is handled."""
-    Delivery(runtime().settings).taken(delivery_id)
+    """Ends a delivery, for handlers without this package: they send this task when its results are handled."""
+    runtime().delivery_client.taken(delivery_id)
     return {}

@@ -1,4 +1,4 @@
-"""Output that is read in place: several parts counted as one file, cut evenly, read by whole lines."""
+"""Output that is read by byte ranges at the provider: its parts count as one file, which is cut into even segments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from lowtide.protocol.records import Part
 
 
 def even_ends(parts: Sequence[Part], size: int) -> list[int]:
-    """The offsets at which segments of about `size` bytes end, over all parts together. No segment spans two parts."""
+    """Returns the byte offsets at which segments of about `size` bytes end, counted over all parts together.
+
+    A segment never spans two parts.
+    """
     ends: list[int] = []
     base = 0
     for _, length in parts:
@@ -20,7 +23,10 @@ def even_ends(parts: Sequence[Part], size: int) -> list[int]:
 
 
 def part_ranges(parts: Sequence[Part], start: int, end: int) -> Iterator[tuple[str, int, int]]:
-    """The ranges that hold the bytes [start, end) of all parts together: the part's name, and the range within it."""
+    """Yields the name of each part that has some of the bytes [start, end), and the first and last offset within it.
+
+    `start` and `end` count over all parts together.
+    """
     base = 0
     for name, length in parts:
         first, last = max(start - base, 0), min(end - base, length)

@@ -15,7 +15,14 @@ from typing import IO, cast
 
 from lowtide.protocol import BatchFiles, Queue, Stage
 from lowtide_worker.crashpoints import reach
-from lowtide_worker.output import Doubtful, Piece, PieceWriter, Scrutiny, SegmentCutter, even_ends
+from lowtide_worker.output import (
+    DownloadCheck,
+    IncompleteOutput,
+    Piece,
+    PieceWriter,
+    SegmentCutter,
+    even_ends,
+)
 from lowtide_worker.providers import Missing, Output, Part, Provider, ProviderError
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import Done, HeldJob, JobMove, Move, Superseded, bounded, known
@@ -43,7 +50,7 @@ def collect(runtime: Runtime, job: HeldJob) -> JobMove | Done:
         if _given_up(runtime, job):
             log.error("job %s: its output cannot be had: %s", job.record.id, error)  # noqa: TRY400 - no more in it
             return _without(error)
-        if not isinstance(error, Doubtful):
+        if not isinstance(error, IncompleteOutput):
             raise
         log.warning("job %s: %s", job.record.id, error)
         return Move(
@@ -121,9 +128,9 @@ def _download(runtime: Runtime, provider: Provider, job: HeldJob, output: Output
         collected=job.record.collected or 0,
     ) as pieces:
         if expected := _expected(runtime, job):
-            scrutiny = Scrutiny(pieces.write, expected=expected)
-            provider.download(output, cast("IO[bytes]", scrutiny))
-            scrutiny.finish()
+            check = DownloadCheck(pieces.write, expected=expected)
+            provider.download(output, cast("IO[bytes]", check))
+            check.finish()
         else:
             provider.download(output, cast("IO[bytes]", pieces))
         reach("collect.before-output-complete")

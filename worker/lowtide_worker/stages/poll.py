@@ -27,7 +27,7 @@ def poll(runtime: Runtime, job: HeldJob) -> JobMove:
     # A list may lag behind, so now and then the job itself is fetched.
     listed = job.record.provider_state if job.record.polls % _ALONE else None
     try:
-        seen = runtime.looks(job.batch.provider).at(known(job.record.name, "name"), listed)
+        seen = runtime.job_lookup(job.batch.provider).get(known(job.record.name, "name"), listed)
     except Missing as missing:
         return _missing(runtime, job, missing)
     reach("poll.after-get")

@@ -1,9 +1,10 @@
-"""The state machine in Redis: the clock, the ledger, admission, and repairs."""
+"""The state machine in Redis: the clock, the ledger, deliveries, admission, and repairs."""
 
 from __future__ import annotations
 
 from lowtide_worker.state.admission import Admission
 from lowtide_worker.state.clock import Clock, Dispatch
+from lowtide_worker.state.deliveries import Deliveries
 from lowtide_worker.state.held import (
     BatchMove,
     Done,
@@ -19,10 +20,11 @@ from lowtide_worker.state.held import (
     SegmentMove,
     Superseded,
     SweepMove,
+    bounded,
     known,
 )
 from lowtide_worker.state.leases import Leases
-from lowtide_worker.state.ledger import Ledger, bounded
+from lowtide_worker.state.ledger import Ledger
 from lowtide_worker.state.oddities import Oddities
 from lowtide_worker.state.ordinals import Ordinals
 
@@ -30,6 +32,7 @@ __all__ = [
     "Admission",
     "BatchMove",
     "Clock",
+    "Deliveries",
     "Dispatch",
     "Done",
     "Held",

@@ -20,6 +20,7 @@ from lowtide.protocol import (
     OLDEST_RECORDS,
     VERSION,
     Member,
+    MemberKind,
     Queue,
     Stage,
     hash_pairs,
@@ -27,9 +28,10 @@ from lowtide.protocol import (
     written_fields,
 )
 from lowtide.protocol.changes import NewSweep
-from lowtide.store import durably, load_script, redis_time
+from lowtide.store import durably, redis_time
 from lowtide_worker.deadlines import elapsed
 from lowtide_worker.settings import WorkerSettings
+from lowtide_worker.state import scripts
 from lowtide_worker.state.held import (
     Change,
     Held,
@@ -68,10 +70,10 @@ class Clock:
         self._replicas = settings.replicas_to_wait_for
         self._window = settings.queue_window
         self._tick_ms = int(settings.clock_tick_seconds * 900)
-        self._claim = load_script(client, "lowtide_worker.state", "claim")
-        self._begin = load_script(client, "lowtide_worker.state", "begin")
-        self._advance = load_script(client, "lowtide_worker.state", "advance")
-        self._keep = load_script(client, "lowtide_worker.state", "keep")
+        self._claim = scripts.claim.load(client)
+        self._begin = scripts.begin.load(client)
+        self._advance = scripts.advance.load(client)
+        self._keep = scripts.keep.load(client)
 
     def claim(self, queue: Queue, *, tick: bool = False) -> list[Dispatch]:
         """Takes what is due on a queue's clock, as far as the queue has room.
@@ -79,8 +81,15 @@ class Clock:
         With `tick`, only one worker at a time does it.
         """
         flat = self._claim(
-            keys=[keys.clock(queue), queue, keys.ticker(queue)],
-            args=[_CLAIM_LIMIT, self._lease, keys.PREFIX, self._window, self._tick_ms if tick else 0, *Stage],
+            clock=keys.clock(queue),
+            queue=queue,
+            ticker=keys.ticker(queue),
+            most=_CLAIM_LIMIT,
+            lease=self._lease,
+            hash_prefix=keys.PREFIX,
+            window=self._window,
+            guard_ms=self._tick_ms if tick else 0,
+            stages=list(Stage),
         )
         claimed: list[Dispatch] = []
         for member, stage, token in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
@@ -116,20 +125,24 @@ class Clock:
         """
         until = elapsed() + self._lease
         batch = keys.batch_member(member.batch) if member.batch else member
+        # A segment ends when it is delivered, or deleted with its batch; a batch ends with its deletion. Where there is
+        # no such entity any more, the message came once too often.
+        ends = stage is Stage.DELETE or member.kind is MemberKind.SEGMENT
         answer, *rest = self._begin(
-            keys=[keys.entity(member), keys.clock(stage.queue), keys.entity(batch)],
-            args=[
-                member,
-                stage,
-                token,
-                self._lease,
-                VERSION,
-                keys.job(""),
-                self._another_workers_turn(),
-                OLDEST_RECORDS,
-                _OLDER_SECONDS,
-                _OLDER,
-            ],
+            entity=keys.entity(member),
+            clock=keys.clock(stage.queue),
+            batch=keys.entity(batch),
+            member=member,
+            stage=stage,
+            token=token,
+            lease=self._lease,
+            version=VERSION,
+            oldest=OLDEST_RECORDS,
+            job_hash=keys.job(""),
+            pause=self._another_workers_turn(),
+            older_pause=_OLDER_SECONDS,
+            older_problem=_OLDER,
+            absent=NotHeld.STALE if ends else NotHeld.MISSING,
         )
         if answer != b"held":
             if answer == b"older":
@@ -149,12 +162,15 @@ class Clock:
     def advance(self, held: Held[Change], move: Move[Change]) -> Dispatch | None:
         """Ends the work; returns the message to send where the next stage is due at once."""
         token = self._advance(
-            keys=[
-                keys.entity(held.member),
-                keys.clock(held.stage.queue),
-                keys.clock((move.stage or held.stage).queue),
-            ],
-            args=[held.member, held.token, move.stage or "", move.after, self._lease, *written_fields(move.fields)],
+            entity=keys.entity(held.member),
+            clock=keys.clock(held.stage.queue),
+            next_clock=keys.clock((move.stage or held.stage).queue),
+            member=held.member,
+            token=held.token,
+            stage=move.stage or "",
+            after=move.after,
+            lease=self._lease,
+            fields=written_fields(move.fields),
         )
         if token < 0:
             raise Superseded(held.member)
@@ -163,19 +179,23 @@ class Clock:
     def keep(self, held: Held[Change], fields: Change | None = None) -> None:
         """Renews the lease, and writes `fields` in the middle of the work. Raises `Superseded`."""
         until = elapsed() + self._lease
-        names = [keys.entity(held.member), keys.clock(held.stage.queue)]
-        args = [held.member, held.token, self._lease, *written_fields(fields or {})]
-        self._kept(held, until, bool(self._keep(keys=names, args=args)))
+        self._kept(held, until, bool(self._renewed(held, fields, self._redis)))
 
     def keep_durably(self, held: Held[Change], fields: Change | None = None) -> None:
         """As `keep`, and waits until the fields are safe: see `lowtide.store.durability`. Raises `Superseded`."""
         until = elapsed() + self._lease
-        names = [keys.entity(held.member), keys.clock(held.stage.queue)]
-        args = [held.member, held.token, self._lease, *written_fields(fields or {})]
-        kept = durably(
-            self._redis, lambda pipe: self._keep(keys=names, args=args, client=pipe), replicas=self._replicas
-        )
+        kept = durably(self._redis, partial(self._renewed, held, fields), replicas=self._replicas)
         self._kept(held, until, bool(kept))
+
+    def _renewed(self, held: Held[Change], fields: Change | None, client: redis.Redis) -> Any:
+        return self._keep.within(client)(
+            entity=keys.entity(held.member),
+            clock=keys.clock(held.stage.queue),
+            member=held.member,
+            token=held.token,
+            lease=self._lease,
+            fields=written_fields(fields or {}),
+        )
 
     def check(self, held: Held[Any]) -> None:
         """Makes sure that no other worker holds the entity. Call it before work that no token guards.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar, assert_never
 
+from lowtide.models import ResultError
 from lowtide.protocol import (
     BatchRecord,
     DamagedRecord,
@@ -28,6 +29,8 @@ from lowtide_worker.deadlines import elapsed
 Change = TypeVar("Change", bound=EntityChange)
 Record = TypeVar("Record", bound=EntityRecord)
 Value = TypeVar("Value")
+MAX_JOB_ERROR_CHARS = 500
+"""Most characters of the error that a whole job ended with: each request that it ends gets a copy."""
 
 
 class Superseded(Exception):
@@ -126,6 +129,11 @@ class HeldSweep(Held[EntityChange]):
     """The sweep at work."""
 
     record: SweepRecord
+
+
+def bounded(error: ResultError) -> ResultError:
+    """An error as a job keeps it: short, because each request that it ends gets a copy."""
+    return error.shortened(MAX_JOB_ERROR_CHARS)
 
 
 def known(value: Value | None, field_name: str) -> Value:

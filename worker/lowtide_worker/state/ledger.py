@@ -29,24 +29,23 @@ from lowtide.protocol import (
     salvage_record,
     written_fields,
 )
-from lowtide.protocol.changes import CarriedRequests, NewJob
-from lowtide.states import BatchState, JobState
-from lowtide.store import free_place, load_script, redis_time
+from lowtide.protocol.changes import CarriedRequests, new_job
+from lowtide.states import BatchState
+from lowtide.store import pairs, redis_time
 from lowtide_worker.settings import WorkerSettings
-from lowtide_worker.state.held import Held, HeldBatch, HeldJob, HeldSegment, Superseded
+from lowtide_worker.state import scripts
+from lowtide_worker.state.held import Held, HeldBatch, HeldJob, HeldSegment, Superseded, bounded
 from lowtide_worker.state.ordinals import Ordinals, missing
 
 log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 600.0
-"""How often a job that waits for its segments is looked at, should its last segment never say so."""
+"""How often a job that waits for its segments is checked, in case that its last segment did not wake it."""
 _DELETED_NOTED_SECONDS = 30 * 86_400.0
 """How long it is remembered that a batch was deleted."""
 _AT_ONCE = 500
 _RUNNING = frozenset({BatchState.PENDING, BatchState.RUNNING, BatchState.CANCELLING})
 _encode = msgspec.json.encode
-MAX_JOB_ERROR_CHARS = 500
-"""Most characters of the error that a whole job ended with: each request that it ends gets a copy."""
 
 
 class Ledger:
@@ -55,41 +54,31 @@ class Ledger:
     def __init__(self, client: redis.Redis, settings: WorkerSettings) -> None:
         self._redis = client
         self._settings = settings
-        self._draft = load_script(client, "lowtide_worker.state", "draft")
-        self._plan = load_script(client, "lowtide_worker.state", "plan")
-        self._segment = load_script(client, "lowtide_worker.state", "segment")
-        self._grant = load_script(client, "lowtide_worker.state", "grant")
-        self._record = load_script(client, "lowtide_worker.state", "record")
-        self._recollect = load_script(client, "lowtide_worker.state", "recollect")
-        self._offer = load_script(client, "lowtide_worker.state", "offer")
-        self._free_place = load_script(client, "lowtide.store", "free_place")
-        self._handed_over = load_script(client, "lowtide_worker.state", "handed_over")
-        self._close = load_script(client, "lowtide_worker.state", "close")
-        self._forget_job = load_script(client, "lowtide_worker.state", "forget_job")
-        self._forget = load_script(client, "lowtide_worker.state", "forget")
-        self._lose = load_script(client, "lowtide_worker.state", "lose")
+        self._draft = scripts.draft.load(client)
+        self._plan = scripts.plan.load(client)
+        self._segment = scripts.segment.load(client)
+        self._grant = scripts.grant.load(client)
+        self._record = scripts.record.load(client)
+        self._recollect = scripts.recollect.load(client)
+        self._close = scripts.close.load(client)
+        self._forget_job = scripts.forget_job.load(client)
+        self._forget = scripts.forget.load(client)
+        self._lose = scripts.lose.load(client)
 
     def draft(self, batch: HeldBatch, first: int, jobs: Sequence[Ordinals]) -> None:
         """Records some of a batch's first jobs, numbered from `first` on. Raises `Superseded`."""
         prefix = job_prefix(batch.batch_id)
-        common = written_fields(_new_job(batch.batch_id, stage=None, attempt=1, losses=0))
-        own = [part for some in jobs for part in (some.first, some.last, len(some), some.bitmap or b"")]
-        self._checked(
-            self._draft(
-                keys=[keys.entity(batch.member)],
-                args=[
-                    batch.token,
-                    keys.job(prefix),
-                    keys.carried(prefix),
-                    prefix,
-                    first,
-                    len(common) // 2,
-                    *common,
-                    *own,
-                ],
-            ),
-            batch,
+        drafted = self._draft(
+            batch=keys.entity(batch.member),
+            token=batch.token,
+            job_hash=keys.job(prefix),
+            job_carried=keys.carried(prefix),
+            job_id=prefix,
+            first=first,
+            shared=written_fields(new_job(batch.batch_id, stage=None, attempt=1, losses=0)),
+            jobs=[part for some in jobs for part in (some.first, some.last, len(some), some.bitmap or b"")],
         )
+        self._checked(drafted, batch)
 
     def plan(self, batch: HeldBatch, jobs: int) -> None:
         """Makes all drafted jobs of a batch due to be created, `jobs` in number. Raises `Superseded`.
@@ -97,23 +86,33 @@ class Ledger:
         One script for all: it takes about a microsecond a job.
         """
         prefix = job_prefix(batch.batch_id)
-        names = [keys.job(prefix), keys.job_member(prefix), keys.carried(prefix)]
         planned = self._plan(
-            keys=[keys.entity(batch.member), keys.clock(Stage.CREATE.queue)],
-            args=[batch.member, batch.token, *names, jobs, Stage.CREATE],
+            batch=keys.entity(batch.member),
+            clock=keys.clock(Stage.CREATE.queue),
+            member=batch.member,
+            token=batch.token,
+            job_hash=keys.job(prefix),
+            job_member=keys.job_member(prefix),
+            job_carried=keys.carried(prefix),
+            jobs=jobs,
+            stage=Stage.CREATE,
         )
         self._checked(planned, batch)
 
     def lose(self, batch: HeldBatch, error: ResultError) -> None:
         """Ends a batch whose requests are gone, and frees its idempotency key. Raises `Superseded`."""
-        self._checked(
-            self._lose(
-                keys=[keys.entity(batch.member), keys.clock(Stage.DELETE.queue),
-                      keys.idempotency(batch.record.idempotency_key or "")],
-                args=[batch.member, batch.token, batch.batch_id, _encode(bounded(error)), Stage.DELETE,
-                      self._settings.retention_seconds],
-            ), batch,
-        )  # fmt: skip
+        lost = self._lose(
+            batch=keys.entity(batch.member),
+            clock=keys.clock(Stage.DELETE.queue),
+            idempotency=keys.idempotency(batch.record.idempotency_key or ""),
+            member=batch.member,
+            token=batch.token,
+            batch_id=batch.batch_id,
+            error=_encode(bounded(error)),
+            stage=Stage.DELETE,
+            retention=self._settings.retention_seconds,
+        )
+        self._checked(lost, batch)
 
     def carried(self, job: HeldJob) -> Ordinals:
         """The requests that a job carries."""
@@ -137,93 +136,89 @@ class Ledger:
         `collected` is given where more segments will come: the bytes of output up to where they begin.
         """
         prefix = f"{job.record.id}:"
-        spans = [offset for pair in zip([0, *ends], ends, strict=False) for offset in pair]
-        self._checked(
-            self._segment(
-                keys=[keys.entity(job.member), keys.clock(job.stage.queue),
-                      keys.clock(Stage.DELIVER.queue), keys.clock(Stage.SETTLE.queue)],
-                args=[job.member, job.token, Stage.SETTLE, _WATCH_SECONDS, VERSION, job.batch_id,
-                      job.record.id, Stage.DELIVER, origin, keys.entity(f"segment:{prefix}"),
-                      f"segment:{prefix}", piece, "" if collected is None else collected, *spans],
-            ), job,
-        )  # fmt: skip
+        cut = self._segment(
+            job=keys.entity(job.member),
+            clock=keys.clock(job.stage.queue),
+            segments_clock=keys.clock(Stage.DELIVER.queue),
+            next_clock=keys.clock(Stage.SETTLE.queue),
+            member=job.member,
+            token=job.token,
+            stage=Stage.SETTLE,
+            watch=_WATCH_SECONDS,
+            version=VERSION,
+            batch_id=job.batch_id,
+            job_id=job.record.id,
+            segment_stage=Stage.DELIVER,
+            origin=origin,
+            segment_hash=keys.entity(f"segment:{prefix}"),
+            segment_member=f"segment:{prefix}",
+            piece=piece,
+            collected="" if collected is None else collected,
+            spans=pairs(zip([0, *ends], ends, strict=False)),
+        )
+        self._checked(cut, job)
 
     def grant(self, segment: HeldSegment, ordinals: Sequence[int]) -> list[bool]:
-        """Which of these requests get their result from this segment. Raises `Superseded`."""
+        """Returns for each of these requests whether it gets its result from this segment. Raises `Superseded`.
+
+        The answer is the same whenever the segment runs again.
+        """
         if not ordinals:
             return []
         consecutive = list(ordinals) == list(range(ordinals[0], ordinals[0] + len(ordinals)))
         answer = self._grant(
-            keys=[keys.entity(segment.member), keys.settled(segment.batch_id), keys.batch(segment.batch_id)],
-            args=[segment.token, struct.pack(f"<{len(ordinals)}I", *ordinals), int(consecutive)],
+            segment=keys.entity(segment.member),
+            settled=keys.settled(segment.batch_id),
+            batch=keys.batch(segment.batch_id),
+            token=segment.token,
+            ordinals=struct.pack(f"<{len(ordinals)}I", *ordinals),
+            consecutive=int(consecutive),
         )
         if answer is None:
             raise Superseded(segment.member)
         return [bit == 0x31 for bit in answer]
 
     def record(self, segment: HeldSegment, counts: Mapping[str, int], *, handler_waits: bool) -> int:
-        """Counts a stored segment; returns how many of its job are left. Raises `Superseded`."""
+        """Counts a stored segment; returns how many segments of its job are still to be stored. Raises `Superseded`.
+
+        With `handler_waits` the segment stays on the clock until a handler has taken it; else it is removed.
+        """
         job = segment.record.job_id
         left = self._record(
-            keys=[keys.entity(segment.member), keys.job(job), keys.batch(segment.batch_id),
-                  keys.clock(Stage.DELIVER.queue), keys.clock(Stage.SETTLE.queue)],
-            args=[segment.member, segment.token, keys.job_member(job), int(handler_waits),
-                  self._settings.lease_seconds,
-                  *(part for name, amount in counts.items() if amount for part in (name, amount))],
-        )  # fmt: skip
+            segment=keys.entity(segment.member),
+            job=keys.job(job),
+            batch=keys.batch(segment.batch_id),
+            clock=keys.clock(Stage.DELIVER.queue),
+            job_clock=keys.clock(Stage.SETTLE.queue),
+            member=segment.member,
+            token=segment.token,
+            job_member=keys.job_member(job),
+            handler_waits=int(handler_waits),
+            lease=self._settings.lease_seconds,
+            counts=pairs((name, amount) for name, amount in counts.items() if amount),
+        )
         if left < 0:
             raise Superseded(segment.member)
         return int(left)
 
     def recollect(self, segment: HeldSegment, *, from_provider: bool) -> None:
-        """Gives up a segment whose bytes are gone, for its job to bring them again. Raises `Superseded`."""
-        job = segment.record.job_id
-        self._checked(
-            self._recollect(
-                keys=[
-                    keys.entity(segment.member),
-                    keys.job(job),
-                    keys.settled(segment.batch_id),
-                    keys.clock(Stage.DELIVER.queue),
-                    keys.clock(Stage.SETTLE.queue),
-                ],
-                args=[segment.member, segment.token, keys.job_member(job), Stage.COLLECT if from_provider else ""],
-            ),
-            segment,
-        )
+        """Removes a segment whose bytes are gone, and takes back its granted requests. Raises `Superseded`.
 
-    def offer(self, segment: HeldSegment, *, patience: float) -> bool:
-        """Whether the handler may be given a segment now; if not, it is woken when its turn comes.
-
-        After `patience` seconds without a word it counts as lost. Raises `Superseded`.
+        With `from_provider` the job collects its output again; else settle treats the requests as unanswered.
         """
-        handler = segment.batch.on_result or ""
-        answer = self._offer(
-            keys=[
-                keys.entity(segment.member),
-                keys.in_hand(handler),
-                keys.queued(handler),
-                keys.batch(segment.batch_id),
-            ],
-            args=[segment.member, segment.token, self._settings.handler_window, patience],
+        job = segment.record.job_id
+        given_up = self._recollect(
+            segment=keys.entity(segment.member),
+            job=keys.job(job),
+            settled=keys.settled(segment.batch_id),
+            clock=keys.clock(Stage.DELIVER.queue),
+            job_clock=keys.clock(Stage.SETTLE.queue),
+            member=segment.member,
+            token=segment.token,
+            job_member=keys.job_member(job),
+            stage=Stage.COLLECT if from_provider else "",
         )
-        if answer < 0:
-            raise Superseded(segment.member)
-        return bool(answer)
-
-    def withdraw(self, segment: HeldSegment) -> None:
-        """Takes an offer back: the handler could not be given the segment."""
-        free_place(self._free_place, segment.batch_id, segment.member, self._redis)
-
-    def handed_over(self, segment: HeldSegment, *, parked: bool = False) -> None:
-        """Lets go of a segment that its handler took, or that is parked. Raises `Superseded`."""
-        self._checked(
-            self._handed_over(
-                keys=[keys.entity(segment.member), keys.batch(segment.batch_id),
-                      keys.clock(Stage.DELIVER.queue), keys.PARKED],
-                args=[segment.member, segment.token, int(parked)],
-            ), segment,
-        )  # fmt: skip
+        self._checked(given_up, segment)
 
     def close(
         self,
@@ -245,7 +240,7 @@ class Ledger:
         fields: list[Any] = []
         if retry is not None:
             bitmap = retry.bitmap or b""
-            new = _new_job(
+            new = new_job(
                 batch_id,
                 stage=Stage.CREATE,
                 attempt=job.record.attempt if attempt is None else attempt,
@@ -253,23 +248,32 @@ class Ledger:
             )
             own: CarriedRequests = {"first": retry.first, "last": retry.last, "requests": len(retry), "sparse": True}
             fields = [*written_fields(new), *written_fields(own)]
-        names = [keys.entity(job.member), keys.batch(batch_id), keys.clock(Stage.SETTLE.queue), keys.carried(prefix)]
-        args = [
-            job.member,
-            job.token,
-            Stage.CLEAN,
-            keys.batch_member(batch_id),
-            Stage.DELETE,
-            self._settings.retention_seconds,
-            keys.job(prefix),
-            keys.job_member(prefix),
-            _encode(job.record.error) if job.record.error else "",
-            bitmap,
-        ]
-        closed, state = self._close(keys=names, args=[*args, 0, *fields])
+
+        def ask(*, is_tidy: bool) -> Any:
+            return self._close(
+                job=keys.entity(job.member),
+                batch=keys.batch(batch_id),
+                clock=keys.clock(Stage.SETTLE.queue),
+                carried=keys.carried(prefix),
+                member=job.member,
+                token=job.token,
+                stage=Stage.CLEAN,
+                batch_member=keys.batch_member(batch_id),
+                batch_stage=Stage.DELETE,
+                retention=self._settings.retention_seconds,
+                job_hash=keys.job(prefix),
+                job_member=keys.job_member(prefix),
+                job_id=prefix,
+                error=_encode(job.record.error) if job.record.error else "",
+                bitmap=bitmap,
+                tidy=int(is_tidy),
+                fields=fields,
+            )
+
+        closed, state = ask(is_tidy=False)
         if state == b"untidy":
             tidy()
-            closed, state = self._close(keys=names, args=[*args, 1, *fields])
+            closed, state = ask(is_tidy=True)
         self._checked(closed, job)
         if state == b"unbalanced":
             raise RuntimeError(f"batch {batch_id}: the last job is settled but the counts do not add up")
@@ -299,30 +303,30 @@ class Ledger:
             numbers = range(first, min(first + _AT_ONCE, jobs + 1))
             with self._redis.pipeline(transaction=False) as pipe:
                 for name in (job_id(batch_id, number) for number in numbers):
-                    self._forget_job(
-                        keys=[
-                            keys.entity(batch.member),
-                            keys.job(name),
-                            keys.carried(name),
-                            keys.clock(Stage.CLEAN.queue),
-                            keys.clock(Stage.DELIVER.queue),
-                            keys.PARKED,
-                            keys.in_hand(handler),
-                            keys.queued(handler),
-                        ],
-                        args=[batch.token, keys.job_member(name), f"segment:{name}:", keys.PREFIX],
-                        client=pipe,
+                    self._forget_job.within(pipe)(
+                        batch=keys.entity(batch.member),
+                        job=keys.job(name),
+                        carried=keys.carried(name),
+                        clock=keys.clock(Stage.CLEAN.queue),
+                        segments_clock=keys.clock(Stage.DELIVER.queue),
+                        parked=keys.PARKED,
+                        in_hand=keys.in_hand(handler),
+                        queued=keys.queued(handler),
+                        token=batch.token,
+                        job_member=keys.job_member(name),
+                        segment_member=f"segment:{name}:",
+                        hash_prefix=keys.PREFIX,
                     )
                 self._checked(all(pipe.execute()), batch)
         forgotten = self._forget(
-            keys=[
-                keys.entity(batch.member),
-                keys.settled(batch_id),
-                keys.BATCHES,
-                keys.clock(Stage.DELETE.queue),
-                keys.idempotency(batch.record.idempotency_key or ""),
-            ],
-            args=[batch_id, batch.member, batch.token],
+            batch=keys.entity(batch.member),
+            settled=keys.settled(batch_id),
+            batches=keys.BATCHES,
+            clock=keys.clock(Stage.DELETE.queue),
+            idempotency=keys.idempotency(batch.record.idempotency_key or ""),
+            batch_id=batch_id,
+            member=batch.member,
+            token=batch.token,
         )
         self._checked(forgotten, batch)
 
@@ -387,22 +391,3 @@ class Ledger:
     def _checked(held_still: int, held: Held[Any]) -> None:
         if not held_still:
             raise Superseded(held.member)
-
-
-def bounded(error: ResultError) -> ResultError:
-    """An error as a job keeps it: short, because each request that it ends gets a copy."""
-    return error.shortened(MAX_JOB_ERROR_CHARS)
-
-
-def _new_job(batch_id: str, *, stage: Stage | None, attempt: int, losses: int) -> NewJob:
-    """Fields of a new job, beside its id, its number and its requests."""
-    return {
-        "v": VERSION,
-        "batch_id": batch_id,
-        "stage": stage,
-        "token": 0,
-        "busy": False,
-        "state": JobState.PLANNED,
-        "attempt": attempt,
-        "losses": losses,
-    }
