@@ -54,7 +54,7 @@ def read_record(kind: type[Record], found: Hash) -> Record:
 
 
 def salvage_record(kind: type[Record], found: Hash) -> Record:
-    """What can be read of a damaged record. Required fields that cannot are 0 or empty, so it serves no stage."""
+    """The readable part of a damaged record. Required fields that are not readable are 0 or empty: no stage uses it."""
     values: dict[str, Any] = {}
     for raw_name, field in _fields(kind).items():
         value = found.get(raw_name) or b""

@@ -56,11 +56,11 @@ class BatchRecord(EntityRecord, frozen=True, kw_only=True):
     model: str
     """The provider's model, as the user named it."""
     provider: ProviderName = ProviderName.GEMINI
-    """Who runs its jobs."""
+    """The provider that runs its jobs."""
     mode: Mode = Mode.FILE
     """How its requests travel."""
     kind: Kind = Kind.GENERATION
-    """What the provider is asked to do with each request."""
+    """The kind of call that each request is."""
     destination: str | None = None
     """The user's own place for the provider's output; None where Lowtide chooses one."""
     key_column: str | None = None
@@ -126,7 +126,7 @@ class BatchRecord(EntityRecord, frozen=True, kw_only=True):
     undelivered: int = 0
     """Segments whose results are stored and not yet taken by the handler."""
     parked: int = 0
-    """Segments that the handler did not take in any try."""
+    """Segments that the handler did not accept at any try."""
     delivery_problem: str | None = None
     """The reason why a delivery last failed, for people; None where nothing hinders deliveries."""
 
@@ -174,7 +174,7 @@ class JobRecord(EntityRecord, frozen=True, kw_only=True):
     intent_until: float | None = None
     """When that call is over at the latest; None where only its beginning is known."""
     answered: float | None = None
-    """When that call was over without an answer that says what became of it."""
+    """When that call was over without an answer that says its outcome."""
     adopted: str | None = None
     """The provider job that was chosen among several of its display name."""
 
@@ -236,13 +236,13 @@ class SegmentRecord(EntityRecord, frozen=True, kw_only=True):
     number: int
     """Its number in the job, from 0."""
     origin: str = "output"
-    """Where its rows come from: the provider's `output`, or the `rest`, whose outcome settle decided itself."""
+    """The origin of its rows: the provider's `output`, or the `rest`, whose outcome settle decided itself."""
     piece: str | None = None
     """The file in the spool that it is a part of; None where the output is read in place."""
     start: int = 0
-    """Where it begins, in bytes of the piece, or of all parts together."""
+    """The offset at which it begins, in bytes of the piece, or of all parts together."""
     end: int = 0
-    """Where it ends."""
+    """The offset at which it ends."""
 
     granted: str | None = None
     """By row, whether its request gets its result from here (`1` or `0`); from grant.lua until they are stored."""
