@@ -12,7 +12,7 @@
 | `lowtide:batches` | sorted set | batches by creation time | permanent |
 | `lowtide:deleted` | sorted set | ids of deleted batches, by time | each after 30 days |
 | `lowtide:clock:<queue>` | sorted set | what is due when, in Unix seconds | permanent |
-| `lowtide:inbox:<batch>` | string | held by the worker that takes in a batch from the inbox | after a lease |
+| `lowtide:inbox:<batch>` | string | held by the worker that imports a batch from the inbox | after a lease |
 | `lowtide:ticker:<queue>` | string | held by the worker that ticks now | after a tick |
 | `lowtide:live:<provider>` | sorted set | jobs that hold a slot at the provider, by time | permanent |
 | `lowtide:waiting:<provider>` | sorted set | jobs that wait for a slot, in the order of their turn | permanent |
@@ -23,7 +23,7 @@
 | `lowtide:handlers` | sorted set | Celery handlers, by when a worker of theirs was heard | permanent |
 | `lowtide:parked` | sorted set | segments that no handler took, by time | permanent |
 | `lowtide:sweep` | hash | state of the sweep, on the clock as `sweep` | permanent |
-| `lowtide:dead-letters` | list | messages nobody could handle, newest first, capped | permanent |
+| `lowtide:dead-letters` | list | messages that no worker could handle, newest first, capped | permanent |
 | `lowtide:stream:<name>` | stream | references to stored results, one entry a segment, capped | permanent |
 | `lowtide:counters` | hash | totals since the first start | permanent |
 
@@ -122,12 +122,12 @@ def listeners(handler: str) -> str:
 
 
 def inbox_lock(batch_id: str) -> str:
-    """Held by the worker that takes in a batch from the inbox."""
+    """Held by the worker that imports a batch from the inbox."""
     return f"{PREFIX}inbox:{batch_id}"
 
 
 def clock(queue: str) -> str:
-    """What is due when on one queue."""
+    """The clock of one queue: its members by the time at which they are due."""
     return f"{PREFIX}clock:{queue}"
 
 
@@ -137,5 +137,5 @@ def ticker(queue: str) -> str:
 
 
 def stream(name: str) -> str:
-    """Where the handler `stream://<name>` puts references to results."""
+    """The stream into which the handler `stream://<name>` writes references to results."""
     return f"{PREFIX}stream:{name}"

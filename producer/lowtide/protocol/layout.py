@@ -1,4 +1,4 @@
-"""Where things lie: the ids, and the spool's names for everything that belongs to a batch."""
+"""The ids, and the names in the spool of everything that belongs to a batch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def job_id(batch_id: str, number: int) -> str:
 
 
 def job_prefix(batch_id: str) -> str:
-    """What the ids of all jobs of a batch begin with; their numbers follow."""
+    """The beginning of the ids of all jobs of a batch; their numbers follow."""
     return f"{batch_id}-"
 
 
@@ -82,9 +82,9 @@ class BatchFiles:
         self.results = f"{self.folder}/results"
         """Folder of the stored results, one file a segment."""
         self.quarantine = f"{self.folder}/quarantine"
-        """Folder of output rows that are nobody's, with the reason."""
+        """Folder of output rows that belong to no request, with the reason."""
         self.inbox = f"inbox/{batch_id}"
-        """Where a producer without this package leaves `batch.json` and `requests.jsonl`."""
+        """Folder in which a producer without this package leaves `batch.json` and `requests.jsonl`."""
 
     def job(self, number: int) -> str:
         """Folder of a job's working files."""

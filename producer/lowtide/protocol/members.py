@@ -8,7 +8,7 @@ from lowtide.protocol.layout import BATCH_ID, split_job_id
 
 
 class MemberKind(StrEnum):
-    """What a member names."""
+    """The kind of entity that a member names."""
 
     BATCH = "batch"
     JOB = "job"
@@ -60,7 +60,7 @@ class Member(str):
 
     @property
     def kind(self) -> MemberKind:
-        """What it names."""
+        """The kind of entity that it names."""
         return MemberKind(self.partition(":")[0])
 
     @property
