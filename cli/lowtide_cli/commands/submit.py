@@ -76,7 +76,7 @@ def _submitted(submission: Submission) -> Batch:
             mode=submission.mode,
             max_attempts=submission.max_attempts,
             priority=submission.priority,
-            outcomes=_pairs(submission.outcomes, "--outcome", "REASON=VERDICT"),
+            outcomes=_pairs(submission.outcomes, "--outcome", "REASON=retry|fail|succeed"),
             provider=submission.provider,
             kind=submission.kind,
             destination=submission.destination,
