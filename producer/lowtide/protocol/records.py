@@ -24,7 +24,7 @@ class EntityRecord(msgspec.Struct, frozen=True, kw_only=True):
     stage: str | None = None
     """The stage that is due next; None where the entity is off the clock."""
     token: int = 0
-    """Number of the last hand-out. Each claim, each begin and some scripts count it up; older ones are stale."""
+    """Number of the last hand-out; older ones are stale. Each begin, each new message and some scripts count it up."""
     busy: bool = False
     """Whether a message is under way or a worker is at work; set by the clock."""
     sent: int | None = None
