@@ -37,7 +37,7 @@ demo-vertex: $(STAMP) ## The same on Vertex AI, from and to Cloud Storage and Bi
 up: $(STAMP) ## Run everything on this machine until Ctrl-C
 	$(BIN)/lowtide up
 
-test: $(STAMP) ## Run all tests against real servers and workers
+test: $(STAMP) ## Run the tests against real servers and workers, but not the thorough ones
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadscope -m "not soak and not thorough" $(ARGS)
 
 REDIS_TESTS ?= tests/integration tests/chaos

@@ -114,7 +114,7 @@ def demo(
         typer.Option("--vertex", help="Use Vertex AI: from and to Cloud Storage, then BigQuery, all emulated."),
     ] = False,
 ) -> None:
-    """Run a few hundred real requests through real processes, and check every result.
+    """Run a few hundred requests through real processes, and check every result.
 
     Everything runs in a temporary folder on free ports, against the emulator. It needs no key, costs nothing and leaves
     nothing behind.
@@ -137,7 +137,9 @@ def submit(
     model: Annotated[
         str, typer.Option("--model", "-m", help="Model name, such as gemini-2.5-flash.", show_default=False)
     ],
-    on_result: Annotated[str | None, typer.Option(help="Handler to deliver the results to.")] = None,
+    on_result: Annotated[
+        str | None, typer.Option(help="Handler: a Celery task, an https:// URL or stream://NAME.")
+    ] = None,
     idempotency_key: Annotated[
         str | None,
         typer.Option(help="Key for safe retries: the same content with the same key returns the same batch."),
@@ -155,7 +157,9 @@ def submit(
     ] = None,
     max_attempts: Annotated[
         int | None,
-        typer.Option(min=1, help="Most jobs that one request may be sent in.", show_default="LOWTIDE_MAX_ATTEMPTS"),
+        typer.Option(
+            min=1, help="Most jobs that may carry one request: 1 to 100.", show_default="LOWTIDE_MAX_ATTEMPTS"
+        ),
     ] = None,
     priority: Annotated[
         int, typer.Option(min=-100, max=100, help="Priority while the provider accepts no more jobs: highest first.")
@@ -320,7 +324,7 @@ def redeliver_dead_letters(
     letters: Letters = [],  # noqa: B006 - Typer's way to say "none or more"
     every: Annotated[bool, typer.Option("--all", help="Redeliver every parked segment.")] = False,
 ) -> None:
-    """Deliver parked segments to their handlers again, with all tries."""
+    """Deliver parked segments to their handlers again, and count their attempts from one."""
     from lowtide_cli.commands.dead_letters import redeliver
 
     if not letters and not every:

@@ -26,7 +26,7 @@ TYPED: dict[type[EntityRecord], list[Any]] = {
     SweepRecord: [changes.NewSweep, changes.EntityChange],
 }
 COUNTED = {*map(str, ResultStatus), *Usage.__struct_fields__, "duplicates", "quarantined"}
-"""Fields that record.lua counts at the batch, by names that deliver passes."""
+"""Counters of the batch that record.lua raises, by names that deliver gives it."""
 CALL = re.compile(r"redis\.p?call\('(H[A-Z]+)',")
 WRITES = {"HSET", "HINCRBY"}
 
@@ -37,7 +37,7 @@ class Access(NamedTuple):
     script: str
     command: str
     kind: str
-    """The kind of hash: `batch`, `job` or `segment`; any other name is for an entity of any kind."""
+    """The owner of the hash: `batch`, `job` or `segment`; any other name stands for an entity of any kind."""
     fields: list[str]
 
 

@@ -40,7 +40,7 @@ class Outcome(StrEnum):
     """The fate of a batch in the inbox."""
 
     NOTHING = "nothing waits there"
-    ACCEPTED = "accepted"
+    TAKEN_IN = "imported"
     REFUSED = "refused: see error.json in its inbox"
     LATER = "left as it is: another worker has it, a newer one must, or the next sweep tries again"
 
@@ -67,19 +67,19 @@ class _Version(msgspec.Struct, frozen=True):
 
 
 def is_waiting(runtime: Runtime, batch_id: str) -> bool:
-    """Whether there is a batch in the inbox that was neither accepted nor refused."""
+    """Whether there is a batch in the inbox that was neither imported nor refused."""
     inbox = BatchFiles(batch_id).inbox
     return runtime.spool.exists(f"{inbox}/batch.json") and not runtime.spool.exists(f"{inbox}/error.json")
 
 
 def take_in(runtime: Runtime, batch_id: str) -> Outcome:
-    """Submits the batch in an inbox folder, as `submit` would have.
+    """Imports the batch that is in this inbox, as `submit` would have.
 
-    One worker at a time does it. One that was taken for dead and comes back changes nothing: the files it may still
-    write have the same bytes, the record is made once, and all else it does only while the lock is its own.
+    One worker at a time does it. A worker that was presumed dead and continues changes nothing: the files that it may
+    still write have the same bytes, the record is made once, and all else happens only while the worker has the lock.
 
-    A batch that only its producer can correct is refused whole; the reason is written beside it, to `error.json`. Any
-    other failure leaves it as it is.
+    A batch that only the producer can correct is refused as a whole, with the reason in `error.json` beside it. After
+    any other error the batch stays as it is, and the next sweep tries again.
     """
     lease = runtime.settings.lease_seconds
     lock = runtime.redis.lock(keys.inbox_lock(batch_id), timeout=lease, blocking=False)
@@ -127,7 +127,7 @@ def _take_in(runtime: Runtime, batch_id: str, lock: Lock, keep: Callable[[], Non
             raise
         return _refuse(runtime, batch_id, lock, error)
     reach("inbox.after-record")
-    log.info("inbox %s: accepted as %s", batch_id, standing)
+    log.info("inbox %s: imported as %s", batch_id, standing)
     if lock.owned():
         runtime.spool.delete(BatchFiles(batch_id).inbox)
     return Outcome.ACCEPTED

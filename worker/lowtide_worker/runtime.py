@@ -68,7 +68,7 @@ class Runtime:
 
     @cached_property
     def deliveries(self) -> Deliveries:
-        """The segments that each handler has in hand."""
+        """The record of which handler has which segments in hand."""
         return Deliveries(self.redis, self.settings)
 
     @cached_property

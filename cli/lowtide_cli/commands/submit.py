@@ -71,7 +71,17 @@ def _submitted(submission: Submission) -> Batch:
         return BatchQueue().submit(
             lines or submission.file,
             model=submission.model,
-            **options,
+            on_result=submission.on_result,
+            idempotency_key=submission.idempotency_key,
+            labels=_pairs(submission.labels, "--label", "NAME=VALUE"),
+            mode=submission.mode,
+            max_attempts=submission.max_attempts,
+            priority=submission.priority,
+            outcomes=_pairs(submission.outcomes, "--outcome", "REASON=retry|fail|succeed"),
+            provider=submission.provider,
+            kind=submission.kind,
+            destination=submission.destination,
+            key_column=submission.key_column,
         )
     except InvalidRequest as error:
         if lines is not None:

@@ -129,7 +129,10 @@ class EmbeddedRedis:
                 # The server inherits the lock, which is therefore held exactly as long as the server runs.
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise CommandError(f"another server already runs on the data in {self.directory}") from None
+                raise CommandError(
+                    f"another server already runs on the data in {self.directory}: stop its `lowtide up`, "
+                    "or choose another folder with --data-dir"
+                ) from None
             for last in (False, False, True):
                 self._configure()
                 self.child.start(pass_fds=[lock])

@@ -1,6 +1,6 @@
 """The engine behind both APIs: jobs and their states, the clock, the counters, and the way from rows to results.
 
-It knows nothing of the two wire formats, nor of files, Cloud Storage or BigQuery. The wings `gemini` and `vertex`
+It knows nothing of the two wire formats, nor of files, Cloud Storage or BigQuery. The packages `gemini` and `vertex`
 create jobs, load their rows, and return or export their results.
 """
 

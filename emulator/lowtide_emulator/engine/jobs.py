@@ -1,7 +1,7 @@
 """A batch job and its state at a given time.
 
 The state of a job is not stored. It is computed from the emulated clock, from a cancel call, and from the progress of
-the work on its results. The wings `gemini` and `vertex` turn states into the names of their wire format.
+the work on its results. The packages `gemini` and `vertex` turn states into the names of their wire format.
 
 Source: https://ai.google.dev/gemini-api/docs/batch-api and https://ai.google.dev/api/batch-api
 """

@@ -1,4 +1,4 @@
-"""The agreement between producers, workers and handlers: ids, file names, Redis keys, messages and records.
+"""The protocol of producers, workers and handlers: ids, file names, Redis keys, messages and records.
 
 `docs/protocol.md` describes the same in prose, for services without this package."""
 

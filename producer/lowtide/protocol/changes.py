@@ -1,4 +1,4 @@
-"""The fields that producers and stages write into the records: typed, so that a misspelt field is a type error.
+"""The changes that producers and stages make to records: typed, so that a misspelt field is a type error.
 
 `hashes.written_fields` turns a change into names and values. None removes what a field held. Scripts write what these
 types leave out. See `records` for what each field means.

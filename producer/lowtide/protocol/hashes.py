@@ -54,7 +54,7 @@ def read_record(kind: type[Record], found: Hash) -> Record:
 
 
 def salvage_record(kind: type[Record], found: Hash) -> Record:
-    """The readable part of a damaged record. Required fields that are not readable are 0 or empty: no stage uses it."""
+    """Reads as much of a damaged record as it can. Unreadable required fields are 0 or empty: no stage may use it."""
     values: dict[str, Any] = {}
     for raw_name, field in _fields(kind).items():
         value = found.get(raw_name) or b""

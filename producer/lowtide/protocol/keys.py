@@ -12,7 +12,7 @@
 | `lowtide:batches` | sorted set | batches by creation time | permanent |
 | `lowtide:deleted` | sorted set | ids of deleted batches, by time | each after 30 days |
 | `lowtide:clock:<queue>` | sorted set | what is due when, in Unix seconds | permanent |
-| `lowtide:inbox:<batch>` | string | held by the worker that accepts a batch from the inbox | after a lease |
+| `lowtide:inbox:<batch>` | string | held by the worker that imports a batch from the inbox | after a lease |
 | `lowtide:ticker:<queue>` | string | held by the worker that ticks now | after a tick |
 | `lowtide:live:<provider>` | sorted set | jobs that hold a slot at the provider, by time | permanent |
 | `lowtide:waiting:<provider>` | sorted set | jobs that wait for a slot, in the order of their turn | permanent |
@@ -122,12 +122,12 @@ def listeners(handler: str) -> str:
 
 
 def inbox_lock(batch_id: str) -> str:
-    """Held by the worker that accepts a batch from the inbox."""
+    """Held by the worker that imports a batch from the inbox."""
     return f"{PREFIX}inbox:{batch_id}"
 
 
 def clock(queue: str) -> str:
-    """The members of one queue, by the time when they are due."""
+    """The clock of one queue: its members by the time at which they are due."""
     return f"{PREFIX}clock:{queue}"
 
 
@@ -137,5 +137,5 @@ def ticker(queue: str) -> str:
 
 
 def stream(name: str) -> str:
-    """The stream in which the handler `stream://<name>` puts references to results."""
+    """The stream into which the handler `stream://<name>` writes references to results."""
     return f"{PREFIX}stream:{name}"

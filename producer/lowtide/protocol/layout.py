@@ -1,4 +1,4 @@
-"""The layout of the spool: ids, and the names of everything that belongs to a batch."""
+"""The ids, and the names in the spool of everything that belongs to a batch."""
 
 from __future__ import annotations
 

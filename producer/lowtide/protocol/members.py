@@ -8,7 +8,7 @@ from lowtide.protocol.layout import BATCH_ID, split_job_id
 
 
 class MemberKind(StrEnum):
-    """The kinds of entities that a member may name."""
+    """The kind of entity that a member names."""
 
     BATCH = "batch"
     JOB = "job"

@@ -54,7 +54,7 @@ class Stage(StrEnum):
 
     @property
     def queue(self) -> Queue:
-        """The queue that its messages wait in."""
+        """The queue in which its messages wait."""
         return Queue.RESULTS if self in {Stage.COLLECT, Stage.DELIVER} else Queue.JOBS
 
 

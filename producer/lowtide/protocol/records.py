@@ -24,7 +24,7 @@ class EntityRecord(msgspec.Struct, frozen=True, kw_only=True):
     stage: str | None = None
     """The stage that is due next; None where the entity is off the clock."""
     token: int = 0
-    """Number of the last hand-out. Each claim, each begin and some scripts count it up; older ones are stale."""
+    """Number of the last hand-out; older ones are stale. Each begin, each new message and some scripts count it up."""
     busy: bool = False
     """Whether a message is under way or a worker is at work; set by the clock."""
     sent: int | None = None
@@ -60,7 +60,7 @@ class BatchRecord(EntityRecord, frozen=True, kw_only=True):
     mode: Mode = Mode.FILE
     """How its requests travel."""
     kind: Kind = Kind.GENERATION
-    """The kind of call that each request is."""
+    """The kind of answer that the provider is asked for."""
     destination: str | None = None
     """The user's own place for the provider's output; None where Lowtide chooses one."""
     key_column: str | None = None
@@ -126,7 +126,7 @@ class BatchRecord(EntityRecord, frozen=True, kw_only=True):
     undelivered: int = 0
     """Segments whose results are stored and not yet taken by the handler."""
     parked: int = 0
-    """Segments that the handler did not accept at any try."""
+    """Segments that no try could deliver, and that are not offered any more."""
     delivery_problem: str | None = None
     """The reason why a delivery last failed, for people; None where nothing hinders deliveries."""
 
@@ -174,7 +174,7 @@ class JobRecord(EntityRecord, frozen=True, kw_only=True):
     intent_until: float | None = None
     """When that call is over at the latest; None where only its beginning is known."""
     answered: float | None = None
-    """When that call was over without an answer that says its outcome."""
+    """When that call ended without an answer that says whether the job exists."""
     adopted: str | None = None
     """The provider job that was chosen among several of its display name."""
 
@@ -208,13 +208,13 @@ class JobRecord(EntityRecord, frozen=True, kw_only=True):
     doubts: int = 0
     """How often its output was not what the job says."""
     collected: int | None = None
-    """Bytes of output that are cut so far; None where no more segments will come."""
+    """Bytes of output that are divided into segments so far; None where no more segments will come."""
     segments: int = 0
     """Number of its segments so far."""
     segments_left: int = 0
     """Segments whose results are not stored yet; settle waits for the last."""
     recollected: int = 0
-    """`segments` when its output was last collected again: those before need not bring that about a second time."""
+    """`segments` when its output was last collected again. Losing an earlier segment need not start that again."""
     dropped: str | None = None
     """Numbers of segments that were given up, separated by spaces."""
     refused: bool = False
@@ -236,13 +236,13 @@ class SegmentRecord(EntityRecord, frozen=True, kw_only=True):
     number: int
     """Its number in the job, from 0."""
     origin: str = "output"
-    """The origin of its rows: the provider's `output`, or the `rest`, whose outcome settle decided itself."""
+    """Source of its rows: the provider's `output`, or the `rest`, whose outcome settle decided itself."""
     piece: str | None = None
     """The file in the spool that it is a part of; None where the output is read in place."""
     start: int = 0
-    """The offset at which it begins, in bytes of the piece, or of all parts together."""
+    """Offset of its first byte in the piece, or in all parts together."""
     end: int = 0
-    """The offset at which it ends."""
+    """Offset behind its last byte."""
 
     granted: str | None = None
     """By row, whether its request gets its result from here (`1` or `0`); from grant.lua until they are stored."""
@@ -260,7 +260,7 @@ class SegmentRecord(EntityRecord, frozen=True, kw_only=True):
     begun: int = 0
     """How often it began that attempt: more than once where its process has died."""
     silences: int = 0
-    """How often the handler was given it and did not say a word in time."""
+    """How often the handler was given it and did not answer in time."""
     sent_to: str | None = None
     """The queue that the last message to the handler went to."""
     looks: int = 0

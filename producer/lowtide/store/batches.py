@@ -127,7 +127,7 @@ class Store:
         }
 
         def record() -> tuple[str, str]:
-            # A failover must not forget a batch that its producer knows is recorded.
+            # A failover must not lose a batch whose id its producer has.
             standing = durably(
                 self.redis,
                 lambda client: self._register.within(client)(
@@ -283,13 +283,13 @@ class Store:
     def _ids_before(self, cursor: str | None, count: int) -> list[tuple[str, float]]:
         """Ids and creation times of the next batches after a cursor, in order of age."""
         created, _, batch_id = (cursor or "+inf:").partition(":")
-        # Only their ids distinguish batches of the very same microsecond, so a few more are asked for.
+        # Batches of the very same microsecond differ only in their ids, so a few more are asked for.
         rows = cast(
             "list[tuple[bytes, float]]",
             self.redis.zrange(
                 keys.BATCHES, created, "-inf", desc=True, byscore=True, offset=0, num=count + 16, withscores=True
             ),
-        )
+        )  # fmt: skip  # one option of the command a word
         found = [(name.decode(errors="replace"), score) for name, score in rows]
         if cursor is not None:
             found = [entry for entry in found if (entry[1], entry[0]) < (float(created), batch_id)]

@@ -83,7 +83,7 @@ class DeadLetters:
         for letter in self.list(limit=_SEARCHED):
             if letter.id == letter_id:
                 return letter
-        raise DeadLetterNotFound(f"no dead letter {letter_id}: it was redelivered or dropped")
+        raise DeadLetterNotFound(f"no dead letter {letter_id}: it was redelivered or dropped, or never existed")
 
     def redeliver(self, letter_id: str) -> None:
         """Delivers a parked segment again; its attempts are counted from 1.

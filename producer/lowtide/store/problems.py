@@ -26,7 +26,7 @@ def _of_delivery(batch: BatchRecord, silence: str) -> list[str]:
         found.append(f"{_segments(batch.undelivered)} undelivered: {why}")
     if batch.parked:
         because = f": {last}" if last else ""
-        found.append(f"{_segments(batch.parked)} parked, which the handler did not accept at any try{because}")
+        found.append(f"{_segments(batch.parked)} parked, because every try to deliver failed{because}")
     return found
 
 

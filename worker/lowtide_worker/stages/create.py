@@ -57,7 +57,7 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
         return Move(stage=Stage.CREATE, after=_READY_POLL_SECONDS)
     reach("create.before-intent")
     bound = runtime.settings.call_seconds(new.size)
-    # It begins before the intent is written, so that it ends before any worker takes the call for over.
+    # It begins before the intent is written, so that it ends before any worker assumes that the call is over.
     deadline = Deadline(bound)
     until = job.now() + bound
     intent = next_intent(runtime, job)

@@ -1,4 +1,4 @@
-"""poll: fetches a job's state from the provider, and comes back after longer and longer pauses."""
+"""poll: fetches a job's state from the provider, and does so again after growing pauses."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def settle(runtime: Runtime, job: HeldJob) -> JobMove | Done:
         # A job that was lost as a whole costs its requests no attempt; such losses have a limit of their own.
         again = {"losses": job.record.losses + 1} if lost else {"attempt": job.record.attempt + 1}
         return _close(runtime, job, retry=missing, **again)
-    # With the token in its name: a worker that was taken for dead must not change what another has put on the clock.
+    # With the token in its name: a worker that was presumed dead must not change what another has put on the clock.
     piece = str(job.token)
     name = BatchFiles(job.batch_id).rest(job.record.number, piece)
     runtime.clock.check(job)

@@ -92,7 +92,7 @@ def _inputs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> i
 
 
 def _inbox(runtime: Runtime, keep: Callable[[], None]) -> int:
-    """Accepts batches of the inbox whose message was lost."""
+    """Imports batches of the inbox whose message was lost."""
     taken = 0
     for batch_id in runtime.spool.folders("inbox"):
         with runtime.oddities.apart("inbox", batch_id):

@@ -1,4 +1,4 @@
-"""An entity as a worker holds it while it works on it, and the ends of a stage."""
+"""The entity that a worker holds while it works on it, and the ways in which a stage ends."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def held_from(
     batch: Mapping[bytes, bytes],
     job: Mapping[bytes, bytes],
 ) -> Held[Any]:
-    """Returns the held entity, from the hashes of the entity, of its batch, and of its job if it is a segment."""
+    """Builds a `Held` from the hashes of the entity, of its batch, and of its job if it is a segment."""
     common = {"member": member, "stage": stage, "token": token, "begun": begun, "lease": lease}
     try:
         return _typed(common, read_record, found, batch, job)

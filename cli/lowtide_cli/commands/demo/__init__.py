@@ -1,4 +1,4 @@
-"""`lowtide demo`: a few hundred real requests through real processes, with every result checked.
+"""`lowtide demo`: a few hundred requests through real processes, with every result checked.
 
 `run` starts the processes, `batch` follows a batch and checks its results, `topics` makes the requests, and `vertex` is
 the variant on Vertex AI.

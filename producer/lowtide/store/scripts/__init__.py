@@ -1,4 +1,4 @@
-"""The producers' and handlers' scripts: what each is called with. Its file says what it does and returns."""
+"""The scripts of producers and handlers: the keys and arguments of each. Its file says what it does and returns."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 -- KEYS: batch, batches, clock, idempotency
 -- ARGV: batch_id, member, grace (seconds until due), fingerprint, keyed ("1" if the idempotency key counts),
 --       batch_prefix (of a batch's hash), fields... (of the batch, in pairs)
--- Returns {batch id, fingerprint} of the batch that stands: this one, or the earlier one of the same key.
--- A producer that had no reply may ask again: a batch that is recorded already stands as it is.
+-- Returns {batch id, fingerprint} of the recorded batch: this one, or the earlier one of the same key.
+-- A producer that got no reply may call it again: a batch that is recorded already stays as it is.
 if exists(batch) then return {batch_id, redis.call('HGET', batch, 'fingerprint')} end
 if keyed == '1' then
   local earlier = redis.call('GET', idempotency)

@@ -1,4 +1,4 @@
--- Gives a job a slot among the provider's live jobs, if there is one and no job of a higher rank waits for it.
+-- Gives a job a slot among the provider's live jobs, if one is free and no job before it waits for that slot.
 -- KEYS: job, live (sorted set of jobs), waiting (sorted set of jobs), limit (lowered)
 -- ARGV: token, job_id, most (live jobs), priority (of the batch), created (when the batch was)
 -- Returns 1 if admitted, 0 if the job must wait, -1 if another worker holds it now.

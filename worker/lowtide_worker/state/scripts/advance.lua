@@ -10,7 +10,7 @@ if stage == '' then
   redis.call('HSET', entity, 'stage', '', 'busy', '0')
   return 0
 end
--- A wake-up came while it was being worked on, and may have changed what this work has read.
+-- Another process tried to wake it during this work, and may have changed what this work has read.
 local woken = redis.call('HDEL', entity, 'woken') == 1
 if tonumber(after) > 0 then
   redis.call('HSET', entity, 'stage', stage, 'busy', '0')

@@ -3,8 +3,8 @@
 -- ARGV: most (to take), lease (in seconds), hash_prefix, window (most messages in the queue), guard_ms (to hold the
 --       ticker; "0": it is not asked), stages... (known here)
 -- Returns a flat list: member, stage, token, ... The token is -1 of a member that cannot be worked on here: its stage
--- is a newer version's, its token is none that HINCRBY wrote, or its hash is no hash of ours. It is tried again
--- after a lease, and holds up no other.
+-- is a newer version's, its token is none that HINCRBY wrote, or its hash is no hash of ours. It is due again
+-- after a lease, and delays no other.
 if guard_ms ~= '0' and not redis.call('SET', ticker, '1', 'NX', 'PX', guard_ms) then return {} end
 local room = math.min(tonumber(most), window - redis.call('LLEN', queue))
 if room <= 0 then return {} end
@@ -35,8 +35,8 @@ for _, member in ipairs(due) do
     redis.call('ZREM', clock, member)
   else
     redis.call('ZADD', clock, leased, member)
-    -- A token that was sent and never used is sent again as it is: its first message may only be waiting its turn,
-    -- and in a long queue would else be stale whenever a worker reaches it.
+    -- A token that was sent and never used is sent again as it is: its first message may only be waiting its turn.
+    -- With a new token, a message in a long queue would be stale each time that a worker reads it.
     local token = number(found[2])
     if not known[stage] or not token then
       claim(member, stage, -1)

@@ -1,4 +1,4 @@
--- Records some of the jobs that a batch is cut into. Without a stage, no worker takes them yet.
+-- Writes down some of the jobs that a batch is cut into. They have no stage yet, so no worker gets them.
 -- KEYS: batch
 -- ARGV: token, job_hash, job_carried, job_id (prefixes), first (number of the first job), shared... (fields that all
 --       have, in pairs), jobs... (of each: first ordinal, last ordinal, number of requests, bitmap of them or "" for all)

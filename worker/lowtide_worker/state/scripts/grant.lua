@@ -1,4 +1,4 @@
--- Decides which final rows of a segment become results: each request's first one, the first that asks.
+-- Decides which final rows of a segment become results: the first one of each request, in any segment.
 -- KEYS: segment, settled (bitmap), batch
 -- ARGV: token, ordinals (in the order of the rows, 4 bytes each, little-endian), consecutive ("1" if they are)
 -- Returns a string of "1" (granted) and "0" (settled before), one per ordinal, the same whenever the segment
@@ -12,7 +12,7 @@ local count = #ordinals / 4
 local answer
 
 if consecutive == '1' and redis.call('BITCOUNT', settled, ordinal_at(1), ordinal_at(count), 'BIT') == 0 then
-  -- The usual case, a segment in order whose requests are all unsettled: whole bytes at a time.
+  -- The usual case, a segment in order with no settled request: whole bytes at a time.
   local at, last = ordinal_at(1), ordinal_at(count)
   while at <= last and at % 8 ~= 0 do
     redis.call('SETBIT', settled, at, 1)

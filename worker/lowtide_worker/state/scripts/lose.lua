@@ -10,7 +10,7 @@ local ended = cancel == '1' and 'cancelled' or 'failed'
 redis.call('HSET', batch, 'state', ended, ended, total, 'error', error, 'finished', score(time),
   'stage', stage, 'busy', '0', 'failures', '0', 'problem', '')
 redis.call('ZADD', clock, score(time + retention), member)
--- It never ran: a producer that submits it again gets another.
+-- It never ran: a second submit under the same key gets a new batch.
 local held = redis.call('GET', idempotency)
 if held and string.sub(held, 1, #batch_id + 1) == batch_id .. ' ' then redis.call('DEL', idempotency) end
 return 1

@@ -24,7 +24,7 @@ local left = redis.call('HINCRBY', job, 'segments_left', -1)
 local due = score(now())
 -- What was cut before the job began to be collected again is found again by that, unless it met bits just taken back.
 if stage ~= '' and (taken_back or tonumber(number) >= tonumber(recollected or 0)) then
-  -- A new token: a worker that collects at this moment goes on behind what is gone. From the first byte again, and while
+  -- A new token: a worker that collects now continues behind the lost bytes. It starts at the first byte again; while
   -- `collected` is not empty, no segment that ends wakes settle.
   redis.call('HINCRBY', job, 'token', 1)
   redis.call('HSET', job, 'stage', stage, 'busy', '0', 'collected', '0', 'recollected', segments)

@@ -1,6 +1,6 @@
 -- Puts segments of a job on the clock; with the last of them the job is left to wait until all are stored.
 -- KEYS: job, clock, segments_clock, next_clock (that the job waits on)
--- ARGV: member (of the job), token, stage (that the job waits in), watch (seconds until that is checked all the same),
+-- ARGV: member (of the job), token, stage (that the job waits in), watch (seconds until it is due in any case),
 --       version (of the schema), batch_id, job_id, segment_stage, origin, segment_hash, segment_member (prefixes),
 --       piece (of the output), collected (bytes of output cut so far, or "" with the last segments),
 --       spans... (start and end of each, in bytes of the piece)
