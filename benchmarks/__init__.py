@@ -1,4 +1,4 @@
-"""Benchmarks: Lowtide beside what one would use instead, on one machine, against one emulator.
+"""Benchmarks: Lowtide beside the alternatives, on one machine, against one emulator.
 
-`make bench` runs them all; `python -m benchmarks --help` says what else there is.
+`make bench` runs them all. `python -m benchmarks --help` shows the options.
 """

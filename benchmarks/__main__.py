@@ -19,7 +19,7 @@ _FULL: dict[str, tuple[list[int], float]] = {
     "waiting": ([1_000, 10_000, 100_000], 0),
     "end_to_end": ([2_000, 10_000, 50_000, 200_000], 480),
 }
-"""Sizes of each part, and the seconds within which its later rounds must fit. Fan-out's are MiB of result file."""
+"""The sizes of each part, and the seconds for its later rounds. Fan-out's sizes are MiB of result file."""
 _QUICK: dict[str, tuple[list[int], float]] = {
     "submit": ([100_000], 5),
     "fan_out": ([64], 10),
@@ -31,19 +31,24 @@ _LONGEST_FULL, _LONGEST_QUICK = 150.0, 45.0
 
 
 def main() -> int:
-    """Runs the parts that were named, or all, and reports. Returns 1 where a bar is not met, if `--strict` is given."""
+    """Runs the named parts, or all, and reports. With `--strict` it returns 1 if a bar is not met."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Lowtide beside the alternatives.")
     parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(report.PARTS)}; default: all")
     parser.add_argument("--quick", action="store_true", help="small sizes, one round: under four minutes")
-    parser.add_argument("--repeat", type=int, help="rounds, for medians (default 3; 1 with --quick)")
-    parser.add_argument("--sizes", type=int, nargs="+", help="requests, jobs or (fan_out) MiB, for all named parts")
-    parser.add_argument("--time", type=float, default=1.0, metavar="FACTOR", help="more or less time for later rounds")
+    parser.add_argument("--repeat", type=int, help="number of rounds, for medians (default 3; 1 with --quick)")
     parser.add_argument(
-        "--longest", type=float, metavar="S", help="longest single run, seconds (default 150; quick 45)"
+        "--sizes", type=int, nargs="+", help="sizes for all named parts: requests, jobs or (fan_out) MiB"
     )
-    parser.add_argument("--results", type=Path, help="folder of JSON and chart (default: benchmarks/results[/quick])")
-    parser.add_argument("--report", action="store_true", help="measure nothing; report what the results hold")
-    parser.add_argument("--strict", action="store_true", help="exit with 1 where a bar is not met")
+    parser.add_argument("--time", type=float, default=1.0, metavar="FACTOR", help="multiply the time for later rounds")
+    parser.add_argument(
+        "--longest",
+        type=float,
+        metavar="S",
+        help="skip runs expected to take longer, in seconds (default 150; 45 with --quick)",
+    )
+    parser.add_argument("--results", type=Path, help="folder for JSON and chart (default: benchmarks/results[/quick])")
+    parser.add_argument("--report", action="store_true", help="measure nothing, and report the saved results")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if a bar is not met")
     given = parser.parse_args()
     if unknown := set(given.parts) - set(report.PARTS):
         parser.error(f"unknown part: {', '.join(sorted(unknown))}")
@@ -55,7 +60,7 @@ def main() -> int:
     report.show(summaries.values())
     if found:
         report.draw(found, results)
-        # A quick run is a trial; the published figures are those of a full one.
+        # A quick run is a trial. The published figures are those of a full run.
         if results == report.RESULTS:
             report.write_document(found)
     unmet = any(bar.met is False for summary in summaries.values() for bar in summary.bars)

@@ -1,7 +1,7 @@
-"""The contender's side of the bench: a process that gets ready, waits for the start, runs once and reports.
+"""The contender's side of the benchmarks: a process that gets ready, waits for the start, runs once and reports.
 
-Imports are done before the start and are reported apart; the clock runs from the start to the moment when every result
-is in the user's hands. Standard output carries only the protocol: one JSON object a line.
+Imports are done before the start and reported separately. The clock runs from the start until the user's process has
+every result. Standard output carries only the protocol: one JSON object a line.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from typing import Any, NamedTuple
 
 
 class Task(NamedTuple):
-    """What is asked of a contender."""
+    """The task of a contender."""
 
     size: int
-    """Requests, or rows."""
+    """The number of requests, or rows."""
     url: str
-    """The emulator's."""
+    """The emulator's URL."""
     folder: Path
-    """Where it may write."""
+    """A folder for its files."""
     option: str
-    """Anything else, as the contender understands it."""
+    """A further option, whose meaning depends on the contender."""
 
 
 class Answer(NamedTuple):
-    """What a contender has in hand at the end."""
+    """The results that a contender has at the end."""
 
     rows: int
     characters: int
-    """Length of all answers together."""
+    """The length of all answers together."""
     phases: Mapping[str, float] = MappingProxyType({})
-    """Seconds of its stages, where it can tell them apart."""
+    """The seconds of each of its stages, if it can measure them."""
 
 
 def run(work: Callable[[Task], Answer]) -> None:
-    """Plays the contender: to be called at the end of its module."""
+    """Runs a contender. Its module calls this at the end."""
     protocol = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     parser = argparse.ArgumentParser(description=work.__doc__)
@@ -60,11 +60,11 @@ def run(work: Callable[[Task], Answer]) -> None:
     began = time.monotonic()
     try:
         answer = work(task)
-    except BaseException as error:  # noqa: BLE001 - whatever stops a contender is its result
+    except BaseException as error:  # noqa: BLE001 - any error of a contender is its result
         say(seconds=time.monotonic() - began, error=f"{type(error).__name__}: {error}"[:2000])
     else:
         say(seconds=time.monotonic() - began, **answer._asdict() | {"phases": dict(answer.phases)})
-    # Stay until the measuring side has read this process's peak memory.
+    # Wait until the other side has read the peak memory of this process.
     sys.stdin.readline()
     protocol.flush()
     os._exit(0)

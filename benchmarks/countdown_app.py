@@ -1,6 +1,6 @@
-"""Plain Celery with countdown: what one would write to look at a job later.
+"""Plain Celery with countdown: the usual way to poll a job later.
 
-Each call notes when it was to run and when it did.
+Each call notes its due time and the time at which it ran.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def _log() -> IO[str]:
     return (Path(os.environ["BENCH_COUNTS"]) / f"{os.getpid()}.txt").open("a", buffering=1)
 
 
-@app.task(name="countdown.look")
-def look(job: str, due: float) -> None:
-    """Looks at a job."""
+@app.task(name="countdown.poll")
+def poll(job: str, due: float) -> None:
+    """Polls a job."""
     del job
     _log().write(f"{due!r} {time.time()!r}\n")

@@ -1,18 +1,19 @@
-"""Part 1, end to end: from the prompts in the user's hands to all answers in the user's hands.
+"""Part 1, end to end: from the user's prompts to all answers in the user's process.
 
-Everybody gets the same prompts, the same emulator process and the same poll interval; every run starts from an empty
-emulator, Redis and spool. What a contender imports is imported before the clock starts, and workers are started and
-warm, as they are in a service that runs for days: both are reported apart. The emulator's own time is part of
-everybody's wall time; it is shown, and taken off in the net column.
+All contenders have the same prompts, the same emulator process and the same poll interval, and every run starts with an
+empty emulator, Redis and spool. Imports are done and workers are warm before the clock starts, as in a service that
+runs for days; both times are reported separately. The emulator's own time is part of each contender's wall time. It is
+shown, and the net column leaves it out.
 """
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
 from benchmarks.measure import Run, median
-from benchmarks.parts import Bar, Case, Config, Found, Summary, ratio, take_turns
+from benchmarks.parts import Case, Config, Found, Summary, at_least, at_most, ratio, take_turns
 from benchmarks.servers import Bench, Contender, Counter, Workers
 
 NAME = "end_to_end"
@@ -24,11 +25,11 @@ INSPECT = "inspect_ai (file)"
 PER_RESULT = "Celery, a message per result"
 NAMES = (LOWTIDE_1, LOWTIDE_2, PLAIN, LANGASYNC, INSPECT, PER_RESULT)
 OURS = ("contender", "worker")
-"""Roles of a contender's own processes, as against the emulator's and Redis's."""
+"""The roles of a contender's own processes, without the emulator and Redis."""
 
 
 def lowtide(bench: Bench, processes: int, size: int, timeout: float) -> Run:
-    """Lowtide with so many worker processes."""
+    """Runs Lowtide with this many worker processes."""
     bench.clear()
     with Workers(bench, "lowtide_worker", processes) as workers:
         workers.warm_up()
@@ -38,7 +39,7 @@ def lowtide(bench: Bench, processes: int, size: int, timeout: float) -> Run:
 
 
 def script(bench: Bench, module: str, size: int, timeout: float) -> Run:
-    """A contender that is one process."""
+    """Runs a contender that is one process."""
     bench.clear()
     env = {
         "GOOGLE_BASE_URL": f"{bench.emulator_url}/v1beta",
@@ -50,7 +51,7 @@ def script(bench: Bench, module: str, size: int, timeout: float) -> Run:
 
 
 def per_result(bench: Bench, size: int, timeout: float, file: str = "") -> Run:
-    """Plain Celery with two worker processes."""
+    """Runs plain Celery with two worker processes."""
     bench.redis().flushall()
     if not file:
         bench.clear()
@@ -87,45 +88,45 @@ def measure(config: Config) -> dict[str, Any]:
 def summary(data: dict[str, Any]) -> Summary:
     """Table and bars."""
     found = Found(data)
-    rows = []
-    for size in data["sizes"]:
-        for name in NAMES:
-            good = found.good(name, size)
-            if not good:
-                why = found.why(name, size) or "not run"
-                rows.append([f"{size:,}", name, "-", "-", "-", "-", "-", "0", why.splitlines()[0][:160]])
-                continue
-            job = median(run.extra["emulator_job_seconds"] for run in good)
-            busy = median(run.extra["emulator_busy_seconds"] for run in good)
-            seconds = found.seconds(name, size)
-            rows.append([
-                f"{size:,}", name, f"{seconds:.2f}", f"{seconds - job:.2f}", f"{busy:.2f}",
-                f"{median(run.cpu(*OURS) for run in good):.2f}",
-                f"{found.peak(name, size, 'contender'):.0f} / {found.peak(name, size, 'worker'):.0f}",
-                str(len(good)), "",
-            ])  # fmt: skip
+    rows = [_row(found, name, size) for size in data["sizes"] for name in NAMES]
     at = 50_000 if 50_000 in data["sizes"] else max(data["sizes"])
     ours = found.seconds(LOWTIDE_2, at)
     rivals = [found.peak(name, at, "contender") for name in (INSPECT, LANGASYNC) if found.good(name, at)]
     memory = found.peak(LOWTIDE_2, at, *OURS)
-    largest = max((run.peak(*OURS) for name in (LOWTIDE_1, LOWTIDE_2) for s in data["sizes"]
-                   for run in found.good(name, s)), default=float("nan"))  # fmt: skip
+    better = min(rivals, default=0)
+    note = f"largest of ours {memory:.0f} MiB, better of theirs {better:.0f} MiB"
+    all_ours = [run for name in (LOWTIDE_1, LOWTIDE_2) for size in data["sizes"] for run in found.good(name, size)]
+    largest = max((run.peak(*OURS) for run in all_ours), default=math.nan)
+    where = f"end to end, {at:,}"
     bars = [
-        Bar(f"end to end, {at:,}: inspect_ai's time over ours", ratio(found.seconds(INSPECT, at), ours), 3, True, "x"),
-        Bar(f"end to end, {at:,}: langasync's time over ours", ratio(found.seconds(LANGASYNC, at), ours), 1, True, "x"),
-        Bar(f"end to end, {at:,}: memory per process over the better one's", ratio(memory, min(rivals, default=0)), 0.2,
-            False, "x", note=f"largest of ours {memory:.0f} MiB, better of theirs {min(rivals, default=0):.0f} MiB"),
-        Bar("end to end: largest process of ours at any size", largest, 200, False, " MiB"),
-    ]  # fmt: skip
+        at_least(f"{where}: inspect_ai's time over ours", ratio(found.seconds(INSPECT, at), ours), 3, "x"),
+        at_least(f"{where}: langasync's time over ours", ratio(found.seconds(LANGASYNC, at), ours), 1, "x"),
+        at_most(f"{where}: memory per process over the better one's", ratio(memory, better), 0.2, "x", note),
+        at_most("end to end: largest process of ours at any size", largest, 200, " MiB"),
+    ]
     notes = [
-        "Net of the emulator is wall time without the time in which the emulator had a job at work; emulator CPU is "
-        "all it spent, uploads and downloads too.",
+        "Net of the emulator is wall time without the time in which the emulator ran a job; emulator CPU is all its "
+        "processor time, with uploads and downloads.",
         "Memory is the largest process of the driver or producer / of the workers.",
         f"CPU before the clock starts (imports): {_imports(found, data['sizes'][0])}.",
     ]
-    columns = ["requests", "contender", "wall s", "net of emulator s", "emulator CPU s", "own CPU s",
-               "peak MiB driver / worker", "runs", "remark"]  # fmt: skip
+    times = ["wall s", "net of emulator s", "emulator CPU s", "own CPU s"]
+    columns = ["requests", "contender", *times, "peak MiB driver / worker", "runs", "remark"]
     return Summary("End to end", columns, rows, bars, notes)
+
+
+def _row(found: Found, name: str, size: int) -> list[str]:
+    good = found.good(name, size)
+    if not good:
+        why = found.why(name, size) or "not run"
+        return [f"{size:,}", name, "-", "-", "-", "-", "-", "0", why.splitlines()[0][:160]]
+    job = median(run.extra["emulator_job_seconds"] for run in good)
+    busy = median(run.extra["emulator_busy_seconds"] for run in good)
+    own = median(run.cpu(*OURS) for run in good)
+    seconds = found.seconds(name, size)
+    peaks = f"{found.peak(name, size, 'contender'):.0f} / {found.peak(name, size, 'worker'):.0f}"
+    times = [f"{seconds:.2f}", f"{seconds - job:.2f}", f"{busy:.2f}", f"{own:.2f}"]
+    return [f"{size:,}", name, *times, peaks, str(len(good)), ""]
 
 
 def _imports(found: Found, size: int) -> str:

@@ -1,19 +1,20 @@
-"""Part 2, fan-out alone: from a job that the provider has finished to the last result handed over.
+"""Part 2, fan-out alone: from a job that the provider has finished to the delivery of the last result.
 
-One batch is brought to a finished provider job once; its place in Redis is kept, and every run puts it back to "due to
-be polled", with another handler. The clock runs from the moment it is due: poll, collect, deliver, hand over. So every
-run reads the same provider file, and nothing before it is measured.
+One batch is brought to a finished provider job once, and its state in Redis is saved. Every run restores that state,
+with another handler, and sets the job's poll to now. The clock runs from there: poll, collect, deliver, hand over. So
+every run reads the same provider file, and the time before it is not measured.
 
 The floor streams the same file from the same emulator in one process and parses each line with orjson, and does nothing
 else. One message per result is too slow for the whole file: it gets the first rows, and its rate is compared.
 
-Handed over means: stored and counted; the webhook answered 200; the stream has the entry; the user's Celery task was
-called with the result (its two worker processes share the machine with Lowtide's).
+A result is delivered when it is stored and counted; when the webhook answered 200; when the stream has the entry; when
+the user's Celery task was called with it (its two worker processes share the machine with Lowtide's).
 """
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -26,11 +27,11 @@ import redis
 
 from benchmarks import end_to_end, workload
 from benchmarks.measure import MIB, Run, Watch, median, warm_memory
-from benchmarks.parts import Bar, Case, Config, Found, Summary, console, ratio, take_turns
-from benchmarks.servers import ROOT, Bench, Contender, Counter, Workers
+from benchmarks.parts import Case, Config, Found, Summary, at_least, at_most, console, ratio, take_turns
+from benchmarks.servers import Bench, Contender, Counter, Workers
 from lowtide import Request
 from lowtide.protocol import BatchFiles, Queue, Stage, job_id, keys
-from lowtide_cli.processes import Child, free_port
+from lowtide_cli.local import free_port
 
 NAME = "fan_out"
 FLOOR = "floor: download and orjson"
@@ -42,13 +43,13 @@ STREAM = "stream, 2 worker processes"
 PER_RESULT = "Celery, a message per result"
 NAMES = (FLOOR, STORED_1, STORED_2, CELERY, WEBHOOK, STREAM, PER_RESULT)
 _PER_RESULT_ROWS = 5_000
-_SECRET = "whsec_" + "bG93dGlkZS1iZW5jaC1zZWNyZXQtMDEyMzQ1Njc4"  # a made-up one
+_SECRET = "whsec_" + "bG93dGlkZS1iZW5jaC1zZWNyZXQtMDEyMzQ1Njc4"  # invented
 _FOR_EVER = "1000000"
-_LOOK_SECONDS = 0.02
+_POLL_SECONDS = 0.02
 
 
 class Prepared:
-    """A batch whose only job is finished at the provider, and how it lay in Redis then."""
+    """A batch whose only job is finished at the provider, with its state in Redis at that time."""
 
     def __init__(self, bench: Bench, rows: int) -> None:
         self.bench, self.rows = bench, rows
@@ -72,7 +73,7 @@ class Prepared:
         self._dump = {key: client.dump(key) for key in kept}
 
     def put_back(self, on_result: str) -> redis.Redis:
-        """Puts the batch back to where its job is polled next, far in the future."""
+        """Restores the batch. The next stage of its job is a poll, far in the future."""
         client = self.bench.redis()
         client.flushall()
         files = BatchFiles(self.batch_id)
@@ -92,26 +93,16 @@ def _ours(client: redis.Redis, batch_id: str) -> Iterator[bytes]:
 
 @contextmanager
 def _webhook(bench: Bench) -> Iterator[tuple[str, dict[str, str], int]]:
-    """A local endpoint; gives its URL, the workers' settings for it, and its process id."""
-    import sys
-
+    """Runs a local endpoint. Yields its URL, the workers' settings for it, and its process id."""
     port = free_port()
-    child = Child(
-        "webhook", [sys.executable, "-m", "benchmarks.http_server", str(port)],
-        log=bench.folder / "webhook.log", env=bench.env(), cwd=ROOT,
-    )  # fmt: skip
-    child.start()
-    try:
-        child.wait_for_port(port)
+    with bench.server("webhook", ["benchmarks.http_server", str(port)], port) as server:
         url = f"http://127.0.0.1:{port}/hooks/results"
         env = {
             "LOWTIDE_WEBHOOK_SECRETS": json.dumps({url: _SECRET}),
             "LOWTIDE_WEBHOOK_ALLOW_PRIVATE": "true",
             "LOWTIDE_WEBHOOK_ALLOW_HTTP": "true",
         }
-        yield url, env, child.pid or 0
-    finally:
-        child.stop()
+        yield url, env, server.process.pid
 
 
 def _lowtide(prepared: Prepared, handler: str, processes: int, timeout: float) -> Run:
@@ -155,7 +146,7 @@ def _lowtide(prepared: Prepared, handler: str, processes: int, timeout: float) -
 def _until_done(
     prepared: Prepared, client: redis.Redis, counter: Counter | None, began: float, timeout: float
 ) -> tuple[dict[str, float], str | None]:
-    """Waits for the last result; returns when the job left each stage, and what went wrong."""
+    """Waits for the last result. Returns the time at which each stage began, and the error if there was one."""
     phases: dict[str, float] = {}
     stage = ""
     while True:
@@ -171,11 +162,11 @@ def _until_done(
             return phases, None if succeeded == prepared.rows else f"{succeeded} of {prepared.rows} succeeded"
         if time.monotonic() - began > timeout:
             return phases, f"not done after {timeout:.0f} s, {succeeded} of {prepared.rows} stored"
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
 def measure(config: Config) -> dict[str, Any]:
-    """Runs the part; sizes are MiB of result file."""
+    """Runs the part. Its sizes are MiB of result file."""
     timeout = 2 * config.longest
     found: list[dict[str, Any]] = []
     sizes: list[int] = []
@@ -211,40 +202,41 @@ def measure(config: Config) -> dict[str, Any]:
 def summary(data: dict[str, Any]) -> Summary:
     """Table and bars."""
     found = Found(data)
-    rows, bars = [], []
-    for size in data["sizes"]:
-        row_bytes = median(run.extra["characters"] / run.rows for run in found.good(FLOOR, size))
-        floor = found.rate(FLOOR, size)
-        for name in NAMES:
-            good = found.good(name, size)
-            if not good:
-                rows.append([f"{size:,}", name, "-", "-", "-", "-", "-", "0", (found.why(name, size) or "")[:160]])
-                continue
-            rate = found.rate(name, size)
-            rows.append([
-                f"{size:,}", name, f"{found.seconds(name, size):.2f}", f"{rate:,.0f}",
-                f"{rate * row_bytes / MIB:,.0f}", f"{rate / floor:.2f}",
-                f"{found.peak(name, size, 'contender', 'worker', 'handler'):.0f}", str(len(good)),
-                f"first {good[0].rows:,} rows" if good[0].rows != size else "",
-            ])  # fmt: skip
+    rows = [_row(found, name, size) for size in data["sizes"] for name in NAMES]
     size = max(data["sizes"])
     stored = found.rate(STORED_2, size)
-    largest = max((run.peak("worker", "handler") for name in (STORED_1, STORED_2, CELERY, WEBHOOK, STREAM)
-                   for run in found.good(name, size)), default=float("nan"))  # fmt: skip
+    handlers = (STORED_1, STORED_2, CELERY, WEBHOOK, STREAM)
+    peaks = (run.peak("worker", "handler") for name in handlers for run in found.good(name, size))
+    over_floor, over_messages = ratio(stored, found.rate(FLOOR, size)), ratio(stored, found.rate(PER_RESULT, size))
+    where = f"fan-out, {size:,} rows: stored results"
     bars = [
-        Bar(f"fan-out, {size:,} rows: stored results with 2 worker processes over the floor",
-            ratio(stored, found.rate(FLOOR, size)), 0.6, True, "x", note="aim: 1.0"),
-        Bar(f"fan-out, {size:,} rows: stored results over one message per result",
-            ratio(stored, found.rate(PER_RESULT, size)), 20, True, "x"),
-        Bar("fan-out: largest process of ours", largest, 200, False, " MiB"),
-    ]  # fmt: skip
+        at_least(f"{where} with 2 worker processes over the floor", over_floor, 0.6, "x", "aim: 1.0"),
+        at_least(f"{where} over one message per result", over_messages, 20, "x"),
+        at_most("fan-out: largest process of ours", max(peaks, default=math.nan), 200, " MiB"),
+    ]
     columns = ["rows", "handler", "s", "rows/s", "MiB/s", "of the floor", "peak MiB of a process", "runs", "remark"]
     notes = [
-        f"A result line has {median(run.extra['characters'] / run.rows for run in found.good(FLOOR, size)):.0f} bytes.",
+        f"A result line has {_row_bytes(found, size):.0f} bytes.",
         f"Stages of the last run with stored results and 2 worker processes, seconds after the start: "
         f"{_phases(found, size)}.",
     ]
     return Summary("Fan-out alone", columns, rows, bars, notes)
+
+
+def _row(found: Found, name: str, size: int) -> list[str]:
+    good = found.good(name, size)
+    if not good:
+        return [f"{size:,}", name, "-", "-", "-", "-", "-", "0", (found.why(name, size) or "")[:160]]
+    rate = found.rate(name, size)
+    mib, of_floor = rate * _row_bytes(found, size) / MIB, rate / found.rate(FLOOR, size)
+    peak = found.peak(name, size, "contender", "worker", "handler")
+    figures = [f"{found.seconds(name, size):.2f}", f"{rate:,.0f}", f"{mib:,.0f}", f"{of_floor:.2f}", f"{peak:.0f}"]
+    remark = f"first {good[0].rows:,} rows" if good[0].rows != size else ""
+    return [f"{size:,}", name, *figures, str(len(good)), remark]
+
+
+def _row_bytes(found: Found, size: int) -> float:
+    return median(run.extra["characters"] / run.rows for run in found.good(FLOOR, size))
 
 
 def _phases(found: Found, size: int) -> str:

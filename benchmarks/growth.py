@@ -1,8 +1,8 @@
-"""Part 5, growth: how time and memory grow as the batch grows tenfold and a hundredfold.
+"""Part 5, growth: time and memory as the batch grows tenfold and a hundredfold.
 
-The same as end to end, with two worker processes. The exponent is the slope of log(time) over log(size); small batches
-carry fixed costs (a poll, a few round trips) that flatten it, so the last tenfold is taken by itself too, and the worse
-of both is held against the bar.
+It is the same run as end to end, with two worker processes. The exponent is the slope of log(time) over log(size).
+Small batches have fixed costs (a poll, a few round trips) that lower it, so the last step is measured by itself too,
+and the bar compares the worse of both.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks import end_to_end
 from benchmarks.measure import exponent
-from benchmarks.parts import Bar, Case, Config, Found, Summary, take_turns
+from benchmarks.parts import Case, Config, Found, Summary, at_most, take_turns
 from benchmarks.servers import Bench
 
 NAME = "growth"
@@ -33,32 +33,28 @@ def summary(data: dict[str, Any]) -> Summary:
     """Table and bars."""
     found = Found(data)
     sizes = [size for size in data["sizes"] if found.good(LOWTIDE, size)]
-    rows = []
-    for size in data["sizes"]:
-        good = found.good(LOWTIDE, size)
-        rows.append([
-            f"{size:,}",
-            *((f"{found.seconds(LOWTIDE, size):.2f}", f"{found.rate(LOWTIDE, size):,.0f}",
-               f"{found.peak(LOWTIDE, size, 'contender'):.1f}", f"{found.peak(LOWTIDE, size, 'worker'):.1f}",
-               f"{found.peak(LOWTIDE, size, 'Redis'):.1f}", f"{found.peak(LOWTIDE, size, 'emulator'):.1f}")
-              if good else ("-",) * 6),
-            str(len(good)), "" if good else (found.why(LOWTIDE, size) or "")[:160],
-        ])  # fmt: skip
+    rows = [_row(found, size) for size in data["sizes"]]
     bars = []
     if len(sizes) > 1:
+        steps = f"{sizes[0]:,} to {sizes[-1]:,}"
         seconds = [found.seconds(LOWTIDE, size) for size in sizes]
         slopes = [exponent(sizes, seconds), exponent(sizes[-2:], seconds[-2:])]
-        bars.append(Bar(
-            f"growth: exponent of time, {sizes[0]:,} to {sizes[-1]:,}", max(slopes), 1.05, False,
-            note=f"over all {slopes[0]:.2f}, last step {slopes[1]:.2f}",
-        ))  # fmt: skip
+        note = f"over all {slopes[0]:.2f}, last step {slopes[1]:.2f}"
+        bars.append(at_most(f"growth: exponent of time, {steps}", max(slopes), 1.05, note=note))
         for role, what in (("contender", "producer"), ("worker", "largest worker process")):
-            first, last = (found.peak(LOWTIDE, size, role) for size in (sizes[0], sizes[-1]))
-            bars.append(Bar(
-                f"growth: {what}'s memory, {sizes[0]:,} to {sizes[-1]:,}", 100 * (last / first - 1), 10, False, " %",
-                note=f"{first:.0f} to {last:.0f} MiB, exponent "
-                f"{exponent(sizes, [found.peak(LOWTIDE, size, role) for size in sizes]):.3f}",
-            ))  # fmt: skip
-    columns = ["requests", "s", "requests/s", "producer peak MiB", "worker peak MiB", "Redis peak MiB",
-               "emulator peak MiB", "runs", "remark"]  # fmt: skip
+            peaks = [found.peak(LOWTIDE, size, role) for size in sizes]
+            growth = 100 * (peaks[-1] / peaks[0] - 1)
+            note = f"{peaks[0]:.0f} to {peaks[-1]:.0f} MiB, exponent {exponent(sizes, peaks):.3f}"
+            bars.append(at_most(f"growth: {what}'s memory, {steps}", growth, 10, " %", note))
+    peak_columns = [f"{role} peak MiB" for role in ("producer", "worker", "Redis", "emulator")]
+    columns = ["requests", "s", "requests/s", *peak_columns, "runs", "remark"]
     return Summary("Growth", columns, rows, bars)
+
+
+def _row(found: Found, size: int) -> list[str]:
+    good = found.good(LOWTIDE, size)
+    if not good:
+        return [f"{size:,}", *("-",) * 6, "0", (found.why(LOWTIDE, size) or "")[:160]]
+    peaks = [f"{found.peak(LOWTIDE, size, role):.1f}" for role in ("contender", "worker", "Redis", "emulator")]
+    figures = [f"{found.seconds(LOWTIDE, size):.2f}", f"{found.rate(LOWTIDE, size):,.0f}", *peaks]
+    return [f"{size:,}", *figures, str(len(good)), ""]

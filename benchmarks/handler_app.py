@@ -1,4 +1,4 @@
-"""A user's Celery application for the fan-out part: its handler counts the results it is given, one by one."""
+"""A user's Celery application for the fan-out part: its handler counts the results, one by one."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ def _slot() -> memoryview:
 
 @result_handler(app, name="shop.take")
 def take(result: Result) -> None:
-    """Takes one result."""
+    """Counts one result."""
     del result
     _slot()[0] += 1

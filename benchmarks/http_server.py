@@ -1,7 +1,8 @@
-"""A small HTTP server in a process of its own, which costs as little as it can beside what is measured.
+"""A small HTTP server in its own process, as cheap as possible beside the measured processes.
 
 It is the webhook of the fan-out part, which counts posts and answers 200, and the provider of the waiting part, which
-says of every job that it is running and remembers when it was first asked. `GET /_seen` tells what it saw.
+answers that every job is running and notes when each was first polled. `GET /_seen` returns what it has counted and
+noted.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ _BODY_CHUNK = 1 << 18
 
 
 class Server:
-    """HTTP/1.1 with content lengths, as far as the bench's clients speak it."""
+    """HTTP/1.1 with content lengths, as far as the clients of the benchmarks use it."""
 
     def __init__(self) -> None:
         self.posts = self.bytes = 0
         self.asked: dict[str, float] = {}
 
     async def serve(self, port: int) -> None:
-        """Serves until it is killed."""
+        """Serves until the process is killed."""
         server = await asyncio.start_server(self._connection, "127.0.0.1", port)
         async with server:
             await server.serve_forever()

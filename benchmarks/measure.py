@@ -1,8 +1,8 @@
-"""What is measured, and how: wall time, processor time and peak memory of every process that takes part.
+"""The measurements: wall time, processor time and peak memory of every process of a run.
 
-Peak memory is the kernel's own high-water mark of resident memory (`VmHWM`), set back before the clock starts and read
-after it stops, so no peak between two samples is missed. It counts shared pages in every process that maps them, as a
-memory limit would. Linux only.
+Peak memory is the kernel's own high-water mark of resident memory (`VmHWM`). It is reset before the clock starts and
+read after it stops, so no peak between two samples is missed. It counts shared pages in every process that maps them,
+as a memory limit does. Linux only.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import psutil
 MIB = 1 << 20
 _SAMPLE_SECONDS = 0.5
 _WARM_BYTES_A_ROW = 3 << 10
-"""More than anybody's processes and files take together."""
+"""More than the processes and files of any contender take together."""
 
 
 @dataclass
 class Use:
-    """What one process used between start and stop."""
+    """The memory and processor time of one process between start and stop."""
 
     role: str
     peak_mib: float
@@ -45,16 +45,16 @@ class Run:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def peak(self, *roles: str) -> float:
-        """The largest peak among processes whose role starts with one of these, in MiB."""
+        """Returns the largest peak among the processes whose role starts with one of these, in MiB."""
         return max((use.peak_mib for use in self.uses if use.role.startswith(roles)), default=0.0)
 
     def cpu(self, *roles: str) -> float:
-        """Processor seconds of these together."""
+        """Returns the processor seconds of these processes together."""
         return sum(use.cpu_seconds for use in self.uses if use.role.startswith(roles))
 
 
 class Watch:
-    """Watches process trees. Children that come and go between start and stop are seen too, if they last a moment."""
+    """A watch over process trees. It includes children that start and end meanwhile, if they run for half a second."""
 
     def __init__(self, roots: Mapping[str, int]) -> None:
         self._roots = dict(roots)
@@ -66,14 +66,14 @@ class Watch:
         self._thread = threading.Thread(target=self._sample_on, daemon=True)
 
     def start(self) -> None:
-        """Sets the high-water marks back and begins."""
+        """Resets the high-water marks and starts to sample."""
         for process in self._processes():
             self._cpu_before[process.pid] = _cpu_seconds(process)
             reset_peak(process.pid)
         self._thread.start()
 
     def stop(self) -> list[Use]:
-        """What each process used since the start."""
+        """Stops sampling. Returns what each process used since the start."""
         self._over.set()
         self._thread.join()
         self._sample()
@@ -111,36 +111,36 @@ class Watch:
 
 
 def warm_memory(rows: int) -> None:
-    """Touches as much free memory as a run with so many rows may take.
+    """Touches as much free memory as a run with this many rows may take.
 
-    A virtual machine may have given its free memory back to its host, and fetching it again costs several times what
-    using it does: whoever ran after a pause would pay for that.
+    A virtual machine may have returned its free memory to its host, and getting it back takes several times as long as
+    using it. The first run after a pause would pay for that.
     """
     wanted = min(rows * _WARM_BYTES_A_ROW, psutil.virtual_memory().available // 2)
     mmap.mmap(-1, wanted, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
 
 
 def tree(pid: int) -> list[int]:
-    """A process and all below it."""
+    """Returns the ids of a process and of all its descendants."""
     return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
 
 
 def peak_mib(pid: int) -> float | None:
-    """High-water mark of resident memory; None for a process that is gone."""
+    """Returns the high-water mark of resident memory, None if the process has ended."""
     return _status_mib(pid, "VmHWM:")
 
 
 def resident_mib(pid: int) -> float | None:
-    """Resident memory now; None for a process that is gone."""
+    """Returns the resident memory now, None if the process has ended."""
     return _status_mib(pid, "VmRSS:")
 
 
 def reset_peak(pid: int) -> None:
-    """Sets the high-water mark back to what is resident now."""
+    """Resets the high-water mark to the memory that is resident now."""
     try:
         Path(f"/proc/{pid}/clear_refs").write_text("5")
     except OSError:
-        # Not allowed here (some containers): the mark then counts from the process's start, which is only harsher.
+        # Some containers forbid this. The mark then counts from the start of the process, which is only stricter.
         return
 
 
@@ -164,18 +164,18 @@ def _cpu_seconds(process: psutil.Process) -> float:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor seconds of a process and all below it, until now."""
+    """Returns the processor seconds of a process and all its descendants, until now."""
     return sum(_cpu_seconds(psutil.Process(member)) for member in tree(pid))
 
 
 def median(values: Iterable[float]) -> float:
-    """The median; not a number where there is nothing."""
+    """Returns the median, NaN if there are no values."""
     values = list(values)
     return statistics.median(values) if values else math.nan
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which a share of all lies, by nearest rank."""
+    """Returns the value below which a share of all values is, by nearest rank."""
     if not values:
         return math.nan
     ordered = sorted(values)
@@ -183,18 +183,18 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
-    """The slope of log(value) over log(size): 1 is proportional, 0 is constant."""
+    """Returns the slope of log(value) over log(size): 1 is proportional, 0 is constant."""
     xs, ys = [math.log(size) for size in sizes], [math.log(value) for value in values]
     mean_x, mean_y = statistics.fmean(xs), statistics.fmean(ys)
     return sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / sum((x - mean_x) ** 2 for x in xs)
 
 
 class Budget:
-    """Keeps a part within its time: the first round always runs, later ones while there is time for them."""
+    """The time of a part. The first round always runs, later runs only if they fit."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
 
     def allows(self, seconds: float) -> bool:
-        """Whether something that takes so long still fits."""
+        """Returns whether a run of this length still fits."""
         return time.monotonic() + seconds <= self._end

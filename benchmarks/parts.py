@@ -1,4 +1,4 @@
-"""What the parts share: what they are told, how cases take turns, and what a part hands to the report."""
+"""The common ground of the parts: their configuration, the order of their runs, and their summary for the report."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What a part is told."""
+    """The configuration of a part."""
 
     sizes: Sequence[int]
     repeat: int
     seconds: float
-    """Time for the part. The first round always runs; later rounds only as far as they fit."""
+    """Time for the part. The first round always runs. Later runs must fit in the time that is left."""
     longest: float
-    """Longest single run, in seconds: what is expected to take longer is recorded as not run, and ended if it does."""
+    """Longest single run, in seconds. A run that is expected to take longer is skipped and recorded as not run."""
     folder: Path
 
 
 @dataclass
 class Measured:
-    """What was measured of one contender at one size."""
+    """The runs of one contender at one size."""
 
     name: str
     size: int
@@ -38,10 +38,9 @@ class Measured:
     skipped: str | None = None
 
     def record(self) -> dict[str, Any]:
-        """For the JSON file."""
-        return {
-            "name": self.name, "size": self.size, "skipped": self.skipped, "runs": [asdict(run) for run in self.runs]
-        }  # fmt: skip
+        """Returns it as plain data, for the JSON file."""
+        runs = [asdict(run) for run in self.runs]
+        return {"name": self.name, "size": self.size, "skipped": self.skipped, "runs": runs}
 
 
 @dataclass
@@ -51,11 +50,11 @@ class Case(Measured):
     _: KW_ONLY
     work: Callable[[], Run]
     took: float = 0.0
-    """Seconds of the last run with all that belongs to it."""
+    """Seconds of the last run, with its preparation."""
 
 
 def take_turns(cases: Sequence[Case], config: Config) -> list[dict[str, Any]]:
-    """Runs all cases round by round, small sizes first, the order of the contenders reversed in every other round."""
+    """Runs all cases round by round, small sizes first. Every other round reverses the order of the contenders."""
     budget = Budget(config.seconds)
     for number in range(config.repeat):
         sizes = sorted({case.size for case in cases})
@@ -77,7 +76,7 @@ def _run(case: Case, number: int) -> None:
     began = time.monotonic()
     try:
         run = case.work()
-    except Exception as error:  # noqa: BLE001 - one case that breaks must not end the bench; it stands in the table
+    except Exception as error:  # noqa: BLE001 - the error of one case is its result, and must not end the others
         run = Run(0.0, error=f"{type(error).__name__}: {error}")
     case.took = time.monotonic() - began
     case.runs.append(run)
@@ -105,11 +104,11 @@ def _too_long(case: Case, cases: Sequence[Case], longest: float) -> str | None:
 
 @dataclass(frozen=True)
 class Bar:
-    """A target and what was reached."""
+    """A target and the value that was reached."""
 
     what: str
     value: float | None
-    """None where the run does not hold what the bar compares."""
+    """None if a value that the bar compares was not measured."""
     target: float
     at_least: bool
     unit: str = ""
@@ -117,10 +116,20 @@ class Bar:
 
     @property
     def met(self) -> bool | None:
-        """Whether it is; None where it cannot be told."""
+        """Whether the target is met. None if that is unknown."""
         if self.value is None or self.value != self.value:
             return None
         return self.value >= self.target if self.at_least else self.value <= self.target
+
+
+def at_least(what: str, value: float | None, target: float, unit: str = "", note: str = "") -> Bar:
+    """Returns a bar that larger values meet."""
+    return Bar(what, value, target, True, unit, note)
+
+
+def at_most(what: str, value: float | None, target: float, unit: str = "", note: str = "") -> Bar:
+    """Returns a bar that smaller values meet."""
+    return Bar(what, value, target, False, unit, note)
 
 
 @dataclass
@@ -135,45 +144,46 @@ class Summary:
 
 
 class Found:
-    """A part's cases, read back from JSON."""
+    """The cases of a part, read from JSON."""
 
     def __init__(self, data: dict[str, Any]) -> None:
         self.cases = [
-            Measured(
-                name=case["name"], size=case["size"], skipped=case["skipped"],
-                runs=[Run(**{**run, "uses": [Use(**use) for use in run["uses"]]}) for run in case["runs"]],
-            )
+            Measured(case["name"], case["size"], [_read_run(run) for run in case["runs"]], case["skipped"])
             for case in data["cases"]
-        ]  # fmt: skip
+        ]
 
     def good(self, name: str, size: int) -> list[Run]:
-        """The runs of a case that came to their end."""
+        """Returns the runs of a case that had no error."""
         return [
             run for case in self.cases if (case.name, case.size) == (name, size) for run in case.runs if not run.error
         ]
 
     def seconds(self, name: str, size: int) -> float:
-        """Median wall time; not a number where there is no run."""
+        """Returns the median wall time, NaN if there is no run."""
         return median(run.seconds for run in self.good(name, size))
 
     def peak(self, name: str, size: int, *roles: str) -> float:
-        """Median of the largest peak among processes of these roles, in MiB."""
+        """Returns the median of the largest memory peak among the processes of these roles, in MiB."""
         return median(run.peak(*roles) for run in self.good(name, size))
 
     def rate(self, name: str, size: int) -> float:
-        """Median rows per second."""
+        """Returns the median of the rows per second."""
         return median(run.rows / run.seconds for run in self.good(name, size))
 
     def why(self, name: str, size: int) -> str | None:
-        """Why a case has no good run."""
+        """Returns the reason why a case has no good run."""
         for case in self.cases:
             if (case.name, case.size) == (name, size):
                 return case.skipped or next((run.error for run in case.runs if run.error), None)
         return None
 
 
+def _read_run(data: dict[str, Any]) -> Run:
+    return Run(**{**data, "uses": [Use(**use) for use in data["uses"]]})
+
+
 def ratio(above: float, below: float) -> float | None:
-    """One over the other; None where either is missing."""
+    """Returns one value divided by the other, None if either is missing."""
     if above != above or below != below or not below:
         return None
     return above / below

@@ -1,6 +1,6 @@
-"""What a run says: tables on the terminal, a chart, JSON, and the block of figures in docs/performance.md.
+"""The report: tables on the terminal, a chart, JSON, and the block of figures in docs/performance.md.
 
-All of it is made from the JSON files in `benchmarks/results`, so it can be made again without measuring again.
+It is made from the JSON files in `benchmarks/results`, so it can be made again without new measurements.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PACKAGES = ("inspect_ai", "langasync", "celery", "google-genai", "redis", "orjs
 
 
 def machine() -> dict[str, Any]:
-    """Where and with what it was measured."""
+    """Returns the machine and the versions of the measurement."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": len(os.sched_getaffinity(0)),
@@ -46,13 +46,13 @@ def machine() -> dict[str, Any]:
 
 
 def save(part: str, data: dict[str, Any], results: Path) -> None:
-    """Keeps a part's figures."""
+    """Saves the figures of a part."""
     results.mkdir(parents=True, exist_ok=True)
     (results / f"{part}.json").write_text(json.dumps(data, indent=1) + "\n")
 
 
 def load(results: Path) -> dict[str, dict[str, Any]]:
-    """All parts that were measured."""
+    """Returns the figures of all measured parts."""
     found = {}
     for part in PARTS:
         path = results / f"{part}.json"
@@ -62,7 +62,7 @@ def load(results: Path) -> dict[str, dict[str, Any]]:
 
 
 def summaries(found: dict[str, dict[str, Any]]) -> dict[str, Summary]:
-    """Tables and bars of all parts."""
+    """Returns the tables and bars of all parts."""
     return {part: importlib.import_module(f"benchmarks.{part}").summary(data) for part, data in found.items()}
 
 
@@ -102,7 +102,7 @@ def _verdict(bar: Bar) -> str:
 
 
 def write_document(found: dict[str, dict[str, Any]], document: Path = DOCUMENT) -> None:
-    """Puts the figures between the markers of the document. Raises `ValueError` where they are missing."""
+    """Writes the figures between the markers of the document. Raises `ValueError` if it has no markers."""
     text = document.read_text()
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -142,7 +142,7 @@ def _row(cells: Iterable[str]) -> str:
 
 
 def draw(found: dict[str, dict[str, Any]], results: Path) -> None:
-    """The chart: wall time and memory end to end, fan-out, waiting, growth."""
+    """Draws the chart: wall time and memory end to end, fan-out, waiting, growth."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -171,7 +171,7 @@ def draw(found: dict[str, dict[str, Any]], results: Path) -> None:
 
 
 def _legend(axes: Any, columns: int) -> None:
-    """Below the axes, where it hides nothing."""
+    """Puts the legend below the axes, where it covers nothing."""
     axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=columns, frameon=False)
 
 

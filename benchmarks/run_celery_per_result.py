@@ -1,8 +1,8 @@
 """Contender: plain Celery with one message per result.
 
-The driver does what the plain loop does, line by line, and sends every result to a Celery worker as a message of its
-own over one open producer; the run ends when the workers have taken the last. `option` may name a finished job, whose
-first `size` rows are then handed over, from the download on.
+The driver works like the plain loop, line by line, and sends every result to a Celery worker in its own message, over
+one open producer. The run ends when the workers have received the last. `option` may name the result file of a finished
+job; the run then starts with its download and sends its first `size` rows.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _lines(url: str, file: str) -> Iterator[str]:
 
 
 def work(task: contender.Task) -> contender.Answer:
-    """Hands every result over in a message of its own and waits until all are taken."""
+    """Sends every result in its own message and waits until the workers have received all."""
     file = task.option or _finished_job(task)
     sent = characters = 0
     with app.producer_pool.acquire(block=True) as producer:

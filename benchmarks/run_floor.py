@@ -1,6 +1,6 @@
 """The floor of the fan-out part: one process that streams the same download and parses each line with orjson.
 
-It does nothing else: no join, no check, no store. `option` names the result file.
+It does nothing else: it joins, checks and stores nothing. `option` names the result file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _CHUNK = 1 << 20
 
 
 def work(task: contender.Task) -> contender.Answer:
-    """Streams and parses."""
+    """Streams the file and parses its lines."""
     rows, size, rest = 0, 0, b""
     headers = {"x-goog-api-key": workload.API_KEY}
     address = f"{task.url}/v1beta/{task.option}:download?alt=media"

@@ -1,8 +1,8 @@
 """Contender: langasync, a LangChain wrapper for batch APIs, in its inline mode, the only one it has for Gemini.
 
-Settings as its own documentation has them: the address, the key and the poll interval from the environment, results
-through `BatchPoller`. The LangChain model is only a name to langasync, which speaks to the provider itself; a small
-stand-in spares it the import of a model package that it would not use.
+The settings follow its documentation: the address, the key and the poll interval come from the environment, the results
+from `BatchPoller`. langasync needs only the name of the LangChain model, because it calls the provider itself. A small
+stand-in avoids the import of a model package that it would not use.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks import contender, workload
 
 
 class ChatGoogle(ParrotFakeChatModel):
-    """What langasync asks of a model: whose it is, and its name."""
+    """The part of a model that langasync reads: its vendor and its name."""
 
     model: str = workload.MODEL
 
@@ -38,7 +38,7 @@ async def _run(task: contender.Task) -> contender.Answer:
 
 
 def work(task: contender.Task) -> contender.Answer:
-    """Submits one batch and waits for it; langasync holds all results in a list."""
+    """Submits one batch and waits for it. langasync keeps all results in a list."""
     return asyncio.run(_run(task))
 
 

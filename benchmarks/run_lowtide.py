@@ -1,7 +1,7 @@
-"""Lowtide's producer: submits a batch, waits for its end and reads every stored result.
+"""Contender: Lowtide's producer, which submits a batch, waits until it is finished and reads every stored result.
 
-The workers run beside it, started and warm before. `option` is `submit` or `submit-file` to stop after `submit()`,
-which then takes an iterable or the path of a JSONL file that was written before the clock started.
+The workers run beside it and are warm already. With the `option` `submit` or `submit-file` it stops after `submit()`,
+which then gets an iterable, or the path of a JSONL file that was written before the clock started.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WAIT_POLL_SECONDS = 0.05
 
 
 def work(task: contender.Task) -> contender.Answer:
-    """One batch, from the first request to the last result in hand."""
+    """Runs one batch, from the first request to the last result."""
     queue = BatchQueue()
     began = time.monotonic()
     if task.option == "submit-file":
@@ -40,7 +40,7 @@ def work(task: contender.Task) -> contender.Answer:
 
 
 def _write_requests() -> None:
-    """The JSONL file of `submit-file`, in the provider's own shape, before the clock starts."""
+    """Writes the JSONL file of `submit-file`, in the provider's own form, before the clock starts."""
     arguments = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))
     with (Path(arguments["--folder"]) / "requests.jsonl").open("w") as file:
         file.writelines(

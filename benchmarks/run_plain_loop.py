@@ -1,6 +1,6 @@
 """Contender: the loop of Google's documentation, in one script with google-genai.
 
-Writes the JSONL file, uploads it, creates the job, polls it, downloads the result and parses it line by line.
+It writes the JSONL file, uploads it, creates the job, polls it, downloads the result and parses it line by line.
 Source: https://ai.google.dev/gemini-api/docs/batch-api (input file; monitor; retrieve results).
 """
 
@@ -23,7 +23,7 @@ _DONE = {
 
 
 def work(task: contender.Task) -> contender.Answer:
-    """Runs the documented loop once; the texts end in a dictionary by key."""
+    """Runs the documented loop once. The texts end in a dictionary by key."""
     client = genai.Client(api_key=workload.API_KEY, http_options=types.HttpOptions(base_url=task.url))
     path = task.folder / "requests.jsonl"
     with path.open("w") as file:

@@ -1,6 +1,7 @@
-"""The servers and workers that the contenders run against: all on 127.0.0.1, all ended with the bench.
+"""The servers and workers of the benchmarks, all on 127.0.0.1, and the processes of the contenders.
 
-The emulator is a process of its own, so that its time and memory can be told from the contenders'.
+They are child processes of `lowtide_cli.local`. The emulator is a separate process, so that its time and memory are not
+counted as a contender's.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from subprocess import TimeoutExpired
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,26 +27,25 @@ import redis
 from benchmarks import workload
 from benchmarks.measure import Run, Watch, warm_memory
 from lowtide import BatchQueue, Request, Settings, WaitTimeout
-from lowtide_cli.embedded import EmbeddedRedis
-from lowtide_cli.processes import Child, free_port
+from lowtide_cli.local import Child, EmbeddedRedis, free_port
 
 ROOT = Path(__file__).parent.parent
 LOWTIDE_ENV = {
     "LOWTIDE_POLL_FIRST_SECONDS": str(workload.POLL_SECONDS),
     "LOWTIDE_POLL_MAX_SECONDS": str(workload.POLL_SECONDS),
     "LOWTIDE_POLL_FACTOR": "1",
-    # The default tick is a second; a poll interval of half a second needs a finer one.
+    # The default tick is a second. A poll interval of half a second needs a shorter one.
     "LOWTIDE_CLOCK_TICK_SECONDS": "0.1",
     "GEMINI_API_KEY": workload.API_KEY,
 }
-"""Lowtide's defaults, but for the poll interval that all contenders share."""
+"""Lowtide's default settings, except for the poll interval, which all contenders share."""
 _WARM_CPU_SECONDS = 0.35
 _WARM_ROUNDS = 6
-_WARM_PATIENCE_SECONDS = 30.0
+_WARM_TIMEOUT_SECONDS = 30.0
 
 
 class Bench:
-    """A folder, a Redis and an emulator for one part of the bench."""
+    """A folder, a Redis and an emulator for one part of the benchmarks."""
 
     def __init__(self, folder: Path, *, answer_function: str | None = None) -> None:
         self.folder = folder
@@ -56,17 +57,17 @@ class Bench:
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._stack.enter_context(self.redis_server)
-        command = [
-            sys.executable, "-m", "lowtide_emulator.cli", "serve", "--port", str(self.emulator_port),
-            "--pending-seconds", "0", "--running-seconds", "0", "--max-active-jobs", "1000",
-            "--data-dir", str(self.folder / "emulator"),
-        ]  # fmt: skip
+        options = {
+            "--port": str(self.emulator_port),
+            "--pending-seconds": "0",
+            "--running-seconds": "0",
+            "--max-active-jobs": "1000",
+            "--data-dir": str(self.folder / "emulator"),
+        }
         if self._answer_function:
-            command += ["--answer-function", self._answer_function]
-        self._emulator = Child("emulator", command, log=self.folder / "emulator.log", env=self.env(), cwd=ROOT)
-        self._emulator.start()
-        self._stack.callback(self._emulator.stop)
-        self._emulator.wait_for_port(self.emulator_port)
+            options["--answer-function"] = self._answer_function
+        command = ["lowtide_emulator.cli", "serve", *(word for option in options.items() for word in option)]
+        self._emulator = self._stack.enter_context(self.server("emulator", command, self.emulator_port))
         self._http = self._stack.enter_context(httpx.Client(base_url=self.emulator_url, timeout=60))
         return self
 
@@ -76,24 +77,36 @@ class Bench:
         self._stack.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    @contextmanager
+    def server(self, name: str, command: Sequence[str], port: int) -> Iterator[Child]:
+        """Runs a Python module, with its arguments, as a server on a port during the block."""
+        log = self.folder / f"{name}.log"
+        child = Child(name, [sys.executable, "-m", *command], log=log, env=self.env(), cwd=ROOT)
+        child.start()
+        try:
+            child.wait_for_port(port)
+            yield child
+        finally:
+            child.stop()
+
     @property
     def emulator_url(self) -> str:
-        """Without a slash at the end."""
+        """The emulator's URL, without a slash at the end."""
         return f"http://127.0.0.1:{self.emulator_port}"
 
     @property
     def spool(self) -> Path:
-        """Where Lowtide's payloads lie."""
+        """The folder of Lowtide's payloads."""
         return self.folder / "spool"
 
     @property
     def pids(self) -> dict[str, int]:
-        """The servers, by role."""
+        """The process ids of the servers, by role."""
         found = {"emulator": self._emulator.pid, "Redis": self.redis_server.pid}
         return {role: pid for role, pid in found.items() if pid is not None}
 
     def env(self, **more: str) -> dict[str, str]:
-        """The environment of every process of the bench."""
+        """Returns the environment of every process of the benchmarks."""
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
@@ -105,25 +118,25 @@ class Bench:
         }
 
     def redis(self) -> redis.Redis:
-        """A client of the bench's Redis."""
+        """Returns a client of the Redis."""
         return redis.Redis.from_url(self.redis_server.url)
 
     def queue(self) -> BatchQueue:
-        """A producer in this process."""
+        """Returns a producer in this process."""
         return BatchQueue(Settings(_env_file=None, redis_url=self.redis_server.url, spool_url=str(self.spool)))
 
     def stats(self) -> dict[str, Any]:
-        """The emulator's counters."""
+        """Returns the emulator's counters."""
         found: dict[str, Any] = self._http.get("/_emulator/stats").json()
         return found
 
     def jobs(self) -> list[dict[str, Any]]:
-        """The emulator's record of its jobs."""
+        """Returns the emulator's record of its jobs."""
         found: list[dict[str, Any]] = self._http.get("/_emulator/jobs").json()
         return found
 
     def clear(self) -> None:
-        """Empties emulator, Redis and spool, so that every run begins alike."""
+        """Empties emulator, Redis and spool, so that every run starts from the same state."""
         self._http.post("/_emulator/reset")
         self.redis().flushall()
         shutil.rmtree(self.spool, ignore_errors=True)
@@ -133,32 +146,30 @@ class Workers:
     """A `celery worker` with its child processes, ready and warm."""
 
     def __init__(
-        self, bench: Bench, app: str, processes: int, *, role: str = "worker", options: Sequence[str] = (),
+        self,
+        bench: Bench,
+        app: str,
+        processes: int,
+        *,
+        role: str = "worker",
+        options: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._bench = bench
         self.role = role
         self.log = bench.folder / f"{role.replace(' ', '-')}.log"
         self.log.unlink(missing_ok=True)
         self.processes = processes
-        command = [
-            sys.executable, "-m", "celery", "-A", app, "worker", "-l", "info", "-c", str(processes),
-            "-n", f"{role.replace(' ', '-')}@%h", "--without-gossip", "--without-mingle", *options,
-        ]  # fmt: skip
+        command = [sys.executable, "-m", "celery", "-A", app, "worker", "-l", "info", "-c", str(processes)]
+        command += ["-n", f"{role.replace(' ', '-')}@%h", "--without-gossip", "--without-mingle", *options]
         environment = bench.env(**LOWTIDE_ENV | dict(env or {}))
-        self.child = Child(
-            role, command, log=self.log, env=environment, cwd=ROOT,
-            stops=((signal.SIGTERM, 10.0), (signal.SIGQUIT, 2.0)),
-        )  # fmt: skip
+        stops = ((signal.SIGTERM, 10.0), (signal.SIGQUIT, 2.0))
+        self.child = Child(role, command, log=self.log, env=environment, cwd=ROOT, stops=stops)
 
     def __enter__(self) -> Self:
         began = time.monotonic()
         self.child.start()
-        while " ready." not in self.log.read_text(errors="replace"):
-            self.child.check_alive()
-            if time.monotonic() - began > 60:
-                raise TimeoutError(f"{self.role} is not ready, see {self.log}")
-            time.sleep(0.02)
+        self.child.wait_until(lambda: self.child.has_logged(b" ready."), "become ready", timeout=60)
         self.start_seconds = time.monotonic() - began
         return self
 
@@ -169,23 +180,23 @@ class Workers:
 
     @property
     def pid(self) -> int:
-        """Of the parent process."""
+        """The process id of the parent process."""
         if self.child.pid is None:
-            raise RuntimeError(f"{self.role} does not run")
+            raise RuntimeError(f"{self.role} is not running")
         return self.child.pid
 
     def warm_up(self) -> None:
-        """Runs tiny batches until every child has imported what it needs, as a worker that runs for days has."""
+        """Runs tiny batches until every child has imported its modules, as in a worker that has run for days."""
         queue = self._bench.queue()
         for _ in range(_WARM_ROUNDS):
             requests = [Request(key=key, contents=text) for key, text in workload.prompts(4)]
             batches = [queue.submit(requests, model=workload.MODEL) for _ in range(2 * self.processes)]
             for batch in batches:
                 try:
-                    batch.wait(_WARM_PATIENCE_SECONDS, poll_seconds=0.05)
+                    batch.wait(_WARM_TIMEOUT_SECONDS, poll_seconds=0.05)
                 except WaitTimeout as error:
                     log = "\n".join(self.child.last_lines(30))
-                    raise RuntimeError(f"{self.role} does not get warm: {error}; its log ends:\n{log}") from error
+                    raise RuntimeError(f"{self.role} does not warm up: {error}; the end of its log:\n{log}") from error
             if all(_cpu(child) > _WARM_CPU_SECONDS for child in psutil.Process(self.pid).children()):
                 return
 
@@ -196,7 +207,7 @@ def _cpu(process: psutil.Process) -> float:
 
 
 class Contender:
-    """One run of a contender's module in a process of its own."""
+    """One run of a contender's module in its own process. It uses the protocol of `benchmarks.contender`."""
 
     def __init__(
         self, bench: Bench, module: str, size: int, *, option: str = "", env: Mapping[str, str] | None = None
@@ -205,27 +216,25 @@ class Contender:
         folder = bench.folder / "contender"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        self._log = (bench.folder / f"{module}.log").open("wb")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", f"benchmarks.{module}", "--size", str(size), "--url", bench.emulator_url,
-             "--folder", str(folder), "--option", option],
-            env=bench.env(**(env or {})), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
-            text=True, start_new_session=True,
-        )  # fmt: skip
-        self.import_seconds = 0.0
+        command = [sys.executable, "-m", f"benchmarks.{module}", "--size", str(size), "--url", bench.emulator_url]
+        command += ["--folder", str(folder), "--option", option]
+        log = bench.folder / f"{module}.log"
+        self._child = Child(module, command, log=log, env=bench.env(**(env or {})), cwd=ROOT, piped=True)
+        self._child.start()
+        self._process = self._child.process
 
     def run(self, timeout: float, watched: Mapping[str, int]) -> Run:
-        """Lets it run once and measures it, the servers and the `watched` processes."""
+        """Runs it once, and measures it, the servers and the `watched` processes."""
         try:
-            ready = self._hear(120)
+            ready = self._receive(120)
             if "ready" not in ready:
-                return Run(0.0, error=ready.get("error", "it did not get ready"))
+                return Run(0.0, error=ready.get("error", "it did not become ready"))
             before, jobs_before = self._bench.stats(), len(self._bench.jobs())
             watch = Watch({"contender": self._process.pid, **self._bench.pids, **watched})
             warm_memory(self._size)
             watch.start()
-            self._say("go")
-            report = self._hear(timeout)
+            self._send("go")
+            report = self._receive(timeout)
             uses = watch.stop()
             after, jobs = self._bench.stats(), self._bench.jobs()[jobs_before:]
             extra = {
@@ -241,18 +250,18 @@ class Contender:
         finally:
             self._end()
 
-    def _say(self, word: str) -> None:
+    def _send(self, word: str) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(word + "\n")
+        self._process.stdin.write(f"{word}\n".encode())
         self._process.stdin.flush()
 
-    def _hear(self, timeout: float) -> dict[str, Any]:
-        """The next thing it says; an error in its place where it ends or takes too long."""
+    def _receive(self, timeout: float) -> dict[str, Any]:
+        """Returns its next message, or an error in its place if it ends or takes too long."""
         assert self._process.stdout is not None
         began = time.monotonic()
-        timer = _kill_after(self._process, timeout)
+        cancel_kill = _kill_after(self._process.kill, timeout)
         line = self._process.stdout.readline()
-        late = timer()
+        late = cancel_kill()
         if line:
             found: dict[str, Any] = json.loads(line)
             return found
@@ -264,37 +273,34 @@ class Contender:
         return {"seconds": seconds, "error": f"the process ended: {words}"}
 
     def _end(self) -> None:
-        if self._process.poll() is None:
-            self._process.stdin.close() if self._process.stdin else None
-            try:
+        """Lets it end by itself, which it does when its standard input is closed, and kills it after five seconds."""
+        if self._process.poll() is None and self._process.stdin is not None:
+            self._process.stdin.close()
+            with suppress(TimeoutExpired):
                 self._process.wait(5)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._log.close()
+        self._child.kill()
 
 
-def _kill_after(process: subprocess.Popen[str], seconds: float) -> Any:
-    import threading
-
+def _kill_after(kill: Callable[[], None], seconds: float) -> Callable[[], bool]:
+    """Calls `kill` after some seconds. Returns a function that cancels this, and returns whether it was too late."""
     late = threading.Event()
 
-    def kill() -> None:
+    def end() -> None:
         late.set()
-        process.kill()
+        kill()
 
-    timer = threading.Timer(seconds, kill)
+    timer = threading.Timer(seconds, end)
     timer.start()
 
-    def done() -> bool:
+    def cancel() -> bool:
         timer.cancel()
         return late.is_set()
 
-    return done
+    return cancel
 
 
 def _covered(spans: list[tuple[float, float]]) -> float:
-    """Seconds during which at least one job was at work."""
+    """Returns the seconds during which at least one job was running."""
     total, end = 0.0, 0.0
     for begin, stop in sorted(spans):
         total += max(0.0, stop - max(begin, end))
@@ -303,14 +309,14 @@ def _covered(spans: list[tuple[float, float]]) -> float:
 
 
 class Counter:
-    """Counts across processes without a lock: each process adds to a file of its own, mapped into memory."""
+    """A counter for several processes, without a lock: each process counts in its own file, mapped into memory."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
     def slot(self) -> memoryview:
-        """This process's own number, to be counted up."""
+        """Returns this process's own number, for the caller to increase."""
         import mmap
 
         path = self._folder / str(os.getpid())
@@ -319,10 +325,10 @@ class Counter:
             return memoryview(mmap.mmap(file.fileno(), 8)).cast("Q")
 
     def total(self) -> int:
-        """All of them."""
+        """Returns the sum over all processes."""
         return sum(int.from_bytes(path.read_bytes(), sys.byteorder) for path in self._folder.iterdir())
 
     def clear(self) -> None:
-        """Sets all to nothing; the processes that count must be gone."""
+        """Sets the count to 0. The processes that count must have ended."""
         for path in self._folder.iterdir():
             path.unlink()

@@ -1,7 +1,8 @@
-"""Part 3, submit alone: how fast and in how much memory a producer takes requests in.
+"""Part 3, submit alone: the speed and the memory of a producer that submits requests.
 
-One process calls `BatchQueue.submit` with a million small requests; no worker runs. The clock covers making the
-`Request` objects, validation, the spool and the record in Redis. Beside it the same from a JSONL file.
+One process calls `BatchQueue.submit` with a million small requests; no worker runs. The time includes the
+construction of the `Request` objects, validation, the spool and the record in Redis. A second case submits a JSONL
+file.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.measure import Run
-from benchmarks.parts import Bar, Case, Config, Found, Summary, take_turns
+from benchmarks.parts import Case, Config, Found, Summary, at_least, at_most, take_turns
 from benchmarks.servers import Bench, Contender
 
 NAME = "submit"
@@ -46,14 +47,13 @@ def summary(data: dict[str, Any]) -> Summary:
                 continue
             rate = found.rate(name, size)
             peak = found.peak(name, size, "contender")
-            rows.append([
-                f"{size:,}", name, f"{found.seconds(name, size):.2f}", f"{rate:,.0f}", f"{1e6 / rate:.2f}",
-                f"{peak:.0f}", str(len(good)), "",
-            ])  # fmt: skip
+            figures = [f"{found.seconds(name, size):.2f}", f"{rate:,.0f}", f"{1e6 / rate:.2f}", f"{peak:.0f}"]
+            rows.append([f"{size:,}", name, *figures, str(len(good)), ""])
     size = max(data["sizes"])
+    peak = found.peak(OBJECTS, size, "contender")
     bars = [
-        Bar(f"submit, {size:,}: small requests per second", found.rate(OBJECTS, size), 100_000, True, "/s"),
-        Bar(f"submit, {size:,}: producer's peak memory", found.peak(OBJECTS, size, "contender"), 200, False, " MiB"),
-    ]  # fmt: skip
+        at_least(f"submit, {size:,}: small requests per second", found.rate(OBJECTS, size), 100_000, "/s"),
+        at_most(f"submit, {size:,}: producer's peak memory", peak, 200, " MiB"),
+    ]
     columns = ["requests", "from", "s", "requests/s", "µs each", "peak MiB", "runs", "remark"]
     return Summary("Submit alone", columns, rows, bars)

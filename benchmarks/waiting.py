@@ -1,19 +1,18 @@
-"""Part 4, waiting: what jobs that wait cost, and how late the due ones are looked at.
+"""Part 4, waiting: the cost of jobs that wait, and the lateness of those that fall due.
 
-Jobs are put into the store by the project's own scripts, step by step as a submit and a create would, one job to a
-batch, to be polled in a day; only the provider's part is left out. Then a fresh worker with one process runs beside
-them: its first sweep, an idle while, and a stream of jobs that fall due at a steady rate. A stub provider notes when
-each was asked about; lateness is that moment minus the due time in Redis. Beside it the same with Celery's countdown,
-each message held by one worker, whose task notes when it runs.
+The project's own scripts put jobs into the store, step by step as a submit and a create would, one job to a batch, to
+be polled in a day. Only the calls to the provider are left out. Then a new worker with one process runs beside them:
+its first sweep, an idle period, and a stream of jobs that fall due at a steady rate. A stub provider notes when each
+job was polled; lateness is that moment minus the due time in Redis. The same is measured with Celery's countdown, where
+one worker holds every message and its task notes when it runs.
 
-Lowtide has its default settings here, so its clock ticks once a second; one more row has ten ticks a second.
+Lowtide has its default settings here, so its clock ticks once a second. One more row has ten ticks a second.
 """
 
 from __future__ import annotations
 
 import math
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -27,13 +26,13 @@ from celery import Celery
 
 from benchmarks import workload
 from benchmarks.measure import Run, Use, cpu_seconds, peak_mib, percentile, reset_peak, tree
-from benchmarks.parts import Bar, Config, Found, Measured, Summary, console
-from benchmarks.servers import ROOT, Bench, Workers
+from benchmarks.parts import Config, Found, Measured, Summary, at_most, console
+from benchmarks.servers import Bench, Workers
 from lowtide.options import Options
 from lowtide.protocol import Queue, Stage, job_id, keys, new_batch_id
 from lowtide.states import JobState
 from lowtide.store import Store
-from lowtide_cli.processes import Child, free_port
+from lowtide_cli.local import free_port
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import Clock, Held, Ledger, Move, Rows
 
@@ -43,15 +42,15 @@ LOWTIDE_FINE = "Lowtide, ten ticks a second"
 COUNTDOWN = "Celery countdown"
 _DAY = 86_400.0
 _RATE = 50.0
-"""Jobs that fall due a second."""
+"""The number of jobs that fall due each second."""
 _IDLE_SECONDS = 4.0
 _LEAD_SECONDS = 2.5
-_PATIENCE_SECONDS = 15.0
+_LATEST_SECONDS = 15.0
 _FILLERS = 3
 
 
 class Filler:
-    """Puts waiting jobs into the store."""
+    """A writer of waiting jobs into the store."""
 
     def __init__(self, redis_url: str, spool_url: str) -> None:
         settings = WorkerSettings(_env_file=None, redis_url=redis_url, spool_url=spool_url)
@@ -62,7 +61,7 @@ class Filler:
         self._options = Options.checked(settings, model=workload.MODEL)
 
     def add(self, name: str, after: float) -> str:
-        """A batch of one job that is polled `after` seconds from now; returns its member on the clock."""
+        """Adds a batch with one job that is polled `after` seconds from now. Returns the job's member of the clock."""
         batch_id = new_batch_id()
         batch = keys.batch_member(batch_id)
         self._store.register(batch_id, self._options, total=1, size=120, groups=1, fingerprint="bench")
@@ -72,9 +71,13 @@ class Filler:
         member = keys.job_member(job_id(batch_id, 1))
         job = self._held(Stage.CREATE, member, batch)
         fields = {
-            "intent": job.now(), "input": f"files/{name}", "name": f"batches/{name}", "state": JobState.PENDING,
-            "provider_state": "BATCH_STATE_PENDING", "created": job.now(),
-        }  # fmt: skip
+            "intent": job.now(),
+            "input": f"files/{name}",
+            "name": f"batches/{name}",
+            "state": JobState.PENDING,
+            "provider_state": "BATCH_STATE_PENDING",
+            "created": job.now(),
+        }
         self._clock.advance(job, Move(stage=Stage.POLL, after=after, fields=fields))
         return member
 
@@ -86,7 +89,7 @@ class Filler:
 
 
 def _fill(bench: Bench, first: int, last: int) -> None:
-    """Puts jobs into the store that wait for a day, from a few processes at once."""
+    """Puts jobs into the store that wait for a day, with several processes at once."""
     step = max(1, -(-(last - first) // _FILLERS))
     with ProcessPoolExecutor(_FILLERS, mp_context=get_context("spawn")) as pool:
         tasks = [
@@ -105,17 +108,10 @@ def _fill_some(redis_url: str, spool_url: str, first: int, last: int) -> None:
 
 @contextmanager
 def _stub(bench: Bench) -> Iterator[str]:
+    """Runs the stub provider during the block. Yields its URL."""
     port = free_port()
-    child = Child(
-        "provider", [sys.executable, "-m", "benchmarks.http_server", str(port)],
-        log=bench.folder / "provider.log", env=bench.env(), cwd=ROOT,
-    )  # fmt: skip
-    child.start()
-    try:
-        child.wait_for_port(port)
+    with bench.server("provider", ["benchmarks.http_server", str(port)], port):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        child.stop()
 
 
 def _used_memory(client: redis.Redis) -> int:
@@ -123,32 +119,32 @@ def _used_memory(client: redis.Redis) -> int:
 
 
 def _uses(pid: int) -> list[Use]:
-    """Memory of a worker's processes: the peak of each since it was last set back."""
+    """Returns the memory peak of each process of a worker since the last reset."""
     parent, *children = tree(pid)
     named = [("worker", parent), *((f"worker child {number}", child) for number, child in enumerate(children, 1))]
     return [Use(role, peak_mib(member) or 0.0, 0.0) for role, member in named]
 
 
 def _idle(pid: int) -> float:
-    """Processor share of a worker that has nothing to do, in percent of a core."""
+    """Returns the processor time of an idle worker, in percent of a core."""
     before = cpu_seconds(pid)
     time.sleep(_IDLE_SECONDS)
     return 100 * (cpu_seconds(pid) - before) / _IDLE_SECONDS
 
 
 def _collect(count: int, seen: Callable[[], list[float]]) -> list[float]:
-    end = time.monotonic() + count / _RATE + _LEAD_SECONDS + _PATIENCE_SECONDS
+    end = time.monotonic() + count / _RATE + _LEAD_SECONDS + _LATEST_SECONDS
     while len(found := seen()) < count and time.monotonic() < end:
         time.sleep(0.2)
     return found
 
 
 def _lowtide(bench: Bench, filler: Filler, size: int, due: int, *, fine: bool) -> Run:
-    """One fresh worker beside what is in the store."""
+    """Measures a new worker beside the jobs in the store."""
     client = bench.redis()
     client.delete(keys.entity(keys.SWEEP_MEMBER))
     client.zrem(keys.clock(Queue.JOBS), keys.SWEEP_MEMBER)
-    # Put in while no worker runs, which might take one from under our hands; their due times are set below.
+    # Added while no worker runs, because a worker could start on them. Their due times are set below.
     names = [f"due-{size}-{int(fine)}-{number}" for number in range(due)]
     members = {name: filler.add(name, _DAY) for name in names}
     with _stub(bench) as url:
@@ -160,7 +156,7 @@ def _lowtide(bench: Bench, filler: Filler, size: int, due: int, *, fine: bool) -
         }
         began = time.monotonic()
         with Workers(bench, "lowtide_worker", 1, env=env) as workers:
-            # The first sweep is done when the next one stands on the clock.
+            # The first sweep is done when the clock has the next one.
             while (client.zscore(keys.clock(Queue.JOBS), keys.SWEEP_MEMBER) or 0) < time.time() + 120:
                 time.sleep(0.05)
             sweep_seconds, sweep_cpu = time.monotonic() - began, cpu_seconds(workers.pid)
@@ -173,9 +169,8 @@ def _lowtide(bench: Bench, filler: Filler, size: int, due: int, *, fine: bool) -
 
                 def seen() -> list[float]:
                     asked = httpx.get(f"{url}/_seen").json()["asked"]
-                    return [
-                        asked[f"batches/{name}"] - when for name, when in due_at.items() if f"batches/{name}" in asked
-                    ]
+                    polled = {name: asked[f"batches/{name}"] for name in due_at if f"batches/{name}" in asked}
+                    return [when - due_at[name] for name, when in polled.items()]
 
                 lateness = _collect(due, seen)
             uses = _uses(workers.pid)
@@ -183,12 +178,9 @@ def _lowtide(bench: Bench, filler: Filler, size: int, due: int, *, fine: bool) -
 
 
 def _run(size: int, uses: list[Use], due: int, lateness: list[float], idle: float, **extra: float) -> Run:
-    error = None if len(lateness) == due else f"{len(lateness)} of {due} due jobs were looked at"
-    return Run(
-        _IDLE_SECONDS, size, error, uses,
-        {"idle_percent": idle, "p50": percentile(lateness, 0.5), "p99": percentile(lateness, 0.99), **extra}
-        if lateness or not due else {"idle_percent": idle, "p50": None, "p99": None, **extra},
-    )  # fmt: skip
+    error = None if len(lateness) == due else f"{len(lateness)} of {due} due jobs were polled"
+    p50, p99 = (percentile(lateness, share) if lateness or not due else None for share in (0.5, 0.99))
+    return Run(_IDLE_SECONDS, size, error, uses, {"idle_percent": idle, "p50": p50, "p99": p99, **extra})
 
 
 class Countdown:
@@ -206,7 +198,7 @@ class Countdown:
         )
 
     def fill(self, first: int, last: int) -> None:
-        """Sends messages for a day from now, and waits until the worker holds them."""
+        """Sends messages that are due in a day, and waits until the worker holds them."""
         with self._app.producer_pool.acquire(block=True) as producer:
             for number in range(first, last):
                 self._send(producer, f"far-{number}", time.time() + _DAY)
@@ -216,11 +208,11 @@ class Countdown:
 
     def _send(self, producer: Any, job: str, due: float) -> None:
         self._app.send_task(
-            "countdown.look", (job, due), countdown=due - time.time(), queue="countdown", producer=producer
+            "countdown.poll", (job, due), countdown=due - time.time(), queue="countdown", producer=producer
         )
 
     def measure(self, size: int, due: int) -> Run:
-        """The same as for Lowtide, with the worker that runs."""
+        """Measures the running worker in the same way as Lowtide's."""
         for pid in tree(self.workers.pid):
             reset_peak(pid)
         idle = _idle(self.workers.pid)
@@ -245,7 +237,7 @@ class Countdown:
 
 
 def measure(config: Config) -> dict[str, Any]:
-    """Runs the part; every size adds to the last, so each is filled once."""
+    """Runs the part. Each size adds jobs to those of the last one."""
     due = 100 * config.repeat
     cases: list[dict[str, Any]] = []
 
@@ -294,7 +286,7 @@ def measure(config: Config) -> dict[str, Any]:
                 run = countdown.measure(size, due)
                 run.extra["redis_bytes_per_job"] = per_job
                 note(COUNTDOWN, size, run)
-            # An orderly end would wait for every message to be given back.
+            # An orderly stop would wait until every message is returned to the queue.
             countdown.workers.child.kill()
     return {"sizes": list(config.sizes), "due": due, "rate": _RATE, "cases": cases}
 
@@ -302,34 +294,31 @@ def measure(config: Config) -> dict[str, Any]:
 def summary(data: dict[str, Any]) -> Summary:
     """Table and bars."""
     found = Found(data)
-    rows = []
-    for name in (LOWTIDE, LOWTIDE_FINE, COUNTDOWN):
-        for case in found.cases:
-            if case.name != name:
-                continue
-            if not case.runs:
-                rows.append([f"{case.size:,}", name, *("-",) * 7, case.skipped or ""])
-                continue
-            run = case.runs[0]
-            extra = run.extra
-            rows.append([
-                f"{case.size:,}", name, f"{run.peak('worker'):.0f}",
-                f"{run.peak('worker') - _base(found, name):+.0f}",
-                f"{extra['idle_percent']:.1f}", _number(extra.get("redis_bytes_per_job"), "{:,.0f}"),
-                _number(extra["p50"], "{:.3f}"), _number(extra["p99"], "{:.3f}"),
-                _number(extra.get("sweep_seconds"), "{:.1f}"), run.error or "",
-            ])  # fmt: skip
+    names = (LOWTIDE, LOWTIDE_FINE, COUNTDOWN)
+    rows = [_row(found, case) for name in names for case in found.cases if case.name == name]
     size = max(data["sizes"])
     added = _peak(found, LOWTIDE, size) - _base(found, LOWTIDE)
-    bars = [Bar(f"waiting: MiB that {size:,} jobs add to a worker", added, 20, False, " MiB",
-                note=f"countdown: {_peak(found, COUNTDOWN, size) - _base(found, COUNTDOWN):.0f} MiB")]  # fmt: skip
-    columns = ["waiting", "how", "largest process MiB", "added MiB", "idle CPU %", "Redis bytes a job",
-               "late p50 s", "late p99 s", "first sweep s", "remark"]  # fmt: skip
+    note = f"countdown: {_peak(found, COUNTDOWN, size) - _base(found, COUNTDOWN):.0f} MiB"
+    bars = [at_most(f"waiting: MiB that {size:,} jobs add to a worker", added, 20, " MiB", note)]
+    costs = ["largest process MiB", "added MiB", "idle CPU %", "Redis bytes a job"]
+    columns = ["waiting", "how", *costs, "late p50 s", "late p99 s", "first sweep s", "remark"]
     notes = [
         f"Lateness of {data['due']} jobs that fell due at {data['rate']:.0f} a second. Idle CPU is that of the worker "
         "with its child, in percent of a core, between sweeps; a sweep comes every 300 s (default).",
     ]
     return Summary("Waiting", columns, rows, bars, notes)
+
+
+def _row(found: Found, case: Measured) -> list[str]:
+    if not case.runs:
+        return [f"{case.size:,}", case.name, *("-",) * 7, case.skipped or ""]
+    run = case.runs[0]
+    peak, extra = run.peak("worker"), run.extra
+    costs = [f"{peak:.0f}", f"{peak - _base(found, case.name):+.0f}", f"{extra['idle_percent']:.1f}"]
+    redis_bytes = _number(extra.get("redis_bytes_per_job"), "{:,.0f}")
+    late = [_number(extra[share], "{:.3f}") for share in ("p50", "p99")]
+    sweep = _number(extra.get("sweep_seconds"), "{:.1f}")
+    return [f"{case.size:,}", case.name, *costs, redis_bytes, *late, sweep, run.error or ""]
 
 
 def _peak(found: Found, name: str, size: int) -> float:

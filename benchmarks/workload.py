@@ -1,7 +1,7 @@
-"""The work that every contender is given: the same prompts under the same keys, made on the fly.
+"""The work of every contender: the same prompts with the same keys, made as they are read.
 
-A prompt is a short sentence, a request about 120 bytes as the provider sees it. The emulator's answer is a function of
-the prompt alone, so whoever has all results has the same number of characters in hand, whichever way they came.
+A prompt is a short sentence, and a request is about 120 bytes in the provider's form. The emulator's answer depends
+only on the prompt, so all contenders end with the same number of characters.
 """
 
 from __future__ import annotations
@@ -12,38 +12,38 @@ from typing import Any
 MODEL = "gemini-2.5-flash"
 API_KEY = "k"
 POLL_SECONDS = 0.5
-"""Pause between two looks at a job, the same for everybody."""
+"""The pause between two polls of a job, the same for all contenders."""
 
 ROW_BYTES = 1024
-"""Length of a result line in the fan-out part, about."""
+"""The approximate length of a result line in the fan-out part."""
 
 _FILLER = "The quick brown fox jumps over the lazy dog. "
 _LONG_TEXT = (_FILLER * 20)[:640]
 
 
 def key(number: int) -> str:
-    """The user's key of a request."""
+    """Returns the user's key of a request."""
     return f"order-{number:07d}"
 
 
 def prompt(number: int) -> str:
-    """The text of a request."""
+    """Returns the text of a request."""
     return f"Say in one line: order {number} came on time, nothing was broken."
 
 
 def prompts(size: int) -> Iterator[tuple[str, str]]:
-    """Key and prompt of each request."""
+    """Yields the key and the prompt of each request."""
     for number in range(size):
         yield key(number), prompt(number)
 
 
 def text_of(response: dict[str, Any]) -> str:
-    """The text of a GenerateContentResponse in the provider's JSON."""
+    """Returns the text of a GenerateContentResponse in the provider's JSON."""
     return str(response["candidates"][0]["content"]["parts"][0]["text"])
 
 
 def long_answer(request: dict[str, Any]) -> dict[str, Any]:
-    """The emulator's model in the fan-out part: a constant answer that makes result lines of about 1 KiB."""
+    """Returns the emulator's answer in the fan-out part, which is constant and makes result lines of about 1 KiB."""
     del request
     return _LONG_ANSWER
 

@@ -1,4 +1,4 @@
-"""Cloud Storage and BigQuery on this machine, for what runs on Vertex AI."""
+"""Cloud Storage and BigQuery on this machine, for tests of Vertex AI."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class Cloud:
 
     @cached_property
     def storage_url(self) -> str:
-        """Of Cloud Storage. This process' own clients find it too."""
+        """The URL of Cloud Storage. The clients of this process use it too."""
         self._storage.start()
         os.environ["STORAGE_EMULATOR_HOST"] = self._storage.url
         return self._storage.url
 
     @cached_property
     def bigquery_url(self) -> str:
-        """Of BigQuery, likewise."""
+        """The URL of BigQuery. The clients of this process use it too."""
         self._bigquery.start()
         os.environ["BIGQUERY_EMULATOR_HOST"] = self._bigquery.url
         return self._bigquery.url
@@ -72,24 +72,24 @@ class Cloud:
         return bigquery_client(self._settings)
 
     def new_bucket(self) -> str:
-        """Makes a bucket; returns its name."""
+        """Creates a bucket and returns its name."""
         return str(self.storage.create_bucket(f"lowtide-{uuid4().hex[:12]}").name)
 
     def new_dataset(self) -> str:
-        """Makes a dataset; returns `project.dataset`."""
+        """Creates a dataset and returns `project.dataset`."""
         name = f"{PROJECT}.set_{uuid4().hex[:12]}"
         self.bigquery.create_dataset(name)
         return name
 
     def put(self, uri: str, lines: Iterable[Mapping[str, Any] | str]) -> str:
-        """Writes an object, a line each; returns its URI."""
+        """Writes the lines to an object and returns its URI."""
         bucket, _, path = uri.removeprefix("gs://").partition("/")
         text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
         self.storage.bucket(bucket).blob(path).upload_from_string(text)
         return uri
 
     def objects(self, uri: str) -> list[str]:
-        """The names of the objects under a place, without it."""
+        """Returns the names of the objects under a place, relative to it."""
         bucket, _, path = uri.removeprefix("gs://").partition("/")
         return sorted(blob.name.removeprefix(path).lstrip("/") for blob in self.storage.list_blobs(bucket, prefix=path))
 
@@ -100,7 +100,7 @@ class Cloud:
             blob.delete()
 
     def put_table(self, name: str, columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> str:
-        """Makes a table `project.dataset.table`; returns its `bq://` URI."""
+        """Creates a table `project.dataset.table` and returns its `bq://` URI."""
         schema = [bigquery.SchemaField(column, kind) for column, kind in columns.items()]
         self.bigquery.create_table(bigquery.Table(name, schema=schema))
         if lines := "\n".join(json.dumps(row) for row in rows).encode():
@@ -109,5 +109,5 @@ class Cloud:
         return f"bq://{name}"
 
     def rows(self, uri: str) -> list[dict[str, Any]]:
-        """All rows of a table."""
+        """Returns all rows of a table."""
         return [dict(row.items()) for row in self.bigquery.list_rows(uri.removeprefix("bq://"))]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from lowtide_cli.app import main
+from lowtide_cli import main
 from lowtide_worker.runtime import runtime
 
 

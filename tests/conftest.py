@@ -7,10 +7,10 @@ import pytest
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "soak: a long random run; CHAOS_SECONDS says how long")
-    config.addinivalue_line("markers", "thorough: takes long and rarely tells anything; only `make chaos` runs it")
+    config.addinivalue_line("markers", "thorough: takes long and rarely finds anything; only `make chaos` runs it")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def heeded_ctrl_c() -> None:
-    """Whoever starts the tests in the background has them ignore Ctrl-C, and what they start inherits that."""
+    """A shell starts background processes with Ctrl-C ignored, and their children would inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

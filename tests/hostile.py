@@ -1,4 +1,4 @@
-"""Messages that nobody should send: good ones with something changed anywhere, from a seed."""
+"""Messages that no client should send: good ones with something changed anywhere, from a seed."""
 
 from __future__ import annotations
 

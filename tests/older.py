@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lowtide_cli.embedded import EmbeddedRedis
+from lowtide_cli.local import EmbeddedRedis
 from tests.proxy import RedisProxy
 
 

@@ -9,20 +9,20 @@ from enum import Enum
 from types import TracebackType
 from typing import Self
 
-from lowtide_cli.embedded import EmbeddedRedis
+from lowtide_cli.local import EmbeddedRedis
 
 
 class Loss(Enum):
-    """How a reply gets lost. The server has done what it was asked in either case."""
+    """The ways in which a reply is lost. The server has executed the command in either case."""
 
     CUT = "the connection is cut"
     SILENCE = "nothing comes any more"
 
 
 class RedisProxy:
-    """Passes everything on, but for the replies to commands that hold some bytes, as often as it is told.
+    """Passes everything on, except some replies to commands that contain given bytes.
 
-    `changed` is what it makes of each piece of a reply.
+    `changed` is applied to each piece of a reply.
     """
 
     def __init__(self, server: EmbeddedRedis, changed: Callable[[bytes], bytes] = bytes) -> None:

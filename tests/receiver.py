@@ -16,7 +16,7 @@ SECRET = "whsec_" + "bG93dGlkZS10ZXN0LXNlY3JldC0wMTIzNDU2Nzg5"
 
 
 class Answer(NamedTuple):
-    """What the service says."""
+    """The answer of the service."""
 
     status: int = 200
     body: bytes = b"thanks"
@@ -45,9 +45,12 @@ class Receiver:
     """Answers the nth request (from 1) with `answers(n)`."""
 
     def __init__(
-        self, answers: Callable[[int], Answer] = lambda _: Answer(), *, secret: str = SECRET,
+        self,
+        answers: Callable[[int], Answer] = lambda _: Answer(),
+        *,
+        secret: str = SECRET,
         tls: ssl.SSLContext | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.hooks: list[Hook] = []
         self.bodies: list[bytes] = []
         self.refused: list[str] = []

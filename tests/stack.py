@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -18,12 +17,11 @@ import redis
 from lowtide import BatchQueue, Settings
 from lowtide.protocol import keys
 from lowtide.states import ProviderName
-from lowtide_cli.embedded import EmbeddedRedis
+from lowtide_cli.local import Child, EmbeddedRedis, end, kill
 from lowtide_emulator import Emulator
 from lowtide_emulator import Settings as EmulatorSettings
 from lowtide_worker.settings import WorkerSettings
 from tests.cloud import PROJECT, Cloud
-from tests.waiting import wait_until
 
 FAST = {
     "LOWTIDE_POLL_FIRST_SECONDS": "0.2",
@@ -40,21 +38,18 @@ FAST = {
     "LOWTIDE_LEASE_SECONDS": "3",
     "LOWTIDE_DELIVERY_RETRY_FIRST_SECONDS": "0.2",
 }
-"""Settings that make hours pass in moments."""
+"""Settings that shorten hours to moments."""
 
 
 class Worker:
-    """A `celery worker` subprocess."""
+    """A `celery worker` process."""
 
     def __init__(self, command: Sequence[str], env: dict[str, str], log: Path, cwd: Path) -> None:
         self.log = log
-        with log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *command],
-                env=env, cwd=cwd, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
-        wait_until(lambda: self.ready or not self.alive, timeout=30, what=f"worker ready, see {log}")
-        assert self.alive, self.text
+        child = Child("worker", [sys.executable, "-m", *command], log=log, env=env, cwd=cwd)
+        child.start()
+        self.process = child.process
+        child.wait_until(lambda: self.ready, "become ready")
 
     @property
     def text(self) -> str:
@@ -69,23 +64,17 @@ class Worker:
         return self.process.poll() is None
 
     def stop(self, timeout: float = 20) -> int:
-        """Warm stop; what does not stop in time is killed."""
-        if self.alive:
-            self.process.terminate()
-            try:
-                self.process.wait(timeout)
-            except subprocess.TimeoutExpired:
-                self.kill()
+        """Stops it warm, and kills it after `timeout` seconds. Returns its exit code."""
+        end(self.process, ((signal.SIGTERM, timeout),))
         return self.process.returncode
 
     def kill(self) -> None:
-        """SIGKILL to the parent and all its children, as a machine that loses power would."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        """Kills the parent and all its children, like a power cut."""
+        kill(self.process)
 
 
 class Stack:
-    """Starts the servers; workers are started by the test."""
+    """The servers. The test starts the workers."""
 
     def __init__(
         self, directory: Path, emulator: EmulatorSettings | None = None, *, cloud: Cloud | None = None, **env: str
@@ -118,13 +107,13 @@ class Stack:
 
     @cached_property
     def bucket(self) -> str:
-        """Where jobs on Vertex AI keep their files, and users theirs."""
+        """The bucket for the files of jobs on Vertex AI, and for those of users."""
         assert self.cloud
         return self.cloud.new_bucket()
 
     @cached_property
     def dataset(self) -> str:
-        """Where jobs on Vertex AI make their tables, and users theirs: `project.dataset`."""
+        """The dataset for the tables of jobs on Vertex AI, and for those of users, as `project.dataset`."""
         assert self.cloud
         return self.cloud.new_dataset()
 
@@ -167,16 +156,16 @@ class Stack:
         return worker
 
     def settings(self, **changes: Any) -> Settings:
-        """A producer's settings."""
+        """Returns a producer's settings."""
         given = {"redis_url": self.redis_server.url, "spool_url": str(self.directory / "spool")}
         return Settings(_env_file=None, **(given | _as_settings(self._provider_env) | changes))
 
     def worker_settings(self, **changes: Any) -> WorkerSettings:
-        """A worker's settings, for code that a test runs itself."""
+        """Returns a worker's settings, for code that a test runs in its own process."""
         return WorkerSettings(_env_file=None, **(_as_settings(self.env) | changes))
 
     def queue(self, **changes: Any) -> BatchQueue:
-        """A producer."""
+        """Returns a producer."""
         return BatchQueue(self.settings(**changes))
 
     @property
@@ -186,25 +175,25 @@ class Stack:
 
     @property
     def installation(self) -> str:
-        """The id that Redis and the spool share, made by whoever came first."""
-        standing = self.redis.get(keys.INSTALLATION)
-        assert isinstance(standing, bytes)
-        return standing.decode().partition(" ")[0]
+        """The id that Redis and the spool share."""
+        known = self.redis.get(keys.INSTALLATION)
+        assert isinstance(known, bytes)
+        return known.decode().partition(" ")[0]
 
     def empty_redis(self) -> None:
-        """Removes every key but the one that makes this Redis the spool's."""
-        standing = self.redis.get(keys.INSTALLATION)
+        """Removes every key except the installation's id, so that Redis still belongs to the spool."""
+        known = self.redis.get(keys.INSTALLATION)
         self.redis.flushdb()
-        if isinstance(standing, bytes):
-            self.redis.set(keys.INSTALLATION, standing)
+        if isinstance(known, bytes):
+            self.redis.set(keys.INSTALLATION, known)
 
     def logs(self) -> str:
-        """What all workers have said."""
+        """Returns the logs of all workers."""
         return "\n".join(worker.text for worker in self.workers)
 
 
 def _as_settings(env: Mapping[str, str]) -> dict[str, Any]:
-    """Variables of the environment as arguments of a settings class."""
+    """Returns environment variables as arguments of a settings class."""
     settings: dict[str, Any] = {}
     for name, value in env.items():
         if name.startswith("LOWTIDE_"):

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable
 from typing import Any, Self
 
-from lowtide_cli.embedded import EmbeddedRedis
+from lowtide_cli.local import EmbeddedRedis
 
 
 class Tap:
-    """Hands each command that a server is sent, as MONITOR tells of it, to a function; what scripts do is left out."""
+    """Hands each command to a server, as MONITOR reports it, to a function; commands of scripts are left out."""
 
     def __init__(self, server: EmbeddedRedis, seen: Callable[[str], None]) -> None:
         self._server = server

@@ -1,7 +1,7 @@
-"""`python -m lowtide_cli` is `lowtide`."""
+"""The `lowtide` command, as `python -m lowtide_cli`."""
 
 from __future__ import annotations
 
-from lowtide_cli.app import main
+from lowtide_cli.entry import main
 
 main()

@@ -1,29 +1,21 @@
-"""The command line as users see it: every command, its options and its help.
+"""The list of all commands, with their options and help.
 
-Longer than the other modules because it is the one list of all commands. Each body imports what does the work only
-when it runs, so that `--help` and shell completion stay quick.
+Each function imports the module that does the work when it runs, so that `--help` and shell completion are quick.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-from contextlib import suppress
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from lowtide_cli import exits
-from lowtide_cli.errors import one_line
-from lowtide_cli.surroundings import bad_argument, prepare_streams, tell_unknown_variables
+from lowtide_cli.terminal import EXIT_CODES, warn_of_unknown_variables
 
 app = typer.Typer(
     name="lowtide",
     help="A job queue for batch inference on Gemini: half the price, nothing lost, nothing paid twice.",
-    epilog=exits.HELP,
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
@@ -31,9 +23,20 @@ app = typer.Typer(
 
 _ONE_MACHINE, _BATCHES, _OPERATIONS = "On one machine", "Batches", "Operations"
 
-BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Batch id, as `submit` printed it.", show_default=False)]
-Letters = Annotated[list[str], typer.Argument(metavar="ID...", help="As `dead-letters list` prints them.")]
+BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Batch id, as printed by `submit`.", show_default=False)]
+Letters = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, as printed by `dead-letters list`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Provider = Annotated[
+    str | None, typer.Option(metavar="gemini|vertex", help="Provider to use.", show_default="LOWTIDE_PROVIDER")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+
+
+def _port(server: str, usual: int) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(
+        min=0, max=65535, help=f"Port of {server}.", show_default=f"{usual}, or a free one"
+    )
+    return option
 
 
 def _print_version(wanted: bool) -> None:
@@ -51,179 +54,203 @@ def _root(
 ) -> None:
     del version
     if context.invoked_subcommand not in {"version", "demo"}:
-        tell_unknown_variables()
+        warn_of_unknown_variables()
 
 
 @app.command(rich_help_panel=_ONE_MACHINE)
 def up(
     data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Folder for data and logs.", show_default="~/.lowtide", file_okay=False),
+        Path | None, typer.Option(help="Folder for data and logs.", show_default="~/.lowtide", file_okay=False)
     ] = None,
     emulator: Annotated[
         bool | None,
         typer.Option(
             "--emulator/--no-emulator",
-            help="Work with an emulator instead of Google.",
-            show_default="when nothing says how to reach Google",
+            help="Use an emulator instead of Google.",
+            show_default="only if no access to Google is configured",
         ),
     ] = None,
     flower: Annotated[bool, typer.Option(help="Run Flower.")] = True,
-    one_worker: Annotated[bool, typer.Option("--one-worker", help="One worker for both queues.")] = False,
+    one_worker: Annotated[bool, typer.Option("--one-worker", help="Run one worker for both queues.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the jobs worker.")] = 8,
     processes: Annotated[int, typer.Option(min=1, help="Processes of the results worker.")] = 2,
-    redis_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Redis port.", show_default="6379, or a free one")
-    ] = 0,
-    emulator_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Emulator port.", show_default="8080, or a free one")
-    ] = 0,
-    storage_port: Annotated[
-        int,
-        typer.Option(
-            min=0, max=65535, help="Port of a stand-in for Cloud Storage.", show_default="4443, or a free one"
-        ),
-    ] = 0,
-    bigquery_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port of a stand-in for BigQuery.", show_default="9050, or a free one")
-    ] = 0,
-    flower_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Flower port.", show_default="5555, or a free one")
-    ] = 0,
+    redis_port: Annotated[int, _port("Redis", 6379)] = 0,
+    emulator_port: Annotated[int, _port("the emulator", 8080)] = 0,
+    storage_port: Annotated[int, _port("the stand-in for Cloud Storage", 4443)] = 0,
+    bigquery_port: Annotated[int, _port("the stand-in for BigQuery", 9050)] = 0,
+    flower_port: Annotated[int, _port("Flower", 5555)] = 0,
 ) -> None:
-    """Run Redis, workers, Flower and an emulator here, until Ctrl-C.
+    """Run Redis, workers, Flower and an emulator on this machine, until Ctrl-C.
 
-    An embedded Redis-compatible server runs unless LOWTIDE_REDIS_URL is set, the emulator unless GEMINI_API_KEY or
-    GOOGLE_API_KEY is (here or in .env); with LOWTIDE_PROVIDER=vertex, unless GOOGLE_CLOUD_PROJECT and
-    LOWTIDE_VERTEX_STORAGE are. The emulator of Vertex AI brings stand-ins for Cloud Storage and BigQuery along.
-    Flower's password is generated, or LOWTIDE_FLOWER_BASIC_AUTH=user:password.
+    An embedded Redis-compatible server runs unless LOWTIDE_REDIS_URL is set. The emulator runs unless GEMINI_API_KEY or
+    GOOGLE_API_KEY is set (here or in .env); with LOWTIDE_PROVIDER=vertex, unless GOOGLE_CLOUD_PROJECT and
+    LOWTIDE_VERTEX_STORAGE are set. The emulator of Vertex AI comes with stand-ins for Cloud Storage and BigQuery.
+    Flower's password is generated; set LOWTIDE_FLOWER_BASIC_AUTH=user:password to choose it.
     """
-    from lowtide_cli.up import Options
-    from lowtide_cli.up import up as run
+    from lowtide_cli.commands.up import Options
+    from lowtide_cli.commands.up import up as run
 
     options = Options(
-        data_dir=data_dir, emulator=emulator, flower=flower, one_worker=one_worker, threads=threads,
-        processes=processes, redis_port=redis_port, emulator_port=emulator_port, storage_port=storage_port,
-        bigquery_port=bigquery_port, flower_port=flower_port,
-    )  # fmt: skip
+        data_dir=data_dir,
+        emulator=emulator,
+        flower=flower,
+        one_worker=one_worker,
+        threads=threads,
+        processes=processes,
+        redis_port=redis_port,
+        emulator_port=emulator_port,
+        storage_port=storage_port,
+        bigquery_port=bigquery_port,
+        flower_port=flower_port,
+    )
     raise typer.Exit(run(options))
 
 
 @app.command(rich_help_panel=_ONE_MACHINE)
 def demo(
-    flower: Annotated[bool, typer.Option("--flower", help="Run Flower too, and leave it up until Ctrl-C.")] = False,
+    flower: Annotated[bool, typer.Option("--flower", help="Run Flower too, and keep it running until Ctrl-C.")] = False,
     vertex: Annotated[
-        bool, typer.Option("--vertex", help="On Vertex AI: from and to Cloud Storage, then BigQuery, emulated too.")
+        bool,
+        typer.Option("--vertex", help="Use Vertex AI: from and to Cloud Storage, then BigQuery, all emulated."),
     ] = False,
 ) -> None:
     """Run a few hundred real requests through real processes, and check every result.
 
-    Everything runs in a temporary folder on free ports, against the emulator: no key, no cost, nothing left behind.
+    Everything runs in a temporary folder on free ports, against the emulator. It needs no key, costs nothing and leaves
+    nothing behind.
     """
-    from lowtide_cli.demo import demo as run
+    from lowtide_cli.commands.demo import demo as run
 
     raise typer.Exit(run(flower=flower, vertex=vertex))
 
 
-@app.command(rich_help_panel=_BATCHES, epilog=exits.HELP)
+@app.command(rich_help_panel=_BATCHES, epilog=EXIT_CODES)
 def submit(
     file: Annotated[
         str,
         typer.Argument(
             metavar="FILE.jsonl",
-            help="Requests, one a line; - for standard input; on Vertex AI also gs://bucket/path or bq://project.dataset.table.",
+            help="Requests, one a line. Use - for standard input. On Vertex AI also gs://bucket/path or "
+            "bq://project.dataset.table.",
         ),
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="Model, as in gemini-2.5-flash.", show_default=False)],
-    on_result: Annotated[str | None, typer.Option(help="Handler that is given the results.")] = None,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Model name, such as gemini-2.5-flash.", show_default=False)
+    ],
+    on_result: Annotated[str | None, typer.Option(help="Handler to deliver the results to.")] = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="Submitting the same content under it again gives the same batch.")
+        str | None,
+        typer.Option(help="Key for safe retries: the same content with the same key returns the same batch."),
     ] = None,
-    label: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Label; repeat for more.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Label of the batch. Can be repeated.")
+    ] = None,
     mode: Annotated[
-        str | None, typer.Option(metavar="file|inline", help="How requests travel.", show_default="LOWTIDE_MODE")
+        str | None,
+        typer.Option(
+            metavar="file|inline",
+            help="How to send requests to the provider: in an uploaded file, or in the call that creates the job.",
+            show_default="LOWTIDE_MODE",
+        ),
     ] = None,
     max_attempts: Annotated[
-        int | None, typer.Option(min=1, help="Jobs that may carry one request.", show_default="LOWTIDE_MAX_ATTEMPTS")
+        int | None,
+        typer.Option(min=1, help="Most jobs that one request may be sent in.", show_default="LOWTIDE_MAX_ATTEMPTS"),
     ] = None,
     priority: Annotated[
-        int, typer.Option(min=-100, max=100, help="Higher ones go first while the provider takes no more.")
+        int, typer.Option(min=-100, max=100, help="Priority while the provider accepts no more jobs: highest first.")
     ] = 0,
     outcome: Annotated[
         list[str] | None,
-        typer.Option(metavar="REASON=retry|fail|succeed", help="How rows of this reason are counted; repeat for more."),
+        typer.Option(
+            metavar="REASON=retry|fail|succeed",
+            help="How to treat rows that fail with REASON: retry, fail or succeed. Can be repeated.",
+        ),
     ] = None,
-    provider: Annotated[
-        str | None,
-        typer.Option(metavar="gemini|vertex", help="Whose batch API runs it.", show_default="LOWTIDE_PROVIDER"),
-    ] = None,
+    provider: Provider = None,
     kind: Annotated[
-        str, typer.Option(metavar="generation|embedding", help="What is asked of the model.")
+        str, typer.Option(metavar="generation|embedding", help="What to request from the model.")
     ] = "generation",
     destination: Annotated[
-        str | None, typer.Option(help="On Vertex AI: an empty gs:// or bq:// place that keeps the provider's output.")
+        str | None,
+        typer.Option(help="On Vertex AI: an empty gs:// or bq:// place for the provider's output, which stays there."),
     ] = None,
-    key_column: Annotated[str, typer.Option(help="The column of a bq:// table that holds the keys.")] = "key",
-    wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch it until it is finished.")] = False,
+    key_column: Annotated[str, typer.Option(help="Column of a bq:// table that holds the keys.")] = "key",
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch the batch until it is finished.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the results there when finished; implies --wait.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Write the results to this file when the batch is finished. Implies --wait."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Submit a batch and print its id."""
-    from lowtide_cli.submit import Submission
-    from lowtide_cli.submit import submit as run
+    from lowtide_cli.commands.submit import Submission
+    from lowtide_cli.commands.submit import submit as run
 
     submission = Submission(
-        file=file, model=model, on_result=on_result, idempotency_key=idempotency_key, labels=label or [], mode=mode,
-        max_attempts=max_attempts, priority=priority, outcomes=outcome or [], provider=provider, kind=kind,
-        destination=destination, key_column=key_column,
-    )  # fmt: skip
+        file=file,
+        model=model,
+        on_result=on_result,
+        idempotency_key=idempotency_key,
+        labels=label or [],
+        mode=mode,
+        max_attempts=max_attempts,
+        priority=priority,
+        outcomes=outcome or [],
+        provider=provider,
+        kind=kind,
+        destination=destination,
+        key_column=key_column,
+    )
     raise typer.Exit(run(submission, wait=wait, output=output, as_json=as_json))
 
 
 @app.command("list", rich_help_panel=_BATCHES)
 def list_(
-    state: Annotated[str | None, typer.Option(help="Only batches in this state.")] = None,
+    state: Annotated[str | None, typer.Option(help="Print only batches in this state.")] = None,
     page_size: Annotated[int, typer.Option(min=1, max=1000, help="Batches on a page.")] = 20,
-    page_token: Annotated[str | None, typer.Option(help="Where the last page ended.")] = None,
+    page_token: Annotated[
+        str | None, typer.Option(help="Token for the next page, as the last page printed it.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List batches, newest first."""
-    from lowtide_cli.reading import list_batches
+    from lowtide_cli.commands.list import list_batches
 
     list_batches(state=state, page_size=page_size, page_token=page_token, as_json=as_json)
 
 
-@app.command(rich_help_panel=_BATCHES, epilog=exits.HELP)
+@app.command(rich_help_panel=_BATCHES, epilog=EXIT_CODES)
 def status(batch: BatchId, as_json: AsJson = False) -> None:
-    """Show where a batch stands."""
-    from lowtide_cli.reading import show_status
+    """Show the state of a batch and of its jobs."""
+    from lowtide_cli.commands.status import show_status
 
     raise typer.Exit(show_status(batch, as_json=as_json))
 
 
-@app.command(rich_help_panel=_BATCHES, epilog=exits.HELP)
+@app.command(rich_help_panel=_BATCHES, epilog=EXIT_CODES)
 def watch(
     batch: BatchId, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON line per change.")] = False
 ) -> None:
     """Watch a batch until it is finished."""
-    from lowtide_cli.watch import watch as run
+    from lowtide_cli.commands.watch import watch as run
 
     raise typer.Exit(run(batch, as_json=as_json))
 
 
-@app.command(rich_help_panel=_BATCHES, epilog=exits.HELP)
+@app.command(rich_help_panel=_BATCHES, epilog=EXIT_CODES)
 def results(
     batch: BatchId,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write to this file, whole or not at all.")
+        Path | None, typer.Option("--output", "-o", help="Write to this file, which appears complete or not at all.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Results are always JSON lines.", hidden=True)] = False,
 ) -> None:
     """Print the results of a batch, one JSON line per request."""
     del as_json
-    from lowtide_cli.results import results as run
+    from lowtide_cli.commands.results import results as run
 
     raise typer.Exit(run(batch, output))
 
@@ -232,8 +259,8 @@ def results(
 def cancel(
     batch: BatchId, wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until it has stopped.")] = False
 ) -> None:
-    """Stop a batch; what is done already is kept."""
-    from lowtide_cli.ending import cancel as run
+    """Stop a batch. Its results so far are kept."""
+    from lowtide_cli.commands.cancel import cancel as run
 
     raise typer.Exit(run(batch, wait=wait))
 
@@ -241,40 +268,37 @@ def cancel(
 @app.command(rich_help_panel=_BATCHES)
 def delete(
     batch: BatchId,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait until it is gone.")] = 60.0,
+    yes: Yes = False,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait until it is deleted.")] = 60.0,
 ) -> None:
-    """Delete a finished batch and all it left, here and at the provider."""
-    from lowtide_cli.ending import delete as run
+    """Delete a finished batch with all its data, here and at the provider."""
+    from lowtide_cli.commands.delete import delete as run
 
     raise typer.Exit(run(batch, yes=yes, timeout=timeout))
 
 
 @app.command(rich_help_panel=_OPERATIONS)
-def jobs(
-    provider: Annotated[
-        str | None, typer.Option(metavar="gemini|vertex", help="Whose jobs.", show_default="LOWTIDE_PROVIDER")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the provider's own jobs, ours and others'."""
-    from lowtide_cli.provider_jobs import show_jobs
+def jobs(provider: Provider = None, as_json: AsJson = False) -> None:
+    """List all jobs of the account at the provider, Lowtide's and others'."""
+    from lowtide_cli.commands.jobs import show_jobs
 
     show_jobs(provider=provider, as_json=as_json)
 
 
 dead_letters = typer.Typer(
-    name="dead-letters", no_args_is_help=True, help="Segments that no handler took, and unreadable messages."
+    name="dead-letters",
+    no_args_is_help=True,
+    help="Show, redeliver or drop undelivered segments and unreadable messages.",
 )
 app.add_typer(dead_letters, rich_help_panel=_OPERATIONS)
 
 
 @dead_letters.command("list")
 def list_dead_letters(
-    limit: Annotated[int, typer.Option(min=1, help="Most to print.")] = 50, as_json: AsJson = False
+    limit: Annotated[int, typer.Option(min=1, help="Most dead letters to print.")] = 50, as_json: AsJson = False
 ) -> None:
     """List the newest dead letters."""
-    from lowtide_cli.dead_letters import list_letters
+    from lowtide_cli.commands.dead_letters import list_letters
 
     list_letters(limit=limit, as_json=as_json)
 
@@ -283,8 +307,8 @@ def list_dead_letters(
 def show_dead_letter(
     letter: Annotated[str, typer.Argument(metavar="ID", show_default=False)], as_json: AsJson = False
 ) -> None:
-    """Show all that is known of one dead letter."""
-    from lowtide_cli.dead_letters import show_letter
+    """Show all details of one dead letter."""
+    from lowtide_cli.commands.dead_letters import show_letter
 
     show_letter(letter, as_json=as_json)
 
@@ -292,10 +316,10 @@ def show_dead_letter(
 @dead_letters.command("redeliver")
 def redeliver_dead_letters(
     letters: Letters = [],  # noqa: B006 - Typer's way to say "none or more"
-    every: Annotated[bool, typer.Option("--all", help="Every parked segment.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Redeliver every parked segment.")] = False,
 ) -> None:
-    """Hand parked segments to their handlers again, all tries anew."""
-    from lowtide_cli.dead_letters import redeliver
+    """Deliver parked segments to their handlers again, with all tries."""
+    from lowtide_cli.commands.dead_letters import redeliver
 
     if not letters and not every:
         raise typer.BadParameter("give ids, or --all", param_hint="ID...")
@@ -304,8 +328,8 @@ def redeliver_dead_letters(
 
 @dead_letters.command("drop")
 def drop_dead_letters(letters: Letters) -> None:
-    """Forget dead letters; stored results stay."""
-    from lowtide_cli.dead_letters import drop
+    """Remove dead letters. Stored results stay."""
+    from lowtide_cli.commands.dead_letters import drop
 
     drop(letters)
 
@@ -313,43 +337,43 @@ def drop_dead_letters(letters: Letters) -> None:
 installation = typer.Typer(
     name="installation",
     invoke_without_command=True,
-    help="Whether Redis and the spool belong together, and how to join them again.",
+    help="Show whether Redis and the spool belong together, and join them again.",
 )
 app.add_typer(installation, rich_help_panel=_OPERATIONS)
 
 
 @installation.callback()
 def show_installation(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show the installation's id in Redis and in the spool. Exits with 1 where they are not the same."""
+    """Show the installation's id in Redis and in the spool. Exits with 1 if the two differ."""
     if context.invoked_subcommand is None:
-        from lowtide_cli.installation import show
+        from lowtide_cli.commands.installation import show
 
         raise typer.Exit(show(as_json=as_json))
 
 
 @installation.command("adopt")
 def adopt_installation(
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     over: Annotated[
-        bool, typer.Option("--over", help="Even if Redis has another id: what it holds is then the spool's.")
+        bool, typer.Option("--over", help="Replace another id in Redis: its data then belongs to this spool.")
     ] = False,
 ) -> None:
-    """Give Redis the id of the spool, or a spool without one that of Redis.
+    """Copy the spool's id to Redis, or Redis' id to a spool without one.
 
-    Only where you have made sure that they are to belong together: Redis lost its data, or the spool was moved.
+    Do this only if you are sure that the two belong together: Redis lost its data, or the spool was moved.
     """
-    from lowtide_cli.installation import adopt
+    from lowtide_cli.commands.installation import adopt
 
     raise typer.Exit(adopt(yes=yes, over=over))
 
 
 @app.command(rich_help_panel=_OPERATIONS)
 def doctor(as_json: AsJson = False) -> None:
-    """Check Redis, spool, provider, its places in Google Cloud and workers, and say what to mend.
+    """Check Redis, spool, provider, Google Cloud and workers, and say how to fix problems.
 
-    Exits with 1 if anything fails.
+    Exits with 1 if a check fails.
     """
-    from lowtide_cli.doctor import doctor as run
+    from lowtide_cli.commands.doctor import doctor as run
 
     raise typer.Exit(run(as_json=as_json))
 
@@ -360,58 +384,3 @@ def version() -> None:
     from importlib.metadata import version as installed
 
     typer.echo(f"lowtide {installed('lowtide')}")
-
-
-def _end_in_order() -> None:
-    """Has a polite kill, or a closed terminal, unwind what runs, so that it takes back what is half done.
-
-    The exit code is then 128 and the signal's number, as a shell tells it of a process that was killed by one.
-    """
-
-    def end(number: int, _: FrameType | None) -> NoReturn:
-        sys.exit(128 + number)
-
-    for polite in (signal.SIGTERM, signal.SIGHUP):
-        # `nohup` has the second ignored, and it must stay so.
-        if signal.getsignal(polite) is not signal.SIG_IGN:
-            signal.signal(polite, end)
-
-
-def main() -> None:
-    """Runs the command line; a foreseen error is one line on standard error."""
-    _end_in_order()
-    try:
-        prepare_streams()
-        if problem := bad_argument(sys.argv[1:]):
-            _end(problem, exits.Exit.USAGE)
-        try:
-            app(prog_name="lowtide")
-        finally:
-            # Here a full disk can still be told; at the end of the process it would be a traceback.
-            sys.stdout.flush()
-    except BrokenPipeError:
-        # `lowtide results ... | head` is no error.
-        _discard_output()
-        sys.exit(exits.Exit.ERROR)
-    except Exception as error:
-        line = one_line(error)
-        if line is None:
-            raise
-        _discard_output()
-        _end(line, exits.Exit.ERROR)
-
-
-def _end(line: str, code: exits.Exit) -> NoReturn:
-    """Tells an error. Its further lines are set in, so that none can look like one of ours."""
-    from lowtide.text import printable  # deferred: `--help` must be quick
-
-    typer.echo("lowtide: " + printable(line).replace("\n", "\n  "), err=True)
-    sys.exit(code)
-
-
-def _discard_output() -> None:
-    """Drops the rest of standard output, so that it is not tried again at the end of the process."""
-    if sys.stdout is None:
-        return
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,10 +1,10 @@
-"""Which optional parts of Lowtide are installed here."""
+"""The optional parts of Lowtide, and whether they are installed."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 
-from lowtide_cli.errors import MissingExtra
+from lowtide_cli.terminal import MissingExtra
 
 _MODULES = {
     "worker": ("flower", "google.genai", "prometheus_client"),
@@ -15,7 +15,7 @@ _MODULES = {
 
 
 def installed(extra: str) -> bool:
-    """Whether everything that an extra brings is importable."""
+    """Returns whether every module of an extra can be imported."""
     return all(map(_importable, _MODULES[extra]))
 
 
@@ -28,5 +28,5 @@ def need(extra: str, purpose: str) -> None:
 def _importable(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # its parent package is missing
+    except ModuleNotFoundError:  # the parent package is missing
         return False

@@ -1,4 +1,4 @@
-"""Which workers are alive, asked over the broker as `celery inspect` does."""
+"""The workers that are running. The broker carries the question, as with `celery inspect`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from lowtide.protocol import sender
 
 
 def worker_queues(redis_url: str | None = None, *, seconds: float = 1.0) -> dict[str, list[str]]:
-    """The queues that each worker serves which answers within `seconds`, by the worker's name."""
+    """Returns the queues that each worker serves, by the worker's name.
+
+    - `redis_url`: the broker. None: the one in the settings.
+    - `seconds`: time for the workers to answer. A worker that takes longer is not in the result.
+    """
     url = redis_url or Settings().redis_url.get_secret_value()
     replies = sender(url).control.inspect(timeout=seconds).active_queues() or {}
     return {worker: [queue["name"] for queue in queues] for worker, queues in sorted(replies.items())}

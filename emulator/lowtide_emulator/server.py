@@ -16,35 +16,31 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from lowtide_emulator.answers import Answer, RowError
-from lowtide_emulator.calls import CallDesk
-from lowtide_emulator.connection import ConnectionMiddleware, DroppedConnection
+from lowtide_emulator.answering import Answer, RowError
+from lowtide_emulator.calls import CallDesk, ConnectionMiddleware, DroppedConnection, RefusalError
 from lowtide_emulator.control import ControlApi
-from lowtide_emulator.engine import Engine, JobRecord
-from lowtide_emulator.errors import RefusalError
+from lowtide_emulator.engine import Engine, JobRecord, StatsSnapshot
 from lowtide_emulator.faults import FaultRecord
-from lowtide_emulator.gemini import BatchApi
-from lowtide_emulator.gemini_files import FilesApi
+from lowtide_emulator.gemini import BatchApi, FilesApi, GeminiWork
 from lowtide_emulator.settings import Settings
-from lowtide_emulator.stats import StatsSnapshot
-from lowtide_emulator.vertex.api import PredictionApi
+from lowtide_emulator.vertex import PredictionApi
 
 BACKLOG = 512
 
 
-def application(engine: Engine) -> ASGIApp:
-    """Return the ASGI application in front of an engine."""
+def application(engine: Engine, gemini: GeminiWork) -> ASGIApp:
+    """Returns the ASGI application in front of an engine."""
     desk = CallDesk(engine.stats, engine.faults)
     app = Starlette(
         routes=[
             *ControlApi(engine).routes(),
-            *FilesApi(engine, desk).routes(),
-            *BatchApi(engine, desk).routes(),
+            *FilesApi(gemini, desk).routes(),
+            *BatchApi(gemini, desk).routes(),
             *PredictionApi(engine, desk).routes(),
         ],
         exception_handlers={404: _not_found, 405: _not_found, ClientDisconnect: _gone},
     )
-    # A redirect for a trailing slash would be followed by the SDK and hide a wrong path.
+    # The SDK would follow a redirect for a trailing slash, which would hide a wrong path.
     app.router.redirect_slashes = False
     return ConnectionMiddleware(app, engine.stats)
 
@@ -60,20 +56,18 @@ async def _gone(request: Request, error: Exception) -> Response:
 
 
 class Emulator:
-    """A Gemini batch service on this machine, served from a thread of this process.
+    """A Gemini batch service that a thread of this process serves.
 
-    Use it in a ``with`` statement; outside of one nothing listens::
+    Use it in a `with` statement: the service runs from the start of the block to its end::
 
         with Emulator(Settings(pending_seconds=60)) as emulator:
             client = genai.Client(api_key="any", http_options={"base_url": emulator.url})
             ...
             emulator.advance(60)
 
-    ``answer`` is the model: a function from a request, as it was sent, to a response, a RowError
-    or None; None, the default, is the built-in model. It counts for jobs created from then on.
-
-    ``storage_url`` and ``bigquery_url`` are the servers that Vertex AI's jobs read and write; they go before
-    those of the settings.
+    settings: the settings; None for the defaults.
+    storage_url: the Cloud Storage server of Vertex AI's jobs, in place of the one in the settings.
+    bigquery_url: the BigQuery server of Vertex AI's jobs, in place of the one in the settings.
     """
 
     def __init__(
@@ -89,6 +83,7 @@ class Emulator:
         if bigquery_url is not None:
             self.settings = replace(self.settings, bigquery_url=bigquery_url)
         self._engine = Engine(self.settings)
+        self._gemini = GeminiWork(self._engine)
         self._socket: socket.socket | None = None
         self._url: str | None = None
         self._server: uvicorn.Server | None = None
@@ -113,7 +108,7 @@ class Emulator:
 
     @property
     def url(self) -> str:
-        """Where the emulator listens, without a slash at the end."""
+        """The URL of the emulator, without a slash at the end."""
         if self._url is None:
             host, port = self._listen().getsockname()[:2]
             self._url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -121,7 +116,11 @@ class Emulator:
 
     @property
     def answer(self) -> Answer | None:
-        """The model, None for the built-in one."""
+        """The model for jobs that are created from now on; None, the default, for the built-in model.
+
+        A model is a function. It takes a request as it was sent, and returns a response, a RowError, or None for a
+        response that is null.
+        """
         return self._engine.answer
 
     @answer.setter
@@ -129,38 +128,42 @@ class Emulator:
         self._engine.answer = answer
 
     def advance(self, seconds: float) -> None:
-        """Move the emulated clock ahead."""
+        """Moves the emulated clock ahead by a number of seconds."""
         self._engine.clock.advance(seconds)
 
     def set_faults(self, rules: Sequence[Mapping[str, object]]) -> None:
-        """Replace the fault plan; see the module ``faults`` for the form of a rule.
+        """Replaces all fault rules; the module `faults.rules` describes the form of a rule.
 
-        Raises RuleError if a rule cannot be understood.
+        Raises RuleError if a rule is not valid.
         """
         self._engine.faults.replace(list(rules))
 
     def set_canned(self, canned: dict[str, Raw | RowError]) -> None:
-        """Answer the rows with these keys from here, the others by the model."""
+        """Sets fixed answers by row key; the model answers the other rows."""
         self._engine.canned = canned
 
     def faults(self) -> list[FaultRecord]:
-        """Return each rule with how often it fired."""
+        """Returns each fault rule with its counters."""
         return self._engine.faults.records()
 
     def stats(self) -> StatsSnapshot:
-        """Return the counters."""
+        """Returns the counters."""
         return self._engine.stats.snapshot()
 
     def jobs(self, *, keys: bool = False) -> list[JobRecord]:
-        """Return the record of every job ever created, with the keys of its rows if asked."""
+        """Returns the record of every job ever created, with the keys of its rows if `keys` is true."""
         return self._engine.records(keys=keys)
 
+    def files(self) -> list[str]:
+        """Returns the display name of each uploaded file that is neither deleted nor expired."""
+        return [file.display_name for file in self._gemini.files]
+
     def reset(self) -> None:
-        """Forget everything but the settings and the model."""
+        """Removes jobs, files, fault rules and counters, and resets the clock; settings and model stay."""
         self._engine.reset()
 
     def serve(self) -> None:
-        """Serve in the calling thread until ``stop`` is called or Ctrl-C is pressed."""
+        """Serves in the calling thread until `stop` is called or Ctrl-C is pressed."""
         server = self._prepare()
         self._engine.stats.serve_from_this_thread()
         try:
@@ -169,11 +172,11 @@ class Emulator:
             self._engine.stats.stop_serving()
 
     def stop(self) -> None:
-        """Ask the serving thread to end."""
+        """Makes the serving thread end soon."""
         self._prepare().should_exit = True
 
     def close(self) -> None:
-        """Give back the port, the threads and the temporary folder."""
+        """Releases the port, the threads and the temporary folder."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -182,8 +185,8 @@ class Emulator:
     def _listen(self) -> socket.socket:
         if self._socket is None:
             family = socket.AF_INET6 if ":" in self.settings.host else socket.AF_INET
-            # With the protocol named, asyncio turns Nagle's algorithm off; without it, each
-            # reply waits 40 ms for the client's delayed acknowledgement.
+            # asyncio turns Nagle's algorithm off only for a socket that names its protocol. Otherwise each reply
+            # waits 40 ms for the client's delayed acknowledgement.
             listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             try:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -199,7 +202,7 @@ class Emulator:
         if self._server is None:
             self._server = uvicorn.Server(
                 uvicorn.Config(
-                    application(self._engine),
+                    application(self._engine, self._gemini),
                     http="h11",
                     loop="asyncio",
                     ws="none",

@@ -1,83 +1,160 @@
-"""What an emulator is told when it starts.
+"""Settings of an emulator.
 
-Every limit has the value documented for the Gemini Developer API, so that a test which says
-nothing meets the real ones; every duration is in seconds of the emulated clock.
+Every limit has the value that the services document, so that a test that sets nothing runs into the real limits.
+Every duration is in seconds of the emulated clock. The command `lowtide-emulator serve` makes its options, their help
+and their environment variables from these fields; see `options`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 HOUR = 3600.0
+MIB = 1024**2
+GIB = 1024**3
+
+SERVER = "Server"
+JOBS = "Jobs and files"
+LIMITS = "Limits"
+ANSWERS = "Answers and faults"
+VERTEX = "Vertex AI"
+
+
+class Setting:
+    """The description of a setting.
+
+    description: its meaning and its unit, also the help of the option.
+    panel: the part of the command's help that shows the option.
+    option: the name of the option where it is not the field's.
+    served: the default of the command where it is not the field's.
+    checks: further arguments of `typer.Option`: limits of the value, and how the default is shown.
+    """
+
+    def __init__(
+        self, description: str, *, panel: str, option: str = "", served: float | None = None, **checks: Any
+    ) -> None:
+        self.description = description
+        self.panel = panel
+        self.option = option
+        self.served = served
+        self.checks = checks
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The emulator's settings; all have defaults.
+    """The settings of an emulator; all have defaults."""
 
-    host, port: where to listen; port 0 chooses a free one.
-    data_dir: where uploads and results are kept. None: a temporary directory, removed at the end.
-    pending_seconds: how long a job stays PENDING.
-    running_seconds: how long a job stays RUNNING, at least; it also waits for its output.
-    expire_seconds: a job that is not done this long after its creation becomes EXPIRED.
-    file_seconds: life of an uploaded file and of a result file.
-    file_processing_seconds: how long an uploaded file stays PROCESSING.
-    api_keys: the accepted keys; empty accepts any key and none.
-    models: names accepted besides those starting with ``gemini-`` or ``text-embedding``.
-    max_active_jobs: one more live job is refused with 429.
-    max_inline_bytes: largest body of a create call.
-    max_file_bytes: largest uploaded file.
-    max_storage_bytes: all uploaded files together.
-    max_page_size: largest page of a list call.
-    refuse_delete_of_live: deleting a job that is not done is refused with 400.
-    embedding_dimensions: length of a vector when the request names none.
-    answer_threads: how many jobs produce their output at the same time.
+    host: Annotated[str, Setting("Address to listen on.", panel=SERVER)] = "127.0.0.1"
+    port: Annotated[
+        int, Setting("Port to listen on; 0 chooses a free one.", panel=SERVER, served=8080, min=0, max=65535)
+    ] = 0
+    data_dir: Annotated[
+        Path | None,
+        Setting(
+            "Folder for uploads and results.",
+            panel=SERVER,
+            file_okay=False,
+            show_default="a temporary folder, removed at the end",
+        ),
+    ] = None
+    api_keys: Annotated[
+        frozenset[str],
+        Setting("API key to accept. Can be repeated.", panel=SERVER, option="api_key", show_default="any key, or none"),
+    ] = frozenset()
+    answer_threads: Annotated[
+        int, Setting("Number of jobs that are answered at the same time.", panel=SERVER, min=1)
+    ] = 2
 
-    For Vertex AI's side only:
+    pending_seconds: Annotated[
+        float, Setting("Time that a job is PENDING, in seconds.", panel=JOBS, served=5.0, min=0)
+    ] = 0.0
+    running_seconds: Annotated[
+        float,
+        Setting(
+            "Time that a job is RUNNING, in seconds. It is longer if the results take longer.",
+            panel=JOBS,
+            served=10.0,
+            min=0,
+        ),
+    ] = 0.0
+    expire_seconds: Annotated[
+        float, Setting("Age at which a job that is not finished becomes EXPIRED, in seconds.", panel=JOBS, min=0)
+    ] = 48 * HOUR
+    file_seconds: Annotated[
+        float, Setting("Life of an uploaded file, and of a results file after its job, in seconds.", panel=JOBS, min=0)
+    ] = 48 * HOUR
+    file_processing_seconds: Annotated[
+        float, Setting("Time that an uploaded file is PROCESSING, in seconds.", panel=JOBS, min=0)
+    ] = 0.0
+    refuse_delete_of_live: Annotated[bool, Setting("Refuse to delete a job that is not finished.", panel=JOBS)] = False
 
-    storage_url: a Cloud Storage server. None: the one in ``STORAGE_EMULATOR_HOST``, if it is set.
-    bigquery_url: a BigQuery server. None: the one in ``BIGQUERY_EMULATOR_HOST``, if it is set.
-    tokens: the accepted Bearer tokens; empty accepts any.
-    vertex_queue_seconds: a job that does not run this long after its creation becomes EXPIRED.
-    vertex_run_seconds: a job that runs longer becomes EXPIRED; what it has done is delivered.
-    vertex_cancelling_seconds: how long a cancelled job is CANCELLING, at least.
-    vertex_max_requests, vertex_max_embeddings: most rows of a job.
-    vertex_max_file_bytes: largest input file.
-    vertex_shuffle: rows come back in another order, the same on every run.
-    vertex_shard_bytes: predictions are split into files of about this size. None: one file.
-    """
+    models: Annotated[
+        frozenset[str],
+        Setting("Model to accept besides gemini-* and text-embedding*. Can be repeated.", panel=LIMITS, option="model"),
+    ] = frozenset()
+    max_active_jobs: Annotated[
+        int, Setting("Most unfinished jobs at the same time. One more is refused with status 429.", panel=LIMITS, min=1)
+    ] = 100
+    max_inline_bytes: Annotated[int, Setting("Largest body of a create call, in bytes.", panel=LIMITS, min=1)] = (
+        20 * MIB
+    )
+    max_file_bytes: Annotated[int, Setting("Largest uploaded file, in bytes.", panel=LIMITS, min=1)] = 2 * GIB
+    max_storage_bytes: Annotated[int, Setting("Largest sum of all uploaded files, in bytes.", panel=LIMITS, min=1)] = (
+        20 * GIB
+    )
+    max_page_size: Annotated[int, Setting("Most jobs on one page of a list.", panel=LIMITS, min=1)] = 1000
 
-    host: str = "127.0.0.1"
-    port: int = 0
-    data_dir: Path | None = None
-    pending_seconds: float = 0.0
-    running_seconds: float = 0.0
-    expire_seconds: float = 48 * HOUR
-    file_seconds: float = 48 * HOUR
-    file_processing_seconds: float = 0.0
-    api_keys: frozenset[str] = frozenset()
-    models: frozenset[str] = frozenset()
-    max_active_jobs: int = 100
-    max_inline_bytes: int = 20 * 1024 * 1024
-    max_file_bytes: int = 2 * 1024**3
-    max_storage_bytes: int = 20 * 1024**3
-    max_page_size: int = 1000
-    refuse_delete_of_live: bool = False
-    embedding_dimensions: int = 768
-    answer_threads: int = 2
-    storage_url: str | None = None
-    bigquery_url: str | None = None
-    tokens: frozenset[str] = frozenset()
-    vertex_queue_seconds: float = 72 * HOUR
-    vertex_run_seconds: float = 24 * HOUR
-    vertex_cancelling_seconds: float = 0.0
-    vertex_max_requests: int = 200_000
-    vertex_max_embeddings: int = 1_000_000
-    vertex_max_file_bytes: int = 1024**3
-    vertex_shuffle: bool = True
-    vertex_shard_bytes: int | None = None
+    embedding_dimensions: Annotated[
+        int, Setting("Length of a vector if the request does not give one.", panel=ANSWERS, min=1)
+    ] = 768
+
+    storage_url: Annotated[
+        str | None,
+        Setting(
+            "URL of a Cloud Storage server for input and output.", panel=VERTEX, show_default="STORAGE_EMULATOR_HOST"
+        ),
+    ] = None
+    bigquery_url: Annotated[
+        str | None,
+        Setting("URL of a BigQuery server for input and output.", panel=VERTEX, show_default="BIGQUERY_EMULATOR_HOST"),
+    ] = None
+    tokens: Annotated[
+        frozenset[str],
+        Setting("Bearer token to accept. Can be repeated.", panel=VERTEX, option="token", show_default="any token"),
+    ] = frozenset()
+    vertex_queue_seconds: Annotated[
+        float, Setting("Age at which a job that does not run yet becomes EXPIRED, in seconds.", panel=VERTEX, min=0)
+    ] = 72 * HOUR
+    vertex_run_seconds: Annotated[
+        float,
+        Setting(
+            "Time after which a RUNNING job becomes EXPIRED, in seconds. The rows done by then are delivered.",
+            panel=VERTEX,
+            min=0,
+        ),
+    ] = 24 * HOUR
+    vertex_cancelling_seconds: Annotated[
+        float, Setting("Shortest time that a cancelled job is CANCELLING, in seconds.", panel=VERTEX, min=0)
+    ] = 0.0
+    vertex_max_requests: Annotated[int, Setting("Most rows in a job of text.", panel=VERTEX, min=1)] = 200_000
+    vertex_max_embeddings: Annotated[int, Setting("Most rows in a job of embeddings.", panel=VERTEX, min=1)] = 1_000_000
+    vertex_max_file_bytes: Annotated[int, Setting("Largest input file, in bytes.", panel=VERTEX, min=1)] = GIB
+    vertex_shuffle: Annotated[
+        bool,
+        Setting("Return rows in another order, the same one on every run; or in the order of the input.", panel=VERTEX),
+    ] = True
+    vertex_shard_bytes: Annotated[
+        int | None,
+        Setting(
+            "Size of the files that predictions are split into, in bytes; approximate.",
+            panel=VERTEX,
+            min=1,
+            show_default="one file",
+        ),
+    ] = None
 
     def knows_model(self, name: str) -> bool:
-        """Tell whether a job may be created for this model, given without ``models/``."""
+        """Whether a job may be created for a model, which is named without `models/`."""
         return name.startswith(("gemini-", "text-embedding")) or name in self.models

@@ -1,7 +1,15 @@
 """Lowtide: a job queue for batch inference on Gemini.
 
-`BatchQueue.submit` takes requests in; Celery workers (`lowtide_worker`) turn them into provider jobs, wait
-for hours or days, and give every request's one result back, to a handler and to `Batch.results`.
+`BatchQueue.submit` records a batch of requests. Celery workers (`lowtide_worker`) create the provider's jobs for it,
+wait for hours or days, and return one result for each request, to a handler and in `Batch.results`.
+
+Example::
+
+    from lowtide import BatchQueue, Request
+
+    batch = BatchQueue().submit([Request(key="a", contents="Why is the sea salty?")], model="gemini-2.5-flash")
+    batch.wait()
+    print([result.text for result in batch.results()])
 """
 
 from __future__ import annotations
@@ -25,6 +33,7 @@ from lowtide.errors import (
 )
 from lowtide.handling.celery_handler import result_handler
 from lowtide.models import BatchPage, BatchStatus, JobStatus, Request, Result, ResultError, Usage
+from lowtide.options import BatchOptions
 from lowtide.queue import BatchQueue
 from lowtide.settings import Settings
 from lowtide.states import BatchState, JobState, Kind, Mode, ProviderName, ResultStatus, Verdict
@@ -36,6 +45,7 @@ __all__ = [
     "Batch",
     "BatchNotFinished",
     "BatchNotFound",
+    "BatchOptions",
     "BatchPage",
     "BatchQueue",
     "BatchState",

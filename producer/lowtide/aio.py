@@ -1,31 +1,35 @@
 """`AsyncBatchQueue`: the same queue for code that must not block its event loop.
 
-Every call runs in a thread, so it needs no second implementation and no async Redis client. Requests that come from an
-async iterable are fed to the thread that submits them.
+Each call runs in a thread, so there is no second implementation and no async Redis client. Requests from an async
+iterable are passed to the thread that submits them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
+from typing import Unpack
 
-from lowtide.addresses import NamedTask
 from lowtide.batch import Batch
 from lowtide.errors import WaitTimeout
 from lowtide.feed import fed
 from lowtide.models import BatchPage, BatchStatus, Result
+from lowtide.options import BatchOptions, check_names
 from lowtide.queue import BatchQueue, RequestLike
 from lowtide.settings import Settings
-from lowtide.states import BatchState, Kind, Mode, ProviderName, Verdict
+from lowtide.states import BatchState
 
 _CHUNK = 500
 
 
 class AsyncBatchQueue:
-    """`BatchQueue` with `await`."""
+    """`BatchQueue` with `await`: submits batches and finds them again.
+
+    - `settings`: None reads them from `LOWTIDE_*` variables and `.env`.
+    """
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._queue = BatchQueue(settings)
@@ -35,45 +39,40 @@ class AsyncBatchQueue:
         requests: AsyncIterable[RequestLike] | Iterable[RequestLike] | Sequence[str] | str | os.PathLike[str],
         *,
         model: str,
-        on_result: str | NamedTask | None = None,
-        idempotency_key: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        mode: Mode | str | None = None,
-        max_attempts: int | None = None,
-        priority: int = 0,
-        outcomes: Mapping[str, Verdict | str] | None = None,
-        provider: ProviderName | str | None = None,
-        kind: Kind | str = Kind.GENERATION,
-        destination: str | None = None,
-        key_column: str = "key",
+        **options: Unpack[BatchOptions],
     ) -> AsyncBatch:
-        """As `BatchQueue.submit`; `requests` may also be an async iterable, which the calling task iterates and closes.
+        """Submits a batch: see `BatchQueue.submit` for requests, options and errors.
 
-        Where the call is cancelled, a thread goes on to the nearest end: what came so far of an async iterable is
-        removed, unless it was all of it. Then, and of other requests, the batch may be recorded all the same, and runs.
+        `requests` may also be an async iterable. The task that calls this iterates it, and closes it.
+
+        If the call is cancelled, its thread continues until it can stop. While an async iterable has not ended, the
+        requests so far are removed and nothing is submitted. In any other case the batch may be recorded, and run.
+
+        Example::
+
+            queue = AsyncBatchQueue()
+            batch = await queue.submit(requests(), model="gemini-2.5-flash", priority=10)
+            status = await batch.wait(timeout=3600)
         """
-        submit = partial(
-            self._queue.submit, model=model, on_result=on_result, labels=labels,
-            idempotency_key=idempotency_key, mode=mode, max_attempts=max_attempts, priority=priority,
-            outcomes=outcomes, provider=provider, kind=kind, destination=destination, key_column=key_column,
-        )  # fmt: skip
+        check_names(options)
+        submit = partial(self._queue.submit, model=model, **options)
         if isinstance(requests, AsyncIterable):
             return AsyncBatch(await fed(submit, requests))
         return AsyncBatch(await asyncio.to_thread(submit, requests))
 
     async def get(self, batch_id: str) -> AsyncBatch:
-        """As `BatchQueue.get`."""
+        """Returns the batch of this id: see `BatchQueue.get`. Raises `BatchNotFound`."""
         return AsyncBatch(await asyncio.to_thread(self._queue.get, batch_id))
 
     async def list(
         self, *, state: BatchState | str | None = None, page_size: int = 50, page_token: str | None = None
     ) -> BatchPage:
-        """As `BatchQueue.list`."""
+        """Returns one page of batches, newest first: see `BatchQueue.list` for the parameters."""
         return await asyncio.to_thread(self._queue.list, state=state, page_size=page_size, page_token=page_token)
 
 
 class AsyncBatch:
-    """`Batch` with `await` and `async for`."""
+    """`Batch` with `await` and `async for`. It holds only the id: each call reads the present state."""
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
@@ -83,15 +82,15 @@ class AsyncBatch:
         return f"AsyncBatch({self.id!r})"
 
     async def status(self) -> BatchStatus:
-        """As `Batch.status`."""
+        """Returns the counts, state, jobs and tokens now: see `Batch.status`. Raises `BatchNotFound`."""
         return await asyncio.to_thread(self._batch.status)
 
     async def summary(self) -> BatchStatus:
-        """As `Batch.summary`."""
+        """Returns the status without the jobs, in one quick read: see `Batch.summary`. Raises `BatchNotFound`."""
         return await asyncio.to_thread(self._batch.summary)
 
     async def wait(self, timeout: float | None = None, *, poll_seconds: float = 0.5) -> BatchStatus:  # noqa: ASYNC109 - the same signature as Batch.wait
-        """As `Batch.wait`."""
+        """Waits until the batch is finished and returns its final status: see `Batch.wait`. Raises `WaitTimeout`."""
         try:
             async with asyncio.timeout(timeout):
                 while not (await self.summary()).finished:  # noqa: ASYNC110 - the event is in Redis
@@ -101,18 +100,18 @@ class AsyncBatch:
         return await self.status()
 
     async def results(self) -> AsyncIterator[Result]:
-        """As `Batch.results`, with `async for`."""
+        """Yields the stored results, for `async for`: see `Batch.results` for order and errors."""
         iterator = self._batch.results()
         while chunk := await asyncio.to_thread(_take, iterator):
             for result in chunk:
                 yield result
 
     async def cancel(self) -> None:
-        """As `Batch.cancel`."""
+        """Asks the batch to stop and returns at once: see `Batch.cancel`."""
         await asyncio.to_thread(self._batch.cancel)
 
     async def delete(self) -> None:
-        """As `Batch.delete`."""
+        """Removes a finished batch: see `Batch.delete`. Raises `BatchNotFinished`."""
         await asyncio.to_thread(self._batch.delete)
 
 

@@ -1,4 +1,4 @@
-"""A handle on one batch: where it stands, what came out of it, and how to end it."""
+"""`Batch`: reads the status and the results of one batch, and ends it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ from lowtide.store import Store
 
 
 class Batch:
-    """A batch known to the store. Holds nothing but its id: every call reads afresh."""
+    """One batch, as `BatchQueue.submit` and `BatchQueue.get` return it.
+
+    It holds only the id: each call reads the present state. Every call may raise `StoreUnavailable`.
+
+    Example::
+
+        status = batch.wait(timeout=3600)
+        print(status.state, status.succeeded, "of", status.total)
+        for result in batch.results():
+            print(result.key, result.text or result.error)
+    """
 
     def __init__(self, batch_id: str, store: Store, spool: Spool) -> None:
         self.id = batch_id
@@ -26,17 +36,20 @@ class Batch:
         return f"Batch({self.id!r})"
 
     def status(self) -> BatchStatus:
-        """Counts, state, jobs and tokens, now. Raises `BatchNotFound` once it is deleted."""
+        """Returns the counts, state, jobs and tokens now. Raises `BatchNotFound` once the batch is deleted."""
         return self._store.status(self.id)
 
     def summary(self) -> BatchStatus:
-        """The same without the jobs, which may be thousands: one quick read. Raises `BatchNotFound`."""
+        """Returns the status without the jobs, which may be thousands, in one quick read. Raises `BatchNotFound`."""
         return self._store.summary(self.id)
 
     def wait(self, timeout: float | None = None, *, poll_seconds: float = 0.5) -> BatchStatus:
         """Blocks until the batch is finished; returns its final status.
 
-        `timeout` in seconds, None for ever. Raises `WaitTimeout`; the batch goes on running.
+        - `timeout`: the longest wait, in seconds; None: no limit.
+        - `poll_seconds`: the pause between two reads of the status, in seconds.
+
+        Raises `WaitTimeout` after the timeout, while the batch continues to run, and `BatchNotFound`.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not (status := self.summary()).finished:
@@ -49,15 +62,15 @@ class Batch:
         return self.status()
 
     def results(self) -> Iterator[Result]:
-        """The stored results, one at a time, in no particular order: all of them once it is finished.
+        """Yields the stored results, one at a time, in no particular order: all of them once the batch is finished.
 
-        Raises `InstallationMismatch` for a spool that is not the workers', and `SpoolError`, after those that are
-        there, where the batch is finished and not all are. A batch that ended with `REQUESTS_LOST` has none.
+        Raises `InstallationMismatch` where the spool is not the workers'. Where the batch is finished and results are
+        missing, raises `SpoolError` after those that exist. A batch that ended with `REQUESTS_LOST` has no results.
         """
         return map(read_result, self.result_lines())
 
     def result_lines(self) -> Iterator[bytes]:
-        """The same as JSON lines, undecoded."""
+        """Yields the same results as JSON lines, without decoding them. Raises as `results` does."""
         status = self.summary()
         self._store.confirm(self._store.installation(self._spool))
         found = 0
@@ -68,21 +81,23 @@ class Batch:
         lost = status.error is not None and status.error.reason == REQUESTS_LOST
         if status.finished and not lost and found < status.total:
             raise SpoolError(
-                f"{found:,} of {status.total:,} results of batch {self.id} are in the spool; bring "
-                f"{self._files.results} back from a backup"
+                f"only {found:,} of {status.total:,} results of batch {self.id} are in the spool; restore "
+                f"{self._files.results} from a backup"
             )
 
     def cancel(self) -> None:
-        """Asks the batch to stop. What is already done is kept, the rest ends as `cancelled`.
+        """Asks the batch to stop, and returns at once: use `wait` to wait for the end.
 
-        Returns at once; wait for the end with `wait`. A finished batch is left as it is.
+        Results that exist are kept; the other requests end as `cancelled`. A finished batch does not change. Raises
+        `BatchNotFound`.
         """
         self._store.cancel(self.id)
 
     def delete(self) -> None:
-        """Removes a finished batch and all it left, here and at the provider.
+        """Asks for a finished batch and its files to be removed, here and at the provider, and returns at once.
 
-        The workers do it; the batch is `deleting` until then. Raises `BatchNotFinished` for a live one.
+        The workers remove it; until then its state is `deleting`. Raises `BatchNotFinished` for a batch that runs, and
+        `BatchNotFound`.
         """
         state = self._store.delete(self.id)
         if not state.finished and state is not BatchState.DELETING:

@@ -1,4 +1,4 @@
-"""Options of a batch, checked before anything is written: types, ranges and lengths, all here."""
+"""The options of a batch: `BatchOptions` as users give them, `Options` after all checks. Nothing is written before."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self, TypeVar, cast
+from typing import Self, TypedDict, TypeVar, Unpack, cast
 
 from lowtide.addresses import NamedTask, handler_name, is_under, parse_handler, parse_objects, parse_table
 from lowtide.errors import InvalidBatch
@@ -32,9 +32,56 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 Chosen = TypeVar("Chosen", bound=StrEnum)
 
 
+class BatchOptions(TypedDict, total=False):
+    """The options of `submit`, as keyword arguments beside `model`. Each may be left out."""
+
+    on_result: str | NamedTask | None
+    """The handler that gets the results: a Celery task (`shop.save_blurb`, `shop.save_blurb@QUEUE`,
+    `BROKER:shop.save_blurb`, or the task that `result_handler` returned), an `https://` URL of a webhook, or
+    `stream://NAME`. At most 2,048 characters. Default None: results are only stored."""
+    idempotency_key: str | None
+    """A name for this content, of at most 1,024 characters. To submit the same content under it again returns the same
+    batch. Default None: every call submits a new batch."""
+    labels: Mapping[str, str] | None
+    """Names and values that come back in the batch's status: at most 64, names of 128 characters, values of 1,024.
+    Default None: no labels."""
+    mode: Mode | str | None
+    """How requests travel to the provider: `file` or `inline`. Only generation on the Gemini Developer API can be
+    inline. Default None: `LOWTIDE_MODE`, or `file` where nothing else is possible."""
+    max_attempts: int | None
+    """Most provider jobs that may carry one request, from 1 to 100. Default None: `LOWTIDE_MAX_ATTEMPTS`."""
+    priority: int
+    """From -100 to 100. While more jobs wait than the provider takes at once, jobs of a higher priority go first.
+    Default 0."""
+    outcomes: Mapping[str, Verdict | str] | None
+    """How to treat rows that fail with a reason or code: `retry`, `fail` or `succeed`, as in `{"MAX_TOKENS": "retry"}`.
+    At most 256. They replace those of `LOWTIDE_OUTCOMES`, reason by reason. Default None: none."""
+    provider: ProviderName | str | None
+    """The provider that runs the batch: `gemini` or `vertex`. Default None: `LOWTIDE_PROVIDER`."""
+    kind: Kind | str
+    """What the batch asks of the model: `generation` or `embedding`. Default `generation`."""
+    destination: str | None
+    """Vertex AI only: an empty `gs://` or `bq://` place, under one of `LOWTIDE_VERTEX_LOCATIONS`, where the provider
+    writes its output, which stays there. Default None: a place of Lowtide's, which it cleans up."""
+    key_column: str
+    """The column that holds the keys, for requests in a `bq://` table. Default `key`."""
+
+
+def check_names(options: Mapping[str, object]) -> None:
+    """Raises `TypeError` for an option that does not exist; the message suggests the nearest that does."""
+    known = BatchOptions.__annotations__
+    for name in options:
+        if name not in known:
+            from difflib import get_close_matches  # deferred: only a mistake needs it
+
+            near = get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"the options are model, {', '.join(known)}"
+            raise TypeError(f"submit has no option {name!r}: {hint}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The options of one batch, all decided."""
+    """The options of one batch after all checks, with defaults and settings filled in: see `BatchOptions`."""
 
     model: str
     mode: Mode
@@ -50,78 +97,63 @@ class Options:
     key_column: str
 
     @classmethod
-    def checked(
-        cls,
-        settings: Settings,
-        *,
-        model: str,
-        on_result: str | NamedTask | None = None,
-        idempotency_key: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        mode: Mode | str | None = None,
-        max_attempts: int | None = None,
-        priority: int = 0,
-        outcomes: Mapping[str, Verdict | str] | None = None,
-        provider: ProviderName | str | None = None,
-        kind: Kind | str = Kind.GENERATION,
-        destination: str | None = None,
-        key_column: str = "key",
-    ) -> Self:
-        """Checks what was asked for and fills in the rest from the settings. Raises `InvalidBatch`."""
+    def checked(cls, settings: Settings, *, model: str, **given: Unpack[BatchOptions]) -> Self:
+        """Checks the options that were given, and fills in the others from the settings.
+
+        Raises `InvalidBatch` for a value that cannot be used, and `TypeError` for an option that does not exist.
+        """
+        check_names(given)
         if not _MODEL.fullmatch(_text(model, "model", MAX_MODEL_CHARS)):
             raise InvalidBatch("model: expected a name of letters, digits and . _ - / : @, as in 'gemini-2.5-flash'")
+        on_result = given.get("on_result")
         handler = None if on_result is None else _text(handler_name(on_result), "on_result", MAX_HANDLER_CHARS)
         if handler is not None:
             parse_handler(handler)
+        idempotency_key = given.get("idempotency_key")
         if idempotency_key is not None:
             _text(idempotency_key, "idempotency_key", MAX_IDEMPOTENCY_KEY_CHARS)
+        max_attempts = given.get("max_attempts")
         if max_attempts is not None:
             _number(max_attempts, "max_attempts", 1, MAX_ATTEMPTS)
+        provider = given.get("provider")
         by = settings.provider if provider is None else _one_of(ProviderName, provider, "provider")
-        what = _one_of(Kind, kind, "kind")
-        if mode is None:
-            decided = Mode.FILE if _only_files(by, what) else settings.mode
-        else:
-            decided = _one_of(Mode, mode, "mode")
-        if decided is Mode.INLINE and _only_files(by, what):
-            raise InvalidBatch("mode: inline is for generation on the Gemini Developer API; leave it out")
+        kind = _one_of(Kind, given.get("kind", Kind.GENERATION), "kind")
+        destination = given.get("destination")
         if destination is not None:
             _check_destination(_text(destination, "destination", MAX_URI_CHARS), by, settings)
-        if _CONTROL.search(_text(key_column, "key_column", MAX_COLUMN_CHARS)) or not key_column.strip():
-            raise InvalidBatch("key_column: name the column of the table that holds the keys")
         return cls(
             model=model,
-            mode=decided,
+            mode=_decided_mode(given.get("mode"), by, kind, settings),
             max_attempts=settings.max_attempts if max_attempts is None else max_attempts,
-            priority=_number(priority, "priority", -MAX_PRIORITY, MAX_PRIORITY),
-            labels=_checked_labels(labels),
-            outcomes=settings.outcomes | _checked_outcomes(outcomes),
+            priority=_number(given.get("priority", 0), "priority", -MAX_PRIORITY, MAX_PRIORITY),
+            labels=_checked_labels(given.get("labels")),
+            outcomes=settings.outcomes | _checked_outcomes(given.get("outcomes")),
             on_result=handler,
             idempotency_key=idempotency_key,
             provider=by,
-            kind=what,
+            kind=kind,
             destination=destination,
-            key_column=key_column,
+            key_column=_checked_column(given.get("key_column", "key")),
         )
 
 
 def _text(value: object, option: str, longest: int, *, empty: bool = False) -> str:
-    """A string that can be stored; never shown in full, as it may be as long as it likes."""
+    """Returns a string that can be stored. Errors do not show it, as it may be of any length."""
     if not isinstance(value, str):
         raise InvalidBatch(f"{option}: expected a string, got {type(value).__name__}")
     if not value and not empty:
         raise InvalidBatch(f"{option}: expected a non-empty string")
     if len(value) > longest:
-        raise InvalidBatch(f"{option}: {len(value):,} characters, more than the {longest:,} it may have")
+        raise InvalidBatch(f"{option}: {len(value):,} characters; at most {longest:,} are allowed")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise InvalidBatch(f"{option}: holds half a character (a lone surrogate)") from None
+        raise InvalidBatch(f"{option}: has a lone surrogate (half a character)") from None
     return value
 
 
 def _number(value: object, option: str, least: int, most: int) -> int:
-    # To Python, True is a whole number.
+    # In Python, True is an int.
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise InvalidBatch(f"{option}: expected a whole number from {least} to {most}")
     return value
@@ -133,7 +165,7 @@ def _mapping(given: object, option: str, most: int) -> Mapping[object, object]:
     if not isinstance(given, Mapping):
         raise InvalidBatch(f"{option}: expected a mapping, got {type(given).__name__}")
     if len(given) > most:
-        raise InvalidBatch(f"{option}: {len(given):,} of them, more than the {most} there may be")
+        raise InvalidBatch(f"{option}: {len(given):,} entries; at most {most} are allowed")
     return given
 
 
@@ -153,8 +185,24 @@ def _checked_outcomes(given: object) -> dict[str, Verdict]:
     return outcomes
 
 
+def _checked_column(name: str) -> str:
+    if _CONTROL.search(_text(name, "key_column", MAX_COLUMN_CHARS)) or not name.strip():
+        raise InvalidBatch("key_column: name the column of the table that holds the keys")
+    return name
+
+
+def _decided_mode(mode: Mode | str | None, provider: ProviderName, kind: Kind, settings: Settings) -> Mode:
+    files_only = _only_files(provider, kind)
+    if mode is None:
+        return Mode.FILE if files_only else settings.mode
+    decided = _one_of(Mode, mode, "mode")
+    if decided is Mode.INLINE and files_only:
+        raise InvalidBatch("mode: inline is for generation on the Gemini Developer API; leave it out")
+    return decided
+
+
 def _only_files(provider: ProviderName, kind: Kind) -> bool:
-    """Vertex AI has no inline jobs; inline embeddings come back without a key to know them by."""
+    """Returns whether jobs need a file. Vertex AI has no inline jobs, and inline embeddings return no keys."""
     return provider is ProviderName.VERTEX or kind is Kind.EMBEDDING
 
 
@@ -167,7 +215,7 @@ def _one_of(kinds: type[Chosen], value: object, option: str) -> Chosen:
 
 def _check_destination(uri: str, provider: ProviderName, settings: Settings) -> None:
     if provider is not ProviderName.VERTEX:
-        raise InvalidBatch("destination: only Vertex AI writes results to a place of yours")
+        raise InvalidBatch("destination: only Vertex AI can write its output to your own place")
     try:
         _ = parse_table(uri) if uri.startswith("bq://") else parse_objects(uri)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The producer's entrance: `BatchQueue`."""
+"""`BatchQueue`: the entrance of a service that submits batches."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple, Unpack, cast
 
-from lowtide.addresses import NamedTask
 from lowtide.batch import Batch
 from lowtide.errors import BatchNotFound, IdempotencyConflict, InvalidBatch, InvalidRequest, SpoolError
 from lowtide.limits import MAX_URI_CHARS
 from lowtide.models import BatchPage, Request
-from lowtide.options import Options
+from lowtide.options import BatchOptions, Options
 from lowtide.protocol import BATCH_ID, BatchFiles, Stage, arguments, batch_member, new_batch_id, sender, shown
 from lowtide.settings import Settings
-from lowtide.shaping import json_lines
+from lowtide.shaping import json_lines, shaper_of
 from lowtide.spool import Accepted, KeyIndex, RequestWriter, Spool, Writer
-from lowtide.states import BatchState, Kind, Mode, ProviderName, Verdict
+from lowtide.states import BatchState, ProviderName
 from lowtide.store import Installation, Store
 
 log = logging.getLogger(__name__)
@@ -30,18 +29,27 @@ RequestLike = Request | Mapping[str, object]
 
 
 class Intake(NamedTuple):
-    """A batch whose requests are in the spool, and which is not recorded yet."""
+    """The requests of a batch, in the spool or in place, before the batch is recorded."""
 
     accepted: Accepted
     sources: Sequence[tuple[str, int]] = ()
-    """Places where the provider finds the requests, if it is to use them in place, with their sizes in bytes."""
+    """Places where the provider reads the requests in place, with their sizes in bytes; else empty."""
 
 
 class BatchQueue:
     """Submits batches and finds them again.
 
-    Cheap to make: it connects to Redis when first needed. `settings` come from `LOWTIDE_*` variables and
-    `.env` where none are given. Safe to share between threads.
+    It is cheap to make, connects to Redis when it first needs to, and is safe to share between threads.
+
+    - `settings`: None reads them from `LOWTIDE_*` variables and `.env`.
+
+    Example::
+
+        question = Request(key="tides", contents="Why are there two tides a day?")
+        batch = BatchQueue().submit([question], model="gemini-2.5-flash")
+        batch.wait(timeout=3600)
+        for result in batch.results():
+            print(result.key, result.text)
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
@@ -58,67 +66,86 @@ class BatchQueue:
         requests: Iterable[RequestLike] | Sequence[str] | str | os.PathLike[str],
         *,
         model: str,
-        on_result: str | NamedTask | None = None,
-        idempotency_key: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        mode: Mode | str | None = None,
-        max_attempts: int | None = None,
-        priority: int = 0,
-        outcomes: Mapping[str, Verdict | str] | None = None,
-        provider: ProviderName | str | None = None,
-        kind: Kind | str = Kind.GENERATION,
-        destination: str | None = None,
-        key_column: str = "key",
+        **options: Unpack[BatchOptions],
     ) -> Batch:
-        """Takes a batch in; returns as soon as it is recorded.
+        """Submits a batch; returns as soon as it is recorded, before anything is sent to the provider.
 
-        `requests` is any iterable, read once and never held whole, or the path or spool URI of a JSONL
-        file. With an `idempotency_key`, submitting the same content again returns the same batch.
+        Parameters:
 
-        `outcomes` changes what rows of a reason come to, as in `{"MAX_TOKENS": "retry"}` (see `Verdict`).
-        `on_result` names the handler that is given the results, or is the task that `result_handler` made of it;
-        where nobody listens for it, a warning is logged, and the results wait until somebody does.
-        While more jobs wait than the provider takes at once, those of a higher `priority` (-100 to 100) go first.
+        - `requests`: one of
+            - an iterable of `Request`, or of mappings in the SDK's inline shape or the REST line shape; it is read
+              once, and never held in memory as a whole,
+            - the path of a JSONL file, or its URI under the spool,
+            - on Vertex AI, `gs://` URIs of JSONL objects (one, a list, or a prefix), or the `bq://` URI of a table with
+              a column `request` and a `key_column`. The provider reads them in place if they fit one job unchanged.
+        - `model`: the model that answers all requests, as in `gemini-2.5-flash`: at most 256 characters.
 
-        `provider` is whose batch API runs it, `kind` what is asked of the model: `generation` or `embedding`.
-        On Vertex AI, `requests` may also be `gs://` URIs of JSONL objects, one, several or a prefix, or the
-        `bq://` URI of a table with a column `request` and a `key_column`; they are used in place where they fit
-        one job as they are. `destination` (`gs://` or `bq://`, empty) is where the provider then writes, and what
-        it wrote stays there.
+        Options, each by keyword and each optional:
 
-        Raises `InvalidRequest` or `InvalidBatch` for what cannot be sent, `SourceError` for a place in Google
-        Cloud that cannot be used, `IdempotencyConflict` where the key belongs to other content, `SpoolError` or
-        `StoreUnavailable` where a store does not serve, `UnsupportedServer` where Redis is too old,
-        `InstallationMismatch` where the two do not belong together.
+        - `on_result`: the handler that gets the results: a Celery task (`shop.save_blurb`, or what `result_handler`
+          returned), an `https://` URL, or `stream://NAME`. Default None: results are only stored. If no worker listens
+          for a Celery task, a warning is logged and the results wait.
+        - `idempotency_key`: at most 1,024 characters. To submit the same content under the same key again returns the
+          same batch. Default None: each call submits a new batch.
+        - `labels`: names and values that come back in the status: at most 64, names of 128 characters, values of 1,024.
+          Default None: no labels.
+        - `mode`: how requests travel to the provider: `file` (up to 2 GB a job) or `inline` (under 20 MB a job, only
+          generation on the Gemini Developer API). Default None: `LOWTIDE_MODE`.
+        - `max_attempts`: most provider jobs that may carry one request, 1 to 100. Default None:
+          `LOWTIDE_MAX_ATTEMPTS`.
+        - `priority`: -100 to 100. While more jobs wait than the provider takes at once, jobs of a higher priority go
+          first. Default 0.
+        - `outcomes`: how to treat rows that fail with a reason or code, as in `{"MAX_TOKENS": "retry"}`: `retry`,
+          `fail` or `succeed` (see `Verdict`). At most 256. Default None: as `LOWTIDE_OUTCOMES` and the row table say.
+        - `provider`: the provider that runs the batch: `gemini` or `vertex`. Default None: `LOWTIDE_PROVIDER`.
+        - `kind`: what is asked of the model: `generation` or `embedding`. Default `generation`.
+        - `destination`: on Vertex AI, an empty `gs://` or `bq://` place where the provider writes its output, which
+          stays there. Default None: a place that Lowtide cleans up.
+        - `key_column`: the column of a `bq://` table that holds the keys. Default `key`.
 
-        It may be interrupted anywhere, by an exception, a signal or the end of its process: either nothing is
-        recorded, and nothing will be sent, or the batch is, and runs. After `StoreUnavailable`, or an interruption, it
-        may be either: submit again with the same `idempotency_key`, and it is one batch in any case.
+        Raises:
+
+        - `InvalidRequest`: a request cannot be sent. The error has its position, key and field.
+        - `InvalidBatch`: an option cannot be used, or there are no requests.
+        - `TypeError`: there is no option of this name.
+        - `SourceError`: a place in Google Cloud cannot be used.
+        - `IdempotencyConflict`: the idempotency key belongs to a batch with other content.
+        - `SpoolError`, `StoreUnavailable`: the spool or Redis does not work.
+        - `UnsupportedServer`: Redis is too old.
+        - `InstallationMismatch`: Redis and spool do not belong together.
+
+        An exception, a signal or the end of the process may interrupt it anywhere: either nothing is recorded and
+        nothing will be sent, or the batch is recorded and runs. After `StoreUnavailable` or an interruption it can be
+        either: submit again with the same `idempotency_key`, and there is one batch in any case.
+
+        Example::
+
+            requests = (Request(key=sku, contents=f"Describe {name}.") for sku, name in products)
+            batch = BatchQueue().submit(
+                requests, model="gemini-2.5-flash", on_result="shop.save_blurb", idempotency_key="blurbs-2026-11",
+                labels={"team": "shop"}, max_attempts=5,
+            )
 
         Source: https://ai.google.dev/gemini-api/docs/batch-api
         """
-        options = Options.checked(
-            self.settings, model=model, on_result=on_result, idempotency_key=idempotency_key, labels=labels,
-            mode=mode, max_attempts=max_attempts, priority=priority, outcomes=outcomes, provider=provider,
-            kind=kind, destination=destination, key_column=key_column,
-        )  # fmt: skip
+        checked = Options.checked(self.settings, model=model, **options)
         uris = cloud_uris(requests)
-        self.check(options)
+        self.check(checked)
         self._prepare_to_announce()
         batch_id = new_batch_id()
-        with self._gone_unless_whole(batch_id):
+        with self._removed_on_error(batch_id):
             if uris is not None:
-                intake = self._take_source(batch_id, options, uris)
+                intake = self._read_source(batch_id, checked, uris)
             else:
-                intake = self._take_requests(batch_id, options, cast("Iterable[RequestLike] | str", requests))
-        # From here on nobody but Redis knows whether the batch is recorded, so its files stay.
-        batch = self.register(batch_id, options, intake)
+                intake = self._read_requests(batch_id, checked, cast("Iterable[RequestLike] | str", requests))
+        # From here on only Redis knows whether the batch is recorded, so its files stay.
+        batch = self.register(batch_id, checked, intake)
         self._announce(batch.id)
         return batch
 
     @contextmanager
-    def _gone_unless_whole(self, batch_id: str) -> Iterator[None]:
-        """Removes what was written of a batch that nobody else knows of, whatever it is that ends the block."""
+    def _removed_on_error(self, batch_id: str) -> Iterator[None]:
+        """Removes the files of a batch that is not recorded, if any exception or signal ends the block."""
         try:
             yield
         except BaseException:
@@ -129,10 +156,10 @@ class BatchQueue:
         try:
             self._spool.delete(BatchFiles(batch_id).folder)
         except SpoolError as error:
-            log.warning("files of batch %s, which is not recorded, are left to the sweep: %s", batch_id, error)
+            log.warning("batch %s is not recorded, and the sweep will remove its files: %s", batch_id, error)
 
-    def _take_requests(self, batch_id: str, options: Options, requests: Iterable[RequestLike] | str) -> Intake:
-        """Takes in requests one by one, or those of a file."""
+    def _read_requests(self, batch_id: str, options: Options, requests: Iterable[RequestLike] | str) -> Intake:
+        """Writes requests, one by one or those of a file, to the spool."""
         with self.writer(batch_id, options, RequestWriter) as writer:
             if isinstance(requests, (str, os.PathLike)):
                 for position, item in json_lines(self._file_lines(requests)):
@@ -142,14 +169,15 @@ class BatchQueue:
                     writer.add(item)
             return Intake(writer.finish())
 
-    def _take_source(self, batch_id: str, options: Options, uris: Sequence[str]) -> Intake:
-        """Takes in requests that lie in Google Cloud; the provider uses them there if it can."""
+    def _read_source(self, batch_id: str, options: Options, uris: Sequence[str]) -> Intake:
+        """Reads requests in Google Cloud. They are copied to the spool unless the provider can read them in place."""
         from lowtide.cloud import Limits, open_source  # deferred: Google's clients, which few need here
 
         source = open_source(uris, self.settings, options)
-        limits = Limits(
-            self.settings.max_requests_per_job, self.settings.max_job_bytes(options.mode, options.provider)
-        ) if options.provider is ProviderName.VERTEX else None  # fmt: skip
+        limits = None
+        if options.provider is ProviderName.VERTEX:
+            most_bytes = self.settings.max_job_bytes(options.mode, options.provider)
+            limits = Limits(self.settings.max_requests_per_job, most_bytes)
         try:
             accepted, stays = source.take(partial(self.writer, batch_id, options), limits)
             if stays:
@@ -160,10 +188,11 @@ class BatchQueue:
         return Intake(accepted, source.parts if stays else ())
 
     def check(self, options: Options) -> None:
-        """Raises where something is not as it must be, before anything is written.
+        """Checks all that `submit` needs before anything is written.
 
-        That is a store that does not answer, a store and a spool of two installations (`InstallationMismatch`), or a
-        destination that cannot be used.
+        Raises `StoreUnavailable` where Redis does not answer, `InstallationMismatch` where Redis and spool belong to
+        different installations, and `SourceError` for a destination that cannot be used. Logs a warning where no worker
+        listens for the handler.
         """
         self._store.confirm(self._installation)
         if silence := self._store.silence(options.on_result):
@@ -176,27 +205,37 @@ class BatchQueue:
             check_destination(options.destination, self.settings)
 
     def writer(self, batch_id: str, options: Options, form: type[Writer]) -> Writer:
-        """The intake of one batch's requests."""
-        return form(
-            self._spool, batch_id, model=options.model, kind=options.kind, provider=options.provider,
-            max_request_bytes=self.settings.max_job_bytes(options.mode, options.provider),
-        )  # fmt: skip
+        """Returns a new writer of this form for the requests of one batch."""
+        shaper = shaper_of(options.provider, model=options.model, kind=options.kind)
+        most = self.settings.max_job_bytes(options.mode, options.provider)
+        return form(self._spool, batch_id, shaper, max_request_bytes=most)
 
     def register(self, batch_id: str, options: Options, intake: Intake) -> Batch:
-        """Records a batch whose requests are in the spool; returns the one that stands for its idempotency key.
+        """Records a batch whose requests are in the spool; returns the batch that its idempotency key belongs to.
 
-        The files are removed where Redis has answered that another batch stands, and in no other case: after a lost
-        reply the batch may be recorded. Raises `IdempotencyConflict` and `StoreUnavailable`.
+        It removes the files only where Redis answers that the key belongs to another batch: after a lost reply, the
+        batch may be recorded. Raises `IdempotencyConflict` and `StoreUnavailable`.
         """
         accepted = intake.accepted
-        fingerprint = "-".join(
-            (accepted.fingerprint, options.model, options.mode, options.on_result or "", options.provider,
-             options.kind, options.destination or ""),
-        )  # fmt: skip
+        parts = (
+            accepted.fingerprint,
+            options.model,
+            options.mode,
+            options.on_result or "",
+            options.provider,
+            options.kind,
+            options.destination or "",
+        )
+        fingerprint = "-".join(parts)
         standing, standing_fingerprint = self._store.register(
-            batch_id, options, total=accepted.total, size=accepted.bytes, groups=accepted.groups,
-            fingerprint=fingerprint, sources=intake.sources,
-        )  # fmt: skip
+            batch_id,
+            options,
+            total=accepted.total,
+            size=accepted.bytes,
+            groups=accepted.groups,
+            fingerprint=fingerprint,
+            sources=intake.sources,
+        )
         if standing != batch_id:
             self._remove_files(batch_id)
         if standing_fingerprint != fingerprint:
@@ -207,22 +246,21 @@ class BatchQueue:
         return Batch(standing, self._store, self._spool)
 
     def _prepare_to_announce(self) -> None:
-        """Imports all that announcing needs, while a failure of it can still not matter."""
+        """Imports what `_announce` needs, while a failure cannot interrupt a batch that is already recorded."""
         try:
             sender(self.settings.redis_url.get_secret_value())
-        except Exception as error:  # noqa: BLE001 - as of `_announce`
-            log.warning("no message can be sent from here, the workers' clock will do it: %s", _named(error))
+        except Exception as error:  # noqa: BLE001 - as in `_announce`
+            log.warning("this process cannot send messages; the workers' clock will send them: %s", _named(error))
 
     def _announce(self, batch_id: str) -> None:
-        """Sends the submit message. Only a shortcut: the clock sends it too, a few seconds later."""
+        """Sends the submit message. It saves a few seconds, after which the clock would send it."""
         member = batch_member(batch_id)
         try:
-            sender(self.settings.redis_url.get_secret_value()).send_task(
-                Stage.SUBMIT, kwargs=arguments(member, 0), kwargsrepr=shown(member),
-                queue=Stage.SUBMIT.queue, retry=False,
-            )  # fmt: skip
-        except Exception as error:  # noqa: BLE001 - the batch is recorded and will run, whatever this was
-            log.warning("batch %s is recorded; the clock will send its message: %s", batch_id, _named(error))
+            app = sender(self.settings.redis_url.get_secret_value())
+            message = {"kwargs": arguments(member, 0), "kwargsrepr": shown(member)}
+            app.send_task(Stage.SUBMIT, queue=Stage.SUBMIT.queue, retry=False, **message)
+        except Exception as error:  # noqa: BLE001 - the batch is recorded and will run in any case
+            log.warning("batch %s is recorded, and the clock will send its message: %s", batch_id, _named(error))
 
     def _file_lines(self, source: str | os.PathLike[str]) -> Iterator[bytes]:
         if isinstance(source, str) and "://" in source:
@@ -235,36 +273,43 @@ class BatchQueue:
             raise InvalidBatch(f"{source}: {error.strerror}") from error
 
     def get(self, batch_id: str) -> Batch:
-        """The batch of this id. Raises `BatchNotFound`."""
+        """Returns the batch of this id, as `Batch.id` gave it. Raises `BatchNotFound`."""
         if not BATCH_ID.fullmatch(batch_id):
             raise BatchNotFound(f"{batch_id!r} is not a batch id")
         try:
             self._store.summary(batch_id)
         except BatchNotFound:
-            self._look_whether_emptied()
+            self._check_not_emptied()
             raise
         return Batch(batch_id, self._store, self._spool)
 
     def list(
         self, *, state: BatchState | str | None = None, page_size: int = 50, page_token: str | None = None
     ) -> BatchPage:
-        """One page of batches, newest first, without their jobs."""
+        """Returns one page of batches, newest first, without their jobs.
+
+        - `state`: only batches in this state; None: all.
+        - `page_size`: most batches on the page.
+        - `page_token`: `next_page_token` of the page before; None: the first page.
+
+        Raises `ValueError` for a state that does not exist.
+        """
         wanted = BatchState(state) if state is not None else None
         page = self._store.page(state=wanted, page_size=page_size, page_token=page_token)
         if not page.batches:
-            self._look_whether_emptied()
+            self._check_not_emptied()
         return page
 
-    def _look_whether_emptied(self) -> None:
-        """Raises `InstallationMismatch` where Redis knows of no batch because it is not the one that did."""
+    def _check_not_emptied(self) -> None:
+        """Raises `InstallationMismatch` where Redis has no batches because it was emptied or replaced."""
         with suppress(SpoolError):
-            self._installation.look()
+            self._installation.check_redis()
 
 
 def cloud_uris(requests: object) -> Sequence[str] | None:
-    """The URIs in Google Cloud that `submit` was given instead of requests; None where it was not.
+    """Returns the URIs in Google Cloud that `submit` was given as `requests`; None where it was given others.
 
-    Raises `InvalidBatch` for what cannot hold requests at all.
+    Raises `InvalidBatch` for a value that cannot be requests.
     """
     if not isinstance(requests, (Iterable, os.PathLike)):
         raise InvalidBatch(f"requests: expected an iterable or a path, got {type(requests).__name__}")
@@ -275,10 +320,10 @@ def cloud_uris(requests: object) -> Sequence[str] | None:
         return None
     for uri in uris:
         if not isinstance(uri, str) or len(uri) > MAX_URI_CHARS:
-            raise InvalidBatch(f"requests: {uri!r:.80} is not a URI, as the first of them is")
+            raise InvalidBatch(f"requests: {uri!r:.80} is not a URI, and the first of them is")
     return uris
 
 
 def _named(error: Exception) -> str:
-    # Of anything: its text may hold the broker's URL with the password.
+    # Only the type: the text may have the broker's URL with its password.
     return type(error).__name__

@@ -1,4 +1,4 @@
-"""Settings that producers and workers share, read from `LOWTIDE_*` variables and `.env`."""
+"""Settings that producers and workers share, read from `LOWTIDE_*` variables and from `.env`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from lowtide.states import Mode, ProviderName, Verdict
 
 
 class Settings(BaseSettings):
-    """What a producer needs to know. `BatchQueue()` reads it from the environment by itself."""
+    """The settings of a producer. The fields' descriptions say what each does.
+
+    `BatchQueue()` reads them from the environment. In code, pass the names in lower case:
+
+        Settings(redis_url="redis://redis.internal:6379/0", spool_url="gs://bucket/spool")
+
+    Raises `pydantic.ValidationError` for a value that is not allowed; `explain` turns it into one line.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="LOWTIDE_",
@@ -30,74 +37,91 @@ class Settings(BaseSettings):
 
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="Redis of the store, the clock and the broker. It must not evict keys.",
+        description="URL of the Redis database that holds the store, the clock and the broker's queues. This Redis "
+        "must not evict keys.",
     )
-    redis_timeout_seconds: float = Field(10.0, gt=0, description="Longest wait for one answer of Redis, in seconds.")
+    redis_timeout_seconds: float = Field(10.0, gt=0, description="Longest wait for one reply from Redis, in seconds.")
     replicas_to_wait_for: int = Field(
-        0, ge=0, description="Replicas of Redis that must have a batch, or a note of a create, before it counts."
+        0,
+        ge=0,
+        description="Number of Redis replicas that must confirm a new batch, or the note that a job is being "
+        "created, before Lowtide goes on. A higher number survives the loss of more servers and makes "
+        "these writes slower.",
     )
     spool_url: str = Field(
-        # Without a home directory it stays as it is, and whoever needs the spool is told.
+        # Without a home directory the ~ stays, and opening the spool fails with a clear error.
         default_factory=lambda: os.path.expanduser("~/.lowtide/spool"),  # noqa: PTH111 - this one never raises
-        description="Folder or object store URL that producers and workers share (fsspec).",
+        description="Folder, or URL of an object store (fsspec), that producers and workers share.",
     )
     provider: ProviderName = Field(
         ProviderName.GEMINI,
-        description="Provider of new batches: gemini (the Developer API) or vertex (Vertex AI).",
+        description="Provider of new batches: gemini (the Gemini Developer API) or vertex (Vertex AI).",
     )
     mode: Mode = Field(
         Mode.FILE,
-        description="How requests travel: file (uploaded JSONL) or inline (small batches).",
+        description="How requests are sent to the Gemini Developer API: file (an uploaded JSONL file) or inline "
+        "(within the create call, for small batches).",
     )
     max_attempts: int = Field(
-        3, ge=1, le=MAX_ATTEMPTS, description="Provider jobs that may carry one request before it is failed."
+        3,
+        ge=1,
+        le=MAX_ATTEMPTS,
+        description="Highest number of provider jobs that may carry one request. After that many, a failure is final.",
     )
     outcomes: dict[str, Verdict] = Field(
         default_factory=dict,
-        description="What rows of these reasons or codes come to, as JSON, over the table's word: "
-        '{"MAX_TOKENS": "retry", "SAFETY": "fail", "13": "fail"}; retry, fail or succeed.',
+        description='How to treat rows that fail with a reason or code, as JSON: {"MAX_TOKENS": "retry", "SAFETY": '
+        '"fail", "13": "fail"}. Each is retry, fail or succeed, and overrules the row table.',
     )
-    max_requests_per_job: int = Field(200_000, ge=1, description="Most requests in one provider job.")
+    max_requests_per_job: int = Field(200_000, ge=1, description="Highest number of requests in one provider job.")
     max_bytes_per_job: int = Field(
         2_000_000_000,
         ge=1,
-        description="Most bytes in one job's input file (the provider allows 2 GB).",
+        description="Largest input file of one job, in bytes. The provider allows 2 GB.",
     )
     max_vertex_bytes_per_job: int = Field(
         1_000_000_000,
         ge=1,
-        description="Most bytes in one job's input file on Vertex AI (it allows 1 GB).",
+        description="Largest input file of one job on Vertex AI, in bytes. Vertex AI allows 1 GB.",
     )
     max_inline_bytes_per_job: int = Field(
         19_000_000,
         ge=1,
-        description="Most bytes in one inline job (the provider allows under 20 MB).",
+        description="Largest inline job, in bytes. The provider allows less than 20 MB.",
     )
 
     google_cloud_project: str | None = Field(
-        None, validation_alias="GOOGLE_CLOUD_PROJECT", description="Project of Vertex AI, Cloud Storage and BigQuery."
+        None,
+        validation_alias="GOOGLE_CLOUD_PROJECT",
+        description="Google Cloud project for Vertex AI, Cloud Storage and BigQuery.",
     )
     google_cloud_location: str = Field(
-        "us-central1", validation_alias="GOOGLE_CLOUD_LOCATION", description="Region of Vertex AI's jobs."
+        "us-central1", validation_alias="GOOGLE_CLOUD_LOCATION", description="Region in which Vertex AI runs the jobs."
     )
     vertex_credentials: str | None = Field(
         None,
-        description="File of a service account's key; anonymous for emulators; "
-        "without it, Application Default Credentials are used.",
+        description="Path of a service account's key file, or anonymous for emulators. Unset: Application Default "
+        "Credentials.",
     )
     vertex_locations: list[str] = Field(
         default_factory=list,
-        description="What batches may name as source or destination, as JSON: "
-        '["gs://bucket/folder", "bq://project.dataset"]. Nothing else is opened.',
+        description="Places in Google Cloud that batches may name as source or destination, as JSON: "
+        '["gs://bucket/folder", "bq://project.dataset"]. No other source or destination is opened.',
     )
 
     delivery_retry_first_seconds: float = Field(
-        5.0, gt=0, description="First pause before results that a handler did not take come again."
+        5.0,
+        gt=0,
+        description="Pause before results are delivered again after a handler's first failure, in seconds. Each "
+        "further pause is twice as long.",
     )
-    delivery_retry_max_seconds: float = Field(600.0, gt=0, description="Longest such pause.")
+    delivery_retry_max_seconds: float = Field(
+        600.0, gt=0, description="Longest pause before results are delivered again, in seconds."
+    )
     handler_queue: str | None = Field(
         None,
-        description="Queue of Celery handlers that nobody has said where they listen, and that were named without one.",
+        description="Queue for Celery handlers that were named without a queue and whose workers have not announced "
+        "one. Unset: their results wait for such a worker.",
     )
 
     @field_validator("redis_url")
@@ -118,11 +142,11 @@ class Settings(BaseSettings):
 
     @property
     def delivery_backoff(self) -> Backoff:
-        """The pauses between deliveries of one segment."""
+        """The pauses between failed deliveries of one segment."""
         return Backoff(first=self.delivery_retry_first_seconds, cap=self.delivery_retry_max_seconds)
 
     def max_job_bytes(self, mode: Mode, provider: ProviderName = ProviderName.GEMINI) -> int:
-        """The byte limit of one job in this mode."""
+        """Returns the largest size of one job in this mode at this provider, in bytes."""
         if provider is ProviderName.VERTEX:
             return min(self.max_vertex_bytes_per_job, self.max_bytes_per_job)
         if mode is Mode.INLINE:
@@ -131,21 +155,24 @@ class Settings(BaseSettings):
 
 
 def explain(error: ValueError) -> str:
-    """One line on what is wrong with which variables, from a validation or settings error; it repeats no value."""
+    """Returns one line that names each wrong variable and its problem, without its value, which may be a secret.
+
+    - `error`: a `pydantic.ValidationError` or a `pydantic_settings.SettingsError`.
+    """
     if isinstance(error, ValidationError):
         problems = error.errors(include_url=False, include_input=False, include_context=False)
-        return "; ".join(map(_told, problems))
+        return "; ".join(map(_described, problems))
     named = re.search(r'"(\w+)"', str(error))
-    return f"{_variable((named[1],) if named else ())}: it is not the JSON that it must be (see docs/reference.md)"
+    return f"{_variable((named[1],) if named else ())}: it must be JSON (see docs/reference.md)"
 
 
-def _told(problem: ErrorDetails) -> str:
-    """A problem with the variable it is about; one about several names them itself."""
+def _described(problem: ErrorDetails) -> str:
+    """A problem, after the variable that it is about. A problem with several variables names them itself."""
     message = problem["msg"].removeprefix("Value error, ")
     return f"{_variable(problem['loc'])}: {message}" if problem["loc"] else message
 
 
 def _variable(location: tuple[int | str, ...]) -> str:
-    """The environment variable of a setting: its alias, or its name under the prefix."""
+    """The environment variable of a setting: its alias, or its name with the prefix."""
     name = str(location[0]) if location else "settings"
     return name if name.isupper() else f"LOWTIDE_{name.upper()}"

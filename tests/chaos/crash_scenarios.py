@@ -1,4 +1,4 @@
-"""What a worker is at when it is killed: for each crash point, a batch whose way leads there."""
+"""The work during which a worker is killed: for each crash point, a batch whose way leads there."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from tests.chaos.chaos_stack import ChaosStack, ForkedWorker, Submitted
+from tests.chaos.handler_app import HANDLER
 from tests.chaos.invariants import Allowed, is_gone
-from tests.chaos.lanes import FAST, SLOW
-from tests.chaos.shop import HANDLER
-from tests.chaos.world import ForgedWorker, Submitted, World
+from tests.chaos.pool import FAST, SLOW
 from tests.waiting import wait_until
 
 import lowtide_worker
@@ -25,46 +25,46 @@ SOLO = ("-P", "solo")
 _SOURCE = Path(lowtide_worker.__file__).parent
 
 
-def _nothing(world: World, one: Submitted) -> None:
+def _nothing(stack: ChaosStack, one: Submitted) -> None:
     pass
 
 
-def _at_rest(world: World, one: Submitted) -> None:
-    world.rest([one])
+def _at_rest(stack: ChaosStack, one: Submitted) -> None:
+    stack.rest([one])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
     """A batch, and what happens around it. `during` runs while the worker lives that will be killed."""
 
-    submit: Callable[[World], Submitted]
+    submit: Callable[[ChaosStack], Submitted]
     env: Mapping[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = SOLO
-    before: Callable[[World, Submitted], None] = _nothing
-    during: Callable[[World, Submitted], None] = _nothing
-    after: Callable[[World, Submitted], None] = _nothing
-    end: Callable[[World, Submitted], None] = _at_rest
+    before: Callable[[ChaosStack, Submitted], None] = _nothing
+    during: Callable[[ChaosStack, Submitted], None] = _nothing
+    after: Callable[[ChaosStack, Submitted], None] = _nothing
+    end: Callable[[ChaosStack, Submitted], None] = _at_rest
     allowed: Allowed = field(default_factory=Allowed)
     running_seconds: float = FAST
 
 
-def _plain(world: World, **options: Any) -> Submitted:
+def _plain(stack: ChaosStack, **options: Any) -> Submitted:
     """Two jobs; one row needs a second attempt; one result is refused by its handler at first."""
-    return world.submit(8, marks={1: "[[error:8:1]]"}, flaky=True, **options)
+    return stack.submit(8, marks={1: "[[error:8:1]]"}, flaky=True, **options)
 
 
-def _small(world: World) -> Submitted:
-    return world.submit(4)
+def _small(stack: ChaosStack) -> Submitted:
+    return stack.submit(4)
 
 
-def _faults(*rules: Mapping[str, object]) -> Callable[[World, Submitted], None]:
-    return lambda world, _: world.emulator.set_faults(rules)
+def _faults(*rules: Mapping[str, object]) -> Callable[[ChaosStack, Submitted], None]:
+    return lambda stack, _: stack.emulator.set_faults(rules)
 
 
-def _twins(world: World, one: Submitted) -> None:
+def _twins(stack: ChaosStack, one: Submitted) -> None:
     """Both creates of the first job are accepted and not answered, and the list knows of the first too late."""
-    job = world.display_name(one.id, 1)
-    world.emulator.set_faults(
+    job = stack.display_name(one.id, 1)
+    stack.emulator.set_faults(
         [
             {"on": "batches.create", "kind": "drop_after", "times": 2, "match": job},
             {"on": "batches.list", "kind": "empty_list_lag", "times": 1, "params": {"seconds": 3600}},
@@ -72,78 +72,78 @@ def _twins(world: World, one: Submitted) -> None:
     )
 
 
-def _cancel(world: World, one: Submitted) -> None:
+def _cancel(stack: ChaosStack, one: Submitted) -> None:
     wait_until(
         lambda: any(job.state is JobState.RUNNING for job in one.batch.status().jobs), timeout=20, what="a job runs"
     )
     one.batch.cancel()
 
 
-def _delete(world: World, one: Submitted) -> None:
-    world.rest([one])
+def _delete(stack: ChaosStack, one: Submitted) -> None:
+    stack.rest([one])
     one.deleted = True
     one.batch.delete()
 
 
-def _delete_in_vain(world: World, one: Submitted) -> None:
-    world.rest([one])
+def _delete_in_vain(stack: ChaosStack, one: Submitted) -> None:
+    stack.rest([one])
     one.deleted = True
     refused = {"kind": "status", "params": {"code": 503}}
-    world.emulator.set_faults([{"on": "batches.delete", **refused}, {"on": "files.delete", **refused}])
+    stack.emulator.set_faults([{"on": "batches.delete", **refused}, {"on": "files.delete", **refused}])
     one.batch.delete()
 
 
-def _gone(world: World, one: Submitted) -> None:
+def _gone(stack: ChaosStack, one: Submitted) -> None:
     wait_until(partial(is_gone, one), timeout=20, what="the batch is gone")
-    world.rest([one])
+    stack.rest([one])
 
 
-def _known(world: World, one: Submitted) -> None:
-    wait_until(lambda: not is_gone(one), timeout=20, what="the batch is taken in")
-    world.rest([one])
+def _known(stack: ChaosStack, one: Submitted) -> None:
+    wait_until(lambda: not is_gone(one), timeout=20, what="the batch is accepted")
+    stack.rest([one])
 
 
-def _refused(world: World, one: Submitted) -> None:
-    worker = cast("ForgedWorker", world.workers[-1])
-    error = world.inbox(one) / "error.json"
+def _refused(stack: ChaosStack, one: Submitted) -> None:
+    worker = cast("ForkedWorker", stack.workers[-1])
+    error = stack.inbox(one) / "error.json"
     wait_until(lambda: error.exists() or worker.killed, timeout=20, what="the refusal")
 
 
-def _mended(world: World, one: Submitted) -> None:
-    world.write_inbox(one)
-    (world.inbox(one) / "error.json").unlink(missing_ok=True)
-    world.tell_of(one)
+def _corrected(stack: ChaosStack, one: Submitted) -> None:
+    stack.write_inbox(one)
+    (stack.inbox(one) / "error.json").unlink(missing_ok=True)
+    stack.tell_of(one)
 
 
-def _index(world: World, one: Submitted) -> tuple[Path, Path]:
-    path = world.directory / "spool" / "batches" / one.id / "index.bin"
+def _index(stack: ChaosStack, one: Submitted) -> tuple[Path, Path]:
+    path = stack.directory / "spool" / "batches" / one.id / "index.bin"
     return path, path.with_name("away.bin")
 
 
-def _take_index_away(world: World, one: Submitted) -> None:
-    path, away = _index(world, one)
+def _take_index_away(stack: ChaosStack, one: Submitted) -> None:
+    path, away = _index(stack, one)
     path.rename(away)
 
 
-def _bring_index_back(world: World, one: Submitted) -> None:
-    path, away = _index(world, one)
+def _bring_index_back(stack: ChaosStack, one: Submitted) -> None:
+    path, away = _index(stack, one)
     away.rename(path)
 
 
-def _cancel_while_segments_wait(world: World, one: Submitted) -> None:
+def _cancel_while_segments_wait(stack: ChaosStack, one: Submitted) -> None:
     """A first worker dies with the segments cut and not delivered; the cancel makes the waiting job due."""
-    worker = world.worker(*SOLO, LOWTIDE_CRASH_AT="collect.after-segments")
+    worker = stack.worker(*SOLO, LOWTIDE_CRASH_AT="collect.after-segments")
     wait_until(lambda: worker.killed, timeout=20, what="the segments wait")
     one.batch.cancel()
 
 
-def _lost_and_swept(world: World, one: Submitted) -> None:
+def _lost_and_swept(stack: ChaosStack, one: Submitted) -> None:
     """A create is accepted and not answered, and the list knows of it only after a second one was made.
 
     By then the first may have run to its end: what it cost is the price of such a list.
     """
-    job = world.display_name(one.id, 1)
-    world.emulator.set_faults(
+    job = stack.display_name(one.id, 1)
+    stack.emulator.set_faults(
         [
             {"on": "batches.create", "kind": "drop_after", "times": 1, "match": job},
             {"on": "batches.list", "kind": "empty_list_lag", "params": {"seconds": 1.5}},
@@ -151,9 +151,9 @@ def _lost_and_swept(world: World, one: Submitted) -> None:
     )
 
 
-def _second_create(world: World, one: Submitted) -> None:
-    wait_until(lambda: world.emulator.stats().calls.get("batches.create", 0) >= 3, timeout=20, what="the second create")
-    world.release_sweep()
+def _second_create(stack: ChaosStack, one: Submitted) -> None:
+    wait_until(lambda: stack.emulator.stats().calls.get("batches.create", 0) >= 3, timeout=20, what="the second create")
+    stack.release_sweep()
 
 
 _ENDS_CANCELLED = Allowed(statuses=frozenset({"succeeded", "failed", "cancelled"}))
@@ -164,56 +164,66 @@ SCENARIOS = {
     "inline": Scenario(submit=partial(_plain, mode="inline")),
     # The worker that goes on cuts otherwise, and first delivers all that the killed one had put on the clock.
     "an output in pieces": Scenario(
-        submit=partial(World.submit, count=40),
+        submit=partial(ChaosStack.submit, count=40),
         env={"LOWTIDE_MAX_REQUESTS_PER_JOB": "40", "LOWTIDE_SEGMENT_ROWS": "1"},
     ),
     "rows that end without an answer": Scenario(
-        submit=partial(World.submit, count=8, max_attempts=1),
+        submit=partial(ChaosStack.submit, count=8, max_attempts=1),
         before=_faults({"on": "job", "kind": "missing_rows"}),
     ),
     "a create without reply": Scenario(
         submit=_plain, before=_faults({"on": "batches.create", "kind": "drop_after", "times": 1})
     ),
     "two creates without reply": Scenario(
-        submit=_plain, before=_twins, allowed=Allowed(twins=1), running_seconds=SLOW,
+        submit=_plain,
+        before=_twins,
+        allowed=Allowed(twins=1),
+        running_seconds=SLOW,
         env={"LOWTIDE_CREATE_SETTLE_SECONDS": "0.2"},
     ),
     "a twin that shows late": Scenario(
-        submit=_plain, before=_lost_and_swept, allowed=Allowed(twins=1, billed_again=4), running_seconds=SLOW,
+        submit=_plain,
+        before=_lost_and_swept,
+        allowed=Allowed(twins=1, billed_again=4),
+        running_seconds=SLOW,
         during=_second_create,
     ),
     "a cancelled batch": Scenario(
         submit=_small, before=_faults({"on": "job", "kind": "stuck_running"}), during=_cancel, allowed=_ENDS_CANCELLED
     ),
     "a deleted batch": Scenario(submit=_small, during=_delete, end=_gone),
-    "a batch that cannot be deleted": Scenario(
-        submit=_small, during=_delete_in_vain, after=_faults(), end=_gone
-    ),
+    "a batch that cannot be deleted": Scenario(submit=_small, during=_delete_in_vain, after=_faults(), end=_gone),
     "an output that is gone": Scenario(
-        submit=_small, allowed=Allowed(billed_again=4),
+        submit=_small,
+        allowed=Allowed(billed_again=4),
         before=_faults({"on": "files.download", "kind": "status", "times": 1, "params": {"code": 404}}),
     ),
-    "a batch in the inbox": Scenario(submit=World.leave_in_inbox, end=_known, allowed=Allowed(drafts=True)),
-    "a batch in the inbox that is mended": Scenario(
-        submit=partial(World.leave_in_inbox, broken=True), during=_refused, after=_mended, end=_known,
+    "a batch in the inbox": Scenario(submit=ChaosStack.leave_in_inbox, end=_known, allowed=Allowed(drafts=True)),
+    "a batch in the inbox that is corrected": Scenario(
+        submit=partial(ChaosStack.leave_in_inbox, broken=True),
+        during=_refused,
+        after=_corrected,
+        end=_known,
     ),
     "a spool that fails": Scenario(submit=_small, before=_take_index_away, after=_bring_index_back),
     "a handler that cannot be reached": Scenario(
-        submit=partial(World.submit, count=4, on_result=f"{_BROKER}:{HANDLER}@celery"),
+        submit=partial(ChaosStack.submit, count=4, on_result=f"{_BROKER}:{HANDLER}@celery"),
         env={"LOWTIDE_BROKERS": json.dumps({"other": "memory://"})},
     ),
     "a cancel while segments wait": Scenario(
-        submit=_plain, before=_cancel_while_segments_wait, options=(*SOLO, "-Q", "lowtide.jobs"),
+        submit=_plain,
+        before=_cancel_while_segments_wait,
+        options=(*SOLO, "-Q", "lowtide.jobs"),
         allowed=_ENDS_CANCELLED,
     ),
-}  # fmt: skip
+}
 
 
 _SCENARIO_OF = {
     "inbox.before-files": "a batch in the inbox",
     "inbox.before-record": "a batch in the inbox",
     "inbox.after-record": "a batch in the inbox",
-    "inbox.before-refusal": "a batch in the inbox that is mended",
+    "inbox.before-refusal": "a batch in the inbox that is corrected",
     "settle.after-rest-written": "rows that end without an answer",
     "settle.after-rest-segments": "rows that end without an answer",
     "reconcile.after-list": "a create without reply",
@@ -237,24 +247,42 @@ _SCENARIO_OF = {
 _AGAIN = {
     # Also the second time, when another job or segment is half done; and without a file.
     "plain": (
-        "create.after-call:2", "create.after-input-recorded:2", "poll.after-release:3", "collect.after-segments:2",
-        "deliver.after-grant:2", "deliver.after-record:2", "deliver.after-hand-over:2", "settle.after-close:2",
+        "create.after-call:2",
+        "create.after-input-recorded:2",
+        "poll.after-release:3",
+        "collect.after-segments:2",
+        "deliver.after-grant:2",
+        "deliver.after-record:2",
+        "deliver.after-hand-over:2",
+        "settle.after-close:2",
         "clean.after-job-deleted:2",
     ),
     "an output in pieces": (
-        "collect.before-output-complete", "collect.after-piece-complete", "collect.after-piece-complete:2",
-        "collect.after-segments", "collect.after-segments:2",
+        "collect.before-output-complete",
+        "collect.after-piece-complete",
+        "collect.after-piece-complete:2",
+        "collect.after-segments",
+        "collect.after-segments:2",
     ),
     "two creates without reply": ("reconcile.after-list:2",),
     "inline": ("create.before-call", "create.after-call", "collect.before-output-complete", "deliver.before-record"),
-}  # fmt: skip
+}
 
 
 _ON_VERTEX = (
-    "create.after-upload", "create.after-input-recorded", "create.before-call", "create.after-call",
-    "poll.after-release", "collect.before-download", "collect.after-segments", "deliver.before-grant",
-    "deliver.after-record", "settle.after-close", "clean.after-job-deleted", "clean.after-input-deleted",
-)  # fmt: skip
+    "create.after-upload",
+    "create.after-input-recorded",
+    "create.before-call",
+    "create.after-call",
+    "poll.after-release",
+    "collect.before-download",
+    "collect.after-segments",
+    "deliver.before-grant",
+    "deliver.after-record",
+    "settle.after-close",
+    "clean.after-job-deleted",
+    "clean.after-input-deleted",
+)
 
 
 def crash_points() -> set[str]:
@@ -284,49 +312,47 @@ def again() -> list[tuple[str, str]]:
 
 
 def vertex_cases() -> list[tuple[str, str]]:
-    """Those at which the other provider has something else to lose: what it wrote, and what is read where it lies."""
+    """Those at which the other provider has something else to lose: its own files, and output that is read in place."""
     return [("plain", point) for point in _ON_VERTEX]
 
 
-def undisturbed(world: World, scenario: Scenario) -> tuple[float, Submitted]:
+def undisturbed(stack: ChaosStack, scenario: Scenario) -> tuple[float, Submitted]:
     """Runs a scenario without a kill; returns the seconds from its first worker to rest."""
-    one = scenario.submit(world)
-    scenario.before(world, one)
-    worker = fresh(world)
+    one = scenario.submit(stack)
+    scenario.before(stack, one)
+    worker = fresh(stack)
     began = time.monotonic()
-    scenario.during(world, one)
-    scenario.after(world, one)
-    scenario.end(world, one)
+    scenario.during(stack, one)
+    scenario.after(stack, one)
+    scenario.end(stack, one)
     seconds = time.monotonic() - began
     worker.kill()
     return seconds, one
 
 
-def killed(world: World, scenario: Scenario, point: str) -> tuple[float, Submitted]:
+def killed(stack: ChaosStack, scenario: Scenario, point: str) -> tuple[float, Submitted]:
     """Runs a scenario; the worker dies at `point` and a fresh one goes on.
 
     Returns the seconds from the first worker to rest, without those that the second took to start.
     """
-    one = scenario.submit(world)
-    scenario.before(world, one)
+    one = scenario.submit(stack)
+    scenario.before(stack, one)
     began = time.monotonic()
-    worker = world.worker(*scenario.options, **scenario.env, LOWTIDE_CRASH_AT=point)
-    scenario.during(world, one)
+    worker = stack.worker(*scenario.options, **scenario.env, LOWTIDE_CRASH_AT=point)
+    scenario.during(stack, one)
     wait_until(lambda: not worker.alive, timeout=20, what=f"{point} is reached, see {worker.log}")
     assert worker.killed, f"{point}: the worker ended by itself: {worker.text[-3000:]}"
-    scenario.after(world, one)
+    scenario.after(stack, one)
     starts = time.monotonic()
-    second = fresh(world)
+    second = fresh(stack)
     starting = time.monotonic() - starts
-    scenario.end(world, one)
+    scenario.end(stack, one)
     seconds = time.monotonic() - began - starting
     second.kill()
     return seconds, one
 
 
-def fresh(world: World) -> ForgedWorker:
+def fresh(stack: ChaosStack) -> ForkedWorker:
     """A worker that goes on with all that is left."""
-    world.release_sweep()
-    return world.worker(
-        *SOLO, LOWTIDE_SWEEP_SECONDS="1", LOWTIDE_BROKERS=json.dumps({_BROKER: world.redis_server.url})
-    )  # fmt: skip
+    stack.release_sweep()
+    return stack.worker(*SOLO, LOWTIDE_SWEEP_SECONDS="1", LOWTIDE_BROKERS=json.dumps({_BROKER: stack.redis_server.url}))

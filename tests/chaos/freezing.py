@@ -1,4 +1,4 @@
-"""A worker that stands still at a crash point until another has done all the work, and then goes on."""
+"""A worker that is frozen at a crash point until another has done all the work, and then continues."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, cast
 
+from tests.chaos.chaos_stack import ChaosStack, ForkedWorker, Submitted
 from tests.chaos.crash_scenarios import Scenario, fresh
 from tests.chaos.invariants import Figures, check
-from tests.chaos.world import ForgedWorker, Submitted, World
 from tests.waiting import wait_until
 
 _CHANGING = (
@@ -24,47 +24,47 @@ _CHANGING = (
 )
 
 
-def frozen(world: World, scenario: Scenario, point: str) -> Figures:
-    """Plays a scenario in which a worker is frozen at `point` and thaws when all is over: nothing may change then."""
-    one = scenario.submit(world)
-    scenario.before(world, one)
-    late = world.worker(*scenario.options, **scenario.env, LOWTIDE_FREEZE_AT=point)
-    scenario.during(world, one)
+def frozen(stack: ChaosStack, scenario: Scenario, point: str) -> Figures:
+    """Runs a scenario in which a worker is frozen at `point` and thaws when all is over: nothing may change then."""
+    one = scenario.submit(stack)
+    scenario.before(stack, one)
+    late = stack.worker(*scenario.options, **scenario.env, LOWTIDE_FREEZE_AT=point)
+    scenario.during(stack, one)
     wait_until(lambda: _stands_still(late), timeout=20, what=f"{point} is reached, see {late.log}")
-    scenario.after(world, one)
-    other = fresh(world)
-    scenario.end(world, one)
-    figures = check(world, [one], scenario.allowed)
+    scenario.after(stack, one)
+    other = fresh(stack)
+    scenario.end(stack, one)
+    figures = check(stack, [one], scenario.allowed)
     other.kill()
-    before = _state(world, one)
+    before = _state(stack, one)
 
-    os.kill(late.forged.pid, signal.SIGCONT)
+    os.kill(late.forked.pid, signal.SIGCONT)
     wait_until(lambda: _idle(late), timeout=20, what=f"it ends what it was at, see {late.log}")
 
     assert late.alive, late.text
-    after = _state(world, one)
+    after = _state(stack, one)
     assert after == before, f"{point}: {_difference(before, after)}\n{late.text[-3000:]}"
-    check(world, [one], scenario.allowed)
+    check(stack, [one], scenario.allowed)
     late.kill()
     return figures
 
 
-def _stands_still(worker: ForgedWorker) -> bool:
+def _stands_still(worker: ForkedWorker) -> bool:
     assert worker.alive, worker.text[-3000:]
-    stat = Path(f"/proc/{worker.forged.pid}/stat").read_text()
+    stat = Path(f"/proc/{worker.forked.pid}/stat").read_text()
     return stat.rpartition(")")[2].split()[0] == "T"
 
 
-def _idle(worker: ForgedWorker) -> bool:
+def _idle(worker: ForkedWorker) -> bool:
     """Whether each task that it has received has ended."""
     return len(re.findall(r" Task \S+ received", worker.text)) == len(
         re.findall(r" Task \S+ succeeded in", worker.text)
     )
 
 
-def _state(world: World, one: Submitted) -> dict[Hashable, Any]:
+def _state(stack: ChaosStack, one: Submitted) -> dict[Hashable, Any]:
     """All that others can see: the spool's files, what Redis knows, and the jobs and files at the provider."""
-    root, client = world.directory / "spool", world.redis
+    root, client = stack.directory / "spool", stack.redis
     state: dict[Hashable, Any] = {
         str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()
     }
@@ -72,10 +72,10 @@ def _state(world: World, one: Submitted) -> dict[Hashable, Any]:
         if not key.decode().startswith(_CHANGING):
             state[key] = _value(client, key)
     for queue in ("lowtide.jobs", "lowtide.results"):
-        state[queue] = sorted(set(world.on_clock(queue)) - {b"sweep"})
-    state["jobs"] = sorted((record.name, record.state, record.deleted) for record in world.emulator.jobs())
-    state["creates"] = world.emulator.stats().calls.get("batches.create")
-    state["uploads"] = world.uploads()
+        state[queue] = sorted(set(stack.on_clock(queue)) - {b"sweep"})
+    state["jobs"] = sorted((record.name, record.state, record.deleted) for record in stack.emulator.jobs())
+    state["creates"] = stack.emulator.stats().calls.get("batches.create")
+    state["uploads"] = stack.uploads()
     return state
 
 

@@ -1,7 +1,7 @@
-"""What must be true of finished batches, whatever happened to them: looked at from the outside only.
+"""The invariants of finished batches, whatever happened to them: checked from the outside only.
 
 The witnesses are the stored results, the status, the emulator's own record of jobs and billed rows, the spool's
-files, the keys in Redis, and the log of the user's shop.
+files, the keys in Redis, and the log of the handler app.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from statistics import median
 from typing import Self
 
 from msgspec.structs import replace
-from tests.chaos.world import Submitted, World
+from tests.chaos.chaos_stack import ChaosStack, Submitted
 
 from lowtide import BatchNotFound, ResultStatus
 from lowtide_emulator import JobRecord
@@ -22,7 +22,7 @@ from lowtide_emulator import JobRecord
 
 @dataclass
 class Figures:
-    """What a run came to. They add up."""
+    """The figures of a run. They can be added."""
 
     batches: int = 0
     requests: int = 0
@@ -72,7 +72,7 @@ _LABELS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Allowed:
-    """What a scenario may cost; by default nothing beyond one row and one job each."""
+    """The allowed cost of a scenario; by default nothing beyond one row and one job each."""
 
     twins: int = 0
     """Second provider jobs for one job, which a lost reply and a list that lags behind make unavoidable."""
@@ -84,20 +84,20 @@ class Allowed:
     drafts: bool = False
     """A writer was killed in mid-write: its draft stays until the batch is deleted."""
     swapped: bool = False
-    """The provider gives one request's answer under another's key, which nobody can see who has only the key."""
+    """The provider gives one request's answer under another's key, which cannot be seen by the key alone."""
     statuses: frozenset[str] = frozenset({"succeeded", "failed"})
 
 
-def check(world: World, submitted: Sequence[Submitted], allowed: Allowed | None = None) -> Figures:
-    """Every invariant, over finished batches of a world at rest. Raises `AssertionError`."""
+def check(stack: ChaosStack, submitted: Sequence[Submitted], allowed: Allowed | None = None) -> Figures:
+    """Every invariant, over finished batches of a stack at rest. Raises `AssertionError`."""
     allowed = allowed or Allowed()
     total = Figures()
     for one in submitted:
         if not one.deleted:
             total += check_results(one, allowed)
-    total += check_provider(world, submitted, allowed)
-    total += check_handler(world, [one for one in submitted if one.handled])
-    check_left_overs(world, submitted, allowed)
+    total += check_provider(stack, submitted, allowed)
+    total += check_handler(stack, [one for one in submitted if one.handled])
+    check_left_overs(stack, submitted, allowed)
     return total
 
 
@@ -133,21 +133,21 @@ def check_results(one: Submitted, allowed: Allowed) -> Figures:
     return figures
 
 
-def check_provider(world: World, submitted: Sequence[Submitted], allowed: Allowed) -> Figures:
+def check_provider(stack: ChaosStack, submitted: Sequence[Submitted], allowed: Allowed) -> Figures:
     """Never paid twice, and nothing left at the provider."""
     records: dict[str, list[JobRecord]] = defaultdict(list)
-    for record in world.emulator.jobs(keys=True):
-        batch_id, _, _ = record.display_name.removeprefix(world.display_name("")[:-1]).rpartition("-")
+    for record in stack.emulator.jobs(keys=True):
+        batch_id, _, _ = record.display_name.removeprefix(stack.display_name("")[:-1]).rpartition("-")
         records[batch_id].append(record)
-    figures = Figures(faults=sum(fault.fired for fault in world.emulator.faults()))
+    figures = Figures(faults=sum(fault.fired for fault in stack.emulator.faults()))
     for one in submitted:
         figures += _check_jobs(one, records.pop(one.id, []))
     assert not records, f"jobs of unknown batches at the provider: {list(records)}"
     assert figures.twins <= allowed.twins, f"{figures.twins} twins"
     assert figures.twins_removed == figures.twins
-    assert figures.billed_twice <= allowed.billed_again, f"{figures.billed_twice} rows billed again: {_billed(world)}"
+    assert figures.billed_twice <= allowed.billed_again, f"{figures.billed_twice} rows billed again: {_billed(stack)}"
     figures.billed_twice = max(0, figures.billed_twice - allowed.billed_again)
-    assert not world.uploads(), f"uploaded files left: {world.uploads()}"
+    assert not stack.uploads(), f"uploaded files left: {stack.uploads()}"
     return figures
 
 
@@ -174,26 +174,26 @@ def _check_jobs(one: Submitted, records: list[JobRecord]) -> Figures:
         jobs_created=len(records),
         jobs_needed=len(by_name),
         twins=twins,
-        twins_removed=twins,  # that none of them is live or left was looked at above
+        twins_removed=twins,  # that none of them is live or left was checked above
         billed_twice=sum(count - 1 for count in billed.values()),
     )
 
 
-def _billed(world: World) -> list[tuple[str, list[JobRecord]]]:
+def _billed(stack: ChaosStack) -> list[tuple[str, list[JobRecord]]]:
     """The rows that were billed more than once, with the jobs that billed them."""
     jobs: dict[str, list[JobRecord]] = defaultdict(list)
-    for record in world.emulator.jobs(keys=True):
+    for record in stack.emulator.jobs(keys=True):
         for key in record.billed_keys or ():
             jobs[key].append(replace(record, keys=None, billed_keys=None))
     return [(key, records) for key, records in jobs.items() if len(records) > 1][:3]
 
 
-def check_handler(world: World, submitted: Sequence[Submitted]) -> Figures:
+def check_handler(stack: ChaosStack, submitted: Sequence[Submitted]) -> Figures:
     """At least once, with a stable delivery id."""
-    taken = world.taken()
+    taken = stack.taken()
     results_of: dict[str, set[str]] = defaultdict(set)
     deliveries: Counter[str] = Counter()
-    for line in world.log_lines():
+    for line in stack.log_lines():
         if "delivery" in line:
             results_of[line["delivery"]].add(line["results"])
             deliveries[line["delivery"]] += 1
@@ -208,24 +208,24 @@ def check_handler(world: World, submitted: Sequence[Submitted]) -> Figures:
             continue
         status = one.batch.status()
         assert (status.undelivered, status.parked) == (0, 0), f"{one.id}: {status}"
-        files = {name for name in _files(world, f"batches/{one.id}/results") if not name.endswith(".part")}
+        files = {name for name in _files(stack, f"batches/{one.id}/results") if not name.endswith(".part")}
         delivered = {name for name in names if f"/{one.id}/" in name}
         assert delivered == files, f"{one.id}: delivered {delivered}, stored {files}"
     ours = {key for one in submitted for key in one.prompts}
-    assert taken.keys() <= ours, f"the handler was given what is nobody's: {taken.keys() - ours}"
+    assert taken.keys() <= ours, f"the handler was given keys of no batch: {taken.keys() - ours}"
     return Figures(results_delivered=len(taken), deliveries_again=sum(count - 1 for count in deliveries.values()))
 
 
-def check_left_overs(world: World, submitted: Sequence[Submitted], allowed: Allowed) -> None:
+def check_left_overs(stack: ChaosStack, submitted: Sequence[Submitted], allowed: Allowed) -> None:
     """Nothing is stuck on the clock, at admission, in the spool or on a key of its own."""
-    client = world.redis
+    client = stack.redis
     permanent = {b"batch:%b" % one.id.encode() for one in submitted if not one.deleted} | {b"sweep"}
     on_clock = set(client.zrange("lowtide:clock:lowtide.jobs", 0, -1)) | set(
         client.zrange("lowtide:clock:lowtide.results", 0, -1)
     )
     assert on_clock == permanent, f"on the clock: {on_clock ^ permanent}"
     for name in ("live", "waiting"):
-        assert not client.zrange(f"lowtide:{name}:{world.provider}", 0, -1), f"jobs that are still {name}"
+        assert not client.zrange(f"lowtide:{name}:{stack.provider}", 0, -1), f"jobs that are still {name}"
     keys = {key.decode() for key in client.scan_iter("lowtide:*", count=1000)}
     keys = {key for key in keys if not key.startswith(_PERMANENT)}
     for one in submitted:
@@ -234,24 +234,35 @@ def check_left_overs(world: World, submitted: Sequence[Submitted], allowed: Allo
         kinds = {key.split(":")[1] for key in own}
         assert kinds <= (set() if one.deleted else {"batch", "settled", "job", "rows", "idempotency"}), f"left: {own}"
     assert not keys, f"keys that belong to no batch: {keys}"
-    parts = [name for name in _files(world, "") if name.endswith(".part")]
+    parts = [name for name in _files(stack, "") if name.endswith(".part")]
     assert allowed.drafts or not parts, f"drafts left in the spool: {parts}"
     for one in submitted:
         folder = f"batches/{one.id}" if one.deleted else f"batches/{one.id}/jobs"
-        assert not (left := _files(world, folder)), f"{one.id}: left {left}"
+        assert not (left := _files(stack, folder)), f"{one.id}: left {left}"
     letters = client.lrange("lowtide:dead-letters", 0, -1)
     assert len(letters) <= allowed.dead_letters, f"dead letters: {letters[:3]}"
 
 
 _PERMANENT = (
-    "lowtide:batches", "lowtide:installation", "lowtide:deleted", "lowtide:handlers", "lowtide:listeners:",
-    "lowtide:clock:", "lowtide:ticker:", "lowtide:live:", "lowtide:waiting:", "lowtide:limit:",
-    "lowtide:parked", "lowtide:sweep", "lowtide:dead-letters", "lowtide:counters",
-)  # fmt: skip
+    "lowtide:batches",
+    "lowtide:installation",
+    "lowtide:deleted",
+    "lowtide:handlers",
+    "lowtide:listeners:",
+    "lowtide:clock:",
+    "lowtide:ticker:",
+    "lowtide:live:",
+    "lowtide:waiting:",
+    "lowtide:limit:",
+    "lowtide:parked",
+    "lowtide:sweep",
+    "lowtide:dead-letters",
+    "lowtide:counters",
+)
 
 
-def _files(world: World, folder: str) -> list[str]:
-    root = world.directory / "spool"
+def _files(stack: ChaosStack, folder: str) -> list[str]:
+    root = stack.directory / "spool"
     return [str(path.relative_to(root)) for path in (root / folder).rglob("*") if path.is_file()]
 
 

@@ -1,4 +1,4 @@
-"""Threads that move only when they are told to, and what they touch, made to stop before every touch.
+"""Threads that move only on command, and Redis and spool clients that stop before every operation.
 
 A strict baton: the test and all actors are threads, but only one of them runs at any time. So the order in which
 simulated processes do things is a sequence of choices, and choosing the same again repeats the same run.
@@ -36,12 +36,12 @@ class Abandoned(BaseException):
 
 
 class Actor:
-    """A simulated process at one piece of work. It is frozen whenever it is not told to go on."""
+    """A simulated process at one piece of work. It is frozen except while the test lets it run."""
 
     def __init__(self, name: str, work: Callable[[], object]) -> None:
         self.name = name
         self.at = "start"
-        """The last point it came to."""
+        """The last point that it reached."""
         self.held: Held | None = None
         self.claimed = False
         """It sent what was due, whatever that was about."""
@@ -96,7 +96,7 @@ class Actor:
                 self._work()
         except Abandoned:
             pass
-        except BaseException as error:  # noqa: BLE001 - the test looks at it
+        except BaseException as error:  # noqa: BLE001 - the test checks it
             self.error = error
         self.done = True
         self._back.release()
@@ -147,7 +147,7 @@ class MachineTime:
         return self._now / _SECOND
 
     def sleep(self, seconds: float) -> None:
-        """Nobody may: it would stop everything."""
+        """Raises: a sleeping actor would stop everything."""
         raise AssertionError(f"slept for {seconds} s")
 
 

@@ -1,4 +1,4 @@
-"""Checks of the machine's world: a little after each step, everything at rest."""
+"""Checks of the simulation: a little after each step, everything at rest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections import Counter
 from typing import NamedTuple, cast
 
 from tests.chaos.machine_actors import Actor
-from tests.chaos.machine_world import TASK, MachineWorld, Seen, Told
+from tests.chaos.machine_simulation import TASK, Simulation
+from tests.chaos.machine_state import Expected, Seen
 
 from lowtide import ResultStatus
 from lowtide.protocol import BatchFiles, Queue, keys
@@ -24,7 +25,7 @@ for _, name in ipairs(names) do
     local fields = redis.call('HGETALL', name)
     local pairs = {}
     for at = 1, #fields, 2 do
-      -- But for what is only told to people: whoever's delivery succeeds may say that nothing hinders it any more.
+      -- Except text for people: any delivery that succeeds may remove the problem.
       if fields[at] ~= 'delivery_problem' then pairs[#pairs + 1] = fields[at] .. '=' .. fields[at + 1] end
     end
     table.sort(pairs)
@@ -49,19 +50,19 @@ return found
 class Watch:
     """Sees whether a worker that was superseded still changes something of its batch."""
 
-    def __init__(self, world: MachineWorld) -> None:
-        self._world = world
-        self._snapshot = world.redis.register_script(_SNAPSHOT)
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        self._snapshot = simulation.redis.register_script(_SNAPSHOT)
 
     def before(self, actor: Actor) -> Before | None:
         """Things that must not change while this actor goes on; None where it may change things."""
         held = actor.held
         if held is None or held.member == keys.SWEEP_MEMBER:
             return None
-        token = cast("bytes | None", self._world.redis.hget(keys.entity(held.member), "token"))
+        token = cast("bytes | None", self._simulation.redis.hget(keys.entity(held.member), "token"))
         if token is not None and int(token) == held.token:
             return None
-        state = self._world.known(held.batch_id).get("state")
+        state = self._simulation.known(held.batch_id).get("state")
         if state == BatchState.DELETING:
             # All of it goes, and it does not matter who does it.
             return None
@@ -85,8 +86,8 @@ class Watch:
         return {name.decode(): value for name, value in zip(found[::2], found[1::2], strict=True)}
 
     def _results(self, batch_id: str) -> dict[str, bytes]:
-        spool = self._world.spool
-        if not self._world.known(batch_id):
+        spool = self._simulation.spool
+        if not self._simulation.known(batch_id):
             # A ghost of a deleted batch is left to the sweep.
             return {}
         return {name: spool.read(name) for name in spool.names(BatchFiles(batch_id).results)}
@@ -101,62 +102,62 @@ class Before(NamedTuple):
     results: dict[str, bytes]
 
 
-def check_step(world: MachineWorld, seen: Seen) -> None:
+def check_step(simulation: Simulation, seen: Seen) -> None:
     """The checks after each step."""
-    assert not world.provider.wrongs, world.provider.wrongs
+    assert not simulation.provider.wrongs, simulation.provider.wrongs
     for batch_id, counted in seen.counted.items():
-        if world.told[batch_id].forgotten:
+        if simulation.expected[batch_id].forgotten:
             continue
-        total = len(world.told[batch_id].prompts)
+        total = len(simulation.expected[batch_id].prompts)
         assert counted != -2, f"{batch_id} lost its idempotency key"
         assert counted <= total, f"{batch_id}: {counted} of {total} are settled"
 
 
-def check_rest(world: MachineWorld, *, late: bool) -> None:
+def check_rest(simulation: Simulation, *, late: bool) -> None:
     """Everything, when nothing is left to be done. `late`: superseded workers went on, and may have left files."""
-    for told in world.told.values():
-        if not world.known(told.id):
-            assert not told.recorded or world.forgets(told), f"{told.id} is gone"
-        elif not told.forgotten:
-            _check_results(world, told)
-    _check_handler(world)
-    _check_left_overs(world, late=late)
+    for expected in simulation.expected.values():
+        if not simulation.known(expected.id):
+            assert not expected.recorded or simulation.forgets(expected), f"{expected.id} is gone"
+        elif not expected.forgotten:
+            _check_results(simulation, expected)
+    _check_handler(simulation)
+    _check_left_overs(simulation, late=late)
 
 
-def _check_results(world: MachineWorld, told: Told) -> None:
-    batch = world.queue.get(told.id)
+def _check_results(simulation: Simulation, expected: Expected) -> None:
+    batch = simulation.queue.get(expected.id)
     status, results = batch.status(), list(batch.results())
     lines = Counter(result.key for result in results)
-    assert status.finished, f"{told.id} is at rest and not finished: {status}"
-    assert lines.keys() == told.prompts.keys(), f"{told.id}: lost {told.prompts.keys() - lines.keys()}"
-    assert set(lines.values()) == {1}, f"{told.id}: more than one result: {lines}"
+    assert status.finished, f"{expected.id} is at rest and not finished: {status}"
+    assert lines.keys() == expected.prompts.keys(), f"{expected.id}: lost {expected.prompts.keys() - lines.keys()}"
+    assert set(lines.values()) == {1}, f"{expected.id}: more than one result: {lines}"
     stored = Counter(str(result.status) for result in results)
     counted = {name: getattr(status, name) for name in _COUNTED}
-    assert counted == {name: stored[name] for name in _COUNTED}, f"{told.id}: counted {counted}, stored {stored}"
-    assert sum(counted.values()) == status.total == len(told.prompts), f"{told.id}: {status}"
+    assert counted == {name: stored[name] for name in _COUNTED}, f"{expected.id}: counted {counted}, stored {stored}"
+    assert sum(counted.values()) == status.total == len(expected.prompts), f"{expected.id}: {status}"
     for result in results:
         if result.status is ResultStatus.SUCCEEDED:
-            assert result.text == told.prompts[result.key], f"{told.id}: {result}"
-        assert (result.error is None) is (result.status is ResultStatus.SUCCEEDED), f"{told.id}: {result}"
-    assert (status.undelivered, status.parked) == (0, 0), f"{told.id}: {status}"
-    if told.handler is not None and not told.dropped:
-        taken = world.delivered(told)
-        assert taken == told.prompts.keys(), f"{told.id}: never delivered {told.prompts.keys() - taken}"
+            assert result.text == expected.prompts[result.key], f"{expected.id}: {result}"
+        assert (result.error is None) is (result.status is ResultStatus.SUCCEEDED), f"{expected.id}: {result}"
+    assert (status.undelivered, status.parked) == (0, 0), f"{expected.id}: {status}"
+    if expected.handler is not None and not expected.dropped:
+        taken = simulation.delivered(expected)
+        assert taken == expected.prompts.keys(), f"{expected.id}: never delivered {expected.prompts.keys() - taken}"
 
 
-def _check_handler(world: MachineWorld) -> None:
-    files = list(world.results_of.values())
-    assert len(files) == len(set(files)), f"the same results under two delivery ids: {world.results_of}"
+def _check_handler(simulation: Simulation) -> None:
+    files = list(simulation.results_of.values())
+    assert len(files) == len(set(files)), f"the same results under two delivery ids: {simulation.results_of}"
 
 
-def _check_left_overs(world: MachineWorld, *, late: bool) -> None:
-    client = world.redis
-    there = {told.id for told in world.told.values() if world.known(told.id)}
-    on_clock = {member for queue in Queue for member in _members(world, keys.clock(queue))}
+def _check_left_overs(simulation: Simulation, *, late: bool) -> None:
+    client = simulation.redis
+    there = {expected.id for expected in simulation.expected.values() if simulation.known(expected.id)}
+    on_clock = {member for queue in Queue for member in _members(simulation, keys.clock(queue))}
     assert on_clock == {"sweep"} | {keys.batch_member(one) for one in there}, f"on the clock: {on_clock}"
     for name in (keys.live("gemini"), keys.waiting("gemini"), keys.in_hand(TASK), keys.queued(TASK), keys.PARKED):
-        assert not (left := _members(world, name)), f"{name}: {left}"
-    assert set(_members(world, keys.BATCHES)) == there
+        assert not (left := _members(simulation, name)), f"{name}: {left}"
+    assert set(_members(simulation, keys.BATCHES)) == there
     names = [name.decode() for name in cast("list[bytes]", client.keys("lowtide:*"))]
     owned = [name for name in names if not name.startswith(_PERMANENT)]
     for key in owned:
@@ -165,20 +166,22 @@ def _check_left_overs(world: MachineWorld, *, late: bool) -> None:
         if kind == "idempotency":
             owner = cast("bytes", client.get(key)).decode().partition(" ")[0]
         assert owner.partition("-")[0] in there, f"left: {key}"
-    assert world.restored or not (left := world.provider.left()), f"at the provider: {left} of {world.provider.all}"
-    folders = {one for one in world.spool.folders("batches") if not world.told[one].forgotten}
-    there = {one for one in there if not world.told[one].forgotten}
+    assert simulation.restored or not (left := simulation.provider.left()), (
+        f"at the provider: {left} of {simulation.provider.all}"
+    )
+    folders = {one for one in simulation.spool.folders("batches") if not simulation.expected[one].forgotten}
+    there = {one for one in there if not simulation.expected[one].forgotten}
     assert folders == there, f"in the spool: {folders}, in the store: {there}"
     for batch_id in there:
-        assert late or not world.spool.names(f"batches/{batch_id}/jobs"), f"working files of {batch_id}"
+        assert late or not simulation.spool.names(f"batches/{batch_id}/jobs"), f"working files of {batch_id}"
 
 
-def _members(world: MachineWorld, name: str) -> list[str]:
-    return [member.decode() for member in cast("list[bytes]", world.redis.zrange(name, 0, -1))]
+def _members(simulation: Simulation, name: str) -> list[str]:
+    return [member.decode() for member in cast("list[bytes]", simulation.redis.zrange(name, 0, -1))]
 
 
 def _permanent() -> tuple[str, ...]:
-    """How keys begin that end neither with a batch nor with a delivery, by the table of keys."""
+    """The prefixes of keys that end neither with a batch nor with a delivery, by the table of keys."""
     rows = [[cell.strip() for cell in line.split("|")] for line in str(keys.__doc__).splitlines()]
     table = [row for row in rows if len(row) > 4 and row[1].startswith("`lowtide:")]
     ends = ("with its batch", "when delivered or dropped")

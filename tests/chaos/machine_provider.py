@@ -1,4 +1,4 @@
-"""A provider in memory: its jobs go on when the test says so, it fails as it is told, and it keeps the bill.
+"""A provider in memory: its jobs continue when the test says so, it fails on command, and it keeps the bill.
 
 It is also the judge of what is created: a request that is in a live job, or was answered in one whose output can still
 be fetched, must not be in another.
@@ -40,7 +40,7 @@ _decode = msgspec.json.decode
 
 
 class Fault(StrEnum):
-    """How one call fails."""
+    """The ways in which one call fails."""
 
     LOST_CALL = "lost call"
     LOST_REPLY = "lost reply"
@@ -67,7 +67,7 @@ class MachineJob:
     output: bytes | None = None
     stopping: bool = False
     hidden_until: float = 0.0
-    """Who asks for it by name does not find it before, though it is there."""
+    """A call by name does not find it before, though it exists."""
     gone: bool = False
     """The provider lost it, or its output."""
     vanished: bool = False
@@ -99,7 +99,7 @@ class MachineProvider:
         self.uploads: dict[str, tuple[str, bytes]] = {}
         self.faults: dict[str, Fault] = {}
         self.slow = 0
-        """So many looks at uploads still say that they are not ready."""
+        """So many calls of `ready` still return False."""
         self.lag = 0.0
         self.ranged = False
         self.wrongs: list[str] = []
@@ -109,7 +109,7 @@ class MachineProvider:
     # ---- what the test does
 
     def finish(self, job: MachineJob, end: JobState, rows: Sequence[Row], *, with_output: bool, shuffle: int) -> None:
-        """Ends a live job. Its rows come to `rows`, over and over, in an order that follows from `shuffle`."""
+        """Ends a live job. Its rows end as `rows` says, over and over, in an order that follows from `shuffle`."""
         if not job.live:
             return
         job.state = JobState.CANCELLED if job.stopping and end is not JobState.SUCCEEDED else end
@@ -221,7 +221,7 @@ class MachineProvider:
 
         return self._call("inputs", effect)
 
-    def odd(self) -> int:
+    def unreadable_items(self) -> int:
         return 0
 
     def cancel(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The steps that may happen to the machine's world, each with what it needs, how often it comes, and its choices."""
+"""The steps that may happen to the simulation, each with what it needs, how often it comes, and its choices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from tests.chaos.machine_actors import Actor
 from tests.chaos.machine_checks import Watch, check_rest, check_step
 from tests.chaos.machine_output import Row
 from tests.chaos.machine_provider import Fault, MachineJob
-from tests.chaos.machine_world import HOOK, STREAM, TASK, WORKERS, MachineWorld, Told
+from tests.chaos.machine_simulation import HOOK, STREAM, TASK, WORKERS, Simulation
+from tests.chaos.machine_state import Expected
 
 from lowtide import Batch
 from lowtide.errors import BatchNotFinished
@@ -92,16 +93,16 @@ class Figures:
 class Machine:
     """Lowtide, its surroundings, and all that may happen to them."""
 
-    def __init__(self, world: MachineWorld, figures: Figures) -> None:
-        world.reset()
-        self.world = world
+    def __init__(self, simulation: Simulation, figures: Figures) -> None:
+        simulation.reset()
+        self.simulation = simulation
         self.figures = figures
-        self.watch = Watch(world)
+        self.watch = Watch(simulation)
         self.workers: list[Actor | None] = [None] * WORKERS
         self.dead: list[Actor] = []
         self.late = False
         """A superseded worker went on."""
-        self.known: list[Told] = []
+        self.known: list[Expected] = []
         self.parked: list[str] = []
         self.look()
 
@@ -109,7 +110,7 @@ class Machine:
 
     @step(
         3,
-        lambda self: len(self.world.told) < _MOST_BATCHES,
+        lambda self: len(self.simulation.expected) < _MOST_BATCHES,
         requests=st.integers(1, 6),
         handler=st.sampled_from([None, TASK, STREAM, HOOK]),
         key=st.sampled_from([None, "one", "two"]),
@@ -122,37 +123,38 @@ class Machine:
         self, requests: int, handler: str | None, key: str | None, dies_after: int | None, attempts: int, **options: Any
     ) -> None:
         """A producer submits a batch, or dies on the way."""
-        world = self.world
-        batch_id = f"b{world.submitted:04d}"
+        simulation = self.simulation
+        batch_id = f"b{simulation.submitted:04d}"
         prompts = {f"{key or batch_id}-{n}": f"say {key or batch_id}-{n}" for n in range(requests)}
-        told = Told(batch_id, prompts, handler, key, world.time.time())
-        world.told[batch_id] = told
+        expected = Expected(batch_id, prompts, handler, key, simulation.time.time())
+        simulation.expected[batch_id] = expected
         answer: list[Batch | None] = []
         actor = Actor(
-            f"producer of {batch_id}", lambda: answer.append(world.submit(told, max_attempts=attempts, **options))
+            f"producer of {batch_id}",
+            lambda: answer.append(simulation.submit(expected, max_attempts=attempts, **options)),
         )
         actor.step(dies_after or _TO_THE_END)
         self.dead.append(actor)
         self.check_end(actor)
-        told.recorded = bool(world.known(batch_id))
-        if answer and not told.recorded:
+        expected.recorded = bool(simulation.known(batch_id))
+        if answer and not expected.recorded:
             # There is one of this key: it was returned, or was of other content.
-            standing = [one for one in world.told.values() if one.key == key and one is not told]
+            standing = [one for one in simulation.expected.values() if one.key == key and one is not expected]
             assert key is not None, f"{batch_id} was not recorded"
             assert standing, f"{batch_id} was not recorded, and nothing else"
 
     @step(1, lambda self: self.known, which=_which)
     def cancel(self, which: int) -> None:
-        self.world.queue.get(_one(self.known, which).id).cancel()
+        self.simulation.queue.get(_one(self.known, which).id).cancel()
 
     @step(1, lambda self: self.known, which=_which)
     def delete(self, which: int) -> None:
-        told = _one(self.known, which)
+        expected = _one(self.known, which)
         try:
-            self.world.queue.get(told.id).delete()
+            self.simulation.queue.get(expected.id).delete()
         except BatchNotFinished:
             return
-        told.deleted = True
+        expected.deleted = True
 
     # ---- the broker and the workers
 
@@ -160,26 +162,26 @@ class Machine:
     def tick(self) -> None:
         """Sends what is due."""
         for queue in Queue:
-            self.world.tick(queue)
+            self.simulation.tick(queue)
 
-    @step(1, lambda self: self.world.bag, trouble=True, which=_which)
+    @step(1, lambda self: self.simulation.bag, trouble=True, which=_which)
     def lose_message(self, which: int) -> None:
-        self.world.bag.pop(which % len(self.world.bag))
+        self.simulation.bag.pop(which % len(self.simulation.bag))
 
-    @step(12, lambda self: self.world.bag, messages=st.integers(1, 8))
+    @step(12, lambda self: self.simulation.bag, messages=st.integers(1, 8))
     def work(self, messages: int) -> None:
         """A worker handles some messages, undisturbed."""
         for _ in range(messages):
-            if self.world.bag:
-                self.check_end(self.world.run(0, *self.world.bag.pop(0)))
+            if self.simulation.bag:
+                self.check_end(self.simulation.run(0, *self.simulation.bag.pop(0)))
 
-    @step(12, lambda self: self.world.bag and None in self.workers, which=_which, points=_few, again=st.booleans())
+    @step(12, lambda self: self.simulation.bag and None in self.workers, which=_which, points=_few, again=st.booleans())
     def receive(self, which: int, points: int, again: bool) -> None:
         """A worker gets a message and begins; the broker may give the same to another one later."""
-        bag = self.world.bag
+        bag = self.simulation.bag
         stage, message = _one(bag, which) if again else bag.pop(which % len(bag))
         number = self.workers.index(None)
-        self.workers[number] = self.world.actor(number, stage, message)
+        self.workers[number] = self.simulation.actor(number, stage, message)
         self.go_on(number, points)
 
     @step(20, lambda self: any(self.workers), which=_which, points=_points)
@@ -215,12 +217,12 @@ class Machine:
 
     @step(3, seconds=st.sampled_from([1, 10, 45, 61, 130, 700, 4_000, 21_000]))
     def pass_time(self, seconds: int) -> None:
-        self.world.pass_by(seconds)
+        self.simulation.pass_by(seconds)
 
-    @step(15, lambda self: not self.world.bag)
+    @step(15, lambda self: not self.simulation.bag)
     def wait(self) -> None:
         """Until the next thing is due; its message is sent."""
-        self.world.wait()
+        self.simulation.wait()
         self.tick()
 
     # ---- the provider
@@ -235,38 +237,38 @@ class Machine:
         shuffle=st.integers(0, 9),
     )
     def end_job(self, which: int, **how: Any) -> None:
-        self.world.provider.finish(_one(self.live(), which), **how)
+        self.simulation.provider.finish(_one(self.live(), which), **how)
 
     @step(3, lambda self: self.live())
     def answer_all(self) -> None:
         """All jobs succeed."""
         for job in self.live():
-            self.world.provider.finish(job, JobState.SUCCEEDED, [Row.OK], with_output=True, shuffle=0)
+            self.simulation.provider.finish(job, JobState.SUCCEEDED, [Row.OK], with_output=True, shuffle=0)
 
     @step(1, lambda self: self.live(), which=_which)
     def run_job(self, which: int) -> None:
         _one(self.live(), which).state = JobState.RUNNING
 
-    @step(1, lambda self: self.world.provider.by_name, trouble=True, which=_which, output_only=st.booleans())
+    @step(1, lambda self: self.simulation.provider.by_name, trouble=True, which=_which, output_only=st.booleans())
     def lose_job(self, which: int, output_only: bool) -> None:
-        job = _one(list(self.world.provider.by_name.values()), which)
+        job = _one(list(self.simulation.provider.by_name.values()), which)
         if not output_only or job.output is not None:
-            self.world.provider.lose(job, output_only=output_only)
+            self.simulation.provider.lose(job, output_only=output_only)
 
     @step(1, lambda self: self.live(), trouble=True, which=_which, seconds=st.integers(1, 59))
     def hide_job(self, which: int, seconds: int) -> None:
         """A job is not found under its name, though it is there."""
-        self.world.provider.hide(_one(self.live(), which), seconds)
+        self.simulation.provider.hide(_one(self.live(), which), seconds)
 
     @step(1, seconds=st.integers(0, 59), ranged=st.booleans(), slow=st.integers(0, 2))
     def provider_is(self, seconds: float, ranged: bool, slow: int) -> None:
         """Jobs made from now on: when they are listed, how their output is read, how soon uploads are ready."""
-        provider = self.world.provider
+        provider = self.simulation.provider
         provider.lag, provider.ranged, provider.slow = seconds, ranged, slow
 
     @step(2, trouble=True, fault=st.sampled_from([one for one in Fault if one is not Fault.MISSING]))
     def fail_create(self, fault: Fault) -> None:
-        self.world.provider.faults["create"] = fault
+        self.simulation.provider.faults["create"] = fault
 
     @step(
         2,
@@ -275,81 +277,81 @@ class Machine:
         fault=st.sampled_from([Fault.LOST_CALL, Fault.LOST_REPLY, Fault.THROTTLED, Fault.DENIED]),
     )
     def fail_call(self, method: str, fault: Fault) -> None:
-        self.world.provider.faults[method] = fault
+        self.simulation.provider.faults[method] = fault
 
-    @step(1, lambda self: self.world.provider.uploads, trouble=True, which=_which)
+    @step(1, lambda self: self.simulation.provider.uploads, trouble=True, which=_which)
     def lose_upload(self, which: int) -> None:
-        del self.world.provider.uploads[_one(list(self.world.provider.uploads), which)]
+        del self.simulation.provider.uploads[_one(list(self.simulation.provider.uploads), which)]
 
     # ---- handlers
 
-    @step(6, lambda self: self.world.in_hand, which=_which, failed=_failed, again=st.booleans())
+    @step(6, lambda self: self.simulation.in_hand, which=_which, failed=_failed, again=st.booleans())
     def answer(self, which: int, failed: list[int] | None, again: bool) -> None:
         """A handler takes or gives back what it has; its broker may give it the same again."""
-        in_hand = self.world.in_hand
+        in_hand = self.simulation.in_hand
         segment = _one(in_hand, which) if again else in_hand.pop(which % len(in_hand))
-        self.world.answer(segment, failed=segment.only[:1] if failed and segment.only else failed)
+        self.simulation.answer(segment, failed=segment.only[:1] if failed and segment.only else failed)
 
-    @step(1, lambda self: self.world.in_hand, trouble=True, which=_which)
+    @step(1, lambda self: self.simulation.in_hand, trouble=True, which=_which)
     def lose_delivery(self, which: int) -> None:
-        self.world.in_hand.pop(which % len(self.world.in_hand))
+        self.simulation.in_hand.pop(which % len(self.simulation.in_hand))
 
     @step(1, trouble=True, times=st.integers(1, 4))
     def fail_handler(self, times: int) -> None:
-        self.world.handler_fails = times
+        self.simulation.handler_fails = times
 
     @step(3, lambda self: self.parked, which=_which, again=st.booleans())
     def end_letter(self, which: int, again: bool) -> None:
         """A person has a parked segment delivered again, or drops it."""
         letter = _one(self.parked, which)
         if again:
-            self.world.letters.redeliver(letter)
+            self.simulation.letters.redeliver(letter)
         else:
-            self.world.told[letter.rpartition("-")[0]].dropped = True
-            self.world.letters.drop(letter)
+            self.simulation.expected[letter.rpartition("-")[0]].dropped = True
+            self.simulation.letters.drop(letter)
 
     # ---- the store
 
     @step(2, restores=True)
     def back_up(self) -> None:
-        self.world.back_up()
+        self.simulation.back_up()
 
-    @step(1, lambda self: self.world.backup, restores=True)
+    @step(1, lambda self: self.simulation.backup, restores=True)
     def restore(self) -> None:
         """All processes end, the store is put back to the time of its backup, and they start again."""
         self.dead += filter(None, self.workers)
         self.workers = [None] * WORKERS
-        self.world.restore()
+        self.simulation.restore()
 
-    # ---- what is looked at
+    # ---- checks
 
     def look(self) -> None:
-        """Looks at the world after a step."""
+        """Checks the simulation after a step."""
         self.figures.steps += 1
-        seen = self.world.look()
-        check_step(self.world, seen)
-        self.known = [told for told in self.world.told.values() if told.id in seen.counted]
+        seen = self.simulation.look()
+        check_step(self.simulation, seen)
+        self.known = [expected for expected in self.simulation.expected.values() if expected.id in seen.counted]
         self.parked = seen.parked
 
     def end(self) -> None:
-        """All come to rest without the frozen workers; then these wake up, late; then all batches are deleted."""
-        world = self.world
-        world.rest()
+        """All work ends without the frozen workers; then these wake up, late; then all batches are deleted."""
+        simulation = self.simulation
+        simulation.rest()
         for number, actor in enumerate(self.workers):
             if actor is not None:
                 self.go_on(number, _TO_THE_END)
-        world.rest()
-        world.sweep()
+        simulation.rest()
+        simulation.sweep()
         self.look()
-        check_rest(world, late=self.late)
-        for told in self.known:
-            world.queue.get(told.id).delete()
-            told.deleted = True
-        world.rest()
-        world.sweep()
-        check_rest(world, late=self.late)
+        check_rest(simulation, late=self.late)
+        for expected in self.known:
+            simulation.queue.get(expected.id).delete()
+            expected.deleted = True
+        simulation.rest()
+        simulation.sweep()
+        check_rest(simulation, late=self.late)
         self.figures.runs += 1
-        self.figures.twins += world.provider.excused
+        self.figures.twins += simulation.provider.excused
 
     def close(self) -> None:
         """Ends the threads that never ended."""
@@ -385,7 +387,7 @@ class Machine:
         return _one([number for number, actor in enumerate(self.workers) if actor is not None], which)
 
     def live(self) -> list[MachineJob]:
-        return [job for job in self.world.provider.all if job.live]
+        return [job for job in self.simulation.provider.all if job.live]
 
 
 def _one(things: list[T], which: int) -> T:

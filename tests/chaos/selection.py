@@ -1,4 +1,4 @@
-"""Which cases of a parametrised test this run has selected."""
+"""The cases of a parametrised test that this run has selected."""
 
 from __future__ import annotations
 

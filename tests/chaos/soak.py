@@ -1,6 +1,6 @@
 """A long random run: batches of all kinds among faults, kills and restarts; then everything is healed and checked.
 
-The run goes in rounds of at most a minute, each in a wiped world, so that an hour is as good as a minute. All chance
+The run goes in rounds of at most a minute, each in a wiped stack, so that an hour is as good as a minute. All chance
 comes from one seed; what processes make of it differs from run to run all the same.
 """
 
@@ -13,18 +13,27 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.chaos.fault_dramas import rule
+from tests.chaos.chaos_stack import ChaosStack, ForkedWorker, Submitted
+from tests.chaos.faults import rule
 from tests.chaos.invariants import Allowed, Figures, check
-from tests.chaos.world import ForgedWorker, Submitted, World
 
 from lowtide import BatchNotFinished, LowtideError
 
 ROUND_SECONDS = 45.0
 _POOLS = (("-P", "prefork", "-c", "2"), ("-P", "threads", "-c", "4"), ("-P", "solo"))
 _CALLS = (
-    "batches.create", "batches.get", "batches.list", "batches.cancel", "batches.delete", "files.upload.start",
-    "files.upload.chunk", "files.get", "files.list", "files.download", "files.delete",
-)  # fmt: skip
+    "batches.create",
+    "batches.get",
+    "batches.list",
+    "batches.cancel",
+    "batches.delete",
+    "files.upload.start",
+    "files.upload.chunk",
+    "files.get",
+    "files.list",
+    "files.download",
+    "files.delete",
+)
 _MARKS = ("", "", "", "", "[[error:8:1]]", "[[error:13:2]]", "[[error:3]]", "[[safety]]", "[[blocked]]")
 # None of them is billed and then run again: a row that comes empty would be.
 
@@ -32,11 +41,11 @@ _MARKS = ("", "", "", "", "[[error:8:1]]", "[[error:13:2]]", "[[error:3]]", "[[s
 class Soak:
     """One round. All that can happen is a method whose name begins with `_do_`."""
 
-    def __init__(self, world: World, chance: random.Random) -> None:
-        self._world = world
+    def __init__(self, stack: ChaosStack, chance: random.Random) -> None:
+        self._stack = stack
         self._chance = chance
-        self._workers: list[ForgedWorker] = []
-        self._frozen: list[tuple[float, ForgedWorker]] = []
+        self._workers: list[ForkedWorker] = []
+        self._frozen: list[tuple[float, ForkedWorker]] = []
         self._figures = Figures()
         self.submitted: list[Submitted] = []
 
@@ -56,20 +65,30 @@ class Soak:
 
     def _actions(self) -> list[tuple[Callable[[], None], float]]:
         return [
-            (self._do_submit, 10), (self._do_cancel, 2), (self._do_delete, 2), (self._do_kill_worker, 3),
-            (self._do_kill_child, 3), (self._do_freeze, 1), (self._do_restart_redis, 1), (self._do_cut, 1),
+            (self._do_submit, 10),
+            (self._do_cancel, 2),
+            (self._do_delete, 2),
+            (self._do_kill_worker, 3),
+            (self._do_kill_child, 3),
+            (self._do_freeze, 1),
+            (self._do_restart_redis, 1),
+            (self._do_cut, 1),
             (self._do_faults, 4),
-        ]  # fmt: skip
+        ]
 
     def _do_submit(self) -> None:
         count = self._chance.choice((1, 2, 5, 9, 17, 30))
         marks = {n: self._chance.choice(_MARKS) for n in range(count)}
         self.submitted.append(
-            self._world.submit(
-                count, marks=marks, handled=self._chance.random() < 0.8, flaky=self._chance.random() < 0.3,
-                mode=self._chance.choice(("file", "inline")), priority=self._chance.randint(-3, 3),
+            self._stack.submit(
+                count,
+                marks=marks,
+                handled=self._chance.random() < 0.8,
+                flaky=self._chance.random() < 0.3,
+                mode=self._chance.choice(("file", "inline")),
+                priority=self._chance.randint(-3, 3),
             )
-        )  # fmt: skip
+        )
 
     def _do_cancel(self) -> None:
         one = self._chance.choice(self.submitted)
@@ -78,12 +97,12 @@ class Soak:
 
     def _do_delete(self) -> None:
         one = self._chance.choice(self.submitted)
-        taken = self._world.taken()
+        taken = self._stack.taken()
         # What its handler has not had yet would be deleted with it, and rightly so.
         if one.deleted or (one.handled and not all(taken[key] for key in one.prompts)):
             return
         # An upload that a killed worker left is found by the sweep, which knows nothing of deleted batches any more.
-        if any(name.startswith(self._world.display_name(one.id)) for name in self._world.uploads()):
+        if any(name.startswith(self._stack.display_name(one.id)) for name in self._stack.uploads()):
             return
         try:
             one.batch.delete()
@@ -106,17 +125,17 @@ class Soak:
     def _do_freeze(self) -> None:
         worker = self._chance.choice(self._workers)
         if worker.alive:
-            os.killpg(worker.forged.pid, signal.SIGSTOP)
+            os.killpg(worker.forked.pid, signal.SIGSTOP)
             self._frozen.append((time.monotonic() + 1.5, worker))
 
     def _do_restart_redis(self) -> None:
-        self._world.redis_server.kill()
+        self._stack.redis_server.kill()
         time.sleep(self._chance.choice((0, 0, 1.5)))  # now and then it stays away
-        self._world.redis_server.start()
+        self._stack.redis_server.start()
         self._figures.restarts += 1
 
     def _do_cut(self) -> None:
-        self._world.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        self._stack.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
     def _do_faults(self) -> None:
         self._count_faults()
@@ -129,57 +148,66 @@ class Soak:
         rules.append(rule("batches.create", "status", times=chance.randint(1, 2), code=429))
         rules.append(rule("files.download", "truncate", bytes=chance.randint(0, 400)))
         ways: list[tuple[str, dict[str, Any]]] = [
-            ("fail", {"code": 13}), ("expire", {}), ("cancel", {"fraction": 0.5}), ("partial_output", {}),
-            ("shuffle", {"seed": 1}), ("duplicate_rows", {"count": 2}), ("foreign_rows", {"count": 2}),
-            ("state", {"state": "BATCH_STATE_MEDITATING", "seconds": 1}), ("no_output", {"seconds": 0.5}),
-        ]  # fmt: skip
+            ("fail", {"code": 13}),
+            ("expire", {}),
+            ("cancel", {"fraction": 0.5}),
+            ("partial_output", {}),
+            ("shuffle", {"seed": 1}),
+            ("duplicate_rows", {"count": 2}),
+            ("foreign_rows", {"count": 2}),
+            ("state", {"state": "BATCH_STATE_MEDITATING", "seconds": 1}),
+            ("no_output", {"seconds": 0.5}),
+        ]
         kind, params = chance.choice(ways)
         rules.append(rule("job", kind, times=2, **params))
-        self._world.emulator.set_faults(rules)
+        self._stack.emulator.set_faults(rules)
 
     def _count_faults(self) -> None:
-        self._figures.faults += sum(fault.fired for fault in self._world.emulator.faults())
+        self._figures.faults += sum(fault.fired for fault in self._stack.emulator.faults())
 
     def _thaw(self, until: float) -> None:
         for when, worker in [*self._frozen]:
             if when <= until:
                 self._frozen.remove((when, worker))
                 if worker.alive:
-                    os.killpg(worker.forged.pid, signal.SIGCONT)
+                    os.killpg(worker.forked.pid, signal.SIGCONT)
 
     def _keep_two_workers(self) -> None:
         self._workers = [worker for worker in self._workers if worker.alive]
         while len(self._workers) < 2:
-            self._workers.append(self._world.worker(*self._chance.choice(_POOLS), LOWTIDE_SWEEP_SECONDS="1"))
+            self._workers.append(self._stack.worker(*self._chance.choice(_POOLS), LOWTIDE_SWEEP_SECONDS="1"))
 
     def _heal_and_check(self) -> Figures:
         self._count_faults()
-        self._world.emulator.set_faults([])
+        self._stack.emulator.set_faults([])
         self._thaw(float("inf"))
         self._keep_two_workers()
-        self._world.release_sweep()
+        self._stack.release_sweep()
         healing = time.monotonic()
-        self._world.rest(self.submitted, timeout=60)
+        self._stack.rest(self.submitted, timeout=60)
         self._figures.recovery.append(time.monotonic() - healing)
         allowed = Allowed(
-            statuses=frozenset({"succeeded", "failed", "expired", "cancelled"}), duplicates=1000, quarantined=1000,
-            drafts=True, dead_letters=1000,
-        )  # fmt: skip
-        return check(self._world, self.submitted, allowed) + self._figures
+            statuses=frozenset({"succeeded", "failed", "expired", "cancelled"}),
+            duplicates=1000,
+            quarantined=1000,
+            drafts=True,
+            dead_letters=1000,
+        )
+        return check(self._stack, self.submitted, allowed) + self._figures
 
 
-def soak(world: World, *, seed: int, seconds: float) -> Figures:
+def soak(stack: ChaosStack, *, seed: int, seconds: float) -> Figures:
     """Round after round. Raises `AssertionError` with the seed."""
     chance = random.Random(seed)
     total = Figures()
     left = seconds
     while left > 0:
         try:
-            total += Soak(world, chance).run(min(left, ROUND_SECONDS))
+            total += Soak(stack, chance).run(min(left, ROUND_SECONDS))
         except (AssertionError, LowtideError) as error:
             error.add_note(f"CHAOS_SEED={seed}, after {seconds - left:.0f} s")
             raise
         left -= ROUND_SECONDS
-        world.clear_stage()
-        world.wipe()
+        stack.kill_workers()
+        stack.wipe()
     return total

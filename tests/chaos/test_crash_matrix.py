@@ -11,6 +11,7 @@ from threading import Lock
 from typing import cast
 
 import pytest
+from tests.chaos.chaos_stack import ChaosStack
 from tests.chaos.crash_scenarios import (
     SCENARIOS,
     Scenario,
@@ -22,9 +23,8 @@ from tests.chaos.crash_scenarios import (
     vertex_cases,
 )
 from tests.chaos.invariants import Figures, check
-from tests.chaos.lanes import Lanes, Programme
+from tests.chaos.pool import Plan, StackPool
 from tests.chaos.selection import selected
-from tests.chaos.world import World
 
 from lowtide import ProviderName
 
@@ -35,23 +35,23 @@ pytestmark = pytest.mark.timeout(300)
 class Outcome:
     figures: Figures
     delay: float
-    """How much longer it took than without the kill, in seconds."""
+    """The time that the kill has cost, in seconds."""
 
 
 class Matrix:
-    """Plays a scenario once without a kill, then with a kill at each of its points."""
+    """Runs a scenario once without a kill, then with a kill at each of its points."""
 
-    def __init__(self, lanes: Lanes) -> None:
-        self._lanes = lanes
+    def __init__(self, pool: StackPool) -> None:
+        self._pool = pool
         self._lock = Lock()
         self._undisturbed: dict[str, Future[float]] = {}
 
-    def play(self, case: object) -> Outcome:
+    def run(self, case: object) -> Outcome:
         """One case: scenario and crash point."""
         name, point = cast("tuple[str, str]", case)
         scenario = SCENARIOS[name]
         usual = self._usual_seconds(name, scenario)
-        outcome = self._lanes.play(partial(_killed, scenario, point), scenario.running_seconds)
+        outcome = self._pool.run(partial(_killed, scenario, point), scenario.running_seconds)
         return Outcome(outcome.figures, max(0.0, outcome.delay - usual))
 
     def _usual_seconds(self, name: str, scenario: Scenario) -> float:
@@ -60,22 +60,22 @@ class Matrix:
             future = self._undisturbed.setdefault(name, Future())
         if mine:
             try:
-                future.set_result(self._lanes.play(partial(_undisturbed, scenario), scenario.running_seconds))
+                future.set_result(self._pool.run(partial(_undisturbed, scenario), scenario.running_seconds))
             except BaseException as error:
                 future.set_exception(error)
                 raise
         return future.result()
 
 
-def _undisturbed(scenario: Scenario, world: World) -> float:
-    seconds, one = undisturbed(world, scenario)
-    check(world, [one], scenario.allowed)
+def _undisturbed(scenario: Scenario, stack: ChaosStack) -> float:
+    seconds, one = undisturbed(stack, scenario)
+    check(stack, [one], scenario.allowed)
     return seconds
 
 
-def _killed(scenario: Scenario, point: str, world: World) -> Outcome:
-    seconds, one = killed(world, scenario, point)
-    figures = check(world, [one], scenario.allowed)
+def _killed(scenario: Scenario, point: str, stack: ChaosStack) -> Outcome:
+    seconds, one = killed(stack, scenario, point)
+    figures = check(stack, [one], scenario.allowed)
     figures.kills += 1
     return Outcome(figures, seconds)
 
@@ -96,21 +96,21 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def matrix(request: pytest.FixtureRequest, lanes: Lanes) -> Iterator[Programme[Outcome]]:
+def matrix(request: pytest.FixtureRequest, pool: StackPool) -> Iterator[Plan[Outcome]]:
     selection = list(selected(request, "case"))
-    matrices = {ProviderName.GEMINI: Matrix(lanes)}
+    matrices = {ProviderName.GEMINI: Matrix(pool)}
     if any(provider is ProviderName.VERTEX for provider, _ in cast("list[Case]", selection)):
-        matrices[ProviderName.VERTEX] = Matrix(request.getfixturevalue("vertex_lanes"))
+        matrices[ProviderName.VERTEX] = Matrix(request.getfixturevalue("vertex_pool"))
 
-    def play(case: object) -> Outcome:
+    def run(case: object) -> Outcome:
         provider, what = cast("Case", case)
-        return matrices[provider].play(what)
+        return matrices[provider].run(what)
 
-    programme = Programme(lanes, play)
-    programme.begin(selection)
-    yield programme
-    programme.end()
-    if outcomes := programme.results():
+    plan = Plan(pool, run)
+    plan.begin(selection)
+    yield plan
+    plan.end()
+    if outcomes := plan.results():
         figures = sum((outcome.figures for outcome in outcomes), Figures())
         delays = [outcome.delay for outcome in outcomes]
         print(f"\nCrash matrix\n{figures.table()}\n| delay by a kill, median | {median(delays):.1f} s |")
@@ -125,7 +125,7 @@ def test_every_crash_point_of_the_source_is_in_the_matrix() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}: {case[1][1]} ({case[1][0]})")
-def test_the_work_goes_on_after_a_kill_at(case: Case, matrix: Programme[Outcome]) -> None:
+def test_the_work_goes_on_after_a_kill_at(case: Case, matrix: Plan[Outcome]) -> None:
     outcome = matrix.result(case)
 
     assert outcome.figures.lost == 0

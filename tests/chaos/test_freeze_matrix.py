@@ -1,4 +1,4 @@
-"""A worker stands still at every named place until another has done its work; when it goes on, it changes nothing."""
+"""A worker is frozen at every named place until another has done its work; when it goes on, it changes nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.chaos.crash_scenarios import SCENARIOS, again, cases
 from tests.chaos.freezing import frozen
 from tests.chaos.invariants import Figures
-from tests.chaos.lanes import Lanes, Programme
+from tests.chaos.pool import Plan, StackPool
 from tests.chaos.selection import selected
 
 Case = tuple[str, str]
@@ -33,23 +33,23 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def programme(request: pytest.FixtureRequest, lanes: Lanes) -> Iterator[Programme[Figures]]:
-    def play(case: object) -> Figures:
+def plan(request: pytest.FixtureRequest, pool: StackPool) -> Iterator[Plan[Figures]]:
+    def run(case: object) -> Figures:
         name, point = cast("Case", case)
         scenario = SCENARIOS[name]
-        return lanes.play(partial(frozen, scenario=scenario, point=point), scenario.running_seconds)
+        return pool.run(partial(frozen, scenario=scenario, point=point), scenario.running_seconds)
 
-    programme = Programme(lanes, play)
-    programme.begin(selected(request, "case"))
-    yield programme
-    programme.end()
-    if figures := programme.results():
+    plan = Plan(pool, run)
+    plan.begin(selected(request, "case"))
+    yield plan
+    plan.end()
+    if figures := plan.results():
         print(f"\nFreeze matrix\n{sum(figures, Figures()).table()}")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[1]} ({case[0]})")
-def test_nothing_changes_when_a_worker_thaws_that_was_frozen_at(case: Case, programme: Programme[Figures]) -> None:
-    figures = programme.result(case)
+def test_nothing_changes_when_a_worker_thaws_that_was_frozen_at(case: Case, plan: Plan[Figures]) -> None:
+    figures = plan.result(case)
 
     assert figures.lost == 0
     assert figures.double_counted == 0

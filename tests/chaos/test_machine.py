@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from tests.chaos.machine_simulation import Simulation
 from tests.chaos.machine_steps import STEPS, Figures, Machine
-from tests.chaos.machine_world import MachineWorld
 
 from lowtide.protocol import Stage
-from lowtide_cli.embedded import EmbeddedRedis
+from lowtide_cli.local import EmbeddedRedis
 
 MOST_STEPS = int(os.environ.get("MACHINE_STEPS", "3600"))
 FIRST_SEED = int(os.environ.get("MACHINE_SEED", "1"))
@@ -39,47 +39,47 @@ def _next_step(possible: tuple[str, ...]) -> st.SearchStrategy[tuple[str, dict[s
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MachineWorld]:
+def simulation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulation]:
     folder = tmp_path_factory.mktemp("machine")
     with EmbeddedRedis(folder / "redis") as server, pytest.MonkeyPatch.context() as patch:
-        yield MachineWorld(server.url, folder / "spool", patch)
+        yield Simulation(server.url, folder / "spool", patch)
 
 
 @pytest.mark.timeout(MOST_STEPS // 10 + 600)
-def test_nothing_is_lost_or_paid_twice_whatever_happens_in_whatever_order(world: MachineWorld) -> None:
-    print(run_rounds(world, frozenset(name for name, one in STEPS.items() if one.restores)))
+def test_nothing_is_lost_or_paid_twice_whatever_happens_in_whatever_order(simulation: Simulation) -> None:
+    print(run_rounds(simulation, frozenset(name for name, one in STEPS.items() if one.restores)))
 
 
-@pytest.mark.skipif("MACHINE_RESTORES" not in os.environ, reason="MACHINE_RESTORES=1 plays it")
+@pytest.mark.skipif("MACHINE_RESTORES" not in os.environ, reason="MACHINE_RESTORES=1 runs it")
 @pytest.mark.timeout(MOST_STEPS // 10 + 600)
-def test_nothing_is_lost_or_paid_twice_when_the_store_is_put_back_to_an_earlier_time(world: MachineWorld) -> None:
-    print(run_rounds(world, frozenset()))
+def test_nothing_is_lost_or_paid_twice_when_the_store_is_put_back_to_an_earlier_time(simulation: Simulation) -> None:
+    print(run_rounds(simulation, frozenset()))
 
 
 @pytest.mark.parametrize("place", ["deliver.after-grant", "deliver.before-record"])
-def test_what_a_dead_worker_was_granted_from_output_that_is_gone_runs_again(world: MachineWorld, place: str) -> None:
-    machine = Machine(world, Figures())
-    world.provider.ranged = True
+def test_what_a_dead_worker_was_granted_from_output_that_is_gone_runs_again(simulation: Simulation, place: str) -> None:
+    machine = Machine(simulation, Figures())
+    simulation.provider.ranged = True
     machine.submit(requests=2, handler=None, key=None, dies_after=None, attempts=3, mode="file", priority=0)
-    while not any(stage is Stage.DELIVER for stage, _ in world.bag):
+    while not any(stage is Stage.DELIVER for stage, _ in simulation.bag):
         machine.work(messages=1)
-        if not world.bag:
+        if not simulation.bag:
             machine.answer_all()
             machine.wait()
-    worker = world.actor(0, *world.bag.pop())
+    worker = simulation.actor(0, *simulation.bag.pop())
     while worker.at != place:
         worker.step(1)
         assert not worker.done
     machine.dead.append(worker)
 
-    world.provider.lose(world.provider.all[0], output_only=True)
+    simulation.provider.lose(simulation.provider.all[0], output_only=True)
 
     machine.look()
     machine.end()
     machine.close()
 
 
-def run_rounds(world: MachineWorld, never: frozenset[str]) -> Figures:
+def run_rounds(simulation: Simulation, never: frozenset[str]) -> Figures:
     """Rounds of runs without some steps, until there were enough steps."""
     figures = Figures()
 
@@ -94,7 +94,7 @@ def run_rounds(world: MachineWorld, never: frozenset[str]) -> Figures:
     @given(st.data())
     def one_run(data: st.DataObject) -> None:
         without = never | data.draw(st.frozensets(st.sampled_from(_TROUBLES)))
-        machine = Machine(world, figures)
+        machine = Machine(simulation, figures)
         try:
             for _ in range(_STEPS_A_RUN):
                 # The first of them is no step at all, so that what is not needed for a failure can be left out.

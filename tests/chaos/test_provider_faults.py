@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import pytest
-from tests.chaos.fault_dramas import DRAMAS, ON_VERTEX, STORIES, play
+from tests.chaos.fault_procedures import PROCEDURES
+from tests.chaos.fault_scenarios import ON_VERTEX, SCENARIOS
+from tests.chaos.faults import run_scenario
 from tests.chaos.invariants import Figures
-from tests.chaos.lanes import Lanes, Programme
+from tests.chaos.pool import Plan, StackPool
 from tests.chaos.selection import selected
 
 from lowtide import ProviderName
@@ -19,7 +21,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @dataclass(frozen=True)
 class Case:
-    """A drama or story, and on whose batch API it plays."""
+    """A scenario or procedure, and the batch API on which it runs."""
 
     what: str
     provider: ProviderName
@@ -29,35 +31,35 @@ class Case:
 
 
 CASES = [
-    *(Case(what, ProviderName.GEMINI) for what in (*DRAMAS, *STORIES)),
-    *(Case(what, ProviderName.VERTEX) for what in STORIES),
+    *(Case(what, ProviderName.GEMINI) for what in (*SCENARIOS, *PROCEDURES)),
+    *(Case(what, ProviderName.VERTEX) for what in PROCEDURES),
     *(pytest.param(Case(what, ProviderName.VERTEX), marks=pytest.mark.thorough) for what in ON_VERTEX),
 ]
 
 
 @pytest.fixture(scope="module")
-def programme(request: pytest.FixtureRequest, lanes: Lanes) -> Iterator[Programme[Figures]]:
+def plan(request: pytest.FixtureRequest, pool: StackPool) -> Iterator[Plan[Figures]]:
     def run(case: Hashable) -> Figures:
         assert isinstance(case, Case)
-        theirs = lanes if case.provider is ProviderName.GEMINI else on_vertex
-        if drama := DRAMAS.get(case.what):
-            return theirs.play(partial(play, drama), drama.running_seconds)
-        return theirs.play(*STORIES[case.what])
+        theirs = pool if case.provider is ProviderName.GEMINI else on_vertex
+        if scenario := SCENARIOS.get(case.what):
+            return theirs.run(partial(run_scenario, scenario), scenario.running_seconds)
+        return theirs.run(*PROCEDURES[case.what])
 
     cases = list(selected(request, "case"))
     if any(isinstance(case, Case) and case.provider is ProviderName.VERTEX for case in cases):
-        on_vertex: Lanes = request.getfixturevalue("vertex_lanes")
-    programme = Programme(lanes, run)
-    programme.begin(cases)
-    yield programme
-    programme.end()
-    if figures := programme.results():
+        on_vertex: StackPool = request.getfixturevalue("vertex_pool")
+    plan = Plan(pool, run)
+    plan.begin(cases)
+    yield plan
+    plan.end()
+    if figures := plan.results():
         print(f"\nProvider faults\n{sum(figures, Figures()).table()}")
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_every_request_ends_once_and_is_paid_once_when(case: Case, programme: Programme[Figures]) -> None:
-    figures = programme.result(case)
+def test_every_request_ends_once_and_is_paid_once_when(case: Case, plan: Plan[Figures]) -> None:
+    figures = plan.result(case)
 
     assert figures.lost == 0
     assert figures.double_counted == 0

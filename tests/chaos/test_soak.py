@@ -7,21 +7,21 @@ import random
 from pathlib import Path
 
 import pytest
-from tests.chaos.forge import Forge
+from tests.chaos.chaos_stack import ChaosStack
+from tests.chaos.fork_server import ForkServer
 from tests.chaos.soak import soak
-from tests.chaos.world import World
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "30"))
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(int(SECONDS * 3 + 180))
-def test_nothing_is_lost_or_paid_twice_in_a_random_run(tmp_path: Path, forge: Forge) -> None:
+def test_nothing_is_lost_or_paid_twice_in_a_random_run(tmp_path: Path, fork_server: ForkServer) -> None:
     seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"\nCHAOS_SEED={seed} CHAOS_SECONDS={SECONDS:g}")
-    with World(tmp_path, forge) as world:
-        world.shop()
-        figures = soak(world, seed=seed, seconds=SECONDS)
+    with ChaosStack(tmp_path, fork_server) as stack:
+        stack.handler_app()
+        figures = soak(stack, seed=seed, seconds=SECONDS)
     print(figures.table())
 
     assert figures.lost == 0

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from tests.cli.helpers import Cli, clean_environment
 
 from lowtide import BatchQueue, Settings
-from lowtide_cli.stack import Shape, Stack
+from lowtide_cli.local import Shape, Stack
 
 FAST = {
     "LOWTIDE_POLL_FIRST_SECONDS": "0.2",
@@ -32,7 +32,7 @@ def answer(request):
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One real stack for all tests that need no more: server, emulator and one worker."""
+    """Runs one real stack for most tests: server, emulator and one worker."""
     folder = tmp_path_factory.mktemp("stack")
     (folder / "moody.py").write_text(MODEL_THAT_REFUSES)
     shape = Shape(
@@ -49,13 +49,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def cli(stack: Stack, tmp_path: Path) -> Cli:
-    """The command, in an empty folder, with the settings of the stack."""
+    """Returns the command, in an empty folder, with the settings of the stack."""
     return Cli({**clean_environment(), **stack.exports, "NO_PROXY": "127.0.0.1"}, tmp_path)
 
 
 @pytest.fixture(scope="session")
 def queue(stack: Stack) -> BatchQueue:
-    """The stack's queue, for what is not the point of a test: the command takes a second to start."""
+    """Returns the stack's queue, for the preparation of tests: the command takes a second to start."""
     return BatchQueue(
         Settings(redis_url=SecretStr(stack.exports["LOWTIDE_REDIS_URL"]), spool_url=stack.exports["LOWTIDE_SPOOL_URL"])
     )
@@ -63,7 +63,7 @@ def queue(stack: Stack) -> BatchQueue:
 
 @pytest.fixture
 def unending_jobs(stack: Stack) -> Iterator[None]:
-    """Jobs that are created meanwhile do not end by themselves."""
+    """Keeps the jobs that a test creates from ending by themselves."""
     set_faults(stack, [{"on": "job", "kind": "stuck_pending"}])
     yield
     set_faults(stack, [])
@@ -77,5 +77,5 @@ def set_faults(stack: Stack, rules: list[object]) -> None:
 
 @pytest.fixture
 def lonely_cli(tmp_path: Path) -> Cli:
-    """The command where no Redis answers."""
+    """Returns the command with the URL of a Redis that does not answer."""
     return Cli({**clean_environment(), "LOWTIDE_REDIS_URL": "redis://:secret@127.0.0.1:1/0"}, tmp_path)

@@ -1,7 +1,7 @@
-"""Runs many commands, each in a fork of this process, with the streams that a test wants; started by tests.
+"""A program for tests that runs many commands, each in a fork, with standard output in a given state.
 
-Its argument is a file with the state of standard output ("open", "full" or "closed") and the words of each command; it
-writes there what each left.
+Its argument is a file with the state of standard output ("open", "full" or "closed") and the words of each command. It
+replaces the contents by the exit code and the output of each.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import tempfile
 from importlib import import_module
 from pathlib import Path
 
-from lowtide_cli.app import main
+from lowtide_cli import main
 
 
 def run(words: list[str], stdout: str) -> None:
-    """The command in place of this process: with Python's own end, which flushes the streams."""
+    """Runs the command as this process's last act, so that Python itself flushes the streams at the end."""
     sys.argv = ["lowtide", *(os.fsdecode(word.encode("utf-8", "surrogateescape")) for word in words)]
     if stdout == "full":
         os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
@@ -29,9 +29,9 @@ def run(words: list[str], stdout: str) -> None:
 
 def every(path: Path) -> None:
     for module in (
-        "lowtide_cli.doctor",
-        "lowtide_cli.submit",
-        "lowtide_cli.up",
+        "lowtide_cli.commands.doctor",
+        "lowtide_cli.commands.submit",
+        "lowtide_cli.commands.up",
         "lowtide_worker.providers.gemini",
     ):
         import_module(module)  # once, instead of in each fork

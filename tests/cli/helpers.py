@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from lowtide_cli.embedded import SERVER_VARIABLE
+from lowtide_cli.local import SERVER_VARIABLE
 
 LOWTIDE = (sys.executable, "-m", "lowtide_cli")
 MODEL = "gemini-2.5-flash"
@@ -22,7 +22,7 @@ MODEL = "gemini-2.5-flash"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run of the command left."""
+    """The exit code and the output of one run of the command."""
 
     code: int
     out: str
@@ -37,7 +37,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Cli:
-    """Runs `lowtide` in a folder, with an environment."""
+    """The `lowtide` command, in a folder and with an environment."""
 
     environment: Mapping[str, str]
     folder: Path
@@ -58,7 +58,7 @@ class Cli:
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     def all(self, *runs: list[str]) -> list[Outcome]:
-        """Runs several at once, whatever their exit codes."""
+        """Runs several commands at once and ignores their exit codes."""
         with ThreadPoolExecutor(4) as pool:
             return list(pool.map(lambda arguments: self(*arguments, code=None), runs))
 
@@ -92,7 +92,7 @@ class Run(NamedTuple):
     cli: Cli
 
     def until_up(self) -> list[str]:
-        """What it said until it was up."""
+        """Returns its output until it is up."""
         said: list[str] = []
         assert self.process.stdout is not None
         for line in self.process.stdout:
@@ -102,18 +102,18 @@ class Run(NamedTuple):
         pytest.fail("".join(said))
 
     def rest(self) -> str:
-        """What it says until it ends."""
+        """Returns its output until it ends."""
         assert self.process.stdout is not None
         return self.process.stdout.read()
 
     def child(self, word: str) -> int:
-        """The first of its children with this word in its command line."""
+        """Returns the first of its children with this word in its command line."""
         ours = sorted(descendants(self.process.pid))
         return next(pid for pid in ours if word in Path(f"/proc/{pid}/cmdline").read_text())
 
 
 def clean_environment() -> dict[str, str]:
-    """Ours without anybody's settings, wide enough that no line is wrapped."""
+    """Returns this process's environment without settings, and with a terminal so wide that no line is wrapped."""
     foreign = ("LOWTIDE_", "GOOGLE_", "GEMINI_", "FLOWER_")
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(foreign) or name == SERVER_VARIABLE
@@ -126,7 +126,7 @@ def requests(count: int) -> list[dict[str, object]]:
 
 
 def descendants(pid: int) -> set[int]:
-    """All processes that a process started, and those that they started."""
+    """Returns all processes that a process started, and those that they started."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -145,7 +145,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process is there, and not only waiting to be reaped."""
+    """Returns whether a process runs. A zombie does not."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

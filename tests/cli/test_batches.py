@@ -11,8 +11,8 @@ from tests.cli.helpers import MODEL, Cli, requests
 from tests.waiting import wait_until
 
 from lowtide import Batch, BatchQueue, BatchState, BatchStatus
-from lowtide_cli.exits import Exit, exit_of
-from lowtide_cli.stack import Stack
+from lowtide_cli.local import Stack
+from lowtide_cli.terminal import Exit, exit_of
 from lowtide_cli.workers import worker_queues
 
 UNKNOWN = "b0000000000000000000"

@@ -7,9 +7,8 @@ import pytest
 import redis
 from tests.cli.helpers import alive
 
-from lowtide_cli.embedded import EmbeddedRedis, server_binary
-from lowtide_cli.errors import CommandError
-from lowtide_cli.processes import free_port
+from lowtide_cli.local import EmbeddedRedis, free_port, server_binary
+from lowtide_cli.terminal import CommandError
 
 
 def test_data_survives_a_kill_on_the_same_port(tmp_path: Path) -> None:
@@ -96,7 +95,7 @@ def test_an_empty_password_is_replaced(tmp_path: Path) -> None:
 
 def test_another_program_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOWTIDE_REDIS_SERVER", "no-such-server")
-    with pytest.raises(CommandError, match="LOWTIDE_REDIS_SERVER: no-such-server is no program"):
+    with pytest.raises(CommandError, match="LOWTIDE_REDIS_SERVER: no-such-server is not an executable"):
         EmbeddedRedis(tmp_path)
     link = tmp_path / "my-server"
     monkeypatch.delenv("LOWTIDE_REDIS_SERVER")

@@ -8,9 +8,8 @@ from typer.testing import CliRunner
 
 from lowtide_cli.app import app
 
-COMMANDS = (
-    "up", "demo", "submit", "list", "status", "watch", "results", "cancel", "delete", "jobs", "doctor", "version",
-)  # fmt: skip
+BATCH_COMMANDS = ("submit", "list", "status", "watch", "results", "cancel", "delete")
+COMMANDS = ("up", "demo", *BATCH_COMMANDS, "jobs", "doctor", "version")
 
 
 def test_help_names_every_command_and_the_exit_codes(lonely_cli: Cli) -> None:

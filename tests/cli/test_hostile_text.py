@@ -1,4 +1,4 @@
-"""Foreign text is shown, and does nothing to the terminal that shows it."""
+"""Foreign text is shown, and cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.command import Command
 from lowtide import Batch, BatchQueue
 from lowtide.protocol import keys
 from lowtide.text import on_one_line, printable
-from lowtide_cli.output import Screen, quiet_json
-from lowtide_cli.stack import Stack
+from lowtide_cli.local import Stack
+from lowtide_cli.terminal.output import Screen, quiet_json
 
 HOSTILE = "seen\x1b]0;owned\x07\x1b[2J\x9b31m\x08\x7f\u202egnp\u2066\u2028\r\nforged line"
 ACTIVE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -36,7 +36,7 @@ def lowtide(stack: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.fixture
 def batch(stack: Stack, queue: BatchQueue) -> Iterator[Batch]:
-    """A batch with such texts wherever one can be put, one of them from a provider that refuses its job."""
+    """Returns a batch with foreign text in every place that takes one, and an error text from the provider."""
     refusal = {"on": "batches.create", "kind": "status", "times": 1, "params": {"code": 400, "message": HOSTILE}}
     set_faults(stack, [refusal])
     batch = queue.submit(

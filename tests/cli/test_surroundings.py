@@ -1,4 +1,4 @@
-"""Commands in surroundings that are not well: odd locales, full and closed streams, no home, slips in variables."""
+"""Commands in bad surroundings: odd locales, full and closed streams, no home folder, misspelt variables."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.cli.helpers import MODEL, Cli, clean_environment, requests
 from tests.command import Command
 
 from lowtide import Batch, BatchQueue
-from lowtide_cli.stack import Stack
+from lowtide_cli.local import Stack
 
 DRIVER = Path(__file__).with_name("every_command.py")
 POSIX = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-"""A terminal of 1990: arguments come as bytes that are no text, and only ASCII can be shown."""
+"""A terminal of 1990: arguments can be bytes that are not text, and it shows only ASCII."""
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
 
 
@@ -41,7 +41,7 @@ def batch(queue: BatchQueue) -> Batch:
 def run_all(
     stack: Stack, commands: Sequence[tuple[str, Sequence[str]]], folder: Path, env: Mapping[str, str]
 ) -> Iterator[tuple[Sequence[str], Left]]:
-    """Each command with what it left; before it, the state of its standard output is given."""
+    """Runs each command with its standard output in a given state, and yields its exit code and output."""
     path = folder / "commands.json"
     path.write_text(json.dumps(commands))
     subprocess.run(
@@ -129,7 +129,7 @@ def nobody(uid):
 pwd.getpwuid = nobody
 import lowtide, lowtide_worker.settings
 assert lowtide.Settings().spool_url == "~/.lowtide/spool"
-from lowtide_cli.app import main
+from lowtide_cli import main
 main()
 """
     for words, told in ((["list"], "set HOME or LOWTIDE_SPOOL_URL"), (["up"], "set HOME or --data-dir")):
@@ -152,9 +152,9 @@ def test_a_slip_in_the_name_of_a_variable_is_told(lonely_cli: Cli) -> None:
     (lonely_cli.folder / ".env").write_text("LOWTIDE_BROKER={}\nLOWTIDE_EMULATOR_API_KEY=x\nOTHER=1\n")
     told = lonely_cli("list", code=1, LOWTIDE_REDISURL="redis://:secret@other", LOWTIDE_SHOP="1").err.splitlines()
     assert told[:-1] == [
-        "lowtide: warning: LOWTIDE_BROKER is no setting and changes nothing: did you mean LOWTIDE_BROKERS?",
-        "lowtide: warning: LOWTIDE_REDISURL is no setting and changes nothing: did you mean LOWTIDE_REDIS_URL?",
-        "lowtide: warning: LOWTIDE_SHOP is no setting and changes nothing",
+        "lowtide: warning: LOWTIDE_BROKER is not a setting and has no effect: did you mean LOWTIDE_BROKERS?",
+        "lowtide: warning: LOWTIDE_REDISURL is not a setting and has no effect: did you mean LOWTIDE_REDIS_URL?",
+        "lowtide: warning: LOWTIDE_SHOP is not a setting and has no effect",
     ]
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.cli.helpers import MODEL, Cli, Run, alive, clean_environment, descendants, requests
 from tests.waiting import wait_until
 
-from lowtide_cli.processes import free_port
+from lowtide_cli.local import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 NEVER_USED = {"LOWTIDE_REDIS_URL": "redis://127.0.0.1:1/0", "GEMINI_API_KEY": "never-used"}
@@ -19,7 +19,7 @@ NEVER_USED = {"LOWTIDE_REDIS_URL": "redis://127.0.0.1:1/0", "GEMINI_API_KEY": "n
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
-    """All of them at once: each takes seconds to start, and most of those it waits."""
+    """Starts all at once, because each takes seconds to start and mostly waits."""
     wanted = {
         "whole": ["up"],
         "killed": ["up", "--no-flower"],
@@ -86,7 +86,7 @@ def test_up_starts_a_dead_worker_again_and_stops_when_the_server_dies(runs: dict
     up.until_up()
     os.kill(up.child("celery"), signal.SIGKILL)
     assert up.process.stdout is not None
-    assert any("worker started again" in line for line in up.process.stdout)
+    assert any("worker restarted" in line for line in up.process.stdout)
     mine = descendants(up.process.pid)
     os.kill(up.child("-server"), signal.SIGKILL)
     assert "Redis ended unexpectedly (killed by SIGKILL)" in up.rest()

@@ -21,9 +21,8 @@ from lowtide import BatchQueue, Kind, ProviderName
 from lowtide.protocol import keys
 from lowtide_cli import extras
 from lowtide_cli.app import app
-from lowtide_cli.errors import MissingExtra
-from lowtide_cli.processes import free_port
-from lowtide_cli.stack import Stack
+from lowtide_cli.local import Stack, free_port
+from lowtide_cli.terminal import MissingExtra
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -34,10 +33,8 @@ GOOGLE = {
     "LOWTIDE_VERTEX_STORAGE": "gs://shop-jobs/lowtide",
     "LOWTIDE_VERTEX_CREDENTIALS": "anonymous",
 }
-"""Settings that are complete; nothing here may follow them to Google itself."""
-CUT_OFF = {
-    "GOOGLE_VERTEX_BASE_URL": NOWHERE, "STORAGE_EMULATOR_HOST": NOWHERE, "BIGQUERY_EMULATOR_HOST": NOWHERE,
-}  # fmt: skip
+"""Complete settings. No test may use them to call Google itself."""
+CUT_OFF = dict.fromkeys(("GOOGLE_VERTEX_BASE_URL", "STORAGE_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST"), NOWHERE)
 FAST = {
     "LOWTIDE_EMULATOR_PENDING_SECONDS": "0.1",
     "LOWTIDE_EMULATOR_RUNNING_SECONDS": "0.1",
@@ -49,7 +46,7 @@ FAST = {
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
-    """All of them at once: each takes seconds to start, and most of those it waits."""
+    """Starts all at once, because each takes seconds to start and mostly waits."""
     up = ["up", "--data-dir", "data", "--no-flower", "--one-worker"]
     wanted: dict[str, tuple[list[str], dict[str, str]]] = {
         "local": ([*up, "--emulator"], GOOGLE | FAST),
@@ -71,7 +68,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
 
 @pytest.fixture(scope="module")
 def local(runs: dict[str, Run]) -> tuple[list[str], Cli]:
-    """What `up` with stand-ins said, and the command in a terminal that did what it said."""
+    """Yields the output of `up` with stand-ins, and the command in a terminal with the variables that it printed."""
     up = runs["local"]
     said = up.until_up()
     return said, Cli({**clean_environment(), **exported(said), "NO_PROXY": "127.0.0.1"}, up.cli.folder)
@@ -144,10 +141,12 @@ def test_an_unknown_provider_of_jobs_is_wrong_usage() -> None:
 
 def test_doctor_misses_a_bucket_and_a_dataset(local: tuple[list[str], Cli]) -> None:
     _, other = local
-    done = other(
-        "doctor", "--json", code=1, LOWTIDE_VERTEX_STORAGE="gs://no-such/lowtide", LOWTIDE_VERTEX_DATASET="bq://p.none",
-        LOWTIDE_VERTEX_LOCATIONS='["shop-data"]',
-    )  # fmt: skip
+    places = {
+        "LOWTIDE_VERTEX_STORAGE": "gs://no-such/lowtide",
+        "LOWTIDE_VERTEX_DATASET": "bq://p.none",
+        "LOWTIDE_VERTEX_LOCATIONS": '["shop-data"]',
+    }
+    done = other("doctor", "--json", code=1, **places)
     found = findings(done.json())
     assert {name for name, check in found.items() if check["verdict"] == "fail"} == {"Bucket", "Dataset"}
     assert "no bucket no-such" in found["Bucket"]["seen"]
@@ -162,7 +161,7 @@ def findings(report: dict[str, Any]) -> dict[str, dict[str, str]]:
 
 
 class Doorkeeper(BaseHTTPRequestHandler):
-    """Cloud Storage and BigQuery as those see them who may do nothing there."""
+    """Runs Cloud Storage and BigQuery that deny all permissions."""
 
     def do_GET(self) -> None:
         body = json.dumps({"error": {"code": 403, "message": "you may not"}}).encode()

@@ -57,7 +57,7 @@ def links(document: Path) -> Iterator[str]:
 
 
 def anchors(document: Path) -> set[str]:
-    """What a link may name after the `#`, as GitHub derives it from headings."""
+    """Returns the names that a link may have after the `#`, as GitHub derives them from headings."""
     headings = _HEADING.findall(_BLOCK.sub("", text_of(document)))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

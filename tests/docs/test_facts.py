@@ -1,4 +1,4 @@
-"""What the documentation says about files, settings and services is so."""
+"""The documentation's statements about files, settings and services are true."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ from lowtide_worker.inbox import InboxBatch
 from lowtide_worker.providers import protocol as providers
 from lowtide_worker.settings import WorkerSettings
 
+PACKAGES = {"producer": "", "worker": "_worker", "emulator": "_emulator", "cli": "_cli"}
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 REFERENCE = ROOT / "docs" / "reference.md"
 PROTOCOL = ROOT / "docs" / "protocol.md"
 PROVIDERS = ROOT / "docs" / "providers.md"
@@ -153,8 +155,11 @@ def test_every_field_of_a_model_stands_in_the_reference(model: type[msgspec.Stru
 
 
 def test_every_error_stands_in_the_reference() -> None:
-    public = {name for name in lowtide.__all__ if isinstance(value := getattr(lowtide, name), type)
-              and issubclass(value, Exception)}  # fmt: skip
+    public = {
+        name
+        for name in lowtide.__all__
+        if isinstance(value := getattr(lowtide, name), type) and issubclass(value, Exception)
+    }
     assert {name for name in public if f"`{name}`" not in text_of(REFERENCE)} == set()
 
 
@@ -168,8 +173,16 @@ def test_every_state_stands_in_the_reference() -> None:
 def test_every_parameter_of_submit_stands_in_the_reference(queue: type) -> None:
     [signature] = re.findall(r"^    def submit\((.*?)^    \)", text_of(REFERENCE), re.MULTILINE | re.DOTALL)
     named = re.findall(r"^        (\w+):", signature, re.MULTILINE)
+    spelled = inspect.signature(queue.submit).parameters.keys() - {"self", "options"}  # type: ignore[attr-defined]
 
-    assert sorted(named) == sorted(inspect.signature(queue.submit).parameters.keys() - {"self"})  # type: ignore[attr-defined]
+    assert sorted(named) == sorted(spelled | lowtide.BatchOptions.__annotations__.keys())
+
+
+def test_every_option_of_submit_is_described_where_it_is_called() -> None:
+    described = re.findall(r"^\s*- `(\w+)`: ", BatchQueue.submit.__doc__ or "", re.MULTILINE)
+    assert sorted(set(described) & lowtide.BatchOptions.__annotations__.keys()) == sorted(
+        lowtide.BatchOptions.__annotations__
+    )
 
 
 def test_every_attribute_of_an_invalid_request_stands_in_the_reference() -> None:
@@ -180,6 +193,19 @@ def test_every_attribute_of_an_invalid_request_stands_in_the_reference() -> None
 def test_every_field_of_batch_json_stands_in_the_protocol() -> None:
     rows = set(re.findall(r"^\| `(\w+)` \|", text_of(PROTOCOL), re.MULTILINE))
     assert set(InboxBatch.__struct_fields__) <= rows
+
+
+# Architecture
+
+
+@pytest.mark.parametrize("package", [f"{name}/lowtide{rest}" for name, rest in PACKAGES.items()])
+def test_every_folder_of_a_package_stands_in_the_architecture(package: str) -> None:
+    section = text_of(ARCHITECTURE).partition(f"**`{package}`**")[2].partition("\n**`")[0].partition("\n## ")[0]
+    named = set(re.findall(r"`([a-z_]+/|[a-z_]+\.py)`", "\n".join(re.findall(r"^\| (.*?) \|", section, re.MULTILINE))))
+    folders = {f"{path.name}/" for path in (ROOT / package).iterdir() if (path / "__init__.py").exists()}
+
+    assert folders <= named
+    assert {name for name in named if not (ROOT / package / name).exists()} == set()
 
 
 # Providers
@@ -197,9 +223,13 @@ def test_every_method_of_a_provider_is_described_with_its_parameters() -> None:
 
 def test_every_field_of_a_providers_data_is_described() -> None:
     data = (
-        providers.ProviderJob, providers.ProviderInput, providers.NewJob, providers.Output, providers.Part,
+        providers.ProviderJob,
+        providers.ProviderInput,
+        providers.NewJob,
+        providers.Output,
+        providers.Part,
         providers.OutputRow,
-    )  # fmt: skip
+    )
     for kind in data:
         [row] = re.findall(rf"^\| `{kind.__name__}` \|.*$", text_of(PROVIDERS), re.MULTILINE)
         assert {name for name in inspect.get_annotations(kind) if f"`{name}`" not in row} == set(), kind
@@ -207,9 +237,12 @@ def test_every_field_of_a_providers_data_is_described() -> None:
 
 def test_every_failure_of_a_provider_is_described() -> None:
     failures = {
-        name for name, value in vars(providers).items() if isinstance(value, type)
-        and issubclass(value, providers.ProviderError) and value is not providers.ProviderError
-    }  # fmt: skip
+        name
+        for name, value in vars(providers).items()
+        if isinstance(value, type)
+        and issubclass(value, providers.ProviderError)
+        and value is not providers.ProviderError
+    }
     section = text_of(PROVIDERS).partition("## Failures")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == failures
 
@@ -248,10 +281,14 @@ def test_every_command_stands_in_the_reference_with_its_options(name: str) -> No
 
 
 def command_lines() -> Iterator[tuple[str, list[str]]]:
-    """Where a command of ours is called in a shell block or in a line's code, and its words."""
+    """Yields each place where a command of ours is called, in a shell block or a line's code, and its words."""
     for document in DOCUMENTS:
-        shell = [(block.id, line) for block in blocks(document) if block.language == "sh"
-                 for line in re.split(r"[;\n|]", block.text)]  # fmt: skip
+        shell = [
+            (block.id, line)
+            for block in blocks(document)
+            if block.language == "sh"
+            for line in re.split(r"[;\n|]", block.text)
+        ]
         inline = [(document.name, code) for code in re.findall(r"`(lowtide(?:-emulator)? [^`\n]+)`", text_of(document))]
         for where, line in shell + inline:
             if match := re.search(r"(?:^|\s)(lowtide(?:-emulator)? .*)", line):

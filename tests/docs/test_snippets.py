@@ -35,7 +35,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    """What the documentation's shop has in Google Cloud."""
+    """The objects and tables of the documentation's shop in Google Cloud."""
     with Cloud(tmp_path_factory.mktemp("cloud")) as cloud:
         cloud.storage.create_bucket("shop-data")
         cloud.put("gs://shop-data/requests/monday.jsonl", [{"key": f"k{n}", "request": PROMPT} for n in range(3)])
@@ -183,8 +183,8 @@ def test_a_handlers_app_with_lowtides_transport_takes_results(stack: Stack, tmp_
 def test_the_quickstarts_file_is_submitted_by_the_command(stack: Stack, tmp_path: Path) -> None:
     save_files("quickstart.md", tmp_path)
 
-    run(stack, "-m", "lowtide_cli", "submit", "requests.jsonl", "--model", "gemini-2.5-flash", "--output",
-        "results.jsonl", folder=tmp_path)  # fmt: skip
+    command = "submit requests.jsonl --model gemini-2.5-flash --output results.jsonl"
+    run(stack, "-m", "lowtide_cli", *command.split(), folder=tmp_path)
 
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 3
 

@@ -1,4 +1,4 @@
-"""What the emulator's tests share."""
+"""Helpers of the emulator's tests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Json = dict[str, Any]
 
 
 def finished(client: genai.Client, job: types.BatchJob) -> Any:
-    """The job as the SDK tells of it when it is over."""
+    """Returns a finished job as the SDK reports it."""
     return wait_until(lambda: (found := client.batches.get(name=str(job.name))).done and found)
 
 
@@ -56,7 +56,7 @@ def upload(client: genai.Client, data: bytes) -> str:
 
 
 def done(http: httpx.Client, name: str) -> Json:
-    """Return the operation of a batch once it is done."""
+    """Returns the operation of a batch when it is done."""
 
     def operation() -> Json | None:
         reply: Json = http.get(f"/v1/{name}").json()
@@ -67,7 +67,7 @@ def done(http: httpx.Client, name: str) -> Json:
 
 
 def run_file(emulator: Emulator, client: genai.Client, http: httpx.Client, data: bytes) -> Json:
-    """Run a file job to its end and return the operation."""
+    """Runs a file job to its end and returns the operation."""
     created = http.post(CREATE, json=file_body(upload(client, data)))
     assert created.status_code == 200, created.text
     emulator.advance(PENDING + RUNNING)
@@ -75,7 +75,7 @@ def run_file(emulator: Emulator, client: genai.Client, http: httpx.Client, data:
 
 
 def lines_of(http: httpx.Client, operation: Json) -> list[bytes]:
-    """Return the lines of a finished job's results file."""
+    """Returns the lines of a finished job's results file."""
     name = operation["response"]["responsesFile"]
     reply = http.get(f"/v1/{name}:download", params={"alt": "media"})
     assert reply.status_code == 200, reply.text
@@ -83,5 +83,5 @@ def lines_of(http: httpx.Client, operation: Json) -> list[bytes]:
 
 
 def rows_of(http: httpx.Client, operation: Json) -> list[Json]:
-    """Return the rows of a finished job's results file."""
+    """Returns the rows of a finished job's results file."""
     return [json.loads(line) for line in lines_of(http, operation)]

@@ -1,4 +1,4 @@
-"""What the emulated models say."""
+"""The answers of the built-in models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls that go wrong, as real clients see it."""
+"""Faults in calls, as real clients see them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Time passes only as fast as a test wants it to."""
+"""The emulated clock, which tests move ahead."""
 
 from __future__ import annotations
 

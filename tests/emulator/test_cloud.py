@@ -1,4 +1,4 @@
-"""The stand-ins for Google's storage: they start, they say what is missing, and they never outlive us."""
+"""The stand-ins for Google's storage: they start, say which packages are missing, and end with their parent."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_server_keeps_its_objects_from_start_to_start(tmp_path: Path) -> None:
 
 def test_a_port_that_is_taken_is_said_to_be(tmp_path: Path, cloud_storage: CloudStorageServer) -> None:
     port = int(cloud_storage.url.rpartition(":")[2])
-    with pytest.raises(ServerError, match=f"port {port} is taken"):
+    with pytest.raises(ServerError, match=f"port {port} is in use"):
         CloudStorageServer(tmp_path, port=port).start()
 
 

@@ -10,11 +10,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 
 import httpx
 import pytest
+import typer
 from tests.emulator.helpers import CREATE, done, file_body, inline_body, numbered
+
+from lowtide_emulator import Settings
+from lowtide_emulator.cli import ServeSettings, app
 
 CHUNK = 8 * 1024 * 1024
 
@@ -113,6 +118,29 @@ def test_a_start_that_fails_says_why(options: list[str], words: str) -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_every_setting_is_an_option_with_its_default_and_its_variable() -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    options = {str(option.name): option for option in group.commands["serve"].params if option.name != "help"}
+    other = {"port": 8080, "pending_seconds": 5.0, "running_seconds": 10.0}
+    assert {field.name for field in fields(Settings)} < options.keys()
+    for field in fields(ServeSettings):
+        option = options[field.name]
+        flag = option.opts[0].removeprefix("--")
+        assert option.envvar == f"LOWTIDE_EMULATOR_{flag.replace('-', '_').upper()}"
+        assert flag.replace("-", "_") in (field.name, field.name.removesuffix("s"))
+        if field.default != frozenset():
+            assert option.default == other.get(field.name, field.default)
+
+
+def test_the_shell_can_complete_options() -> None:
+    words = {"_LOWTIDE_EMULATOR_COMPLETE": "complete_bash", "COMP_WORDS": "lowtide-emulator serve --vertex-max-r"}
+    env = {**os.environ, **words, "COMP_CWORD": "2"}
+    command = [str(Path(sys.executable).with_name("lowtide-emulator"))]
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=True)
+    assert ended.stdout.split() == ["--vertex-max-requests"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_stays_flat_while_a_hundred_megabytes_come_and_go(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
@@ -137,7 +165,7 @@ def test_memory_stays_flat_while_a_hundred_megabytes_come_and_go(tmp_path: Path)
 
 
 def peak_memory(pid: int) -> int:
-    """Return the most memory a process ever had, in bytes."""
+    """Returns the peak memory of a process, in bytes."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found is not None
     return int(found[1]) * 1024

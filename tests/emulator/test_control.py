@@ -1,4 +1,4 @@
-"""What the emulator tells about itself, and starting over."""
+"""The emulator's counters and records, and its reset."""
 
 from __future__ import annotations
 

@@ -43,6 +43,7 @@ def test_the_sdk_uploads_in_chunks_and_reads_the_record(emulator: Emulator, clie
     assert found == uploaded
     assert found.size_bytes == len(data)
     assert found.display_name == "rows"
+    assert emulator.files() == ["rows"]
     assert found.state == types.FileState.ACTIVE
     assert found.sha256_hash == base64.b64encode(hashlib.sha256(data).digest()).decode()
     assert found.expiration_time is not None

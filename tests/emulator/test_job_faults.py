@@ -1,4 +1,4 @@
-"""Jobs that go wrong, and results that are not what they should be."""
+"""Faults in jobs and in their results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KEYS = [key for key, _ in numbered(10)]
 
 @pytest.fixture
 def results(emulator: Emulator, client: genai.Client, http: httpx.Client) -> Any:
-    """A function that runs ten rows under a fault and returns the operation."""
+    """A function that runs ten rows with a fault and returns the operation."""
 
     def run(kind: str, **params: object) -> dict[str, Any]:
         emulator.set_faults([{"on": "job", "kind": kind, "params": params}])

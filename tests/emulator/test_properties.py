@@ -1,4 +1,4 @@
-"""What must hold for any input."""
+"""Properties that hold for any input."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide_emulator.output import _chosen
-from lowtide_emulator.schema_sample import sample
-from lowtide_emulator.validation import EmbedContentRequest, GenerateContentRequest, RowChecker
-from lowtide_emulator.wire import snake, timestamp
+from lowtide_emulator.answering import sample
+from lowtide_emulator.engine.output import _chosen
+from lowtide_emulator.gemini.intake import RowChecker
+from lowtide_emulator.wire import EmbedContentRequest, GenerateContentRequest, snake, timestamp
 
 PARAMETERS = [
     "candidateCount",
@@ -37,7 +37,7 @@ def test_any_mix_of_letter_cases_is_a_good_row(parameters: dict[str, bool], oute
     }
     name = snake("generationConfig") if outer else "generationConfig"
     row = {"key": "k", "request": {"contents": [], name: config}}
-    assert CHECKER.complaint(json.dumps(row).encode()) is None
+    assert CHECKER.problem(json.dumps(row).encode()) is None
 
 
 @given(st.text(min_size=1).filter(lambda name: name not in {"key", "request"}))
@@ -47,14 +47,14 @@ def test_any_unknown_field_is_named(name: str) -> None:
         data = row.encode()
     except UnicodeEncodeError:
         return
-    assert CHECKER.complaint(data) is not None
+    assert CHECKER.problem(data) is not None
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_checker(data: bytes) -> None:
     for request in (GenerateContentRequest, EmbedContentRequest):
         for inline in (True, False):
-            RowChecker(request, inline=inline).complaint(data)
+            RowChecker(request, inline=inline).problem(data)
 
 
 @given(st.integers(1, 500), st.floats(0, 1))

@@ -1,4 +1,4 @@
-"""What the service refuses, and in which words."""
+"""Calls that the service refuses, and its error messages."""
 
 from __future__ import annotations
 

@@ -100,9 +100,8 @@ def test_a_job_runs_from_table_to_table_through_the_sdk(world: World, tables: bi
     assert over.output_info.bigquery_output_table == f"bq://{dataset}.out"
     assert (over.completion_stats.successful_count, over.completion_stats.failed_count) == (4, 1)
     table = tables.get_table(f"{dataset}.out")
-    assert [field.name for field in table.schema] == [
-        "request", "id", "score", "made", "response", "status", "processed_time",
-    ]  # fmt: skip
+    names = "request id score made response status processed_time"
+    assert [field.name for field in table.schema] == names.split()
     out = {one["id"]: one for one in tables.list_rows(table)}
     assert sorted(out) == [f"r{n}" for n in range(5)]
     assert out["r1"]["status"] == ""

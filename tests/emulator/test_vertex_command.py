@@ -1,4 +1,4 @@
-"""The command with Vertex AI's side, run as users run it."""
+"""The command with Vertex AI's API, run as users run it."""
 
 from __future__ import annotations
 

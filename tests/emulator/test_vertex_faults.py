@@ -1,4 +1,4 @@
-"""Batch prediction jobs that go wrong: the same plan as for the Gemini Developer API."""
+"""Faults in batch prediction jobs: the same rules as for the Gemini Developer API."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEYS = [f"k{index}" for index in range(10)]
 
 @pytest.fixture
 def results(world: World) -> Any:
-    """A function that runs ten rows under a fault and returns the job."""
+    """A function that runs ten rows with a fault and returns the job."""
 
     def run(kind: str, **params: object) -> dict[str, Any]:
         world.emulator.set_faults([{"on": "job", "kind": kind, "params": params}])

@@ -1,4 +1,4 @@
-"""What a list can be filtered by."""
+"""Filters of lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the importer takes, and what fails the whole job."""
+"""Lines that the importer loads, and lines that fail the whole job."""
 
 from __future__ import annotations
 

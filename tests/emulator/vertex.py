@@ -1,4 +1,4 @@
-"""What the tests of Vertex AI's side share."""
+"""Helpers of the tests of Vertex AI's API."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def body(output: str, *uris: str, display_name: str = "a job", model: str = MODE
 
 
 class World:
-    """An emulator, its HTTP, and a bucket of one test's own."""
+    """An emulator, an HTTP client for it, and a bucket for one test."""
 
     def __init__(self, emulator: Emulator, http: httpx.Client, bucket: Bucket) -> None:
         self.emulator = emulator
@@ -60,7 +60,7 @@ class World:
         return body(f"{self.uri}/out", *uris, **more)
 
     def create(self, data: Iterable[Json] | bytes, **more: Any) -> str:
-        """Create a job for these rows and return its path."""
+        """Creates a job for these rows and returns its path."""
         source = data if isinstance(data, bytes) else lines(data)
         return self.post(self.body(self.put("in.jsonl", source), **more))
 
@@ -76,7 +76,7 @@ class World:
         return found
 
     def when(self, path: str, condition: Callable[[Json], Any]) -> Json:
-        """Return a job once this is true of it."""
+        """Returns a job when this is true of it."""
 
         def job() -> Json | None:
             found = self.get(path)
@@ -86,18 +86,18 @@ class World:
         return found
 
     def over(self, path: str) -> Json:
-        """Return a job once it is over."""
+        """Returns a job when it is finished."""
         return self.when(path, lambda job: job["state"] in OVER)
 
     def run(self, data: Iterable[Json] | bytes, **more: Any) -> Json:
-        """Run a job to its end."""
+        """Runs a job to its end."""
         path = self.create(data, **more)
         self.answered(path)
         self.emulator.advance(PENDING + RUNNING)
         return self.over(path)
 
     def answered(self, path: str) -> None:
-        """Wait until the rows of a job lie ready, or it cannot have any."""
+        """Waits until the rows of a job are answered, or the job has failed."""
         name = path.removeprefix("/v1beta1/")
         wait_until(lambda: self._job(name).progress.answered_at is not None or self._job(name).progress.failure)
 
@@ -106,17 +106,17 @@ class World:
         return next(job for job in jobs if job.name == name)
 
     def files(self, prefix: str = "out/") -> dict[str, bytes]:
-        """Return what lies in the bucket, by the last part of its name."""
+        """Returns the objects in the bucket, by the last part of their names."""
         found = self.bucket.client.list_blobs(self.bucket, prefix=prefix)
         return {blob.name.rpartition("/")[2]: blob.download_as_bytes() for blob in found}
 
     def results(self, job: Json) -> list[bytes]:
-        """Return the lines of a job's predictions."""
+        """Returns the lines of a job's predictions."""
         folder = job["outputInfo"]["gcsOutputDirectory"]
         assert folder.startswith(f"{self.uri}/out/prediction-model-")
         data: bytes = self.bucket.blob(f"{folder.removeprefix(self.uri + '/')}/predictions.jsonl").download_as_bytes()
         return data.splitlines()
 
     def rows(self, job: Json) -> list[Json]:
-        """Return the rows of a job's predictions."""
+        """Returns the rows of a job's predictions."""
         return [json.loads(line) for line in self.results(job)]

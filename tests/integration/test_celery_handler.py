@@ -30,9 +30,7 @@ def taken(log: Path) -> Counter[str]:
 
 
 def shop(stack: Stack, broker: str, log: Path, fails: int = 0) -> None:
-    stack.worker(
-        "-P", "solo", app="tests.shop", SHOP_BROKER=broker, SHOP_LOG=str(log), SHOP_FAILS=str(fails)
-    )  # fmt: skip
+    stack.worker("-P", "solo", app="tests.shop", SHOP_BROKER=broker, SHOP_LOG=str(log), SHOP_FAILS=str(fails))
 
 
 def test_each_result_is_handed_to_the_users_function(bare_stack: Stack) -> None:

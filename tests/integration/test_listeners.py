@@ -23,8 +23,7 @@ from lowtide import Batch, DeadLetters, Request, result_handler
 from lowtide.handling.registration import Registration, Registry, beat_if_due
 from lowtide.protocol import job_id, keys
 from lowtide.spool import Spool
-from lowtide_cli.doctor_handlers import check_handlers
-from lowtide_cli.findings import Verdict
+from lowtide_cli.commands.doctor import Health, check_handlers
 
 DELIVERIES = keys.clock("lowtide.results")
 
@@ -168,7 +167,7 @@ def test_a_service_that_starts_late_gets_its_results_at_once_and_no_try_is_lost(
     [listed] = [status for status in stack.queue().list().batches if status.id == batch.id]
     assert listed.problems == [problem]
     [finding] = [one for one in check_handlers(stack.settings()) if late.task in one.seen]
-    assert finding.verdict is Verdict.FAIL
+    assert finding.health is Health.FAIL
     assert f"{late.task}@QUEUE" in finding.advice
     sleep_of(stack, batch)
 
@@ -178,7 +177,7 @@ def test_a_service_that_starts_late_gets_its_results_at_once_and_no_try_is_lost(
     assert late.taken() == ["a", "b"]
     assert batch.status().problems == []
     [finding] = [one for one in check_handlers(stack.settings()) if late.task in one.seen]
-    assert (finding.verdict, "on queue celery: 1 worker" in finding.seen) == (Verdict.OK, True)
+    assert (finding.health, "on queue celery: 1 worker" in finding.seen) == (Health.OK, True)
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger="lowtide"):
         late.submit("c")
@@ -278,7 +277,7 @@ def test_services_that_share_a_queue_are_told_so(stack: Stack, service: Any) -> 
 
     wait_until(lambda: "queue common is shared by workers of different apps" in worker.text, what="the warning")
     [finding] = [found for found in check_handlers(stack.settings()) if "queue common is shared" in found.seen]
-    assert finding.verdict is Verdict.WARN
+    assert finding.health is Health.WARN
     assert {one.task, two.task} == {task for task in (one.task, two.task) if task in finding.seen}
 
 

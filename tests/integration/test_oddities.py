@@ -14,13 +14,12 @@ from tests.stack import Stack
 from lowtide import DeadLetters, Request, StoreUnavailable
 from lowtide.protocol import Queue, Stage, keys
 from lowtide.states import JobState
-from lowtide.store import load_script
 from lowtide_worker.providers import Unavailable
 from lowtide_worker.providers.gemini import GeminiProvider
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.reconcile import reconcile
 from lowtide_worker.stages.sweep import sweep
-from lowtide_worker.state import Held
+from lowtide_worker.state import Held, scripts
 
 MODEL = "gemini-2.5-flash"
 
@@ -127,10 +126,17 @@ def test_what_has_moved_since_it_was_seen_off_the_clock_is_left_alone(
     runtime.redis.hset(keys.entity(member), "stage", stage)
     if clock:
         runtime.redis.zadd(keys.clock(clock), {member: 1.0})
-    put_back = load_script(runtime.redis, "lowtide_worker.state", "put_back")
+    put_back = scripts.put_back.load(runtime.redis)
 
-    clocks = [keys.clock(Queue.JOBS), keys.clock(Queue.RESULTS)]
-    assert put_back(keys=[keys.entity(member), *clocks], args=[member, Stage.SUBMIT]) == 0
+    put = put_back(
+        entity=keys.entity(member),
+        clock=keys.clock(Queue.JOBS),
+        other_clocks=[keys.clock(Queue.RESULTS)],
+        member=member,
+        stage=Stage.SUBMIT,
+    )
+
+    assert put == 0
 
     assert runtime.redis.zscore(keys.clock(Queue.JOBS), member) is None
 
@@ -230,8 +236,8 @@ def test_an_odd_job_in_a_page_hides_no_other(answers: Any, caplog: pytest.LogCap
         found, _ = provider.jobs()
         assert [job.name for job in found] == ["batches/one", "batches/two"]
 
-    said = [record for record in caplog.records if "passed over" in record.message]
-    assert len(said) == provider.odd() == len(ODD_JOBS)
+    said = [record for record in caplog.records if "unreadable item" in record.message]
+    assert len(said) == provider.unreadable_items() == len(ODD_JOBS)
     assert [record.levelno for record in said if "lowtide-b0another-1" in record.message] == [logging.ERROR]
 
 

@@ -18,7 +18,7 @@ MODEL = "gemini-2.5-flash"
 
 
 def celery_message(task: str, kwargs: Any, *, body: bytes | None = None, content_type: str = "application/json") -> str:
-    """What any Celery client puts on a Redis queue (protocol 2), made by hand."""
+    """Returns a message as any Celery client puts it on a Redis queue (protocol 2), made by hand."""
     task_id = str(uuid.uuid4())
     raw = json.dumps([[], kwargs, {}]).encode() if body is None else body
     return json.dumps(
@@ -99,7 +99,7 @@ BAD_MESSAGES = {
     "a job that does not exist": celery_message("lowtide.poll", {"v": 1, "batch_id": "b000", "job_id": "b000-1"}),
     "a newer version": celery_message("lowtide.submit", {"v": 99, "batch_id": "b000", "token": 0}),
     "a token that is none": celery_message("lowtide.submit", {"v": 1, "batch_id": "b000", "token": "x"}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", BAD_MESSAGES)

@@ -14,8 +14,8 @@ import pytest
 
 from lowtide_worker.deadlines import Deadline, Overdue, elapsed
 from lowtide_worker.providers import NewJob, Output, Provider, ProviderError, Unavailable, every
-from lowtide_worker.providers import google as google_module
 from lowtide_worker.providers.gemini import GeminiProvider
+from lowtide_worker.providers.google import client as google_client
 from lowtide_worker.providers.vertex.provider import VertexProvider
 from lowtide_worker.settings import WorkerSettings
 
@@ -156,8 +156,8 @@ def test_a_reply_that_drips_for_ever_ends_with_the_time_of_the_call() -> None:
 
 
 def test_a_reply_that_never_ends_ends_after_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(google_module, "_MOST_PAGE_BYTES", 1 << 20)
-    monkeypatch.setattr(google_module, "_MOST_REPLY_BYTES", 1 << 21)
+    monkeypatch.setattr(google_client, "_MOST_PAGE_BYTES", 1 << 20)
+    monkeypatch.setattr(google_client, "_MOST_REPLY_BYTES", 1 << 21)
     with served(lambda request: _endless(request, b" " * 65536)) as url:
         provider = gemini(url)
         with pytest.raises(Unavailable, match="more than 1,048,576 bytes"):

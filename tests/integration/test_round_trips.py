@@ -1,4 +1,4 @@
-"""What a segment and a poll may cost: calls to Redis and to the provider are counted where they arrive."""
+"""The allowed cost of a segment and a poll: calls to Redis and to the provider are counted where they arrive."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tests.stack import Stack
 from tests.waiting import wait_until
 
 from lowtide import Batch
-from lowtide_cli.private import private_file, private_folder
+from lowtide_cli.local import private_file, private_folder
 
 MARK = "xyzzy"
 """In every secret, around what a parser would stumble over."""

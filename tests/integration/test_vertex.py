@@ -1,4 +1,4 @@
-"""What only Vertex AI has: requests and results that lie in Cloud Storage and BigQuery."""
+"""Features of Vertex AI alone: requests and results in Cloud Storage and BigQuery."""
 
 from __future__ import annotations
 

@@ -39,9 +39,12 @@ def make_handler(tmp_path: Path) -> MakeHandler:
 
     def build(url: str, **changes: object) -> Handler:
         given = {
-            "spool_url": str(tmp_path), "webhook_secrets": {url: SECRET}, "webhook_allow_private": True,
-            "webhook_allow_http": True, "webhook_timeout_seconds": 5,
-        }  # fmt: skip
+            "spool_url": str(tmp_path),
+            "webhook_secrets": {url: SECRET},
+            "webhook_allow_private": True,
+            "webhook_allow_http": True,
+            "webhook_timeout_seconds": 5,
+        }
         return Runtime(WorkerSettings.model_validate(given | changes)).handler(url)
 
     return build
@@ -76,7 +79,7 @@ class Authority:
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def server(self, host: str) -> ssl.SSLContext:
-        """What a server of this name shows."""
+        """Returns the TLS context of a server of this name."""
         key = ec.generate_private_key(ec.SECP256R1())
         file = self.directory / f"{host}.pem"
         file.write_bytes(

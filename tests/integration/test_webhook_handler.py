@@ -158,11 +158,19 @@ def test_the_secret_appears_nowhere_even_if_the_service_shows_it(bare_stack: Sta
 @pytest.mark.parametrize(
     "url",
     [
-        "https://", "https:///hooks", "https://user:pw@shop.example/", "https://shop.example/#x",
-        "https://shop.example:0/", "https://shop.example:70000/", "https://shop.example/a\nb",
-        "ftp://shop.example/", "stream://", "stream://a b", "stream://" + "x" * 101,
+        "https://",
+        "https:///hooks",
+        "https://user:pw@shop.example/",
+        "https://shop.example/#x",
+        "https://shop.example:0/",
+        "https://shop.example:70000/",
+        "https://shop.example/a\nb",
+        "ftp://shop.example/",
+        "stream://",
+        "stream://a b",
+        "stream://" + "x" * 101,
     ],
-)  # fmt: skip
+)
 def test_a_malformed_handler_is_refused_at_submit(bare_stack: Stack, url: str) -> None:
     with pytest.raises(InvalidBatch) as caught:
         bare_stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result=url)

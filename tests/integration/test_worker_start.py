@@ -49,8 +49,8 @@ def test_a_worker_names_variables_that_nothing_reads_and_forged_lines_stay_withi
     worker = bare_stack.worker("-P", "solo", LOWTIDE_REDISURL="redis://elsewhere", LOWTIDE_LEASE_SECOND="3")
     batch = bare_stack.queue().submit(blurbs(1), model=MODEL)
     wait_until(lambda: "forged" in worker.text)
-    assert "LOWTIDE_REDISURL is no setting and changes nothing: did you mean LOWTIDE_REDIS_URL?" in worker.text
-    assert "LOWTIDE_LEASE_SECOND is no setting and changes nothing: did you mean LOWTIDE_LEASE_SECONDS?" in worker.text
+    assert "LOWTIDE_REDISURL is not a setting and has no effect: did you mean LOWTIDE_REDIS_URL?" in worker.text
+    assert "LOWTIDE_LEASE_SECOND is not a setting and has no effect: did you mean LOWTIDE_LEASE_SECONDS?" in worker.text
     assert "elsewhere" not in worker.text
     assert not any(character in worker.text for character in "\x1b\x07\x9b\u202e\r")
     assert not any(line.startswith("[2026-01-01") for line in worker.text.splitlines())

@@ -49,7 +49,7 @@ class Case:
 
 
 def thorough(cases: Iterable[Case]) -> Iterator[ParameterSet]:
-    """Cases that rarely tell more than their like: `make chaos` plays them."""
+    """Cases that rarely tell more than their like: `make chaos` runs them."""
     return (pytest.param(case, marks=pytest.mark.thorough) for case in cases)
 
 

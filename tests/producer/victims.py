@@ -17,7 +17,7 @@ from tests.producer.points import MODEL, happens, requests
 
 import lowtide.protocol.messages
 from lowtide import BatchQueue
-from lowtide_cli.app import main
+from lowtide_cli import main
 
 
 def _submit(case: dict[str, Any]) -> None:
@@ -56,7 +56,7 @@ def _child(case: dict[str, Any]) -> None:
 
 def serve() -> None:
     """Plays one case after the other."""
-    importlib.import_module("lowtide_cli.submit")
+    importlib.import_module("lowtide_cli.commands.submit")
     # As every producer has by the time it announces; the app itself is made by each.
     lowtide.protocol.messages._built("memory://")
     for line in sys.stdin:

@@ -7,7 +7,16 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from lowtide.shaping import Shaped, shaper_of
+from lowtide.states import Kind, ProviderName
+
 RECIPE = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+
+
+def shaped(
+    item: object, *, model: str = "m", kind: Kind = Kind.GENERATION, provider: str = ProviderName.GEMINI
+) -> Shaped:
+    return shaper_of(ProviderName(provider), model=model, kind=kind).shape(item)
 
 
 def hello(**more: Any) -> dict[str, Any]:
@@ -46,9 +55,11 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
     max_leaves=12,
 )
-BODIES = st.dictionaries(NAMES, JSON, min_size=1, max_size=4) | st.builds(answering, JSON) | st.builds(
-    lambda schema: json_schema(**schema), st.dictionaries(NAMES, JSON, max_size=3)
-)  # fmt: skip
+BODIES = (
+    st.dictionaries(NAMES, JSON, min_size=1, max_size=4)
+    | st.builds(answering, JSON)
+    | st.builds(lambda schema: json_schema(**schema), st.dictionaries(NAMES, JSON, max_size=3))
+)
 
 
 def walk(value: Any, path: str = "") -> Iterator[tuple[str, str]]:

@@ -8,10 +8,10 @@ import pytest
 from google.genai import _common, batches, types
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.bodies import shaped
 from tests.unit.sdk import as_read, client
 
 from lowtide import InvalidRequest, Request
-from lowtide.shaping import for_importer, normalise
 from lowtide.states import Kind, ProviderName
 
 PROVIDERS = [ProviderName.GEMINI, ProviderName.VERTEX]
@@ -20,7 +20,7 @@ CONTENT = {"parts": [{"text": "a"}]}
 
 
 def embed(item: object, provider: str = "gemini") -> Any:
-    return json.loads(normalise(item, model="gemini-embedding-001", kind=Kind.EMBEDDING, provider=provider).body)
+    return json.loads(shaped(item, model="gemini-embedding-001", kind=Kind.EMBEDDING, provider=provider).body)
 
 
 def inline(contents: Any, config: Any = None, provider: str = "gemini") -> Any:
@@ -32,7 +32,7 @@ def rest(provider: str = "gemini", **request: Any) -> Any:
 
 
 def wire_request(content: Any, config: Any = None) -> Any:
-    """What the SDK puts on the wire for one content of `batches.create_embeddings`, as a server reads it."""
+    """Returns the line that the SDK sends for one content of `batches.create_embeddings`, as a server reads it."""
     batch = types.EmbedContentBatch(contents=[content], config=config)
     body = batches._EmbedContentBatch_to_mldev(client()._api_client, batch)
     plain = json.loads(json.dumps(_common.encode_unserializable_types(_common.convert_to_dict(body))))
@@ -93,9 +93,12 @@ def test_vertex_takes_them_in_an_object_of_their_own() -> None:
     assert inline("a", config, "vertex") == {
         "content": {"role": "user", "parts": [{"text": "a"}]},
         "embed_content_config": {
-            **FULL, "auto_truncate": False, "document_ocr": True, "audio_track_extraction": False,
+            **FULL,
+            "auto_truncate": False,
+            "document_ocr": True,
+            "audio_track_extraction": False,
         },
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("config", [None, {}, {"title": None}, types.EmbedContentConfig()])
@@ -145,8 +148,11 @@ def test_sdk_objects_may_stand_in_a_rest_request(provider: str) -> None:
 
 
 def test_key_and_metadata_come_along() -> None:
-    done, body = for_importer({"key": "k", "contents": "a", "metadata": {"x": "y"}}, model="m", kind=Kind.EMBEDDING)
-    assert (done.key, done.metadata, json.loads(done.body)) == ("k", {"x": "y"}, body)
+    done = shaped(
+        {"key": "k", "contents": "a", "metadata": {"x": "y"}}, kind=Kind.EMBEDDING, provider=ProviderName.VERTEX
+    )
+    assert (done.key, done.metadata, done.group) == ("k", {"x": "y"}, 0)
+    assert json.loads(done.body) == {"content": {"role": "user", "parts": [{"text": "a"}]}}
 
 
 # What cannot be sent is refused, with the field.
@@ -251,10 +257,20 @@ ODD: st.SearchStrategy[Any] = (
 )
 NAMES = st.sampled_from(
     [
-        "content", "model", "task_type", "taskType", "title", "output_dimensionality", "outputDimensionality",
-        "autoTruncate", "embed_content_config", "embedContentConfig", "mime_type", "x",
+        "content",
+        "model",
+        "task_type",
+        "taskType",
+        "title",
+        "output_dimensionality",
+        "outputDimensionality",
+        "autoTruncate",
+        "embed_content_config",
+        "embedContentConfig",
+        "mime_type",
+        "x",
     ]
-)  # fmt: skip
+)
 VALUES = ODD | st.dictionaries(NAMES, ODD, max_size=3)
 
 

@@ -1,4 +1,4 @@
-"""Which webhooks may be called: only what lies under a configured URL, however a URL is dressed up."""
+"""Webhooks that may be called: only those under a configured URL, however a URL is disguised."""
 
 from __future__ import annotations
 
@@ -66,45 +66,121 @@ def test_the_longest_url_that_fits_gives_the_secret(url: str, signed_with: str |
 @pytest.mark.parametrize(
     "url",
     [
-        "https://shop.example/hooks/../admin", "https://shop.example/hooks/..", "https://shop.example/hooks/.",
-        "https://shop.example/hooks/%2e%2e/admin", "https://shop.example/hooks/.%2E/admin",
-        "https://shop.example/hooks/%252e%252e/admin", "https://shop.example/hooks/..%2fadmin",
-        "https://shop.example/hooks/..;/admin", "https://shop.example/hooks/..;a=b/admin",
-        "https://shop.example/hooks//admin", "https://shop.example//hooks/", "https://shop.example/hooks/x//",
-        r"https://shop.example/hooks\..\admin", "https://shop.example/hooks/%5c..%5cadmin",
-        r"https://evil.example\@shop.example/hooks/", r"https://shop.example\.evil.example/hooks/",
-        "https://shop.example@evil.example/hooks/", "https://user@shop.example/hooks/",
-        "https://user:pw@shop.example/hooks/", "https://@shop.example/hooks/", "https://evil.example#@shop.example/hooks/",
-        "https://shop.example/hooks/#", "https://shop.example/hooks/%00", "https://shop.example/hooks/%0d%0aHost:x",
-        "https://shop.example/hooks/%41", "https://shop.example/hooks/%", "https://shop.example/hooks/%4",
-        "https://shop.example/hooks/\r\nHost: x", "https://shop.example/hooks/ x", "https://shop.example/hooks/\t",
-        "https://shop.example/hooks/\n", " https://shop.example/hooks/", "https://shop.example/hooks/é",
-        "https://\u017fhop.example/hooks/", "https://shop\u3002example/hooks/",
-        "https://shop.example:/hooks/", "https://shop.example:0/hooks/", "https://shop.example:65536/hooks/",
-        "https://shop.example:\uff14\uff14\uff13/hooks/", "https://shop.example./hooks/", "https://.shop.example/hooks/",
-        "https://shop..example/hooks/", "https://-shop.example/", "https://", "https:///hooks/", "https:/shop.example/",
-        "https:shop.example/hooks/", "//shop.example/hooks/", "ftp://shop.example/hooks/", "https://[::1", "https://[]/",
-        "https://[fe80::1%25eth0]/", "https://[v1.x]/", "https://127.1/", "https://0x7f.0.0.1/", "https://2130706433/",
-        "https://0177.0.0.1/", "https://127.0.0.01/", "https://0x7f000001/", "https://" + "a" * 64 + ".example/",
+        "https://shop.example/hooks/../admin",
+        "https://shop.example/hooks/..",
+        "https://shop.example/hooks/.",
+        "https://shop.example/hooks/%2e%2e/admin",
+        "https://shop.example/hooks/.%2E/admin",
+        "https://shop.example/hooks/%252e%252e/admin",
+        "https://shop.example/hooks/..%2fadmin",
+        "https://shop.example/hooks/..;/admin",
+        "https://shop.example/hooks/..;a=b/admin",
+        "https://shop.example/hooks//admin",
+        "https://shop.example//hooks/",
+        "https://shop.example/hooks/x//",
+        r"https://shop.example/hooks\..\admin",
+        "https://shop.example/hooks/%5c..%5cadmin",
+        r"https://evil.example\@shop.example/hooks/",
+        r"https://shop.example\.evil.example/hooks/",
+        "https://shop.example@evil.example/hooks/",
+        "https://user@shop.example/hooks/",
+        "https://user:pw@shop.example/hooks/",
+        "https://@shop.example/hooks/",
+        "https://evil.example#@shop.example/hooks/",
+        "https://shop.example/hooks/#",
+        "https://shop.example/hooks/%00",
+        "https://shop.example/hooks/%0d%0aHost:x",
+        "https://shop.example/hooks/%41",
+        "https://shop.example/hooks/%",
+        "https://shop.example/hooks/%4",
+        "https://shop.example/hooks/\r\nHost: x",
+        "https://shop.example/hooks/ x",
+        "https://shop.example/hooks/\t",
+        "https://shop.example/hooks/\n",
+        " https://shop.example/hooks/",
+        "https://shop.example/hooks/é",
+        "https://\u017fhop.example/hooks/",
+        "https://shop\u3002example/hooks/",
+        "https://shop.example:/hooks/",
+        "https://shop.example:0/hooks/",
+        "https://shop.example:65536/hooks/",
+        "https://shop.example:\uff14\uff14\uff13/hooks/",
+        "https://shop.example./hooks/",
+        "https://.shop.example/hooks/",
+        "https://shop..example/hooks/",
+        "https://-shop.example/",
+        "https://",
+        "https:///hooks/",
+        "https:/shop.example/",
+        "https:shop.example/hooks/",
+        "//shop.example/hooks/",
+        "ftp://shop.example/hooks/",
+        "https://[::1",
+        "https://[]/",
+        "https://[fe80::1%25eth0]/",
+        "https://[v1.x]/",
+        "https://127.1/",
+        "https://0x7f.0.0.1/",
+        "https://2130706433/",
+        "https://0177.0.0.1/",
+        "https://127.0.0.01/",
+        "https://0x7f000001/",
+        "https://" + "a" * 64 + ".example/",
         "https://" + "a." * 127 + "example/",
     ],
-)  # fmt: skip
+)
 def test_what_could_be_read_in_two_ways_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_endpoint(url)
 
 
 TRICKS = st.sampled_from(
-    ["/", "//", "..", ".", "%2e%2e", "%2E", "%252e", "%2f", "%5c", "\\", "..;", ";", "@", ":", ":443", "#", "?", "%00",
-     "%", "\n", "\t", " ", "é", "hooks", "hooks/", "orders", "admin", "shop.example", "SHOP.example", "evil.example",
-     "https://", "user:pw@", "[::1]", "%68ooks", "x"]
-)  # fmt: skip
+    [
+        "/",
+        "//",
+        "..",
+        ".",
+        "%2e%2e",
+        "%2E",
+        "%252e",
+        "%2f",
+        "%5c",
+        "\\",
+        "..;",
+        ";",
+        "@",
+        ":",
+        ":443",
+        "#",
+        "?",
+        "%00",
+        "%",
+        "\n",
+        "\t",
+        " ",
+        "é",
+        "hooks",
+        "hooks/",
+        "orders",
+        "admin",
+        "shop.example",
+        "SHOP.example",
+        "evil.example",
+        "https://",
+        "user:pw@",
+        "[::1]",
+        "%68ooks",
+        "x",
+    ]
+)
 
 
 @given(
-    st.sampled_from(["https://shop.example/hooks/", "https://shop.example", "HTTPS://SHOP.example:443/hooks", "https://"]),
+    st.sampled_from(
+        ["https://shop.example/hooks/", "https://shop.example", "HTTPS://SHOP.example:443/hooks", "https://"]
+    ),
     st.lists(TRICKS | st.text(max_size=3), max_size=8).map("".join),
-)  # fmt: skip
+)
 @example("https://shop.example/hooks/", "..%2f..%2fadmin")
 def test_nothing_outside_a_root_is_ever_allowed(start: str, rest: str) -> None:
     try:

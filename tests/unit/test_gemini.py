@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.lists import words
 
 from lowtide import JobState
 from lowtide.models import ResultError
@@ -25,9 +26,14 @@ from lowtide_worker.providers.google import job_state
 from lowtide_worker.settings import WorkerSettings
 
 PROVIDERS_STATES = [
-    JobState.QUEUED, JobState.PENDING, JobState.RUNNING, JobState.UPDATING, JobState.PAUSED, JobState.CANCELLING,
-    JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED,
-]  # fmt: skip
+    JobState[name]
+    for name in words(
+        """
+        QUEUED PENDING RUNNING UPDATING PAUSED CANCELLING
+        SUCCEEDED PARTIALLY_SUCCEEDED FAILED CANCELLED EXPIRED
+        """
+    )
+]
 
 
 @pytest.fixture(scope="module")
@@ -90,29 +96,40 @@ def test_an_operation_is_read_whole() -> None:
             "name": "batches/abc",
             "metadata": {
                 "@type": "type.googleapis.com/google.ai.generativelanguage.v1main.GenerateContentBatch",
-                "model": "models/gemini-2.5-flash", "displayName": "lowtide-abc-1", "state": "BATCH_STATE_SUCCEEDED",
-                "createTime": "2026-08-20T20:08:31.015405218Z", "inputConfig": {"fileName": "files/in"},
+                "model": "models/gemini-2.5-flash",
+                "displayName": "lowtide-abc-1",
+                "state": "BATCH_STATE_SUCCEEDED",
+                "createTime": "2026-08-20T20:08:31.015405218Z",
+                "inputConfig": {"fileName": "files/in"},
                 "batchStats": {"requestCount": "9", "successfulRequestCount": "7", "failedRequestCount": "1"},
                 "output": {"responsesFile": "files/batch-abc"},
             },
             "done": True,
             "response": {"responsesFile": "files/batch-abc"},
         }
-    )  # fmt: skip
+    )
     assert job == ProviderJob(
-        name="batches/abc", display_name="lowtide-abc-1", state=JobState.SUCCEEDED,
-        provider_state="BATCH_STATE_SUCCEEDED", output="files/batch-abc", model="models/gemini-2.5-flash", requests=9,
-        done_requests=8, create_time="2026-08-20T20:08:31.015405218Z",
-    )  # fmt: skip
+        name="batches/abc",
+        display_name="lowtide-abc-1",
+        state=JobState.SUCCEEDED,
+        provider_state="BATCH_STATE_SUCCEEDED",
+        output="files/batch-abc",
+        model="models/gemini-2.5-flash",
+        requests=9,
+        done_requests=8,
+        create_time="2026-08-20T20:08:31.015405218Z",
+    )
 
 
 def test_an_operation_in_snake_case_is_read_the_same() -> None:
     job = _provider_job(
         operation(
-            display_name="d", create_time="t", batch_stats={"request_count": 9, "successful_request_count": 7},
+            display_name="d",
+            create_time="t",
+            batch_stats={"request_count": 9, "successful_request_count": 7},
             output={"responses_file": "files/batch-abc"},
         )
-    )  # fmt: skip
+    )
     assert (job.display_name, job.create_time, job.requests, job.done_requests) == ("d", "t", 9, 7)
     assert job.output == "files/batch-abc"
 
@@ -202,14 +219,16 @@ def test_the_providers_own_names_pass(name: str) -> None:
 
 
 PATH_TRICKS: list[object] = [
-    None, 5, [], {}, b"batches/a", "", "abc", "batches", "batches/", "files/", "/batches/a", "batches//a",
-    "batches/a/b",
-    "batches/../files/a", "batches/..", "batches/.", "files/a/../../b", "files/a:download", "files/a?alt=media",
-    "files/a#b",
-    "files/a%2f..", "files/a b", "files/a\n", "files/ä", "files/٣", "files\\a", "https://x/files/a", "models/m",
-    "tunedModels/m",
-    "files/a\x00", "batches/{id}", "batches/a;b", "Files/a",
-]  # fmt: skip
+    *words(
+        """
+        abc batches batches/ files/ /batches/a batches//a batches/a/b batches/../files/a batches/..
+        batches/. files/a/../../b files/a:download files/a?alt=media files/a#b files/a%2f..
+        https://x/files/a models/m tunedModels/m batches/{id} batches/a;b Files/a
+        """
+    ),
+    *[None, 5, [], {}, b"batches/a"],
+    *["", "files/a b", "files/a\n", "files/ä", "files/٣", "files\\a", "files/a\x00"],
+]
 
 
 @pytest.mark.parametrize("name", PATH_TRICKS, ids=repr)
@@ -303,11 +322,12 @@ def test_a_row_may_lack_its_key(provider: GeminiProvider, value: Any) -> None:
 
 
 BAD_ROWS = [
-    b"", b"x", b"[]", b"5", b"null", b'"k"', b"{", b'{"key":"k"', b'{"key":5}', b'{"key":["k"]}', b'{"key":"\xff"}',
-    b'{"key":"\\ud800"}', b'{"key":"k","error":"\xff"}', b'{"key":"k","error":{"message":"\\ud800"}}',
-    b'{"key":"k","error":1e999}', b'{"key":"k","response":NaN}', b'{"key":"k","response":' + b"[" * 100_000,
+    *[b"", b"x", b"[]", b"5", b"null", b'"k"', b"{", b'{"key":"k"', b'{"key":5}', b'{"key":["k"]}'],
+    *[b'{"key":"\xff"}', b'{"key":"\\ud800"}', b'{"key":"k","error":"\xff"}'],
+    *[b'{"key":"k","error":{"message":"\\ud800"}}', b'{"key":"k","error":1e999}', b'{"key":"k","response":NaN}'],
+    b'{"key":"k","response":' + b"[" * 100_000,
     b'{"key":"k","response":' + b'{"a":' * 90_000 + b"1" + b"}" * 90_000 + b"}",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("line", BAD_ROWS, ids=lambda line: repr(line[:40]))
@@ -322,8 +342,9 @@ def test_a_line_that_is_no_row_is_a_value_error(provider: GeminiProvider, line: 
 def test_an_inline_request_carries_its_wire_key_as_metadata() -> None:
     line = b'{"key":"r1.0123456789ab","request":{"contents":[{"parts":[{"text":"a"}]}]}}'
     assert _inlined(line) == {
-        "request": {"contents": [{"parts": [{"text": "a"}]}]}, "metadata": {"key": "r1.0123456789ab"},
-    }  # fmt: skip
+        "request": {"contents": [{"parts": [{"text": "a"}]}]},
+        "metadata": {"key": "r1.0123456789ab"},
+    }
 
 
 @pytest.mark.parametrize("place", ["metadata", "response"])

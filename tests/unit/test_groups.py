@@ -1,4 +1,4 @@
-"""Which requests share a job: those that agree on every type."""
+"""Requests share a job if they agree on every type."""
 
 from __future__ import annotations
 

@@ -113,13 +113,32 @@ def test_what_has_no_name_of_a_task_is_refused_in_words(handler: Any) -> None:
 @pytest.mark.parametrize(
     "spec",
     [
-        "", " ", ":", "shop.", ".shop", "shop..tasks", "shop tasks", "shop.tasks ", "shop-tasks.save", "1shop",
+        "",
+        " ",
+        ":",
+        "shop.",
+        ".shop",
+        "shop..tasks",
+        "shop tasks",
+        "shop.tasks ",
+        "shop-tasks.save",
+        "1shop",
         "shop.1",
-        "shop.tasks\n", "shöp.tasks", "shop.tasks()", "shop/tasks", ":shop.tasks",
-        "broker:", "1broker:shop.tasks",
-        "my broker:shop.tasks", "a:b:shop.tasks", "broker::shop.tasks", "shop.tasks:", "bröker:shop.tasks", "a\n:shop",
+        "shop.tasks\n",
+        "shöp.tasks",
+        "shop.tasks()",
+        "shop/tasks",
+        ":shop.tasks",
+        "broker:",
+        "1broker:shop.tasks",
+        "my broker:shop.tasks",
+        "a:b:shop.tasks",
+        "broker::shop.tasks",
+        "shop.tasks:",
+        "bröker:shop.tasks",
+        "a\n:shop",
     ],
-)  # fmt: skip
+)
 def test_what_is_no_task_name_is_refused(spec: str) -> None:
     with pytest.raises(InvalidBatch, match="is not the name of a Celery task"):
         parse_handler(spec)

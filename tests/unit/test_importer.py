@@ -147,7 +147,7 @@ MENDED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         json_schema(**{"$defs": {"R": RECIPE}, "$ref": "#/$defs/R"}),
         json_schema(**RECIPE),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("body", "expected"), MENDED.values(), ids=MENDED)
@@ -242,7 +242,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     (json_schema(default={"$ref": "#/$defs/A"}), "request.generationConfig.responseJsonSchema.default.$ref"),
     (answering({f"f{n}": n for n in range(FIELDS)}), "request"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("body", "field"), BAD, ids=[f"{number}" for number, _ in enumerate(BAD)])
@@ -254,9 +254,9 @@ def test_what_the_importer_refuses_is_refused_with_its_field(body: dict[str, Any
 
 
 def test_references_that_grow_without_bounds_are_refused_while_it_is_cheap() -> None:
-    definitions = {
-        f"L{n}": {"anyOf": [{"$ref": f"#/$defs/L{n + 1}"}] * 20} for n in range(12)
-    } | {"L12": {"type": "string"}}  # fmt: skip
+    definitions = {f"L{n}": {"anyOf": [{"$ref": f"#/$defs/L{n + 1}"}] * 20} for n in range(12)} | {
+        "L12": {"type": "string"}
+    }
     assert "keywords" in refusal(json_schema(**{"$defs": definitions, "$ref": "#/$defs/L0"})).reason
 
 

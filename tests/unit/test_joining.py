@@ -10,6 +10,7 @@ import pytest
 from lowtide import Request
 from lowtide.models import read_result
 from lowtide.protocol.wire_keys import wire_key
+from lowtide.shaping import shaper_of
 from lowtide.spool import RequestReader, RequestWriter, Spool
 from lowtide.states import Kind, ProviderName
 from lowtide_worker.output import Row, join, provider_rows
@@ -31,7 +32,7 @@ def provider() -> GeminiProvider:
 def reader(tmp_path_factory: pytest.TempPathFactory) -> RequestReader:
     spool = Spool(str(tmp_path_factory.mktemp("spool")))
     with RequestWriter(
-        spool, BATCH, model="m", kind=Kind.GENERATION, provider=ProviderName.GEMINI, max_request_bytes=10_000
+        spool, BATCH, shaper_of(ProviderName.GEMINI, model="m", kind=Kind.GENERATION), max_request_bytes=10_000
     ) as writer:
         for key in KEYS:
             writer.add(Request(key=key, contents="x"))
@@ -123,9 +124,17 @@ def test_a_broken_line_does_not_disturb_the_others(provider: GeminiProvider) -> 
 
 
 ODD_RESPONSES = [
-    b"[1]", b'"x"', b"5", b'{"a":1e999}', b"null", b"{}", b'{"candidates":5}', b'{"usageMetadata":[]}',
-    b'{"a":123456789012345678901234567890}', b'{"candidates":[{"content":{"parts":[{"text":1e999}]}}]}',
-]  # fmt: skip
+    b"[1]",
+    b'"x"',
+    b"5",
+    b'{"a":1e999}',
+    b"null",
+    b"{}",
+    b'{"candidates":5}',
+    b'{"usageMetadata":[]}',
+    b'{"a":123456789012345678901234567890}',
+    b'{"candidates":[{"content":{"parts":[{"text":1e999}]}}]}',
+]
 
 
 @pytest.mark.parametrize("response", ODD_RESPONSES)

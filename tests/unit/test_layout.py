@@ -45,10 +45,30 @@ def test_a_display_name_gives_its_job_back(batch: str, number: int) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "-", "abc", "abc-", "-1", "abc-x", "abc-1.5", "abc--", "abc- 1", "abc-1\n", "ab-1", "ABC-1", "a/c-1",
-        "../x-1", "abc-٣", "abc-²", "abc-0", "abc-01", "abc-+1", "abc-1_0", "abc-" + "9" * 5000, "x" * 60 + "-1",
+        "",
+        "-",
+        "abc",
+        "abc-",
+        "-1",
+        "abc-x",
+        "abc-1.5",
+        "abc--",
+        "abc- 1",
+        "abc-1\n",
+        "ab-1",
+        "ABC-1",
+        "a/c-1",
+        "../x-1",
+        "abc-٣",
+        "abc-²",
+        "abc-0",
+        "abc-01",
+        "abc-+1",
+        "abc-1_0",
+        "abc-" + "9" * 5000,
+        "x" * 60 + "-1",
     ],
-)  # fmt: skip
+)
 def test_anything_else_is_no_job_id(text: str) -> None:
     with pytest.raises(ValueError, match="not a job id"):
         split_job_id(text)
@@ -70,9 +90,17 @@ def test_a_batch_id_that_could_lead_elsewhere_is_refused(batch: str) -> None:
 def test_everything_of_a_batch_but_its_inbox_lies_in_its_folder() -> None:
     files = BatchFiles("abc")
     names = [
-        files.requests, files.keys, files.index, files.results, files.quarantine, files.job(1), files.output(1, "3-0"),
-        files.rest(1, "2"), files.result(1, 0), files.quarantined(1, 0),
-    ]  # fmt: skip
+        files.requests,
+        files.keys,
+        files.index,
+        files.results,
+        files.quarantine,
+        files.job(1),
+        files.output(1, "3-0"),
+        files.rest(1, "2"),
+        files.result(1, 0),
+        files.quarantined(1, 0),
+    ]
     assert all(name.startswith("batches/abc/") for name in names)
     assert len(set(names)) == len(names)
     assert files.inbox == "inbox/abc"

@@ -47,7 +47,7 @@ def test_runs_are_the_same_ordinals_in_as_few_ranges_as_can_be(drawn: tuple[Rows
 
 
 def settled_bytes(settled: set[int], rows: Rows) -> bytes:
-    """What GETRANGE answers for the bytes that hold `rows`: shorter where nothing later was ever set."""
+    """Returns the reply of GETRANGE for the bytes that hold `rows`: shorter where nothing later was ever set."""
     return bitmap(settled, 0)[rows.first // 8 : (rows.last - 1) // 8 + 1]
 
 

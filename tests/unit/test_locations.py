@@ -32,11 +32,16 @@ def test_what_is_no_table_is_refused(uri: str) -> None:
 @pytest.mark.parametrize(
     ("uri", "root"),
     [
-        ("gs://b1c/x/y", "gs://b1c"), ("gs://b1c/x/y", "gs://b1c/"), ("gs://b1c/x/y", "gs://b1c/x"),
-        ("gs://b1c/x/y", "gs://b1c/x/"), ("gs://b1c/x", "gs://b1c/x"), ("gs://b1c/x/", "gs://b1c/x"),
-        ("bq://p.d.t", "bq://p.d"), ("bq://p.d.t", "bq://p.d.t"),
+        ("gs://b1c/x/y", "gs://b1c"),
+        ("gs://b1c/x/y", "gs://b1c/"),
+        ("gs://b1c/x/y", "gs://b1c/x"),
+        ("gs://b1c/x/y", "gs://b1c/x/"),
+        ("gs://b1c/x", "gs://b1c/x"),
+        ("gs://b1c/x/", "gs://b1c/x"),
+        ("bq://p.d.t", "bq://p.d"),
+        ("bq://p.d.t", "bq://p.d.t"),
     ],
-)  # fmt: skip
+)
 def test_what_lies_in_a_root_is_under_it(uri: str, root: str) -> None:
     assert is_under(uri, ["gs://other", root])
 
@@ -44,10 +49,16 @@ def test_what_lies_in_a_root_is_under_it(uri: str, root: str) -> None:
 @pytest.mark.parametrize(
     ("uri", "root"),
     [
-        ("gs://b1cd/x", "gs://b1c"), ("gs://b1c/xy", "gs://b1c/x"), ("gs://b1c", "gs://b1c/x"), ("gs://b1c/", "gs://b1c/x"),
-        ("bq://p.dd.t", "bq://p.d"), ("bq://p.d", "bq://p.d.t"), ("bq://p.d.tt", "bq://p.d.t"), ("bq://b1c.x", "gs://b1c"),
+        ("gs://b1cd/x", "gs://b1c"),
+        ("gs://b1c/xy", "gs://b1c/x"),
+        ("gs://b1c", "gs://b1c/x"),
+        ("gs://b1c/", "gs://b1c/x"),
+        ("bq://p.dd.t", "bq://p.d"),
+        ("bq://p.d", "bq://p.d.t"),
+        ("bq://p.d.tt", "bq://p.d.t"),
+        ("bq://b1c.x", "gs://b1c"),
     ],
-)  # fmt: skip
+)
 def test_a_name_that_only_begins_alike_is_not_under_it(uri: str, root: str) -> None:
     assert not is_under(uri, [root])
 

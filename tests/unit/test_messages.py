@@ -28,8 +28,12 @@ def test_a_message_leads_back_to_the_member_it_is_about(about: str, token: int) 
 
 def test_a_message_holds_ids_version_and_token_and_nothing_else() -> None:
     assert arguments("segment:abc-2:7", 5) == {
-        "v": VERSION, "batch_id": "abc", "job_id": "abc-2", "segment": 7, "token": 5,
-    }  # fmt: skip
+        "v": VERSION,
+        "batch_id": "abc",
+        "job_id": "abc-2",
+        "segment": 7,
+        "token": 5,
+    }
     assert arguments("job:abc-2", 5) == {"v": VERSION, "batch_id": "abc", "job_id": "abc-2", "token": 5}
     assert arguments("batch:abc", 0) == {"v": VERSION, "batch_id": "abc", "token": 0}
 

@@ -94,10 +94,14 @@ def test_the_text_of_any_response_is_a_text_or_none(response: Any) -> None:
 
 def test_a_result_survives_the_way_through_json() -> None:
     full = Result(
-        key="käse\n", status=ResultStatus.FAILED, response=answer({"text": "🌊"}),
-        error=ResultError(reason="SAFETY", message="no", code=3), usage=Usage(prompt_token_count=5),
-        metadata={"a": "b"}, attempts=2,
-    )  # fmt: skip
+        key="käse\n",
+        status=ResultStatus.FAILED,
+        response=answer({"text": "🌊"}),
+        error=ResultError(reason="SAFETY", message="no", code=3),
+        usage=Usage(prompt_token_count=5),
+        metadata={"a": "b"},
+        attempts=2,
+    )
     assert msgspec.json.decode(msgspec.json.encode(full), type=Result) == full
     assert json.loads(json.dumps(to_builtins(full)))["error"] == {"reason": "SAFETY", "message": "no", "code": 3}
 
@@ -118,8 +122,15 @@ def test_a_batch_is_finished_exactly_in_its_four_final_states(state: BatchState)
 
 def test_a_job_is_over_exactly_where_the_provider_will_not_change_it() -> None:
     going = {
-        JobState.PLANNED, JobState.CREATING, JobState.QUEUED, JobState.PENDING, JobState.RUNNING, JobState.UPDATING,
-        JobState.PAUSED, JobState.CANCELLING, JobState.UNKNOWN,
-    }  # fmt: skip
+        JobState.PLANNED,
+        JobState.CREATING,
+        JobState.QUEUED,
+        JobState.PENDING,
+        JobState.RUNNING,
+        JobState.UPDATING,
+        JobState.PAUSED,
+        JobState.CANCELLING,
+        JobState.UNKNOWN,
+    }
     assert set(JobState) - going == TERMINAL_JOB
     assert all(state.terminal is (state in TERMINAL_JOB) for state in JobState)

@@ -13,11 +13,11 @@ from google.genai import types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
-from tests.unit.bodies import hello
+from tests.unit.bodies import hello, shaped
 from tests.unit.sdk import as_read, wire_request
 
 from lowtide import Request
-from lowtide.shaping import fields, normalise
+from lowtide.shaping import fields
 
 PIXEL = b"\x89PNG\xff\xfe\xfb\x00"
 
@@ -28,11 +28,11 @@ class Recipe(BaseModel):
 
 
 def inline(contents: Any, config: Any = None) -> Any:
-    return json.loads(normalise(Request(key="k", contents=contents, config=config), model="m").body)
+    return json.loads(shaped(Request(key="k", contents=contents, config=config), model="m").body)
 
 
 def rest(**request: Any) -> Any:
-    return json.loads(normalise({"key": "k", "request": request}, model="gemini-2.5-flash").body)
+    return json.loads(shaped({"key": "k", "request": request}, model="gemini-2.5-flash").body)
 
 
 # What the SDK's inline shape becomes: exactly what the SDK itself would send.
@@ -120,8 +120,16 @@ CONFIGS: dict[str, Any] = {
     "temperature": {"temperature": 0.5},
     "zeros are values": {"temperature": 0.0, "top_p": 0, "seed": 0, "stop_sequences": []},
     "numbers": {
-        "temperature": 1.5, "top_p": 0.95, "top_k": 40, "candidate_count": 2, "max_output_tokens": 512, "seed": -7,
-        "presence_penalty": 0.25, "frequency_penalty": -0.5, "response_logprobs": True, "logprobs": 3,
+        "temperature": 1.5,
+        "top_p": 0.95,
+        "top_k": 40,
+        "candidate_count": 2,
+        "max_output_tokens": 512,
+        "seed": -7,
+        "presence_penalty": 0.25,
+        "frequency_penalty": -0.5,
+        "response_logprobs": True,
+        "logprobs": 3,
     },
     "camels": {"topP": 0.95, "topK": 40, "maxOutputTokens": 512, "stopSequences": ["END"]},
     "stop sequences": {"stop_sequences": ["\n\n", "ENDE"]},
@@ -168,15 +176,20 @@ CONFIGS: dict[str, Any] = {
         "response_schema": types.Schema(type=types.Type.ARRAY, items=types.Schema(type=types.Type.STRING))
     },
     "hoisted fields": {
-        "labels": {"team": "shop"}, "cached_content": "cachedContents/abc", "service_tier": "flex", "store": False,
+        "labels": {"team": "shop"},
+        "cached_content": "cachedContents/abc",
+        "service_tier": "flex",
+        "store": False,
     },
     "cached content by its bare name": {"cached_content": "abc"},
     "fields that mean nothing in a batch": {
-        "temperature": 1.0, "http_options": {"timeout": 1000}, "automatic_function_calling": {"disable": True},
+        "temperature": 1.0,
+        "http_options": {"timeout": 1000},
+        "automatic_function_calling": {"disable": True},
         "should_return_http_response": True,
     },
     "fields left empty": {"temperature": None, "system_instruction": None, "tools": None},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -253,13 +266,13 @@ def test_sdk_objects_may_stand_in_a_rest_request() -> None:
 
 def test_a_request_need_not_be_a_dict() -> None:
     assert rest(contents=[MappingProxyType(hello()["contents"][0])]) == hello()
-    assert normalise(MappingProxyType({"key": "k", "contents": "hello"}), model="m").key == "k"
+    assert shaped(MappingProxyType({"key": "k", "contents": "hello"}), model="m").key == "k"
 
 
 def test_the_users_own_objects_are_left_as_they_are() -> None:
     item = {"key": "k", "request": hello(generation_config={"topP": 1}, model="m"), "metadata": {"a": "b"}}
     before = json.dumps(item)
-    normalise(item, model="m")
+    shaped(item, model="m")
     assert json.dumps(item) == before
 
 
@@ -272,8 +285,12 @@ def test_values_of_the_standard_library_are_written_as_json_writes_them() -> Non
     response = {"when": moment, "bytes": PIXEL, "colour": Colour.RED, "tuple": (1, 2), 7: None}
     sent = inline([{"function_response": {"name": "f", "response": response}}])
     assert sent["contents"][0]["parts"][0]["function_response"]["response"] == {
-        "when": "2026-11-23T00:00:00Z", "bytes": "iVBOR//++wA=", "colour": "red", "tuple": [1, 2], "7": None,
-    }  # fmt: skip
+        "when": "2026-11-23T00:00:00Z",
+        "bytes": "iVBOR//++wA=",
+        "colour": "red",
+        "tuple": [1, 2],
+        "7": None,
+    }
 
 
 # Whatever JSON can hold comes through as it is.
@@ -294,7 +311,7 @@ JSON = st.recursive(
 @settings(deadline=None)
 @given(NAMES, st.lists(TEXT.filter(bool), min_size=1, max_size=3), st.dictionaries(TEXT, TEXT, max_size=3))
 def test_any_text_arrives_byte_for_byte(key: str, texts: list[str], metadata: dict[str, str]) -> None:
-    done = normalise(Request(key=key, contents=texts, metadata=metadata), model="m")
+    done = shaped(Request(key=key, contents=texts, metadata=metadata), model="m")
     assert (done.key, done.metadata) == (key, metadata)
     for decode in (json.loads, msgspec.json.decode):
         assert [part["text"] for part in decode(done.body)["contents"][0]["parts"]] == texts

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from tests.unit.bodies import shaped
 
-from lowtide import InvalidBatch, InvalidRequest, Mode, Settings
+from lowtide import AsyncBatchQueue, BatchOptions, BatchQueue, InvalidBatch, InvalidRequest, Mode, Settings
 from lowtide.limits import (
     MAX_ATTEMPTS,
     MAX_COLUMN_CHARS,
@@ -28,7 +30,6 @@ from lowtide.limits import (
 )
 from lowtide.options import Options
 from lowtide.queue import cloud_uris
-from lowtide.shaping import normalise
 
 SETTINGS = Settings(_env_file=None)
 NAMES = (
@@ -116,7 +117,29 @@ def test_an_option_that_cannot_be_used_is_refused_by_its_name(option: str, value
 
 
 def test_every_option_is_in_the_table() -> None:
-    assert set(REFUSED) == set(NAMES) == set(Options.__dataclass_fields__)
+    assert set(REFUSED) == set(NAMES) == set(Options.__dataclass_fields__) == {"model", *BatchOptions.__annotations__}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("on_reslt", "on_result"), ("prioriy", "priority"), ("destinaton", "destination")]
+)
+def test_an_option_that_does_not_exist_is_refused_with_the_nearest(wrong: str, right: str) -> None:
+    with pytest.raises(TypeError, match=f"no option '{wrong}': did you mean '{right}'"):
+        BatchQueue(SETTINGS).submit([], **{"model": "m", wrong: "x"})  # type: ignore[arg-type]
+
+
+def test_an_option_like_no_other_is_refused_with_the_list_of_them() -> None:
+    with pytest.raises(TypeError, match=r"no option 'xyz': the options are model, on_result, .*, key_column"):
+        checked(xyz=1)
+
+
+def test_an_async_submit_refuses_a_wrong_option_before_it_asks_for_requests() -> None:
+    async def requests() -> AsyncIterator[dict[str, object]]:
+        pytest.fail("it was asked")
+        yield {}
+
+    with pytest.raises(TypeError, match="no option 'lables': did you mean 'labels'"):
+        asyncio.run(AsyncBatchQueue(SETTINGS).submit(requests(), model="m", lables={}))  # type: ignore[call-arg]
 
 
 @hypothesis_settings(deadline=None, max_examples=300)
@@ -180,13 +203,13 @@ def test_a_list_of_places_holds_places_only() -> None:
 )
 def test_a_key_and_metadata_have_limits(line: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        normalise({"contents": "a", **line}, model="m")
+        shaped({"contents": "a", **line}, model="m")
 
     assert caught.value.field == field
 
 
 def test_a_key_and_metadata_may_be_as_large_as_their_limits() -> None:
     metadata = {"a": "v" * (MAX_METADATA_BYTES - 1)}
-    done = normalise({"key": "é" * (MAX_KEY_BYTES // 2), "contents": "a", "metadata": metadata}, model="m")
+    done = shaped({"key": "é" * (MAX_KEY_BYTES // 2), "contents": "a", "metadata": metadata}, model="m")
 
     assert done.metadata == metadata

@@ -1,4 +1,4 @@
-"""What cannot be sent is refused, with the field."""
+"""Requests that cannot be sent are refused, with the field."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import pytest
 from google.genai import types
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.bodies import hello
+from tests.unit.bodies import hello, shaped
 
 from lowtide import InvalidRequest
-from lowtide.shaping import Normalised, fields, normalise
+from lowtide.shaping import Shaped, fields
 
 
 def refusal(item: object, model: str = "m") -> InvalidRequest:
     with pytest.raises(InvalidRequest) as caught:
-        normalise(item, model=model)
+        shaped(item, model=model)
     return caught.value
 
 
@@ -198,7 +198,7 @@ def test_nesting_that_only_the_encoder_survives_is_refused_like_any_other() -> N
     for _ in range(950):
         deep = [deep]
     with contextlib.suppress(InvalidRequest):  # both are right: it depends on how deep the caller is
-        normalise({"key": "k", "contents": [{"function_response": {"deep": deep}}]}, model="m")
+        shaped({"key": "k", "contents": [{"function_response": {"deep": deep}}]}, model="m")
 
 
 @pytest.mark.parametrize("name", sorted(fields.VERTEX_ONLY))
@@ -233,10 +233,10 @@ CONFIG_LIKE = st.dictionaries(
 @given(LINES | ODD | st.builds(lambda config: {"key": "k", "contents": "a", "config": config}, CONFIG_LIKE))
 def test_anything_is_either_sent_as_readable_json_or_refused(item: Any) -> None:
     try:
-        done = normalise(item, model="m")
+        done = shaped(item, model="m")
     except InvalidRequest:
         return
-    assert isinstance(done, Normalised)
+    assert isinstance(done, Shaped)
     body = msgspec.json.decode(done.body)
     assert body["contents"]
     assert all(content["parts"] for content in body["contents"])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lowtide import InvalidBatch, InvalidRequest, Request, SpoolError
 from lowtide.protocol import BatchFiles
 from lowtide.protocol.wire_keys import wire_key
-from lowtide.shaping import json_lines
+from lowtide.shaping import json_lines, shaper_of
 from lowtide.spool import PAIR, Accepted, RequestReader, RequestWriter, Spool
 from lowtide.states import Kind, ProviderName
 
@@ -41,7 +41,7 @@ def in_memory() -> Spool:
 
 def intake(spool: Spool, items: Iterable[object], *, batch: str = BATCH, limit: int = 10_000_000) -> Accepted:
     with RequestWriter(
-        spool, batch, model="m", kind=Kind.GENERATION, provider=ProviderName.GEMINI, max_request_bytes=limit
+        spool, batch, shaper_of(ProviderName.GEMINI, model="m", kind=Kind.GENERATION), max_request_bytes=limit
     ) as writer:
         for item in items:
             writer.add(item)
@@ -207,7 +207,7 @@ def test_a_duplicate_in_a_file_with_empty_lines_is_reported_by_line(spool: Spool
 
     def submit() -> None:
         with RequestWriter(
-            spool, BATCH, model="m", kind=Kind.GENERATION, provider=ProviderName.GEMINI, max_request_bytes=1000
+            spool, BATCH, shaper_of(ProviderName.GEMINI, model="m", kind=Kind.GENERATION), max_request_bytes=1000
         ) as writer:
             for position, item in json_lines(line.encode() for line in content):
                 writer.add(item, position)
@@ -314,9 +314,15 @@ def test_the_fingerprint_does_not_depend_on_the_form_of_a_request() -> None:
     forms: list[object] = [
         Request(key="k", contents="hello", config={"top_p": 0.5}),
         {"key": "k", "contents": ["hello"], "config": {"topP": 0.5}, "metadata": {}},
-        {"key": "k", "metadata": None, "request": {
-            "contents": [{"role": "user", "parts": [{"text": "hello"}]}], "generation_config": {"topP": 0.5}}},
-    ]  # fmt: skip
+        {
+            "key": "k",
+            "metadata": None,
+            "request": {
+                "contents": [{"role": "user", "parts": [{"text": "hello"}]}],
+                "generation_config": {"topP": 0.5},
+            },
+        },
+    ]
     assert len({intake(in_memory(), [form]).fingerprint for form in forms}) == 1
 
 
@@ -337,10 +343,21 @@ def test_lines_are_numbered_as_in_the_file_and_empty_ones_left_out() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        b"x", b"{", b'{"a":1}{"b":2}', b"{'a':1}", b"NaN", b"1e999", b'{"a":"\xff"}', b"\xff\xfe", b'{"a":"\\ud800"}',
-        b"\xef\xbb\xbf{}", b"[" * 100_000, b"\x00", b'{"a":1,}',
+        b"x",
+        b"{",
+        b'{"a":1}{"b":2}',
+        b"{'a':1}",
+        b"NaN",
+        b"1e999",
+        b'{"a":"\xff"}',
+        b"\xff\xfe",
+        b'{"a":"\\ud800"}',
+        b"\xef\xbb\xbf{}",
+        b"[" * 100_000,
+        b"\x00",
+        b'{"a":1,}',
     ],
-)  # fmt: skip
+)
 def test_a_line_that_is_no_json_is_refused_with_its_number(line: bytes) -> None:
     found = json_lines([b"{}\n", b"\n", line + b"\n"])
     assert next(found) == (0, {})

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.lists import words
 
 from lowtide import ResultError, ResultStatus, Usage
 from lowtide_worker.output.judging import RETRYABLE_CODES, Outcome, judge
@@ -92,12 +93,14 @@ def test_the_providers_own_words_are_kept() -> None:
 
 @pytest.mark.parametrize(
     "reason",
-    [
-        "MAX_TOKENS", "SAFETY", "RECITATION", "LANGUAGE", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII",
-        "MALFORMED_FUNCTION_CALL", "IMAGE_SAFETY", "NO_IMAGE", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS",
-        "MISSING_THOUGHT_SIGNATURE", "MALFORMED_RESPONSE", "CONTINUATION", "A_NEW_REASON", "stop",
-    ],
-)  # fmt: skip
+    words(
+        """
+        MAX_TOKENS SAFETY RECITATION LANGUAGE OTHER BLOCKLIST PROHIBITED_CONTENT SPII
+        MALFORMED_FUNCTION_CALL IMAGE_SAFETY NO_IMAGE UNEXPECTED_TOOL_CALL TOO_MANY_TOOL_CALLS
+        MISSING_THOUGHT_SIGNATURE MALFORMED_RESPONSE CONTINUATION A_NEW_REASON stop
+        """
+    ),
+)
 @pytest.mark.parametrize("content", [PARTS, {}, None])
 def test_a_candidate_that_ended_for_another_reason_is_final_with_that_reason(reason: str, content: Any) -> None:
     found = outcome({"candidates": [{"content": content, "finishReason": reason}]})
@@ -137,11 +140,23 @@ def test_a_row_without_response_and_error_is_tried_again() -> None:
 @pytest.mark.parametrize(
     "response",
     [
-        b"", b"{", b"[]", b"5", b'"x"', b"true", b"NaN", b'{"candidates":{}}', b'{"candidates":[null]}', b"\xff",
-        b'{"candidates":[{"content":[]}]}', b'{"candidates":[{"finishReason":5}]}', b'{"promptFeedback":"SAFETY"}',
-        b'{"candidates":[{"finishReason":"\xff"}]}', b'{"a":' * 100_000,
+        b"",
+        b"{",
+        b"[]",
+        b"5",
+        b'"x"',
+        b"true",
+        b"NaN",
+        b'{"candidates":{}}',
+        b'{"candidates":[null]}',
+        b"\xff",
+        b'{"candidates":[{"content":[]}]}',
+        b'{"candidates":[{"finishReason":5}]}',
+        b'{"promptFeedback":"SAFETY"}',
+        b'{"candidates":[{"finishReason":"\xff"}]}',
+        b'{"a":' * 100_000,
     ],
-)  # fmt: skip
+)
 def test_a_response_that_cannot_be_read_is_tried_again(response: bytes) -> None:
     found = judge(OutputRow("k", msgspec.Raw(response)))
     assert found.error is not None
@@ -158,14 +173,23 @@ def usage(metadata: Any) -> Usage | None:
 def test_counters_are_read_under_googles_names() -> None:
     assert usage(
         {
-            "promptTokenCount": 8, "cachedContentTokenCount": 2, "candidatesTokenCount": 11, "thoughtsTokenCount": 829,
-            "toolUsePromptTokenCount": 3, "totalTokenCount": 851, "trafficType": "ON_DEMAND",
+            "promptTokenCount": 8,
+            "cachedContentTokenCount": 2,
+            "candidatesTokenCount": 11,
+            "thoughtsTokenCount": 829,
+            "toolUsePromptTokenCount": 3,
+            "totalTokenCount": 851,
+            "trafficType": "ON_DEMAND",
             "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 8}],
         }
     ) == Usage(
-        prompt_token_count=8, cached_content_token_count=2, candidates_token_count=11, thoughts_token_count=829,
-        tool_use_prompt_token_count=3, total_token_count=851,
-    )  # fmt: skip
+        prompt_token_count=8,
+        cached_content_token_count=2,
+        candidates_token_count=11,
+        thoughts_token_count=829,
+        tool_use_prompt_token_count=3,
+        total_token_count=851,
+    )
 
 
 def test_counters_may_come_as_strings() -> None:
@@ -175,9 +199,12 @@ def test_counters_may_come_as_strings() -> None:
 def test_a_counter_left_out_is_zero_and_a_missing_total_is_the_sum_without_the_cached() -> None:
     assert usage({}) == Usage()
     counters = {
-        "promptTokenCount": 8, "cachedContentTokenCount": 2, "candidatesTokenCount": 11, "thoughtsTokenCount": None,
+        "promptTokenCount": 8,
+        "cachedContentTokenCount": 2,
+        "candidatesTokenCount": 11,
+        "thoughtsTokenCount": None,
         "toolUsePromptTokenCount": 3,
-    }  # fmt: skip
+    }
     found = usage(counters)
     assert found is not None
     assert found.total_token_count == 22
@@ -191,11 +218,18 @@ def test_usage_that_is_missing_is_unknown_and_not_zero() -> None:
 @pytest.mark.parametrize(
     "metadata",
     [
-        [], 5, "many", {"promptTokenCount": "many"}, {"promptTokenCount": 8.5}, {"promptTokenCount": -1},
-        {"promptTokenCount": 2**31}, {"totalTokenCount": 10**30}, {"totalTokenCount": str(10**30)},
+        [],
+        5,
+        "many",
+        {"promptTokenCount": "many"},
+        {"promptTokenCount": 8.5},
+        {"promptTokenCount": -1},
+        {"promptTokenCount": 2**31},
+        {"totalTokenCount": 10**30},
+        {"totalTokenCount": str(10**30)},
         {"promptTokenCount": []},
     ],
-)  # fmt: skip
+)
 def test_usage_that_makes_no_sense_is_unknown_and_the_answer_is_kept(metadata: Any) -> None:
     found = outcome({**candidate(finishReason="STOP"), "usageMetadata": metadata})
     assert (found.status, found.usage) == (ResultStatus.SUCCEEDED, None)
@@ -209,11 +243,13 @@ def test_a_failed_row_has_its_usage_too() -> None:
 # Whatever comes
 
 WORDS = st.sampled_from(
-    [
-        "candidates", "content", "parts", "text", "finishReason", "promptFeedback", "blockReason", "usageMetadata",
-        "promptTokenCount", "totalTokenCount", "embedding", "finishMessage",
-    ]
-)  # fmt: skip
+    words(
+        """
+        candidates content parts text finishReason promptFeedback blockReason usageMetadata promptTokenCount
+        totalTokenCount embedding finishMessage
+        """
+    )
+)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["STOP", "SAFETY"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS | st.text(), inner, max_size=4),

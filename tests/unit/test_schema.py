@@ -92,9 +92,21 @@ class Empty(BaseModel):
 
 
 ORDINARY: list[Any] = [
-    Plain, Described, Ingredient, Recipe, Book, Choices, Lists, OldNames, Empty, list[Recipe], list[str], list[Unit],
-    Plain | Ingredient, Recipe | None,
-]  # fmt: skip
+    Plain,
+    Described,
+    Ingredient,
+    Recipe,
+    Book,
+    Choices,
+    Lists,
+    OldNames,
+    Empty,
+    list[Recipe],
+    list[str],
+    list[Unit],
+    Plain | Ingredient,
+    Recipe | None,
+]
 
 
 def without_ordering(node: Any) -> Any:

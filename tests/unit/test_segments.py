@@ -134,7 +134,7 @@ def test_the_writer_passes_everything_on_and_keeps_its_lease(kind: type[bytes]) 
 
 
 class Shelf:
-    """Where pieces are stored, and what was released."""
+    """Records the stored pieces, and those that were released."""
 
     def __init__(self) -> None:
         self.complete: dict[int, bytes] = {}
@@ -162,7 +162,7 @@ def write_pieces(chunks: Iterable[bytes], shelf: Shelf, *, collected: int = 0, m
     cutter = SegmentCutter(max_bytes=1000, max_rows=max_rows)
     with PieceWriter(
         cutter, opened=shelf.opened, release=shelf.release, keep=lambda: None, collected=collected
-    ) as sink:  # fmt: skip
+    ) as sink:
         for chunk in chunks:
             assert sink.write(chunk) == len(chunk)
         return sink.finish()

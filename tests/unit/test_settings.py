@@ -106,11 +106,16 @@ def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("LOWTIDE_MAX_ATTEMPTS", "0"), ("LOWTIDE_MAX_ATTEMPTS", "many"), ("LOWTIDE_MODE", "pigeon"),
-        ("LOWTIDE_MAX_REQUESTS_PER_JOB", "0"), ("LOWTIDE_LEASE_SECONDS", "0"), ("LOWTIDE_SEGMENT_ROWS", "0"),
-        ("LOWTIDE_POLL_FACTOR", "0.5"), ("LOWTIDE_POLL_FIRST_SECONDS", "-1"),
+        ("LOWTIDE_MAX_ATTEMPTS", "0"),
+        ("LOWTIDE_MAX_ATTEMPTS", "many"),
+        ("LOWTIDE_MODE", "pigeon"),
+        ("LOWTIDE_MAX_REQUESTS_PER_JOB", "0"),
+        ("LOWTIDE_LEASE_SECONDS", "0"),
+        ("LOWTIDE_SEGMENT_ROWS", "0"),
+        ("LOWTIDE_POLL_FACTOR", "0.5"),
+        ("LOWTIDE_POLL_FIRST_SECONDS", "-1"),
     ],
-)  # fmt: skip
+)
 def test_a_setting_that_makes_no_sense_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:

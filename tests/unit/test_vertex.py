@@ -24,8 +24,10 @@ RESPONSE = {"candidates": [{"content": {"parts": [{"text": "hi"}]}, "finishReaso
 @pytest.fixture(scope="module")
 def provider() -> VertexProvider:
     settings: dict[str, Any] = {
-        "GOOGLE_CLOUD_PROJECT": "p", "vertex_storage": "gs://bucket/jobs", "vertex_credentials": "anonymous",
-    }  # fmt: skip
+        "GOOGLE_CLOUD_PROJECT": "p",
+        "vertex_storage": "gs://bucket/jobs",
+        "vertex_credentials": "anonymous",
+    }
     return VertexProvider(WorkerSettings(_env_file=None, **settings))
 
 
@@ -85,9 +87,20 @@ def test_a_failed_job_says_why() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [None, 5, "", "456", f"{NAME}/x", f"{NAME}:cancel", f"/{NAME}", f"{NAME}?x=y", "projects/../batchPredictionJobs/4",
-     f"{NAME}\n", NAME.replace("456", "..")],
-)  # fmt: skip
+    [
+        None,
+        5,
+        "",
+        "456",
+        f"{NAME}/x",
+        f"{NAME}:cancel",
+        f"/{NAME}",
+        f"{NAME}?x=y",
+        "projects/../batchPredictionJobs/4",
+        f"{NAME}\n",
+        NAME.replace("456", ".."),
+    ],
+)
 def test_a_name_that_could_lead_elsewhere_is_refused(name: object) -> None:
     with pytest.raises(ValueError, match="unusable name"):
         _provider_job(job(name=name))

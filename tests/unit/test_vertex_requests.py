@@ -1,4 +1,4 @@
-"""What Vertex AI is sent of a request: what the SDK would send."""
+"""Requests to Vertex AI are the same as those of the SDK."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from google import genai
 from google.auth.credentials import AnonymousCredentials
 from google.genai import _common, models, types
-from tests.unit.bodies import generation, hello
+from tests.unit.bodies import generation, hello, shaped
 from tests.unit.sdk import as_read
 
 from lowtide import InvalidRequest, Request
-from lowtide.shaping import Normalised, fields, for_importer, normalise
-from lowtide.shaping.vertex_import import Schemas, fitted
+from lowtide.shaping import Shaped, fields
+from lowtide.shaping.vertex_import import fitted
 from lowtide.states import Kind, ProviderName
 
 
@@ -34,8 +34,8 @@ def sdk_request(contents: Any, config: Any) -> Any:
 
 
 def sent(item: object, kind: Kind = Kind.GENERATION) -> Any:
-    done = normalise(item, model="m", kind=kind, provider=ProviderName.VERTEX)
-    assert isinstance(done, Normalised)
+    done = shaped(item, model="m", kind=kind, provider=ProviderName.VERTEX)
+    assert isinstance(done, Shaped)
     return json.loads(done.body)
 
 
@@ -67,9 +67,9 @@ def test_a_config_for_vertex_is_sent_as_the_sdk_sends_it(config: dict[str, Any],
 
 def test_contents_of_sdk_objects_are_plain_data_afterwards() -> None:
     contents = [types.Part.from_uri(file_uri="gs://b/a.png", mime_type="image/png"), "what is this?"]
-    done, body = for_importer(Request(key="k", contents=contents), model="m")
-    assert json.loads(done.body) == body == sdk_request(contents, None)
-    assert Schemas().group(body) == 0
+    done = shaped(Request(key="k", contents=contents), provider=ProviderName.VERTEX)
+    assert json.loads(done.body) == sdk_request(contents, None)
+    assert done.group == 0
 
 
 def test_a_rest_request_for_vertex_may_hold_what_only_vertex_knows() -> None:
@@ -107,7 +107,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("item", "field"), REFUSED, ids=[f"{n}-{field}" for n, (_, field) in enumerate(REFUSED)])
 def test_what_vertex_does_not_take_is_refused_with_its_field(item: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        normalise({"key": "k", **item}, model="m", provider="vertex")
+        shaped({"key": "k", **item}, model="m", provider="vertex")
     assert caught.value.field == field
 
 
@@ -118,4 +118,4 @@ def test_every_field_that_only_vertex_knows_is_taken() -> None:
 
 def test_the_developer_api_is_sent_what_the_importer_would_not_take() -> None:
     body = {"key": "k", "contents": "a", "config": {"tools": [{"google_search": {}}]}}
-    assert json.loads(normalise(body, model="m").body)["tools"] == [{"google_search": {}}]
+    assert json.loads(shaped(body, model="m").body)["tools"] == [{"google_search": {}}]

@@ -1,6 +1,6 @@
-"""The worker side of Lowtide: stages, clock, providers and handlers, as one Celery application.
+"""The worker of Lowtide, a Celery application: stages, clock, providers and handlers.
 
-`celery -A lowtide_worker worker` runs it.
+Start it with `celery -A lowtide_worker worker`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["app"]
 
 
 def __getattr__(name: str) -> object:
-    """Builds the application when it is asked for: who only reads settings need not have usable ones."""
+    """Builds the application at its first use, so that other modules can be imported without valid settings."""
     if name == "app":
         from lowtide_worker.host.application import app
 

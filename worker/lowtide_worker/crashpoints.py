@@ -1,7 +1,7 @@
-"""Named places where the chaos tests kill this process, or stop it for a while: it may die, or be late, anywhere.
+"""Crash points: named places in the code where the chaos tests kill or freeze this process.
 
-`LOWTIDE_CRASH_AT=name` makes the process kill itself with SIGKILL when it comes there, `LOWTIDE_FREEZE_AT=name` stop
-itself with SIGSTOP until somebody lets it go on; `name:3` at the third time. With neither, `reach` does nothing.
+With `LOWTIDE_CRASH_AT=name` the process sends itself SIGKILL at that point, with `LOWTIDE_FREEZE_AT=name` SIGSTOP.
+`name:3` means the third time. With neither variable, `reach` does nothing.
 """
 
 from __future__ import annotations
@@ -40,4 +40,4 @@ def _pass(name: str) -> None:
 
 
 reach = _reach if _left else _pass
-"""Call with the place's name, `<stage>.<before or after>-<step>`."""
+"""Marks a crash point. Its argument is the point's name, `<stage>.<before or after>-<step>`."""

@@ -1,4 +1,4 @@
-"""Deadlines, by a clock that neither a frozen process nor a suspended machine stops."""
+"""Deadlines by a clock that also runs while the process is frozen or the machine is suspended."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 
 def _clock() -> Callable[[], float]:
-    # Linux's monotonic clock stands still while the machine is suspended, and the provider's does not.
+    # Linux's monotonic clock stops while the machine is suspended; the provider's clock does not.
     boot = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic if boot is None else lambda: time.clock_gettime(boot)
 
 
 elapsed = _clock()
-"""Seconds since some moment in the past; only differences mean anything."""
+"""Returns the seconds since a fixed moment in the past. Only differences between two values are meaningful."""
 
 
 class Overdue(TimeoutError):
@@ -21,13 +21,16 @@ class Overdue(TimeoutError):
 
 
 class Deadline:
-    """A moment by which something is to be done, `seconds` from now."""
+    """A moment in the future, `seconds` from now."""
 
     def __init__(self, seconds: float) -> None:
         self._at = elapsed() + seconds
 
     def left(self, more: float = 0.0) -> float:
-        """Seconds until then, or `more` seconds later. Raises `Overdue` afterwards."""
+        """Returns the seconds until the deadline, which `more` puts off by so many seconds.
+
+        Raises `Overdue` once it has passed.
+        """
         left = self._at + more - elapsed()
         if left <= 0:
             raise Overdue("timed out")

@@ -10,7 +10,7 @@ import msgspec
 from lowtide.models import ResultError
 from lowtide.protocol import BatchFiles, WireKeys
 from lowtide.spool import KeyIndex, RequestReader, Spool
-from lowtide_worker.output import Row, decoded_parts, pieces
+from lowtide_worker.output import Row, decoded_parts, part_ranges
 from lowtide_worker.providers import Missing, Provider, Refused
 
 _READ_AT_ONCE = 1000
@@ -85,7 +85,7 @@ def _stretches(runs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def _lines(provider: Provider, sources: str, start: int, end: int) -> Iterator[_Line]:
-    for piece in pieces(sources, start, end):
-        for text in provider.read(*piece).split(b"\n"):
+    for part in part_ranges(sources, start, end):
+        for text in provider.read(*part).split(b"\n"):
             if text.strip():
                 yield _decode(text)

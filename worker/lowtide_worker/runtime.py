@@ -19,7 +19,7 @@ from lowtide_worker.handlers import Deliveries, Handler
 from lowtide_worker.handlers.celery import CeleryTaskHandler
 from lowtide_worker.handlers.stream import RedisStreamHandler
 from lowtide_worker.handlers.webhook import SignedWebhookHandler
-from lowtide_worker.providers import Looks, Provider
+from lowtide_worker.providers import JobLookup, Provider
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import Admission, Clock, Leases, Ledger, Oddities
 
@@ -38,7 +38,7 @@ class Runtime:
         self.wake: Callable[[Queue], object] = lambda _: None
         """Has what is due on a queue's clock sent now, in the middle of a stage. Who has Celery's app sets it."""
         self._providers: dict[str, Provider] = {}
-        self._looks: dict[str, Looks] = {}
+        self._job_lookups: dict[str, JobLookup] = {}
         self._handlers: dict[str, Handler] = {}
 
     @cached_property
@@ -100,11 +100,11 @@ class Runtime:
             self._providers[name] = _provider_class(name)(self.settings)
         return self._providers[name]
 
-    def looks(self, name: str) -> Looks:
-        """How this process looks at the jobs of the provider of this name."""
-        if name not in self._looks:
-            self._looks[name] = Looks(self.provider(name))
-        return self._looks[name]
+    def job_lookup(self, name: str) -> JobLookup:
+        """The lookup of jobs at the provider of this name, shared by all threads of this process."""
+        if name not in self._job_lookups:
+            self._job_lookups[name] = JobLookup(self.provider(name))
+        return self._job_lookups[name]
 
     def providers(self) -> list[str]:
         """The providers that the settings hold credentials for."""

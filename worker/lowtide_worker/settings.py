@@ -1,4 +1,7 @@
-"""Settings of workers: the producers' and more, read from `LOWTIDE_*`, the SDK's own names and `.env`."""
+"""Settings of workers, on top of those of producers.
+
+They are read from `LOWTIDE_*` variables, from the variables of Google's SDK, and from `.env`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from lowtide import Settings
 from lowtide.addresses import check_broker_url, parse_endpoint, parse_objects, parse_table
 
 _MIN_SECRET_BYTES = 24
-"""What Standard Webhooks asks for."""
+"""The shortest signing secret that Standard Webhooks allows, in bytes."""
 
 
 _NO_LONGER_THAN = (
@@ -19,172 +22,231 @@ _NO_LONGER_THAN = (
     ("retry_first_seconds", "retry_max_seconds"),
     ("quota_first_seconds", "quota_max_seconds"),
     ("delivery_retry_first_seconds", "delivery_retry_max_seconds"),
-    # Else a worker's work would come again faster than anybody looks for it.
+    # Else a lease would expire between two ticks.
     ("clock_tick_seconds", "lease_seconds"),
-    # Else a call that takes its time would be taken for a stage that hangs.
+    # Else a slow call would count as a stage that hangs.
     ("lease_seconds", "stage_limit_seconds"),
     ("provider_timeout_seconds", "stage_limit_seconds"),
     ("webhook_timeout_seconds", "stage_limit_seconds"),
 )
-"""Settings of which the first may not be more than the second."""
+"""Pairs of settings: the first must not be more than the second."""
 
 
-def _told(settings: WorkerSettings, name: str) -> str:
+def _assignment(settings: WorkerSettings, name: str) -> str:
     return f"LOWTIDE_{name.upper()}={getattr(settings, name):g}"
 
 
 class WorkerSettings(Settings):
-    """What a worker needs to know beside what producers know."""
+    """The settings of a worker. The fields' descriptions say what each does."""
 
     google_api_key: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("GOOGLE_API_KEY", "GEMINI_API_KEY"),
-        description="API key of the Gemini Developer API; GOOGLE_API_KEY wins where both are set.",
+        description="API key for the Gemini Developer API. GOOGLE_API_KEY takes precedence if both are set.",
     )
     google_gemini_base_url: str | None = Field(
         None,
         validation_alias="GOOGLE_GEMINI_BASE_URL",
-        description="Another endpoint than Google's, such as the emulator's.",
+        description="URL of a Gemini endpoint other than Google's, such as the emulator's.",
     )
     google_vertex_base_url: str | None = Field(
         None,
         validation_alias="GOOGLE_VERTEX_BASE_URL",
-        description="Another endpoint of Vertex AI than Google's, such as the emulator's.",
+        description="URL of a Vertex AI endpoint other than Google's, such as the emulator's.",
     )
     vertex_storage: str | None = Field(
-        None, description="Where workers keep jobs' files on Vertex AI: gs://bucket/folder, theirs alone."
+        None,
+        description="Folder in Cloud Storage, gs://bucket/folder, where workers keep the files of jobs on Vertex AI. "
+        "Nothing else may use this folder.",
     )
     vertex_dataset: str | None = Field(
-        None, description="Where jobs that read a table write theirs: bq://project.dataset, for tables lowtide_*."
+        None,
+        description="BigQuery dataset, bq://project.dataset, for the output tables (lowtide_*) of jobs that read a "
+        "table.",
     )
     provider_timeout_seconds: float = Field(
         60.0,
         gt=0,
-        description="Longest time for one call of the provider as a whole; for one step of a file's transfer.",
+        description="Longest time for one call to the provider as a whole, in seconds. For uploads and downloads of "
+        "files it bounds each step.",
     )
     provider_slowest_bytes_per_second: float = Field(
         50_000.0,
         gt=0,
-        description="A call that carries much, such as an inline job, has a second more for so many bytes.",
+        description="Slowest accepted transfer, in bytes per second. A call may take "
+        "LOWTIDE_PROVIDER_TIMEOUT_SECONDS, and the time that its bytes take at this rate. A lower value "
+        "gives slow networks more time.",
     )
-    poll_first_seconds: float = Field(30.0, gt=0, description="First look at a new job, in seconds.")
-    poll_max_seconds: float = Field(600.0, gt=0, description="Longest pause between two looks.")
-    poll_factor: float = Field(1.5, ge=1, description="Each pause is this much longer than the last.")
+    poll_first_seconds: float = Field(
+        30.0, gt=0, description="Delay before a new job is polled for the first time, in seconds."
+    )
+    poll_max_seconds: float = Field(600.0, gt=0, description="Longest delay between two polls of a job, in seconds.")
+    poll_factor: float = Field(1.5, ge=1, description="Factor by which the delay grows with each poll of a job.")
     retry_first_seconds: float = Field(
-        5.0, gt=0, description="First pause after the provider, Redis or a handler failed."
+        5.0,
+        gt=0,
+        description="Pause before work is tried again after a first failure, such as one of the provider or of "
+        "Redis, in seconds. Each further pause is twice as long.",
     )
-    retry_max_seconds: float = Field(600.0, gt=0, description="Longest such pause.")
+    retry_max_seconds: float = Field(
+        600.0, gt=0, description="Longest pause before failed work is tried again, in seconds."
+    )
     quota_first_seconds: float = Field(
-        60.0, gt=0, description="First pause after the provider said that a quota is used up (429)."
+        60.0,
+        gt=0,
+        description="Pause after the provider first reports that a quota is used up (HTTP 429), in seconds. Each "
+        "further pause is twice as long.",
     )
-    quota_max_seconds: float = Field(3600.0, gt=0, description="Longest such pause.")
+    quota_max_seconds: float = Field(
+        3600.0, gt=0, description="Longest pause after the provider reports that a quota is used up, in seconds."
+    )
     create_settle_seconds: float = Field(
-        60.0, gt=0, description="After a create with unknown outcome: wait this long, then list and decide."
+        60.0,
+        gt=0,
+        description="Wait after a create call with an unknown outcome, in seconds. Then the provider's list decides "
+        "whether the job exists. A higher value tolerates a list that lags further behind.",
     )
     max_active_jobs: int = Field(
-        100, ge=1, description="Most live jobs at the provider at once; the others wait by priority, then age."
+        100,
+        ge=1,
+        description="Highest number of live jobs at the provider. Further jobs wait, by priority and then by age.",
     )
     job_deadline_seconds: float = Field(
-        169_200.0, gt=0, description="A job older than this is cancelled, harvested, and its rest run anew."
+        169_200.0,
+        gt=0,
+        description="Age at which a job is cancelled, in seconds. Its output so far is collected, and the other "
+        "requests run again.",
     )
     batch_deadline_seconds: float = Field(
-        1_209_600.0, gt=0, description="No new jobs are made for a batch older than this; the rest expires."
+        1_209_600.0,
+        gt=0,
+        description="Age after which a batch gets no new jobs, in seconds. Its requests without a result expire.",
     )
     max_job_losses: int = Field(
-        3, ge=0, description="Jobs that may expire, fail or get lost as a whole without costing a request an attempt."
+        3,
+        ge=0,
+        description="How often the job of a request may be lost as a whole (expired, failed or missing) and run "
+        "again. A lost job does not count as an attempt.",
     )
     output_grace_seconds: float = Field(
         900.0,
         ge=0,
-        description="How long a succeeded job may come without its output, or a new batch without its files, before "
-        "the job is retried, or the batch has failed.",
+        description="How long to wait for the output of a job that has succeeded, or for the files of a new batch, "
+        "in seconds. After that the job is retried, or the batch has failed.",
     )
     missing_job_seconds: float = Field(
         21_600.0,
         gt=0,
-        description="How long a job that the provider does not know is waited for while it knows none of our jobs: "
-        "the key may be another project's.",
+        description="How long to wait for a job that the provider does not know, in seconds, as long as it knows "
+        "none of Lowtide's jobs. The API key may belong to another project.",
     )
-    clock_tick_seconds: float = Field(1.0, gt=0, description="How often each worker looks at the clock.")
+    clock_tick_seconds: float = Field(
+        1.0,
+        gt=0,
+        description="Interval at which each worker checks for due work, in seconds. A lower value starts work sooner "
+        "and asks Redis more often.",
+    )
     lease_seconds: float = Field(
         60.0,
         ge=1,
-        description="A worker that is silent for so long is taken for dead; its work goes on elsewhere.",
+        description="Time without a sign of life after which a worker counts as dead and its work goes to another "
+        "worker, in seconds. A higher value tolerates longer freezes and delays the recovery from a "
+        "crash.",
     )
     stage_limit_seconds: float = Field(
-        21_600.0, gt=0, description="A stage that takes longer is taken for hung: its lease is no longer renewed."
+        21_600.0,
+        gt=0,
+        description="Longest time for one stage, in seconds. A stage that takes longer counts as hung, and its work "
+        "goes to another worker.",
     )
     queue_window: int = Field(
-        256, ge=1, description="Most messages waiting in one queue; what else is due waits in the store."
+        256, ge=1, description="Highest number of messages that wait in one queue. Other due work waits in the store."
     )
-    segment_bytes: int = Field(4 << 20, ge=1, description="Size of a segment of output, in bytes.")
-    segment_rows: int = Field(4000, ge=1, le=10_000, description="Most rows in a segment.")
+    segment_bytes: int = Field(
+        4 << 20,
+        ge=1,
+        description="Size of a segment of output, in bytes. Larger segments mean fewer deliveries and need more "
+        "memory.",
+    )
+    segment_rows: int = Field(4000, ge=1, le=10_000, description="Highest number of rows in a segment.")
     brokers: dict[str, SecretStr] = Field(
         default_factory=dict,
-        description='Brokers that handlers may name, as JSON: {"shop-broker": "amqp://user:pw@host//"}. '
-        "A fragment names the queue: amqp://host//#orders.",
+        description='Brokers that handlers may name, as JSON: {"shop-broker": "amqp://user:pw@host//"}. A fragment '
+        "of the URL names the queue: amqp://host//#orders.",
     )
     handler_window: int = Field(
         1000,
         ge=1,
-        description="Most segments that one Celery handler may have in hand; others wait in the store.",
+        description="Highest number of segments that one Celery handler may have without an answer. Further segments "
+        "wait in the store.",
     )
     handler_patience_seconds: float = Field(
         3600.0,
         ge=0,
-        description="A segment that a Celery handler neither took nor gave back by then comes again, each time after "
-        "twice as long, at most a day; 0 counts it as delivered when its broker has it.",
+        description="How long to wait for a Celery handler's answer before a segment is sent again, in seconds. Each "
+        "further wait is twice as long, at most a day. With 0, a segment counts as delivered as soon as "
+        "the broker has it.",
     )
     max_delivery_attempts: int = Field(
-        8, ge=1, description="Tries to hand a segment to its handler before it is parked."
+        8, ge=1, description="How often a segment is handed to a failing handler before it is parked."
     )
     delete_at_provider: bool = Field(
-        True, description="Delete provider job and uploaded file once the results are stored."
+        True, description="Whether to delete the provider's job and the uploaded file after the results are stored."
     )
     retention_seconds: float = Field(
-        604_800.0, gt=0, description="A finished batch and its results are deleted after this long."
+        604_800.0, gt=0, description="Time after which a finished batch and its results are deleted, in seconds."
     )
     undelivered_retention_seconds: float = Field(
         2_592_000.0,
         gt=0,
-        description="A finished batch with results that no handler took is kept for so long, whatever its retention.",
+        description="Time after which a finished batch is deleted even if its handler has not taken all results, in "
+        "seconds. Until then such a batch is kept beyond LOWTIDE_RETENTION_SECONDS.",
     )
     sweep_seconds: float = Field(
-        300.0, gt=0, description="How often the store, the spool and the provider are searched for left-overs."
+        300.0,
+        gt=0,
+        description="Interval at which the store, the spool and the provider are searched for left-overs, in seconds.",
     )
     orphan_seconds: float = Field(
-        86_400.0, gt=0, description="Files of submits that never came to their end are deleted after this long."
+        86_400.0, gt=0, description="Age at which the files of a submit that never finished are deleted, in seconds."
     )
     visibility_timeout_seconds: int = Field(
-        900, ge=60, description="When the broker gives back a message whose worker vanished."
+        900,
+        ge=60,
+        description="Time after which the broker gives back a message whose worker has vanished, in seconds.",
     )
     webhook_secrets: dict[str, SecretStr] = Field(
         default_factory=dict,
-        description='Webhooks that handlers may name and what signs them, as JSON: {"https://shop.example/hooks/": '
-        '"whsec_..."}. A URL that ends in / allows all that lies under it; the longest that fits gives the secret.',
+        description="Webhook URLs that handlers may name, each with the secret that signs its requests, as JSON: "
+        '{"https://shop.example/hooks/": "whsec_..."}. A URL that ends in / allows everything below it. '
+        "The longest URL that matches gives the secret.",
     )
     webhook_timeout_seconds: float = Field(
         10.0, gt=0, description="Longest time for one webhook request as a whole, in seconds."
     )
     webhook_allow_private: bool = Field(
-        False, description="Let webhooks reach private, loopback and link-local addresses, such as your own network's."
+        False,
+        description="Whether webhooks may go to private, loopback and link-local addresses, such as those of your "
+        "own network.",
     )
     webhook_allow_http: bool = Field(
-        False, description="Let webhooks go to http:// URLs, where anyone on the way can read the results."
+        False, description="Whether webhooks may go to http:// URLs, where anyone on the way can read the results."
     )
     stream_max_length: int = Field(
-        100_000, ge=1, description="About how many entries the stream of a handler keeps; the oldest go first."
+        100_000,
+        ge=1,
+        description="Approximate number of entries that the stream of a handler keeps. The oldest are removed first.",
     )
 
     def call_seconds(self, size: int) -> float:
-        """How long a call of the provider that carries `size` bytes may take as a whole, in seconds."""
+        """Returns the longest time for a call to the provider that carries `size` bytes, in seconds."""
         return self.provider_timeout_seconds + size / self.provider_slowest_bytes_per_second
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
         for shorter, longer in _NO_LONGER_THAN:
             if getattr(self, shorter) > getattr(self, longer):
-                raise ValueError(f"{_told(self, shorter)} is more than {_told(self, longer)}")
+                raise ValueError(f"{_assignment(self, shorter)} is more than {_assignment(self, longer)}")
         return self
 
     @field_validator("google_api_key")
@@ -192,7 +254,7 @@ class WorkerSettings(Settings):
     def _key_fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
         bare = "" if key is None else key.get_secret_value().strip()
         if not (bare.isascii() and bare.isprintable()) or " " in bare:
-            raise ValueError("it has characters that no key has; is it one line, and nothing but the key?")
+            raise ValueError("it has characters that no key has; set it to the key alone, on one line")
         return SecretStr(bare) if bare else None
 
     @field_validator("vertex_storage")
@@ -204,7 +266,7 @@ class WorkerSettings(Settings):
     @classmethod
     def _dataset_is_a_place(cls, uri: str | None) -> str | None:
         if uri is not None and parse_table(uri).table:
-            raise ValueError("name a dataset, without a table: bq://project.dataset")
+            raise ValueError("name a dataset without a table, as in bq://project.dataset")
         return uri
 
     @field_validator("brokers")
@@ -226,14 +288,14 @@ class WorkerSettings(Settings):
             except ValueError as error:
                 raise ValueError(f"one of the URLs cannot be used: {error}") from None
             if not _signs(secret.get_secret_value()):
-                raise ValueError(f"the secret of {endpoint} is not whsec_ and at least 24 bytes in base64")
+                raise ValueError(f"the secret of {endpoint} is not whsec_ followed by at least 24 bytes in base64")
         return secrets
 
 
 def _signs(secret: str) -> bool:
     encoded = secret.removeprefix("whsec_")
     try:
-        # Padding may be left off, as the reference libraries allow.
+        # The reference libraries accept secrets without padding.
         key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except ValueError:
         return False

@@ -1,4 +1,7 @@
-"""The transport under the name that users' Celery configuration has for it: see `lowtide_worker.host.transport`."""
+"""The Redis transport under the name that users write into their Celery configuration.
+
+The code is in `lowtide_worker.host.transport`.
+"""
 
 from __future__ import annotations
 

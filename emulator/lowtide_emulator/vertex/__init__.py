@@ -1,5 +1,11 @@
-"""Vertex AI's batch prediction: a second face of the same engine.
+"""Vertex AI's batch prediction: jobs that read and write Cloud Storage or BigQuery.
 
-Rows come from Cloud Storage or BigQuery and go back there, so this side needs a stand-in for either, and
-Google's client libraries: the extra ``vertex-emulator``. Nothing here imports them before a job needs them.
+This side needs a stand-in for either service, and Google's client libraries: the extra `vertex-emulator`. Nothing
+here imports the libraries before a job needs them.
 """
+
+from __future__ import annotations
+
+from lowtide_emulator.vertex.api import PredictionApi
+
+__all__ = ["PredictionApi"]

@@ -15,27 +15,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from lowtide_emulator import fault_kinds as kinds
-from lowtide_emulator.calls import CallDesk
+from lowtide_emulator.calls import CallDesk, RefusalError, json_reply, page, page_size, read_body
 from lowtide_emulator.engine import Engine
-from lowtide_emulator.errors import RefusalError
-from lowtide_emulator.paging import page, page_size
-from lowtide_emulator.replies import check_vertex_caller, json_reply, read_body
-from lowtide_emulator.validation import explain
+from lowtide_emulator.faults import kinds
+from lowtide_emulator.vertex.callers import check_caller
 from lowtide_emulator.vertex.filters import FilterError, Listed, parse_filter
 from lowtide_emulator.vertex.jobs import BigQueryOutput, GcsOutput, PredictionJob
-from lowtide_emulator.vertex.wire import JobBody, camel_keys, resource, state_name
+from lowtide_emulator.vertex.wire import PUBLISHER, JobBody, camel_keys, resource, state_name
 from lowtide_emulator.vertex.work import VertexWork
-from lowtide_emulator.wire import timestamp
+from lowtide_emulator.wire import explain, timestamp
 
 PARENT = "/{version}/projects/{project}/locations/{location}/batchPredictionJobs"
 MAX_BODY = 4 * 1024 * 1024
 MAX_DISPLAY_NAME = 128
-PUBLISHER = "publishers/google/models/"
 
 
 class PredictionApi:
-    """The endpoints of ``batchPredictionJobs``."""
+    """The endpoints of `batchPredictionJobs`."""
 
     def __init__(self, engine: Engine, desk: CallDesk) -> None:
         self._engine = engine
@@ -43,7 +39,7 @@ class PredictionApi:
         self._work = VertexWork(engine)
 
     def routes(self) -> list[Route]:
-        """Return the routes, for any version, project and location."""
+        """Returns the routes, for any version, project and location."""
         return [
             Route(PARENT, self.create, methods=["POST"]),
             Route(PARENT, self.list, methods=["GET"]),
@@ -53,12 +49,12 @@ class PredictionApi:
         ]
 
     async def create(self, request: Request) -> Response:
-        """Create a job. Whether its input can be read shows only later."""
+        """Creates a job. It fails later if its input cannot be read."""
         refused: RefusalError | None = None
         body = JobBody()
         spelled: object = {}
         try:
-            check_vertex_caller(request, self._engine.settings)
+            check_caller(request, self._engine.settings)
             spelled = camel_keys(msgspec.json.decode(await read_body(request, MAX_BODY)))
             body = msgspec.convert(spelled, JobBody)
         except RefusalError as refusal:
@@ -78,22 +74,22 @@ class PredictionApi:
         return await self._desk.serve("batches.create", subject, request, work)
 
     async def get(self, request: Request) -> Response:
-        """Return a job."""
+        """Returns a job."""
 
         async def work(_: Sequence[kinds.Kind]) -> Response:
-            check_vertex_caller(request, self._engine.settings)
+            check_caller(request, self._engine.settings)
             job = self._find(request)
-            self._work.look(job)
+            self._work.proceed(job)
             return json_reply(resource(job, self._engine.clock.now()))
 
         return await self._desk.serve("batches.get", self._subject(request), request, work)
 
     async def list(self, request: Request) -> Response:
-        """Return a page of jobs, newest first."""
+        """Returns a page of jobs, newest first."""
 
         async def work(faults: Sequence[kinds.Kind]) -> Response:
             settings, now = self._engine.settings, self._engine.clock.now()
-            check_vertex_caller(request, settings)
+            check_caller(request, settings)
             size, before = page_size(request, settings.max_page_size, default=50)
             try:
                 chosen = parse_filter(request.query_params.get("filter", ""))
@@ -118,10 +114,10 @@ class PredictionApi:
         return await self._desk.serve("batches.list", request.url.path, request, work)
 
     async def cancel(self, request: Request) -> Response:
-        """Cancel a job that is not over; what it has done is still delivered."""
+        """Cancels an unfinished job. The rows that are done are still delivered."""
 
         async def work(_: Sequence[kinds.Kind]) -> Response:
-            check_vertex_caller(request, self._engine.settings)
+            check_caller(request, self._engine.settings)
             job = self._find(request)
             now = self._engine.clock.now()
             state = job.at(now).state
@@ -140,10 +136,10 @@ class PredictionApi:
         return await self._desk.serve("batches.cancel", self._subject(request), request, work)
 
     async def delete(self, request: Request) -> Response:
-        """Delete a job that is over; its results are the caller's and stay."""
+        """Deletes a finished job. Its results belong to the caller and stay."""
 
         async def work(_: Sequence[kinds.Kind]) -> Response:
-            check_vertex_caller(request, self._engine.settings)
+            check_caller(request, self._engine.settings)
             job = self._find(request)
             now = self._engine.clock.now()
             state = job.at(now).state

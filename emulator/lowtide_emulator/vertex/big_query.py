@@ -1,4 +1,4 @@
-"""Reading and writing tables of a BigQuery server, with Google's own client."""
+"""Tables of a BigQuery server, read and written with Google's own client."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 PAGE = 2000
 SECONDS = 120
 PATIENCE_SECONDS = 10.0
-"""How long a server that does not answer is asked again."""
+"""The time for retries of calls to a server that does not answer."""
 REFUSED = ("ARRAY", "STRUCT", "RECORD", "RANGE", "DATETIME", "GEOGRAPHY")
-"""Types of columns that the service does not copy."""
+"""The types of columns that the service does not copy."""
 
 
 def split_table(uri: str) -> tuple[str, str, str]:
-    """Return project, dataset and table of ``bq://project.dataset.table``; the table may be empty."""
+    """Returns project, dataset and table of `bq://project.dataset.table`; the table may be empty."""
     project, _, rest = uri.removeprefix("bq://").partition(".")
     dataset, _, table = rest.partition(".")
     return project, dataset, table
 
 
 class BigQuery:
-    """A client without credentials for the server at ``url``, to be used in a ``with`` statement.
+    """A client without credentials for the server at `url`, to be used in a `with` statement.
 
-    One at a time: the stand-in mixes up the rows of statements that come together.
+    Only one client works at a time, because the stand-in mixes up the rows of simultaneous statements.
     """
 
     _alone = threading.Lock()
@@ -59,7 +59,7 @@ class BigQuery:
         self._client.close()  # type: ignore[no-untyped-call]  # untyped in the library
 
     def columns(self, uri: str) -> list[TableColumn]:
-        """Return the columns of a table of requests. Raises JobFailed."""
+        """Returns the columns of a table of requests. Raises JobFailed."""
         with failures(f"Failed to import data from {uri}", missing=9):
             schema = self._client.get_table(uri.removeprefix("bq://"), timeout=SECONDS, retry=self._retry).schema
         columns = [TableColumn(field.name, _kind(field)) for field in schema]
@@ -72,20 +72,23 @@ class BigQuery:
         return columns
 
     def rows(self, uri: str) -> Iterator[dict[str, object]]:
-        """Yield the rows of a table, page by page. Raises JobFailed."""
+        """Yields the rows of a table, page by page. Raises JobFailed."""
         with failures(f"Failed to import data from {uri}", missing=9):
             table = self._client.get_table(uri.removeprefix("bq://"), timeout=SECONDS, retry=self._retry)
             for row in self._client.list_rows(table, page_size=PAGE, timeout=SECONDS, retry=self._retry):
                 yield dict(row.items())
 
     def check_dataset(self, table: str) -> None:
-        """Make sure that there is a dataset for a table. Raises JobFailed."""
+        """Raises JobFailed if the dataset of a table does not exist."""
         dataset = table.rpartition(".")[0]
         with failures(f"Failed to get the BigQuery dataset {dataset}", missing=9):
             self._client.get_dataset(dataset, timeout=SECONDS, retry=self._retry)
 
     def load(self, table: str, columns: Sequence[TableColumn], lines: BinaryIO) -> None:
-        """Append JSON lines to a table, which is made if need be; all appear at once. Raises JobFailed."""
+        """Appends JSON lines to a table, and creates it if it does not exist. Raises JobFailed.
+
+        All rows appear at once.
+        """
         from google.cloud.bigquery import LoadJobConfig, SchemaField, SourceFormat, Table
 
         schema = [SchemaField(column.name, column.kind) for column in columns]
@@ -94,7 +97,7 @@ class BigQuery:
         )
         with failures(f"Failed to export predictions to bq://{table}", missing=9):
             self._client.create_table(Table(table, schema=schema), exists_ok=True, timeout=SECONDS, retry=self._retry)
-            # Without a size the upload is resumable: it streams.
+            # Without a size the upload is resumable, and therefore streams.
             self._client.load_table_from_file(lines, table, job_config=config, timeout=SECONDS).result(
                 timeout=SECONDS, retry=self._retry
             )

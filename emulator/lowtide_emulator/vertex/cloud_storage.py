@@ -1,4 +1,4 @@
-"""Reading and writing objects of a Cloud Storage server, with Google's own client."""
+"""Objects of a Cloud Storage server, read and written with Google's own client."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 CHUNK = 8 * 1024 * 1024
 SECONDS = 60
 PATIENCE_SECONDS = 10.0
-"""How long a server that does not answer is asked again."""
+"""The time for retries of calls to a server that does not answer."""
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """Return bucket and object name of ``gs://bucket/object``."""
+    """Returns bucket and object name of `gs://bucket/object`."""
     bucket, _, name = uri.removeprefix("gs://").partition("/")
     return bucket, name
 
 
 class CloudStorage:
-    """A client without credentials for the server at ``url``; close it, or use it in a ``with`` statement."""
+    """A client without credentials for the server at `url`, to be used in a `with` statement."""
 
     def __init__(self, url: str) -> None:
         from google.auth.credentials import AnonymousCredentials
         from google.cloud.storage import Client
         from google.cloud.storage.retry import DEFAULT_RETRY
 
-        # The types of these two constructors are missing in the library.
+        # The library has no types for these two constructors.
         self._client = Client(
             project="lowtide-emulator",
             credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
@@ -49,17 +49,16 @@ class CloudStorage:
         self._client.close()
 
     def check_bucket(self, uri: str) -> None:
-        """Make sure that the bucket is there. Raises JobFailed."""
+        """Raises JobFailed if the bucket does not exist."""
         bucket, _ = split_uri(uri)
         with failures(f"Failed to get GCS bucket location for {uri}", missing=9):
             self._client.get_bucket(bucket, timeout=SECONDS, retry=self._retry)
 
     def download(self, uri: str, out: BinaryIO, *, limit: int) -> Iterator[str]:
-        """Append all objects that ``uri`` means to a file, yielding the name of each before.
+        """Appends all objects that match a URI to a file, and yields the name of each before. Raises JobFailed.
 
-        uri: an object, or a folder with ``*`` at the end.
-        limit: most bytes an object may have.
-        Raises JobFailed.
+        uri: the URI of an object; a `*` in its name matches any text.
+        limit: the most bytes that an object may have.
         """
         self.check_bucket(uri)
         for blob in self._find(uri):
@@ -70,7 +69,7 @@ class CloudStorage:
                     raise JobFailed(3, f"Failed to import data from {name}: the file is larger than {limit} bytes")
                 yield name
                 if blob.size:
-                    # In chunks, so that it streams; they cannot be asked of an empty object.
+                    # In chunks, so that the download streams; an empty object has no chunks to request.
                     blob.chunk_size = CHUNK
                     blob.download_to_file(out, timeout=SECONDS, retry=self._retry)
 
@@ -90,7 +89,11 @@ class CloudStorage:
         return found
 
     def upload(self, path: Path, uri: str, *, offset: int = 0, size: int | None = None) -> None:
-        """Write a piece of a file as an object. Raises JobFailed."""
+        """Writes a part of a file as an object. Raises JobFailed.
+
+        offset: the start of the part.
+        size: the number of bytes; None for the rest of the file.
+        """
         bucket, name = split_uri(uri)
         blob = self._client.bucket(bucket).blob(name, chunk_size=CHUNK)
         with failures(f"Failed to export predictions to {uri}", missing=9), path.open("rb") as source:

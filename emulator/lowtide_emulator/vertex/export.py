@@ -1,4 +1,4 @@
-"""Bringing a job's results out: into a folder of Cloud Storage, or a table of BigQuery.
+"""The export of a job's results to a folder of Cloud Storage or a table of BigQuery.
 
 Source: https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-from-cloud-storage and
 https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-from-bigquery
@@ -13,20 +13,30 @@ from pathlib import Path
 import msgspec
 from msgspec import Raw
 
-from lowtide_emulator.output import BUFFER
+from lowtide_emulator.engine import BUFFER
 from lowtide_emulator.vertex.big_query import BigQuery
 from lowtide_emulator.vertex.cloud_storage import CloudStorage
 from lowtide_emulator.vertex.jobs import PredictionJob, TableColumn
 
 INCREMENTAL_ROWS = 1000
-"""The running dump is a trap for those who read it, and need not be long."""
+"""The most rows in the file of predictions so far. It exists to find clients that read it, and can be short."""
+
+ADDED_COLUMNS = (
+    TableColumn("response", "JSON"),
+    TableColumn("status", "STRING"),
+    TableColumn("processed_time", "TIMESTAMP"),
+)
+"""The columns of an output table that its input table does not have."""
 
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
 def export_objects(path: Path, folder: str, storage: CloudStorage, *, shard_bytes: int | None) -> None:
-    """Write the lines of a file as ``predictions.jsonl``, or as shards of it. Raises JobFailed."""
+    """Writes the lines of a file as `predictions.jsonl`, or as shards of it. Raises JobFailed.
+
+    shard_bytes: the approximate size of a shard; None for one file.
+    """
     shards = list(_shards(path, shard_bytes))
     for number, (offset, size) in enumerate(shards):
         name = "predictions.jsonl" + (f"-{number:05d}-of-{len(shards):05d}" if shard_bytes is not None else "")
@@ -34,12 +44,10 @@ def export_objects(path: Path, folder: str, storage: CloudStorage, *, shard_byte
 
 
 def export_table(job: PredictionJob, path: Path, table: str, bigquery: BigQuery) -> None:
-    """Write the lines of a file as rows of a table; those that are damaged cannot be. Raises JobFailed."""
-    inputs = [column for column in job.columns if column.name not in ("response", "status", "processed_time")]
-    columns = [
-        *inputs, TableColumn("response", "JSON"), TableColumn("status", "STRING"),
-        TableColumn("processed_time", "TIMESTAMP"),
-    ]  # fmt: skip
+    """Writes the lines of a file as rows of a table, without damaged lines. Raises JobFailed."""
+    added = {column.name for column in ADDED_COLUMNS}
+    inputs = [column for column in job.columns if column.name not in added]
+    columns = [*inputs, *ADDED_COLUMNS]
     texts = [column.name for column in inputs if column.kind == "STRING"]
     known = {column.name for column in columns}
     with path.open("rb", buffering=BUFFER) as lines, tempfile.TemporaryFile(dir=path.parent) as rows:
@@ -50,7 +58,7 @@ def export_table(job: PredictionJob, path: Path, table: str, bigquery: BigQuery)
                 continue
             row: dict[str, object] = {name: value for name, value in fields.items() if name in known}
             for name in texts:
-                # Requests in a column of text go back as text.
+                # A request from a text column is returned as text.
                 if name in fields and not bytes(fields[name]).startswith((b'"', b"null")):
                     row[name] = bytes(fields[name]).decode()
             rows.write(_encode(row))

@@ -1,4 +1,4 @@
-"""What makes a job fail as a whole."""
+"""Errors that make a job fail as a whole."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 
 class JobFailed(Exception):
-    """The job cannot go on.
+    """A job has failed.
 
-    code: gRPC code (3 INVALID_ARGUMENT, 7 PERMISSION_DENIED, 9 FAILED_PRECONDITION, 13 INTERNAL).
-    message: for the caller to read.
+    code: the gRPC code (3 INVALID_ARGUMENT, 7 PERMISSION_DENIED, 9 FAILED_PRECONDITION, 13 INTERNAL).
+    message: the text for the caller.
     """
 
     def __init__(self, code: int, message: str) -> None:
@@ -21,7 +21,11 @@ class JobFailed(Exception):
 
 @contextmanager
 def failures(what: str, *, missing: int) -> Iterator[None]:
-    """Turn what Google's clients raise into JobFailed; ``missing`` is the code for what does not exist."""
+    """Turns exceptions of Google's clients into JobFailed.
+
+    what: the start of the message.
+    missing: the gRPC code for an object or a table that does not exist.
+    """
     from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound
     from requests.exceptions import RequestException
 

@@ -1,8 +1,12 @@
-"""The ``filter`` of a list call: a small part of Google's AIP-160.
+"""The `filter` of a list call: a small part of Google's AIP-160.
 
-``display_name``, ``model_display_name`` and ``state`` with ``=`` and ``!=``, ``display_name`` also with ``:`` and
-``*``; ``create_time`` and ``update_time`` with comparisons; ``labels.k=v`` and ``labels.k:*``; all joined by ``AND``,
-``OR`` and ``NOT`` with parentheses. As there, ``OR`` binds more strongly than ``AND``.
+Supported terms:
+
+- `display_name`, `model_display_name` and `state` with `=` and `!=`, `display_name` also with `:` and `*`
+- `create_time` and `update_time` with all comparisons
+- `labels.k=v`, `labels.k!=v` and `labels.k:*`
+
+`AND`, `OR`, `NOT` and parentheses combine terms. As in AIP-160, `OR` binds more strongly than `AND`.
 
 Source: https://google.aip.dev/160
 """
@@ -19,7 +23,7 @@ from operator import eq, ge, gt, le, lt, ne
 
 @dataclass(frozen=True)
 class Listed:
-    """What of a job can be filtered by; times in seconds since the epoch."""
+    """The fields of a job that a filter can use; times in seconds since the epoch."""
 
     display_name: str
     state: str
@@ -32,7 +36,7 @@ Filter = Callable[[Listed], bool]
 
 
 class FilterError(ValueError):
-    """A filter that cannot be understood; the message names the place."""
+    """A filter is not valid; the message names the position."""
 
 
 _TOKEN = re.compile(
@@ -49,7 +53,7 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {"=": eq, "!=": ne, "<
 
 
 def parse_filter(text: str) -> Filter:
-    """Return the filter that a text describes. Raises FilterError."""
+    """Parses a filter. Raises FilterError."""
     if not text.strip():
         return lambda _: True
     reader = _Reader(text)
@@ -96,7 +100,7 @@ class _Reader:
     def all_of(self) -> Filter:
         parts = [self._any_of()]
         while self._peek()[0] != "end" and self._peek()[1] != ")":
-            # Two terms without a word between them are meant to hold both.
+            # Two terms without an operator between them are joined by AND.
             self._skip("AND")
             parts.append(self._any_of())
         return lambda job: all(part(job) for part in parts)
@@ -134,7 +138,7 @@ def _comparison(field: str, operator: str, value: str) -> Filter:
         case "display_name", "=" | "!=" | ":":
             return _text(lambda job: job.display_name, operator, value)
         case "model_display_name", "=" | "!=":
-            # Google's own models have none.
+            # Google's own models have no display name.
             return _text(lambda _: "", operator, value)
         case "state", "=" | "!=":
             return _text(lambda job: job.state, operator, value)

@@ -1,7 +1,7 @@
-"""The importer that stands before Vertex AI's batch prediction.
+"""The importer of Vertex AI's batch prediction.
 
-It loads JSON lines the way BigQuery does: each key becomes a column with one type over all lines. What does not
-fit fails the job as a whole, before any row is answered. Only the columns are kept in memory.
+It loads JSON lines as BigQuery does: each key becomes a column, with the same type in all lines. A value that does not
+fit fails the whole job before any row is answered. Only the columns are kept in memory.
 
 Source: https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-from-cloud-storage
 """
@@ -20,15 +20,16 @@ Record = dict[str, object]
 
 
 class ImportRefused(Exception):
-    """A line that the importer cannot load; the message names the field and the reason."""
+    """The importer cannot load a line; the message names the field and the reason."""
 
 
 class Column:
-    """What one key has been so far.
+    """The type of one key in all lines so far.
 
-    kind: BOOLEAN, INTEGER, FLOAT, STRING or RECORD; None as long as only empty arrays were seen.
-    present: how often the key was there.
-    records: how often its value was an object.
+    kind: BOOLEAN, INTEGER, FLOAT, STRING or RECORD; None while all values are empty arrays.
+    repeated: whether the values are arrays; None before the first value.
+    present: the number of times that the key was present.
+    records: the number of times that its value was an object.
     fields: the columns of a RECORD.
     """
 
@@ -43,19 +44,19 @@ class Column:
 
     @property
     def ragged(self) -> bool:
-        """Whether some of its objects lack a key that others have."""
+        """Whether an object of the column lacks a key that another one has."""
         return any(field.present < self.records or field.ragged for field in self.fields.values())
 
 
 class Schema:
-    """The columns of all lines so far."""
+    """The columns of all lines so far, and the checks of the next."""
 
     def __init__(self) -> None:
         self.root = Column()
         self._columns = 0
 
     def add(self, row: Record) -> None:
-        """Take the types of a row's keys. Raises ImportRefused."""
+        """Adds the types of a row's keys. Raises ImportRefused."""
         self._record(self.root, row, "", 0)
 
     def _record(self, column: Column, record: Record, path: str, depth: int) -> None:
@@ -118,7 +119,7 @@ _KINDS: dict[type, str] = {str: "STRING", int: "INTEGER", float: "FLOAT", bool: 
 
 
 def filled(value: object, column: Column) -> object:
-    """Return a value as it comes back: with a null wherever another row has a key that it has not."""
+    """Returns a value as the service returns it: with null for each key that only other rows have."""
     if isinstance(value, dict):
         whole: Record = {}
         for name, field in column.fields.items():

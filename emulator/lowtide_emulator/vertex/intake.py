@@ -1,4 +1,4 @@
-"""Bringing a job's rows in from Cloud Storage or BigQuery: as a file here, and its keys beside it."""
+"""The import of a job's rows from Cloud Storage or BigQuery, into a file of rows and a file of keys."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import BinaryIO, cast
 
 import msgspec
 
-from lowtide_emulator.intake import BUFFER
-from lowtide_emulator.output import StoppedError
+from lowtide_emulator.engine import BUFFER, StoppedError
 from lowtide_emulator.vertex.big_query import BigQuery
 from lowtide_emulator.vertex.cloud_storage import CloudStorage
 from lowtide_emulator.vertex.failures import JobFailed
@@ -19,13 +18,13 @@ from lowtide_emulator.vertex.rows import row_name
 ROWS_BETWEEN_STOP_CHECKS = 256
 
 TABLE_TYPES = {"STRING": "STRING", "INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
-"""Columns of lines as columns of a table; what is not here becomes JSON."""
+"""Types of importer columns as types of table columns. Other types become JSON."""
 
 _encode = msgspec.json.Encoder().encode
 
 
-def take_objects(job: PredictionJob, storage: CloudStorage, *, max_bytes: int, max_rows: int) -> None:
-    """Load a job's lines from Cloud Storage through the importer. Raises JobFailed."""
+def load_objects(job: PredictionJob, storage: CloudStorage, *, max_bytes: int, max_rows: int) -> None:
+    """Loads a job's lines from Cloud Storage through the importer. Raises JobFailed."""
     schema = Schema()
     begins: list[tuple[int, str]] = []
     with job.input_path.open("wb") as out:
@@ -38,8 +37,8 @@ def take_objects(job: PredictionJob, storage: CloudStorage, *, max_bytes: int, m
     following, next_uri = next(names)
     place, number = 0, 0
     decode = msgspec.json.Decoder(Record).decode
-    taker = _Taker(job, max_rows)
-    with job.input_path.open("rb", buffering=BUFFER) as lines, taker:
+    keys = _KeyWriter(job, max_rows)
+    with job.input_path.open("rb", buffering=BUFFER) as lines, keys:
         for line in lines:
             while place == following:
                 number, uri = 0, next_uri
@@ -57,7 +56,7 @@ def take_objects(job: PredictionJob, storage: CloudStorage, *, max_bytes: int, m
                     f"Failed to import data from {uri}: JSON table encountered too many errors, giving up. "
                     f"Error while reading line {number}: {error}",
                 ) from error
-            taker.take(row, uri)
+            keys.add(row, uri)
     fields = schema.root.fields
     if "request" not in fields or fields["request"].kind != "RECORD":
         raise JobFailed(3, f"Failed to import data from {uri}: no line has an object under 'request'")
@@ -65,24 +64,24 @@ def take_objects(job: PredictionJob, storage: CloudStorage, *, max_bytes: int, m
     job.layout = schema.root if schema.root.ragged else None
 
 
-def take_table(job: PredictionJob, bigquery: BigQuery, *, max_rows: int) -> None:
-    """Load a job's rows from BigQuery. Raises JobFailed."""
+def load_table(job: PredictionJob, bigquery: BigQuery, *, max_rows: int) -> None:
+    """Loads a job's rows from BigQuery. Raises JobFailed."""
     (uri,) = job.uris
     job.columns = bigquery.columns(uri)
     as_text = dict(job.columns)["request"] == "STRING"
-    taker = _Taker(job, max_rows)
-    with job.input_path.open("wb", buffering=BUFFER) as out, taker:
+    keys = _KeyWriter(job, max_rows)
+    with job.input_path.open("wb", buffering=BUFFER) as out, keys:
         for row in bigquery.rows(uri):
             if as_text and isinstance(text := row["request"], str):
-                # Text that is no JSON stays text, and the row will be refused for it.
+                # Text that is not JSON stays text, and the row is refused later.
                 row["request"] = _parsed(text)
-            taker.take(row, uri)
+            keys.add(row, uri)
             out.write(_encode(row))
             out.write(b"\n")
 
 
-class _Taker:
-    """Counts rows and writes down their keys."""
+class _KeyWriter:
+    """Counts rows and writes their keys to a file."""
 
     def __init__(self, job: PredictionJob, max_rows: int) -> None:
         self._job = job
@@ -101,7 +100,7 @@ class _Taker:
         if kind is None:
             self._job.requests = self._count
 
-    def take(self, row: Record, uri: str) -> None:
+    def add(self, row: Record, uri: str) -> None:
         job = self._job
         if self._count % ROWS_BETWEEN_STOP_CHECKS == 0 and job.progress.stop:
             raise StoppedError
@@ -115,7 +114,7 @@ class _Taker:
 
 
 def _end_line(out: BinaryIO, path: Path) -> None:
-    """Give the last line of a file a line break if it has none."""
+    """Adds a line break to the last line of a file if it has none."""
     out.flush()
     size = out.tell()
     if size:

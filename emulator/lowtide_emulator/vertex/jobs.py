@@ -1,4 +1,4 @@
-"""A batch prediction job: a job that knows where its rows come from and go to."""
+"""A batch prediction job: a job with an input and an output in Cloud Storage or BigQuery."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from lowtide_emulator import fault_kinds as kinds
-from lowtide_emulator.jobs import Job
+from lowtide_emulator.engine import Job
+from lowtide_emulator.faults import kinds
 from lowtide_emulator.vertex.importer import Column
 
 
 class GcsOutput(NamedTuple):
-    """A folder in Cloud Storage, ``gs://bucket/prefix/prediction-model-…``."""
+    """A folder in Cloud Storage, `gs://bucket/prefix/prediction-model-…`."""
 
     folder: str
 
 
 class BigQueryOutput(NamedTuple):
-    """A table, ``project.dataset.table``."""
+    """A table, `project.dataset.table`."""
 
     table: str
 
@@ -32,7 +32,7 @@ class TableColumn(NamedTuple):
 
 
 class Phase(Enum):
-    """What the emulator does for a job at the moment."""
+    """The present work on a job."""
 
     ANSWERING = "answering"
     WAITING = "waiting"
@@ -44,15 +44,16 @@ class Phase(Enum):
 class PredictionJob(Job):
     """A batch prediction job.
 
-    uris: where the rows are, ``gs://…`` or one ``bq://…``.
-    output: where the results go.
-    labels: as given.
-    input_config, output_config: as given, for the replies.
-    columns: those of the input; known when it has been imported.
-    layout: what the importer found out about the lines; None if they need no nulls.
-    key_field: the column that names a row.
-    delivered_at: when the results appeared in their place, on the emulated clock.
-    phase, incremental: where the work stands; the latter once the running dump is there.
+    uris: the input: `gs://…` URIs, or one `bq://…` URI.
+    output: the place of the results.
+    labels: the labels that the caller gave.
+    input_config, output_config: the configuration that the caller gave, for replies.
+    columns: the columns of the input; empty before the import.
+    layout: the columns of the importer; None if every row has every column.
+    key_field: the column with the key of a row.
+    delivered_at: the time when the results were in place, on the emulated clock; None before.
+    phase: the present work on the job.
+    incremental: whether the file of predictions so far is written.
     """
 
     uris: list[str]
@@ -69,22 +70,22 @@ class PredictionJob(Job):
 
     @property
     def answered_path(self) -> Path:
-        """Where the answers lie until the job has ended."""
+        """The file of the answers until the end of the job."""
         return self.output_path.with_suffix(".answered")
 
     def has_results(self, now: float) -> bool:
-        """Whether the job is over and its results are in their place."""
+        """Whether the job is finished and its results are in place."""
         return self.delivered_at is not None and now >= self.delivered_at and self.at(now).ended is not None
 
     def names_results(self, now: float) -> bool:
-        """Whether the job says where its results are, which can be too early."""
+        """Whether the job reports the place of its results, which a fault can make it do too early."""
         if self.has_results(now):
             return True
         missing = self.fault(kinds.NoOutput)
         return missing is not None and missing.announced and self.at(now).ended is not None and self.ending.rows > 0
 
     def results_due(self, now: float) -> bool:
-        """Whether it is time to put the results in their place."""
+        """Whether the time for the export of the results has come."""
         ended = self.ending
         missing = self.fault(kinds.NoOutput)
         if ended.rows == 0:

@@ -1,4 +1,4 @@
-"""One row of a batch prediction on its way in and out.
+"""Vertex AI's form of rows.
 
 Source: https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-from-cloud-storage and
 https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-from-bigquery
@@ -14,19 +14,32 @@ from typing import cast
 import msgspec
 from msgspec import Raw
 
-from lowtide_emulator.answers import Answerer, Oddity, Reply, RowError
-from lowtide_emulator.errors import STATUS_BY_HTTP
-from lowtide_emulator.rows import STRAY, Row
-from lowtide_emulator.validation import RequestChecker
+from lowtide_emulator.answering import Answerer, Oddity, Reply, RowError
+from lowtide_emulator.calls import STATUS_BY_HTTP
+from lowtide_emulator.engine import STRAY, Row
 from lowtide_emulator.vertex.importer import Column, filled
+from lowtide_emulator.wire import RequestChecker
 
 KEY_FIELDS = ("key", "custom_id", "id")
-"""The columns that may name a row, the first that is there does."""
+"""The columns that can hold the key of a row; the first one that is present does."""
 
 HTTP_BY_RPC = {
-    1: 499, 3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 10: 409, 11: 400, 12: 501, 13: 500, 14: 503,
-    16: 401,
-}  # fmt: skip
+    1: 499,  # CANCELLED
+    3: 400,  # INVALID_ARGUMENT
+    4: 504,  # DEADLINE_EXCEEDED
+    5: 404,  # NOT_FOUND
+    6: 409,  # ALREADY_EXISTS
+    7: 403,  # PERMISSION_DENIED
+    8: 429,  # RESOURCE_EXHAUSTED
+    9: 400,  # FAILED_PRECONDITION
+    10: 409,  # ABORTED
+    11: 400,  # OUT_OF_RANGE
+    12: 501,  # UNIMPLEMENTED
+    13: 500,  # INTERNAL
+    14: 503,  # UNAVAILABLE
+    16: 401,  # UNAUTHENTICATED
+}
+"""HTTP status codes by gRPC codes."""
 
 _EMPTY = Raw(b"{}")
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -34,17 +47,17 @@ _encode = msgspec.json.Encoder().encode
 
 
 class PredictionRow(Row):
-    """A row with the columns that are not for the model, which come back as they are."""
+    """A row with its other columns, which are not for the model and are returned unchanged."""
 
     others: dict[str, Raw] = msgspec.field(default_factory=dict)
 
 
 class PredictionShape:
-    """Lines of a predictions file.
+    """The form of rows in a file of predictions.
 
-    key_field: the column with the row's key.
-    layout: what the importer knows about the lines; None if no row lacks a column of another.
-    stamp: tells the time of processing.
+    key_field: the column with the key of a row.
+    layout: the columns of the importer; None if every row has every column.
+    stamp: returns the time of processing.
     """
 
     def __init__(self, key_field: str, layout: Column | None, stamp: Callable[[], str]) -> None:
@@ -53,7 +66,7 @@ class PredictionShape:
         self._stamp = stamp
 
     def decode(self, line: bytes) -> Row:
-        """Return the row that stands in one line of input."""
+        """Returns the row of one input line."""
         fields = _decode_fields(line)
         request = fields.pop("request", _EMPTY)
         key: str | None = None
@@ -62,11 +75,11 @@ class PredictionShape:
         return PredictionRow(request, key, others=fields)
 
     def stray(self, key: str) -> Row:
-        """Return a row that nobody asked for."""
+        """Returns a row that is not in the input."""
         return PredictionRow(STRAY, key)
 
     def encode(self, row: Row, reply: Reply) -> bytes:
-        """Return one line, with its line break."""
+        """Returns the result line of a row, with its line break."""
         line: dict[str, object] = {"status": _status(reply), "processed_time": self._stamp(), "request": row.request}
         others = row.others if isinstance(row, PredictionRow) else {}
         if self._layout is not None:
@@ -87,22 +100,22 @@ class PredictionShape:
 
 
 class CheckedModel:
-    """Refuses a row that is no request, as the service does: in the output, not at creation."""
+    """A model that refuses invalid requests, as the service does: in the output, not at creation."""
 
     def __init__(self, checker: RequestChecker, model: Answerer) -> None:
         self._checker = checker
         self._model = model
 
     def reply(self, key: str | None, request: Raw) -> Reply:
-        """Return the response to a request, or the error."""
-        complaint = self._checker.complaint(request)
-        if complaint is not None:
-            return RowError(3, f"Invalid JSON payload received. {complaint}")
+        """Returns the response to a request, or an error."""
+        problem = self._checker.problem(request)
+        if problem is not None:
+            return RowError(3, f"Invalid JSON payload received. {problem}")
         return self._model.reply(key, request)
 
 
 def row_name(row: dict[str, object]) -> tuple[str | None, str]:
-    """Return the column that names a row, and the name."""
+    """Returns the column with the key of a row, and the key."""
     for field in KEY_FIELDS:
         if field in row:
             return field, str(row[field])

@@ -1,4 +1,4 @@
-"""Batch prediction jobs as Vertex AI reads and writes them.
+"""The wire format of Vertex AI: its messages for batch prediction jobs.
 
 Source: https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.batchPredictionJobs
 """
@@ -11,19 +11,21 @@ from typing import cast
 
 import msgspec
 
-from lowtide_emulator import fault_kinds as kinds
-from lowtide_emulator.jobs import JobState
+from lowtide_emulator.engine import JobState
+from lowtide_emulator.faults import kinds
 from lowtide_emulator.vertex.jobs import GcsOutput, PredictionJob
 from lowtide_emulator.wire import timestamp
 
+PUBLISHER = "publishers/google/models/"
+"""The start of the name of Google's own models."""
 OPAQUE = frozenset({"labels", "modelParameters"})
-"""Fields whose content is the caller's: its keys are no field names."""
+"""Fields with content of the caller's, whose keys are not field names."""
 
 _UNDERSCORE = re.compile(r"(?<=[A-Za-z0-9])_([a-z0-9])")
 
 
 class _Message(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """A message in camelCase; see ``camel_keys``."""
+    """A message in camelCase; see `camel_keys`."""
 
 
 class GcsSource(_Message):
@@ -39,7 +41,7 @@ class BigQuerySource(_Message):
 
 
 class InputConfig(_Message):
-    """Where the rows are."""
+    """The input of a job."""
 
     instances_format: str = ""
     gcs_source: GcsSource | None = None
@@ -54,13 +56,13 @@ class GcsDestination(_Message):
 
 
 class BigQueryDestination(_Message):
-    """A table, or the dataset for one."""
+    """A table, or a dataset in which a table is created."""
 
     output_uri: str = ""
 
 
 class OutputConfig(_Message):
-    """Where the results go."""
+    """The output of a job."""
 
     predictions_format: str = ""
     gcs_destination: GcsDestination | None = None
@@ -69,7 +71,7 @@ class OutputConfig(_Message):
 
 
 class JobBody(_Message):
-    """The body of a create call; what the service knows and this emulator does not use is read and forgotten."""
+    """The body of a create call. Fields of type `object` are accepted but not used."""
 
     name: str = ""
     display_name: str = ""
@@ -90,7 +92,7 @@ class JobBody(_Message):
 
 
 def camel_keys(value: object) -> object:
-    """Return JSON with all its field names in camelCase; both cases mean the same."""
+    """Returns a JSON value with all field names in camelCase; callers may use either spelling."""
     if isinstance(value, list):
         return [camel_keys(item) for item in value]
     if not isinstance(value, dict):
@@ -103,12 +105,12 @@ def camel_keys(value: object) -> object:
 
 
 def processed_time(seconds: float) -> str:
-    """Return the time as it stands in a row of results."""
+    """Returns a time in the form that result rows have."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def state_name(job: PredictionJob, now: float) -> str:
-    """Return the state that a job reports, which a fault can make a lie."""
+    """Returns the state that a job reports, which a fault can change."""
     strange = job.fault(kinds.State)
     if strange is not None and (strange.seconds is None or now < job.created + strange.seconds):
         return strange.state.replace("BATCH_STATE_", "JOB_STATE_")
@@ -116,7 +118,7 @@ def state_name(job: PredictionJob, now: float) -> str:
 
 
 def resource(job: PredictionJob, now: float) -> dict[str, object]:
-    """Return a job as a BatchPredictionJob."""
+    """Returns a job as a BatchPredictionJob."""
     moment = job.at(now)
     state = state_name(job, now)
     reply: dict[str, object] = {
@@ -161,7 +163,7 @@ def _stats(job: PredictionJob, now: float) -> dict[str, str]:
 def _output_info(job: PredictionJob) -> dict[str, str]:
     if isinstance(job.output, GcsOutput):
         return {"gcsOutputDirectory": job.output.folder}
-    # With the table's full name, as the caller gave it: that is what the SDK and its users read.
+    # The full name of the table, because the SDK and its users read it from here.
     return {"bigqueryOutputTable": f"bq://{job.output.table}"}
 
 

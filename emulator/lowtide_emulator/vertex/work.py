@@ -1,9 +1,9 @@
 """The work on batch prediction jobs: import, answer, export.
 
-Answering begins at once, whatever the clock says; the results lie ready here. They are put in their place when
-the job's end has come, and the job is over when they are there. How many of them these are is known only then: a
-job can be cancelled or expire in the middle. Because nothing wakes up when the emulated clock is moved, a thread
-looks around every few milliseconds as long as there are jobs.
+Rows are answered at once, before the job runs on the emulated clock, and the answers are kept here. At the end of the
+job they are exported, and the job is finished when the export is. The number of exported rows is known only then,
+because a job can be cancelled or expire. A move of the emulated clock wakes nothing, so a thread checks all unfinished
+jobs every few milliseconds.
 """
 
 from __future__ import annotations
@@ -16,25 +16,28 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from lowtide_emulator import fault_kinds as kinds
-from lowtide_emulator.answers import Answerer
-from lowtide_emulator.engine import Engine
-from lowtide_emulator.errors import RefusalError
-from lowtide_emulator.jobs import Failure
-from lowtide_emulator.output import BUFFER, StoppedError, answered_lines, damaged_lines, foreign_lines, write_lines
-from lowtide_emulator.validation import (
-    EmbedContentRequest,
-    RequestChecker,
-    VertexGenerateContentRequest,
+from lowtide_emulator.answering import Answerer
+from lowtide_emulator.calls import RefusalError
+from lowtide_emulator.engine import (
+    BUFFER,
+    Engine,
+    Failure,
+    StoppedError,
+    answered_lines,
+    damaged_lines,
+    foreign_lines,
+    write_lines,
 )
+from lowtide_emulator.faults import kinds
 from lowtide_emulator.vertex.big_query import BigQuery
 from lowtide_emulator.vertex.cloud_storage import CloudStorage
 from lowtide_emulator.vertex.export import INCREMENTAL_ROWS, export_objects, export_table
 from lowtide_emulator.vertex.failures import JobFailed
-from lowtide_emulator.vertex.intake import take_objects, take_table
+from lowtide_emulator.vertex.intake import load_objects, load_table
 from lowtide_emulator.vertex.jobs import BigQueryOutput, GcsOutput, Phase, PredictionJob
 from lowtide_emulator.vertex.rows import CheckedModel, PredictionShape
-from lowtide_emulator.vertex.wire import processed_time
+from lowtide_emulator.vertex.wire import PUBLISHER, processed_time
+from lowtide_emulator.wire import EmbedContentRequest, RequestChecker, VertexGenerateContentRequest, timestamp
 
 TICK = 0.02
 EXTRA = 'pip install "lowtide[vertex-emulator]"'
@@ -55,15 +58,15 @@ class VertexWork:
     # The servers
 
     def storage_url(self) -> str | None:
-        """Where Cloud Storage is, if anywhere."""
+        """Returns the URL of the Cloud Storage server; None if there is none."""
         return self._engine.settings.storage_url or os.environ.get("STORAGE_EMULATOR_HOST")
 
     def bigquery_url(self) -> str | None:
-        """Where BigQuery is, if anywhere."""
+        """Returns the URL of the BigQuery server; None if there is none."""
         return self._engine.settings.bigquery_url or os.environ.get("BIGQUERY_EMULATOR_HOST")
 
     def check_servers(self, job: PredictionJob) -> None:
-        """Refuse a job that needs what this emulator has not: the message says how to get it."""
+        """Refuses a job whose servers or client libraries are missing; the message says how to get them."""
         needs_tables = isinstance(job.output, BigQueryOutput) or job.uris[0].startswith("bq://")
         needs_objects = isinstance(job.output, GcsOutput) or job.uris[0].startswith("gs://")
         for needed, what, url, option, client in (
@@ -73,8 +76,8 @@ class VertexWork:
             if needed and not url:
                 raise RefusalError(
                     400,
-                    f"This emulator has no {what}: give it the URL of one that runs with --{option}-url or "
-                    f"LOWTIDE_EMULATOR_{option.upper()}_URL. To start a stand-in: {EXTRA}",
+                    f"This emulator has no {what}: give it the URL of a running server with --{option}-url or "
+                    f"LOWTIDE_EMULATOR_{option.upper()}_URL. Stand-ins need: {EXTRA}",
                     "FAILED_PRECONDITION",
                 )
             if needed and not _installed(client):
@@ -86,21 +89,21 @@ class VertexWork:
     def _bigquery(self) -> BigQuery:
         return BigQuery(_with_scheme(self.bigquery_url() or ""))
 
-    # The way of a job
+    # The steps of a job
 
     def start(self, job: PredictionJob) -> None:
-        """Keep a new job and begin to work on it."""
+        """Adds a new job and starts to work on it."""
         self._engine.jobs.add(job)
         with self._lock:
             self._jobs.append(job)
             if self._watcher is None:
-                # Not daemonic: `close` ends it, and a test must see it if nobody does.
+                # Not a daemon: `close` ends the thread, and a test must notice if nothing calls it.
                 self._watcher = threading.Thread(target=self._watch, name="lowtide-emulator-vertex")
                 self._watcher.start()
         self._submit(job, self._answer)
 
-    def look(self, job: PredictionJob) -> None:
-        """See whether there is something to do for a job, and have it done."""
+    def proceed(self, job: PredictionJob) -> None:
+        """Starts the next step of a job, if one is due."""
         now = self._engine.clock.now()
         with self._lock:
             work = self._next_step(job, now)
@@ -115,7 +118,7 @@ class VertexWork:
         ending = job.ending
         if now < ending.at:
             if not job.incremental and now > job.starts and isinstance(job.output, GcsOutput):
-                return self._dump
+                return self._export_so_far
             return None
         if job.progress.ready_at is None or (job.delivered_at is None and job.results_due(now)):
             return self._deliver
@@ -130,7 +133,7 @@ class VertexWork:
                     self._watcher = None
                     return
             for job in jobs:
-                self.look(job)
+                self.proceed(job)
 
     def _is_done(self, job: PredictionJob) -> bool:
         if job.phase is not Phase.DONE and (job.phase is not Phase.WAITING or not job.progress.stop):
@@ -139,7 +142,7 @@ class VertexWork:
         return True
 
     def close(self) -> None:
-        """End the watching thread."""
+        """Ends the thread that checks jobs."""
         self._closed.set()
         watcher = self._watcher
         if watcher is not None:
@@ -149,7 +152,7 @@ class VertexWork:
         def run() -> None:
             try:
                 if job.progress.stop:
-                    raise StoppedError  # noqa: TRY301 - as if it had been stopped in its first row
+                    raise StoppedError  # noqa: TRY301 - as if the job had stopped at its first row
                 work(job)
             except StoppedError:
                 job.phase = Phase.DONE
@@ -165,7 +168,7 @@ class VertexWork:
         try:
             self._engine.submit(run)
         except RuntimeError:
-            # The engine is being closed.
+            # The engine is closed.
             job.phase = Phase.DONE
 
     def _fail(self, job: PredictionJob, code: int, message: str) -> None:
@@ -175,10 +178,11 @@ class VertexWork:
     def _answer(self, job: PredictionJob) -> None:
         began = time.thread_time()
         try:
-            self._take(job)
+            self._import(job)
             layout, clock = job.layout, self._engine.clock
             shape = PredictionShape(job.key_field, layout, lambda: processed_time(clock.now()))
-            answerer = CheckedModel(_checker(embeddings=job.embeddings), self._engine.answerer(job))
+            model = self._engine.answerer(job, job.model.removeprefix(PUBLISHER), self._stamp)
+            answerer = CheckedModel(_checker(embeddings=job.embeddings), model)
             self._answerers[job.id] = answerer, shape
             with (
                 job.input_path.open("rb", buffering=BUFFER) as source,
@@ -190,9 +194,12 @@ class VertexWork:
             self._engine.stats.answered(job.progress.answered, time.thread_time() - began)
         job.progress.answered_at = self._engine.clock.now()
         job.phase = Phase.WAITING
-        self.look(job)
+        self.proceed(job)
 
-    def _take(self, job: PredictionJob) -> None:
+    def _stamp(self) -> str:
+        return timestamp(self._engine.clock.now(), digits=6)
+
+    def _import(self, job: PredictionJob) -> None:
         settings = self._engine.settings
         fails = job.fault(kinds.ImportFails)
         if isinstance(job.output, GcsOutput):
@@ -204,19 +211,19 @@ class VertexWork:
         limit = settings.vertex_max_embeddings if job.embeddings else settings.vertex_max_requests
         if job.uris[0].startswith("bq://"):
             with self._bigquery() as bigquery:
-                take_table(job, bigquery, max_rows=limit)
+                load_table(job, bigquery, max_rows=limit)
         else:
             with self._storage() as storage:
-                take_objects(job, storage, max_bytes=settings.vertex_max_file_bytes, max_rows=limit)
+                load_objects(job, storage, max_bytes=settings.vertex_max_file_bytes, max_rows=limit)
         if fails is not None:
             raise JobFailed(3, f"Failed to import data from {job.uris[0]}: {fails.reason}")
 
-    def _dump(self, job: PredictionJob) -> None:
-        """Write what a running job has done so far."""
-        self._write_dump(job, job.done_by(self._engine.clock.now()))
+    def _export_so_far(self, job: PredictionJob) -> None:
+        """Exports the rows that a running job has done so far."""
+        self._write_so_far(job, job.done_by(self._engine.clock.now()))
         job.phase = Phase.WAITING
 
-    def _write_dump(self, job: PredictionJob, rows: int) -> None:
+    def _write_so_far(self, job: PredictionJob, rows: int) -> None:
         job.incremental = True
         if not isinstance(job.output, GcsOutput) or rows == 0:
             return
@@ -230,12 +237,12 @@ class VertexWork:
             path.unlink(missing_ok=True)
 
     def _deliver(self, job: PredictionJob) -> None:
-        """Put the results of a job in their place, and let it be over."""
+        """Exports the results of a job and finishes it."""
         now = self._engine.clock.now()
         rows = job.ending.rows
         if job.results_due(now):
             if not job.incremental:
-                self._write_dump(job, (rows + 1) // 2)
+                self._write_so_far(job, (rows + 1) // 2)
             self._write_results(job, rows)
             self._export(job)
             job.delivered_at = self._engine.clock.now()
@@ -268,7 +275,7 @@ class VertexWork:
         for path in (job.input_path, job.answered_path, job.output_path):
             path.unlink(missing_ok=True)
         if job.progress.stop and not any(kept is job for kept in self._engine.jobs):
-            # Forgotten by a reset, its keys are nobody's.
+            # A reset has removed the job, so nothing needs its keys.
             job.keys_path.unlink(missing_ok=True)
 
 

@@ -1,6 +1,7 @@
-"""Names of places that come from outside: handlers, webhook endpoints, Cloud Storage and BigQuery, and URLs.
+"""Addresses that users give: handlers, webhook endpoints, places in Cloud Storage and BigQuery, and URLs.
 
-Each is parsed into one strict form. Nothing here opens a place."""
+Each is parsed into one strict form. This wing opens none of them.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Webhook URLs in one strict, canonical form, so that two of them can be compared piece by piece.
+"""Webhook URLs in one strict, canonical form, so that two of them can be compared part by part.
 
-Which endpoints a worker may call is decided by comparing URLs. Whatever two parsers might read differently (userinfo,
-dot segments however encoded, backslashes, empty segments, odd spellings of numbers) is refused and never repaired.
+Comparing URLs decides which endpoints a worker may call. Anything that two parsers might read differently (userinfo,
+dot segments in any encoding, backslashes, empty segments, unusual spellings of numbers) is refused, never corrected.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Endpoint(NamedTuple):
-    """A webhook URL, canonical: equal endpoints are equal tuples."""
+    """A webhook URL in canonical form: equal endpoints are equal tuples."""
 
     scheme: str
     host: str
@@ -40,22 +40,22 @@ class Endpoint(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """Host and port as a `Host` header has them."""
+        """Host and port, as in a `Host` header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
     def target(self) -> str:
-        """Path and query."""
+        """Path and query, as in an HTTP request."""
         return self.path if self.query is None else f"{self.path}?{self.query}"
 
     def __str__(self) -> str:
-        """The URL without its query, which may hold what is not for logs."""
+        """Returns the URL without its query, which may hold secrets."""
         return f"{self.scheme}://{self.authority}{self.path}"
 
 
 def parse_endpoint(url: str) -> Endpoint:
-    """Reads a webhook URL. Raises `ValueError` that says what is wrong with it, without repeating it."""
+    """Parses a webhook URL. Raises `ValueError` with the problem, and without any part of the URL."""
     if "#" in url:
         raise ValueError("a webhook URL has no fragment")
     if "@" in url.partition("://")[2].partition("/")[0]:
@@ -63,8 +63,8 @@ def parse_endpoint(url: str) -> Endpoint:
     found = _URL.fullmatch(url)
     if not found:
         raise ValueError(
-            "not a webhook URL such as https://shop.example/hooks/results (only ASCII: other letters are to be "
-            "percent-encoded, other host names to be given as xn--)"
+            "not a webhook URL such as https://shop.example/hooks/results (ASCII only: percent-encode other letters, "
+            "and write other host names as xn--)"
         )
     scheme = found["scheme"].lower()
     port = int(found["port"]) if found["port"] else _DEFAULT_PORTS[scheme]
@@ -98,14 +98,14 @@ def _path(path: str) -> str:
     segments = path.split("/")[1:]
     if "" in segments[:-1]:
         raise ValueError("the path has an empty segment ('//')")
-    # Some servers take what follows a semicolon off before they look for dots.
+    # Some servers cut a segment at a semicolon before they resolve dots.
     if any(segment.partition(";")[0] in {".", ".."} for segment in segments):
         raise ValueError("the path has a segment '.' or '..'")
     return path
 
 
 def _escapes(text: str, never: frozenset[int]) -> str:
-    """The text with its percent escapes in upper case; refuses those that hide what need not be escaped."""
+    """Returns the text with its percent escapes in upper case. Raises `ValueError` for escapes of the bytes `never`."""
 
     def canonical(found: re.Match[str]) -> str:
         if found["byte"] is None or int(found["byte"], 16) in never:

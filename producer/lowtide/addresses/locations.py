@@ -1,6 +1,6 @@
-"""Places in Google Cloud that a batch may name: `gs://bucket/path` and `bq://project.dataset.table`.
+"""URIs of places in Google Cloud that a batch may name: `gs://bucket/path` and `bq://project.dataset.table`.
 
-Nothing here opens them. A place that came with a batch is opened only where it lies under a configured root.
+This module only parses and compares them. Lowtide opens such a place only if it is under a configured root.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _TABLE = re.compile(r"[\w -]{1,1024}")
 
 
 class Objects(NamedTuple):
-    """An object of Cloud Storage, or all that begin with a path."""
+    """An object of Cloud Storage, or all objects whose names begin with a path."""
 
     bucket: str
     path: str
@@ -25,12 +25,12 @@ class Objects(NamedTuple):
         return f"gs://{self.bucket}/{self.path}"
 
     def under(self, name: str) -> Objects:
-        """What lies below this path under a name."""
+        """Returns the place called `name` below this path."""
         return self._replace(path=f"{self.path.rstrip('/')}/{name}".lstrip("/"))
 
 
 class Table(NamedTuple):
-    """A table of BigQuery; without a table's name, its dataset."""
+    """A table of BigQuery; without the table's name, a dataset."""
 
     project: str
     dataset: str
@@ -41,7 +41,7 @@ class Table(NamedTuple):
 
 
 def parse_objects(uri: str) -> Objects:
-    """Reads `gs://bucket/path`; the path may be empty. Raises `ValueError`."""
+    """Parses `gs://bucket/path`, where the path may be empty. Raises `ValueError` for any other form."""
     bucket, _, path = uri.removeprefix("gs://").partition("/")
     if not uri.startswith("gs://") or not _BUCKET.fullmatch(bucket):
         raise ValueError(f"{uri} is not of the form gs://bucket/path")
@@ -51,7 +51,7 @@ def parse_objects(uri: str) -> Objects:
 
 
 def parse_table(uri: str) -> Table:
-    """Reads `bq://project.dataset.table` or `bq://project.dataset`. Raises `ValueError`."""
+    """Parses `bq://project.dataset.table` or `bq://project.dataset`. Raises `ValueError` for any other form."""
     parts = uri.removeprefix("bq://").split(".")
     shapes = (_PROJECT, _DATASET, _TABLE)
     fits = all(shape.fullmatch(part) for shape, part in zip(shapes, parts, strict=False))
@@ -61,7 +61,7 @@ def parse_table(uri: str) -> Table:
 
 
 def is_under(uri: str, roots: Iterable[str]) -> bool:
-    """Whether a place is one of the roots, or lies in one: a prefix of objects, a dataset or a table."""
+    """Returns whether a place is one of the roots or inside one. A root is a folder, a dataset or a table."""
     for root in roots:
         root = root.rstrip("/*")
         step = "." if root.startswith("bq://") else "/"

@@ -1,7 +1,7 @@
-"""URLs that may hold a password: how they are checked, and how they are shown.
+"""Checks of URLs that may contain a password, and the form in which such URLs are shown.
 
-No text that comes from here repeats a part of a URL that could belong to a password. What cannot be parsed is told
-without the parser's own words, which quote it.
+No text from this module repeats a part of a URL that could belong to a password. So errors do not contain the URL
+parser's own message, which quotes its input.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ _SECRET_PARAMETER = re.compile(r"([?&][a-z_-]*(?:password|token|secret|key)=)[^&
 
 
 def without_password(url: str) -> str:
-    """The URL, or list of URLs, with passwords replaced, fit for messages and logs; rather too much than too little."""
+    """Returns the URL, or the list of URLs, with `***` for passwords, for messages and logs.
+
+    If in doubt it replaces too much.
+    """
     url = re.sub(r"(://[^:@/]*):.+@", r"\1:***@", url, flags=re.DOTALL)
     return _SECRET_PARAMETER.sub(r"\1***", url)
 
 
 def check_redis_url(url: str) -> None:
-    """Raises `ValueError` unless redis-py and Celery both can use it; the message never repeats the value."""
+    """Raises `ValueError` unless both redis-py and Celery can use the URL. The message never contains the URL."""
     _check(url, "redis://host:6379/0")
     if ";" in url:  # Celery reads it as the end of one broker's URL
-        raise ValueError(f"it must be one URL; {_ESCAPE}")
+        raise ValueError(f"it must be a single URL; {_ESCAPE}")
     parts = urlsplit(url)
     if parts.scheme not in {"redis", "rediss"}:
         raise ValueError("write redis://host:6379/0, or rediss:// for TLS")
@@ -32,17 +35,20 @@ def check_redis_url(url: str) -> None:
         raise ValueError("write user and password before the host, as in redis://user:password@host:6379/0")
     databases = [parts.path.strip("/"), *parse_qs(parts.query).get("db", [])]
     if not all(name.isascii() and name.isdecimal() for name in databases if name):
-        raise ValueError(f"what follows the host is no number of a database, as in redis://host:6379/0; {_ESCAPE}")
+        raise ValueError(f"after the host must come the number of a database, as in redis://host:6379/0; {_ESCAPE}")
 
 
 def check_broker_url(urls: str) -> None:
-    """Raises `ValueError` for what can be no broker's URL, or list of them; the message never repeats the value."""
+    """Raises `ValueError` unless this can be a broker's URL, or a list of them separated by `;`.
+
+    The message never contains the URL.
+    """
     for url in urls.split(";"):
         _check(url, "amqp://user:password@host//")
 
 
 def check_spool_url(url: str) -> None:
-    """Raises `ValueError` where a password would be taken for something else, and be shown as that."""
+    """Raises `ValueError` if a password in the URL would be parsed as another part, and so be shown."""
     if not _SCHEME.match(url):
         return
     try:
@@ -52,13 +58,13 @@ def check_spool_url(url: str) -> None:
         raise ValueError(f"its host or port cannot be read; {_ESCAPE}") from None
     rest = f"{parts.path}{parts.query}{parts.fragment}"
     if ":" in parts.netloc and "@" in rest and "@" not in parts.netloc:
-        raise ValueError(f"its password cannot be told from its path; {_ESCAPE}")
+        raise ValueError(f"its password cannot be distinguished from its path; {_ESCAPE}")
 
 
 def _check(url: str, example: str) -> None:
-    """Checks that hold for every URL with a host."""
+    """Raises `ValueError` for problems that any URL with a host may have. `example` is shown as a correct one."""
     if any(character <= " " or character == "\x7f" for character in url):
-        raise ValueError(f"it has blanks or control characters; {_ESCAPE}")
+        raise ValueError(f"it has spaces or control characters; {_ESCAPE}")
     if not _SCHEME.match(url):
         raise ValueError(f"this is not a URL: it should look like {example}")
     try:
@@ -67,4 +73,4 @@ def _check(url: str, example: str) -> None:
     except ValueError:
         raise ValueError(f"its host or port cannot be read; {_ESCAPE}") from None
     if "@" in f"{parts.path}{parts.query}{parts.fragment}":
-        raise ValueError(f"its password cannot be told from its path; {_ESCAPE}")
+        raise ValueError(f"its password cannot be distinguished from its path; {_ESCAPE}")

@@ -26,11 +26,10 @@ from lowtide.store import (
     BEAT_SECONDS,
     FRESH_SECONDS,
     Installation,
-    Script,
     elsewhere,
     known_handlers,
     listeners,
-    load_script,
+    scripts,
     shared_queues,
 )
 
@@ -70,7 +69,7 @@ class Registry:
             retry=Retry(NoBackoff(), 0),
         )
         self._installation = Installation(settings, self._redis, Spool(settings.spool_url))
-        self._listen: Script = load_script(self._redis, "lowtide.store", "listen")
+        self._listen = scripts.listen.load(self._redis)
         self._said: list[Registered] = []
 
     def say(self, worker: str) -> None:
@@ -84,25 +83,20 @@ class Registry:
         said = [one for one in routed if one.queue in consumed]
         with self._redis.pipeline(transaction=False) as pipe:
             for handler, queue in said:
-                self._listen(
-                    keys=[
-                        keys.listeners(handler),
-                        keys.HANDLERS,
-                        keys.queued(handler),
-                        keys.in_hand(handler),
-                        keys.clock(Stage.DELIVER.queue),
-                    ],
-                    args=[
-                        handler,
-                        queue,
-                        worker,
-                        FRESH_SECONDS,
-                        _WORKER_KEPT_SECONDS,
-                        _HANDLER_KEPT_SECONDS,
-                        keys.PREFIX,
-                        _MOST_WOKEN,
-                    ],
-                    client=pipe,
+                self._listen.within(pipe)(
+                    listeners=keys.listeners(handler),
+                    handlers=keys.HANDLERS,
+                    queued=keys.queued(handler),
+                    in_hand=keys.in_hand(handler),
+                    clock=keys.clock(Stage.DELIVER.queue),
+                    handler=handler,
+                    queue=queue,
+                    worker=worker,
+                    fresh=FRESH_SECONDS,
+                    worker_kept=_WORKER_KEPT_SECONDS,
+                    handler_kept=_HANDLER_KEPT_SECONDS,
+                    hash_prefix=keys.PREFIX,
+                    most=_MOST_WOKEN,
                 )
             pipe.execute()
         if said != self._said:

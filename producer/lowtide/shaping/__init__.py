@@ -1,14 +1,15 @@
-"""From what a user gives as a request to the form that a provider reads."""
+"""Brings what a user gives as a request into the form that a provider reads."""
 
 from __future__ import annotations
 
 from lowtide.shaping.lines import json_lines, json_value
-from lowtide.shaping.normalise import Normalised, for_importer, normalise
+from lowtide.shaping.normalise import Shaped
+from lowtide.shaping.shaper import Shaper, shaper_of
 
 __all__ = [
-    "Normalised",
-    "for_importer",
+    "Shaped",
+    "Shaper",
     "json_lines",
     "json_value",
-    "normalise",
+    "shaper_of",
 ]

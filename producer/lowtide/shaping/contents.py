@@ -1,4 +1,4 @@
-"""What a request works on: contents and their parts, as users write them, in the provider's REST shape.
+"""Contents and their parts: from what users write to the provider's REST shape.
 
 Source: https://ai.google.dev/api/caching#Content
 """
@@ -13,14 +13,17 @@ from lowtide.shaping import fields
 
 
 def given_contents(contents: Any) -> list[dict[str, Any]]:
-    """What a request works on, as REST contents. Raises `InvalidRequest`, as all here do."""
+    """Returns a request's contents in the REST shape. Raises `InvalidRequest`, as all functions here do."""
     if contents is None or (isinstance(contents, (str, list, tuple)) and not contents):
-        refuse("missing or empty; a request needs something to work on", "contents")
+        refuse("missing or empty; a request needs contents", "contents")
     return gathered(contents, "contents")
 
 
 def gathered(value: Any, where: str) -> list[dict[str, Any]]:
-    """The SDK's rule: loose strings and parts gather into one content of their role, contents stay as they are."""
+    """Returns contents by the SDK's rule: adjacent strings and parts of one role become one content.
+
+    Contents stay as they are.
+    """
     if isinstance(value, str):
         return [{"role": "user", "parts": [{"text": value}]}]
     contents: list[dict[str, Any]] = []
@@ -47,12 +50,12 @@ def gathered(value: Any, where: str) -> list[dict[str, Any]]:
 
 
 def role_of(part: Mapping[str, Any]) -> str:
-    """Whose word a part is that stands by itself."""
+    """Returns the role of a part that is given without a content."""
     return "model" if "functionCall" in part or "function_call" in part else "user"
 
 
 def checked_content(value: Any, where: str) -> dict[str, Any]:
-    """One content, with its parts."""
+    """Returns one content with its parts, checked."""
     content = as_mapping(value, where)
     for name in content:
         if name not in fields.CONTENT:
@@ -71,14 +74,14 @@ def _part(value: Any, where: str) -> dict[str, Any]:
         if name not in fields.PART:
             refuse("unknown field of a part", f"{where}.{name}")
     if not part:
-        refuse("a part without content", where)
+        refuse("empty; a part needs a field such as text", where)
     if "text" in part and not isinstance(part["text"], str):
         refuse(f"expected a string, got {type(part['text']).__name__}", f"{where}.text")
     return part
 
 
 def as_mapping(value: Any, where: str) -> dict[str, Any]:
-    """An object, or an SDK object's REST shape."""
+    """Returns an object as it is, or an SDK object in its REST shape."""
     if isinstance(value, dict):
         return value
     plain = _plain_or_none(value)
@@ -90,10 +93,10 @@ def as_mapping(value: Any, where: str) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """SDK objects are pydantic models; their own dump is the REST shape."""
+    """Returns the REST shape of an SDK object. SDK objects are pydantic models, and their own dump is that shape."""
     dump = getattr(value, "model_dump", None)
     if dump is None or isinstance(value, type):
-        raise TypeError(f"{type(value).__name__} is not something JSON can hold")
+        raise TypeError(f"{type(value).__name__} cannot be written as JSON")
     return dump(mode="json", by_alias=True, exclude_none=True)
 
 

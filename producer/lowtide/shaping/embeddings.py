@@ -1,6 +1,6 @@
-"""The bodies of embedding requests: which fields there are, of which type, and where each provider wants them.
+"""The bodies of embedding requests: their fields, the fields' types, and their places for each provider.
 
-The Developer API takes an `EmbedContentRequest` with its fields in a row; Vertex AI takes the content beside an
+The Developer API takes an `EmbedContentRequest` with its fields beside the content; Vertex AI takes them under an
 `embed_content_config`.
 
 Source: https://ai.google.dev/api/embeddings (EmbedContentRequest) and
@@ -10,9 +10,10 @@ https://cloud.google.com/vertex-ai/generative-ai/docs/embeddings/batch-predictio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from lowtide.errors import refuse
+from lowtide.shaping.fields import camel_case
 
 _TYPES: dict[str, type] = {
     "task_type": str,
@@ -22,18 +23,22 @@ _TYPES: dict[str, type] = {
     "document_ocr": bool,
     "audio_track_extraction": bool,
 }
-_VERTEX_ONLY = frozenset({"auto_truncate", "document_ocr", "audio_track_extraction"})
+VERTEX_ONLY = frozenset({"auto_truncate", "document_ocr", "audio_track_extraction"})
 _CONFIG = "embed_content_config"
 _TYPE_NAMES = {str: "a string", int: "a whole number", bool: "true or false"}
 
 
-def _camel(name: str) -> str:
-    head, *tail = name.split("_")
-    return head + "".join(word.capitalize() for word in tail)
+class EmbeddingNames(NamedTuple):
+    """The fields of embedding requests that one provider knows, and their place."""
+
+    refused: Mapping[str, str]
+    """Fields (in snake_case) that this provider does not take, each with the reason that the user is given."""
+    under_config: bool
+    """Whether the fields are under `embed_content_config`, in snake_case, or beside the content, in camelCase."""
 
 
 def _both_cases(*names: str) -> dict[str, str]:
-    return {spelling: name for name in names for spelling in (name, _camel(name))}
+    return {spelling: name for name in names for spelling in (name, camel_case(name))}
 
 
 _FIELDS = _both_cases(*_TYPES)
@@ -42,20 +47,20 @@ _DROPPED = _both_cases("http_options")
 _REQUEST = _both_cases("content", "model", _CONFIG)
 
 
-def from_inline(content: dict[str, Any], config: Mapping[str, Any], *, provider: str) -> dict[str, Any]:
-    """The body of one content and the fields of an `EmbedContentConfig`, in either letter case.
+def from_inline(names: EmbeddingNames, content: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the body of one content and the fields of an `EmbedContentConfig`, in either letter case.
 
-    Raises `InvalidRequest` for a field that is unknown, that the provider does not know, or of a wrong type.
+    Raises `InvalidRequest` for a field that is unknown, that the provider does not take, or of a wrong type.
     """
     given = {name: value for name, value in config.items() if value is not None and name not in _DROPPED}
-    return {"content": content, **_placed(_checked(given, "config", provider), provider)}
+    return {"content": content, **_placed(names, _checked(names, given, "config"))}
 
 
-def from_rest(request: Mapping[str, Any], *, provider: str) -> dict[str, Any]:
-    """The body that stands in a REST line, its own fields checked and in one letter case.
+def from_rest(names: EmbeddingNames, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the body of a REST line, its own fields checked and in one letter case.
 
-    `content` and `model` stay as they are given: the caller knows what they have to be. Raises `InvalidRequest`
-    like `from_inline`, and where a field stands where the other provider wants it.
+    `content` and `model` stay as they are given: the caller checks them. Raises `InvalidRequest` like `from_inline`,
+    and for a field in the place where another provider takes it.
     """
     body: dict[str, Any] = {}
     loose: dict[str, Any] = {}
@@ -69,33 +74,31 @@ def from_rest(request: Mapping[str, Any], *, provider: str) -> dict[str, Any]:
             body[field] = value
     config = body.pop(_CONFIG, None)
     at = next((name for name in request if _REQUEST.get(name) == _CONFIG), _CONFIG)
-    if provider == "vertex":
+    if names.under_config:
         for name in loose:
-            hint = f"; Vertex AI takes it under {_CONFIG}" if name in _FIELDS else ""
+            hint = f"; this provider takes it under {_CONFIG}" if name in _FIELDS else ""
             refuse(f"unknown field{hint}", f"request.{name}")
         if config is not None and not isinstance(config, Mapping):
             refuse(f"expected an object, got {type(config).__name__}", f"request.{at}")
-        fields = _checked(config or {}, f"request.{at}", provider)
+        checked = _checked(names, config or {}, f"request.{at}")
     else:
         if config is not None:
-            refuse(
-                "only Vertex AI knows this field; the Developer API takes its fields beside content", f"request.{at}"
-            )
-        fields = _checked(loose, "request", provider)
-    return {**body, **_placed(fields, provider)}
+            refuse("unknown field; this provider takes its fields beside content", f"request.{at}")
+        checked = _checked(names, loose, "request")
+    return {**body, **_placed(names, checked)}
 
 
-def _checked(given: Mapping[str, Any], where: str, provider: str) -> dict[str, Any]:
-    """The known fields by their names in snake_case, without those that are null."""
+def _checked(names: EmbeddingNames, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Returns the fields by their names in snake_case, without those that are null."""
     found: dict[str, Any] = {}
     for name, value in given.items():
         field = _FIELDS.get(name)
         if field is None:
             if name in _MIME_TYPE:
-                refuse("no batch takes this field; the MIME type of a file stands in its part", f"{where}.{name}")
+                refuse("no batch takes this field; a file's part holds its MIME type", f"{where}.{name}")
             refuse("unknown field", f"{where}.{name}")
-        if field in _VERTEX_ONLY and provider != "vertex":
-            refuse("only Vertex AI knows this field", f"{where}.{name}")
+        if field in names.refused:
+            refuse(names.refused[field], f"{where}.{name}")
         if field in found:
             refuse("given twice, in both letter cases", f"{where}.{name}")
         expected = _TYPES[field]
@@ -107,7 +110,7 @@ def _checked(given: Mapping[str, Any], where: str, provider: str) -> dict[str, A
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _placed(fields: dict[str, Any], provider: str) -> dict[str, Any]:
-    if provider == "vertex":
+def _placed(names: EmbeddingNames, fields: dict[str, Any]) -> dict[str, Any]:
+    if names.under_config:
         return {_CONFIG: fields} if fields else {}
-    return {_camel(name): value for name, value in fields.items()}
+    return {camel_case(name): value for name, value in fields.items()}

@@ -1,7 +1,7 @@
 """The provider's field names, so that a misspelt one fails at `submit` and not hours later.
 
-One malformed line makes the provider refuse the whole job, so names are checked at the levels where
-people write them by hand: request, generation config, content and part. Deeper objects pass as given.
+One malformed line makes the provider refuse the whole job, so Lowtide checks the names at the levels that people write
+by hand: request, generation config, content and part. It passes deeper objects on as given.
 
 Source: https://ai.google.dev/api/generate-content (GenerateContentRequest, GenerationConfig, Content, Part).
 """
@@ -9,17 +9,18 @@ Source: https://ai.google.dev/api/generate-content (GenerateContentRequest, Gene
 from __future__ import annotations
 
 
+def camel_case(name: str) -> str:
+    """Returns a snake_case name in camelCase."""
+    head, *tail = name.split("_")
+    return head + "".join(word.capitalize() for word in tail)
+
+
 def _both_cases(*snake: str) -> dict[str, str]:
     """Maps each name in snake_case and in camelCase to its camelCase form."""
-    names: dict[str, str] = {}
-    for name in snake:
-        head, *tail = name.split("_")
-        camel = head + "".join(word.capitalize() for word in tail)
-        names[name] = names[camel] = camel
-    return names
+    return {spelling: camel_case(name) for name in snake for spelling in (name, camel_case(name))}
 
 
-# Fields of the SDK's flat `config` that live beside `generationConfig` on the wire.
+# Fields of the SDK's flat `config` that are beside `generationConfig` on the wire.
 HOISTED = _both_cases(
     "safety_settings",
     "tools",
@@ -61,7 +62,7 @@ GENERATION = _both_cases(
     "response_format",
     "translation_config",
 )
-# The SDK acts on these itself and sends nothing.
+# The SDK uses these itself and does not send them.
 DROPPED = _both_cases(
     "http_options", "automatic_function_calling", "automatic_continuation", "should_return_http_response"
 )

@@ -13,9 +13,9 @@ _decode = msgspec.json.Decoder().decode
 
 
 def json_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
-    """Decodes JSONL: each line's number (0-based) and value, empty lines left out.
+    """Decodes JSONL. Yields the number (0-based) and the value of each line that is not empty.
 
-    Raises `InvalidRequest` naming the line that is no JSON.
+    Raises `InvalidRequest`, with its position, for a line that is not JSON.
     """
     for number, line in enumerate(lines):
         if text := line.strip():
@@ -23,7 +23,7 @@ def json_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
 
 
 def json_value(text: bytes | str, position: int, field: str = "line") -> Any:
-    """Decodes JSON that a user wrote. Raises `InvalidRequest`."""
+    """Decodes JSON that a user wrote. Raises `InvalidRequest` with this position and field."""
     try:
         return _decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

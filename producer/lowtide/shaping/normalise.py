@@ -1,8 +1,8 @@
-"""Turns what users write into the provider's REST shape, and refuses what it cannot send.
+"""Reads the shapes that users write, checks them, and builds the provider's REST body.
 
 Two shapes come in: the SDK's inline shape (`contents`, flat `config`) and the REST line shape
-(`{"key": ..., "request": {...}}`). One comes out: a `GenerateContentRequest`, or an `EmbedContentRequest`, as JSON
-bytes, with the names of the provider that the batch goes to.
+(`{"key": ..., "request": {...}}`). One comes out: a `GenerateContentRequest` or an `EmbedContentRequest`. The field
+names come from the provider: see `lowtide.shaping.gemini` and `lowtide.shaping.vertex`.
 
 Source: https://ai.google.dev/gemini-api/docs/batch-api (input file format, inline requests) and
 https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-from-cloud-storage.
@@ -20,61 +20,54 @@ import msgspec
 from lowtide.errors import refuse
 from lowtide.limits import MAX_KEY_BYTES, MAX_METADATA_BYTES
 from lowtide.models import Request
-from lowtide.shaping import dialects, embeddings, fields
-from lowtide.shaping.contents import checked_content, given_contents, plain, role_of
-from lowtide.shaping.vertex_import import fitted
-from lowtide.states import Kind
+from lowtide.shaping import embeddings, fields
+from lowtide.shaping.contents import checked_content, given_contents, plain
+from lowtide.shaping.dialects import Names
+from lowtide.shaping.embeddings import EmbeddingNames
 
-_encode = msgspec.json.Encoder(enc_hook=plain).encode
-_decode = msgspec.json.Decoder().decode
+encode = msgspec.json.Encoder(enc_hook=plain).encode
 _TWICE = "given twice, in both letter cases"
 _FIELD_CHARS = 200
-"""Of a field's name in an error: a user's name may be of any length."""
+"""Most characters of a field's name in an error: a user's name may be of any length."""
 _LINE = frozenset({"key", "metadata", "request", "contents", "config"})
 
 
-class Normalised(NamedTuple):
-    """One request, ready for the spool."""
+class Shaped(NamedTuple):
+    """One request in the provider's form, ready for the spool."""
 
     key: str
     metadata: dict[str, str] | None
     body: bytes
     """The GenerateContentRequest or EmbedContentRequest as JSON, one line, no newline."""
+    group: int
+    """Number (0-based) of the requests that it may share a job with. Always 0 where all may share one."""
 
 
-def normalise(item: object, *, model: str, kind: Kind = Kind.GENERATION, provider: str = "gemini") -> Normalised:
-    """Normalises one request.
-
-    `item` is a `Request` or a mapping in either shape; `model` is the batch's, which a REST line
-    may repeat; `provider` is "gemini" or "vertex". Raises `InvalidRequest` (without its position) where the request
-    cannot be sent.
-    """
-    if provider == "vertex":
-        return for_importer(item, model=model, kind=kind)[0]
-    key, metadata, body = _read(item, model, _GEMINI if kind == _GENERATION else _GEMINI_EMBEDDING)
-    return Normalised(key, metadata, _encoded(body))
-
-
-def for_importer(item: object, *, model: str, kind: Kind = Kind.GENERATION) -> tuple[Normalised, dict[str, Any]]:
-    """Normalises one request for Vertex AI, and gives its body as plain data too, as `Schemas.group` wants it."""
-    key, metadata, body = _read(item, model, _VERTEX if kind == _GENERATION else _VERTEX_EMBEDDING)
-    try:
-        data = _decode(_encoded(body))
-    except (msgspec.DecodeError, RecursionError) as error:
-        refuse(f"a value JSON cannot hold: {error}", "request")
-    mended = fitted(data)
-    return Normalised(key, metadata, _encode(mended)), mended
-
-
-class _Form(NamedTuple):
-    """How the two shapes become the body of one kind, for one provider."""
+class Form(NamedTuple):
+    """Turns the two shapes into the body of one kind, for one provider."""
 
     from_inline: Callable[[Any, Any], dict[str, Any]]
     from_rest: Callable[[Mapping[str, Any], str], dict[str, Any]]
 
 
-def _read(item: object, model: str, form: _Form) -> tuple[str, dict[str, str] | None, dict[str, Any]]:
-    # Here and below `dict` goes before `Mapping`, which alone is ten times as slow to ask for.
+def generation_form(names: Names) -> Form:
+    """Returns the form of `generateContent` requests with a provider's field names."""
+    return Form(partial(_from_inline, names), partial(_from_rest, names))
+
+
+def embedding_form(names: EmbeddingNames) -> Form:
+    """Returns the form of `embedContent` requests with a provider's field names."""
+    return Form(partial(_embedding_from_inline, names), partial(_embedding_from_rest, names))
+
+
+def read(item: object, model: str, form: Form) -> tuple[str, dict[str, str] | None, dict[str, Any]]:
+    """Returns the key, the metadata and the body of one request. Raises `InvalidRequest` (without its position).
+
+    - `item`: a `Request`, or a mapping in either shape.
+    - `model`: the model of the batch, which a REST line may repeat.
+    - `form`: the form of the batch's kind and provider.
+    """
+    # Here and below `dict` is tested before `Mapping`, because a test for `Mapping` alone takes ten times as long.
     if isinstance(item, Request):
         key, metadata = _checked_key(item.key), item.metadata
         body = form.from_inline(item.contents, item.config)
@@ -86,7 +79,7 @@ def _read(item: object, model: str, form: _Form) -> tuple[str, dict[str, str] | 
     return key, _checked_metadata(metadata), body
 
 
-def _from_mapping(item: Mapping[str, Any], model: str, form: _Form) -> dict[str, Any]:
+def _from_mapping(item: Mapping[str, Any], model: str, form: Form) -> dict[str, Any]:
     unknown = item.keys() - _LINE
     if unknown:
         refuse(
@@ -106,7 +99,7 @@ def _from_mapping(item: Mapping[str, Any], model: str, form: _Form) -> dict[str,
     return form.from_rest(request, model)
 
 
-def _from_rest(names: dialects.Names, request: Mapping[str, Any], model: str) -> dict[str, Any]:
+def _from_rest(names: Names, request: Mapping[str, Any], model: str) -> dict[str, Any]:
     body: dict[str, Any] = {}
     known = names.request
     for name, value in request.items():
@@ -139,14 +132,14 @@ def _from_rest(names: dialects.Names, request: Mapping[str, Any], model: str) ->
 
 def _check_model(named: object, model: str) -> None:
     if named is not None and _bare(str(named)) != _bare(model):
-        refuse(f"names another model than the batch's {model}", "request.model")
+        refuse(f"names a model other than the batch's {model}", "request.model")
 
 
 def _bare(model: str) -> str:
     return model.removeprefix("publishers/google/").removeprefix("models/")
 
 
-def _from_inline(names: dialects.Names, contents: Any, config: Any) -> dict[str, Any]:
+def _from_inline(names: Names, contents: Any, config: Any) -> dict[str, Any]:
     body: dict[str, Any] = {"contents": given_contents(contents)}
     if config is None:
         return body
@@ -178,30 +171,22 @@ def _config(config: Any) -> Mapping[str, Any]:
         return config
     if isinstance(config, type) or not hasattr(config, "model_dump"):
         refuse(f"expected an object, got {type(config).__name__}", "config")
-    # Its fields as they are: a model class in `response_schema`, which no dump can hold, is among them.
+    # The fields stay as they are, because one of them, `response_schema`, may be a class, which no dump can hold.
     return dict(config)
 
 
-def _with_roles(body: dict[str, Any]) -> dict[str, Any]:
-    """Vertex AI wants a role with each content, where the Developer API takes the user's for granted."""
-    for content in body["contents"]:
-        if content.get("role") is None:
-            content["role"] = role_of(content["parts"][0])
-    return body
-
-
-def _embedding_from_inline(contents: Any, config: Any, provider: str) -> dict[str, Any]:
+def _embedding_from_inline(names: EmbeddingNames, contents: Any, config: Any) -> dict[str, Any]:
     found = given_contents(contents)
     if len(found) != 1:
-        refuse(f"expected one content, got {len(found)}; each gets a vector, and so a request, of its own", "contents")
-    return embeddings.from_inline(found[0], {} if config is None else _config(config), provider=provider)
+        refuse(f"expected one content, got {len(found)}; submit a request for each content to embed", "contents")
+    return embeddings.from_inline(names, found[0], {} if config is None else _config(config))
 
 
-def _embedding_from_rest(request: Mapping[str, Any], model: str, provider: str) -> dict[str, Any]:
-    body = embeddings.from_rest(request, provider=provider)
+def _embedding_from_rest(names: EmbeddingNames, request: Mapping[str, Any], model: str) -> dict[str, Any]:
+    body = embeddings.from_rest(names, request)
     _check_model(body.pop("model", None), model)
     if body.get("content") is None:
-        refuse("missing; a request needs something to embed", "request.content")
+        refuse("missing; a request needs a content to embed", "request.content")
     body["content"] = checked_content(body["content"], "request.content")
     return body
 
@@ -210,9 +195,9 @@ def _checked_key(key: object) -> str:
     if not isinstance(key, str):
         refuse("missing" if key is None else f"expected a string, got {type(key).__name__}", "key")
     if not key:
-        refuse("empty; a key is what gives the result back to you", "key")
+        refuse("empty; the key identifies the result", "key")
     if _bytes_of(key, "key") > MAX_KEY_BYTES:
-        refuse(f"longer than the {MAX_KEY_BYTES:,} bytes a key may have", "key")
+        refuse(f"longer than {MAX_KEY_BYTES:,} bytes, the most a key may have", "key")
     return key
 
 
@@ -228,7 +213,7 @@ def _checked_metadata(metadata: object) -> dict[str, str] | None:
                 refuse(f"expected strings, got {type(text).__name__}", f"metadata.{name}"[:_FIELD_CHARS])
             size += _bytes_of(text, f"metadata.{name!r}"[:_FIELD_CHARS])
     if size > MAX_METADATA_BYTES:
-        refuse(f"{size:,} bytes, more than the {MAX_METADATA_BYTES:,} a request may have", "metadata")
+        refuse(f"{size:,} bytes, more than the {MAX_METADATA_BYTES:,} that a request's metadata may have", "metadata")
     return dict(metadata)
 
 
@@ -238,18 +223,19 @@ def _bytes_of(text: str, field: str) -> int:
     try:
         return len(text.encode())
     except UnicodeEncodeError:
-        refuse("holds half a character (a lone surrogate), which JSON cannot hold", field)
+        refuse("has a lone surrogate (half a character), which JSON cannot hold", field)
 
 
-def _encoded(body: dict[str, Any]) -> bytes:
+def encoded(body: dict[str, Any]) -> bytes:
+    """Returns a body as JSON. Raises `InvalidRequest` for a value that JSON cannot hold."""
     try:
-        encoded = _encode(body)
-        # The codec writes NaN and the infinities as null, so only a body with a null needs the slow look.
-        if b"null" in encoded:
+        text = encode(body)
+        # The codec writes NaN and the infinities as null, so only a body with a null needs the slow check.
+        if b"null" in text:
             _check_numbers(msgspec.to_builtins(body, enc_hook=plain), "request")
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         refuse(f"a value JSON cannot hold: {error}", "request")
-    return encoded
+    return text
 
 
 def _check_numbers(value: Any, where: str) -> None:
@@ -261,17 +247,3 @@ def _check_numbers(value: Any, where: str) -> None:
     elif isinstance(value, (list, tuple)):
         for index, inner in enumerate(value):
             _check_numbers(inner, f"{where}[{index}]")
-
-
-_GENERATION = Kind.GENERATION
-_GEMINI = _Form(partial(_from_inline, dialects.GEMINI), partial(_from_rest, dialects.GEMINI))
-_VERTEX = _Form(
-    lambda contents, config: _with_roles(_from_inline(dialects.VERTEX, contents, config)),
-    lambda request, model: _with_roles(_from_rest(dialects.VERTEX, request, model)),
-)
-_GEMINI_EMBEDDING = _Form(
-    partial(_embedding_from_inline, provider="gemini"), partial(_embedding_from_rest, provider="gemini")
-)
-_VERTEX_EMBEDDING = _Form(
-    partial(_embedding_from_inline, provider="vertex"), partial(_embedding_from_rest, provider="vertex")
-)

@@ -1,4 +1,4 @@
-"""`response_schema` given as a pydantic model, turned into the provider's schema dialect.
+"""Turns a `response_schema` given as a pydantic model into the provider's schema dialect.
 
 The provider takes a subset of OpenAPI 3.0: upper-case types, no `$ref`, `nullable` instead of a null
 type, and a property ordering. Source: https://ai.google.dev/api/caching#Schema
@@ -14,19 +14,34 @@ from lowtide.errors import InvalidRequest
 
 _KEPT = frozenset(
     {
-        "description", "enum", "format", "minimum", "maximum", "minItems", "maxItems", "minLength",
-        "maxLength", "pattern", "required", "nullable", "default", "example", "title",
-        "propertyOrdering", "minProperties", "maxProperties",
+        "default",
+        "description",
+        "enum",
+        "example",
+        "format",
+        "maximum",
+        "maxItems",
+        "maxLength",
+        "maxProperties",
+        "minimum",
+        "minItems",
+        "minLength",
+        "minProperties",
+        "nullable",
+        "pattern",
+        "propertyOrdering",
+        "required",
+        "title",
     }
-)  # fmt: skip
+)
 
 
 def response_schema(schema: Any) -> Any:
-    """The provider's form of a response schema.
+    """Returns a response schema in the provider's form.
 
-    A pydantic model class is converted, and a list or union of them; anything else (a dict, an SDK `Schema`)
-    passes as it is. Raises `InvalidRequest` for a class that is no pydantic model and for one that the
-    provider's dialect cannot say: recursive, with dicts or tuples, with choices that are no strings.
+    It converts a pydantic model class, or a list or union of them, and returns anything else (a dict, an SDK `Schema`)
+    as it is. Raises `InvalidRequest` for a class that is not a pydantic model, and for one that the provider's dialect
+    cannot express: one that is recursive, has dicts or tuples, or has choices that are not strings.
     """
     try:
         if get_origin(schema) is not None:
@@ -38,7 +53,7 @@ def response_schema(schema: Any) -> Any:
         else:
             _refuse(f"{schema.__name__} is not a pydantic model; give one, or a schema as a dict")
     except PydanticUserError as error:
-        _refuse(f"no JSON schema can be made of it: {error.message}")
+        _refuse(f"cannot be turned into a JSON schema: {error.message}")
     return _converted(document, document.get("$defs", {}), ())
 
 
@@ -46,19 +61,23 @@ def _converted(node: dict[str, Any], definitions: dict[str, Any], open_refs: tup
     if "$ref" in node:
         name = node["$ref"].rpartition("/")[2]
         if name in open_refs:
-            _refuse(f"{name} contains itself, which the provider's schema cannot say")
+            _refuse(f"{name} contains itself, which the provider's schema cannot express")
         siblings = {k: v for k, v in node.items() if k != "$ref"}
         return _converted({**definitions[name], **siblings}, definitions, (*open_refs, name))
     if "allOf" in node and len(node["allOf"]) == 1:
         rest = {k: v for k, v in node.items() if k != "allOf"}
         return _converted({**node["allOf"][0], **rest}, definitions, open_refs)
     if node.get("additionalProperties") or "prefixItems" in node:
-        _refuse(f"{node.get('title', 'it')} is a dict or a tuple, which the provider's schema cannot say; use a model")
+        _refuse(
+            f"{node.get('title', 'it')} is a dict or a tuple, which the provider's schema cannot express; use a model"
+        )
     out = {k: v for k, v in node.items() if k in _KEPT}
     if "const" in node:
         out["enum"] = [node["const"]]
     if not all(isinstance(choice, str) for choice in out.get("enum", ())):
-        _refuse(f"{node.get('title', 'it')} chooses between values that are no strings, which the provider cannot")
+        _refuse(
+            f"{node.get('title', 'it')} has choices that are not strings, which the provider's schema cannot express"
+        )
     if alternatives := node.get("anyOf") or node.get("oneOf"):
         options = [o for o in alternatives if o.get("type") != "null"]
         if len(options) < len(alternatives):

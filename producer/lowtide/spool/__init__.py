@@ -1,4 +1,4 @@
-"""Payloads: requests and results as files, in a folder or an object store."""
+"""Stores payloads, requests and results, as files in a folder or an object store."""
 
 from __future__ import annotations
 

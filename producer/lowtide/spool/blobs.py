@@ -1,7 +1,7 @@
-"""The spool: blob storage that producers and workers share. Payloads live here, never in the broker.
+"""The spool: blob storage that producers and workers share. It holds all payloads; the broker holds none.
 
-A folder by default, or any object store fsspec knows (`gs://`, `s3://`). Everything is addressed by
-names relative to the configured root; nothing outside it is ever opened.
+It is a folder by default, or any object store that fsspec supports (`gs://`, `s3://`). Names are relative to the
+configured root, and nothing outside the root is opened.
 """
 
 from __future__ import annotations
@@ -23,20 +23,23 @@ from lowtide.errors import LowtideError, OutsideRoot, SpoolError
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*", re.ASCII)
 _COPY_BYTES = 1 << 20
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-"""Errors of a file system that has no hard links."""
+"""Errors of a file system without hard links."""
 _PROBE = "now"
-"""The blob that `Spool.now` writes: always the same one, so that nothing is left by one that died."""
+"""The blob that `Spool.now` writes. It is always the same one, so that no process that dies leaves another behind."""
 
 
 class Spool:
-    """Blobs under one root. Raises `SpoolError` where the storage does, `OutsideRoot` for a foreign name."""
+    """Reads and writes blobs under one root, given as a path or URL.
+
+    Its methods raise `SpoolError` where the storage fails, and `OutsideRoot` for a name outside the root.
+    """
 
     def __init__(self, url: str) -> None:
-        import fsspec  # deferred: a service that never submits need not pay for it
+        import fsspec  # deferred: a service that never submits does not need it
         from fsspec.implementations.local import LocalFileSystem
 
         if os.path.expanduser(url).startswith("~"):  # noqa: PTH111 - this one never raises
-            raise SpoolError("there is no home directory to hold the spool: set HOME or LOWTIDE_SPOOL_URL")
+            raise SpoolError("no home directory for the spool: set HOME or LOWTIDE_SPOOL_URL")
         fs, root = fsspec.core.url_to_fs(url)
         self._given = url
         self._file_systems: dict[int, Any] = {os.getpid(): fs}
@@ -45,9 +48,10 @@ class Spool:
 
     @property
     def _fs(self) -> Any:
-        """The file system of this process: that of an object store has a thread and connections, and outlives no fork.
+        """The file system of this process.
 
-        The parent's is kept, unused: to end it here would end the parent's connections.
+        That of an object store has a thread and connections, which a forked process cannot use. A forked process
+        opens its own, and keeps its parent's unused: to close it would close the parent's connections.
         """
         process = os.getpid()
         if process not in self._file_systems:
@@ -70,11 +74,11 @@ class Spool:
         return bool(root.stat().st_mode & 0o007) and all(above.stat().st_mode & 0o001 for above in root.parents)
 
     def uri(self, name: str) -> str:
-        """The full URI of a name."""
+        """Returns the full URI of a name."""
         return f"{self.url}/{self._checked(name)}"
 
     def name_of(self, uri: str) -> str:
-        """The name that a URI under the root stands for; raises `OutsideRoot` for any other."""
+        """Returns the name of a URI under the root; raises `OutsideRoot` for any other URI."""
         prefix = f"{self.url}/"
         if not uri.startswith(prefix):
             shown = without_password(uri)
@@ -83,7 +87,7 @@ class Spool:
 
     @contextmanager
     def write(self, name: str) -> Iterator[IO[bytes]]:
-        """Opens a blob for writing. It appears under its name, whole, when the block ends without error."""
+        """Opens a blob for writing. The complete blob appears under its name when the block ends without an error."""
         path = self._path(name)
         draft = f"{path}.{secrets.token_hex(4)}.part" if self._local else path
         with storage_errors(name):
@@ -101,9 +105,9 @@ class Spool:
             raise
 
     def _discard(self, file: Any, draft: str) -> None:
-        # An object store keeps nothing of an upload that is never closed; a local draft must go.
+        # An object store drops an upload that is never closed; a local draft must be removed.
         if self._local:
-            # Closing writes what is pending, and on a full disk fails at that again.
+            # Closing writes what is pending, which on a full disk fails again.
             with suppress(OSError):
                 file.close()
             with suppress(FileNotFoundError):
@@ -112,7 +116,7 @@ class Spool:
             file.discard()
 
     def create(self, name: str, data: bytes) -> bool:
-        """Writes a blob unless there is one of this name; whether it did."""
+        """Writes a blob unless one of this name exists; returns whether it did."""
         path = self._path(name)
         with self._errors(name):
             try:
@@ -124,12 +128,12 @@ class Spool:
                 with self._opened(draft, "wb") as file:
                     file.write(data)
                 try:
-                    # Unlike a rename, a link never takes the place of another file; and it is whole.
+                    # Unlike a rename, a link never replaces another file; and the file is complete.
                     os.link(draft, path)
                 except OSError as error:
                     if error.errno not in _NO_LINKS:
                         raise
-                    # Then it is not there at once with all its bytes; who reads it then sees what is not whole.
+                    # Without links, a reader may see the file before it is complete.
                     with self._opened(path, "xb") as file:
                         file.write(data)
                 finally:
@@ -146,7 +150,7 @@ class Spool:
             yield file
 
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
-        """The bytes [start, end) of a blob; to its end where `end` is None."""
+        """Returns the bytes [start, end) of a blob; those up to its end where `end` is None."""
         path = self._path(name)
         with self._errors(name):
             if not self._local:
@@ -167,20 +171,20 @@ class Spool:
                 start += len(chunk)
 
     def lines(self, name: str) -> Iterator[bytes]:
-        """The lines of a blob, one at a time, without their newlines."""
+        """Yields the lines of a blob, without their newlines."""
         with self.open(name) as file:
             for line in file:
                 yield line.rstrip(b"\n")
 
     def exists(self, name: str) -> bool:
-        """Whether the blob is there."""
+        """Returns whether a blob exists."""
         path = self._path(name)
         with self._errors(name):
             self._fs.invalidate_cache()
             return self._is_there(path)
 
     def size(self, name: str) -> int | None:
-        """How many bytes a blob has; None where there is no such blob."""
+        """Returns the size of a blob in bytes; None where there is no such blob."""
         path = self._path(name)
         with self._errors(name):
             self._fs.invalidate_cache()
@@ -190,7 +194,7 @@ class Spool:
                 return None
 
     def names(self, folder: str) -> list[str]:
-        """The names of all whole blobs under a folder, sorted; empty where there is no such folder."""
+        """Returns the names of all complete blobs under a folder, sorted; none where there is no such folder."""
         path = self._path(folder)
         with self._errors(folder):
             self._fs.invalidate_cache()
@@ -199,7 +203,7 @@ class Spool:
         return sorted(name for name in names if not name.endswith(".part"))
 
     def folders(self, folder: str) -> list[str]:
-        """The names of the folders directly in a folder; empty where there is no such folder."""
+        """Returns the names of the folders directly in a folder, sorted; none where there is no such folder."""
         path = self._path(folder)
         with self._errors(folder):
             self._fs.invalidate_cache()
@@ -207,23 +211,23 @@ class Spool:
         return sorted(entry["name"].rpartition("/")[2] for entry in found if entry["type"] == "directory")
 
     def modified(self, folder: str) -> float:
-        """When a blob, or anything in a folder, was last written, drafts too, in Unix seconds; 0 for nothing."""
+        """Returns when a blob, or anything in a folder (drafts too), was last written: Unix seconds, 0 for nothing."""
         path = self._path(folder)
         with self._errors(folder):
-            # The times of what was listed are kept, and may be older than what is there.
+            # The library caches listings, whose times may be out of date.
             self._fs.invalidate_cache()
-            # A folder on a disk may be empty: its producer is just about to write to it.
+            # A folder on a disk may be empty: its producer may be about to write to it.
             found = self._fs.find(path) or ([path] if self._local and self._fs.exists(path) else [])
             return max((self._fs.modified(one).timestamp() for one in found), default=0.0)
 
     def now(self) -> float:
-        """The time by the storage's own clock, as `modified` speaks of it, in Unix seconds: writes a blob to see it."""
+        """Returns the time of the storage's clock, which `modified` uses, in Unix seconds. It writes a blob."""
         with self.write(_PROBE) as file:
             file.write(b"\n")
         return self.modified(_PROBE)
 
     def delete(self, name: str) -> None:
-        """Removes a blob, or a folder with all it holds. What is not there is no error."""
+        """Removes a blob, or a folder with its content. A missing one is no error."""
         path = self._path(name)
         with self._errors(name):
             self._fs.invalidate_cache()
@@ -235,7 +239,7 @@ class Spool:
     def _is_there(self, path: str) -> bool:
         if self._local:
             return bool(self._fs.exists(path))
-        # Some libraries' own answer is no, whatever went wrong.
+        # Some libraries' own `exists` returns False for any error.
         try:
             self._fs.info(path)
         except FileNotFoundError:
@@ -243,52 +247,52 @@ class Spool:
         return True
 
     def _errors(self, name: str) -> AbstractContextManager[None]:
-        """Errors of storage alone: those of an object store's library are of any kind."""
+        """Turns storage errors into `SpoolError`. An object store's library may raise exceptions of any kind."""
         return storage_errors(name, OSError if self._local else Exception)
 
     def _opened(self, path: str, mode: str) -> IO[bytes]:
-        # fsspec's wrapper of local files costs half as much again as the file itself.
+        # fsspec's wrapper makes local files half as slow again.
         if not self._local:
             return cast("IO[bytes]", self._fs.open(path, mode))
         return cast("IO[bytes]", open(path, mode, opener=self._opener))
 
     def _opener(self, path: str, flags: int) -> int:
-        """Opens a file; one that this makes is private, whatever the umask, but for what the root gives its group.
+        """Opens a file. A new file is private, whatever the umask, except for the root's permissions for its group.
 
-        Raises `OSError` for a pipe or a device, which may keep whoever opens it, or reads it, for ever.
+        Raises `OSError` for a pipe or a device, which may block a process that opens or reads it for ever.
         """
         descriptor = os.open(path, flags | os.O_NONBLOCK, 0o600)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise OSError(errno.EINVAL, "not a regular file")
         if flags & os.O_CREAT:
-            with suppress(OSError):  # some file systems know no permissions; there is nothing to keep then
+            with suppress(OSError):  # some file systems have no permissions
                 os.fchmod(descriptor, 0o600 | self._group & 0o060)
         return descriptor
 
     def _make_folder(self, path: str) -> None:
-        """Makes a folder and what is missing above it, likewise private."""
+        """Makes a folder and the missing folders above it, private as files are."""
         if os.path.isdir(path):  # noqa: PTH112 - fsspec speaks str
             return
         self._make_folder(os.path.dirname(path))  # noqa: PTH120
-        # What lies above the root, or is the root, is nobody else's business.
+        # The root, and folders above it, are private to their owner.
         group = self._group if path.startswith(f"{self._root}/") else 0
         try:
             os.mkdir(path, 0o700)  # noqa: PTH102
-        except FileExistsError:  # somebody made it meanwhile
+        except FileExistsError:  # another process made it meanwhile
             return
         with suppress(OSError):
             os.chmod(path, 0o700 | group)  # noqa: PTH101
 
     @cached_property
     def _group(self) -> int:
-        """The permissions that the root gives its group. Who sets them shares the spool with that group."""
+        """The root's permissions for its group. By setting them, its owner shares the spool with that group."""
         return os.stat(self._root).st_mode & (stat.S_ISGID | stat.S_IRWXG)  # noqa: PTH116
 
     def _path(self, name: str) -> str:
         path = f"{self._root}/{self._checked(name)}"
         if self._local:
-            # A link in the folder must not lead out of it.
+            # A link must not lead out of the root.
             root = os.path.realpath(self._root)
             if os.path.commonpath((root, os.path.realpath(path))) != root:
                 raise OutsideRoot(f"{name!r} is a link that leads out of the spool")
@@ -303,7 +307,7 @@ class Spool:
 
 @contextmanager
 def storage_errors(name: str, kind: type[Exception] = OSError) -> Iterator[None]:
-    """Turns what storage raises about a blob into `SpoolError`."""
+    """Turns storage errors about a blob into `SpoolError`."""
     try:
         yield
     except LowtideError:

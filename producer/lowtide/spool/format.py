@@ -1,7 +1,7 @@
 """The files that hold the accepted requests of a batch.
 
-There are three: the provider's lines, the keys with the users' metadata, and an index of two unsigned 64-bit offsets
-(little-endian; into lines, into keys) per request, with one more pair at the end.
+There are three files: the provider's lines; the keys with the users' metadata; and an index. The index has a pair of
+unsigned 64-bit offsets (little-endian; into the lines, into the keys) for each request, and one more pair at the end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ PAIR = struct.Struct("<QQ")
 
 
 class KeyLine(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A request's wire key, with its user's key and metadata, as they lie in the spool."""
+    """A line of the file of keys: a request's wire key, the user's key, and the metadata."""
 
     wire: str
     key: str
@@ -23,14 +23,14 @@ class KeyLine(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Accepted(NamedTuple):
-    """What the spool took in."""
+    """The totals of the requests that were written to the spool."""
 
     total: int
     bytes: int
     fingerprint: str
-    """SHA-256 over keys, metadata and requests in order: equal for equal content."""
+    """SHA-256 of keys, metadata and requests in order. Equal content has an equal fingerprint."""
     groups: int = 1
-    """Into how many groups they fall that cannot share a job."""
+    """The number of groups of requests that cannot share a job with another group."""
 
 
 key_decoder = msgspec.json.Decoder(KeyLine)

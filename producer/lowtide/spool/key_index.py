@@ -13,9 +13,9 @@ from lowtide.spool.format import PAIR, decode_key
 
 
 class KeyIndex:
-    """Finds a request by its user key, where it travelled under that: hashes in order, with their ordinals.
+    """Finds a request by its user's key, where that key was sent to the provider: sorted hashes, with their ordinals.
 
-    A claim only: compare the key itself before believing it.
+    Two keys may have the same hash: the caller must compare the key itself.
     """
 
     def __init__(self, pairs: array[int]) -> None:
@@ -23,7 +23,7 @@ class KeyIndex:
 
     @staticmethod
     def write(spool: Spool, files: BatchFiles) -> None:
-        """Makes the index of a batch, 16 bytes a request."""
+        """Writes the index of a batch, 16 bytes a request."""
         keys = enumerate(spool.lines(files.keys))
         pairs = sorted((_key_hash(decode_key(line).key), ordinal) for ordinal, line in keys)
         with spool.write(files.key_index) as file:
@@ -31,14 +31,14 @@ class KeyIndex:
 
     @classmethod
     def read(cls, spool: Spool, files: BatchFiles) -> KeyIndex:
-        """The index of a batch, held whole: its requests fit into one provider job."""
+        """Reads the whole index of a batch into memory. The batch's requests fit into one provider job."""
         pairs = array("Q", spool.read(files.key_index))
         if sys.byteorder == "big":
             pairs.byteswap()
         return cls(pairs)
 
     def ordinal(self, key: str) -> int | None:
-        """The ordinal under which a key may have been accepted."""
+        """Returns the ordinal that a key may have; None where the batch does not have the key."""
         wanted = _key_hash(key)
         at = bisect_left(self._hashes, wanted)
         return self._ordinals[at] if at < len(self._hashes) and self._hashes[at] == wanted else None

@@ -13,9 +13,9 @@ from lowtide.spool.blobs import Spool
 from lowtide.spool.format import PAIR, KeyLine, decode_key, key_decoder
 
 _GAP = 256
-"""Requests further apart than this are read by themselves instead of with all that lies between."""
+"""Requests further apart than this are read separately, without those between them."""
 _SPAN = 16_384
-"""Most requests in one ranged read of keys or lines."""
+"""Most requests in one ranged read of keys."""
 
 
 class RequestReader:
@@ -26,11 +26,11 @@ class RequestReader:
         self._files = BatchFiles(batch_id)
 
     def byte_range(self, first: int, last: int) -> tuple[int, int]:
-        """The bytes of the lines file that hold requests [first, last)."""
+        """Returns the range of bytes in the file of lines that holds requests [first, last)."""
         return self._pair(first)[0], self._pair(last)[0]
 
     def ends(self, total: int) -> tuple[int, int]:
-        """How many bytes the lines and the key lines of a batch of `total` requests have."""
+        """Returns the sizes in bytes of the lines and of the key lines of a batch of `total` requests."""
         return self._pair(total)
 
     def _pair(self, ordinal: int) -> tuple[int, int]:
@@ -39,7 +39,7 @@ class RequestReader:
         return line, key
 
     def cuts(self, total: int, *, max_requests: int, max_bytes: int) -> Iterator[tuple[int, int]]:
-        """Cuts [0, total) into consecutive ranges that each keep both limits."""
+        """Cuts [0, total) into consecutive ranges of ordinals, each within both limits."""
         first, first_byte, start = 0, 0, 0
         for ordinal, end in enumerate(self._line_ends()):
             if ordinal > first and (ordinal - first >= max_requests or end - first_byte > max_bytes):
@@ -49,7 +49,7 @@ class RequestReader:
         yield first, total
 
     def groups(self) -> Iterator[tuple[int, int]] | None:
-        """The group of each request with the bytes of its line, in ordinal order; None where all may share a job."""
+        """Returns the group and the size in bytes of each request, in order; None where all may share a job."""
         if not self._spool.exists(self._files.groups):
             return None
         sizes = (end - start for start, end in pairwise(chain([0], self._line_ends())))
@@ -63,12 +63,12 @@ class RequestReader:
                     yield line_end
 
     def copy_lines(self, runs: Iterable[tuple[int, int]], sink: IO[bytes]) -> None:
-        """Writes the provider lines of ordinal ranges [first, last) to `sink`."""
+        """Writes the provider's lines of ranges of ordinals [first, last) to `sink`."""
         for first, last in runs:
             self._spool.copy(self._files.requests, *self.byte_range(first, last), sink)
 
     def keys(self, ordinals: Iterable[int]) -> dict[int, KeyLine]:
-        """The key lines of these ordinals, in few ranged reads where they lie close together."""
+        """Returns the key lines of these ordinals. Ordinals that are close together share a ranged read."""
         found: dict[int, KeyLine] = {}
         for group in _groups(sorted(ordinals)):
             first, last = group[0], group[-1] + 1

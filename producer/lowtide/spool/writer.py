@@ -14,37 +14,34 @@ import msgspec
 
 from lowtide.errors import InvalidBatch, InvalidRequest, SpoolError
 from lowtide.protocol import BatchFiles, WireKeys
-from lowtide.shaping import Normalised, for_importer, normalise
-from lowtide.shaping.vertex_import import Schemas
+from lowtide.shaping import Shaper
 from lowtide.spool.blobs import Spool, storage_errors
 from lowtide.spool.format import PAIR, Accepted, decode_key
-from lowtide.states import Kind, ProviderName
 
 _FLUSH_BYTES = 1 << 18
 _BUCKET_BITS = 12
-"""A bucket stands for these bits of a key's hash, so that its 4-byte marks tell as much apart as 44 bits do."""
+"""Bits of a key's hash that choose its bucket. With the 32 bits of a mark, 44 bits tell keys apart."""
 _MARK = (1 << 32) - 1
 
 _encode = msgspec.json.Encoder().encode
 
 
 class RequestWriter:
-    """Takes requests one by one, in flat memory (4 bytes a request for finding duplicate keys).
+    """Writes requests one by one, in flat memory (4 bytes a request to find duplicate keys, 1 byte for its group).
 
-    Use as a context manager: leaving it by an exception drops what is not whole yet. Files that are whole stay; who
-    knows that nothing was recorded removes them.
+    It is a context manager. An exception removes files that are not complete. Complete files stay: the caller removes
+    them if it knows that the batch was not recorded.
+
+    - `shaper`: brings the requests into the provider's form; a new one for each batch.
+    - `max_request_bytes`: the most bytes of one request's line, which is what one job may hold.
     """
 
-    def __init__(
-        self, spool: Spool, batch_id: str, *, model: str, kind: Kind, provider: ProviderName, max_request_bytes: int
-    ) -> None:
+    def __init__(self, spool: Spool, batch_id: str, shaper: Shaper, *, max_request_bytes: int) -> None:
         self._spool = spool
         self._files = BatchFiles(batch_id)
         self._wire_key = WireKeys(batch_id).of
-        self._model = model
-        self._kind = kind
-        self._normalise = self._for_vertex if provider is ProviderName.VERTEX else self._for_gemini
-        self._schemas = Schemas()
+        self._shape = shaper.shape
+        # The groups of the requests up to the last one whose group is not 0; empty where all may share a job.
         self._groups = bytearray()
         self._max_request_bytes = max_request_bytes
         self._digest = hashlib.sha256()
@@ -53,7 +50,7 @@ class RequestWriter:
         self._keys = bytearray()
         self._index = bytearray()
         self._line_end = self._key_end = self._total = 0
-        # From which ordinals on positions run how far ahead, as they do after an empty line.
+        # Empty lines count as positions, not as ordinals. After the nth jump, a position is its ordinal plus a shift.
         self._jumps, self._shifts = array("q"), array("q", [0])
 
     def __enter__(self) -> Self:
@@ -71,41 +68,33 @@ class RequestWriter:
         try:
             self._stack.__exit__(*error)
         except SpoolError:
-            # Any OSError in the block passes through the spool's files; one that is not theirs stays what it is.
+            # The spool's files turn any OSError in the block into a SpoolError; one from elsewhere must stay as it is.
             if error[0] is None:
                 raise
 
     def _blobs(self) -> dict[str, bytearray]:
         return {self._files.requests: self._lines, self._files.keys: self._keys, self._files.index: self._index}
 
-    def _for_gemini(self, item: object) -> Normalised:
-        return normalise(item, model=self._model, kind=self._kind)
-
-    def _for_vertex(self, item: object) -> Normalised:
-        normalised, body = for_importer(item, model=self._model, kind=self._kind)
-        self._groups.append(self._schemas.group(body))
-        return normalised
-
     def add(self, item: object, position: int | None = None) -> bytes:
-        """Takes the next request; returns what the provider will be sent of it.
+        """Adds the next request; returns the body that the provider will be sent.
 
-        `position` is its place in what the user gave (0-based), where that is not the count so far.
-        Raises `InvalidRequest`, with that position, where the request cannot be sent.
+        - `item`: a `Request` or a mapping: see `Shaper.shape`.
+        - `position`: its place (0-based) in the user's input; None: the number of requests so far.
+
+        Raises `InvalidRequest`, with the position, where the request cannot be sent.
         """
         ordinal = self._total
         position = ordinal if position is None else position
         try:
-            key, metadata, body = self._normalise(item)
+            key, metadata, body, group = self._shape(item)
         except InvalidRequest as error:
             error.position, error.key = position, _key_of(item)
             raise
         wire = self._wire_key(ordinal, key).encode()
         line = b'{"key":"%b","request":%b}\n' % (wire, body)
         if len(line) > self._max_request_bytes:
-            raise InvalidRequest(
-                f"{len(line):,} bytes, more than the {self._max_request_bytes:,} one job may hold",
-                field="request", position=position, key=key,
-            )  # fmt: skip
+            reason = f"{len(line):,} bytes, more than the {self._max_request_bytes:,} that one job may hold"
+            raise InvalidRequest(reason, field="request", position=position, key=key)
         user_line = _encode((key, metadata) if metadata else (key,))
         self._digest.update(b"%d %d " % (len(user_line), len(body)))
         self._digest.update(user_line)
@@ -113,6 +102,9 @@ class RequestWriter:
         if position - ordinal != self._shifts[-1]:
             self._jumps.append(ordinal)
             self._shifts.append(position - ordinal)
+        if group:
+            self._groups.extend(bytes(ordinal - len(self._groups)))
+            self._groups.append(group)
         bucket, mark = _marked(key)
         self._seen[bucket].append(mark)
         self._index += PAIR.pack(self._line_end, self._key_end)
@@ -127,7 +119,7 @@ class RequestWriter:
         return body
 
     def finish(self) -> Accepted:
-        """Closes the intake. Raises for an empty batch and for a key that came twice."""
+        """Closes the files. Raises `InvalidBatch` for an empty batch and `InvalidRequest` for a duplicate key."""
         if not self._total:
             raise InvalidBatch("the batch is empty: submit at least one request")
         self._index += PAIR.pack(self._line_end, self._key_end)
@@ -135,11 +127,15 @@ class RequestWriter:
         self._stack.close()
         if suspects := {(bucket, mark) for bucket, marks in enumerate(self._seen) for mark in _repeated(marks)}:
             self._refuse_duplicates(suspects)
-        groups = max(len(self._schemas), 1)
-        if groups > 1:
+        if self._groups:
             with self._spool.write(self._files.groups) as file:
-                file.write(self._groups)
-        return Accepted(self._total, self._line_end, self._digest.hexdigest(), groups)
+                file.write(self._groups.ljust(self._total, b"\0"))
+        return Accepted(self._total, self._line_end, self._digest.hexdigest(), self.groups)
+
+    @property
+    def groups(self) -> int:
+        """The number of groups so far that cannot share a job; 1 where all requests may."""
+        return max(self._groups, default=0) + 1
 
     def _flush(self) -> None:
         with storage_errors(self._files.folder):
@@ -148,17 +144,15 @@ class RequestWriter:
                 buffer.clear()
 
     def _refuse_duplicates(self, suspects: set[tuple[int, int]]) -> None:
-        """Equal marks are not yet equal keys: the keys themselves decide."""
+        """Raises `InvalidRequest` for a duplicate key. Equal marks are a hint only, so it compares the keys."""
         first: dict[str, int] = {}
         for ordinal, line in enumerate(self._spool.lines(self._files.keys)):
             key = decode_key(line).key
             if _marked(key) not in suspects:
                 continue
             if key in first:
-                raise InvalidRequest(
-                    f"already used by request {self._position(first[key]) + 1}; keys must be unique in a batch",
-                    field="key", position=self._position(ordinal), key=key,
-                )  # fmt: skip
+                reason = f"already used by request {self._position(first[key]) + 1}; keys must be unique in a batch"
+                raise InvalidRequest(reason, field="key", position=self._position(ordinal), key=key)
             first[key] = ordinal
 
     def _position(self, ordinal: int) -> int:
@@ -169,31 +163,26 @@ Writer = TypeVar("Writer", bound=RequestWriter)
 
 
 class InPlaceWriter(RequestWriter):
-    """Takes requests whose lines stay where the user has them: the index tells where in all files together."""
+    """Accepts requests whose lines stay in the user's files. The index holds offsets over all these files together."""
 
     def _blobs(self) -> dict[str, bytearray]:
         return {self._files.keys: self._keys, self._files.index: self._index}
 
     def add_at(self, offset: int, item: object, position: int) -> bytes:
-        """Takes the request whose line begins at byte `offset`."""
+        """Adds the request whose line begins at byte `offset`, over all files together; returns its body."""
         self._line_end = offset
         body = self.add(item, position)
         self._lines.clear()
         return body
 
     def finish_at(self, offset: int) -> Accepted:
-        """Closes the intake; `offset` is the end of the last line."""
+        """Closes the files. `offset` is the end of the last line, in bytes. Raises as `finish` does."""
         self._line_end = offset
         return self.finish()
 
-    @property
-    def groups(self) -> int:
-        """Into how many groups the requests fall so far."""
-        return max(len(self._schemas), 1)
-
 
 def _marked(key: str) -> tuple[int, int]:
-    """The bucket of a key, and its mark there."""
+    """Returns the bucket of a key, and its mark in the bucket."""
     number = hash(key)
     return number & ((1 << _BUCKET_BITS) - 1), number >> _BUCKET_BITS & _MARK
 

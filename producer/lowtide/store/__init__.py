@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lowtide.store.batches import Store
-from lowtide.store.connection import Script, connect, load_script, redis_errors, redis_time
+from lowtide.store.connection import connect, redis_errors, redis_time
 from lowtide.store.dead_letters import DeadLetter, DeadLetters
 from lowtide.store.delivery import Delivery
 from lowtide.store.durability import durably
@@ -18,7 +18,8 @@ from lowtide.store.listeners import (
     shared_queues,
     silence,
 )
-from lowtide.store.places import free_place
+from lowtide.store.places import Places
+from lowtide.store.scripting import Key, Keys, Script, Value, Values, pairs, script
 from lowtide.store.server import require_server
 
 __all__ = [
@@ -28,20 +29,25 @@ __all__ = [
     "DeadLetters",
     "Delivery",
     "Installation",
+    "Key",
+    "Keys",
     "Listener",
+    "Places",
     "Script",
     "Seen",
     "Store",
+    "Value",
+    "Values",
     "connect",
     "durably",
     "elsewhere",
-    "free_place",
     "known_handlers",
     "listeners",
-    "load_script",
+    "pairs",
     "redis_errors",
     "redis_time",
     "require_server",
+    "script",
     "shared_queues",
     "silence",
 ]

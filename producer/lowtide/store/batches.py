@@ -20,11 +20,13 @@ from lowtide.protocol import DAMAGED, VERSION, Stage, batch_status, job_id, job_
 from lowtide.settings import Settings
 from lowtide.spool import Spool
 from lowtide.states import FINISHED_BATCH, BatchState
-from lowtide.store.connection import Script, connect, load_script, redis_errors
+from lowtide.store import scripts
+from lowtide.store.connection import connect, redis_errors
 from lowtide.store.durability import durably
 from lowtide.store.installation import Installation
 from lowtide.store.listeners import listeners, silence
 from lowtide.store.problems import problems
+from lowtide.store.scripting import pairs
 from lowtide.store.server import require_server
 
 _encode = msgspec.json.encode
@@ -60,17 +62,9 @@ class Store:
         """The client, connected at first use."""
         return connect(self._settings)
 
-    @cached_property
-    def _register(self) -> Script:
-        return load_script(self.redis, "lowtide.store", "register")
-
-    @cached_property
-    def _cancel(self) -> Script:
-        return load_script(self.redis, "lowtide.store", "cancel")
-
-    @cached_property
-    def _delete(self) -> Script:
-        return load_script(self.redis, "lowtide.store", "delete")
+    _register = cached_property(lambda self: scripts.register.load(self.redis))
+    _cancel = cached_property(lambda self: scripts.cancel.load(self.redis))
+    _delete = cached_property(lambda self: scripts.delete.load(self.redis))
 
     def register(
         self,
@@ -102,26 +96,24 @@ class Store:
             "outcomes": _encode(dict(options.outcomes)),
             "idempotency_key": options.idempotency_key or "", "cancel": 0, "jobs": 0, "open": 0,
         }  # fmt: skip
-        member = keys.batch_member(batch_id)
-        clock = keys.clock(Stage.SUBMIT.queue)
-        idempotency = keys.idempotency(options.idempotency_key or "")
-        pairs = [part for pair in fields.items() for part in pair]
-        names = [keys.batch(batch_id), keys.BATCHES, clock, idempotency]
-        args = [
-            batch_id,
-            member,
-            _SUBMIT_GRACE_SECONDS,
-            fingerprint,
-            int(bool(options.idempotency_key)),
-            keys.batch(""),
-            *pairs,
-        ]
 
         def record() -> tuple[str, str]:
             # A failover must not forget a batch that its producer was told of.
             standing = durably(
                 self.redis,
-                lambda pipe: self._register(keys=names, args=args, client=pipe),
+                lambda client: self._register.within(client)(
+                    batch=keys.batch(batch_id),
+                    batches=keys.BATCHES,
+                    clock=keys.clock(Stage.SUBMIT.queue),
+                    idempotency=keys.idempotency(options.idempotency_key or ""),
+                    batch_id=batch_id,
+                    member=keys.batch_member(batch_id),
+                    grace=_SUBMIT_GRACE_SECONDS,
+                    fingerprint=fingerprint,
+                    keyed=int(bool(options.idempotency_key)),
+                    batch_prefix=keys.batch(""),
+                    fields=pairs(fields.items()),
+                ),
                 replicas=self._settings.replicas_to_wait_for,
                 disk=False,
             )
@@ -282,8 +274,10 @@ class Store:
         job = job_id(batch_id, 0)[:-1]
         with redis_errors(self._url):
             state = self._cancel(
-                keys=[keys.batch(batch_id), keys.clock(Stage.CREATE.queue)],
-                args=[keys.job(job), keys.job_member(job)],
+                batch=keys.batch(batch_id),
+                clock=keys.clock(Stage.CREATE.queue),
+                job_hash=keys.job(job),
+                job_member=keys.job_member(job),
             )
         return _known_state(batch_id, state)
 
@@ -291,8 +285,11 @@ class Store:
         """Marks a finished batch for deletion; returns its state from before. Raises `BatchNotFound`."""
         with redis_errors(self._url):
             state = self._delete(
-                keys=[keys.batch(batch_id), keys.clock(Stage.DELETE.queue)],
-                args=[keys.batch_member(batch_id), Stage.DELETE, *FINISHED_BATCH],
+                batch=keys.batch(batch_id),
+                clock=keys.clock(Stage.DELETE.queue),
+                member=keys.batch_member(batch_id),
+                stage=Stage.DELETE,
+                finished=list(FINISHED_BATCH),
             )
         return _known_state(batch_id, state)
 

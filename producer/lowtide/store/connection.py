@@ -1,11 +1,9 @@
-"""The connection to Redis: client, clock, scripts, and errors."""
+"""The connection to Redis: its client, its clock, and the translation of its errors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
-from typing import Any, Protocol, cast
 
 import redis
 
@@ -15,15 +13,8 @@ from lowtide.settings import Settings
 from lowtide.store.durability import NotReplicated
 
 
-class Script(Protocol):
-    """A Lua script, loaded and callable."""
-
-    def __call__(self, keys: list[str], args: list[Any], client: redis.Redis | None = None) -> Any:
-        """Runs it; loads it first where Redis does not have it."""
-
-
 def connect(settings: Settings) -> redis.Redis:
-    """A client with bounded waits; it reconnects by itself."""
+    """Returns a client whose waits end after `redis_timeout_seconds`. It reconnects by itself."""
     return redis.Redis.from_url(
         settings.redis_url.get_secret_value(),
         socket_connect_timeout=min(5.0, settings.redis_timeout_seconds),
@@ -34,36 +25,33 @@ def connect(settings: Settings) -> redis.Redis:
 
 
 def redis_time(client: redis.Redis) -> float:
-    """The time by Redis's clock, in Unix seconds: those of the hosts around it may be wrong."""
+    """Returns the time of Redis's clock, in Unix seconds. Lowtide uses it, as the clocks of hosts may be wrong."""
     seconds, micros = client.time()
     return seconds + micros / 1e6
 
 
 @contextmanager
 def redis_errors(url: str) -> Iterator[None]:
-    """Turns what redis-py raises into one clear `StoreUnavailable`."""
+    """Turns what redis-py raises within the `with` block into a `StoreUnavailable` that says what to do.
+
+    `url` is Redis's; a password in it is not shown.
+    """
     try:
         yield
     except NotReplicated as error:
         raise StoreUnavailable(
-            f"what was written to Redis at {without_password(url)} may last or not: it is {error}. Submit again with "
-            "the same idempotency key, or look at `lowtide list`"
+            f"the write to Redis at {without_password(url)} may be lost in a failover: it is {error}. Submit again "
+            "with the same idempotency key, or check `lowtide list`"
         ) from error
     except redis.AuthenticationError as error:
         raise StoreUnavailable(
-            f"Redis at {without_password(url)} refuses the password, or wants one: correct LOWTIDE_REDIS_URL "
+            f"Redis at {without_password(url)} rejects the password, or needs one: correct LOWTIDE_REDIS_URL "
             "(`lowtide up` prints it)"
         ) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise StoreUnavailable(
-            f"Redis at {without_password(url)} is not reachable: start it (`lowtide up` brings one along) "
+            f"Redis at {without_password(url)} is not reachable: start it (`lowtide up` starts one) "
             f"or set LOWTIDE_REDIS_URL ({type(error).__name__})"
         ) from error
     except redis.RedisError as error:
         raise StoreUnavailable(f"Redis at {without_password(url)} refused a command: {error}") from error
-
-
-def load_script(client: redis.Redis, package: str, name: str) -> Script:
-    """The Lua script `scripts/<name>.lua` of a package."""
-    text = resources.files(package).joinpath("scripts", f"{name}.lua").read_text()
-    return cast("Script", client.register_script(text))

@@ -14,8 +14,9 @@ import msgspec
 from lowtide.errors import DeadLetterNotFound
 from lowtide.protocol import Stage, keys
 from lowtide.settings import Settings
+from lowtide.store import scripts
 from lowtide.store.batches import Store
-from lowtide.store.connection import Script, load_script, redis_errors
+from lowtide.store.connection import redis_errors
 
 _decode = msgspec.json.decode
 _SHOWN_BYTES = 2000
@@ -41,9 +42,7 @@ class DeadLetters:
         self._store = Store(self._settings)
         self._url = self._settings.redis_url.get_secret_value()
 
-    @cached_property
-    def _unpark(self) -> Script:
-        return load_script(self._store.redis, "lowtide.store", "unpark")
+    _unpark = cached_property(lambda self: scripts.unpark.load(self._store.redis))
 
     def list(self, *, limit: int = 100) -> list[DeadLetter]:
         """The newest dead letters of both kinds, newest first."""
@@ -91,8 +90,12 @@ class DeadLetters:
         batch_id = job.rpartition("-")[0]
         with redis_errors(self._url):
             ended = self._unpark(
-                keys=[keys.entity(member), keys.batch(batch_id), keys.PARKED, keys.clock(Stage.DELIVER.queue)],
-                args=[member, Stage.DELIVER if again else ""],
+                segment=keys.entity(member),
+                batch=keys.batch(batch_id),
+                parked=keys.PARKED,
+                clock=keys.clock(Stage.DELIVER.queue),
+                member=member,
+                stage=Stage.DELIVER if again else "",
             )
         if not ended:
             raise DeadLetterNotFound(f"no parked segment {letter_id}: it was redelivered or dropped, or is a message")

@@ -10,9 +10,11 @@ from lowtide.errors import OutsideRoot
 from lowtide.protocol import VERSION, BatchFiles, Stage, keys, segment_of
 from lowtide.settings import Settings
 from lowtide.spool import Spool
+from lowtide.store import scripts
 from lowtide.store.batches import Store
-from lowtide.store.connection import load_script, redis_errors
-from lowtide.store.places import free_place
+from lowtide.store.connection import redis_errors
+from lowtide.store.places import Places
+from lowtide.store.scripting import pairs
 
 
 class Delivery:
@@ -24,10 +26,10 @@ class Delivery:
         self._installation = self._store.installation(self._spool)
         self._backoff = settings.delivery_backoff
         self._url = settings.redis_url.get_secret_value()
-        self._hand_back = load_script(self._store.redis, "lowtide.store", "hand_back")
-        self._taken = load_script(self._store.redis, "lowtide.store", "taken")
-        self._started = load_script(self._store.redis, "lowtide.store", "started")
-        self._free_place = load_script(self._store.redis, "lowtide.store", "free_place")
+        self._hand_back = scripts.hand_back.load(self._store.redis)
+        self._taken = scripts.taken.load(self._store.redis)
+        self._started = scripts.started.load(self._store.redis)
+        self._places = Places(self._store.redis)
 
     def lines(self, batch_id: str, results: str) -> Iterator[bytes]:
         """The result lines of a segment. Raises `OutsideRoot` for a name that is not the batch's own.
@@ -48,17 +50,20 @@ class Delivery:
         """
         _, member = segment_of(delivery_id)
         with redis_errors(self._url):
-            return int(self._started(keys=[keys.entity(member)], args=[attempt]))
+            return int(self._started(segment=keys.entity(member), attempt=attempt))
 
     def taken(self, delivery_id: str) -> None:
         """Says that a delivery is handled, and need not come again."""
         batch_id, member = segment_of(delivery_id)
         with redis_errors(self._url), self._store.redis.pipeline() as pipe:
-            self._taken(
-                keys=[keys.batch(batch_id), keys.entity(member), keys.clock(Stage.DELIVER.queue), keys.PARKED],
-                args=[member], client=pipe,
-            )  # fmt: skip
-            free_place(self._free_place, batch_id, member, pipe)
+            self._taken.within(pipe)(
+                batch=keys.batch(batch_id),
+                segment=keys.entity(member),
+                clock=keys.clock(Stage.DELIVER.queue),
+                parked=keys.PARKED,
+                member=member,
+            )
+            self._places.free(batch_id, member, client=pipe)
             pipe.execute()
 
     def hand_back(self, delivery_id: str, *, only: Sequence[int] | None, attempt: int, error: str) -> None:
@@ -74,15 +79,15 @@ class Delivery:
             "only": "" if only is None else msgspec.json.encode(only),
         }  # fmt: skip
         with redis_errors(self._url), self._store.redis.pipeline() as pipe:
-            self._hand_back(
-                keys=[keys.batch(batch_id), keys.entity(member), keys.clock(Stage.DELIVER.queue), keys.PARKED],
-                args=[
-                    member,
-                    self._backoff.seconds(attempt - 1),
-                    attempt,
-                    *(part for pair in fields.items() for part in pair),
-                ],
-                client=pipe,
+            self._hand_back.within(pipe)(
+                batch=keys.batch(batch_id),
+                segment=keys.entity(member),
+                clock=keys.clock(Stage.DELIVER.queue),
+                parked=keys.PARKED,
+                member=member,
+                pause=self._backoff.seconds(attempt - 1),
+                attempt=attempt,
+                fields=pairs(fields.items()),
             )
-            free_place(self._free_place, batch_id, member, pipe)
+            self._places.free(batch_id, member, client=pipe)
             pipe.execute()

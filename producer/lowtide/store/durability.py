@@ -1,6 +1,7 @@
-"""Writes to Redis that must outlive it: on its disk, and on as many replicas as a setting says.
+"""Writes to Redis that must survive its crash: on its disk, and on as many replicas as a setting says.
 
-WAITAOF and WAIT speak of what their own connection wrote, so the write and the waiting go out as one pipeline.
+WAITAOF and WAIT apply to the writes of their own connection, so the write and the waits are sent as one pipeline.
+
 Source: https://redis.io/docs/latest/commands/waitaof/ (Redis 7.2, Valkey 7.2) and https://redis.io/docs/latest/commands/wait/
 """
 
@@ -16,15 +17,19 @@ _REPLICA_MILLISECONDS = 2000
 
 
 class NotReplicated(redis.TimeoutError):
-    """The write is in Redis, but not on as many replicas as it must be: a failover now could forget it."""
+    """The write is in Redis, but not on enough replicas: a failover now could lose it."""
 
 
 def durably(client: redis.Redis, write: Callable[[redis.Redis], object], *, replicas: int, disk: bool = True) -> Any:
     """Sends one write, waits until it is safe, and returns its reply.
 
-    With `disk`, that is until it is in the append-only file, where the server has one to ask; an older server does not
-    know the question. With `replicas`, also until so many have it in memory. Raises what the write raises,
-    `redis.TimeoutError` where it is not safe in time: then it may or may not last.
+    - `write`: issues the write on the client or pipeline that it is given.
+    - `replicas`: the number of replicas that must have the write in memory.
+    - `disk`: whether the write must be in the append-only file. Servers without WAITAOF or without such a file are not
+      waited for.
+
+    Raises what the write raises. Raises `redis.TimeoutError`, or its subclass `NotReplicated`, if the write is not safe
+    within two seconds: then it may or may not survive a crash.
     """
     if not disk and not replicas:
         return write(client)

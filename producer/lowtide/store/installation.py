@@ -1,11 +1,11 @@
 """The identity of an installation: one Redis database and one spool that belong together.
 
-A short random id stands in Redis and in a marker at the spool's root, and in the display name of everything at the
-provider. Whoever writes, reads or deletes looks first whether both are the same: Redis of another installation, an
-emptied one, or another spool is an error at once, and never a reason to delete anything.
+A short random id is stored in Redis, in a marker file at the spool's root, and in the display name of everything at the
+provider. Before a process writes, reads or deletes, it checks that Redis and the spool have the same id. The Redis of
+another installation, an emptied Redis, or another spool is an error at once, and never a reason to delete anything.
 
-Both are made by whoever comes first, in three steps of which each may be the last: the id in Redis with the place it
-is meant for, the marker (never over another one), and the id alone in Redis.
+The first process creates both, in three steps, and may crash after each: it writes the id into Redis together with a
+digest of the spool's URL, creates the marker (never over another one), and writes the id alone into Redis.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lowtide.spool import Spool
 from lowtide.store.durability import durably
 
 MARKER = "installation.json"
-"""Name of the marker in the spool: `{"installation": "<id>"}`."""
+"""Name of the marker file in the spool. It contains `{"installation": "<id>"}`."""
 
 
 class _Marker(msgspec.Struct, frozen=True):
@@ -34,16 +34,16 @@ class _Marker(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Seen:
-    """The ids that the two places have; None where a place has none."""
+    """The ids in Redis and in the spool; None where there is none."""
 
     redis: str | None
     spool: str | None
     place: str = ""
-    """Digest of the spool that an unfinished id in Redis is meant for."""
+    """Digest of the spool's URL while the creation is unfinished; empty afterwards."""
 
 
 class Installation:
-    """Redis and spool of one process, and the id they share. Safe to share between threads."""
+    """The Redis and the spool of one process, and their common id. Threads may share it."""
 
     def __init__(self, settings: Settings, client: redis.Redis, spool: Spool) -> None:
         self._redis = client
@@ -57,20 +57,21 @@ class Installation:
 
     @property
     def id(self) -> str:
-        """The id, looked up at first use. Raises as `check`."""
+        """The id, read at its first use. Raises the errors of `check`."""
         return self._id or self.check()
 
     def confirm(self) -> None:
-        """One look at Redis alone, where this process knows its id already; else as `check`."""
-        standing = cast("bytes | None", self._redis.get(keys.INSTALLATION))
-        if self._id is None or standing != self._id.encode():
+        """Compares the id in Redis with the one this process knows, by one read. If they differ, it calls `check`."""
+        stored = cast("bytes | None", self._redis.get(keys.INSTALLATION))
+        if self._id is None or stored != self._id.encode():
             self.check()
 
     def check(self) -> str:
-        """The id that both places have; makes it where neither has one.
+        """Returns the id that Redis and the spool share; creates it if neither has one.
 
-        Raises `InstallationMismatch` where they differ, `SpoolError` and `redis.RedisError` where one does not serve.
-        A spool without a marker that had the right one when this process last looked does not serve: it is away.
+        Raises `InstallationMismatch` if they differ, and `SpoolError` or `redis.RedisError` if one is not available. A
+        spool that has lost its marker since the last check of this process counts as not available, such as one that
+        is no longer mounted.
         """
         seen = self.seen()
         if seen == Seen(None, None):
@@ -80,35 +81,41 @@ class Installation:
             self._spool.create(MARKER, _marker(seen.redis))
             seen = self.seen()
         while not _agree(seen) and (again := self.seen()) != seen:
-            # Somebody was making it, between a look at the one and a look at the other.
+            # Another process was creating it between the two reads.
             seen = again
         if seen.redis is None or not _agree(seen):
             self._id = None
             if seen.spool is None and seen.redis == self._last_id:
-                raise SpoolError(self._told(seen))
-            raise InstallationMismatch(self._told(seen))
+                raise SpoolError(self._described(seen))
+            raise InstallationMismatch(self._described(seen))
         if seen.place:
             self._write(seen.redis)
         self._id = self._last_id = seen.redis
         return self._id
 
-    def look(self) -> None:
-        """Raises `InstallationMismatch` where the spool has an id and Redis none: it was emptied, or is another one."""
+    def check_redis(self) -> None:
+        """Raises `InstallationMismatch` if only the spool has an id: Redis was emptied, or is another one.
+
+        Unlike `check`, it writes nothing.
+        """
         seen = self.seen()
         if seen.redis is None and seen.spool is not None:
-            raise InstallationMismatch(self._told(seen))
+            raise InstallationMismatch(self._described(seen))
 
     def seen(self) -> Seen:
-        """The ids that stand in both places now."""
-        standing = cast("bytes | None", self._redis.get(keys.INSTALLATION))
-        known, _, place = (standing or b"").decode(errors="replace").partition(" ")
+        """Reads the ids in Redis and in the spool."""
+        stored = cast("bytes | None", self._redis.get(keys.INSTALLATION))
+        known, _, place = (stored or b"").decode(errors="replace").partition(" ")
         return Seen(known or None, self._marked(), place)
 
     def adopt(self, *, over: bool = False) -> str:
-        """Gives the place that has no id the other's; returns it.
+        """Copies the id of Redis or the spool to the other if that has none. Returns the id.
 
-        With `over`, Redis takes on the spool's id though it has another one. Raises `InstallationMismatch` where there
-        is nothing to take on, or two ids without `over`.
+        If neither has one, a new id is created.
+
+        - `over`: replaces the id in Redis with that of the spool, even if they differ.
+
+        Raises `InstallationMismatch` for two different ids without `over`.
         """
         seen = self.seen()
         if seen.spool is None and seen.redis is not None:
@@ -116,29 +123,29 @@ class Installation:
         elif seen.spool is not None and (over or seen.redis in (None, seen.spool) or seen.place):
             self._write(seen.spool)
         elif seen.spool is not None:
-            raise InstallationMismatch(self._told(seen))
+            raise InstallationMismatch(self._described(seen))
         return self.check()
 
     def _write(self, known: str) -> None:
-        # What carries this id will soon be at the provider: Redis must not forget it.
+        # Jobs at the provider will soon carry this id, so Redis must not lose it.
         durably(self._redis, lambda pipe: pipe.set(keys.INSTALLATION, known), replicas=self._replicas)
 
     def _marked(self) -> str | None:
-        # Where there are no hard links, somebody may just be writing it.
+        # On file systems without hard links, another process may be writing it at this moment.
         for pause in (0.05, 0.2, 0.5, None):
             if not self._spool.exists(MARKER):
                 return None
             try:
                 known = msgspec.json.decode(self._spool.read(MARKER), type=_Marker).installation
-            except ValueError:  # JSON, its form, and the encoding of its text
+            except ValueError:  # of the JSON, its structure or its encoding
                 known = ""
             if INSTALLATION_ID.fullmatch(known):
                 return known
             if pause is not None:
                 time.sleep(pause)
-        raise InstallationMismatch(f"{self._there}: {MARKER} is not readable; bring it back from a backup")
+        raise InstallationMismatch(f"{self._there}: {MARKER} is not readable; restore it from a backup")
 
-    def _told(self, seen: Seen) -> str:
+    def _described(self, seen: Seen) -> str:
         adopt = "`lowtide installation adopt`"
         if seen.redis is None or (seen.place and seen.spool):
             return (

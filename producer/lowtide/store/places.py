@@ -5,13 +5,26 @@ from __future__ import annotations
 import redis
 
 from lowtide.protocol import Stage, keys
-from lowtide.store.connection import Script
+from lowtide.store import scripts
 
 
-def free_place(script: Script, batch_id: str, member: str, client: redis.Redis) -> None:
-    """Gives a delivery's place in its handler's hands to the next. Harmless for one without a place."""
-    script(
-        keys=[keys.batch(batch_id), keys.clock(Stage.DELIVER.queue)],
-        args=[member, keys.in_hand(""), keys.queued(""), keys.PREFIX],
-        client=client,
-    )
+class Places:
+    """The script that frees places."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._free_place = scripts.free_place.load(client)
+
+    def free(self, batch_id: str, member: str, *, client: redis.Redis | None = None) -> None:
+        """Gives a delivery's place in its handler's hands to the next. Harmless for one without a place.
+
+        `client` is a pipeline that the script becomes a command of.
+        """
+        self._free_place.within(client or self._client)(
+            batch=keys.batch(batch_id),
+            clock=keys.clock(Stage.DELIVER.queue),
+            member=member,
+            in_hand_prefix=keys.in_hand(""),
+            queued_prefix=keys.queued(""),
+            hash_prefix=keys.PREFIX,
+        )

@@ -8,9 +8,9 @@ import redis
 
 from lowtide.backoff import Backoff
 from lowtide.protocol import Queue, Stage, keys
-from lowtide.store import FRESH_SECONDS, load_script
+from lowtide.store import FRESH_SECONDS
 from lowtide_worker.handlers.protocol import NobodyListens
-from lowtide_worker.state import Held, Move, Superseded
+from lowtide_worker.state import Held, Move, Superseded, scripts
 
 log = logging.getLogger(__name__)
 
@@ -24,21 +24,23 @@ class Deliveries:
     """Redis scripts around what hinders deliveries."""
 
     def __init__(self, client: redis.Redis) -> None:
-        self._await_listener = load_script(client, "lowtide_worker.state", "await_listener")
-        self._note = load_script(client, "lowtide_worker.state", "note_delivery")
+        self._await_listener = scripts.await_listener.load(client)
+        self._note = scripts.note_delivery.load(client)
 
     def wait(self, segment: Held, nobody: NobodyListens, wakes: tuple[Queue, ...]) -> Move:
         """The end of a delivery for which nobody listens. Raises `Superseded`."""
         spec, problem = segment.batch["on_result"], str(nobody)[:_MAX_PROBLEM_CHARS]
         waits = self._await_listener(
-            keys=[
-                keys.entity(segment.member),
-                keys.listeners(nobody.handler),
-                keys.in_hand(spec),
-                keys.queued(spec),
-                keys.batch(segment.batch_id),
-            ],
-            args=[segment.member, segment.token, FRESH_SECONDS, problem, _SET_KEPT_SECONDS],
+            segment=keys.entity(segment.member),
+            listeners=keys.listeners(nobody.handler),
+            in_hand=keys.in_hand(spec),
+            queued=keys.queued(spec),
+            batch=keys.batch(segment.batch_id),
+            member=segment.member,
+            token=segment.token,
+            fresh=FRESH_SECONDS,
+            problem=problem,
+            kept=_SET_KEPT_SECONDS,
         )
         if waits < 0:
             raise Superseded(segment.member)
@@ -58,5 +60,9 @@ class Deliveries:
             self._say(segment, "")
 
     def _say(self, segment: Held, problem: str) -> None:
-        names = [keys.entity(segment.member), keys.batch(segment.batch_id)]
-        self._note(keys=names, args=[segment.token, problem])
+        self._note(
+            segment=keys.entity(segment.member),
+            batch=keys.batch(segment.batch_id),
+            token=segment.token,
+            problem=problem,
+        )

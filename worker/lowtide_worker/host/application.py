@@ -1,7 +1,7 @@
 """The Celery application: `celery -A lowtide_worker worker`.
 
-One worker that takes both queues works; to scale, run the network-bound stages on threads
-(`-Q lowtide.jobs -P threads`) and the parsing ones on processes (`-Q lowtide.results`).
+One worker can serve both queues. To scale, run the stages that wait for the network on threads
+(`-Q lowtide.jobs -P threads`) and the stages that parse output on processes (`-Q lowtide.results`).
 """
 
 from __future__ import annotations
@@ -27,40 +27,40 @@ from lowtide_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
-_LAST_WORD_SECONDS = 2.0
-"""How long a child that ends waits for its parent to read the result of its last task."""
+_RESULT_WAIT_SECONDS = 2.0
+"""How long a child process that ends waits until its parent has read the result of its last task."""
 
-# The mended transport takes the place of kombu's own, so that the broker's URL stays what Flower and people know.
+# The fixed transport replaces kombu's own, so that the broker's URL keeps the form that Flower and users expect.
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "lowtide_worker.host.transport:Transport"))
 
 
 @worker_init.connect
-def _prepare(**_: Any) -> None:
-    """Before the fork, so that children share the memory, and a broken installation is seen at once."""
+def _before_fork(**_: Any) -> None:
+    """Imports the provider before the fork: children share its memory, and a missing package is reported at once."""
     keep_freed_memory()
-    _end_soon()
+    _shorten_warm_stop()
     runtime().import_provider()
 
 
-def _end_soon() -> None:
-    """Keeps a warm stop from taking half a minute.
+def _shorten_warm_stop() -> None:
+    """Shortens a warm stop from half a minute to two seconds.
 
-    A stop makes Celery forget a task that a child has just taken, so nobody reads its result, and the child waits 30
-    seconds for that. Nothing is lost without it: whatever a task did is in Redis before it returns.
+    When a worker stops, Celery forgets a task that a child has just begun. So the child's result is never read, and the
+    child waits 30 seconds for that. No data depends on it: all that a task did is in Redis before it returns.
     """
     pause = billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL
-    billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = round(_LAST_WORD_SECONDS / pause)
+    billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = round(_RESULT_WAIT_SECONDS / pause)
 
 
 @celeryd_after_setup.connect
-def _warn(**_: Any) -> None:
-    """Now that there is a log."""
+def _warn_of_unknown_variables(**_: Any) -> None:
+    """Logs a warning for each unknown variable, as soon as the log is set up."""
     for problem in unknown_variables():
         log.warning("%s", problem)
 
 
 def _settings() -> WorkerSettings:
-    """Those of this process; where they cannot be used it ends with one line, not with the traceback of an import."""
+    """The settings of this process. If they are invalid, the process ends with one line instead of a traceback."""
     try:
         return runtime().settings
     except (ValidationError, SettingsError) as error:
@@ -68,14 +68,14 @@ def _settings() -> WorkerSettings:
 
 
 def build() -> Celery:
-    """The application, from the settings of this process."""
+    """Builds the Celery application from the settings of this process. Raises `SystemExit` for invalid settings."""
     settings = _settings()
     celery = Celery("lowtide", include=["lowtide_worker.host.tasks"], log="lowtide_worker.host.logs:Logging")
     celery.conf.update(
         broker_url=settings.redis_url.get_secret_value(),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        # What Redis refuses for a while (BUSY, READONLY, OOM) is a channel error to Celery; it would end the worker.
+        # Temporary refusals of Redis (BUSY, READONLY, OOM) are channel errors to Celery, and would end the worker.
         broker_channel_error_retry=True,
         broker_transport_options={
             "visibility_timeout": settings.visibility_timeout_seconds,
@@ -86,7 +86,7 @@ def build() -> Celery:
             "socket_keepalive": True,
             "health_check_interval": 30,
         },
-        # JSON and nothing else, in and out: no pickle ever reaches a worker.
+        # Only JSON, in and out: a worker never decodes a pickle.
         accept_content=["json"],
         task_serializer="json",
         event_serializer="json",

@@ -1,7 +1,7 @@
-"""The worker's log, in which nobody else can write lines.
+"""The formatters of the worker's log, which keep foreign text from forging log lines.
 
-What a provider, a handler or a message says stands in log lines too. Its line ends and control characters must neither
-make a line of their own nor reach the terminal of whoever reads the log.
+Log lines contain text from providers, handlers and messages. Its line ends must not begin a new log line, and its
+control characters must not reach the terminal of a reader.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from lowtide.text import on_one_line, printable
 
 
 class Lines(ColorFormatter):
-    """Keeps each message on its line; a traceback is set in, so that none of its lines looks like a message."""
+    """Writes each message on one line, and indents tracebacks so that none of their lines looks like a message."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        """The line."""
+        """Returns the message as one line."""
         record.message = on_one_line(record.message)
         return str(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
-        """The traceback."""
+        """Returns the traceback, indented."""
         return "\n".join(f"  {line}" for line in printable(super().formatException(ei)).split("\n"))
 
 
 class TaskLines(Lines, TaskFormatter):
-    """The same for what tasks log."""
+    """The same formatter for the log lines of tasks."""
 
 
-_OURS = {ColorFormatter: Lines, TaskFormatter: TaskLines}
+_FORMATTERS = {ColorFormatter: Lines, TaskFormatter: TaskLines}
 
 
 class Logging(CeleryLogging):
-    """Celery's, with these formatters in place of its own."""
+    """Celery's logging setup, with these formatters in place of Celery's."""
 
     def setup_handlers(
         self,
@@ -48,5 +48,5 @@ class Logging(CeleryLogging):
         formatter: Any = ColorFormatter,
         **more: Any,
     ) -> Any:
-        """Gives a logger its handler."""
-        return super().setup_handlers(logger, logfile, format, colorize, _OURS.get(formatter, formatter), **more)
+        """Adds a handler with one of these formatters to a logger."""
+        return super().setup_handlers(logger, logfile, format, colorize, _FORMATTERS.get(formatter, formatter), **more)

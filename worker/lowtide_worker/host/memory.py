@@ -1,7 +1,7 @@
-"""How a worker process treats its memory: what one segment needed is kept for the next.
+"""The memory setting of worker processes: memory that one segment needed is kept for the next.
 
-glibc gives freed memory back to the system at once, and each page of the next segment then has to be mapped anew: a
-tenth of the time it takes to collect and deliver.
+By default glibc returns freed memory to the system at once, and each page must be mapped again for the next segment.
+That took a tenth of the time to collect and deliver.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _KEPT_BYTES = 32 << 20
 
 
 def keep_freed_memory() -> None:
-    """Lets this process and its children keep some memory that is free; does nothing without glibc."""
+    """Makes this process and its children keep up to 32 MiB of freed memory. Does nothing without glibc."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)

@@ -1,13 +1,13 @@
-"""Celery's Redis transport, fixed so that a worker survives whatever happens to its broker or comes from its queues.
+"""Celery's Redis transport with fixes, so that neither a lost connection nor a malformed message ends the worker.
 
-1. Celery 5.7.0 closes a lost broker connection twice; the second close restores unacknowledged messages through
-   a transport that has no client any more, and the worker exits. Here such messages are left to the visibility
-   timeout; the clock brings the work back long before. `tests/integration/test_redis_restart.py` holds this in place;
-   when it passes without, this can go.
+1. Celery 5.7.0 closes a lost broker connection twice. The second close tries to restore unacknowledged messages
+   through a transport without a client, and the worker exits. This transport leaves such messages to the visibility
+   timeout; the clock starts their work again long before. `tests/integration/test_redis_restart.py` tests this. Once
+   that test passes without the fix, the fix can be removed.
 2. Messages on Lowtide's own queues pass `lowtide_worker.host.reader` before kombu sees them. A refused message becomes
    a dead letter.
-3. All else that comes in raises inside the worker's event loop if it is odd: control messages, and unacknowledged
-   messages to be restored. Here each of those becomes a dead letter too.
+3. Other malformed messages, such as control messages and unacknowledged messages to be restored, raise errors inside
+   the worker's event loop. Here each of them becomes a dead letter too.
 """
 
 from __future__ import annotations
@@ -27,35 +27,37 @@ log = logging.getLogger(__name__)
 
 _QUEUES = {queue.value: queue for queue in Queue}
 _NOTHING = b"null"
-"""Stands for a message that was refused, so that kombu goes on to the next queue as after any other."""
+"""The replacement for a refused message. Kombu goes on to the next queue, as after any other message."""
 _CONNECTION_ERRORS = (OSError, redis.RedisError)
-"""Errors that Celery takes for a lost connection or channel, and answers by connecting again."""
+"""Errors that Celery treats as a lost connection or channel: it connects again."""
 
 
 class QoS(kombu_redis.QoS):
-    """Forgets, instead of failing, when the connection is already gone."""
+    """The bookkeeping of unacknowledged messages, which does not fail when the connection is already gone."""
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
-        """Restores what was not acknowledged, if there is still a connection to do it over."""
+        """Restores unacknowledged messages, if there is still a connection."""
         self._guarded(lambda: super(QoS, self).restore_unacked_once(stderr=stderr))
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
-        """Restores one message; what is no message any more does not keep others from being restored."""
+        """Restores one message. A malformed one becomes a dead letter, so that the others are restored."""
         try:
             super().restore_by_tag(tag, client=client, leftmost=leftmost)
         except _CONNECTION_ERRORS:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever kombu trips over, it must be out of the way
+        except Exception as error:  # noqa: BLE001 - whatever kombu fails on must leave the queue
             with self.channel.conn_or_acquire(client) as connected:
-                _bury(f"cannot be restored: {error}", self.unacked_key, connected.hget(self.unacked_key, tag) or b"")
+                _store_dead_letter(
+                    f"cannot be restored: {error}", self.unacked_key, connected.hget(self.unacked_key, tag) or b""
+                )
             self._remove_from_indices(tag).execute()
 
     def ack(self, delivery_tag: str) -> None:
-        """Acknowledges; a lost connection is a connection error, which Celery knows how to take."""
+        """Acknowledges a message. Raises `ConnectionResetError` for a lost connection, which Celery handles."""
         self._connected(lambda: super(QoS, self).ack(delivery_tag))
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Rejects, likewise."""
+        """Rejects a message. Raises `ConnectionResetError` for a lost connection."""
         self._connected(lambda: super(QoS, self).reject(delivery_tag, requeue=requeue))
 
     def _guarded(self, action: Callable[[], None]) -> None:
@@ -73,7 +75,7 @@ class QoS(kombu_redis.QoS):
 
 
 class Channel(kombu_redis.Channel):
-    """A channel whose reads from Lowtide's queues pass the reader."""
+    """A channel that passes all messages from Lowtide's queues through the reader."""
 
     QoS = QoS
 
@@ -83,7 +85,7 @@ class Channel(kombu_redis.Channel):
         return client
 
     def _popped(self, reply: Any, **_: object) -> tuple[bytes, bytes] | None:
-        """The reply to a read of the queues: the queue, which may be one for a priority, and a message."""
+        """Checks the reply to a read of the queues: the queue's key, which may be one for a priority, and a message."""
         if not reply:
             return None
         if not isinstance(reply, (list, tuple)) or len(reply) != 2:
@@ -95,11 +97,11 @@ class Channel(kombu_redis.Channel):
         try:
             return key, accepted(raw, queue)
         except Unacceptable as refusal:
-            _bury(str(refusal), queue, raw)
+            _store_dead_letter(str(refusal), queue, raw)
             return key, _NOTHING
 
     def _handle_message(self, client: Any, r: Any) -> dict[str, Any]:
-        """The reply of a subscription: a control message or an event of another worker."""
+        """Checks the reply of a subscription: a control message, or an event of another worker."""
         message: dict[str, Any] = super()._handle_message(client, r)
         if isinstance(message["data"], bytes):
             message["data"] = _decodable(message["data"], message["channel"])
@@ -108,7 +110,7 @@ class Channel(kombu_redis.Channel):
     def _do_restore_message(
         self, payload: Any, exchange: Any, routing_key: Any, pipe: Any, leftmost: bool = False
     ) -> None:
-        # Kombu would only log what it cannot restore, and drop it.
+        # Without this check kombu would log and drop a malformed message.
         if not _is_envelope(payload) or not isinstance(exchange, str) or not isinstance(routing_key, str):
             raise ValueError("not an envelope")
         payload["headers"] = payload.get("headers") or {}
@@ -116,7 +118,7 @@ class Channel(kombu_redis.Channel):
 
 
 class Transport(kombu_redis.Transport):
-    """The transport that stands for `redis://` in workers."""
+    """The transport for `redis://` and `rediss://` URLs in workers."""
 
     Channel = Channel
 
@@ -127,7 +129,7 @@ class Transport(kombu_redis.Transport):
             super()._deliver(message, queue)
             return
         if not _is_envelope(message):
-            _bury("not an envelope", queue, repr(message).encode(errors="replace"))
+            _store_dead_letter("not an envelope", queue, repr(message).encode(errors="replace"))
             return
         try:
             super()._deliver(message, queue)
@@ -135,21 +137,21 @@ class Transport(kombu_redis.Transport):
             raise
         except Exception as error:
             log.exception("broker: a message on %s cannot be handled", queue)
-            _bury(f"cannot be handled: {error}", queue, repr(message).encode(errors="replace"))
-            self._let_go(message["properties"]["delivery_tag"])
+            _store_dead_letter(f"cannot be handled: {error}", queue, repr(message).encode(errors="replace"))
+            self._reject(message["properties"]["delivery_tag"])
 
-    def _let_go(self, tag: str) -> None:
+    def _reject(self, tag: str) -> None:
         for channel in self.channels:
             if tag in channel.qos._delivered:  # noqa: SLF001 - kombu has no other way to ask
                 channel.basic_reject(tag)
 
 
 def _decodable(raw: bytes, where: bytes) -> bytes | None:
-    """The message of another app's queue or of a topic, if kombu can decode it."""
+    """Returns a message of another app's queue or of a topic if kombu can decode it; else it is a dead letter."""
     try:
         loads(raw)
     except Exception as error:  # noqa: BLE001 - kombu's JSON builds objects, which may raise anything
-        _bury(f"not a message: {error}", where.decode(errors="replace"), raw)
+        _store_dead_letter(f"not a message: {error}", where.decode(errors="replace"), raw)
         return None
     return raw
 
@@ -166,7 +168,7 @@ def _is_envelope(message: Any) -> bool:
     )
 
 
-def _bury(reason: str, queue: str, raw: bytes) -> None:
+def _store_dead_letter(reason: str, queue: str, raw: bytes) -> None:
     from lowtide_worker.runtime import runtime  # deferred: importing the transport must stay cheap
 
     runtime().oddities.keep_message(reason, queue, raw)

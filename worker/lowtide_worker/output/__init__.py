@@ -1,22 +1,31 @@
-"""From a job's output to results: segments, joined with requests and judged row by row."""
+"""The way from a job's output to results: segments, whose rows are joined with requests and judged.
+
+| module | holds |
+|---|---|
+| `download_check` | the check that a download is the output its job reports |
+| `segments` | the cut of a stream into segments, and the files that hold them |
+| `parts` | output that is read by byte ranges at the provider |
+| `joining` | the join of rows with their requests |
+| `judging` | the table from a row to a request's outcome |
+"""
 
 from __future__ import annotations
 
-from lowtide_worker.output.joining import Joined, Odd, RestRow, Row, join, provider_rows, rest_rows
+from lowtide_worker.output.download_check import DownloadCheck, IncompleteOutput
+from lowtide_worker.output.joining import Joined, QuarantinedRow, RestRow, Row, join, provider_rows, rest_rows
 from lowtide_worker.output.judging import overruled, retryable
-from lowtide_worker.output.parts import decoded_parts, encoded_parts, even_ends, pieces
-from lowtide_worker.output.scrutiny import Doubtful, Scrutiny
+from lowtide_worker.output.parts import decoded_parts, encoded_parts, even_ends, part_ranges
 from lowtide_worker.output.segments import Piece, PieceWriter, SegmentCutter, SegmentedWriter
 
 __all__ = [
-    "Doubtful",
+    "DownloadCheck",
+    "IncompleteOutput",
     "Joined",
-    "Odd",
     "Piece",
     "PieceWriter",
+    "QuarantinedRow",
     "RestRow",
     "Row",
-    "Scrutiny",
     "SegmentCutter",
     "SegmentedWriter",
     "decoded_parts",
@@ -24,7 +33,7 @@ __all__ = [
     "even_ends",
     "join",
     "overruled",
-    "pieces",
+    "part_ranges",
     "provider_rows",
     "rest_rows",
     "retryable",

@@ -1,7 +1,7 @@
-"""Joins rows of output with their requests, by key and never by position.
+"""The join of output rows with their requests, by key and never by position.
 
-This is the hot path: a segment's rows are decoded in one call and compared with the keys of their requests in another.
-Only a segment with something odd in it is gone through row by row.
+This is the hot path. A segment's rows are decoded in one call, and compared with the keys of their requests in another.
+Only a segment with a malformed or unexpected row is processed row by row.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from lowtide_worker.providers import NO_RESPONSE, OutputRow, Provider
 
 
 class RestRow(msgspec.Struct, frozen=True):
-    """An outcome that Lowtide decided itself, written by settle."""
+    """The outcome of a request that gets no row from the provider. The stage `settle` writes it."""
 
     key: str
+    """The request's wire key."""
     status: ResultStatus
     error: ResultError
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
-    """A row of output, judged, under the key it came with."""
+    """A row of output with its outcome, under the key that it came with."""
 
     key: str | None
     response: msgspec.Raw
@@ -35,7 +36,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
 
 class Joined(msgspec.Struct, frozen=True, gc=False):
-    """A row that belongs to a request."""
+    """A row of output with the request that it belongs to."""
 
     ordinal: int
     request: KeyLine
@@ -43,31 +44,38 @@ class Joined(msgspec.Struct, frozen=True, gc=False):
     outcome: Outcome
 
 
-class Odd(msgspec.Struct, frozen=True, gc=False):
-    """A row that is nobody's."""
+class QuarantinedRow(msgspec.Struct, frozen=True, gc=False):
+    """A row that belongs to no request of the job. It is stored in the quarantine, not in the results."""
 
     reason: str
+    """The reason, as the quarantine shows it."""
     line: bytes
+    """The row: the line as it came if it is malformed, else its key, response and error as JSON."""
 
 
 _decode_rest = msgspec.json.Decoder(RestRow).decode_lines
 
 
-def provider_rows(provider: Provider, block: bytes) -> tuple[list[Row], list[Odd]]:
-    """Reads and judges a segment of a provider's output; lines that are no rows come back as odd."""
+def provider_rows(provider: Provider, block: bytes) -> tuple[list[Row], list[QuarantinedRow]]:
+    """Decodes and judges a segment of a provider's output.
+
+    - `block`: whole lines.
+
+    Returns the rows, and the malformed lines for the quarantine.
+    """
     try:
-        # Responses are passed on as they are, so what readers could not decode must not get through.
+        # Responses are stored byte for byte, so invalid UTF-8 must not get through.
         str(block, "utf-8")
         rows = provider.rows(block)
-        odd: list[Odd] = []
+        malformed: list[QuarantinedRow] = []
     except ValueError:
-        rows, odd = _line_by_line(provider, block)
-    return [Row(row.key, row.response, judge(row)) for row in rows], odd
+        rows, malformed = _line_by_line(provider, block)
+    return [Row(row.key, row.response, judge(row)) for row in rows], malformed
 
 
-def _line_by_line(provider: Provider, block: bytes) -> tuple[list[OutputRow], list[Odd]]:
+def _line_by_line(provider: Provider, block: bytes) -> tuple[list[OutputRow], list[QuarantinedRow]]:
     rows: list[OutputRow] = []
-    odd: list[Odd] = []
+    malformed: list[QuarantinedRow] = []
     for line in block.split(b"\n"):
         if not line or line.isspace():
             continue
@@ -75,39 +83,42 @@ def _line_by_line(provider: Provider, block: bytes) -> tuple[list[OutputRow], li
             str(line, "utf-8")
             rows.append(provider.row(line))
         except ValueError as error:
-            odd.append(Odd(f"malformed: {error}", line))
-    return rows, odd
+            malformed.append(QuarantinedRow(f"malformed: {error}", line))
+    return rows, malformed
 
 
 def rest_rows(block: bytes) -> list[Row]:
-    """Reads a segment that settle wrote."""
+    """Decodes a segment of `RestRow` lines."""
     return [Row(row.key, NO_RESPONSE, Outcome(row.status, row.error, None)) for row in _decode_rest(block)]
 
 
-def join(rows: Sequence[Row], *, ordinals: range, reader: RequestReader) -> tuple[list[Joined], list[Odd]]:
-    """Finds the request of each row; a row whose key is not one of the job's requests' is odd.
+def join(rows: Sequence[Row], *, ordinals: range, reader: RequestReader) -> tuple[list[Joined], list[QuarantinedRow]]:
+    """Finds the request of each row by its wire key.
 
-    `ordinals` are those the job may carry.
+    - `ordinals`: the ordinals of the requests that the job may carry.
+    - `reader`: the reader of the batch's requests and keys.
+
+    Returns the joined rows, and for the quarantine the rows whose key is not exactly that of one of these requests.
     """
     if in_order := _join_in_order(rows, ordinals, reader):
         return in_order, []
     claims = [wire_ordinal(row.key) if row.key is not None else None for row in rows]
     requests = reader.keys({ordinal for ordinal in claims if ordinal is not None and ordinal in ordinals})
     joined: list[Joined] = []
-    odd: list[Odd] = []
+    quarantined: list[QuarantinedRow] = []
     for row, ordinal in zip(rows, claims, strict=True):
         request = requests.get(ordinal) if ordinal is not None else None
         if ordinal is None or request is None:
-            odd.append(Odd("unknown key", _shown(row)))
+            quarantined.append(QuarantinedRow("unknown key", _shown(row)))
         elif request.wire != row.key:
-            odd.append(Odd("key does not match its request", _shown(row)))
+            quarantined.append(QuarantinedRow("key does not match its request", _shown(row)))
         else:
             joined.append(Joined(ordinal, request, row.response, row.outcome))
-    return joined, odd
+    return joined, quarantined
 
 
 def _join_in_order(rows: Sequence[Row], ordinals: range, reader: RequestReader) -> list[Joined]:
-    """The same where the rows come in the order of their requests, as most do; nothing where one of them does not."""
+    """Joins rows that come in the order of their requests, as most do. Returns nothing if any row does not."""
     first = wire_ordinal(rows[0].key or "") if rows else None
     if first is None or wire_ordinal(rows[-1].key or "") != (last := first + len(rows) - 1):
         return []

@@ -1,4 +1,4 @@
-"""What a row of output means: the one table that turns a provider's answer into a request's outcome.
+"""The row table: it turns each row of a provider's output into the outcome of a request.
 
 | the row has | outcome |
 |---|---|
@@ -9,8 +9,9 @@
 | a candidate that ended for any other reason (MAX_TOKENS, SAFETY, RECITATION, ...) | failed, with the finish reason |
 | no response at all, none but an empty or unreadable one, or a candidate without content | retry |
 
-A batch's `outcomes`, and `LOWTIDE_OUTCOMES` for all, overrule the table for a reason or a code. `retry` becomes
-`failed` when the request has no attempt left. A failed row keeps the response it came with.
+A batch's `outcomes`, and those of `LOWTIDE_OUTCOMES`, overrule the table for a reason or a code. `retry` becomes
+`failed` when the request has no attempt left. A failed row keeps the response that it came with.
+
 Source: https://ai.google.dev/api/generate-content (FinishReason, BlockReason), google.rpc.Code.
 """
 
@@ -29,19 +30,22 @@ from lowtide_worker.providers import NO_RESPONSE, OutputRow
 
 RETRYABLE_CODES = frozenset({1, 4, 8, 10, 13, 14, 408, 409, 429, 499, 500, 502, 503, 504})
 DEEPEST = 200
-"""Levels of a response. Decoders give up somewhere between 300 and 1,000, depending on who calls them from where."""
+"""The deepest nesting of a readable response. JSON decoders fail somewhere between 300 and 1,000 levels."""
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _MALFORMED = "MALFORMED"
 _FINISHED = frozenset({None, "STOP", "FINISH_REASON_UNSPECIFIED"})
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """What became of a request in one job."""
+    """The outcome of a request in one job."""
 
     status: ResultStatus
     error: ResultError | None
+    """The reason of a failure; None if the request succeeded."""
     usage: Usage | None
+    """The tokens used; None if the response does not say."""
     retryable: bool = False
+    """Whether a failed request runs again in another job, if it has an attempt left."""
 
 
 class _Content(msgspec.Struct, frozen=True, gc=False):
@@ -60,7 +64,7 @@ class _PromptFeedback(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)]
-"""The provider's int32: sums of them fit what Redis counts with."""
+"""A token count, an int32 in the API: sums of them fit into the integers of Redis."""
 
 
 class _UsageMetadata(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -81,7 +85,7 @@ class _Response(msgspec.Struct, frozen=True, rename="camel", gc=False):
 class _MeasuredResponse(_Response, frozen=True, rename="camel", gc=False):
     usage_metadata: _UsageMetadata | None = None
     token_count: _Count | None = None
-    """Of an embedding, in place of a usage."""
+    """The token count of an embedding, which has no `usageMetadata`."""
 
 
 # Not strict: counters may come as JSON strings.
@@ -91,10 +95,10 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def too_deep(response: bytes) -> bool:
-    """Whether JSON has more levels than whoever reads the stored result can be asked to take."""
+    """Returns whether JSON is nested deeper than `DEEPEST`, so that a reader of the stored result might fail on it."""
     if _brackets(response) <= DEEPEST:
         return False
-    # Those in strings, as of an answer with code in it, open nothing.
+    # Brackets in strings do not nest; an answer with code in it has many.
     structure = _STRINGS.sub(b"", response)
     if _brackets(structure) <= DEEPEST:
         return False
@@ -114,12 +118,12 @@ def _brackets(json: bytes) -> int:
 
 
 def retryable(error: ResultError) -> bool:
-    """Whether the same request may well succeed another time."""
+    """Returns whether the same request may succeed another time."""
     return error.code in RETRYABLE_CODES
 
 
 def overruled(outcome: Outcome, outcomes: Mapping[str, Verdict]) -> Outcome:
-    """The outcome after the batch's own word on its reason or code."""
+    """Returns the outcome after the batch's `outcomes`, which map reasons and codes to verdicts, are applied to it."""
     if outcome.error is None:
         return outcome
     match outcomes.get(outcome.error.reason) or outcomes.get(str(outcome.error.code)):
@@ -130,14 +134,14 @@ def overruled(outcome: Outcome, outcomes: Mapping[str, Verdict]) -> Outcome:
         case Verdict.SUCCEED if outcome.error.reason != _MALFORMED:
             return Outcome(ResultStatus.SUCCEEDED, None, outcome.usage)
         case Verdict.SUCCEED | None:
-            # What nobody can read is no result, whatever anybody says.
+            # An unreadable response is never a result, whatever the verdict.
             return outcome
         case never:
             assert_never(never)
 
 
 def judge(row: OutputRow) -> Outcome:
-    """The outcome of one row of output."""
+    """Returns the outcome of one row of output, by the module's table."""
     if too_deep(bytes(row.response)):
         message = f"unreadable response: nested deeper than {DEEPEST} levels"
         return _failed(ResultError(reason=_MALFORMED, message=message), retryable=True)
@@ -146,7 +150,7 @@ def judge(row: OutputRow) -> Outcome:
     except _UNREADABLE:
         pass
     try:
-        # An odd usage is unknown usage; no reason to throw away an answer that was paid for.
+        # With malformed usage the tokens are unknown. The answer is paid for and stays.
         return _outcome(row.error, _decode_response(row.response))
     except _UNREADABLE as error:
         return _failed(ResultError(reason=_MALFORMED, message=f"unreadable response: {error}"), retryable=True)

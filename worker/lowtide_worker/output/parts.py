@@ -1,4 +1,4 @@
-"""Output that is read where it lies: several parts counted as one file, cut evenly, read line by whole line."""
+"""Output that is read by byte ranges at the provider: its parts count as one file, which is cut into even segments."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ _decode = msgspec.json.Decoder(list[Part]).decode
 
 
 def encoded_parts(parts: Sequence[Part]) -> str:
-    """Parts as a job's hash keeps them."""
+    """Returns the parts as JSON, for a job's hash."""
     return msgspec.json.encode(parts).decode()
 
 
 def decoded_parts(encoded: str) -> list[Part]:
-    """The same, read back."""
+    """Returns the parts that `encoded_parts` encoded."""
     return _decode(encoded)
 
 
 def even_ends(parts: Sequence[Part], size: int) -> list[int]:
-    """Where segments of about `size` bytes end, over all parts together. None spans two parts."""
+    """Returns the byte offsets at which segments of about `size` bytes end, counted over all parts together.
+
+    A segment never spans two parts.
+    """
     ends: list[int] = []
     base = 0
     for part in parts:
@@ -33,8 +36,11 @@ def even_ends(parts: Sequence[Part], size: int) -> list[int]:
     return ends
 
 
-def pieces(encoded: str, start: int, end: int) -> Iterator[tuple[str, int, int]]:
-    """Where the bytes [start, end) of all parts together lie: part after part, each with the range within it."""
+def part_ranges(encoded: str, start: int, end: int) -> Iterator[tuple[str, int, int]]:
+    """Yields the name of each part that has some of the bytes [start, end), and the first and last offset within it.
+
+    `encoded` are the parts in the form of `encoded_parts`. `start` and `end` count over all parts together.
+    """
     base = 0
     for part in _decode(encoded):
         first, last = max(start - base, 0), min(end - base, part.size)

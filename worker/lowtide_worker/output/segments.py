@@ -1,4 +1,7 @@
-"""Cuts a stream of lines into segments as it passes, and stores it in pieces of whole ones, without ever holding it."""
+"""The cut of a stream of lines into segments while it passes, and the pieces that store it.
+
+A piece is a file of a few whole segments. No more than one chunk of the stream is in memory.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,13 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import IO, Any, NamedTuple, Self
 
 _SEGMENTS_A_PIECE = 8
-"""Fewer would mean more files and calls, more a longer wait for the first results."""
+"""Segments per piece. Fewer would mean more files and calls; more would delay the first results."""
 
 
 class SegmentCutter:
-    """Finds where segments end: at the first line end at or after `max_bytes`, or after `max_rows` lines.
+    """Finds the ends of segments in a stream: the first line end at or after `max_bytes`, or after `max_rows` lines.
 
-    A line is never cut, however long. Lines end with a newline byte, which no UTF-8 character contains.
+    A line is never cut, however long it is. Lines end with a newline byte, which no other UTF-8 character contains.
     """
 
     def __init__(self, *, max_bytes: int, max_rows: int) -> None:
@@ -21,13 +24,13 @@ class SegmentCutter:
         self._max_rows = max_rows
         self._position = self._start = self._rows = 0
         self.ends: list[int] = []
-        """Byte offsets at which the segments end so far."""
+        """The byte offsets at which the segments so far end."""
 
     def feed(self, chunk: bytes | memoryview) -> None:
-        """Takes the next bytes of the stream."""
+        """Reads the next bytes of the stream."""
         data, base = bytes(chunk), self._position
         at, rows, full = 0, self._rows, self._start + self._max_bytes - base
-        # Line by line: looking for a newline takes less time than counting the newlines among so many bytes.
+        # Line by line: finding the next newline is faster than counting the newlines in a chunk.
         while at := data.find(b"\n", at) + 1:
             rows += 1
             if at >= full or rows >= self._max_rows:
@@ -37,7 +40,7 @@ class SegmentCutter:
         self._position = base + len(data)
 
     def finish(self) -> list[int]:
-        """Ends the stream; its last line may lack a newline. Returns all ends."""
+        """Ends the stream, whose last line may lack a newline. Returns the ends of all segments."""
         if self._position > self._start:
             self.ends.append(self._position)
             self._start = self._position
@@ -45,7 +48,7 @@ class SegmentCutter:
 
 
 class SegmentedWriter:
-    """A sink for a download: passes the bytes on to a file, finds the segments, keeps the lease alive."""
+    """A sink that writes a stream into a file, finds its segments and calls `keep` to renew the lease."""
 
     def __init__(self, file: IO[bytes], cutter: SegmentCutter, keep: Callable[[], None]) -> None:
         self._file = file
@@ -53,7 +56,7 @@ class SegmentedWriter:
         self._keep = keep
 
     def write(self, chunk: bytes) -> int:
-        """Takes the next bytes."""
+        """Writes the next bytes; returns how many they are."""
         self._file.write(chunk)
         self._cutter.feed(chunk)
         self._keep()
@@ -61,21 +64,29 @@ class SegmentedWriter:
 
 
 class Piece(NamedTuple):
-    """A file of some whole segments, complete."""
+    """A complete file of whole segments."""
 
     number: int
+    """The number of the piece in this download, from 0."""
     ends: list[int]
-    """Where its segments end in it."""
+    """The byte offsets within the piece at which its segments end."""
     collected: int
-    """Bytes of the whole stream up to its end."""
+    """Bytes of the whole stream up to the end of the piece."""
     last: bool
+    """Whether the stream ends with the piece."""
 
 
 class PieceWriter:
-    """A sink for a download: writes it as pieces, and releases each as soon as it is complete.
+    """A sink that writes a download as pieces, and releases each as soon as it is complete.
 
-    So the first segments are delivered while the last are still on their way. What was `collected` before, by a run
-    that did not come to its end, is left out. Use as a context manager: an exception drops the open piece.
+    So the first segments are delivered while the last are still being downloaded. Use it as a context manager: an
+    exception drops the open piece.
+
+    - `cutter`: finds the segments.
+    - `opened`: opens the file of the piece with a number, for writing.
+    - `release`: called with each complete piece.
+    - `keep`: called after each write, to renew the lease.
+    - `collected`: the bytes that an earlier, interrupted run has released; they are skipped.
     """
 
     def __init__(
@@ -103,7 +114,7 @@ class PieceWriter:
         self._stack.__exit__(*error)
 
     def write(self, chunk: bytes) -> int:
-        """Takes the next bytes."""
+        """Writes the next bytes; returns how many they are."""
         data = chunk[self._skip :]
         self._skip -= len(chunk) - len(data)
         self._cutter.feed(data)
@@ -120,7 +131,7 @@ class PieceWriter:
         return len(chunk)
 
     def finish(self) -> int:
-        """Ends the download; returns how many segments it brought."""
+        """Ends the download and releases the last piece. Returns the number of segments."""
         self._cutter.finish()
         self._complete(last=True)
         return self._released

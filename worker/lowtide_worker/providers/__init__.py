@@ -1,8 +1,11 @@
-"""The providers, behind one protocol that knows nothing of Google."""
+"""Providers of batch jobs, behind one protocol that knows nothing of Google.
+
+`gemini` and `vertex` are imported only where they are used, as each loads its own SDK.
+"""
 
 from __future__ import annotations
 
-from lowtide_worker.providers.job_lookup import Looks
+from lowtide_worker.providers.job_lookup import JobLookup
 from lowtide_worker.providers.pages import every
 from lowtide_worker.providers.protocol import (
     NO_RESPONSE,
@@ -24,7 +27,7 @@ from lowtide_worker.providers.upload_slice import SpoolSlice
 __all__ = [
     "NO_RESPONSE",
     "Denied",
-    "Looks",
+    "JobLookup",
     "Missing",
     "NewJob",
     "Output",

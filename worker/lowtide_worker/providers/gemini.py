@@ -1,6 +1,6 @@
-"""The Gemini Developer API as a provider.
+"""The provider for the Gemini Developer API: jobs with an uploaded JSONL file, or with inline requests.
 
-Files go through google-genai, batch operations through `providers.google`.
+Files are uploaded and downloaded by google-genai. Batch operations are raw calls (`providers.google`).
 
 Source: https://ai.google.dev/gemini-api/docs/batch-api and https://ai.google.dev/api/batch-api
 """
@@ -25,13 +25,13 @@ from lowtide_worker.providers.google import (
     RowReader,
     as_count,
     as_object,
+    as_page,
     as_text,
     call,
     cancel,
     either,
     failures,
     job_state,
-    page_of,
     status_error,
 )
 from lowtide_worker.providers.protocol import (
@@ -53,6 +53,8 @@ _decode = msgspec.json.decode
 
 
 class _Row(msgspec.Struct, frozen=True, gc=False):
+    """A line of a result file. A failed row has an `error` or a `status`."""
+
     key: str | None = None
     response: msgspec.Raw = NO_RESPONSE
     error: msgspec.Raw = NO_RESPONSE
@@ -60,7 +62,10 @@ class _Row(msgspec.Struct, frozen=True, gc=False):
 
 
 class GeminiProvider:
-    """Batch jobs of the Gemini Developer API, by uploaded file or inline. See `Provider`."""
+    """The provider of batch jobs of the Gemini Developer API. See `Provider` for each method.
+
+    Raises `Unavailable` if the settings have no API key.
+    """
 
     def __init__(self, settings: WorkerSettings) -> None:
         key = settings.google_api_key
@@ -74,16 +79,16 @@ class GeminiProvider:
         )
 
     def upload(self, display_name: str, data: IO[bytes]) -> str:
-        """Uploads request lines as a file; they live for 48 hours."""
+        """Uploads request lines as a file. The API deletes it after 48 hours."""
         with failures():
             file = self._client.files.upload(
-                file=data,  # type: ignore[arg-type]  # typed as io.IOBase; any seekable binary stream serves
+                file=data,  # type: ignore[arg-type]  # typed as io.IOBase; any seekable binary stream works
                 config=types.UploadFileConfig(mime_type="jsonl", display_name=display_name),
             )
         return _name(file.name)
 
     def ready(self, input: str) -> bool:  # noqa: A002 - the field's word
-        """Whether the file is ACTIVE."""
+        """Returns whether the API has processed the file. Raises `Refused` if that failed."""
         with failures(), self._client.bounded():
             file = self._client.files.get(name=input)
         if file.state == types.FileState.FAILED:
@@ -91,7 +96,7 @@ class GeminiProvider:
         return file.state != types.FileState.PROCESSING
 
     def create(self, job: NewJob, deadline: Deadline) -> ProviderJob:
-        """One POST, never repeated, whatever happens."""
+        """Creates a job by one POST, which is never repeated."""
         batch: dict[str, Any] = {"displayName": job.display_name}
         if job.input is not None:
             batch["inputConfig"] = {"fileName": job.input}
@@ -103,43 +108,43 @@ class GeminiProvider:
             return _provider_job(call(self._client, "post", f"{model}:{method}", {"batch": batch}, ONCE, deadline))
 
     def get(self, name: str) -> ProviderJob:
-        """GET of the operation."""
+        """Fetches the job (GET of its operation)."""
         with failures():
             return _provider_job(call(self._client, "get", name))
 
     def jobs(
         self, page_token: str | None = None, *, display_name: str | None = None
     ) -> tuple[list[ProviderJob], str | None]:
-        """One page of all, newest first: this API cannot search."""
+        """Returns a page of all jobs, newest first. This API cannot search for a display name."""
         query = {"pageSize": str(_PAGE_SIZE)} | ({"pageToken": page_token} if page_token else {})
         with failures():
-            reply = page_of(call(self._client, "get", f"batches?{urlencode(query)}"))
+            reply = as_page(call(self._client, "get", f"batches?{urlencode(query)}"))
             jobs = self._pages.read(reply.get("operations", []), _provider_job, needed=display_name)
             return jobs, as_text(either(reply, "nextPageToken", "next_page_token")) or None
 
     def inputs(self, page_token: str | None = None) -> tuple[list[ProviderInput], str | None]:
-        """One page of the uploaded files; result files are not among them."""
+        """Returns a page of the uploaded files, without the result files of jobs."""
         query = {"pageSize": str(_PAGE_SIZE)} | ({"pageToken": page_token} if page_token else {})
         with failures():
-            reply = page_of(call(self._client, "get", f"files?{urlencode(query)}"))
+            reply = as_page(call(self._client, "get", f"files?{urlencode(query)}"))
             inputs = self._pages.read(reply.get("files", []), _provider_input)
             uploaded = [found for found in inputs if found is not None]
             return uploaded, as_text(either(reply, "nextPageToken", "next_page_token")) or None
 
-    def odd(self) -> int:
-        """How many items of pages were passed over."""
-        return len(self._pages.odd)
+    def unreadable_items(self) -> int:
+        """Returns how many items of list pages were skipped as unreadable."""
+        return len(self._pages.unreadable)
 
     def cancel(self, name: str) -> None:
-        """POST :cancel."""
+        """Cancels a job (POST `:cancel`)."""
         cancel(self._client, name)
 
     def delete(self, name: str) -> None:
-        """DELETE of the batch; its result file goes with it."""
+        """Deletes a job (DELETE). The API deletes its result file with it."""
         self._delete(name)
 
     def delete_input(self, input: str) -> None:  # noqa: A002 - the field's word
-        """DELETE of the uploaded file."""
+        """Deletes an uploaded file (DELETE)."""
         self._delete(input)
 
     def _delete(self, name: str) -> None:
@@ -149,17 +154,17 @@ class GeminiProvider:
             return
 
     def clear(self, display_name: str) -> None:
-        """Nothing: a result file goes with its batch."""
+        """Does nothing: the API deletes a result file with its job."""
 
     def parts(self, output: Output) -> None:
-        """None: files of this API cannot be read by ranges."""
+        """Returns None: this API's files cannot be read by byte ranges."""
 
     def read(self, part: str, start: int, end: int) -> bytes:  # noqa: ARG002 - the Protocol's
-        """There are none."""
+        """Raises `Missing`: there are no parts."""
         raise Missing(ResultError(reason="NO_PARTS", message=f"{part} cannot be read by ranges"))
 
     def download(self, output: Output, sink: IO[bytes]) -> None:
-        """The result file as it is; inline responses as lines of the same shape."""
+        """Writes the result file as it is. Inline responses are written as lines of the same shape."""
         if output.location == _INLINE:
             with failures():
                 for row in _inlined_responses(call(self._client, "get", output.job)):
@@ -169,18 +174,19 @@ class GeminiProvider:
             self._client.files.download(file=_name(output.location), destination=sink)  # type: ignore[call-overload]  # as upload
 
     def rows(self, block: bytes) -> list[OutputRow]:
-        """Reads lines of a result file."""
+        """Decodes whole lines of a result file."""
         return _lines.many(block)
 
     def row(self, line: bytes) -> OutputRow:
-        """Reads one line of a result file."""
+        """Decodes one line of a result file."""
         return _lines.one(line)
 
 
 def _provider_job(operation: object) -> ProviderJob:
-    """Reads an operation, in either letter case; a state we do not know is kept as UNKNOWN.
+    """Returns the job that an operation describes, in camelCase or snake_case.
 
-    Raises `ValueError` for one without a usable name; anything else that is not as it should be is left out.
+    An unknown state is UNKNOWN. Any other field of the wrong type counts as missing. Raises `ValueError` for an
+    operation without a usable name.
     """
     operation = as_object(operation)
     metadata = as_object(operation.get("metadata"))
@@ -204,7 +210,7 @@ def _provider_job(operation: object) -> ProviderJob:
 
 
 def _provider_input(value: object) -> ProviderInput | None:
-    """An uploaded file; None for one that a job wrote. Raises `ValueError` for one without a usable name."""
+    """Returns an uploaded file, or None for a file that a job wrote. Raises `ValueError` for an unusable name."""
     file = as_object(value)
     if file.get("source", "UPLOADED") != "UPLOADED":
         return None
@@ -239,7 +245,7 @@ def _inline_line(value: object) -> bytes:
     key = as_object(row.get("metadata")).get("key")
     if isinstance(key, str):
         line["key"] = key
-    # Not the fast codec: this one can write whatever its like has read (numbers and half characters of any kind).
+    # Not msgspec: only the standard codec can write everything that it read (huge numbers, unpaired surrogates).
     return json.dumps(line).encode() + b"\n"
 
 
@@ -253,7 +259,7 @@ _lines = RowReader(_Row, _output_row)
 
 
 def _row_error(raw: msgspec.Raw) -> ResultError | None:
-    """A row's error: a google.rpc.Status, or a word; an empty one means none."""
+    """Returns a row's error, a `google.rpc.Status` or a text; None for an empty one or code 0."""
     value = _decode(raw)
     if not value or (isinstance(value, Mapping) and value.get("code") == 0):
         return None
@@ -261,7 +267,10 @@ def _row_error(raw: msgspec.Raw) -> ResultError | None:
 
 
 def _name(value: object) -> str:
-    """The provider's input is untrusted: a name goes into a URL's path, so only its own shapes pass."""
+    """Returns the provider's name of a job or file. Raises `ValueError` for anything but `batches/...` and `files/...`.
+
+    The provider's answers are untrusted, and the name goes into a URL's path.
+    """
     if isinstance(value, str) and value.startswith(("batches/", "files/")) and value.isascii():
         tail = value.partition("/")[2]
         if tail and all(c.isalnum() or c in "-_" for c in tail):

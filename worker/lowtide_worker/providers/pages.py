@@ -1,4 +1,4 @@
-"""All pages of a list that somebody else keeps, with an end."""
+"""The iterator over all pages of a provider's list, with a limit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lowtide_worker.providers.protocol import Unavailable
 
 T = TypeVar("T")
 MOST_PAGES = 10_000
-"""A million jobs or files at a hundred a page."""
+"""A million jobs or files, at a hundred per page."""
 
 
 def every(
@@ -18,9 +18,13 @@ def every(
     keep: Callable[[], None] = lambda: None,
     most: int = MOST_PAGES,
 ) -> Iterator[T]:
-    """The items of all pages; `page_of` gives the page of a token and the next one's, `keep` is called after each.
+    """Yields the items of all pages of a list.
 
-    Raises `Unavailable` where the list has no end: a token comes again, or there are more than `most` pages.
+    - `page_of`: returns the page for a page token (None: the first page) and the token of the next one (None: no more).
+    - `keep`: called after each page, to renew the lease.
+    - `most`: the highest number of pages.
+
+    Raises `Unavailable` if a page token comes twice, or if there are more than `most` pages.
     """
     seen: set[str] = set()
     token: str | None = None
@@ -32,7 +36,7 @@ def every(
             return
         if token in seen:
             raise Unavailable(
-                ResultError(reason="ENDLESS_LIST", message="the provider's list leads back to a page of it")
+                ResultError(reason="ENDLESS_LIST", message="the provider's list leads back to one of its pages")
             )
         seen.add(token)
     raise Unavailable(ResultError(reason="ENDLESS_LIST", message=f"the provider's list has more than {most:,} pages"))

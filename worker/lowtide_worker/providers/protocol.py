@@ -1,7 +1,8 @@
-"""What a provider is to the stages: this Protocol, its plain data and its kinds of failure.
+"""The interface between the stages and a provider: the `Provider` protocol, its plain data and its kinds of failure.
 
-The stages know nothing of Google. A provider turns its own wire shapes into these; everything it raises is one
-of `Refused` (of which `Missing` is one), `Denied`, `Throttled` or `Unavailable`.
+The stages know nothing of Google. A provider turns its own wire format into these types. Every error it raises is
+`Refused` (or its subclass `Missing`), `Denied`, `Throttled` or `Unavailable`. docs/providers.md has the requirements
+that a new provider must meet.
 """
 
 from __future__ import annotations
@@ -16,37 +17,44 @@ from lowtide.models import ResultError
 from lowtide.states import JobState, Kind
 from lowtide_worker.deadlines import Deadline
 
-_MAX_TOLD_CHARS = 1000
-"""Of a provider's words, in logs and in the `problem` of a job."""
+_MAX_SHOWN_CHARS = 1000
+"""Characters of a provider's message that logs and a job's `problem` show."""
 
 
 class ProviderError(Exception):
-    """Base of a provider's failures."""
+    """The base class of a provider's failures.
+
+    - `error`: the provider's reason, message and gRPC code.
+    - `http_status`: the status of the reply; None where there was no reply.
+    """
 
     def __init__(self, error: ResultError, *, http_status: int | None = None) -> None:
         self.error = error
         self.http_status = http_status
-        super().__init__(f"{error.reason}: {error.message}"[:_MAX_TOLD_CHARS])
+        super().__init__(f"{error.reason}: {error.message}"[:_MAX_SHOWN_CHARS])
 
 
 class Refused(ProviderError):
-    """A definite no: asking the same again is useless, and nothing was done."""
+    """A final refusal: the same call would fail again. The provider has done nothing."""
 
 
 class Missing(Refused):
-    """The provider does not know the job or file."""
+    """The provider does not know the job, the file or the output."""
 
 
 class Denied(ProviderError):
-    """The credentials are not valid. Nothing was done, and nothing is wrong with the job: it waits for better ones."""
+    """The credentials are invalid or lack a permission. The provider has done nothing.
+
+    The job has not failed: it waits until the credentials are fixed.
+    """
 
 
 class Throttled(ProviderError):
-    """A definite no for now: a quota is used up, and nothing was done."""
+    """A refusal for now: a quota is used up. The provider has done nothing."""
 
 
 class Unavailable(ProviderError):
-    """No answer, or none to rely on. After a create, the job may exist or not."""
+    """No answer, or an unreliable one. After a create, it is unknown whether the job exists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,18 +62,23 @@ class ProviderJob:
     """A job as the provider reports it."""
 
     name: str
+    """The provider's name of the job, under which it is fetched, cancelled and deleted."""
     display_name: str | None
+    """The name that Lowtide gave it in `NewJob`; of a foreign job, any text or None."""
     state: JobState
     provider_state: str
     """The provider's own word for the state."""
     output: str | None = None
-    """Where its output is, in the provider's terms; None where there is none (yet)."""
+    """The location of its output, in the provider's terms; None while there is none."""
     error: ResultError | None = None
+    """The error with which the job as a whole ended."""
     model: str | None = None
     requests: int = 0
+    """Requests in the job; 0 where the provider does not say."""
     done_requests: int = 0
-    """Requests that the provider says are done, well or not."""
+    """Requests that the provider reports as done, succeeded or failed."""
     create_time: str | None = None
+    """The provider's time of creation, as it came (RFC 3339)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,26 +86,27 @@ class ProviderInput:
     """An uploaded input as the provider reports it."""
 
     name: str
+    """The provider's name of the input, under which jobs use it."""
     display_name: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """What a provider needs to create a job. Exactly one of `input`, `lines` and `sources` is given."""
+    """The description of a job to create. Exactly one of `input`, `lines` and `sources` is given."""
 
     model: str
     display_name: str
     kind: Kind = Kind.GENERATION
     input: str | None = None
-    """An uploaded input, in the provider's terms."""
+    """The name of an uploaded input, as `Provider.upload` returned it."""
     lines: Iterable[bytes] | None = None
     """The request lines themselves, `{"key": ..., "request": ...}`, for an inline job."""
     size: int = 0
-    """Most bytes that the call may carry beside its head."""
+    """The highest size of the request's body, in bytes."""
     sources: Sequence[str] = ()
-    """Where the requests lie already, in the provider's terms: used in place, by none but this job."""
+    """URIs of the user's own requests, used in place. Only this job uses them."""
     destination: str | None = None
-    """Where the user wants the output, in the provider's terms; None: wherever the provider keeps it for us."""
+    """The user's URI for the output; None: the provider's own place for Lowtide."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,84 +116,107 @@ class Output:
     job: str
     """The provider's name of the job."""
     location: str
-    """`ProviderJob.output`."""
+    """The value of `ProviderJob.output`."""
     key: str = "key"
-    """The column that holds a row's key, where the user's own table was used in place."""
+    """The column with the row's key. It differs from the default only where a user's table was used in place."""
 
 
 class Part(NamedTuple):
-    """A piece of output that can be read by ranges where it lies."""
+    """A file of output that can be read by byte ranges at the provider."""
 
     name: str
+    """The provider's name of the file, such as a URI."""
     size: int
-    """In bytes."""
+    """The size in bytes."""
 
 
 NO_RESPONSE = msgspec.Raw(b"null")
+"""The response of a row without one."""
 
 
 class OutputRow(msgspec.Struct, frozen=True, gc=False):
-    """One row of output. Neither response nor error means that the provider gave nothing for the request."""
+    """One row of output. A row with neither response nor error means that the provider returned nothing."""
 
     key: str | None
+    """The key that the row came with; None where it has none."""
     response: msgspec.Raw = NO_RESPONSE
-    """The response as JSON, untouched."""
+    """The response as JSON, byte for byte as it came."""
     error: ResultError | None = None
+    """The provider's error for this request."""
 
 
 class Provider(Protocol):
-    """One provider of batch jobs. Every method is synchronous, bounded in time and safe to call from threads."""
+    """One provider of batch jobs.
+
+    Every method is synchronous, bounded in time and safe to call from many threads at once. Every method that calls the
+    provider may raise `Denied`, `Throttled` or `Unavailable`, and `Refused` where the provider refuses the call.
+    """
 
     def upload(self, display_name: str, data: IO[bytes]) -> str:
-        """Uploads request lines; returns the input's name. `data` is seekable."""
+        """Uploads request lines and returns the provider's name for them.
+
+        - `display_name`: the display name of the job that will use them.
+        - `data`: a seekable file of JSON lines, as large as a job may be.
+        """
 
     def ready(self, input: str) -> bool:  # noqa: A002 - the field's word
-        """Whether an uploaded input can be used already. Raises `Refused` where it never will."""
+        """Returns whether an uploaded input can be used yet.
+
+        Raises `Missing` if it is gone, and `Refused` if it can never be used.
+        """
 
     def create(self, job: NewJob, deadline: Deadline) -> ProviderJob:
-        """Creates a job: one request on the wire, never repeated, and no byte of it after the deadline."""
+        """Creates a job: one request on the wire, never repeated, and none of its bytes after the deadline."""
 
     def get(self, name: str) -> ProviderJob:
-        """The job as it is now. Raises `Missing`."""
+        """Returns the job as it is now. Raises `Missing` only if the provider says that it does not know the job."""
 
     def jobs(
         self, page_token: str | None = None, *, display_name: str | None = None
     ) -> tuple[list[ProviderJob], str | None]:
-        """One page of the account's jobs, ours and foreign, and the next page's token.
+        """Returns a page of all jobs of the account, foreign ones included, and the next page's token.
 
-        With a display name, a provider that can search leaves out the others. A job that cannot be read is passed over,
-        unless it has that display name: then the page raises.
+        - `page_token`: the token that came with the page before; None: the first page.
+        - `display_name`: the job that the caller searches for. A provider that can search leaves out all others.
+
+        An unreadable job is skipped, unless it has that display name: then this raises `Unavailable`.
         """
 
     def inputs(self, page_token: str | None = None) -> tuple[list[ProviderInput], str | None]:
-        """One page of all uploaded inputs of the account, ours and foreign, and the next page's token."""
+        """Returns a page of all uploaded inputs of the account, foreign ones included, and the next page's token."""
 
-    def odd(self) -> int:
-        """How many items of pages this process has passed over because they could not be read, each counted once."""
+    def unreadable_items(self) -> int:
+        """Returns how many items of list pages this process has skipped as unreadable, each counted once."""
 
     def cancel(self, name: str) -> None:
-        """Asks the provider to stop a job."""
+        """Asks the provider to cancel a job. A job that has ended or is gone is no error."""
 
     def delete(self, name: str) -> None:
-        """Deletes an ended job with its output, but not what lies where the user wanted it. Gone is no error."""
+        """Deletes an ended job and its output, but nothing at a user's destination. A job that is gone is no error.
+
+        Raises `Unavailable` for a job that cannot be deleted yet.
+        """
 
     def delete_input(self, input: str) -> None:  # noqa: A002 - the field's word
         """Deletes an uploaded input. One that is gone is no error."""
 
     def clear(self, display_name: str) -> None:
-        """Deletes what else lies at the provider under a job's display name, all jobs of that name being gone."""
+        """Deletes everything else at the provider under a job's display name, after all jobs of that name are gone."""
 
     def parts(self, output: Output) -> list[Part] | None:
-        """What the output consists of, where it can be read in place by ranges; None: it must be downloaded."""
+        """Returns the files of an output that can be read by byte ranges, always in the same order.
+
+        None means that the output must be downloaded.
+        """
 
     def read(self, part: str, start: int, end: int) -> bytes:
-        """The lines of a part of output that begin at its bytes [start, end), whole."""
+        """Returns the whole lines that begin within the bytes [start, end) of a part of output or of a source."""
 
     def download(self, output: Output, sink: IO[bytes]) -> None:
-        """Streams a job's output, one JSON row a line, into `sink`."""
+        """Writes a job's output into `sink` as a stream, one JSON row per line."""
 
     def rows(self, block: bytes) -> list[OutputRow]:
-        """Reads many whole lines of output at once. Raises `ValueError` if one of them is no row."""
+        """Decodes many whole lines of output at once. Raises `ValueError` if one of them is no row."""
 
     def row(self, line: bytes) -> OutputRow:
-        """Reads one line of output. Raises `ValueError` for one that is no row."""
+        """Decodes one line of output. Raises `ValueError` if it is no row."""

@@ -1,23 +1,24 @@
-"""Whole lines out of ranges of bytes."""
+"""The reader of whole lines from a source that is read by byte ranges."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 _MORE = 1 << 16
-"""Bytes to read on for the end of a line, twice as many each time."""
+"""Bytes of the first read beyond the range, in search of the last line's end. Each further read is twice as long."""
 
 
 def whole_lines(read: Callable[[int, int], bytes], start: int, end: int) -> bytes:
-    """The lines that begin in [start, end) of something that `read` reads by ranges, the last one to its end.
+    """Returns the lines that begin within the bytes [start, end), the last one up to its end.
 
-    So each line is in exactly one of several ranges that lie side by side. `read` returns less at the end of its
-    file, and nothing beyond it.
+    So of several adjacent ranges, exactly one contains each line.
+
+    - `read`: returns the bytes [first, last) of the file: fewer at the file's end, and none beyond it.
     """
     at = max(start - 1, 0)
     block = read(at, end)
     if start:
-        # The byte before tells whether a line begins at `start`.
+        # The byte before `start` shows whether a line begins there.
         first = block.find(b"\n") + 1
         if not 0 < first < end - at:
             return b""

@@ -1,4 +1,4 @@
-"""A range of a spool blob as a file of its own, so that a job's lines are uploaded from where they lie."""
+"""A byte range of a spool blob as a file object, so that a job's lines are uploaded without a copy."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import IO
 
 MOST_AT_ONCE = 4 << 20
-"""Google's clients send what one read gives them, and hold two of those; the SDK asks for 8 MiB. Resumable uploads want
-multiples of 256 KiB."""
+"""Size limit of one read, in bytes. Google's clients send what one read returns, and hold two such blocks in memory.
+The SDK asks for 8 MiB. Resumable uploads need multiples of 256 KiB."""
 
 
 class SpoolSlice(io.RawIOBase):
-    """Bytes [start, end) of a seekable file, read-only and seekable; `keep` is called as they are read."""
+    """The bytes [start, end) of a seekable file, read-only and seekable. Each read calls `keep`, to renew the lease."""
 
     def __init__(self, file: IO[bytes], start: int, end: int, keep: Callable[[], None]) -> None:
         super().__init__()
@@ -23,25 +23,25 @@ class SpoolSlice(io.RawIOBase):
         self._keep = keep
 
     def readable(self) -> bool:
-        """Always."""
+        """Returns True."""
         return True
 
     def seekable(self) -> bool:
-        """Always."""
+        """Returns True."""
         return True
 
     def tell(self) -> int:
-        """Position within the slice."""
+        """Returns the position within the slice, in bytes."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Moves within the slice."""
+        """Moves within the slice and returns the new position, in bytes."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         self._at = max(0, base + offset)
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:
-        """Up to `size` bytes, but no more than 4 MiB; all that is left where it is negative or None."""
+        """Returns up to `size` bytes, at most 4 MiB at once. With None or a negative size, returns all that is left."""
         if size is None or size < 0:
             return self.readall()
         self._keep()

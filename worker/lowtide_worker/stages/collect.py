@@ -16,7 +16,15 @@ from typing import IO, cast
 
 from lowtide.protocol import BatchFiles, Queue, Stage
 from lowtide_worker.crashpoints import reach
-from lowtide_worker.output import Doubtful, Piece, PieceWriter, Scrutiny, SegmentCutter, encoded_parts, even_ends
+from lowtide_worker.output import (
+    DownloadCheck,
+    IncompleteOutput,
+    Piece,
+    PieceWriter,
+    SegmentCutter,
+    encoded_parts,
+    even_ends,
+)
 from lowtide_worker.providers import Missing, Output, Part, Provider, ProviderError
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import Done, Held, Move, Superseded, encoded_error
@@ -42,7 +50,7 @@ def collect(runtime: Runtime, job: Held) -> Move | Done:
         if _given_up(runtime, job):
             log.error("job %s: its output cannot be had: %s", job.fields["id"], error)  # noqa: TRY400 - no more in it
             return _without(error)
-        if not isinstance(error, Doubtful):
+        if not isinstance(error, IncompleteOutput):
             raise
         log.warning("job %s: %s", job.fields["id"], error)
         since = _doubted(job) or job.now()
@@ -121,9 +129,9 @@ def _download(runtime: Runtime, provider: Provider, job: Held, output: Output) -
         collected=job.number("collected"),
     ) as pieces:
         if expected := _expected(runtime, job):
-            scrutiny = Scrutiny(pieces.write, expected=expected)
-            provider.download(output, cast("IO[bytes]", scrutiny))
-            scrutiny.finish()
+            check = DownloadCheck(pieces.write, expected=expected)
+            provider.download(output, cast("IO[bytes]", check))
+            check.finish()
         else:
             provider.download(output, cast("IO[bytes]", pieces))
         reach("collect.before-output-complete")

@@ -19,7 +19,7 @@ from lowtide.states import ResultStatus, Verdict
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.handlers import HandlerFailed, NobodyListens, Segment
 from lowtide_worker.in_place import in_place, under_wire_keys
-from lowtide_worker.output import Joined, Odd, Row, join, overruled, pieces, provider_rows, rest_rows
+from lowtide_worker.output import Joined, QuarantinedRow, Row, join, overruled, part_ranges, provider_rows, rest_rows
 from lowtide_worker.providers import NO_RESPONSE, Missing
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import Done, Held, Move
@@ -99,11 +99,11 @@ def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
     last_attempt = attempt >= int(segment.batch["max_attempts"])
     start, end = segment.number("start"), segment.number("end")
     if segment.fields["source"] == "rest":
-        rows, malformed = rest_rows(runtime.spool.read(_place(segment), start, end)), list[Odd]()
+        rows, malformed = rest_rows(runtime.spool.read(_place(segment), start, end)), list[QuarantinedRow]()
     else:
         provider = runtime.provider(segment.batch["provider"])
         if parts := job.get("parts"):
-            block = b"".join(provider.read(*piece) for piece in pieces(parts, start, end))
+            block = b"".join(provider.read(*part) for part in part_ranges(parts, start, end))
         else:
             block = runtime.spool.read(_place(segment), start, end)
         rows, malformed = provider_rows(provider, block)

@@ -27,7 +27,7 @@ def poll(runtime: Runtime, job: Held) -> Move:
     # A list may lag behind, so now and then the job itself is asked.
     known = job.fields.get("provider_state") if job.number("polls") % _ALONE else None
     try:
-        seen = runtime.looks(job.batch["provider"]).at(job.fields["name"], known)
+        seen = runtime.job_lookup(job.batch["provider"]).get(job.fields["name"], known)
     except Missing as missing:
         return _missing(runtime, job, missing)
     reach("poll.after-get")

@@ -42,9 +42,9 @@ def sweep(runtime: Runtime, held: Held) -> Move:
         for what, clean in (("jobs", _jobs), ("inputs", _inputs)):
             try:
                 provider = runtime.provider(name)
-                odd = provider.odd()
+                unreadable = provider.unreadable_items()
                 counts[f"{name}_{what}"] = clean(runtime, provider, keep)
-                counts[f"{name}_odd_{what}"] = provider.odd() - odd
+                counts[f"{name}_odd_{what}"] = provider.unreadable_items() - unreadable
             except ProviderError as error:
                 log.info("sweep: %s of %s are left for the next round: %s", what, name, error)
     for what, count in counts.items():

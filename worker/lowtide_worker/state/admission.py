@@ -10,8 +10,8 @@ from __future__ import annotations
 import redis
 
 from lowtide.protocol import Stage, keys
-from lowtide.store import load_script
 from lowtide_worker.settings import WorkerSettings
+from lowtide_worker.state import scripts
 from lowtide_worker.state.clock import Held, Superseded
 
 
@@ -21,15 +21,22 @@ class Admission:
     def __init__(self, client: redis.Redis, settings: WorkerSettings) -> None:
         self._limit = settings.max_active_jobs
         self._lowered_ms = int(settings.quota_max_seconds * 1000)
-        self._admit = load_script(client, "lowtide_worker.state", "admit")
-        self._release = load_script(client, "lowtide_worker.state", "release")
+        self._admit = scripts.admit.load(client)
+        self._release = scripts.release.load(client)
 
     def admit(self, job: Held) -> bool:
         """Whether the job has a slot now; if not, it is woken when its turn comes. Raises `Superseded`."""
         provider = job.batch["provider"]
         answer = self._admit(
-            keys=[keys.entity(job.member), keys.live(provider), keys.waiting(provider), keys.limit(provider)],
-            args=[job.token, job.fields["id"], self._limit, job.batch.get("priority", 0), job.batch["created"]],
+            job=keys.entity(job.member),
+            live=keys.live(provider),
+            waiting=keys.waiting(provider),
+            limit=keys.limit(provider),
+            token=job.token,
+            job_id=job.fields["id"],
+            most=self._limit,
+            priority=job.batch.get("priority", 0),
+            created=job.batch["created"],
         )
         if answer < 0:
             raise Superseded(job.member)
@@ -47,17 +54,21 @@ class Admission:
         """The provider took a job: a lowered limit goes up by one. Raises `Superseded`."""
         self._change(job, "raise")
 
-    def _change(self, job: Held, limit: str) -> None:
+    def _change(self, job: Held, change: str) -> None:
         provider = job.batch["provider"]
         woken = self._release(
-            keys=[
-                keys.entity(job.member),
-                keys.live(provider),
-                keys.waiting(provider),
-                keys.limit(provider),
-                keys.clock(Stage.CREATE.queue),
-            ],
-            args=[job.token, job.fields["id"], self._limit, keys.job(""), keys.job_member(""), limit, self._lowered_ms],
+            job=keys.entity(job.member),
+            live=keys.live(provider),
+            waiting=keys.waiting(provider),
+            limit=keys.limit(provider),
+            clock=keys.clock(Stage.CREATE.queue),
+            token=job.token,
+            job_id=job.fields["id"],
+            most=self._limit,
+            job_hash=keys.job(""),
+            job_member=keys.job_member(""),
+            change=change,
+            lowered_ms=self._lowered_ms,
         )
         if woken < 0:
             raise Superseded(job.member)

@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 import redis
 
 from lowtide.protocol import VERSION, Queue, Stage, keys
-from lowtide.store import durably, load_script, redis_time
+from lowtide.store import durably, pairs, redis_time
 from lowtide_worker.deadlines import elapsed
 from lowtide_worker.settings import WorkerSettings
+from lowtide_worker.state import scripts
 
 log = logging.getLogger(__name__)
 
@@ -111,10 +112,10 @@ class Clock:
         self._replicas = settings.replicas_to_wait_for
         self._window = settings.queue_window
         self._tick_ms = int(settings.clock_tick_seconds * 900)
-        self._claim = load_script(client, "lowtide_worker.state", "claim")
-        self._begin = load_script(client, "lowtide_worker.state", "begin")
-        self._advance = load_script(client, "lowtide_worker.state", "advance")
-        self._keep = load_script(client, "lowtide_worker.state", "keep")
+        self._claim = scripts.claim.load(client)
+        self._begin = scripts.begin.load(client)
+        self._advance = scripts.advance.load(client)
+        self._keep = scripts.keep.load(client)
 
     def claim(self, queue: Queue, *, tick: bool = False) -> list[Dispatch]:
         """Takes what is due on a queue's clock, as far as the queue has room.
@@ -122,8 +123,15 @@ class Clock:
         With `tick`, only one worker at a time does it.
         """
         flat = self._claim(
-            keys=[keys.clock(queue), queue, keys.ticker(queue)],
-            args=[_CLAIM_LIMIT, self._lease, keys.PREFIX, self._window, self._tick_ms if tick else 0, *Stage],
+            clock=keys.clock(queue),
+            queue=queue,
+            ticker=keys.ticker(queue),
+            most=_CLAIM_LIMIT,
+            lease=self._lease,
+            hash_prefix=keys.PREFIX,
+            window=self._window,
+            guard_ms=self._tick_ms if tick else 0,
+            stages=list(Stage),
         )
         claimed: list[Dispatch] = []
         for member, stage, token in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
@@ -152,9 +160,21 @@ class Clock:
         `batch` is the member of the batch that `member` belongs to, or is.
         """
         until = elapsed() + self._lease
+        # What is done with goes, a segment delivered or deleted with its batch, and a deleted batch: where there is no
+        # such entity, this message came once too often.
+        ends = stage is Stage.DELETE or member.startswith("segment:")
         answer, *rest = self._begin(
-            keys=[keys.entity(member), keys.clock(stage.queue), keys.entity(batch)],
-            args=[member, stage, token, self._lease, VERSION, keys.job(""), self._another_workers_turn()],
+            entity=keys.entity(member),
+            clock=keys.clock(stage.queue),
+            batch=keys.entity(batch),
+            member=member,
+            stage=stage,
+            token=token,
+            lease=self._lease,
+            version=VERSION,
+            job_hash=keys.job(""),
+            pause=self._another_workers_turn(),
+            absent="stale" if ends else "missing",
         )
         if answer != b"held":
             return str(answer.decode())
@@ -171,12 +191,15 @@ class Clock:
     def advance(self, held: Held, move: Move) -> Dispatch | None:
         """Ends the work; returns the message to send where the next stage is due at once."""
         token = self._advance(
-            keys=[
-                keys.entity(held.member),
-                keys.clock(held.stage.queue),
-                keys.clock((move.stage or held.stage).queue),
-            ],
-            args=[held.member, held.token, move.stage or "", move.after, self._lease, *_flat(move.fields)],
+            entity=keys.entity(held.member),
+            clock=keys.clock(held.stage.queue),
+            next_clock=keys.clock((move.stage or held.stage).queue),
+            member=held.member,
+            token=held.token,
+            stage=move.stage or "",
+            after=move.after,
+            lease=self._lease,
+            fields=pairs(move.fields.items()),
         )
         if token < 0:
             raise Superseded(held.member)
@@ -185,19 +208,23 @@ class Clock:
     def keep(self, held: Held, fields: Fields | None = None) -> None:
         """Renews the lease, and writes `fields` in the middle of the work. Raises `Superseded`."""
         until = elapsed() + self._lease
-        names = [keys.entity(held.member), keys.clock(held.stage.queue)]
-        args = [held.member, held.token, self._lease, *_flat(fields or {})]
-        self._kept(held, until, bool(self._keep(keys=names, args=args)))
+        self._kept(held, until, bool(self._renewed(held, fields or {}, self._redis)))
 
     def keep_durably(self, held: Held, fields: Fields) -> None:
         """As `keep`, and waits until the fields are safe: see `lowtide.store.durability`. Raises `Superseded`."""
         until = elapsed() + self._lease
-        names = [keys.entity(held.member), keys.clock(held.stage.queue)]
-        args = [held.member, held.token, self._lease, *_flat(fields)]
-        kept = durably(
-            self._redis, lambda pipe: self._keep(keys=names, args=args, client=pipe), replicas=self._replicas
-        )
+        kept = durably(self._redis, partial(self._renewed, held, fields), replicas=self._replicas)
         self._kept(held, until, bool(kept))
+
+    def _renewed(self, held: Held, fields: Fields, client: redis.Redis) -> Any:
+        return self._keep.within(client)(
+            entity=keys.entity(held.member),
+            clock=keys.clock(held.stage.queue),
+            member=held.member,
+            token=held.token,
+            lease=self._lease,
+            fields=pairs(fields.items()),
+        )
 
     def check(self, held: Held) -> None:
         """Makes sure that nobody else holds the entity: to be called before what no token guards. Raises `Superseded`.
@@ -219,10 +246,6 @@ class Clock:
             held.lease.lost = True
             raise Superseded(held.member)
         held.lease.until = until
-
-
-def _flat(fields: Fields) -> list[Any]:
-    return [part for pair in fields.items() for part in pair]
 
 
 def _pairs(flat: list[bytes]) -> dict[str, str]:

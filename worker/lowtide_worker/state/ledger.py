@@ -18,8 +18,9 @@ import redis
 from lowtide.models import ResultError
 from lowtide.protocol import VERSION, Stage, job_id, keys
 from lowtide.states import BatchState, JobState
-from lowtide.store import free_place, load_script, redis_time
+from lowtide.store import Places, pairs, redis_time
 from lowtide_worker.settings import WorkerSettings
+from lowtide_worker.state import scripts
 from lowtide_worker.state.clock import Held, Superseded
 from lowtide_worker.state.ordinals import Rows, missing_rows
 
@@ -40,41 +41,35 @@ class Ledger:
     def __init__(self, client: redis.Redis, settings: WorkerSettings) -> None:
         self._redis = client
         self._settings = settings
-        self._draft = load_script(client, "lowtide_worker.state", "draft")
-        self._plan = load_script(client, "lowtide_worker.state", "plan")
-        self._segment = load_script(client, "lowtide_worker.state", "segment")
-        self._grant = load_script(client, "lowtide_worker.state", "grant")
-        self._record = load_script(client, "lowtide_worker.state", "record")
-        self._recollect = load_script(client, "lowtide_worker.state", "recollect")
-        self._offer = load_script(client, "lowtide_worker.state", "offer")
-        self._free_place = load_script(client, "lowtide.store", "free_place")
-        self._handed_over = load_script(client, "lowtide_worker.state", "handed_over")
-        self._close = load_script(client, "lowtide_worker.state", "close")
-        self._forget_job = load_script(client, "lowtide_worker.state", "forget_job")
-        self._forget = load_script(client, "lowtide_worker.state", "forget")
-        self._lose = load_script(client, "lowtide_worker.state", "lose")
+        self._draft = scripts.draft.load(client)
+        self._plan = scripts.plan.load(client)
+        self._segment = scripts.segment.load(client)
+        self._grant = scripts.grant.load(client)
+        self._record = scripts.record.load(client)
+        self._recollect = scripts.recollect.load(client)
+        self._offer = scripts.offer.load(client)
+        self._places = Places(client)
+        self._handed_over = scripts.handed_over.load(client)
+        self._close = scripts.close.load(client)
+        self._forget_job = scripts.forget_job.load(client)
+        self._forget = scripts.forget.load(client)
+        self._lose = scripts.lose.load(client)
 
     def draft(self, batch: Held, first: int, jobs: Sequence[Rows]) -> None:
         """Writes down some of a batch's first jobs, numbered from `first` on. Raises `Superseded`."""
         prefix = job_id(batch.batch_id, 0)[:-1]
         common = {**_new_job(batch.batch_id, attempt=1, losses=0), "stage": ""}
-        own = [part for rows in jobs for part in (rows.first, rows.last, len(rows), rows.bitmap or b"")]
-        self._checked(
-            self._draft(
-                keys=[keys.entity(batch.member)],
-                args=[
-                    batch.token,
-                    keys.job(prefix),
-                    keys.rows(prefix),
-                    prefix,
-                    first,
-                    len(common),
-                    *(part for pair in common.items() for part in pair),
-                    *own,
-                ],
-            ),
-            batch,
+        drafted = self._draft(
+            batch=keys.entity(batch.member),
+            token=batch.token,
+            job_hash=keys.job(prefix),
+            job_carried=keys.rows(prefix),
+            job_id=prefix,
+            first=first,
+            shared=pairs(common.items()),
+            jobs=[part for rows in jobs for part in (rows.first, rows.last, len(rows), rows.bitmap or b"")],
         )
+        self._checked(drafted, batch)
 
     def plan(self, batch: Held, jobs: int) -> None:
         """Makes all drafted jobs of a batch due to be created, `jobs` in number. Raises `Superseded`.
@@ -82,23 +77,33 @@ class Ledger:
         One script for all: it takes about a microsecond a job.
         """
         prefix = job_id(batch.batch_id, 0)[:-1]
-        names = [keys.job(prefix), keys.job_member(prefix), keys.rows(prefix)]
         planned = self._plan(
-            keys=[keys.entity(batch.member), keys.clock(Stage.CREATE.queue)],
-            args=[batch.member, batch.token, *names, jobs, Stage.CREATE],
+            batch=keys.entity(batch.member),
+            clock=keys.clock(Stage.CREATE.queue),
+            member=batch.member,
+            token=batch.token,
+            job_hash=keys.job(prefix),
+            job_member=keys.job_member(prefix),
+            job_carried=keys.rows(prefix),
+            jobs=jobs,
+            stage=Stage.CREATE,
         )
         self._checked(planned, batch)
 
     def lose(self, batch: Held, error: ResultError) -> None:
         """Ends a batch whose requests are gone, and frees its idempotency key. Raises `Superseded`."""
-        self._checked(
-            self._lose(
-                keys=[keys.entity(batch.member), keys.clock(Stage.DELETE.queue),
-                      keys.idempotency(batch.fields.get("idempotency_key", ""))],
-                args=[batch.member, batch.token, batch.batch_id, encoded_error(error), Stage.DELETE,
-                      self._settings.retention_seconds],
-            ), batch,
-        )  # fmt: skip
+        lost = self._lose(
+            batch=keys.entity(batch.member),
+            clock=keys.clock(Stage.DELETE.queue),
+            idempotency=keys.idempotency(batch.fields.get("idempotency_key", "")),
+            member=batch.member,
+            token=batch.token,
+            batch_id=batch.batch_id,
+            error=encoded_error(error),
+            stage=Stage.DELETE,
+            retention=self._settings.retention_seconds,
+        )
+        self._checked(lost, batch)
 
     def rows(self, job: Held) -> Rows:
         """The requests a job carries."""
@@ -121,16 +126,27 @@ class Ledger:
         segments will come: the bytes of output up to where they begin.
         """
         prefix = f"{job.fields['id']}:"
-        spans = [offset for pair in zip([0, *ends], ends, strict=False) for offset in pair]
-        self._checked(
-            self._segment(
-                keys=[keys.entity(job.member), keys.clock(job.stage.queue),
-                      keys.clock(Stage.DELIVER.queue), keys.clock(Stage.SETTLE.queue)],
-                args=[job.member, job.token, Stage.SETTLE, _WATCH_SECONDS, VERSION, job.batch_id,
-                      job.fields["id"], Stage.DELIVER, source, keys.entity(f"segment:{prefix}"),
-                      f"segment:{prefix}", piece, "" if collected is None else collected, *spans],
-            ), job,
-        )  # fmt: skip
+        cut = self._segment(
+            job=keys.entity(job.member),
+            clock=keys.clock(job.stage.queue),
+            segments_clock=keys.clock(Stage.DELIVER.queue),
+            next_clock=keys.clock(Stage.SETTLE.queue),
+            member=job.member,
+            token=job.token,
+            stage=Stage.SETTLE,
+            watch=_WATCH_SECONDS,
+            version=VERSION,
+            batch_id=job.batch_id,
+            job_id=job.fields["id"],
+            segment_stage=Stage.DELIVER,
+            source=source,
+            segment_hash=keys.entity(f"segment:{prefix}"),
+            segment_member=f"segment:{prefix}",
+            piece=piece,
+            collected="" if collected is None else collected,
+            spans=pairs(zip([0, *ends], ends, strict=False)),
+        )
+        self._checked(cut, job)
 
     def grant(self, segment: Held, ordinals: Sequence[int]) -> list[bool]:
         """Which of these requests get their result from this segment. Raises `Superseded`."""
@@ -138,8 +154,12 @@ class Ledger:
             return []
         consecutive = list(ordinals) == list(range(ordinals[0], ordinals[0] + len(ordinals)))
         answer = self._grant(
-            keys=[keys.entity(segment.member), keys.settled(segment.batch_id), keys.batch(segment.batch_id)],
-            args=[segment.token, struct.pack(f"<{len(ordinals)}I", *ordinals), int(consecutive)],
+            segment=keys.entity(segment.member),
+            settled=keys.settled(segment.batch_id),
+            batch=keys.batch(segment.batch_id),
+            token=segment.token,
+            ordinals=struct.pack(f"<{len(ordinals)}I", *ordinals),
+            consecutive=int(consecutive),
         )
         if answer is None:
             raise Superseded(segment.member)
@@ -149,12 +169,18 @@ class Ledger:
         """Counts a stored segment; returns how many of its job are left. Raises `Superseded`."""
         job = segment.fields["job_id"]
         left = self._record(
-            keys=[keys.entity(segment.member), keys.job(job), keys.batch(segment.batch_id),
-                  keys.clock(Stage.DELIVER.queue), keys.clock(Stage.SETTLE.queue)],
-            args=[segment.member, segment.token, keys.job_member(job), int(handler_waits),
-                  self._settings.lease_seconds,
-                  *(part for name, amount in counts.items() if amount for part in (name, amount))],
-        )  # fmt: skip
+            segment=keys.entity(segment.member),
+            job=keys.job(job),
+            batch=keys.batch(segment.batch_id),
+            clock=keys.clock(Stage.DELIVER.queue),
+            job_clock=keys.clock(Stage.SETTLE.queue),
+            member=segment.member,
+            token=segment.token,
+            job_member=keys.job_member(job),
+            handler_waits=int(handler_waits),
+            lease=self._settings.lease_seconds,
+            counts=pairs((name, amount) for name, amount in counts.items() if amount),
+        )
         if left < 0:
             raise Superseded(segment.member)
         return int(left)
@@ -162,19 +188,18 @@ class Ledger:
     def recollect(self, segment: Held, *, from_provider: bool) -> None:
         """Gives up a segment whose bytes are gone, for its job to bring them again. Raises `Superseded`."""
         job = segment.fields["job_id"]
-        self._checked(
-            self._recollect(
-                keys=[
-                    keys.entity(segment.member),
-                    keys.job(job),
-                    keys.settled(segment.batch_id),
-                    keys.clock(Stage.DELIVER.queue),
-                    keys.clock(Stage.SETTLE.queue),
-                ],
-                args=[segment.member, segment.token, keys.job_member(job), Stage.COLLECT if from_provider else ""],
-            ),
-            segment,
+        given_up = self._recollect(
+            segment=keys.entity(segment.member),
+            job=keys.job(job),
+            settled=keys.settled(segment.batch_id),
+            clock=keys.clock(Stage.DELIVER.queue),
+            job_clock=keys.clock(Stage.SETTLE.queue),
+            member=segment.member,
+            token=segment.token,
+            job_member=keys.job_member(job),
+            stage=Stage.COLLECT if from_provider else "",
         )
+        self._checked(given_up, segment)
 
     def offer(self, segment: Held, *, patience: float) -> bool:
         """Whether the handler may be given a segment now; if not, it is woken when its turn comes.
@@ -183,13 +208,14 @@ class Ledger:
         """
         handler = segment.batch["on_result"]
         answer = self._offer(
-            keys=[
-                keys.entity(segment.member),
-                keys.in_hand(handler),
-                keys.queued(handler),
-                keys.batch(segment.batch_id),
-            ],
-            args=[segment.member, segment.token, self._settings.handler_window, patience],
+            segment=keys.entity(segment.member),
+            in_hand=keys.in_hand(handler),
+            queued=keys.queued(handler),
+            batch=keys.batch(segment.batch_id),
+            member=segment.member,
+            token=segment.token,
+            most=self._settings.handler_window,
+            patience=patience,
         )
         if answer < 0:
             raise Superseded(segment.member)
@@ -197,17 +223,20 @@ class Ledger:
 
     def withdraw(self, segment: Held) -> None:
         """Takes an offer back: the handler could not be given the segment."""
-        free_place(self._free_place, segment.batch_id, segment.member, self._redis)
+        self._places.free(segment.batch_id, segment.member)
 
     def handed_over(self, segment: Held, *, parked: bool = False) -> None:
         """Lets go of a segment that its handler took, or that is parked. Raises `Superseded`."""
-        self._checked(
-            self._handed_over(
-                keys=[keys.entity(segment.member), keys.batch(segment.batch_id),
-                      keys.clock(Stage.DELIVER.queue), keys.PARKED],
-                args=[segment.member, segment.token, int(parked)],
-            ), segment,
-        )  # fmt: skip
+        ended = self._handed_over(
+            segment=keys.entity(segment.member),
+            batch=keys.batch(segment.batch_id),
+            clock=keys.clock(Stage.DELIVER.queue),
+            parked=keys.PARKED,
+            member=segment.member,
+            token=segment.token,
+            parks=int(parked),
+        )
+        self._checked(ended, segment)
 
     def close(
         self,
@@ -235,24 +264,33 @@ class Ledger:
                 losses=job.number("losses") if losses is None else losses,
             )
             own = {"first": retry.first, "last": retry.last, "requests": len(retry), "sparse": 1}
-            fields = [part for pair in (new | own).items() for part in pair]
-        names = [keys.entity(job.member), keys.batch(batch_id), keys.clock(Stage.SETTLE.queue), keys.rows(prefix)]
-        args = [
-            job.member,
-            job.token,
-            Stage.CLEAN,
-            keys.batch_member(batch_id),
-            Stage.DELETE,
-            self._settings.retention_seconds,
-            keys.job(prefix),
-            keys.job_member(prefix),
-            job.fields.get("error", ""),
-            bitmap,
-        ]
-        closed, state = self._close(keys=names, args=[*args, 0, *fields])
+            fields = pairs((new | own).items())
+
+        def ask(*, is_tidy: bool) -> Any:
+            return self._close(
+                job=keys.entity(job.member),
+                batch=keys.batch(batch_id),
+                clock=keys.clock(Stage.SETTLE.queue),
+                carried=keys.rows(prefix),
+                member=job.member,
+                token=job.token,
+                stage=Stage.CLEAN,
+                batch_member=keys.batch_member(batch_id),
+                batch_stage=Stage.DELETE,
+                retention=self._settings.retention_seconds,
+                job_hash=keys.job(prefix),
+                job_member=keys.job_member(prefix),
+                job_id=prefix,
+                error=job.fields.get("error", ""),
+                bitmap=bitmap,
+                tidy=int(is_tidy),
+                fields=fields,
+            )
+
+        closed, state = ask(is_tidy=False)
         if state == b"untidy":
             tidy()
-            closed, state = self._close(keys=names, args=[*args, 1, *fields])
+            closed, state = ask(is_tidy=True)
         self._checked(closed, job)
         if state == b"unbalanced":
             raise RuntimeError(f"batch {batch_id}: the last job is settled but the counts do not add up")
@@ -282,30 +320,30 @@ class Ledger:
             numbers = range(first, min(first + _AT_ONCE, batch.number("jobs") + 1))
             with self._redis.pipeline(transaction=False) as pipe:
                 for name in (job_id(batch_id, number) for number in numbers):
-                    self._forget_job(
-                        keys=[
-                            keys.entity(batch.member),
-                            keys.job(name),
-                            keys.rows(name),
-                            keys.clock(Stage.CLEAN.queue),
-                            keys.clock(Stage.DELIVER.queue),
-                            keys.PARKED,
-                            keys.in_hand(handler),
-                            keys.queued(handler),
-                        ],
-                        args=[batch.token, keys.job_member(name), f"segment:{name}:", keys.PREFIX],
-                        client=pipe,
+                    self._forget_job.within(pipe)(
+                        batch=keys.entity(batch.member),
+                        job=keys.job(name),
+                        carried=keys.rows(name),
+                        clock=keys.clock(Stage.CLEAN.queue),
+                        segments_clock=keys.clock(Stage.DELIVER.queue),
+                        parked=keys.PARKED,
+                        in_hand=keys.in_hand(handler),
+                        queued=keys.queued(handler),
+                        token=batch.token,
+                        job_member=keys.job_member(name),
+                        segment_member=f"segment:{name}:",
+                        hash_prefix=keys.PREFIX,
                     )
                 self._checked(all(pipe.execute()), batch)
         forgotten = self._forget(
-            keys=[
-                keys.entity(batch.member),
-                keys.settled(batch_id),
-                keys.BATCHES,
-                keys.clock(Stage.DELETE.queue),
-                keys.idempotency(batch.fields.get("idempotency_key", "")),
-            ],
-            args=[batch_id, batch.member, batch.token],
+            batch=keys.entity(batch.member),
+            settled=keys.settled(batch_id),
+            batches=keys.BATCHES,
+            clock=keys.clock(Stage.DELETE.queue),
+            idempotency=keys.idempotency(batch.fields.get("idempotency_key", "")),
+            batch_id=batch_id,
+            member=batch.member,
+            token=batch.token,
         )
         self._checked(forgotten, batch)
 

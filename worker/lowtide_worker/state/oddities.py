@@ -13,7 +13,8 @@ from typing import Any
 import redis
 
 from lowtide.protocol import Queue, Stage, keys
-from lowtide.store import load_script, redis_time
+from lowtide.store import redis_time
+from lowtide_worker.state import scripts
 from lowtide_worker.state.clock import Superseded
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class Oddities:
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
-        self._put_in_place = load_script(client, "lowtide_worker.state", "put_back")
+        self._put_in_place = scripts.put_back.load(client)
 
     def count(self, counter: str, amount: int) -> None:
         """Adds to one of the totals."""
@@ -73,9 +74,14 @@ class Oddities:
             if stage and placed == [None] * len(placed):
                 with self.apart("entities", member):
                     queue = Stage(_value(stage).decode()).queue
-                    clocks = [keys.clock(queue), *(keys.clock(other) for other in Queue if other is not queue)]
                     # What was read may have changed since, even between two of the reads.
-                    lost += self._put_in_place(keys=[keys.entity(member), *clocks], args=[member, stage])
+                    lost += self._put_in_place(
+                        entity=keys.entity(member),
+                        clock=keys.clock(queue),
+                        other_clocks=[keys.clock(other) for other in Queue if other is not queue],
+                        member=member,
+                        stage=stage,
+                    )
         return lost
 
     def dead_letter(self, reason: str, what: Mapping[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""What Vertex AI's importer does to requests: it infers one table schema from all requests of a job."""
+"""The rules of Vertex AI's importer, which infers one table schema from all requests of a job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies without what Vertex AI's importer refuses although it says nothing: nulls, idle objects, references."""
+"""Removes what Vertex AI's importer rejects and no request needs: nulls, empty objects, references in schemas."""
 
 from __future__ import annotations
 
@@ -8,73 +8,101 @@ from lowtide.errors import refuse
 from lowtide.shaping.vertex_import.types import folded
 
 KEYWORDS = 100_000
-"""Keywords of one schema, its references replaced by what they name."""
+"""Most keywords of one schema, after its references are replaced by their definitions."""
 
-# Names below are `folded`.
+# Field names below are `folded`: without letter case and underscores.
 _DOCUMENTS = frozenset({"responseschema", "responsejsonschema", "parameters", "parametersjsonschema"})
 """Fields that hold a schema."""
 _DATA = frozenset({("functioncall", "args"), ("functionresponse", "response"), ("parts", "partmetadata")})
-"""Fields that hold any JSON, with the field they stand in."""
+"""Fields that hold any JSON, each with the name of the field above it."""
 _IDLE_OBJECTS = frozenset(
     {
-        "generationconfig", "thinkingconfig", "labels", "toolconfig", "functioncallingconfig", "retrievalconfig",
-        "args", "videometadata", "embedcontentconfig",
+        "args",
+        "embedcontentconfig",
+        "functioncallingconfig",
+        "generationconfig",
+        "labels",
+        "retrievalconfig",
+        "thinkingconfig",
+        "toolconfig",
+        "videometadata",
     }
-)  # fmt: skip
-"""Fields whose empty object says what leaving them out says. Of others, `googleSearch` above all, it does not."""
+)
+"""Fields for which an empty object means the same as no field. For others, such as `googleSearch`, it does not."""
 _IDLE_KEYWORDS = frozenset({"properties", "patternproperties", "dependentschemas", "additionalproperties"})
-_IDLE_JSON_KEYWORDS = _IDLE_KEYWORDS | {"items"}  # the provider's own dialect asks for the items of an array
+_IDLE_JSON_KEYWORDS = _IDLE_KEYWORDS | {"items"}  # the provider's own dialect requires the items of an array
 _ANNOTATIONS = frozenset(
     {
-        "$schema", "$id", "$anchor", "$comment", "$vocabulary", "$defs", "definitions",
-        "examples", "deprecated", "readOnly", "writeOnly",
+        "$anchor",
+        "$comment",
+        "$defs",
+        "$id",
+        "$schema",
+        "$vocabulary",
+        "definitions",
+        "deprecated",
+        "examples",
+        "readOnly",
+        "writeOnly",
     }
-)  # fmt: skip
+)
 _OVERRIDDEN = frozenset({"title", "description", "default"})
-"""Keywords that a schema may say anew beside a reference."""
+"""Keywords beside a reference that may differ from those of the definition, and replace them."""
 _NAMED_SCHEMAS = frozenset({"properties", "patternproperties", "dependentschemas", "defs"})
 _SUBSCHEMAS = frozenset(
     {
-        "items", "prefixitems", "contains", "additionalproperties", "propertynames", "anyof", "oneof", "allof", "not",
-        "if", "then", "else",
+        "additionalproperties",
+        "allof",
+        "anyof",
+        "contains",
+        "else",
+        "if",
+        "items",
+        "not",
+        "oneof",
+        "prefixitems",
+        "propertynames",
+        "then",
     }
-)  # fmt: skip
+)
 
 
-def mend(value: Any, where: str, parent: str = "") -> Any:
-    """A message of the provider's without what says nothing; `parent` is the field it stands in, `folded`.
+def cleaned(value: Any, where: str, parent: str = "") -> Any:
+    """Returns part of a body without what has no meaning. Raises `InvalidRequest`.
 
-    Raises `InvalidRequest`.
+    - `value`: plain JSON data.
+    - `where`: its path in the body, for errors.
+    - `parent`: the field that holds it, `folded`.
     """
     if isinstance(value, list):
-        return [mend(inner, f"{where}[{index}]", parent) for index, inner in enumerate(value)]
+        return [cleaned(inner, f"{where}[{index}]", parent) for index, inner in enumerate(value)]
     if not isinstance(value, dict):
         return value
-    mended: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for name, inner in value.items():
         field, at = folded(name), f"{where}.{name}"
         if (parent, field) in _DATA:
             kept = _without_nulls(inner)
         elif field in _DOCUMENTS or (parent, field) == ("functiondeclarations", "response"):
-            kept = _Document(inner, at, in_json_schema="json" in field).mended()
+            kept = _Document(inner, at, in_json_schema="json" in field).resolved()
         else:
-            kept = mend(inner, at, field)
+            kept = cleaned(inner, at, field)
             if kept == []:
                 continue
         if kept is not None and not (kept == {} and field in _IDLE_OBJECTS):
-            mended[name] = kept
-    return mended
+            result[name] = kept
+    return result
 
 
 def _without_nulls(value: Any) -> Any:
-    """A user's data: to the importer a field that is null and one that is not there are the same."""
+    """Returns a user's data without nulls: to the importer, a null field and a missing one are the same."""
     if isinstance(value, dict):
         return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
     return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 class _Document:
-    """A schema, with references replaced by what they name and without annotations."""
+    """A schema, whose references it replaces by their definitions and whose annotations it removes."""
 
     def __init__(self, root: Any, where: str, *, in_json_schema: bool) -> None:
         self._root = root
@@ -88,7 +116,7 @@ class _Document:
                 if isinstance(named, dict):
                     self._definitions |= {f"#/{place}/{name}": inner for name, inner in named.items()}
 
-    def mended(self) -> Any:
+    def resolved(self) -> Any:
         return self._schema(self._root, self._where, ())
 
     def _schema(self, node: Any, where: str, opened: tuple[str, ...]) -> Any:
@@ -100,29 +128,32 @@ class _Document:
             reference = node["$ref"]
             target = self._definitions.get(reference) if isinstance(reference, str) else None
             if reference == "#" or reference in opened:
-                refuse("a schema that contains itself, which Vertex AI's importer cannot take", f"{where}.$ref")
+                refuse("a schema that contains itself, which Vertex AI's importer does not take", f"{where}.$ref")
             if not isinstance(target, dict):
-                refuse(f"names no definition of this schema: {reference}", f"{where}.$ref")
+                refuse(f"refers to a definition that this schema does not have: {reference}", f"{where}.$ref")
             opened = (*opened, reference)
             beside = {name: inner for name, inner in node.items() if name != "$ref"}
             for name in beside.keys() & target.keys() - _ANNOTATIONS - _OVERRIDDEN:
                 if beside[name] != target[name]:
-                    refuse(f"says otherwise than the {reference} it stands beside", f"{where}.{name}")
+                    refuse(
+                        f"differs from the same keyword of {reference}, which is referenced beside it",
+                        f"{where}.{name}",
+                    )
             node = {**target, **beside}
-        mended: dict[str, Any] = {}
+        result: dict[str, Any] = {}
         for name, inner in node.items():
             if name in _ANNOTATIONS:
                 continue
             field, at = folded(name), f"{where}.{name}"
             if inner is None:
                 if field == "const":
-                    refuse("a null, which Vertex AI's importer refuses; say it as a type", at)
+                    refuse("a null, which Vertex AI's importer refuses; give null as a type", at)
                 continue
             self._count(where)
             kept = self._keyword(field, inner, at, opened)
             if not ((kept == {} and field in self._idle) or (kept == [] and field == "required")):
-                mended[name] = kept
-        return mended
+                result[name] = kept
+        return result
 
     def _keyword(self, field: str, value: Any, where: str, opened: tuple[str, ...]) -> Any:
         if field in _NAMED_SCHEMAS and isinstance(value, dict):
@@ -134,7 +165,7 @@ class _Document:
         return self._schema(value, where, opened) if field in _SUBSCHEMAS else _without_nulls(value)
 
     def _count(self, where: str) -> None:
-        """References to references grow beyond all bounds: stop while it is still cheap."""
+        """Counts a keyword. Nested references can grow without bound, so it stops at a limit."""
         self._left -= 1
         if self._left < 0:
-            refuse(f"more than {KEYWORDS:,} keywords, once its references are replaced by what they name", where)
+            refuse(f"more than {KEYWORDS:,} keywords, after its references are replaced by their definitions", where)

@@ -1,14 +1,14 @@
-"""What the importer of Vertex AI takes, and which requests may lie in one file for it.
+"""Makes bodies acceptable to Vertex AI's importer, and finds which of them may share a file.
 
 A batch's file on Cloud Storage goes through an importer like BigQuery's, and one line that it cannot take fails the
-whole job. It is reported to want, over all lines of the file: one type for each field, at most 15 levels, names that
-are column names, no empty object, no null. `fitted` brings a single body there or refuses it; `Schemas` says which
-bodies agree.
+whole job. By users' reports it requires, over all lines of the file: one type for each field, at most 15 levels, names
+that are valid column names, no empty objects, and no nulls. `fitted` makes a single body acceptable or refuses it;
+`Schemas` groups the bodies that agree.
 
-What goes beyond those reports is caution, taken from BigQuery's documented limits: no list in a list, no names that
-differ in letter case only, no reserved prefixes, 10,000 fields. So is that schemas of answers and of functions have the
-same fields throughout a file: the importer gives every line the fields of all the others, as nulls, and a null among a
-schema's properties is another schema.
+The other rules are precautions from BigQuery's documented limits: no list in a list, no names that differ only in
+letter case, no reserved prefixes, at most 10,000 fields. One more precaution: the schemas of answers and of functions
+have the same fields throughout a file. The importer gives each line the fields of all other lines, as nulls, and a null
+among a schema's properties makes it another schema.
 
 Source: https://cloud.google.com/bigquery/docs/schemas (names), https://cloud.google.com/bigquery/quotas (the rest).
 """
@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from lowtide.errors import refuse
-from lowtide.shaping.vertex_import.cleanup import mend
+from lowtide.shaping.vertex_import.cleanup import cleaned
 from lowtide.shaping.vertex_import.types import (
     FIELDS,
     SCALARS,
@@ -32,42 +32,45 @@ from lowtide.shaping.vertex_import.types import (
 )
 
 GROUPS = 100
-"""Groups of one batch, each of which needs jobs of its own."""
+"""Most groups of one batch. Each needs jobs of its own."""
 
 Shape: TypeAlias = "str | tuple[str | Shape, ...]"
-"""All of a body but its values: what `fitted` says and which schema it has depend on nothing else."""
+"""The structure of a body without its values. The result of `fitted` and the schema depend on nothing else."""
 
 _Value = TypeVar("_Value")
 
 
 def fitted(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The body as the importer takes it, with the same meaning; the same object where nothing had to be mended.
+    """Returns the body in the form that the importer takes, with the same meaning.
 
-    `body` is plain JSON data, what stands under `request` in a line. Left out are nulls, empty lists and objects that
-    say nothing, and from schemas `$schema` and the like; references in schemas are replaced by what they name. Raises
-    `InvalidRequest`, with the field, for what the importer refuses and cannot be mended: an empty object that means
-    something by being there, a null in a list, fields of two types in one list, a list in a list, too many levels, a
-    name that is no column's.
+    It is the same object where nothing had to change. `body` is plain JSON data: the value of `request` in a line.
+
+    Removed are nulls, empty lists, empty objects without a meaning, and annotations of schemas such as `$schema`.
+    References in schemas are replaced by their definitions.
+
+    Raises `InvalidRequest`, with the field, for what the importer refuses and cannot be changed without a change of
+    meaning: an empty object with a meaning, a null in a list, fields of two types in one list, a list in a list, too
+    many levels, a name that is not a valid column name.
     """
     given = body if isinstance(body, dict) else dict(body)
     try:
         shape = _shape(given)
         if shape in _fit:
             return given
-        mended = mend(given, "request")
-        infer(mended, "request")
+        fit = cleaned(given, "request")
+        infer(fit, "request")
     except RecursionError:
         refuse(TOO_DEEP, "request")
-    if mended == given:
+    if fit == given:
         _fit.remember(shape, value=None)
         return given
-    return dict(mended)
+    return dict(fit)
 
 
 class Schemas:
-    """Which requests of a batch may share a job: those whose fields have one type each.
+    """Groups the requests of a batch that may share a job: those whose fields have one type each.
 
-    Holds the schemas of at most `limit` groups and nothing of the requests.
+    It holds the schemas of at most `limit` groups, and no requests.
     """
 
     def __init__(self, *, limit: int = GROUPS) -> None:
@@ -79,10 +82,10 @@ class Schemas:
         return len(self._groups)
 
     def group(self, body: dict[str, Any]) -> int:
-        """Takes a body that is `fitted`, and gives the number of the first group (0-based) that it agrees with.
+        """Returns the number (0-based) of the first group that a `fitted` body agrees with, and adds it to that group.
 
-        The group takes over the fields of the body. Where it agrees with none it begins a new one. Raises
-        `InvalidRequest` where there would be too many.
+        The group's schema gets the body's fields. A body that agrees with no group starts a new one. Raises
+        `InvalidRequest` where there would be too many groups.
         """
         shape = _shape(body)
         number = self._known.get(shape)
@@ -102,8 +105,8 @@ class Schemas:
                 return number
         if len(self._groups) >= self._limit:
             refuse(
-                f"has fields of yet another type or schema: the batch would need more than {self._limit:,} groups of "
-                "jobs, as Vertex AI takes one type for each field of a job; split it by response schema and tools",
+                f"with it, the batch would need more than {self._limit:,} groups of jobs, because Vertex AI takes one "
+                "type for each field of a job; split the batch by response schema and tools",
                 "request",
             )
         self._groups.append(schema)
@@ -111,9 +114,9 @@ class Schemas:
 
 
 class _Known(Generic[_Value]):
-    """What is known of the shapes seen last, in bounded memory.
+    """A cache of answers by shape, in bounded memory.
 
-    A shape's answer never changes, so that forgetting it costs time alone.
+    The answer for a shape never changes, so losing one costs only time.
     """
 
     _ENTRIES = 512
@@ -137,6 +140,7 @@ class _Known(Generic[_Value]):
 
 
 _fit: _Known[None] = _Known()
+"""Shapes of bodies that the importer takes as they are."""
 
 
 def _shape(value: Any) -> Shape:

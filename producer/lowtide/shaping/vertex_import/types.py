@@ -11,18 +11,26 @@ from typing import Any, TypeAlias
 from lowtide.errors import refuse
 
 LEVELS = 15
-"""Objects within objects, the request itself being the first; a list is no level of its own."""
+"""Most levels of nested objects. The request itself is the first; a list does not count as a level."""
 FIELDS = 10_000
-"""Fields of one file, over all levels."""
+"""Most fields of one file, over all levels."""
 
 Schema: TypeAlias = "str | dict[str, Schema] | tuple[Schema, ...]"
-"""Type of a field: a scalar's name, an object's fields, or a list's element (none while only empty ones were seen)."""
+"""Type of a field: a scalar's name, an object's fields, or a list's element (none as long as all lists were empty)."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,299}")
 _RESERVED = (
-    "_table_", "_file_", "_partition", "_row_timestamp", "__root__", "_colidentifier",
-    "_change_sequence_number", "_change_type", "_change_timestamp",
-)  # fmt: skip
+    "__root__",
+    "_change_sequence_number",
+    "_change_timestamp",
+    "_change_type",
+    "_colidentifier",
+    "_file_",
+    "_partition",
+    "_row_timestamp",
+    "_table_",
+)
+"""Prefixes of names that BigQuery reserves."""
 SCALARS: dict[type, str] = {str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
 _ALIKE = frozenset({"responseschema", "responsejsonschema", "functiondeclarations"})
 """Fields below which the bodies of one group have the same names."""
@@ -31,20 +39,20 @@ _TOO_MANY = f"more than the {FIELDS:,} fields that Vertex AI's importer takes"
 
 
 class DiffersError(Exception):
-    """Two schemas that cannot be one."""
+    """Raised where two schemas cannot be merged."""
 
     def __init__(self, where: str, one: Schema, other: Schema) -> None:
         both = isinstance(one, dict) and isinstance(other, dict)
         super().__init__(
-            "other names, or the same in other letters, than an earlier element of the list has"
+            "an object with other names, or other letter case, than an earlier element of the list"
             if both
-            else f"{_kind(other)}, where an earlier element of the list has {_kind(one)}"
+            else f"{_kind(other)}, while an earlier element of the list is {_kind(one)}"
         )
         self.where = where
 
 
 def infer(body: Any, where: str) -> Schema:
-    """The types of a body's fields. Raises `InvalidRequest` for what the importer cannot take."""
+    """Returns the types of a body's fields. Raises `InvalidRequest` for what the importer does not take."""
     schema = _type(body, where, 0)
     if count_fields(schema) > FIELDS:
         refuse(_TOO_MANY, where)
@@ -71,7 +79,7 @@ def _element(values: list[Any], where: str, levels: int) -> tuple[Schema, ...]:
     for index, inner in enumerate(values):
         at = f"{where}[{index}]"
         if isinstance(inner, list):
-            refuse("a list in a list, which Vertex AI's importer cannot take", at)
+            refuse("a list in a list, which Vertex AI's importer does not take", at)
         found = _type(inner, at, levels)
         try:
             element = found if element is None else merge(element, found, at, across=False)
@@ -89,23 +97,26 @@ def _check_names(value: dict[str, Any], where: str) -> None:
         lowered = name.lower()
         if not _NAME.fullmatch(name):
             refuse(
-                "no name for Vertex AI's importer, which takes at most 300 letters, digits and underscores, "
-                "and no digit first",
+                "not a name that Vertex AI's importer takes: at most 300 letters, digits and underscores, "
+                "no digit first",
                 f"{where}.{name}",
             )
         if lowered.startswith(_RESERVED):
-            refuse("a name that Vertex AI's importer keeps for itself", f"{where}.{name}")
+            refuse("a name that Vertex AI's importer reserves", f"{where}.{name}")
         if lowered in seen:
             refuse(
-                f"differs from {seen[lowered]} in letter case only, as Vertex AI's importer does not", f"{where}.{name}"
+                f"differs from {seen[lowered]} only in letter case, which Vertex AI's importer ignores",
+                f"{where}.{name}",
             )
         seen[lowered] = name
 
 
 def merge(one: Schema, other: Schema, where: str, *, across: bool, alike: bool = False) -> Schema:
-    """The schema of what has the one and what has the other; `one` itself where the other adds nothing.
+    """Returns a schema that covers two. It is `one` itself where `other` adds nothing. Raises `DiffersError`.
 
-    `across` is whether they come from two requests, `alike` whether they must have the same names.
+    - `where`: the field's path, for errors.
+    - `across`: whether the schemas come from two requests.
+    - `alike`: whether they must have the same names.
     """
     if one == other:
         return one
@@ -135,7 +146,7 @@ def merge(one: Schema, other: Schema, where: str, *, across: bool, alike: bool =
 
 
 def count_fields(schema: Schema) -> int:
-    """How many fields it has, over all levels."""
+    """Returns how many fields a schema has, over all levels."""
     if isinstance(schema, str):
         return 0
     if isinstance(schema, dict):
@@ -150,5 +161,5 @@ def _kind(schema: Schema) -> str:
 
 
 def folded(name: str) -> str:
-    """A name without letter case and underscores: `functionCall` and `function_call` are one field."""
+    """Returns a name in lower case without underscores: `functionCall` and `function_call` are one field."""
     return name.replace("_", "").lower()

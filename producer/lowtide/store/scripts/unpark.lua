@@ -1,22 +1,21 @@
 -- Ends the parking of a segment: delivers it again, or drops it.
--- KEYS: 1 segment hash, 2 batch hash, 3 parked segments, 4 clock
--- ARGV: 1 member, 2 stage to go to ("" drops it)
+-- KEYS: segment, batch, parked, clock
+-- ARGV: member (of the segment), stage (to go to; "" drops it)
 -- Returns 1, or 0 where the segment is not parked, or its batch is deleted.
-if redis.call('ZREM', KEYS[3], ARGV[1]) == 0 then return 0 end
-if redis.call('EXISTS', KEYS[2]) == 0 then
-  redis.call('DEL', KEYS[1])
+if redis.call('ZREM', parked, member) == 0 then return 0 end
+if not exists(batch) then
+  redis.call('DEL', segment)
   return 0
 end
-redis.call('HINCRBY', KEYS[2], 'parked', -1)
-if ARGV[2] == '' then
-  redis.call('DEL', KEYS[1])
+redis.call('HINCRBY', batch, 'parked', -1)
+if stage == '' then
+  redis.call('DEL', segment)
   return 1
 end
-redis.call('HINCRBY', KEYS[1], 'token', 1)
-redis.call('HSET', KEYS[1], 'stage', ARGV[2], 'tries', '0', 'busy', '0')
+redis.call('HINCRBY', segment, 'token', 1)
+redis.call('HSET', segment, 'stage', stage, 'tries', '0', 'busy', '0')
 -- Its attempts are counted from one again.
-redis.call('HDEL', KEYS[1], 'begun_attempt', 'begun')
-redis.call('HINCRBY', KEYS[2], 'undelivered', 1)
-local time = redis.call('TIME')
-redis.call('ZADD', KEYS[4], string.format('%.6f', time[1] + time[2] / 1e6), ARGV[1])
+redis.call('HDEL', segment, 'begun_attempt', 'begun')
+redis.call('HINCRBY', batch, 'undelivered', 1)
+redis.call('ZADD', clock, score(now()), member)
 return 1

@@ -1,7 +1,7 @@
-"""Vertex AI batch prediction as a provider.
+"""The provider for Vertex AI batch prediction.
 
-A job's requests lie in Cloud Storage, as a file that we wrote or the user's own, or in the user's BigQuery table. Its
-output is read where the job wrote it: from Cloud Storage by ranges, from BigQuery page by page.
+A job reads its requests from a file that Lowtide wrote into Cloud Storage, or from the user's own objects or BigQuery
+table. Its output is read from where the job wrote it: from Cloud Storage by byte ranges, from BigQuery page by page.
 
 Source: https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-gemini and
 https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.batchPredictionJobs
@@ -26,12 +26,12 @@ from lowtide_worker.providers.google import (
     RowReader,
     as_count,
     as_object,
+    as_page,
     as_text,
     call,
     cancel,
     failures,
     job_state,
-    page_of,
     status_error,
 )
 from lowtide_worker.providers.protocol import (
@@ -58,19 +58,24 @@ _FAILED_ROW = re.compile(r"[^{]*(\{.*\})[^}]*", re.DOTALL)
 
 
 class _Row(msgspec.Struct, frozen=True, gc=False):
+    """A line of a predictions file. A failed row has a `status`."""
+
     key: str | None = None
     response: msgspec.Raw = NO_RESPONSE
     status: str | None = None
 
 
 class VertexProvider:
-    """Batch prediction jobs of Vertex AI, from and to Cloud Storage or BigQuery. See `Provider`."""
+    """The provider of batch prediction jobs of Vertex AI. See `Provider` for each method.
+
+    Raises `Denied` if the settings lack the project or the folder, or if there are no credentials.
+    """
 
     def __init__(self, settings: WorkerSettings) -> None:
         if settings.google_cloud_project is None:
             raise _unset("GOOGLE_CLOUD_PROJECT", "to the project whose Vertex AI runs the jobs")
         if settings.vertex_storage is None:
-            raise _unset("LOWTIDE_VERTEX_STORAGE", "to gs://bucket/folder, where jobs' files may lie")
+            raise _unset("LOWTIDE_VERTEX_STORAGE", "to gs://bucket/folder, where workers keep jobs' files")
         self._pages = PageReader()
         with failures():
             self._client = GoogleClient(
@@ -85,15 +90,15 @@ class VertexProvider:
         self._tables = VertexTables(settings)
 
     def upload(self, display_name: str, data: IO[bytes]) -> str:
-        """Writes request lines under our folder; the same name is written over."""
+        """Writes request lines into Lowtide's folder, over a file of the same name; returns their URI."""
         return self._storage.upload(display_name, data)
 
     def ready(self, input: str) -> bool:  # noqa: A002 - the field's word
-        """Whether the object is there: an object is whole from the start."""
+        """Returns True, since an object is complete as soon as it exists. Raises `Missing` if it does not."""
         return self._storage.exists(input)
 
     def create(self, job: NewJob, deadline: Deadline) -> ProviderJob:
-        """One POST, never repeated, whatever happens."""
+        """Creates a job by one POST, which is never repeated."""
         sources = job.sources or ((job.input,) if job.input else ())
         table = next((uri for uri in sources if uri.startswith("bq://")), None)
         body: dict[str, Any] = {
@@ -114,38 +119,38 @@ class VertexProvider:
             return _provider_job(call(self._client, "post", _JOBS, body, ONCE, deadline))
 
     def get(self, name: str) -> ProviderJob:
-        """GET of the job."""
+        """Fetches the job (GET)."""
         with failures():
             return _provider_job(call(self._client, "get", name))
 
     def jobs(
         self, page_token: str | None = None, *, display_name: str | None = None
     ) -> tuple[list[ProviderJob], str | None]:
-        """One page of the location's jobs, newest first; only those of a name where one is given."""
+        """Returns a page of the location's jobs, newest first; with a display name, only the jobs that have it."""
         query = {"pageSize": str(_PAGE_SIZE)}
         if page_token:
             query["pageToken"] = page_token
         if display_name is not None:
             query["filter"] = f'display_name="{display_name}"'
         with failures():
-            reply = page_of(call(self._client, "get", f"{_JOBS}?{urlencode(query)}"))
+            reply = as_page(call(self._client, "get", f"{_JOBS}?{urlencode(query)}"))
             jobs = self._pages.read(reply.get(_JOBS, []), _provider_job, needed=display_name)
             return jobs, as_text(reply.get("nextPageToken")) or None
 
     def inputs(self, page_token: str | None = None) -> tuple[list[ProviderInput], str | None]:
-        """One page of the files that we wrote."""
+        """Returns a page of the request files in Lowtide's folder."""
         return self._storage.inputs(page_token)
 
-    def odd(self) -> int:
-        """How many items of pages were passed over."""
-        return len(self._pages.odd)
+    def unreadable_items(self) -> int:
+        """Returns how many items of list pages were skipped as unreadable."""
+        return len(self._pages.unreadable)
 
     def cancel(self, name: str) -> None:
-        """POST :cancel."""
+        """Cancels a job (POST `:cancel`)."""
         cancel(self._client, name)
 
     def delete(self, name: str) -> None:
-        """Deletes the output first, as only the job says where it is, then the job."""
+        """Deletes a job: first its output, as only the job knows the location, then the job itself."""
         try:
             job = self.get(name)
             if job.output is not None:
@@ -155,35 +160,35 @@ class VertexProvider:
         except Missing:
             return
         except Refused as refusal:
-            # A live job cannot be deleted, and one that is cancelled lives on for a while.
+            # A live job cannot be deleted, and a cancelled one stays live for a while.
             raise Unavailable(refusal.error, http_status=refusal.http_status) from refusal
 
     def delete_input(self, input: str) -> None:  # noqa: A002 - the field's word
-        """Deletes a file that we wrote."""
+        """Deletes a request file in Lowtide's folder."""
         self._storage.delete_input(input)
 
     def clear(self, display_name: str) -> None:
-        """Deletes predictions of which the job never told."""
+        """Deletes predictions in Lowtide's folder whose location the job never reported."""
         self._storage.clear(display_name)
 
     def parts(self, output: Output) -> list[Part] | None:
-        """The shards in Cloud Storage; a table is downloaded."""
+        """Returns the shards in Cloud Storage; None for a table, which is downloaded."""
         return self._storage.parts(output.location) if output.location.startswith("gs://") else None
 
     def read(self, part: str, start: int, end: int) -> bytes:
-        """Lines of a shard, by ranged reads."""
+        """Returns whole lines of an object, by ranged reads."""
         return self._storage.read(part, start, end)
 
     def download(self, output: Output, sink: IO[bytes]) -> None:
-        """The rows of an output table, page by page."""
+        """Writes the rows of an output table as lines, page by page."""
         self._tables.download(output.location, output.key, sink)
 
     def rows(self, block: bytes) -> list[OutputRow]:
-        """Reads lines of a predictions file."""
+        """Decodes whole lines of a predictions file."""
         return _lines.many(block)
 
     def row(self, line: bytes) -> OutputRow:
-        """Reads one line of a predictions file."""
+        """Decodes one line of a predictions file."""
         return _lines.one(line)
 
 
@@ -192,10 +197,10 @@ def _unset(variable: str, what: str) -> Denied:
 
 
 def _provider_job(value: object) -> ProviderJob:
-    """Reads a BatchPredictionJob. Raises `ValueError` for one without a usable name."""
+    """Returns the job that a BatchPredictionJob describes. Raises `ValueError` for one without a usable name."""
     job = as_object(value)
     name = job.get("name")
-    # It goes into a URL's path.
+    # The name goes into a URL's path.
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"the provider answered with an unusable name: {name!r:.100}")
     stats = as_object(job.get("completionStats"))
@@ -217,7 +222,7 @@ def _provider_job(value: object) -> ProviderJob:
 
 
 def _output(info: Any) -> str | None:
-    """Where the output lies; a table may come as its name beside its dataset's, or as both in one."""
+    """Returns the URI of the output. A table comes either with its dataset's name in it, or beside it."""
     if folder := as_text(info.get("gcsOutputDirectory")):
         return folder
     table = as_text(info.get("bigqueryOutputTable"))
@@ -229,7 +234,7 @@ def _output(info: Any) -> str | None:
 
 
 def _output_row(row: _Row) -> OutputRow:
-    """A failed row has a status; an empty response is none."""
+    """Returns the row of a line. A failed row has a status; an empty response counts as none."""
     response = NO_RESPONSE if bytes(row.response).strip() == b"{}" else row.response
     return OutputRow(row.key, response, _row_error(row.status) if row.status else None)
 
@@ -238,7 +243,7 @@ _lines = RowReader(_Row, _output_row)
 
 
 def _row_error(status: str) -> ResultError:
-    """A row's status: `Bad Request: {"error": {"code": 400, ...}}`, or words alone."""
+    """Returns the error of a row's status: `Bad Request: {"error": {"code": 400, ...}}`, or plain text."""
     match = _FAILED_ROW.fullmatch(status)
     try:
         found = as_object(as_object(msgspec.json.decode(match[1] if match else "{}")).get("error"))
@@ -247,5 +252,5 @@ def _row_error(status: str) -> ResultError:
     if not found:
         return ResultError(reason="ERROR", message=status)
     error = status_error(found)
-    # The code here is HTTP's; everywhere else it is gRPC's.
+    # The code here is an HTTP status; results have gRPC codes.
     return msgspec.structs.replace(error, code=GRPC_CODES.get(error.reason, error.code))

@@ -1,4 +1,4 @@
-"""Vertex AI's side of BigQuery: output tables, of ours or where the user wanted them, streamed page by page."""
+"""The tables in BigQuery that Vertex AI's jobs write: Lowtide's own and those at users' destinations."""
 
 from __future__ import annotations
 
@@ -24,19 +24,29 @@ _encode = msgspec.json.Encoder().encode
 
 
 class VertexTables:
-    """Tables `lowtide_*` in the dataset that the settings give us, and those where users wanted their output."""
+    """The tables `lowtide_*` in `vertex_dataset`, and the tables at users' destinations.
+
+    Every method raises the errors of `cloud_failures`.
+    """
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         timeout = settings.provider_timeout_seconds
-        self._patience: dict[str, Any] = {"timeout": timeout, "retry": DEFAULT_RETRY.with_timeout(timeout)}
+        self._call_options: dict[str, Any] = {"timeout": timeout, "retry": DEFAULT_RETRY.with_timeout(timeout)}
 
     @cached_property
     def _client(self) -> bigquery.Client:
         return bigquery_client(self._settings)
 
     def output(self, display_name: str, destination: str | None) -> str:
-        """The table a job is to make. A batch's first job makes the very table the user named."""
+        """Returns the URI of the table that a job creates.
+
+        - `display_name`: the job's, which ends in the job's number.
+        - `destination`: the user's dataset or table; None: Lowtide's own dataset.
+
+        A batch's first job creates the table that the user named; further jobs add their number to that name. Raises
+        `Refused` if there is neither a destination nor `vertex_dataset`.
+        """
         if destination is None:
             return f"{self._dataset()}.{display_name.replace('-', '_')}"
         wanted = parse_table(destination)
@@ -46,26 +56,33 @@ class VertexTables:
         return destination if number == 1 else f"{destination}_{number}"
 
     def download(self, uri: str, key: str, sink: IO[bytes]) -> None:
-        """Writes each row as a line of a predictions file."""
+        """Writes each row of a table into `sink` as a line of a predictions file.
+
+        - `uri`: the table.
+        - `key`: the column with the rows' keys.
+
+        Raises `Refused` for a table outside the configured places.
+        """
         if not is_under(uri, [self._settings.vertex_dataset or "bq://", *self._settings.vertex_locations]):
-            raise Refused(ResultError(reason="OUTSIDE_ROOT", message=f"{uri} is not under a configured place"))
+            message = f"{uri} is outside LOWTIDE_VERTEX_DATASET and LOWTIDE_VERTEX_LOCATIONS"
+            raise Refused(ResultError(reason="OUTSIDE_ROOT", message=message))
         with cloud_failures(uri):
-            table = self._client.get_table(".".join(parse_table(uri)), **self._patience)
+            table = self._client.get_table(".".join(parse_table(uri)), **self._call_options)
             columns = [field for field in table.schema if field.name in {key, "key", "response", "status"}]
             names = {field.name for field in columns}
-            # What runs again travels under our own keys, in the column of that name.
+            # Requests that run again are uploaded under Lowtide's wire keys, in the column `key`.
             key = key if key in names else "key"
-            for row in self._client.list_rows(table, selected_fields=columns, page_size=_PAGE_ROWS, **self._patience):
+            for row in self._client.list_rows(table, columns, page_size=_PAGE_ROWS, **self._call_options):
                 line = {"key": row.get(key), "status": row.get("status"), "response": _json(row.get("response"))}
                 sink.write(_encode(line) + b"\n")
 
     def delete_output(self, location: str) -> None:
-        """Deletes a table of ours; one that is gone is no error."""
+        """Deletes a table `lowtide_*` of Lowtide's dataset, and no other. One that is gone is no error."""
         root = self._settings.vertex_dataset
         if root is None or not location.startswith(f"{root}.{_OURS}"):
             return
         with cloud_failures(location):
-            self._client.delete_table(".".join(parse_table(location)), not_found_ok=True, **self._patience)
+            self._client.delete_table(".".join(parse_table(location)), not_found_ok=True, **self._call_options)
 
     def _dataset(self) -> str:
         if self._settings.vertex_dataset is None:
@@ -75,7 +92,10 @@ class VertexTables:
 
 
 def _json(value: object) -> object:
-    """A JSON column comes decoded, a STRING column as text; what is no JSON will be an unreadable row."""
+    """Returns a response for encoding. A JSON column comes decoded, a STRING column as text.
+
+    Text that is no JSON becomes an unreadable row.
+    """
     if isinstance(value, str):
         return msgspec.Raw(value.encode()) if value.strip() else NO_RESPONSE
     return value

@@ -1,20 +1,18 @@
 -- Writes down some of the jobs that a batch is cut into. Without a stage, they are nothing yet to anybody.
--- KEYS: 1 batch hash
--- ARGV: 1 token, 2 prefix of a job's hash, 3 prefix of a job's bitmap, 4 prefix of a job's id, 5 number of the first
---       job, 6 how many fields they have in common, 7.. these fields and values, then of each job: first ordinal,
---       last ordinal, number of requests, bitmap of them ("" for all)
+-- KEYS: batch
+-- ARGV: token, job_hash, job_carried, job_id (prefixes), first (number of the first job), shared... (fields that all
+--       have, in pairs), jobs... (of each: first ordinal, last ordinal, number of requests, bitmap of them or "" for all)
 -- Returns 1, or 0 if somebody else holds the batch now.
-if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
-local number, rest = tonumber(ARGV[5]), 7 + 2 * tonumber(ARGV[6])
-for index = rest, #ARGV, 4 do
-  local bitmap = ARGV[index + 3]
-  redis.call('DEL', ARGV[2] .. number, ARGV[3] .. number)
-  redis.call('HSET', ARGV[2] .. number, 'id', ARGV[4] .. number, 'number', number, 'first', ARGV[index],
-    'last', ARGV[index + 1], 'requests', ARGV[index + 2], 'sparse', bitmap == '' and 0 or 1,
-    unpack(ARGV, 7, rest - 1))
-  if bitmap ~= '' then redis.call('SET', ARGV[3] .. number, bitmap) end
+if held_by_other(batch, token) then return 0 end
+local number = tonumber(first)
+for index = 1, #jobs, 4 do
+  local bitmap = jobs[index + 3]
+  redis.call('DEL', job_hash .. number, job_carried .. number)
+  redis.call('HSET', job_hash .. number, 'id', job_id .. number, 'number', number, 'first', jobs[index],
+    'last', jobs[index + 1], 'requests', jobs[index + 2], 'sparse', bitmap == '' and 0 or 1, unpack(shared))
+  if bitmap ~= '' then redis.call('SET', job_carried .. number, bitmap) end
   number = number + 1
 end
-local drafted = tonumber(redis.call('HGET', KEYS[1], 'drafted') or 0)
-redis.call('HSET', KEYS[1], 'drafted', math.max(drafted, number - 1))
+local drafted = tonumber(redis.call('HGET', batch, 'drafted') or 0)
+redis.call('HSET', batch, 'drafted', math.max(drafted, number - 1))
 return 1

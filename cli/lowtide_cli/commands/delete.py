@@ -1,0 +1,58 @@
+"""`lowtide delete`: deletes a finished batch and waits until the workers have done it."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import typer
+
+from lowtide import Batch, BatchNotFound
+from lowtide_cli.batches import find
+from lowtide_cli.terminal import CommandError, Exit
+from lowtide_cli.terminal.output import stderr
+from lowtide_cli.workers import worker_queues
+
+_POLL_SECONDS = 0.2
+
+
+def delete(batch_id: str, *, yes: bool, timeout: float) -> Exit:
+    """Deletes a finished batch.
+
+    - `yes`: do not ask for confirmation.
+    - `timeout`: seconds to wait until the workers have deleted it.
+    """
+    batch = find(batch_id)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise typer.BadParameter("there is no terminal to ask on: add --yes", param_hint="--yes")
+        typer.confirm(f"Delete {batch.id} and its results, here and at the provider?", abort=True, err=True)
+    batch.delete()
+    try:
+        gone = _gone_within(batch, timeout)
+    except KeyboardInterrupt:
+        stderr().print(f"\nno longer waiting; the workers delete {batch.id}", soft_wrap=True)
+        return Exit.INTERRUPTED
+    if not gone:
+        raise CommandError(_late(batch, timeout))
+    stderr().print(f"{batch.id} is deleted", soft_wrap=True)
+    return Exit.OK
+
+
+def _gone_within(batch: Batch, timeout: float) -> bool:
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            batch.status()
+        except BatchNotFound:
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+
+
+def _late(batch: Batch, timeout: float) -> str:
+    waited = f"{batch.id} is marked for deletion, but not deleted after {timeout:g} s"
+    if not worker_queues():
+        return f"{waited}: no worker seems to run. Start one, and it will delete the batch"
+    return f"{waited}: the workers are busy or the provider does not answer. They keep trying; see their logs"

@@ -1,0 +1,30 @@
+"""The results of the checks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Health(StrEnum):
+    """The result of a check."""
+
+    OK = "ok"
+    WARN = "warn"
+    """Batches work, but something needs attention."""
+    FAIL = "fail"
+    """Batches do not work."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check, and how to fix the problem it found."""
+
+    check: str
+    health: Health
+    seen: str
+    advice: str = ""
+
+    def data(self) -> dict[str, str]:
+        """Returns the finding as plain data, for JSON."""
+        return {"check": self.check, "verdict": self.health, "seen": self.seen, "advice": self.advice}

@@ -1,0 +1,121 @@
+"""The checks of the handlers: whether workers listen for them, and whether results are undelivered."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
+
+import redis
+
+from lowtide import BatchQueue, BatchStatus, Settings, StoreUnavailable
+from lowtide.addresses import listened_for
+from lowtide.protocol import keys
+from lowtide.store import Listener, connect, known_handlers, listeners, redis_errors, shared_queues, silence
+from lowtide_cli.commands.doctor.findings import Finding, Health
+from lowtide_cli.terminal.output import duration
+
+_CHECKED_BATCHES = 1000
+_SHOWN = 20
+
+
+def check_handlers(settings: Settings) -> list[Finding]:
+    """Returns the findings about handlers: who listens, which have no listener, and undelivered results."""
+    client = connect(settings)
+    try:
+        with redis_errors(settings.redis_url.get_secret_value()):
+            parked = client.zcard(keys.PARKED)
+            known = known_handlers(client)
+            batches = _open_batches(settings)
+            waited_for = sorted({name for batch in batches if (name := listened_for(batch.on_result))})
+            names = list(dict.fromkeys([*known, *waited_for]))
+            found = dict(zip(names, listeners(client, names), strict=True))
+    except (StoreUnavailable, redis.RedisError) as error:
+        return [Finding("Handlers", Health.FAIL, str(error))]
+    finally:
+        client.close()
+    return [
+        *_listening({name: found[name] for name in known}),
+        *(_shared(problem) for problem in shared_queues(found)),
+        *(
+            _unheard(name, found[name], [batch for batch in batches if listened_for(batch.on_result) == name])
+            for name in waited_for
+            if settings.handler_queue is None and silence(name, found[name])
+        ),
+        *_undelivered(batches),
+        _parked(parked),
+    ]
+
+
+def _open_batches(settings: Settings) -> list[BatchStatus]:
+    """Returns the newest batches that have results to deliver, or will have."""
+    page = BatchQueue(settings).list(page_size=_CHECKED_BATCHES)
+    return [batch for batch in page.batches if batch.on_result and (batch.undelivered or not batch.finished)]
+
+
+def _listening(found: Mapping[str, Sequence[Listener]]) -> list[Finding]:
+    """Returns the handlers that workers listen for, with their queues.
+
+    Handlers without a listener are reported only if results wait for them.
+    """
+    findings = []
+    for name, workers in found.items():
+        here = name.removeprefix("*:")
+        elsewhere = "" if here == name else " on a broker of its own"
+        fresh = sorted(one for one in workers if one.fresh)
+        for queue, those in groupby(fresh, key=attrgetter("queue")):
+            silent = [one.silent for one in those]
+            count = "1 worker" if len(silent) == 1 else f"{len(silent):,} workers"
+            seen = f"{here} listens on queue {queue}{elsewhere}: {count}, last heard {duration(min(silent))} ago"
+            findings.append(Finding("Handler", Health.OK, seen))
+    return findings[:_SHOWN]
+
+
+def _shared(problem: str) -> Finding:
+    what, _, advice = problem.partition("; give ")
+    return Finding("Handler", Health.WARN, what, f"give {advice}")
+
+
+def _unheard(name: str, workers: Sequence[Listener], batches: Sequence[BatchStatus]) -> Finding:
+    undelivered = sum(batch.undelivered for batch in batches)
+    what, _, advice = silence(name, workers).partition(": ")
+    waiting = (
+        f"{undelivered:,} {'segment' if undelivered == 1 else 'segments'} of results wait"
+        if undelivered
+        else "its results will wait"
+    )
+    count = "1 batch" if len(batches) == 1 else f"{len(batches):,} batches"
+    health = Health.FAIL if undelivered else Health.WARN
+    return Finding("Handler", health, f"{what}, the handler of {count}: {waiting}", advice)
+
+
+def _undelivered(batches: Sequence[BatchStatus]) -> list[Finding]:
+    """Returns the other reasons for undelivered results, the most frequent first."""
+    hindered = [
+        (batch.id, problem)
+        for batch in batches
+        for problem in batch.problems
+        if " undelivered: " in problem and "nobody listens for" not in problem
+    ]
+    reasons = Counter(problem.partition(" undelivered: ")[2] for _, problem in hindered)
+    return [
+        Finding(
+            "Delivery",
+            Health.WARN,
+            f"{count:,} {'batch has' if count == 1 else 'batches have'} undelivered results: {reason}",
+            f"lowtide status {next(batch for batch, problem in hindered if problem.endswith(reason))}",
+        )
+        for reason, count in reasons.most_common(3)
+    ]
+
+
+def _parked(count: int) -> Finding:
+    if not count:
+        return Finding("Parked results", Health.OK, "none")
+    return Finding(
+        "Parked results",
+        Health.WARN,
+        f"{count:,} segments that their handler did not accept in any try",
+        "lowtide dead-letters list shows the reasons; when the handler is fixed: lowtide dead-letters redeliver --all",
+    )

@@ -1,0 +1,69 @@
+"""The checks of Redis: whether it answers, keeps its data and never evicts any."""
+
+from __future__ import annotations
+
+import time
+
+from lowtide import Settings, StoreUnavailable, UnsupportedServer
+from lowtide.protocol import keys
+from lowtide.settings import without_password
+from lowtide.store import connect, redis_errors, require_server
+from lowtide_cli.commands.doctor.findings import Finding, Health
+
+_SKEW_SECONDS = 2.0
+
+
+def check_redis(settings: Settings) -> list[Finding]:
+    """Returns the findings about Redis. The first says whether it answers."""
+    url = settings.redis_url.get_secret_value()
+    client = connect(settings)
+    try:
+        with redis_errors(url):
+            before = time.time()
+            seconds, micros = client.time()
+            skew = seconds + micros / 1e6 - (before + time.time()) / 2
+            require_server(client)
+            info = client.info()
+            dead = client.llen(keys.DEAD_LETTERS)
+    except (StoreUnavailable, UnsupportedServer) as error:
+        return [Finding("Redis", Health.FAIL, str(error))]
+    finally:
+        client.close()
+    server = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info['redis_version']}"
+    return [
+        Finding("Redis", Health.OK, f"{server} at {without_password(url)}"),
+        _eviction(str(info.get("maxmemory_policy", "unknown"))),
+        _append_only(on=bool(info.get("aof_enabled"))),
+        _skew(skew),
+        _dead_letters(dead),
+    ]
+
+
+def _eviction(policy: str) -> Finding:
+    if policy == "noeviction":
+        return Finding("Eviction", Health.OK, policy)
+    seen = f"maxmemory-policy is {policy}: Redis may delete batches when memory is short"
+    advice = "CONFIG SET maxmemory-policy noeviction, and the same in its configuration"
+    return Finding("Eviction", Health.FAIL, seen, advice)
+
+
+def _append_only(*, on: bool) -> Finding:
+    if on:
+        return Finding("Append-only", Health.OK, "on")
+    seen = "off: a restart of Redis loses every batch since its last snapshot"
+    return Finding("Append-only", Health.WARN, seen, "CONFIG SET appendonly yes, and the same in its configuration")
+
+
+def _skew(skew: float) -> Finding:
+    seen = f"{abs(skew) * 1000:,.0f} ms {'ahead of' if skew < 0 else 'behind'} Redis"
+    if abs(skew) < _SKEW_SECONDS:
+        return Finding("Clock", Health.OK, seen)
+    seen = f"{seen}: the ages and times shown here are wrong by this difference"
+    return Finding("Clock", Health.WARN, seen, "synchronise the clocks of both machines (NTP)")
+
+
+def _dead_letters(count: int) -> Finding:
+    if not count:
+        return Finding("Dead letters", Health.OK, "none")
+    seen = f"{count:,} {'message' if count == 1 else 'messages'} that no worker could process"
+    return Finding("Dead letters", Health.WARN, seen, "lowtide dead-letters list")

@@ -1,0 +1,29 @@
+"""The check of the workers: whether each queue is served."""
+
+from __future__ import annotations
+
+import redis
+
+from lowtide import LowtideError, Settings
+from lowtide.protocol import Queue
+from lowtide_cli.commands.doctor.findings import Finding, Health
+from lowtide_cli.workers import worker_queues
+
+_START = "start one: celery -A lowtide_worker worker -Q {} (or `lowtide up`)"
+
+
+def check_workers(settings: Settings) -> list[Finding]:
+    """Returns a finding for each worker, and for each queue that no worker serves."""
+    try:
+        alive = worker_queues(settings.redis_url.get_secret_value())
+    except (LowtideError, redis.RedisError, OSError) as error:
+        return [Finding("Workers", Health.FAIL, f"the broker cannot be asked: {error}")]
+    if not alive:
+        advice = _START.format(",".join(Queue))
+        return [Finding("Workers", Health.FAIL, "none answers: batches are accepted, but wait", advice)]
+    served = {queue for queues in alive.values() for queue in queues}
+    missing = [queue for queue in Queue if queue not in served]
+    return [
+        *(Finding("Worker", Health.OK, f"{name} serves {', '.join(queues)}") for name, queues in alive.items()),
+        *(Finding("Workers", Health.FAIL, f"none serves {queue}", _START.format(queue)) for queue in missing),
+    ]

@@ -1,0 +1,122 @@
+"""`lowtide status`: the state of one batch and of its jobs."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lowtide import BatchStatus, JobStatus, Kind
+from lowtide.text import on_one_line
+from lowtide_cli.batches import find
+from lowtide_cli.terminal import Exit, exit_of
+from lowtide_cli.terminal.output import (
+    ago,
+    duration,
+    labels_text,
+    local_time,
+    outcome,
+    print_json,
+    state_text,
+    status_data,
+    stdout,
+)
+
+_SHOWN_JOBS = 20
+_SHOWN_SOURCES = 5
+
+
+def show_status(batch_id: str, *, as_json: bool) -> Exit:
+    """Prints the state of a batch."""
+    status = find(batch_id).status()
+    if as_json:
+        print_json(status_data(status))
+    else:
+        _show(status)
+    return exit_of(status)
+
+
+def _show(status: BatchStatus) -> None:
+    console = stdout()
+    console.print(f"[bold]{status.id}[/]  {state_text(status.state)}")
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _facts(status).items():
+        if value:
+            table.add_row(name, escape(value))
+    console.print(table)
+    if status.jobs:
+        _show_jobs(console, status.jobs)
+
+
+def _facts(status: BatchStatus) -> dict[str, str]:
+    """Returns the facts about a batch, by name. Empty ones are not shown."""
+    usage = status.usage
+    out = usage.candidates_token_count + usage.thoughts_token_count
+    return {
+        "model": status.model,
+        "provider": str(status.provider),
+        "requests": outcome(status),
+        "tokens": f"{usage.total_token_count:,}: {usage.prompt_token_count:,} in, {out:,} out",
+        "submitted": f"{local_time(status.created_at)}, {ago(status.created_at)}",
+        "finished": _finished(status),
+        "kind": "" if status.kind is Kind.GENERATION else str(status.kind),
+        "sources": _sources(status),
+        "destination": status.destination or "",
+        "labels": labels_text(status),
+        "handler": status.on_result or "",
+        "idempotency key": status.idempotency_key or "",
+        "error": f"{status.error.reason}: {status.error.message}" if status.error else "",
+        "problem": "\n".join(status.problems),
+        "undelivered segments": _count(status.undelivered),
+        "parked segments": _count(status.parked),
+        "duplicate rows": _count(status.duplicates),
+        "quarantined rows": _count(status.quarantined),
+    }
+
+
+def _finished(status: BatchStatus) -> str:
+    if status.finished_at is None:
+        return ""
+    return f"{local_time(status.finished_at)}, after {duration(status.finished_at - status.created_at)}"
+
+
+def _sources(status: BatchStatus) -> str:
+    lines = status.sources[:_SHOWN_SOURCES]
+    if left := len(status.sources) - len(lines):
+        lines.append(f"and {left:,} more: --json shows all")
+    return "\n".join(lines)
+
+
+def _count(number: int) -> str:
+    return str(number) if number else ""
+
+
+def _show_jobs(console: Console, jobs: list[JobStatus]) -> None:
+    shown = jobs[-_SHOWN_JOBS:]
+    console.print()
+    console.print(_table(shown, console.width))
+    for job in shown:
+        if job.error:
+            remark = f"job {_number(job)}: {job.error.reason}: {job.error.message}"
+            console.print(on_one_line(remark), style="red", markup=False, soft_wrap=True)
+    if len(jobs) > _SHOWN_JOBS:
+        console.print(f"and {len(jobs) - _SHOWN_JOBS:,} earlier jobs: --json shows all", style="dim")
+
+
+def _table(jobs: list[JobStatus], width: int) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("job", justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for name in ("requests", "attempt", "polls"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("provider job", no_wrap=True, overflow="ellipsis", max_width=max(16, width - 54))
+    for job in jobs:
+        counts = (f"{job.requests:,}", str(job.attempt), str(job.polls))
+        table.add_row(_number(job), job.state, *counts, escape(job.name or "-"))
+    return table
+
+
+def _number(job: JobStatus) -> str:
+    return job.id.rpartition("-")[2]

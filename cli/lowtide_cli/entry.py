@@ -1,0 +1,60 @@
+"""The entry point: it runs the command line and prints an expected error as one line."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from lowtide_cli.app import app
+from lowtide_cli.terminal import Exit, bad_argument, discard_output, one_line, prepare_streams
+
+
+def main() -> None:
+    """Runs the command line. Prints an expected error as one line on standard error."""
+    _unwind_on_signals()
+    try:
+        prepare_streams()
+        if problem := bad_argument(sys.argv[1:]):
+            _end(problem, Exit.USAGE)
+        try:
+            app(prog_name="lowtide")
+        finally:
+            # A full disk is an expected error here. When the process ends it would be a traceback.
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # `lowtide results ... | head` is not an error to report.
+        discard_output()
+        sys.exit(Exit.ERROR)
+    except Exception as error:
+        line = one_line(error)
+        if line is None:
+            raise
+        discard_output()
+        _end(line, Exit.ERROR)
+
+
+def _unwind_on_signals() -> None:
+    """Makes SIGTERM and SIGHUP raise `SystemExit`, so that a command cleans up what it has not finished.
+
+    The exit code is then 128 and the signal's number, as in a shell for a process that a signal killed.
+    """
+
+    def end(number: int, _: FrameType | None) -> NoReturn:
+        sys.exit(128 + number)
+
+    for polite in (signal.SIGTERM, signal.SIGHUP):
+        # `nohup` ignores SIGHUP, and it must stay ignored.
+        if signal.getsignal(polite) is not signal.SIG_IGN:
+            signal.signal(polite, end)
+
+
+def _end(line: str, code: Exit) -> NoReturn:
+    """Prints an error and exits. Further lines are indented, so that none looks like a message of Lowtide's own."""
+    from lowtide.text import printable  # deferred: `--help` must be quick
+
+    typer.echo("lowtide: " + printable(line).replace("\n", "\n  "), err=True)
+    sys.exit(code)

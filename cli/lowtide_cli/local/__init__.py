@@ -1,0 +1,42 @@
+"""The servers and workers of one machine: child processes, a private Redis, and a whole Lowtide made of them.
+
+Tests and benchmarks start their processes with this package too. `local.google_cloud` is imported by itself: it needs
+Google's clients.
+"""
+
+from __future__ import annotations
+
+from lowtide_cli.local.private import private_file, private_folder
+from lowtide_cli.local.processes import (
+    Child,
+    Process,
+    StartFailed,
+    end,
+    ending,
+    free_port,
+    kill,
+    last_lines,
+    past_proxies,
+)
+from lowtide_cli.local.redis import SERVER_VARIABLE, EmbeddedRedis, server_binary
+from lowtide_cli.local.stack import Shape, Stack, generated_password
+
+__all__ = [
+    "SERVER_VARIABLE",
+    "Child",
+    "EmbeddedRedis",
+    "Process",
+    "Shape",
+    "Stack",
+    "StartFailed",
+    "end",
+    "ending",
+    "free_port",
+    "generated_password",
+    "kill",
+    "last_lines",
+    "past_proxies",
+    "private_file",
+    "private_folder",
+    "server_binary",
+]

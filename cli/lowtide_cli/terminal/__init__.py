@@ -1,0 +1,26 @@
+"""The terminal side of the command line: streams, arguments, errors and exit codes.
+
+`terminal.output` prints tables and JSON. Import it by itself: it needs `lowtide` and rich, and this package must stay
+quick to import because `lowtide --help` imports it.
+"""
+
+from __future__ import annotations
+
+from lowtide_cli.terminal.arguments import bad_argument
+from lowtide_cli.terminal.errors import CommandError, MissingExtra, one_line
+from lowtide_cli.terminal.exits import EXIT_CODES, Exit, exit_of
+from lowtide_cli.terminal.streams import discard_output, prepare_streams
+from lowtide_cli.terminal.variables import warn_of_unknown_variables
+
+__all__ = [
+    "EXIT_CODES",
+    "CommandError",
+    "Exit",
+    "MissingExtra",
+    "bad_argument",
+    "discard_output",
+    "exit_of",
+    "one_line",
+    "prepare_streams",
+    "warn_of_unknown_variables",
+]

@@ -1,0 +1,38 @@
+"""Exit codes, so that a script knows the outcome of `lowtide` without parsing its output."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lowtide import BatchStatus
+
+EXIT_CODES = (
+    "Exit codes: 0 every request succeeded, or the batch is not finished yet; 1 error; 2 wrong usage; "
+    "3 finished, but requests failed; 4 the batch was cancelled or expired; 130 interrupted; "
+    "129, 143 ended by SIGHUP, SIGTERM."
+)
+"""The exit codes as help shows them."""
+
+
+class Exit(IntEnum):
+    """The exit codes of every command."""
+
+    OK = 0
+    ERROR = 1
+    USAGE = 2
+    FAILURES = 3
+    STOPPED = 4
+    INTERRUPTED = 130
+
+
+def exit_of(status: BatchStatus) -> Exit:
+    """Returns the exit code for a batch in this state."""
+    from lowtide import BatchState  # deferred: `--help` imports this module and must be quick
+
+    if not status.finished:
+        return Exit.OK
+    if status.state in {BatchState.CANCELLED, BatchState.EXPIRED}:
+        return Exit.STOPPED
+    return Exit.OK if status.succeeded == status.total else Exit.FAILURES

@@ -1,0 +1,114 @@
+"""Output: tables for people, JSON for programs, and the format of numbers, durations and times."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from lowtide import BatchState, BatchStatus
+from lowtide.models import to_builtins
+from lowtide.text import printable
+
+STATE_STYLE = {
+    BatchState.PENDING: "dim",
+    BatchState.RUNNING: "cyan",
+    BatchState.CANCELLING: "yellow",
+    BatchState.COMPLETED: "green",
+    BatchState.FAILED: "red",
+    BatchState.EXPIRED: "yellow",
+    BatchState.CANCELLED: "yellow",
+    BatchState.DELETING: "dim",
+}
+
+
+_ACTIVE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Characters that JSON does not escape but a terminal acts on. In JSON they occur only inside strings."""
+
+
+class Screen(Console):
+    """A console that is safe for foreign text: it cannot move the cursor, nor colour, hide or reorder output.
+
+    Rich turns all output into segments, which keep text and colour apart. So this is the one place that every label,
+    key and error message from outside passes.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Returns the segments of `renderable`, with safe text."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+def stdout() -> Console:
+    """Returns a console for people, on standard output."""
+    return Screen(highlight=False)
+
+
+def stderr() -> Console:
+    """Returns a console for people, on standard error, for commands that write data to standard output."""
+    return Screen(stderr=True, highlight=False)
+
+
+def quiet_json(encoded: bytes) -> bytes:
+    """Returns the same JSON, with every character escaped that a terminal acts on."""
+    if encoded.isascii() and b"\x7f" not in encoded:
+        return encoded
+    return _ACTIVE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", encoded.decode()).encode()
+
+
+def print_json(value: object, *, indent: int = 2) -> None:
+    """Prints one JSON document, on one line if `indent` is 0."""
+    encoded = msgspec.json.encode(value)
+    sys.stdout.buffer.write(quiet_json(msgspec.json.format(encoded, indent=indent) if indent else encoded) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def status_data(status: BatchStatus) -> dict[str, Any]:
+    """Returns the status of a batch as plain data."""
+    return {**to_builtins(status), "settled": status.settled, "finished": status.finished}
+
+
+def state_text(state: BatchState) -> str:
+    """Returns a state in its colour, as rich markup."""
+    return f"[{STATE_STYLE[state]}]{state}[/]"
+
+
+def duration(seconds: float) -> str:
+    """Returns a length of time in words, such as "2 h 05 min"."""
+    whole = max(0, int(seconds))
+    days, rest = divmod(whole, 86_400)
+    hours, rest = divmod(rest, 3600)
+    minutes, left = divmod(rest, 60)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {left:02} s" if minutes else f"{left} s"
+
+
+def ago(moment: float) -> str:
+    """Returns the time since `moment`, a Unix time, in words."""
+    return f"{duration(time.time() - moment)} ago"
+
+
+def local_time(moment: float) -> str:
+    """Returns a Unix time as date and time in the local time zone."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
+
+
+def outcome(status: BatchStatus) -> str:
+    """Returns the counts of a batch in one line, without zeros."""
+    counts = ((name, getattr(status, name)) for name in ("succeeded", "failed", "expired", "cancelled"))
+    done = ", ".join(f"{count:,} {name}" for name, count in counts if count)
+    return f"{status.settled:,} of {status.total:,} done" + (f": {done}" if done else "")
+
+
+def labels_text(status: BatchStatus) -> str:
+    """Returns the labels of a batch in one line."""
+    return ", ".join(f"{name}={value}" for name, value in status.labels.items())

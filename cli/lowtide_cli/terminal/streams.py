@@ -1,0 +1,31 @@
+"""The standard streams of a command, any of which may be closed, full or in another encoding."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+
+from lowtide_cli.terminal.errors import CommandError
+
+
+def prepare_streams() -> None:
+    """Makes the standard streams usable in every locale. Raises `CommandError` if standard output is closed."""
+    # Python sets a closed stream to None. The next file that is opened would get its number.
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 - open until the process ends
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+    if sys.stdout is None:
+        raise CommandError("standard output is closed")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def discard_output() -> None:
+    """Discards the rest of standard output, so that Python does not write it again when the process ends."""
+    if sys.stdout is None:
+        return
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,35 @@
+"""The emulated clock: real time plus what tests have added to it.
+
+Nothing in the emulator waits for a time: every state is computed from the clock at each call. To move the clock 48
+hours ahead is therefore one addition.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+
+class Clock:
+    """Seconds since the epoch, which can jump ahead. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ahead = 0.0
+
+    def now(self) -> float:
+        """Returns the emulated time in seconds since the epoch."""
+        return time.time() + self._ahead
+
+    def advance(self, seconds: float) -> float:
+        """Moves the clock ahead and returns the new time. Raises ValueError for negative seconds."""
+        if seconds < 0:
+            raise ValueError(f"the clock cannot go back ({seconds} s)")
+        with self._lock:
+            self._ahead += seconds
+        return self.now()
+
+    def reset(self) -> None:
+        """Resets the clock to real time."""
+        with self._lock:
+            self._ahead = 0.0

@@ -1,0 +1,38 @@
+"""The form of requests for the Gemini Developer API.
+
+Source: https://ai.google.dev/gemini-api/docs/batch-api (input file format, inline requests).
+"""
+
+from __future__ import annotations
+
+from lowtide.shaping import fields
+from lowtide.shaping.dialects import SDK_CONVERSIONS, Names
+from lowtide.shaping.embeddings import VERTEX_ONLY, EmbeddingNames
+from lowtide.shaping.normalise import Shaped, embedding_form, encoded, generation_form, read
+from lowtide.states import Kind
+
+NAMES = Names(
+    generation=fields.GENERATION,
+    hoisted={**fields.HOISTED, **fields.SYSTEM_INSTRUCTION},
+    request=fields.REQUEST,
+    rest_generation=fields.GENERATION,
+    refused=dict.fromkeys(fields.VERTEX_ONLY, "only Vertex AI knows this field"),
+    converted=SDK_CONVERSIONS,
+)
+EMBEDDING_NAMES = EmbeddingNames(
+    refused=dict.fromkeys(VERTEX_ONLY, "only Vertex AI knows this field"), under_config=False
+)
+_FORMS = {Kind.GENERATION: generation_form(NAMES), Kind.EMBEDDING: embedding_form(EMBEDDING_NAMES)}
+
+
+class GeminiShaper:
+    """Shapes requests for the Gemini Developer API, where all requests of a batch may share a job."""
+
+    def __init__(self, model: str, kind: Kind) -> None:
+        self._model = model
+        self._form = _FORMS[kind]
+
+    def shape(self, item: object) -> Shaped:
+        """Returns one request in the provider's form. Raises `InvalidRequest`."""
+        key, metadata, body = read(item, self._model, self._form)
+        return Shaped(key, metadata, encoded(body), 0)

@@ -1,0 +1,75 @@
+"""The producers' and handlers' scripts: what each is called with. Its file says what it does and returns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lowtide.store.scripting import Key, Value, Values, script
+
+
+@script
+def cancel(*, batch: Key, clock: Key, job_hash: Value, job_member: Value) -> Any: ...
+
+
+@script
+def delete(*, batch: Key, clock: Key, member: Value, stage: Value, finished: Values) -> Any: ...
+
+
+@script
+def free_place(
+    *, batch: Key, clock: Key, member: Value, in_hand_prefix: Value, queued_prefix: Value, hash_prefix: Value
+) -> Any: ...
+
+
+@script
+def hand_back(
+    *, batch: Key, segment: Key, clock: Key, parked: Key, member: Value, pause: Value, attempt: Value, fields: Values
+) -> Any: ...
+
+
+@script
+def listen(
+    *,
+    listeners: Key,
+    handlers: Key,
+    queued: Key,
+    in_hand: Key,
+    clock: Key,
+    handler: Value,
+    queue: Value,
+    worker: Value,
+    fresh: Value,
+    worker_kept: Value,
+    handler_kept: Value,
+    hash_prefix: Value,
+    most: Value,
+) -> Any: ...
+
+
+@script
+def register(
+    *,
+    batch: Key,
+    batches: Key,
+    clock: Key,
+    idempotency: Key,
+    batch_id: Value,
+    member: Value,
+    grace: Value,
+    fingerprint: Value,
+    keyed: Value,
+    batch_prefix: Value,
+    fields: Values,
+) -> Any: ...
+
+
+@script
+def started(*, segment: Key, attempt: Value) -> Any: ...
+
+
+@script
+def taken(*, batch: Key, segment: Key, clock: Key, parked: Key, member: Value) -> Any: ...
+
+
+@script
+def unpark(*, segment: Key, batch: Key, parked: Key, clock: Key, member: Value, stage: Value) -> Any: ...

@@ -1,0 +1,313 @@
+"""A stack for chaos tests: hours pass in moments, workers are forked, and it can be wiped and used again."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, cast
+
+from celery import Celery
+from tests.chaos.fork_server import ForkServer
+from tests.chaos.handler_app import HANDLER
+from tests.cloud import Cloud
+from tests.stack import Stack, Worker
+from tests.waiting import wait_until
+
+from lowtide import Batch, Request
+from lowtide.protocol import display_name
+from lowtide.spool import Spool
+from lowtide.store import Store
+from lowtide_emulator import Settings as EmulatorSettings
+
+MODEL = "gemini-2.5-flash"
+HASTE = {
+    "LOWTIDE_POLL_FIRST_SECONDS": "0.1",
+    "LOWTIDE_POLL_FACTOR": "1.2",
+    "LOWTIDE_POLL_MAX_SECONDS": "0.4",
+    "LOWTIDE_RETRY_FIRST_SECONDS": "0.2",
+    "LOWTIDE_RETRY_MAX_SECONDS": "0.5",
+    "LOWTIDE_CLOCK_TICK_SECONDS": "0.05",
+    "LOWTIDE_LEASE_SECONDS": "1",
+    "LOWTIDE_CREATE_SETTLE_SECONDS": "1",
+    "LOWTIDE_PROVIDER_TIMEOUT_SECONDS": "2",
+    "LOWTIDE_OUTPUT_GRACE_SECONDS": "2",
+    "LOWTIDE_DELIVERY_RETRY_FIRST_SECONDS": "0.1",
+    "LOWTIDE_DELIVERY_RETRY_MAX_SECONDS": "0.5",
+    "LOWTIDE_HANDLER_PATIENCE_SECONDS": "5",
+    "LOWTIDE_MAX_REQUESTS_PER_JOB": "4",
+    "LOWTIDE_SWEEP_SECONDS": "3600",
+}
+"""Beyond `tests.stack.FAST`: a dead worker is noticed after a second, and batches are cut into jobs of four."""
+FAR = 1e12
+
+
+class ForkedWorker(Worker):
+    """A worker that the fork server has forked."""
+
+    def __init__(
+        self, fork_server: ForkServer, command: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path
+    ) -> None:
+        self.log = log
+        log.touch()
+        self.forked = fork_server.start(command, env=env, log=log, cwd=cwd)
+        self.process = self.forked  # type: ignore[assignment]  # it has what Worker uses
+        wait_until(lambda: self.ready or not self.alive, timeout=30, what=f"worker ready, see {log}")
+
+    @property
+    def killed(self) -> bool:
+        """Whether it ended by SIGKILL."""
+        return self.forked.poll() == -signal.SIGKILL
+
+    def kill(self) -> None:
+        os.killpg(self.forked.pid, signal.SIGKILL)
+        self.forked.wait()
+
+    def children(self) -> list[int]:
+        """The processes of its pool."""
+        found = Path(f"/proc/{self.forked.pid}/task/{self.forked.pid}/children").read_text()
+        return [int(pid) for pid in found.split()]
+
+
+@dataclass
+class Submitted:
+    """A batch under test, with what the test knows of it: the prompt of each request, by key."""
+
+    batch: Batch
+    prompts: dict[str, str]
+    handled: bool
+    mode: str = "file"
+    deleted: bool = False
+    ended: float | None = field(default=None, repr=False)
+
+    @property
+    def id(self) -> str:
+        return self.batch.id
+
+
+class ChaosStack(Stack):
+    """A stack with forked workers, and a handler app that takes results."""
+
+    def __init__(
+        self,
+        directory: Path,
+        fork_server: ForkServer,
+        emulator: EmulatorSettings | None = None,
+        *,
+        cloud: Cloud | None = None,
+        **env: str,
+    ) -> None:
+        super().__init__(directory, emulator or EmulatorSettings(running_seconds=0.3), cloud=cloud, **(HASTE | env))
+        self.fork_server = fork_server
+        self.handler_log = directory / "handler.jsonl"
+        self.started = 0
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.hold_sweep()
+        return self
+
+    def worker(self, *options: str, app: str = "lowtide_worker", **env: str) -> ForkedWorker:
+        """Starts a worker, by default one that does one task at a time, and waits until it is ready, or dead."""
+        self.started += 1
+        log = self.directory / f"worker-{self.started}.log"
+        command = ["-A", app, "worker", "-l", "info", "-n", f"w{self.started}@%h", "--without-mingle"]
+        worker = ForkedWorker(
+            self.fork_server,
+            [*command, "--without-gossip", *(options or ("-P", "solo"))],
+            self.env | env,
+            log,
+            self.directory,
+        )
+        self.workers.append(worker)
+        return worker
+
+    def handler_app(self, **env: str) -> ForkedWorker:
+        """Starts the user's own worker."""
+        return self.worker(
+            "-P",
+            "solo",
+            app="tests.chaos.handler_app",
+            HANDLER_BROKER=self.redis_server.url,
+            HANDLER_LOG=str(self.handler_log),
+            **env,
+        )
+
+    def submit(
+        self,
+        count: int = 8,
+        *,
+        marks: Mapping[int, str] | None = None,
+        handled: bool = True,
+        flaky: bool = False,
+        **options: Any,
+    ) -> Submitted:
+        """Submits requests whose answers show to whom they belong; `marks` go before the prompt of some.
+
+        A `handled` batch goes to the handler app, which takes the result of a `flaky` one only when it comes again.
+        """
+        tag = os.urandom(4).hex()
+        prompts = {
+            f"{'flaky' if flaky and n == 0 else 'key'}-{tag}-{n}": f"{(marks or {}).get(n, '')} Describe {tag}x{n}."
+            for n in range(count)
+        }
+        # Named: what is forgotten between two tests, the handler app would say again only after a while.
+        options = {"model": MODEL, "on_result": f"{HANDLER}@celery" if handled else None} | options
+        batch = self.queue().submit((Request(key=k, contents=p) for k, p in prompts.items()), **options)
+        return Submitted(batch, prompts, handled, mode=str(options.get("mode", "file")))
+
+    def leave_in_inbox(self, count: int = 4, *, broken: bool = False) -> Submitted:
+        """Leaves a batch in the inbox, as a producer without the package does; of a `broken` one, a key comes twice."""
+        tag = os.urandom(4).hex()
+        prompts = {f"key-{tag}-{n}": f"Describe {tag}x{n}." for n in range(count)}
+        batch_id = f"inbox-{tag}"
+        settings = self.settings()
+        one = Submitted(Batch(batch_id, Store(settings), Spool(settings.spool_url)), prompts, handled=True)
+        inbox = self.inbox(one)
+        inbox.mkdir(parents=True)
+        self.write_inbox(one, broken=broken)
+        (inbox / "batch.json").write_text(json.dumps({"v": 1, "model": MODEL, "on_result": HANDLER}))
+        self.tell_of(one)
+        return one
+
+    def inbox(self, one: Submitted) -> Path:
+        """Its folder in the inbox."""
+        return self.directory / "spool" / "inbox" / one.id
+
+    def write_inbox(self, one: Submitted, *, broken: bool = False) -> None:
+        """Writes its requests there, or writes them anew."""
+        lines = [json.dumps({"key": key, "contents": prompt}) + "\n" for key, prompt in one.prompts.items()]
+        draft = self.inbox(one) / "draft.jsonl"
+        draft.write_text("".join(lines + lines[:1] * broken))
+        draft.rename(draft.with_name("requests.jsonl"))
+
+    def tell_of(self, one: Submitted) -> None:
+        """Sends the message that starts it."""
+        with Celery(broker=self.redis_server.url, set_as_current=False) as app:
+            app.send_task("lowtide.submit", kwargs={"v": 1, "batch_id": one.id, "token": 0}, queue="lowtide.jobs")
+
+    def hold_sweep(self) -> None:
+        """Keeps the sweep from running by itself before its time, which takes faults meant for others."""
+        self.redis.zadd("lowtide:clock:lowtide.jobs", {"sweep": time.time() + 3600})
+
+    def release_sweep(self) -> None:
+        """Makes the sweep due."""
+        self.redis.zadd("lowtide:clock:lowtide.jobs", {"sweep": time.time()})
+
+    def wipe(self) -> None:
+        """Forgets everything, for the next test. No worker but the handler app may run."""
+        self.redis.flushdb()
+        # The wait for the disk is no part of most tests, and a restart forgets this.
+        self.redis.config_set("appendfsync", "always")
+        self.emulator.reset()
+        shutil.rmtree(self.directory / "spool", ignore_errors=True)
+        if self.cloud is not None:
+            self.cloud.clear(f"gs://{self.bucket}/jobs")
+        self.handler_log.unlink(missing_ok=True)
+        self.hold_sweep()
+
+    def kill_workers(self) -> None:
+        """Kills all workers but the handler app."""
+        for worker in self.workers[1:]:
+            if worker.alive:
+                worker.kill()
+        del self.workers[1:]
+
+    def on_clock(self, queue: str) -> list[bytes]:
+        """The members of one queue's clock."""
+        return cast("list[bytes]", self.redis.zrange(f"lowtide:clock:{queue}", 0, -1))
+
+    def display_name(self, batch_id: str, number: int | str = "") -> str:
+        """The display name of a job, or what those of all jobs of a batch begin with."""
+        return display_name(self.installation, f"{batch_id}-{number}")
+
+    def uploads(self) -> list[str]:
+        """The display names of the uploaded files that are still at the provider."""
+        if self.cloud is not None:
+            return self.cloud.objects(f"gs://{self.bucket}/jobs")
+        # Not by HTTP: the look of a test must not meet the faults meant for others.
+        return self.emulator.files()
+
+    def log_lines(self) -> list[dict[str, str]]:
+        """Returns the lines of the handler app's log."""
+        if not self.handler_log.exists():
+            return []
+        # A handler app that is killed in mid-write leaves half a line at the end.
+        return [json.loads(line) for line in self.handler_log.read_text().split("\n")[:-1]]
+
+    def taken(self) -> Counter[str]:
+        """Counts how often the handler app took each key."""
+        return Counter(line["taken"] for line in self.log_lines() if "taken" in line)
+
+    def unrest(self, submitted: Sequence[Submitted]) -> dict[str, object]:
+        """Returns everything that is not done yet; empty when all batches are finished and cleaned up."""
+        going: dict[str, object] = {}
+        client = self.redis
+        resting = {f"batch:{one.id}" for one in submitted if not one.deleted} | {"sweep"}
+        for queue in ("lowtide.jobs", "lowtide.results"):
+            if members := {str(m, "utf-8") for m in self.on_clock(queue)} - resting:
+                going[f"clock of {queue}"] = sorted(members)
+        for queue in ("lowtide.jobs", "lowtide.results", "celery"):
+            if waiting := client.llen(queue):
+                going[f"messages of {queue}"] = waiting
+        for one in submitted:
+            if one.deleted:
+                if client.exists(f"lowtide:batch:{one.id}"):
+                    going[one.id] = "not deleted"
+                continue
+            status = one.batch.status()
+            if not status.finished or status.undelivered:
+                going[one.id] = status
+        if left := [record for record in self.emulator.jobs() if record.live or not record.deleted]:
+            going["jobs at the provider"] = left
+        if not going and (uploads := self.uploads()):
+            going["uploads"] = uploads
+        taken = self.taken()
+        if missed := [key for one in submitted if one.handled for key in one.prompts if not taken[key]]:
+            going["not taken"] = missed[:10]
+        return going
+
+    def rest(self, submitted: Sequence[Submitted], *, timeout: float = 30) -> None:
+        """Waits until all batches are finished, delivered and cleaned up.
+
+        Where a machine is so busy that a lease of a second lapses in the middle of an upload, the sweep is let out.
+        """
+        calm, patience = 0, time.monotonic() + timeout / 3
+
+        def at_rest() -> bool:
+            nonlocal calm, patience
+            for one in submitted:
+                if one.ended is None and not one.deleted and one.batch.status().finished:
+                    one.ended = time.monotonic()
+            going = self.unrest(submitted)
+            if going.keys() == {"uploads"} and time.monotonic() > patience:
+                patience = math.inf
+                self.release_sweep()
+            # Twice, for a message that is in a worker's hands is on no queue.
+            calm = 0 if going else calm + 1
+            return calm > 1
+
+        try:
+            wait_until(at_rest, timeout=timeout)
+        except AssertionError:
+            raise AssertionError(
+                f"no rest within {timeout:g} s: {self.unrest(submitted)}\n{self.last_words()}"
+            ) from None
+
+    def last_words(self, lines: int = 40) -> str:
+        """The end of the logs of the handler app and the last workers, and the unacknowledged messages."""
+        held = {tag: message[:300] for tag, message in self.redis.hgetall("unacked").items()}
+        return "\n".join(
+            [f"unacknowledged: {held}"]
+            + [
+                f"--- {worker.log}\n" + "\n".join(worker.text.splitlines()[-lines:])
+                for worker in (*self.workers[:1], *self.workers[1:][-3:])
+            ]
+        )

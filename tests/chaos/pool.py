@@ -1,0 +1,84 @@
+"""Runs many small scenarios at once, each in a stack to itself: they wait far more than they compute."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from tests.chaos.chaos_stack import ChaosStack
+from tests.chaos.fork_server import ForkServer
+from tests.cloud import Cloud
+
+from lowtide_emulator import Settings as EmulatorSettings
+
+T = TypeVar("T")
+POOL_SIZE = 4
+FAST, SLOW = 0.3, 3.0
+"""The run time of a provider job, in seconds: SLOW where a second job is to be seen beside it."""
+
+
+class StackPool:
+    """Stacks that are wiped and used again, and a few threads that use them."""
+
+    def __init__(
+        self, fork_server: ForkServer, new_folder: Callable[[str], Path], cleanup: ExitStack, cloud: Cloud | None = None
+    ) -> None:
+        self._stacks: dict[float, queue.SimpleQueue[ChaosStack]] = {
+            FAST: queue.SimpleQueue(),
+            SLOW: queue.SimpleQueue(),
+        }
+        for seconds, idle in self._stacks.items():
+            for _ in range(POOL_SIZE if seconds == FAST else POOL_SIZE // 2):
+                stack = ChaosStack(
+                    new_folder("stack"), fork_server, EmulatorSettings(running_seconds=seconds), cloud=cloud
+                )
+                cleanup.enter_context(stack)
+                stack.handler_app()
+                idle.put(stack)
+        # Before the stacks go, the threads do.
+        self.threads = cleanup.enter_context(ThreadPoolExecutor(POOL_SIZE))
+        cleanup.callback(self.threads.shutdown, wait=True, cancel_futures=True)
+
+    def run(self, scenario: Callable[[ChaosStack], T], running_seconds: float = FAST) -> T:
+        """Runs one scenario in a wiped stack; all workers but the handler app are gone at its end."""
+        idle = self._stacks[running_seconds]
+        stack = idle.get()
+        try:
+            stack.wipe()
+            return scenario(stack)
+        finally:
+            stack.kill_workers()
+            idle.put(stack)
+
+
+class Plan(Generic[T]):
+    """The scenarios that a module has to run: it begins with all that was selected, and each test waits for its own."""
+
+    def __init__(self, pool: StackPool, run: Callable[[Hashable], T]) -> None:
+        self._pool = pool
+        self._run = run
+        self._runs: dict[Hashable, Future[T]] = {}
+
+    def begin(self, names: Iterable[Hashable]) -> None:
+        """Starts what will be asked for: where several processes share the tests, one process runs a whole module."""
+        for name in names:
+            self._runs[name] = self._pool.threads.submit(self._run, name)
+
+    def result(self, name: Hashable) -> T:
+        """Returns the outcome of one. Raises what it raised."""
+        if name not in self._runs:
+            self._runs[name] = self._pool.threads.submit(self._run, name)
+        return self._runs[name].result()
+
+    def results(self) -> list[T]:
+        """Returns the outcomes of all that have succeeded so far."""
+        return [run.result() for run in self._runs.values() if run.done() and not run.exception()]
+
+    def end(self) -> None:
+        """Cancels what has not begun."""
+        for run in self._runs.values():
+            run.cancel()

@@ -1,0 +1,53 @@
+"""Batches and workers that most scenarios begin with, and how they end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.chaos.chaos_stack import ChaosStack, ForkedWorker, Submitted
+from tests.chaos.invariants import Allowed, Figures, check
+from tests.waiting import wait_until
+
+PREFORK = ("-P", "prefork", "-c", "2")
+THREADS = ("-P", "threads", "-c", "4")
+_SWEEP = {"LOWTIDE_SWEEP_SECONDS": "0.5"}
+
+
+def submit_three(stack: ChaosStack) -> list[Submitted]:
+    """Three batches: by file, inline, and one with results that its handler refuses at first."""
+    return [
+        stack.submit(8, marks={1: "[[error:8:1]]"}),
+        stack.submit(6, mode="inline"),
+        stack.submit(5, flaky=True),
+    ]
+
+
+def sweeping(stack: ChaosStack, *options: str, **env: str) -> ForkedWorker:
+    """A worker that sweeps often."""
+    return stack.worker(*options, **(_SWEEP | env))
+
+
+def at_work(stack: ChaosStack, *options: str, **env: str) -> tuple[list[Submitted], ForkedWorker]:
+    """Three batches, and a worker that has begun to create their jobs."""
+    batches = submit_three(stack)
+    worker = sweeping(stack, *options, **env)
+    wait_until(lambda: stack.emulator.stats().calls.get("batches.create"), timeout=10, what="work goes on")
+    return batches, worker
+
+
+def end(
+    stack: ChaosStack,
+    batches: Sequence[Submitted],
+    allowed: Allowed | None = None,
+    *,
+    alive: Sequence[ForkedWorker] = (),
+    kills: int = 0,
+    restarts: int = 0,
+) -> Figures:
+    """Waits for the end with a worker that sweeps, and checks everything; some workers must have lived to see it."""
+    stack.release_sweep()
+    stack.rest(batches, timeout=40)
+    figures = check(stack, batches, allowed) + Figures(kills=kills, restarts=restarts)
+    for worker in alive:
+        assert worker.alive, worker.text
+    return figures

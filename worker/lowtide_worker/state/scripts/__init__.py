@@ -1,0 +1,286 @@
+"""The worker's scripts: what each is called with. Its file says what it does and returns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lowtide.store import Key, Keys, Value, Values, script
+
+
+@script
+def admit(
+    *,
+    job: Key,
+    live: Key,
+    waiting: Key,
+    limit: Key,
+    token: Value,
+    job_id: Value,
+    most: Value,
+    priority: Value,
+    created: Value,
+) -> Any: ...
+
+
+@script
+def advance(
+    *,
+    entity: Key,
+    clock: Key,
+    next_clock: Key,
+    member: Value,
+    token: Value,
+    stage: Value,
+    after: Value,
+    lease: Value,
+    fields: Values,
+) -> Any: ...
+
+
+@script
+def await_listener(
+    *,
+    segment: Key,
+    listeners: Key,
+    in_hand: Key,
+    queued: Key,
+    batch: Key,
+    member: Value,
+    token: Value,
+    fresh: Value,
+    problem: Value,
+    kept: Value,
+) -> Any: ...
+
+
+@script
+def begin(
+    *,
+    entity: Key,
+    clock: Key,
+    batch: Key,
+    member: Value,
+    stage: Value,
+    token: Value,
+    lease: Value,
+    version: Value,
+    job_hash: Value,
+    pause: Value,
+    absent: Value,
+) -> Any: ...
+
+
+@script
+def claim(
+    *,
+    clock: Key,
+    queue: Key,
+    ticker: Key,
+    most: Value,
+    lease: Value,
+    hash_prefix: Value,
+    window: Value,
+    guard_ms: Value,
+    stages: Values,
+) -> Any: ...
+
+
+@script
+def close(
+    *,
+    job: Key,
+    batch: Key,
+    clock: Key,
+    carried: Key,
+    member: Value,
+    token: Value,
+    stage: Value,
+    batch_member: Value,
+    batch_stage: Value,
+    retention: Value,
+    job_hash: Value,
+    job_member: Value,
+    job_id: Value,
+    error: Value,
+    bitmap: Value,
+    tidy: Value,
+    fields: Values,
+) -> Any: ...
+
+
+@script
+def draft(
+    *,
+    batch: Key,
+    token: Value,
+    job_hash: Value,
+    job_carried: Value,
+    job_id: Value,
+    first: Value,
+    shared: Values,
+    jobs: Values,
+) -> Any: ...
+
+
+@script
+def forget(
+    *,
+    batch: Key,
+    settled: Key,
+    batches: Key,
+    clock: Key,
+    idempotency: Key,
+    batch_id: Value,
+    member: Value,
+    token: Value,
+) -> Any: ...
+
+
+@script
+def forget_job(
+    *,
+    batch: Key,
+    job: Key,
+    carried: Key,
+    clock: Key,
+    segments_clock: Key,
+    parked: Key,
+    in_hand: Key,
+    queued: Key,
+    token: Value,
+    job_member: Value,
+    segment_member: Value,
+    hash_prefix: Value,
+) -> Any: ...
+
+
+@script
+def grant(*, segment: Key, settled: Key, batch: Key, token: Value, ordinals: Value, consecutive: Value) -> Any: ...
+
+
+@script
+def handed_over(
+    *, segment: Key, batch: Key, clock: Key, parked: Key, member: Value, token: Value, parks: Value
+) -> Any: ...
+
+
+@script
+def keep(*, entity: Key, clock: Key, member: Value, token: Value, lease: Value, fields: Values) -> Any: ...
+
+
+@script
+def lose(
+    *,
+    batch: Key,
+    clock: Key,
+    idempotency: Key,
+    member: Value,
+    token: Value,
+    batch_id: Value,
+    error: Value,
+    stage: Value,
+    retention: Value,
+) -> Any: ...
+
+
+@script
+def note_delivery(*, segment: Key, batch: Key, token: Value, problem: Value) -> Any: ...
+
+
+@script
+def offer(
+    *, segment: Key, in_hand: Key, queued: Key, batch: Key, member: Value, token: Value, most: Value, patience: Value
+) -> Any: ...
+
+
+@script
+def plan(
+    *,
+    batch: Key,
+    clock: Key,
+    member: Value,
+    token: Value,
+    job_hash: Value,
+    job_member: Value,
+    job_carried: Value,
+    jobs: Value,
+    stage: Value,
+) -> Any: ...
+
+
+@script
+def put_back(*, entity: Key, clock: Key, other_clocks: Keys, member: Value, stage: Value) -> Any: ...
+
+
+@script
+def recollect(
+    *,
+    segment: Key,
+    job: Key,
+    settled: Key,
+    clock: Key,
+    job_clock: Key,
+    member: Value,
+    token: Value,
+    job_member: Value,
+    stage: Value,
+) -> Any: ...
+
+
+@script
+def record(
+    *,
+    segment: Key,
+    job: Key,
+    batch: Key,
+    clock: Key,
+    job_clock: Key,
+    member: Value,
+    token: Value,
+    job_member: Value,
+    handler_waits: Value,
+    lease: Value,
+    counts: Values,
+) -> Any: ...
+
+
+@script
+def release(
+    *,
+    job: Key,
+    live: Key,
+    waiting: Key,
+    limit: Key,
+    clock: Key,
+    token: Value,
+    job_id: Value,
+    most: Value,
+    job_hash: Value,
+    job_member: Value,
+    change: Value,
+    lowered_ms: Value,
+) -> Any: ...
+
+
+@script
+def segment(
+    *,
+    job: Key,
+    clock: Key,
+    segments_clock: Key,
+    next_clock: Key,
+    member: Value,
+    token: Value,
+    stage: Value,
+    watch: Value,
+    version: Value,
+    batch_id: Value,
+    job_id: Value,
+    segment_stage: Value,
+    source: Value,
+    segment_hash: Value,
+    segment_member: Value,
+    piece: Value,
+    collected: Value,
+    spans: Values,
+) -> Any: ...
