@@ -10,19 +10,28 @@ from __future__ import annotations
 import base64
 import binascii
 import difflib
+import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from lowtide.errors import refuse
+from lowtide.models import Request
+from lowtide.states import Kind, UnknownFields
+
+log = logging.getLogger(__name__)
+
 _NUMBERS = frozenset({"NaN", "Infinity", "-Infinity"})
 _ALPHABET = str.maketrans("-_", "+/")
 _NEAR = 0.8
 """Likeness of a misspelt name to the known one, between 0 and 1."""
 _SHOWN_CHARS = 60
+_MOST_WARNINGS = 100
+"""Most fields of one batch that are warned of."""
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 
 
@@ -88,6 +97,49 @@ def _decoder(root: str) -> msgspec.json.Decoder[Any]:
                 name, fields, module=__name__, forbid_unknown_fields=True, gc=False, kw_only=True
             )
     return msgspec.json.Decoder(_structs[root])
+
+
+class RequestCheck:
+    """Checks the requests of one batch, by its setting for unknown fields."""
+
+    def __init__(self, unknown_fields: UnknownFields) -> None:
+        self._unknown_fields = unknown_fields
+        self._warned: set[str] = set()
+
+    def __call__(self, item: object, body: bytes) -> None:
+        """Raises `InvalidRequest` for the first problem of a request.
+
+        - `item`: the request as the user gave it, whose shape decides how a field is called in the error.
+        - `body`: the GenerateContentRequest that was made of it, as JSON.
+        """
+        for path, reason, unknown in problems(body):
+            if not unknown or self._unknown_fields is UnknownFields.REFUSE:
+                refuse(reason, _as_given(item, path))
+            if self._unknown_fields is UnknownFields.WARN:
+                self._warn(_as_given(item, path), reason)
+
+    def _warn(self, field: str, reason: str) -> None:
+        """Logs a field once for all requests of the batch."""
+        name = re.sub(r"\[[0-9]+\]", "[]", field)
+        if name not in self._warned and len(self._warned) < _MOST_WARNINGS:
+            self._warned.add(name)
+            log.warning("%s: %s; sent as it is (LOWTIDE_UNKNOWN_FIELDS)", name, reason)
+
+
+def check_of(kind: Kind, unknown_fields: UnknownFields) -> Callable[[object, bytes], None]:
+    """Returns the check of a batch's requests: for embeddings, whose fields are few, it is their form's own."""
+    return RequestCheck(unknown_fields) if kind is Kind.GENERATION else _no_check
+
+
+def _no_check(_item: object, _body: bytes) -> None:
+    pass
+
+
+def _as_given(item: object, path: str) -> str:
+    """The path in the shape that the user wrote: the SDK's flat `config`, or the REST request."""
+    if not isinstance(item, Request) and isinstance(item, Mapping) and "request" in item:
+        return f"request.{path}"
+    return path if path.startswith("contents") else f"config.{path.removeprefix('generationConfig.')}"
 
 
 def problems(body: bytes, root: str = "GenerateContentRequest") -> list[Problem]:
