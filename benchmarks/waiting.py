@@ -29,12 +29,13 @@ from benchmarks.measure import Run, Use, cpu_seconds, peak_mib, percentile, rese
 from benchmarks.parts import Config, Found, Measured, Summary, at_most, console
 from benchmarks.servers import Bench, Workers
 from lowtide.options import Options
-from lowtide.protocol import Queue, Stage, job_id, keys, new_batch_id
+from lowtide.protocol import Member, Queue, Stage, job_id, keys, new_batch_id
+from lowtide.protocol.changes import JobChange
 from lowtide.states import JobState
 from lowtide.store import Store
 from lowtide_cli.local import free_port
 from lowtide_worker.settings import WorkerSettings
-from lowtide_worker.state import Clock, Held, Ledger, Move, Rows
+from lowtide_worker.state import Clock, Held, HeldBatch, HeldJob, Ledger, Move, NotHeld, Ordinals
 
 NAME = "waiting"
 LOWTIDE = "Lowtide"
@@ -65,12 +66,14 @@ class Filler:
         batch_id = new_batch_id()
         batch = keys.batch_member(batch_id)
         self._store.register(batch_id, self._options, total=1, size=120, groups=1, fingerprint="bench")
-        held = self._held(Stage.SUBMIT, batch, batch)
-        self._ledger.draft(held, 1, [Rows(first=0, last=1)])
+        held = self._held(Stage.SUBMIT, batch)
+        assert isinstance(held, HeldBatch)
+        self._ledger.draft(held, 1, [Ordinals(first=0, last=1)])
         self._ledger.plan(held, 1)
         member = keys.job_member(job_id(batch_id, 1))
-        job = self._held(Stage.CREATE, member, batch)
-        fields = {
+        job = self._held(Stage.CREATE, member)
+        assert isinstance(job, HeldJob)
+        fields: JobChange = {
             "intent": job.now(),
             "input": f"files/{name}",
             "name": f"batches/{name}",
@@ -81,9 +84,9 @@ class Filler:
         self._clock.advance(job, Move(stage=Stage.POLL, after=after, fields=fields))
         return member
 
-    def _held(self, stage: Stage, member: str, batch: str) -> Held:
-        held = self._clock.begin(stage, member, batch, 0)
-        if isinstance(held, str):
+    def _held(self, stage: Stage, member: Member) -> Held[Any]:
+        held = self._clock.begin(stage, member, 0)
+        if isinstance(held, NotHeld):
             raise TypeError(f"{member} is {held}")
         return held
 

@@ -192,17 +192,19 @@ def submit(
     submission = Submission(
         file=file,
         model=model,
-        on_result=on_result,
-        idempotency_key=idempotency_key,
         labels=label or [],
-        mode=mode,
-        max_attempts=max_attempts,
-        priority=priority,
         outcomes=outcome or [],
-        provider=provider,
-        kind=kind,
-        destination=destination,
-        key_column=key_column,
+        options={
+            "on_result": on_result,
+            "idempotency_key": idempotency_key,
+            "mode": mode,
+            "max_attempts": max_attempts,
+            "priority": priority,
+            "provider": provider,
+            "kind": kind,
+            "destination": destination,
+            "key_column": key_column,
+        },
     )
     raise typer.Exit(run(submission, wait=wait, output=output, as_json=as_json))
 

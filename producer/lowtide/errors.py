@@ -1,7 +1,6 @@
 """Every error Lowtide raises, in one hierarchy.
 
-Catch `LowtideError` to catch them all. A message names what is wrong and what to do about it, and
-never holds a secret.
+Catch `LowtideError` to catch them all. A message says what is wrong and how to fix it, and never has a secret in it.
 """
 
 from __future__ import annotations
@@ -17,9 +16,11 @@ class LowtideError(Exception):
 class InvalidRequest(LowtideError):
     """A request that cannot be sent as it is. Raised by `submit`; nothing was stored or sent.
 
-    `position` is the 0-based place of the request in what was submitted (a file's line is
-    `position + 1`), `key` its key where one could be read, `field` the dotted path of the field.
-    `source` is the URI of the object or table that holds it, where that is where it came from.
+    - `reason`: the problem, in words.
+    - `field`: the dotted path of the field.
+    - `position`: the place (0-based) of the request in the input; a file's line is `position + 1`.
+    - `key`: the request's key; None where it could not be read.
+    - `source`: the URI of the object or table that holds the request; None for requests from elsewhere.
     """
 
     def __init__(self, reason: str, *, field: str, position: int = 0, key: str | None = None) -> None:
@@ -40,7 +41,7 @@ class InvalidRequest(LowtideError):
 
 
 def refuse(reason: str, field: str) -> NoReturn:
-    """Raises `InvalidRequest`."""
+    """Raises `InvalidRequest` for a field (a dotted path), without its position."""
     raise InvalidRequest(reason, field=field)
 
 
@@ -49,9 +50,9 @@ class InvalidBatch(LowtideError):
 
 
 class SourceError(LowtideError):
-    """A source or destination in Google Cloud that is missing, forbidden, out of reach, or not empty.
+    """A source or destination in Google Cloud that is missing, forbidden, unreachable, or not empty.
 
-    `transient` is whether the same may work a little later, as where Google Cloud could not be reached.
+    - `transient`: whether the same call may succeed later, for example after Google Cloud could not be reached.
     """
 
     def __init__(self, reason: str, *, transient: bool = False) -> None:
@@ -68,7 +69,7 @@ class BatchNotFound(LowtideError):
 
 
 class DeadLetterNotFound(LowtideError):
-    """No dead letter of this id: redelivered, dropped, or never there."""
+    """No dead letter of this id: it was redelivered or dropped, or never existed."""
 
 
 class BatchNotFinished(LowtideError):
@@ -76,18 +77,18 @@ class BatchNotFinished(LowtideError):
 
 
 class WaitTimeout(LowtideError, TimeoutError):
-    """The batch did not finish within the time that `wait` was given. It goes on running."""
+    """The batch did not finish within the timeout of `wait`. It continues to run."""
 
 
 class StoreUnavailable(LowtideError):
     """Redis did not answer, or refused the command.
 
-    Of `submit`: the batch may be recorded all the same. Submitting again with the same idempotency key is safe.
+    After `submit` raised it, the batch may be recorded or not. To submit again with the same idempotency key is safe.
     """
 
 
 class InstallationMismatch(LowtideError):
-    """Redis and spool do not belong together: one of them is another installation's, or was emptied."""
+    """Redis and spool do not belong together: one of them is from another installation, or was emptied."""
 
 
 class UnsupportedServer(LowtideError):
@@ -99,4 +100,4 @@ class SpoolError(LowtideError):
 
 
 class OutsideRoot(SpoolError):
-    """A path or URL that is not under a configured root; it was not opened."""
+    """A path or URL outside the configured root. It was not opened."""

@@ -1,4 +1,4 @@
-"""The way from an async iterable to a function that takes a plain one, in a thread of its own."""
+"""Passes the items of an async iterable to a function that takes a plain iterable, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 _CHUNK = 500
-"""Most items that are handed over at once."""
-_LOOK_SECONDS = 1.0
-"""How often a thread that waits for items looks whether there is anybody left to give them."""
+"""Most items that are passed at once."""
+_CHECK_SECONDS = 1.0
+"""Seconds between two checks, by a thread that waits for items, that its event loop still exists."""
 
 
 class Abandoned(Exception):
-    """Raised in the thread where nobody waits any more for what it does."""
+    """Raised in the thread when no task waits for its result any more."""
 
 
 async def fed(function: Callable[[Iterable[T]], R], source: AsyncIterable[T]) -> R:
-    """Calls a function in a thread with what an async iterable yields; returns what it returns.
+    """Calls a function in a thread with the items of an async iterable; returns its result.
 
-    The task that calls this iterates the source, so that it may do what belongs to a task, and closes it. What the
-    source raises comes out after the function has ended; the function itself gets `Abandoned` from its iterable. Where
-    the task is cancelled it gets that too, and nobody waits for it.
+    The calling task itself iterates the source, and closes it, because a source may need to run in that task. If the
+    source raises, the function gets `Abandoned` from its iterable, and the error is raised when the function has ended.
+    If the task is cancelled, the function gets `Abandoned` too, and the task does not wait for it.
     """
     feed: _Feed[T] = _Feed()
     context = contextvars.copy_context()
@@ -48,16 +48,16 @@ async def fed(function: Callable[[Iterable[T]], R], source: AsyncIterable[T]) ->
 
 
 def _in_thread(function: Callable[[], R]) -> Future[R]:
-    """Calls a function in a new thread, which the end of the process waits for.
+    """Calls a function in a new thread, for which the process waits before it ends.
 
-    The loop's own threads will not do: a source that needs one itself might find them all waiting for sources.
+    It is not one of the loop's own threads: a source may need one of those itself, and they might all wait for sources.
     """
     future: Future[R] = Future()
 
     def run() -> None:
         try:
             future.set_result(function())
-        except BaseException as error:  # noqa: BLE001 - it goes to whoever waits
+        except BaseException as error:  # noqa: BLE001 - the task that waits gets it
             future.set_exception(error)
 
     future.set_running_or_notify_cancel()
@@ -66,7 +66,7 @@ def _in_thread(function: Callable[[], R]) -> Future[R]:
 
 
 class _Feed(Generic[T]):
-    """An iterable for the thread. It asks for items, and waits until the loop's side gives it some, or an end."""
+    """The thread's iterable. It asks for items, and waits until the event loop gives it some, or the end."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -88,18 +88,18 @@ class _Feed(Generic[T]):
     def _next(self) -> list[T]:
         while True:
             try:
-                items = self._given.get(timeout=_LOOK_SECONDS)
+                items = self._given.get(timeout=_CHECK_SECONDS)
             except Empty:
-                # Whoever closes a loop over a task that was not cancelled, or ends the process, says nothing here.
+                # Nothing reports that the loop was closed with its task not cancelled, or that the process ends.
                 if self._loop.is_closed() or not threading.main_thread().is_alive():
                     raise Abandoned("the event loop is closed") from None
                 continue
             if items is None:
-                raise Abandoned("the requests were not all taken from their source")
+                raise Abandoned("not all requests were read from their source")
             return items
 
     async def fill(self, source: AsyncIterable[T]) -> None:
-        """Hands over all that the source yields, as long as it is wanted; a thread that waits gets what there is."""
+        """Passes on the items of the source until the thread has ended. A thread that waits gets a partial chunk."""
         async with AsyncExitStack() as stack:
             items = aiter(source)
             if hasattr(items, "aclose"):
@@ -123,12 +123,12 @@ class _Feed(Generic[T]):
             self._given.put(items)
 
     def abandon(self) -> None:
-        """Lets the thread go, which gets `Abandoned` at its next item."""
+        """Ends the iterable: the thread gets `Abandoned` at its next item."""
         self._given.put(None)
 
     def no_more_wanted(self, work: asyncio.Future[Any]) -> None:
-        """Notes that the thread has ended, be it before the source."""
+        """Notes that the thread has ended, perhaps before the source."""
         self._over = True
         self._wanted.set()
         if not work.cancelled():
-            work.exception()  # The source's own error may come out in its place: asyncio need not log this one.
+            work.exception()  # The source's own error may be raised instead: asyncio must not log this one.

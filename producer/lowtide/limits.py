@@ -1,27 +1,27 @@
-"""Limits of what a batch may be submitted with, each with a name."""
+"""Limits of the options and requests of a batch. A number is the most that is allowed."""
 
 from __future__ import annotations
 
 MAX_ATTEMPTS = 100
-"""Provider jobs that may carry one request."""
+"""Most provider jobs that may carry one request."""
 MAX_PRIORITY = 100
-"""Of a batch; the lowest is its negative."""
+"""Highest priority of a batch; the lowest is its negative."""
 MAX_MODEL_CHARS = 256
 MAX_HANDLER_CHARS = 2048
-"""Of an `on_result`."""
+"""Characters of an `on_result`."""
 MAX_IDEMPOTENCY_KEY_CHARS = 1024
 MAX_LABELS = 64
 MAX_LABEL_NAME_CHARS = 128
 MAX_LABEL_VALUE_CHARS = 1024
 MAX_OUTCOMES = 256
 MAX_OUTCOME_CHARS = 128
-"""Of the reason or code whose outcome a batch overrules."""
+"""Characters of a reason or code in `outcomes`."""
 MAX_URI_CHARS = 2048
 MAX_COLUMN_CHARS = 300
-"""Of a column's name in BigQuery."""
+"""Characters of a column's name in BigQuery."""
 MAX_KEY_BYTES = 16 << 10
-"""Of a request's key, in UTF-8."""
+"""Bytes of a request's key, in UTF-8."""
 MAX_METADATA_BYTES = 64 << 10
-"""Of all names and values of a request's metadata together, in UTF-8."""
+"""Bytes of all names and values of a request's metadata together, in UTF-8."""
 MAX_INBOX_OPTIONS_BYTES = 1 << 20
-"""Of a `batch.json` in the inbox."""
+"""Bytes of a `batch.json` in the inbox."""

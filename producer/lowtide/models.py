@@ -1,4 +1,4 @@
-"""What goes in and what comes out: requests, results and the status of a batch."""
+"""The public data: requests, results and the status of a batch."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ import msgspec
 from lowtide.states import BatchState, JobState, Kind, ProviderName, ResultStatus
 
 REQUESTS_LOST = "REQUESTS_LOST"
-"""Reason of a batch whose requests were gone from the spool before anything was sent."""
+"""Reason of a batch whose requests disappeared from the spool before anything was sent."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One generateContent or embedContent call in the SDK's inline shape.
 
-    `key` is any non-empty string, unique in its batch. `contents` and `config` are what `google.genai`'s
-    `generate_content` or `embed_content` takes: text, dicts in either letter case, or SDK objects.
-    `metadata` (string to string) stays here and comes back with the result.
+    - `key`: any non-empty string of at most 16 KiB, unique in its batch.
+    - `contents`: as in `google.genai`'s `generate_content` or `embed_content`: text, dicts in either letter case, or
+      SDK objects.
+    - `config`: likewise; None: no configuration.
+    - `metadata`: strings to strings, at most 64 KiB. The provider does not get it; the result has it again.
+
+    Example::
+
+        Request(key="mug-12", contents="Describe a blue mug.", config={"temperature": 0.2}, metadata={"shop": "north"})
 
     Source: https://ai.google.dev/gemini-api/docs/batch-api, inline requests.
     """
@@ -33,7 +39,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Tokens of one request or of a whole batch, under Google's `usageMetadata` names.
 
-    A counter that the provider left out is 0; a result without any usage has `usage` None: unknown.
+    A counter that the provider left out is 0. A result has `usage` None where the usage is unknown.
     """
 
     prompt_token_count: int = 0
@@ -50,8 +56,9 @@ _MAX_REASON_CHARS = 100
 class ResultError(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Why a request did not succeed.
 
-    `code` is a gRPC code (3 INVALID_ARGUMENT, 8 RESOURCE_EXHAUSTED, ...) where the provider gave
-    one; `reason` is a short word to branch on (`INVALID_ARGUMENT`, `SAFETY`, `MISSING`, ...).
+    - `reason`: a short word to branch on (`INVALID_ARGUMENT`, `SAFETY`, `MISSING`, ...).
+    - `message`: the problem, for people.
+    - `code`: a gRPC code (3 INVALID_ARGUMENT, 8 RESOURCE_EXHAUSTED, ...); None where the provider gave none.
     """
 
     reason: str
@@ -59,7 +66,7 @@ class ResultError(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     code: int | None = None
 
     def shortened(self, most: int) -> ResultError:
-        """The same with a message of at most `most` characters, and a reason that is a word."""
+        """Returns this error with a message of at most `most` characters, and a reason of at most 100."""
         if len(self.message) <= most and len(self.reason) <= _MAX_REASON_CHARS:
             return self
         return msgspec.structs.replace(self, message=self.message[:most], reason=self.reason[:_MAX_REASON_CHARS])
@@ -68,8 +75,13 @@ class ResultError(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """The one final outcome of one request.
 
-    `response` is the provider's GenerateContentResponse or EmbedContentResponse as plain JSON data (camelCase);
-    `attempts` counts the provider jobs that carried the request.
+    - `key`, `metadata`: those of the request.
+    - `status`: succeeded, failed, expired or cancelled.
+    - `response`: the provider's GenerateContentResponse or EmbedContentResponse as plain JSON data (camelCase); None
+      where it gave none.
+    - `error`: the reason why the request did not succeed; None where it did.
+    - `usage`: the tokens of this request; None where they are unknown.
+    - `attempts`: the number of provider jobs that carried the request.
     """
 
     key: str
@@ -82,7 +94,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str | None:
-        """The text parts of the first candidate, joined, thoughts left out; None where there are none."""
+        """The text parts of the first candidate, joined, without thoughts; None where there are none."""
         match self.response:
             case {"candidates": [{"content": {"parts": [*parts]}}, *_]}:
                 texts = [
@@ -108,11 +120,11 @@ _decode_result = msgspec.json.Decoder(Result).decode
 
 
 def read_result(line: bytes) -> Result:
-    """A stored result line.
+    """Decodes a stored result line.
 
-    The provider's response stands in it untouched, and JSON allows numbers beyond a float, which only the slow codec
-    reads. A line that no codec can read comes as a failed result with the reason `UNREADABLE`, under its key where that
-    can be read and else under an empty one: it must not keep anybody from the others.
+    The line has the provider's response unchanged. JSON allows numbers beyond a float, which only the slow codec reads.
+    A line that no codec can read becomes a failed result with the reason `UNREADABLE`, so that it does not block the
+    other results. Its key is empty where even the key cannot be read.
     """
     try:
         return _decode_result(line)
@@ -128,12 +140,12 @@ def read_result(line: bytes) -> Result:
 
 
 def _any_int(digits: str) -> int | float:
-    """An integer; one of more digits than Python is ready to convert is a float, and that is infinite."""
+    """Returns an integer, or infinity for more digits than Python converts."""
     return int(digits) if len(digits) < _MOST_DIGITS else float(digits)
 
 
 def _key_of(line: bytes) -> str:
-    """The key of a result line, which stands first in it; empty where there is none."""
+    """Returns the key of a result line, its first field; empty where there is none."""
     _, start, rest = line.partition(b'"key":')
     try:
         key, _ = json.JSONDecoder().raw_decode(rest.decode(errors="replace").lstrip())
@@ -155,13 +167,13 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     polls: int = 0
     error: ResultError | None = None
     problem: str | None = None
-    """What went wrong at the last try, while it is tried again."""
+    """The error of the last try, while the job is retried."""
     created_at: float | None = None
     next_at: float | None = None
 
 
 class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a batch stands. Times are Unix seconds; counts are requests."""
+    """The status of a batch. Times are Unix seconds; counts are requests."""
 
     id: str
     state: BatchState
@@ -169,9 +181,9 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     provider: ProviderName = ProviderName.GEMINI
     kind: Kind = Kind.GENERATION
     destination: str | None = None
-    """Where the user wanted the provider's output."""
+    """The user's place for the provider's output; None where the user named none."""
     sources: list[str] = []
-    """The user's own objects or table that the provider reads; empty where it is given copies."""
+    """The user's objects or table that the provider reads in place; empty where it gets copies."""
     total: int
     succeeded: int = 0
     failed: int = 0
@@ -188,13 +200,13 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     undelivered: int = 0
     parked: int = 0
     problems: list[str] = []
-    """Why it does not move, or why its results are not delivered, for people; empty where all is well."""
+    """Why the batch does not progress, or its results are not delivered, for people; empty where all is well."""
     created_at: float
     finished_at: float | None = None
 
     @property
     def settled(self) -> int:
-        """How many requests have their final result."""
+        """The number of requests that have their final result."""
         return self.succeeded + self.failed + self.expired + self.cancelled
 
     @property
@@ -209,9 +221,9 @@ class BatchPage(msgspec.Struct, frozen=True, kw_only=True):
     batches: list[BatchStatus]
     next_page_token: str | None = None
     unreadable: list[str] = []
-    """Ids of batches on this page whose records are damaged, or of a newer version."""
+    """Ids of batches on this page whose records are damaged or have a newer version."""
 
 
 def to_builtins(value: msgspec.Struct) -> dict[str, Any]:
-    """Plain data (dicts, lists, numbers, strings) of a model, ready for any JSON encoder."""
+    """Returns a model as plain data (dicts, lists, numbers, strings), ready for any JSON encoder."""
     return cast("dict[str, Any]", msgspec.to_builtins(value))

@@ -59,7 +59,7 @@ class BatchOptions(TypedDict, total=False):
     provider: ProviderName | str | None
     """The provider that runs the batch: `gemini` or `vertex`. Default None: `LOWTIDE_PROVIDER`."""
     kind: Kind | str
-    """What the batch asks of the model: `generation` or `embedding`. Default `generation`."""
+    """The kind of work that the model is asked for: `generation` or `embedding`. Default `generation`."""
     destination: str | None
     """Vertex AI only: an empty `gs://` or `bq://` place, under one of `LOWTIDE_VERTEX_LOCATIONS`, where the provider
     writes its output, which stays there. Default None: a place of Lowtide's, which it cleans up."""

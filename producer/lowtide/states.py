@@ -1,4 +1,4 @@
-"""States of batches, jobs and results, with the subsets that code asks for by name."""
+"""States of batches, jobs and results, with named sets of states, and the choices that a batch has."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class BatchState(StrEnum):
     RUNNING = "running"
     """Its jobs are being created, polled, collected or delivered."""
     CANCELLING = "cancelling"
-    """Cancel was asked; what is already done is still collected."""
+    """It was asked to stop; results that exist are still collected."""
     COMPLETED = "completed"
     """Every request has its result and at least one succeeded."""
     FAILED = "failed"
     """Every request has its result and none succeeded."""
     EXPIRED = "expired"
-    """Every request has its result; the provider let some expire and no attempt was left."""
+    """Every request has its result; some expired at the provider and had no attempt left."""
     CANCELLED = "cancelled"
     """Every request has its result; some were cancelled before they ran."""
     DELETING = "deleting"
@@ -35,7 +35,7 @@ FINISHED_BATCH = frozenset({BatchState.COMPLETED, BatchState.FAILED, BatchState.
 
 
 class JobState(StrEnum):
-    """State of a provider job: Google's `JobState` without its prefix, and a few of our own.
+    """State of a provider job: Google's `JobState` without its prefix, and a few of Lowtide's.
 
     Source: https://ai.google.dev/gemini-api/docs/batch-api
     """
@@ -43,7 +43,7 @@ class JobState(StrEnum):
     PLANNED = "planned"
     """Cut from its batch, not yet sent."""
     CREATING = "creating"
-    """About to be created, or created with an outcome not yet known."""
+    """Its create call is about to start, or its outcome is not known yet."""
     QUEUED = "queued"
     PENDING = "pending"
     RUNNING = "running"
@@ -51,18 +51,18 @@ class JobState(StrEnum):
     PAUSED = "paused"
     CANCELLING = "cancelling"
     UNKNOWN = "unknown"
-    """The provider reports a state that this version does not know; it is polled on."""
+    """The provider reports a state that this version does not know. Polling continues."""
     SUCCEEDED = "succeeded"
     PARTIALLY_SUCCEEDED = "partially_succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     LOST = "lost"
-    """The provider does not know the job any more."""
+    """The provider no longer knows the job."""
 
     @property
     def terminal(self) -> bool:
-        """Whether the provider will not change the job any more."""
+        """Whether the job has ended at the provider."""
         return self in TERMINAL_JOB
 
 
@@ -88,18 +88,18 @@ class ResultStatus(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What a row that did not plainly succeed comes to: see `lowtide_worker.output.judging` for the table."""
+    """How to treat a row that did not plainly succeed: see `lowtide_worker.output.judging` for the table."""
 
     RETRY = "retry"
-    """The request runs again while it has attempts left."""
+    """The request runs again as long as it has attempts left."""
     FAIL = "fail"
-    """The request has failed, now."""
+    """The request fails at once."""
     SUCCEED = "succeed"
-    """What came is good enough: a result like any other."""
+    """The response is accepted: the request succeeds."""
 
 
 class Kind(StrEnum):
-    """What the provider is asked to do with the requests of a batch."""
+    """The kind of call that the requests of a batch are."""
 
     GENERATION = "generation"
     """generateContent: text, images, speech."""
@@ -111,13 +111,13 @@ class Mode(StrEnum):
     """How a job's requests travel to the provider."""
 
     FILE = "file"
-    """As an uploaded JSONL file: any size up to 2 GB."""
+    """As an uploaded JSONL file: up to 2 GB a job."""
     INLINE = "inline"
-    """Inside the create call: small batches, under 20 MB."""
+    """Inside the create call: small batches, under 20 MB a job."""
 
 
 class ProviderName(StrEnum):
-    """Who runs the jobs."""
+    """The provider that runs the jobs."""
 
     GEMINI = "gemini"
     """The Gemini Developer API: an API key, uploaded files or inline requests."""

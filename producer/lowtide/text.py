@@ -1,4 +1,4 @@
-"""Text from outside, made fit for a terminal or a log."""
+"""Makes text from outside safe for a terminal or a log."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _MARK = "\ufffd"
 
 
 def printable(text: str) -> str:
-    """The text with a mark in place of each control character, but for tabs and line ends.
+    """Returns the text with U+FFFD in place of each control character, except tabs and line ends.
 
-    Those are what moves a cursor, colours, hides or reorders what is shown, or answers in the user's name: C0, DEL, C1,
-    the separators of lines and paragraphs, and what changes the direction of writing.
+    Control characters can move the cursor, colour, hide or reorder text, or make a terminal send input. They are C0,
+    DEL, C1, the separators of lines and paragraphs, and the marks that change the direction of writing.
     """
     return _CONTROLS.sub(_MARK, text)
 
 
 def on_one_line(text: str) -> str:
-    """The same with its line ends as blanks: it cannot look like a line of somebody else's."""
+    """Returns printable text with spaces for line ends, so that it cannot look like another line of a log."""
     return " ".join(printable(text.replace("\r\n", "\n")).split("\n"))

@@ -57,7 +57,7 @@ def clocks_are_a_day_wrong_and_jump(stack: ChaosStack) -> Figures:
 def workers_are_of_two_versions(stack: ChaosStack) -> Figures:
     """The older one leaves to the newer one what it may not understand, also while both take messages."""
     batches = submit_three(stack)
-    newer = stack.worker(*THREADS, app=_APP, LOWTIDE_SWEEP_SECONDS="0.5", NEWER_VERSION="2")
+    newer = stack.worker(*THREADS, app=_APP, LOWTIDE_SWEEP_SECONDS="0.5", NEWER_VERSION="3")
     older = sweeping(stack, *THREADS)
     figures = end(stack, batches, alive=[newer, older])
     assert "'skipped': 'newer'" in older.text, "the older one was never given anything newer"

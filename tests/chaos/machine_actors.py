@@ -18,9 +18,10 @@ import pytest
 import redis
 from redis.client import Pipeline
 
+from lowtide.protocol import Member, Stage
 from lowtide.spool import Spool
 from lowtide_worker import crashpoints
-from lowtide_worker.state import Clock, Held
+from lowtide_worker.state import Clock, Held, NotHeld
 
 TIME_KEY = "machine:time"
 _REAL_TIME = "redis.call('TIME')"
@@ -42,7 +43,7 @@ class Actor:
         self.name = name
         self.at = "start"
         """The last point that it reached."""
-        self.held: Held | None = None
+        self.held: Held[Any] | None = None
         self.claimed = False
         """It sent what was due, whatever that was about."""
         self.intent_stored = 0.0
@@ -216,8 +217,8 @@ class PacedSpool(Spool):
 class WatchedClock(Clock):
     """The clock, remembering with each actor what it holds."""
 
-    def begin(self, *args: Any, **options: Any) -> Held | str:
-        held = super().begin(*args, **options)
+    def begin(self, stage: Stage, member: Member, token: int) -> Held[Any] | NotHeld:
+        held = super().begin(stage, member, token)
         actor = current()
         if actor is not None and isinstance(held, Held):
             actor.held = held

@@ -26,8 +26,8 @@ from lowtide import Batch, BatchQueue, Request
 from lowtide.errors import IdempotencyConflict, SpoolError
 from lowtide.protocol import BatchFiles, Queue, Stage, arguments, keys
 from lowtide.states import FINISHED_BATCH, JobState
-from lowtide.store import DeadLetters, Delivery
-from lowtide_worker.handlers import HandlerFailed, Segment
+from lowtide.store import DeadLetters, DeliveryClient
+from lowtide_worker.handlers import Delivery, HandlerFailed
 from lowtide_worker.host import tasks
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.settings import WorkerSettings
@@ -50,15 +50,15 @@ class MachineHandler:
         self.answers = answers
         self._simulation = simulation
 
-    def hand_over(self, segment: Segment) -> None:
+    def hand_over(self, delivery: Delivery) -> None:
         point("hand over")
         if self._simulation.handler_fails:
             self._simulation.handler_fails -= 1
             raise HandlerFailed("as ordered")
         if self.answers:
-            self._simulation.in_hand.append(segment)
+            self._simulation.in_hand.append(delivery)
         else:
-            self._simulation.take(segment)
+            self._simulation.take(delivery)
 
 
 class Simulation:
@@ -77,7 +77,7 @@ class Simulation:
         self.runtimes = [self._runtime() for _ in range(WORKERS)]
         self.spool = self.runtimes[0].spool
         self.queue = BatchQueue(self.settings)
-        self.delivery = Delivery(self.settings)
+        self.deliveries = DeliveryClient(self.settings)
         self.letters = DeadLetters(self.settings)
         self._look = self.redis.register_script(LOOK)
         self.reset()
@@ -101,7 +101,7 @@ class Simulation:
         # Here a process renews its leases at its points only: one that the test does not run is frozen.
         vars(runtime)["leases"] = SimpleNamespace(kept=lambda _: nullcontext())
         # Now, for a script that is loaded in the middle of a run would be one point more.
-        _ = runtime.clock, runtime.ledger, runtime.admission
+        _ = runtime.clock, runtime.ledger, runtime.deliveries, runtime.admission
         runtime._providers["gemini"] = self.provider
         runtime._handlers |= {TASK: MachineHandler(self, answers=True), HOOK: MachineHandler(self, answers=False)}
         runtime.wake = self.tick
@@ -121,7 +121,7 @@ class Simulation:
         self.submitted = 0
         self.bag: list[tuple[Stage, dict[str, Any]]] = []
         self.expected: dict[str, Expected] = {}
-        self.in_hand: list[Segment] = []
+        self.in_hand: list[Delivery] = []
         self.taken: dict[str, set[str]] = {}
         self.results_of: dict[str, str] = {}
         self.handler_fails = 0
@@ -230,27 +230,27 @@ class Simulation:
 
     # ---- handlers
 
-    def answer(self, segment: Segment, *, failed: list[int] | None) -> None:
+    def answer(self, delivery: Delivery, *, failed: list[int] | None) -> None:
         """The handler takes a delivery, or gives it back: as a whole, or the lines `failed`."""
         try:
             if failed is None:
-                self.take(segment)
-                self.delivery.taken(segment.delivery_id)
+                self.take(delivery)
+                self.deliveries.taken(delivery.delivery_id)
                 return
             if failed:
-                self.take(segment, without=failed)
-            error, only = "failed", failed or segment.only
+                self.take(delivery, without=failed)
+            error, only = "failed", failed or delivery.only
         except SpoolError as gone:
-            error, only = str(gone), segment.only
-        self.delivery.hand_back(segment.delivery_id, only=only, attempt=segment.attempt, error=error)
+            error, only = str(gone), delivery.only
+        self.deliveries.hand_back(delivery.delivery_id, only=only, attempt=delivery.attempt, error=error)
 
-    def take(self, segment: Segment, *, without: Sequence[int] = ()) -> None:
+    def take(self, delivery: Delivery, *, without: Sequence[int] = ()) -> None:
         """A handler has these results now, but for some lines."""
-        results = self.results_of.setdefault(segment.delivery_id, segment.results)
-        assert results == segment.results, f"{segment} had {results} before"
-        taken = self.taken.setdefault(segment.batch_id, set())
-        for position, result in enumerate(map(_decode, self.spool.lines(segment.results))):
-            if position not in without and (segment.only is None or position in segment.only):
+        results = self.results_of.setdefault(delivery.delivery_id, delivery.results)
+        assert results == delivery.results, f"{delivery} had {results} before"
+        taken = self.taken.setdefault(delivery.batch_id, set())
+        for position, result in enumerate(map(_decode, self.spool.lines(delivery.results))):
+            if position not in without and (delivery.only is None or position in delivery.only):
                 taken.add(result["key"])
 
     def delivered(self, expected: Expected) -> set[str]:
@@ -259,7 +259,9 @@ class Simulation:
             for _, entry in cast("Any", self.redis.xrange(keys.stream("machine"))):
                 if entry[b"batch_id"].decode() == expected.id:
                     only = _decode(entry[b"only"]) if entry[b"only"] else None
-                    self.take(Segment(expected.id, entry[b"delivery_id"].decode(), entry[b"results"].decode(), 1, only))
+                    self.take(
+                        Delivery(expected.id, entry[b"delivery_id"].decode(), entry[b"results"].decode(), 1, only)
+                    )
         return self.taken.get(expected.id, set())
 
     # ---- rest

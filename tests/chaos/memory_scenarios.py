@@ -41,7 +41,7 @@ def a_piece_of_output_is_lost(crash_at: str, stack: ChaosStack) -> Figures:
     _lose_output(stack, one)
     second = stack.worker(*SOLO, **few)
     stack.rest([one])
-    assert "brought again" in second.text
+    assert "collected again" in second.text
     figures = check(stack, [one], Allowed(duplicates=40))
     assert figures.jobs_created == 1
     return figures

@@ -1,7 +1,7 @@
 """A worker unlike the others: its wall clock is wrong, or it is of a newer version.
 
 `CLOCK_OFFSET` names a file with the seconds to add to its wall clock, read at every look, so that the clock can jump.
-`NEWER_VERSION` is the version of messages and stored state that it writes.
+`NEWER_VERSION` is the version of messages and records that it writes.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ if _offset:
                 setattr(module, name, _wrong_time)
 
 if newer := os.environ.get("NEWER_VERSION"):
+    from lowtide import protocol
     from lowtide.protocol import messages
 
-    messages.VERSION = int(newer)
+    protocol.VERSION = messages.VERSION = int(newer)
+    protocol.RECORD_VERSION = messages.RECORD_VERSION = int(newer)
 
 from lowtide_worker import app  # noqa: E402 - after what it must not see otherwise
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from tests.chaos.chaos_stack import ChaosStack, Submitted
 from tests.waiting import wait_until
 
 from lowtide import BatchState
-from lowtide.protocol import Stage, job_id, keys
+from lowtide.protocol import Member, Stage, job_id, keys
 from lowtide_worker.intents import Intent, write_intent
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.clean import clean
@@ -21,7 +21,7 @@ from lowtide_worker.stages.deliver import deliver
 from lowtide_worker.stages.poll import poll
 from lowtide_worker.stages.settle import settle
 from lowtide_worker.stages.submit import submit
-from lowtide_worker.state import Held, Move, Superseded
+from lowtide_worker.state import Held, HeldJob, HeldSegment, Move, NotHeld, Superseded
 
 STAGES = {
     Stage.SUBMIT: submit,
@@ -44,24 +44,24 @@ class ManualWorker:
         self.batch = keys.batch_member(one.id)
         self.job = keys.job_member(job_id(one.id, 1))
 
-    def segment(self, number: int) -> str:
+    def segment(self, number: int) -> Member:
         """The member of one of the job's segments."""
-        return keys.segment_member(self.job.removeprefix("job:"), number)
+        return keys.segment_member(self.job.job, number)
 
-    def begin(self, member: str, stage: Stage) -> Held:
+    def begin(self, member: Member, stage: Stage) -> Held[Any]:
         """Takes a message for what is due next."""
         token = int(cast("bytes", self._stack.redis.hget(keys.entity(member), "token")))
-        held = self.runtime.clock.begin(stage, member, self.batch, token)
+        held = self.runtime.clock.begin(stage, member, token)
         assert isinstance(held, Held), held
         return held
 
-    def finish(self, held: Held) -> None:
+    def finish(self, held: Held[Any]) -> None:
         """Runs the stage and moves on."""
-        move = cast("Callable[[Runtime, Held], object]", STAGES[held.stage])(self.runtime, held)
+        move = cast("Callable[[Runtime, Held[Any]], object]", STAGES[held.stage])(self.runtime, held)
         if isinstance(move, Move):
             self.runtime.clock.advance(held, move)
 
-    def do(self, member: str, stage: Stage) -> None:
+    def do(self, member: Member, stage: Stage) -> None:
         """Both."""
         self.finish(self.begin(member, stage))
 
@@ -106,6 +106,7 @@ def test_a_batch_that_is_deleted_while_a_segment_is_handed_over_leaves_nothing(s
     worker.until_segments()
     # The results are stored and counted, and the handler's broker is slow.
     segment = worker.begin(worker.segment(0), Stage.DELIVER)
+    assert isinstance(segment, HeldSegment)
     worker.runtime.ledger.grant(segment, [])
     worker.runtime.ledger.record(segment, {"succeeded": 4}, handler_waits=True)
     stack.redis.setrange(keys.settled(one.id), 0, b"\xf0")
@@ -116,7 +117,7 @@ def test_a_batch_that_is_deleted_while_a_segment_is_handed_over_leaves_nothing(s
     worker.do(worker.batch, Stage.DELETE)
 
     with pytest.raises(Superseded):
-        worker.runtime.ledger.handed_over(segment)
+        worker.runtime.deliveries.taken(segment)
 
     assert list(stack.redis.scan_iter(f"*{one.id}*")) == []
     assert not any(one.id in str(member) for member in stack.redis.zrange(keys.clock(Stage.DELIVER.queue), 0, -1))
@@ -127,6 +128,7 @@ def test_a_worker_that_lost_its_lease_changes_nothing_any_more(stack: ChaosStack
     worker = ManualWorker(stack, one)
     worker.until_segments()
     slow = worker.begin(worker.segment(0), Stage.DELIVER)
+    assert isinstance(slow, HeldSegment)
     worker.do(worker.segment(0), Stage.DELIVER)
     wait_until(lambda: not one.batch.status().undelivered, timeout=10, what="the handler app has taken it")
     status = one.batch.status()
@@ -134,7 +136,7 @@ def test_a_worker_that_lost_its_lease_changes_nothing_any_more(stack: ChaosStack
     for attempt in (
         lambda: worker.runtime.ledger.grant(slow, [0]),
         lambda: worker.runtime.ledger.record(slow, {"succeeded": 4}, handler_waits=True),
-        lambda: worker.runtime.ledger.handed_over(slow),
+        lambda: worker.runtime.deliveries.taken(slow),
         lambda: worker.runtime.clock.keep(slow),
         lambda: worker.runtime.clock.advance(slow, Move(stage=Stage.DELIVER)),
         lambda: worker.finish(slow),
@@ -172,14 +174,14 @@ def test_a_message_that_waited_longer_than_the_lease_is_still_good(stack: ChaosS
     wait_until(lambda: worker.due_in(worker.job, Stage.CREATE) < 0, timeout=5, what="the lease lapses")
     [second] = [dispatch for dispatch in clock.claim(Stage.CREATE.queue) if dispatch.member == worker.job]
 
-    held = clock.begin(Stage.CREATE, worker.job, worker.batch, first.token)
+    held = clock.begin(Stage.CREATE, worker.job, first.token)
     assert isinstance(held, Held), "in a queue longer than the lease nothing would ever be done"
-    assert clock.begin(Stage.CREATE, worker.job, worker.batch, second.token) == "stale"
+    assert clock.begin(Stage.CREATE, worker.job, second.token) is NotHeld.STALE
     wait_until(lambda: worker.due_in(worker.job, Stage.CREATE) < 0, timeout=5, what="the lease lapses")
     [third] = [dispatch for dispatch in clock.claim(Stage.CREATE.queue) if dispatch.member == worker.job]
     with pytest.raises(Superseded):
         clock.keep(held)
-    assert isinstance(clock.begin(Stage.CREATE, worker.job, worker.batch, third.token), Held)
+    assert isinstance(clock.begin(Stage.CREATE, worker.job, third.token), Held)
 
 
 def test_an_intent_that_is_written_too_late_does_not_stay(stack: ChaosStack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +190,7 @@ def test_an_intent_that_is_written_too_late_does_not_stay(stack: ChaosStack, mon
     worker.do(worker.batch, Stage.SUBMIT)
     late = worker.begin(worker.job, Stage.CREATE)
 
-    def write(runtime: Runtime, job: Held, intent: Intent) -> None:
+    def write(runtime: Runtime, job: HeldJob, intent: Intent) -> None:
         stack.redis.hincrby(keys.entity(worker.job), "token", 1)  # another worker has taken over meanwhile
         write_intent(runtime, job, intent)
 

@@ -12,7 +12,7 @@ from lowtide import BatchNotFound, BatchQueue
 
 
 def test_every_command_says_that_nobody_listens(cli: Cli, queue: BatchQueue) -> None:
-    nobody = "nobody listens for ghost.save"
+    nobody = "no worker listens for ghost.save"
     done = cli("submit", cli.file(requests(2)), "--model", MODEL, "--on-result", "ghost.save", "--wait")
     assert f"{nobody}: start its worker, or name its queue: ghost.save@QUEUE" in done.err
     batch = queue.get(done.out.strip())

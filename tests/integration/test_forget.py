@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.records import a_batch, hash_of
 from tests.stack import Stack
 
 from lowtide import BatchState, Request
 from lowtide.batch import Batch
-from lowtide.protocol import Stage, keys
+from lowtide.protocol import JobRecord, Member, Stage, keys
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.delete import delete
-from lowtide_worker.state import Held, Superseded
+from lowtide_worker.state import HeldBatch, Superseded
 
 MODEL = "gemini-2.5-flash"
 HANDLER = "shop.save"
@@ -40,17 +41,17 @@ def finished(stack: Stack, key: str | None = None) -> Batch:
     return batch
 
 
-def deleting(runtime: Runtime, batch_id: str, **fields: Any) -> Held:
+def deleting(runtime: Runtime, batch_id: str, **fields: Any) -> HeldBatch:
     """A batch whose delete has begun."""
     member = keys.batch_member(batch_id)
-    known: dict[Any, Any] = {"stage": Stage.DELETE, "provider": "gemini", "id": batch_id, "v": 1, "token": 0}
-    runtime.redis.hset(keys.entity(member), mapping=known | {"on_result": "", "jobs": 0} | fields)
-    held = runtime.clock.begin(Stage.DELETE, member, member, 0)
-    assert isinstance(held, Held), held
+    known = hash_of(a_batch(batch_id, stage=Stage.DELETE))
+    runtime.redis.hset(keys.entity(member), mapping=known | {"token": 0, "on_result": "", "jobs": 0} | fields)
+    held = runtime.clock.begin(Stage.DELETE, member, 0)
+    assert isinstance(held, HeldBatch), held
     return held
 
 
-def with_segments(runtime: Runtime, job: str, count: int) -> list[str]:
+def with_segments(runtime: Runtime, job: str, count: int) -> list[Member]:
     """A job whose segments wait to be delivered."""
     runtime.redis.hset(keys.job(job), mapping={"id": job, "segments": count, "stage": "", "token": 0})
     members = [keys.segment_member(job, number) for number in range(count)]
@@ -92,7 +93,7 @@ def test_a_batch_whose_retention_is_over_is_deleting_from_the_first_step_on(
     batch = finished(stack)
     seen: list[BatchState] = []
 
-    def jobs(_: Held) -> list[dict[str, str]]:
+    def jobs(_: HeldBatch) -> list[JobRecord]:
         seen.append(batch.status().state)
         return []
 

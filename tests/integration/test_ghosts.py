@@ -5,52 +5,34 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
+from tests.records import a_batch, a_job, a_segment, hash_of, held_batch, held_job, held_segment
 from tests.stack import Stack
 
 from lowtide import BatchNotFound, DeadLetterNotFound, DeadLetters
 from lowtide.protocol import Queue, Stage, keys
-from lowtide.store import Delivery, Store
+from lowtide.states import BatchState
+from lowtide.store import DeliveryClient, Store
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import Held, Move, Superseded
-from lowtide_worker.state.ledger import Rows
+from lowtide_worker.state import JobMove, Ordinals, SegmentMove, Superseded
 
 BATCH = "b0ghost"
 JOB = f"{BATCH}-1"
 HANDLER = "shop.take"
-BATCH_FIELDS = {
-    "id": BATCH,
-    "v": "1",
-    "state": "completed",
-    "stage": Stage.DELETE,
-    "token": "5",
-    "busy": "1",
-    "jobs": "1",
-    "open": "0",
-    "total": "1",
-    "on_result": HANDLER,
-    "provider": "gemini",
-    "created": "1",
-    "priority": "0",
-    "idempotency_key": "",
-    "cancel": "0",
-}
-JOB_FIELDS = {"id": JOB, "v": "1", "batch_id": BATCH, "stage": Stage.SETTLE, "token": "5", "busy": "0", "number": "1"}
-SEGMENT_FIELDS = {
-    "v": "1",
-    "batch_id": BATCH,
-    "job_id": JOB,
-    "number": "0",
-    "stage": Stage.DELIVER,
-    "token": "5",
-    "busy": "0",
-    "source": "output",
-    "start": "0",
-    "end": "1",
-    "piece": "",
-}
+BATCH_RECORD = a_batch(
+    BATCH,
+    state=BatchState.COMPLETED,
+    stage=Stage.DELETE,
+    token=5,
+    busy=True,
+    jobs=1,
+    total=1,
+    on_result=HANDLER,
+)
+JOB_RECORD = a_job(JOB, stage=Stage.SETTLE, token=5)
+SEGMENT_RECORD = a_segment(JOB, 0, stage=Stage.DELIVER, token=5, end=1)
 
 
 class World(NamedTuple):
@@ -64,43 +46,39 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-def held(member: str, stage: Stage, fields: dict[str, str]) -> Held:
-    return Held(member, stage, 5, fields, BATCH_FIELDS, time.time(), JOB_FIELDS)
-
-
-BATCH_HELD = held(keys.batch_member(BATCH), Stage.DELETE, BATCH_FIELDS)
-JOB_HELD = held(keys.job_member(JOB), Stage.SETTLE, JOB_FIELDS)
-SEGMENT_HELD = held(keys.segment_member(JOB, 0), Stage.DELIVER, SEGMENT_FIELDS)
+BATCH_HELD = held_batch(BATCH_RECORD, Stage.DELETE, 5)
+JOB_HELD = held_job(JOB_RECORD, BATCH_RECORD, Stage.SETTLE, 5)
+SEGMENT_HELD = held_segment(SEGMENT_RECORD, BATCH_RECORD, 5, job=JOB_RECORD)
 
 LATE: dict[str, Callable[[World], object]] = {
-    "begin a segment": lambda w: w.runtime.clock.begin(Stage.DELIVER, SEGMENT_HELD.member, BATCH_HELD.member, 5),
-    "begin a job": lambda w: w.runtime.clock.begin(Stage.SETTLE, JOB_HELD.member, BATCH_HELD.member, 5),
-    "begin a batch": lambda w: w.runtime.clock.begin(Stage.DELETE, BATCH_HELD.member, BATCH_HELD.member, 5),
+    "begin a segment": lambda w: w.runtime.clock.begin(Stage.DELIVER, SEGMENT_HELD.member, 5),
+    "begin a job": lambda w: w.runtime.clock.begin(Stage.SETTLE, JOB_HELD.member, 5),
+    "begin a batch": lambda w: w.runtime.clock.begin(Stage.DELETE, BATCH_HELD.member, 5),
     "claim": lambda w: [w.runtime.clock.claim(queue) for queue in Queue],
     "advance a segment": lambda w: w.runtime.clock.advance(
-        SEGMENT_HELD, Move(stage=Stage.DELIVER, fields={"tries": 1})
+        SEGMENT_HELD, SegmentMove(stage=Stage.DELIVER, fields={"tries": 1})
     ),
-    "advance a job": lambda w: w.runtime.clock.advance(JOB_HELD, Move(stage=Stage.SETTLE, fields={"problem": "x"})),
+    "advance a job": lambda w: w.runtime.clock.advance(JOB_HELD, JobMove(stage=Stage.SETTLE, fields={"problem": "x"})),
     "keep a job": lambda w: w.runtime.clock.keep(JOB_HELD, {"input": "x"}),
     "keep a batch": lambda w: w.runtime.clock.keep(BATCH_HELD),
     "grant": lambda w: w.runtime.ledger.grant(SEGMENT_HELD, [0]),
     "record": lambda w: w.runtime.ledger.record(SEGMENT_HELD, {"succeeded": 1}, handler_waits=False),
     "record for a handler": lambda w: w.runtime.ledger.record(SEGMENT_HELD, {"succeeded": 1}, handler_waits=True),
-    "offer": lambda w: w.runtime.ledger.offer(SEGMENT_HELD, patience=60),
-    "withdraw": lambda w: w.runtime.ledger.withdraw(SEGMENT_HELD),
-    "hand over": lambda w: w.runtime.ledger.handed_over(SEGMENT_HELD),
-    "park": lambda w: w.runtime.ledger.handed_over(SEGMENT_HELD, parked=True),
+    "offer": lambda w: w.runtime.deliveries.offer(SEGMENT_HELD, patience=60),
+    "withdraw": lambda w: w.runtime.deliveries.withdraw(SEGMENT_HELD),
+    "hand over": lambda w: w.runtime.deliveries.taken(SEGMENT_HELD),
+    "park": lambda w: w.runtime.deliveries.park(SEGMENT_HELD),
     "cut segments": lambda w: w.runtime.ledger.segment(JOB_HELD, "output", [1]),
     "close": lambda w: w.runtime.ledger.close(
-        JOB_HELD, tidy=lambda: None, retry=Rows(first=0, last=1, bitmap=b"\x80"), attempt=2
+        JOB_HELD, tidy=lambda: None, retry=Ordinals(first=0, last=1, bitmap=b"\x80"), attempt=2
     ),
     "put back": lambda w: w.runtime.oddities.put_back_on_clock(lambda: None),
     "admit": lambda w: w.runtime.admission.admit(JOB_HELD),
     "release": lambda w: w.runtime.admission.release(JOB_HELD),
     "lower": lambda w: w.runtime.admission.throttled(JOB_HELD),
     "raise": lambda w: w.runtime.admission.succeeded(JOB_HELD),
-    "taken": lambda w: Delivery(w.stack.settings()).taken(f"{JOB}:0"),
-    "hand back": lambda w: Delivery(w.stack.settings()).hand_back(f"{JOB}:0", only=None, attempt=1, error="x"),
+    "taken": lambda w: DeliveryClient(w.stack.settings()).taken(f"{JOB}:0"),
+    "hand back": lambda w: DeliveryClient(w.stack.settings()).hand_back(f"{JOB}:0", only=None, attempt=1, error="x"),
     "redeliver": lambda w: DeadLetters(w.stack.settings()).redeliver(f"{JOB}:0"),
     "drop": lambda w: DeadLetters(w.stack.settings()).drop(f"{JOB}:0"),
     "cancel": lambda w: Store(w.stack.settings()).cancel(BATCH),
@@ -122,8 +100,8 @@ def test_nothing_that_comes_late_brings_back_a_part_of_a_deleted_batch(
     runtime = Runtime(stack.worker_settings())
     client = runtime.redis
     stack.empty_redis()
-    client.hset(keys.batch(BATCH), mapping=dict[Any, Any](BATCH_FIELDS))
-    client.hset(keys.job(JOB), mapping=dict[Any, Any](JOB_FIELDS))
+    client.hset(keys.batch(BATCH), mapping=hash_of(BATCH_RECORD))
+    client.hset(keys.job(JOB), mapping=hash_of(JOB_RECORD))
     client.set(keys.settled(BATCH), b"\x80")
     client.zadd(keys.BATCHES, {BATCH: 1})
     runtime.ledger.forget(BATCH_HELD, lambda: None)
@@ -136,7 +114,7 @@ def test_nothing_that_comes_late_brings_back_a_part_of_a_deleted_batch(
     if parked:
         client.zadd(keys.PARKED, {SEGMENT_HELD.member: 1})
     if segment:
-        client.hset(keys.entity(SEGMENT_HELD.member), mapping=dict[Any, Any](SEGMENT_FIELDS))
+        client.hset(keys.entity(SEGMENT_HELD.member), mapping=hash_of(SEGMENT_RECORD))
 
     with contextlib.suppress(*WHO_MAY_SAY_SO):
         LATE[what](World(runtime, stack))
@@ -144,7 +122,7 @@ def test_nothing_that_comes_late_brings_back_a_part_of_a_deleted_batch(
     assert left(runtime) <= ({keys.entity(SEGMENT_HELD.member)} if segment else set())
     # And the next message for what is left ends it.
     token = int(client.hget(keys.entity(SEGMENT_HELD.member), "token") or 0)
-    runtime.clock.begin(Stage.DELIVER, SEGMENT_HELD.member, BATCH_HELD.member, token)
+    runtime.clock.begin(Stage.DELIVER, SEGMENT_HELD.member, token)
     assert not left(runtime)
 
 
@@ -156,7 +134,7 @@ def test_a_job_of_a_deleted_batch_does_not_stand_before_those_that_wait(stack: S
     client.hset(keys.job("b0waits-1"), mapping={"busy": "0", "stage": Stage.CREATE})
     client.zadd(keys.clock(Queue.JOBS), {keys.job_member("b0waits-1"): time.time() + 1800})
 
-    ends = held(keys.job_member("b0ends-1"), Stage.POLL, JOB_FIELDS | {"id": "b0ends-1"})
+    ends = held_job(a_job("b0ends-1"), BATCH_RECORD, Stage.POLL, 5)
     client.hset(keys.job("b0ends-1"), "token", str(ends.token))
 
     for _ in range(2):

@@ -14,19 +14,21 @@ from typing import Any
 
 import pytest
 from tests.integration.blurbs import MODEL, blurbs
+from tests.records import a_job, hash_of
 from tests.stack import Stack
 from tests.waiting import wait_until
 
 from lowtide import InstallationMismatch
 from lowtide.protocol import BatchFiles, Stage, keys
 from lowtide.spool import Spool
-from lowtide.store import Delivery, Installation
+from lowtide.states import JobState
+from lowtide.store import DeliveryClient, Installation
 from lowtide.store.installation import MARKER
 from lowtide_worker.deadlines import Deadline
 from lowtide_worker.providers import Missing, NewJob
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.sweep import sweep
-from lowtide_worker.state import Held
+from lowtide_worker.state import HeldSweep
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +69,8 @@ def swept(stack: Stack, **changes: Any) -> None:
     """One round of the sweep, in this process."""
     runtime = Runtime(stack.worker_settings(**changes))
     runtime.clock.start_sweep()
-    held = runtime.clock.begin(Stage.SWEEP, "sweep", "sweep", int(runtime.redis.hget("lowtide:sweep", "token") or 0))
-    assert isinstance(held, Held), held
+    held = runtime.clock.begin(Stage.SWEEP, keys.SWEEP_MEMBER, int(runtime.redis.hget("lowtide:sweep", "token") or 0))
+    assert isinstance(held, HeldSweep), held
     runtime.clock.advance(held, sweep(runtime, held))
 
 
@@ -143,7 +145,7 @@ def test_a_producer_whose_redis_is_not_the_spools_is_told_so(empty: Stack, loss:
 
 def test_a_handler_in_another_spool_is_told_so(empty: Stack, tmp_path: Path) -> None:
     batch = empty.queue().submit(blurbs(1), model=MODEL)
-    delivery = Delivery(empty.settings(spool_url=str(tmp_path)))
+    delivery = DeliveryClient(empty.settings(spool_url=str(tmp_path)))
 
     with pytest.raises(InstallationMismatch, match="not the workers' spool"):
         delivery.lines(batch.id, BatchFiles(batch.id).result(1, 0))
@@ -204,11 +206,11 @@ def test_jobs_keep_the_display_name_that_they_were_given(empty: Stack) -> None:
     runtime = Runtime(empty.worker_settings())
     known = runtime.installation.check()
 
-    assert runtime.display_name({"id": "b-1"}) == f"lowtide-{known}-b-1"
-    assert runtime.display_name({"id": "b-1", "display_name": "lowtide-zzzzzzzz-b-1"}) == "lowtide-zzzzzzzz-b-1"
-    for begun in ("name", "input", "intent"):
+    assert runtime.display_name(a_job("b00-1")) == f"lowtide-{known}-b00-1"
+    assert runtime.display_name(a_job("b00-1", display_name="lowtide-zzzzzzzz-b00-1")) == "lowtide-zzzzzzzz-b00-1"
+    for begun in dict[str, Any](name="x"), dict[str, Any](input="x"), dict[str, Any](intent=1.0):
         # By a version without identity.
-        assert runtime.display_name({"id": "b-1", begun: "x"}) == "lowtide-b-1"
+        assert runtime.display_name(a_job("b00-1", **begun)) == "lowtide-b00-1"
 
 
 def test_batches_of_a_version_without_identity_go_on(empty: Stack) -> None:
@@ -289,13 +291,10 @@ def test_a_job_that_was_taken_for_lost_and_has_output_stays_until_its_batch_has_
     runtime.installation.check()
     provider = runtime.provider("gemini")
     line = b'{"key": "r0.0", "request": {"contents": [{"parts": [{"text": "Hi"}]}]}}'
-    name = runtime.display_name({"id": "bfound-1"})
+    name = runtime.display_name(a_job("bfound-1"))
     made = provider.create(NewJob(model=MODEL, display_name=name, lines=[line]), Deadline(30)).name
     wait_until(lambda: provider.get(made).output, what="the job has output")
-    empty.redis.hset(
-        keys.job("bfound-1"),
-        mapping={"id": "bfound-1", "batch_id": "bfound", "stage": "", "state": "lost", "name": made, "v": "1"},
-    )
+    empty.redis.hset(keys.job("bfound-1"), mapping=hash_of(a_job("bfound-1", state=JobState.LOST, name=made)))
     empty.redis.hset(keys.batch("bfound"), mapping={"id": "bfound", "state": "running", "stage": ""})
 
     swept(empty)

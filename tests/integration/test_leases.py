@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.receiver import Answer, Receiver
+from tests.records import a_batch, a_segment, held_segment
 from tests.stack import Stack
 from tests.waiting import wait_until
 
 from lowtide import Request
-from lowtide.protocol import Stage
 from lowtide_worker.deadlines import elapsed
-from lowtide_worker.state import Held, Leases, Superseded
-from lowtide_worker.state.clock import Lease
+from lowtide_worker.state import Held, HeldSegment, Lease, Leases, Superseded
 
 MODEL = "gemini-2.5-flash"
 
@@ -53,7 +53,7 @@ def test_a_download_that_begins_after_two_leases_is_done_once(tmp_path: Path) ->
 def test_a_stage_that_hangs_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
     kept: list[float] = []
 
-    def keep(held: Held) -> None:
+    def keep(held: Held[Any]) -> None:
         kept.append(elapsed())
         held.lease.until = elapsed() + 0.3
 
@@ -70,7 +70,7 @@ def test_a_stage_that_hangs_is_given_up(caplog: pytest.LogCaptureFixture) -> Non
 def test_what_somebody_else_holds_is_not_asked_for_again() -> None:
     asked: list[str] = []
 
-    def keep(held: Held) -> None:
+    def keep(held: Held[Any]) -> None:
         asked.append(held.member)
         if held is lost:
             held.lease.lost = True
@@ -78,7 +78,7 @@ def test_what_somebody_else_holds_is_not_asked_for_again() -> None:
         held.lease.until = elapsed() + 0.3
 
     leases = Leases(keep, lease=0.3, limit=60)
-    lost, other = _held(0.3, "segment:lost-1:0"), _held(0.3, "segment:kept-1:0")
+    lost, other = _held(0.3, 1), _held(0.3, 2)
 
     with leases.kept(lost), leases.kept(other):
         wait_until(lambda: asked.count(other.member) > 3, timeout=10, what="the other is kept")
@@ -117,5 +117,6 @@ def test_a_thread_that_comes_while_leases_are_being_set_up_waits_for_them(monkey
         assert leases._pid == os.getpid()
 
 
-def _held(seconds: float, member: str = "segment:b0hangs-1:0") -> Held:
-    return Held(member, Stage.DELIVER, 1, {}, {}, time.time(), {}, Lease(elapsed() + seconds))
+def _held(seconds: float, number: int = 0) -> HeldSegment:
+    held = held_segment(a_segment("b0hangs-1", number), a_batch("b0hangs"))
+    return replace(held, lease=Lease(elapsed() + seconds))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator
 
 import pytest
+from tests.records import a_batch, a_job, a_segment, held_job, held_segment
 from tests.stack import Stack
 
 from lowtide.protocol import Stage, keys
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import Held, Ledger, Rows, Superseded
+from lowtide_worker.state import HeldSegment, Ledger, Ordinals, Superseded
 
 BATCH = "b0ledger"
 
@@ -29,10 +29,10 @@ def ledger(runtime: Runtime) -> Ledger:
     return runtime.ledger
 
 
-def segment(runtime: Runtime, number: int, token: int = 1) -> Held:
-    member = keys.segment_member(f"{BATCH}-1", number)
-    runtime.redis.hset(keys.entity(member), mapping={"token": 1, "stage": Stage.DELIVER})
-    return Held(member, Stage.DELIVER, token, {}, {"id": BATCH}, time.time())
+def segment(runtime: Runtime, number: int, token: int = 1) -> HeldSegment:
+    held = held_segment(a_segment(f"{BATCH}-1", number), a_batch(BATCH), token)
+    runtime.redis.hset(keys.entity(held.member), mapping={"token": 1, "stage": Stage.DELIVER})
+    return held
 
 
 @pytest.mark.parametrize(("first", "count"), [(0, 1), (0, 8), (3, 2), (3, 100), (8, 64), (13, 1000), (7, 9), (5, 3)])
@@ -64,7 +64,7 @@ def test_requests_in_any_order_and_twice_are_granted_as_a_set_would(runtime: Run
 
         assert ledger.grant(segment(runtime, number), wanted) == expected
 
-    left = ledger.unsettled(BATCH, Rows(first=0, last=400))
+    left = ledger.unsettled(BATCH, Ordinals(first=0, last=400))
     assert set(left or ()) == set(range(400)) - seen
 
 
@@ -75,11 +75,10 @@ def test_a_batch_whose_counts_do_not_add_up_is_left_as_it_is(runtime: Runtime, l
     before = [client.hgetall(key) for key in (keys.batch(BATCH), keys.entity(member))]
     tidied: list[bool] = []
 
+    job = held_job(a_job(f"{BATCH}-1"), a_batch(BATCH), Stage.SETTLE)
     for _ in range(2):
         with pytest.raises(RuntimeError, match="do not add up"):
-            ledger.close(
-                Held(member, Stage.SETTLE, 1, {}, {"id": BATCH}, time.time()), tidy=lambda: tidied.append(True)
-            )
+            ledger.close(job, tidy=lambda: tidied.append(True))
 
     assert [client.hgetall(key) for key in (keys.batch(BATCH), keys.entity(member))] == before
     assert not client.exists(keys.clock(Stage.SETTLE.queue))

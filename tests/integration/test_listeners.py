@@ -133,7 +133,7 @@ def test_a_queue_may_have_blanks_in_its_name(stack: Stack, service: Any) -> None
     app = Celery("tasks", broker=stack.redis_server.url, set_as_current=False)
     app.conf.task_default_queue = queue
     app.amqp.queues.select([queue])
-    Registry(app, stack.settings(), [result_handler(app, name=shop.task)(print)]).say("another@host/1")
+    Registry(app, stack.settings(), [result_handler(app, name=shop.task)(print)]).register("another@host/1")
     assert stack.redis.hget(keys.entity(member), "woken") is None
     stack.redis.delete(keys.entity(member), keys.in_hand(shop.task))
 
@@ -158,12 +158,12 @@ def test_a_service_that_starts_late_gets_its_results_at_once_and_no_try_is_lost(
     stack: Stack, service: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     late = service()
-    nobody = f"nobody listens for {late.task}"
+    silence = f"no worker listens for {late.task}"
     with caplog.at_level(logging.WARNING, logger="lowtide"):
         batch = late.submit("a", "b")
-    assert nobody in caplog.text
+    assert silence in caplog.text
     [problem] = wait_until(lambda: batch.status().problems, what="the status says why")
-    assert problem.startswith(f"1 segment undelivered: {nobody}: start its worker, or name its queue: {late.task}@")
+    assert problem.startswith(f"1 segment undelivered: {silence}: start its worker, or name its queue: {late.task}@")
     [listed] = [status for status in stack.queue().list().batches if status.id == batch.id]
     assert listed.problems == [problem]
     [finding] = [one for one in check_handlers(stack.settings()) if late.task in one.seen]
@@ -181,7 +181,7 @@ def test_a_service_that_starts_late_gets_its_results_at_once_and_no_try_is_lost(
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger="lowtide"):
         late.submit("c")
-    assert "nobody" not in caplog.text
+    assert "no worker" not in caplog.text
 
 
 def test_a_service_with_another_spool_says_so_and_is_told_nothing(stack: Stack, service: Any, tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_service_that_is_killed_and_comes_back_on_another_queue_gets_what_lies
     app.conf.task_default_queue = "second"
     app.amqp.queues.select(["second"])
     task = result_handler(app, name=moving.task)(print)
-    Registry(app, stack.settings(), [task]).say("another@host/1")
+    Registry(app, stack.settings(), [task]).register("another@host/1")
 
     delivered(batch)
     assert moving.taken() == ["a"]
@@ -241,7 +241,7 @@ def test_a_worker_that_has_been_silent_for_long_counts_for_nothing(stack: Stack,
     batch = gone.submit("a")
 
     [problem] = wait_until(lambda: batch.status().problems, what="the status says why")
-    assert f"nobody listens for {gone.task} (last heard of 5 min ago, on queue long.ago)" in problem
+    assert f"no worker listens for {gone.task} (last heard of 5 min ago, on queue long.ago)" in problem
     assert stack.redis.llen("long.ago") == 0
 
 
@@ -261,7 +261,7 @@ def test_the_services_app_may_have_a_broker_of_its_own(stack: Stack, service: An
     other = stack.redis_server.url.removesuffix("/0") + "/5"
     remote.start(SERVICE_BROKER=other, SERVICE_DEFAULT_QUEUE="far")
     near = remote.submit("near")
-    assert wait_until(lambda: near.status().problems, what="nobody listens on Lowtide's own broker")
+    assert wait_until(lambda: near.status().problems, what="no worker listens on Lowtide's own broker")
 
     batch = remote.submit("far", on_result=f"other:{remote.task}")
 
@@ -287,7 +287,7 @@ def test_a_service_works_on_where_lowtide_cannot_be_told(stack: Stack, service: 
     worker = lonely.start(LOWTIDE_REDIS_URL="redis://:hidden@127.0.0.1:1/0")
 
     assert worker.alive
-    assert "could not be told that handlers listen here" in worker.text
+    assert "handlers could not be registered with Lowtide" in worker.text
     assert "hidden" not in worker.text
     worker.kill()
     broken = lonely.start(LOWTIDE_MAX_ATTEMPTS="many")
@@ -336,11 +336,11 @@ def test_a_route_that_fails_for_one_handler_leaves_the_others_registered(stack: 
     tasks = [result_handler(app, name=name)(print) for name in ("bad.save", "good.save")]
 
     registry = Registry(app, stack.settings(), tasks)
-    registry.say("worker@host/1")
+    registry.register("worker@host/1")
 
     assert stack.redis.zrange(keys.listeners("good.save"), 0, -1) == [b"celery worker@host/1"]
     assert not stack.redis.exists(keys.listeners("bad.save"))
-    registry.take_back("worker@host/1")
+    registry.unregister("worker@host/1")
 
 
 def test_a_worker_listens_only_for_what_it_takes(stack: Stack, service: Any) -> None:
@@ -349,6 +349,6 @@ def test_a_worker_listens_only_for_what_it_takes(stack: Stack, service: Any) -> 
 
     batch = other.submit("a")
 
-    assert wait_until(lambda: batch.status().problems, what="nobody listens")
+    assert wait_until(lambda: batch.status().problems, what="no worker listens")
     assert not stack.redis.exists(keys.listeners(other.task))
     batch.delete()

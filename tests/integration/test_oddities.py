@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.records import a_batch, a_job, hash_of, held_job
 from tests.stack import Stack
 
 from lowtide import DeadLetters, Request, StoreUnavailable
@@ -19,7 +20,7 @@ from lowtide_worker.providers.gemini import GeminiProvider
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.reconcile import reconcile
 from lowtide_worker.stages.sweep import sweep
-from lowtide_worker.state import Held, scripts
+from lowtide_worker.state import HeldSweep, scripts
 
 MODEL = "gemini-2.5-flash"
 
@@ -44,11 +45,11 @@ def submit(stack: Stack) -> str:
     return stack.queue().submit([Request(key="a", contents="x")], model=MODEL).id
 
 
-def begun_sweep(runtime: Runtime) -> Held:
+def begun_sweep(runtime: Runtime) -> HeldSweep:
     runtime.clock.start_sweep()
     [dispatch] = [one for one in runtime.clock.claim(Queue.JOBS) if one.stage is Stage.SWEEP]
-    held = runtime.clock.begin(Stage.SWEEP, keys.SWEEP_MEMBER, keys.SWEEP_MEMBER, dispatch.token)
-    assert isinstance(held, Held)
+    held = runtime.clock.begin(Stage.SWEEP, keys.SWEEP_MEMBER, dispatch.token)
+    assert isinstance(held, HeldSweep)
     return held
 
 
@@ -259,8 +260,8 @@ def test_what_is_no_page_is_not_taken_for_an_empty_one(answers: Any, body: bytes
 
 def test_a_job_of_that_very_name_that_cannot_be_read_is_not_created_again(runtime: Runtime, answers: Any) -> None:
     provider = answers(listed(operation("not/a/name", "lowtide-b0mine-1")))
-    fields = {"id": "b0mine-1", "intent": "1", "answered": "1"}
-    held = Held("job:b0mine-1", Stage.CREATE, 1, fields, {"id": "b0mine", "provider": "gemini"}, time.time())
+    job = a_job("b0mine-1", intent=1.0, answered=1.0)
+    held = held_job(job, a_batch("b0mine"), Stage.CREATE)
 
     with pytest.raises(Unavailable):
         reconcile(runtime, provider, held)
@@ -271,8 +272,8 @@ def test_a_surplus_job_that_cannot_be_removed_does_not_keep_the_others(
 ) -> None:
     names = ["batches/one", "batches/two"]
     for number, _ in enumerate(names, 1):
-        known = {"stage": "", "state": "succeeded", "name": "batches/mine"}
-        runtime.redis.hset(keys.job(f"b0mine-{number}"), mapping=dict[Any, Any](known))
+        job = a_job(f"b0mine-{number}", state=JobState.SUCCEEDED, name="batches/mine")
+        runtime.redis.hset(keys.job(job.id), mapping=hash_of(job))
     prefix = f"lowtide-{runtime.installation.check()}-b0mine"
     provider = answers(listed(*(operation(name, f"{prefix}-{n}") for n, name in enumerate(names, 1))))
     removed: list[str] = []

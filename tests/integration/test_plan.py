@@ -11,10 +11,9 @@ from tests.stack import Stack
 from tests.waiting import wait_until
 
 from lowtide import Request
-from lowtide.protocol import Stage, job_id, keys
+from lowtide.protocol import Stage, job_id, job_prefix, keys
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import Held, Superseded
-from lowtide_worker.state.ledger import Rows
+from lowtide_worker.state import HeldBatch, Ordinals, Superseded
 
 MODEL = "gemini-2.5-flash"
 MANY = 40_000
@@ -33,29 +32,30 @@ def runtime(stack: Stack) -> Runtime:
     return Runtime(stack.worker_settings())
 
 
-def begun(stack: Stack, runtime: Runtime, count: int) -> Held:
+def begun(stack: Stack, runtime: Runtime, count: int) -> HeldBatch:
     """A batch of so many requests whose planning has begun."""
     batch = stack.queue().submit([Request(key=f"{n}", contents="x") for n in range(count)], model=MODEL)
     return again(runtime, batch.id)
 
 
-def again(runtime: Runtime, batch_id: str) -> Held:
+def again(runtime: Runtime, batch_id: str) -> HeldBatch:
     member = keys.batch_member(batch_id)
     token = int(runtime.redis.hget(keys.entity(member), "token") or 0)
-    held = runtime.clock.begin(Stage.SUBMIT, member, member, token)
-    assert isinstance(held, Held), held
+    held = runtime.clock.begin(Stage.SUBMIT, member, token)
+    assert isinstance(held, HeldBatch), held
     return held
 
 
-def jobs(runtime: Runtime, batch: Held) -> list[Any]:
+def jobs(runtime: Runtime, batch: HeldBatch) -> list[Any]:
     """First and last ordinal of each job that there is a trace of, by number."""
-    prefix = job_id(batch.batch_id, 0)[:-1]
+    prefix = job_prefix(batch.batch_id)
     names = {key.decode().rpartition("-")[2] for key in runtime.redis.scan_iter(f"lowtide:*:{prefix}*")}
     found = []
     for number in sorted(map(int, names)):
-        fields = runtime.ledger.job(f"{prefix}{number}")
-        bitmap = runtime.redis.get(keys.rows(f"{prefix}{number}"))
-        found.append((int(fields["first"]), int(fields["last"]), fields["sparse"], fields["stage"], bitmap))
+        record = runtime.ledger.job(f"{prefix}{number}")
+        assert record is not None
+        bitmap = runtime.redis.get(keys.carried(f"{prefix}{number}"))
+        found.append((record.first, record.last, record.sparse, record.stage, bitmap))
     return found
 
 
@@ -77,15 +77,15 @@ def test_more_jobs_than_redis_takes_arguments_are_planned_with_a_short_lease(tmp
 
 def test_what_a_run_with_other_settings_left_is_gone(stack: Stack, runtime: Runtime) -> None:
     dead = begun(stack, runtime, 9)
-    runtime.ledger.draft(dead, 1, [Rows(first=n, last=n + 2, bitmap=b"\x80") for n in range(8)])
+    runtime.ledger.draft(dead, 1, [Ordinals(first=n, last=n + 2, bitmap=b"\x80") for n in range(8)])
     runtime.redis.hset(keys.entity(dead.member), mapping={"stage": Stage.SUBMIT, "token": dead.token + 1})
 
     second = again(runtime, dead.batch_id)
-    runtime.ledger.draft(second, 1, [Rows(first=0, last=5)])
-    runtime.ledger.draft(second, 2, [Rows(first=5, last=9)])
+    runtime.ledger.draft(second, 1, [Ordinals(first=0, last=5)])
+    runtime.ledger.draft(second, 2, [Ordinals(first=5, last=9)])
     runtime.ledger.plan(second, 2)
 
-    assert jobs(runtime, second) == [(0, 5, "0", Stage.CREATE, None), (5, 9, "0", Stage.CREATE, None)]
+    assert jobs(runtime, second) == [(0, 5, False, Stage.CREATE, None), (5, 9, False, Stage.CREATE, None)]
     assert not runtime.redis.hexists(keys.entity(second.member), "drafted")
 
 
@@ -93,12 +93,12 @@ def test_one_who_lost_the_batch_changes_no_job_of_it(stack: Stack, runtime: Runt
     late = begun(stack, runtime, 4)
     runtime.redis.hset(keys.entity(late.member), mapping={"stage": Stage.SUBMIT, "token": late.token + 1})
     second = again(runtime, late.batch_id)
-    runtime.ledger.draft(second, 1, [Rows(first=0, last=4)])
+    runtime.ledger.draft(second, 1, [Ordinals(first=0, last=4)])
     runtime.ledger.plan(second, 1)
     planned = jobs(runtime, second)
 
     with pytest.raises(Superseded):
-        runtime.ledger.draft(late, 1, [Rows(first=0, last=4, bitmap=b"\x90")])
+        runtime.ledger.draft(late, 1, [Ordinals(first=0, last=4, bitmap=b"\x90")])
     with pytest.raises(Superseded):
         runtime.ledger.plan(late, 1)
 
@@ -107,6 +107,6 @@ def test_one_who_lost_the_batch_changes_no_job_of_it(stack: Stack, runtime: Runt
 
 def test_jobs_that_are_only_drafted_are_nothing_to_the_sweep(stack: Stack, runtime: Runtime) -> None:
     batch = begun(stack, runtime, 4)
-    runtime.ledger.draft(batch, 1, [Rows(first=0, last=4)])
+    runtime.ledger.draft(batch, 1, [Ordinals(first=0, last=4)])
 
     assert runtime.oddities.put_back_on_clock(lambda: None) == 0

@@ -10,8 +10,8 @@ from tests.waiting import wait_until
 
 from lowtide import Request, Result
 from lowtide.spool import Spool
-from lowtide.store import Delivery
-from lowtide_worker.handlers import Segment
+from lowtide.store import DeliveryClient
+from lowtide_worker.handlers import Delivery
 from lowtide_worker.runtime import Runtime
 
 MODEL = "gemini-2.5-flash"
@@ -37,7 +37,7 @@ def test_each_segment_is_an_entry_that_leads_to_its_results(bare_stack: Stack) -
     ] * 4
     assert len({entry["delivery_id"] for entry in found}) == 4
     assert sorted(int(entry["count"]) for entry in found) == [5, 10, 10, 10]
-    reader = Delivery(bare_stack.settings())
+    reader = DeliveryClient(bare_stack.settings())
     results = [
         msgspec.json.decode(line, type=Result)
         for entry in found
@@ -55,7 +55,7 @@ def test_the_stream_keeps_about_as_many_entries_as_it_may(bare_stack: Stack) -> 
 
     for number in range(1000):
         handler.hand_over(
-            Segment("bexample", f"bexample-1:{number}", "batches/bexample/results/00001-0000000.jsonl", 1, None)
+            Delivery("bexample", f"bexample-1:{number}", "batches/bexample/results/00001-0000000.jsonl", 1, None)
         )
 
     kept = entries(bare_stack, "blurbs")
@@ -66,7 +66,7 @@ def test_the_stream_keeps_about_as_many_entries_as_it_may(bare_stack: Stack) -> 
 def test_an_entry_says_which_lines_are_still_to_be_handled(bare_stack: Stack) -> None:
     handler = Runtime(bare_stack.worker_settings()).handler("stream://blurbs")
 
-    handler.hand_over(Segment("bexample", "bexample-1:0", "batches/bexample/results/x.jsonl", 2, [1, 5]))
+    handler.hand_over(Delivery("bexample", "bexample-1:0", "batches/bexample/results/x.jsonl", 2, [1, 5]))
 
     (entry,) = entries(bare_stack, "blurbs")
     assert (entry["attempt"], entry["only"], entry["count"]) == ("2", "[1,5]", "2")

@@ -374,7 +374,7 @@ def test_a_table_in_another_region_is_refused(queue: BatchQueue, vertex: Stack, 
     uri = cloud.put_table(f"{vertex.dataset}_far.requests", {"key": "STRING", "request": "JSON"}, [])
     settings = vertex.settings(vertex_locations=[f"bq://{vertex.dataset}_far"])
 
-    with pytest.raises(InvalidBatch, match=r"lies in europe-west4, and GOOGLE_CLOUD_LOCATION is us-central1"):
+    with pytest.raises(InvalidBatch, match=r"is in europe-west4, and GOOGLE_CLOUD_LOCATION is us-central1"):
         BatchQueue(settings).submit(uri, model=MODEL)
 
 

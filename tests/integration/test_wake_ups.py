@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
+from tests.records import a_batch, a_job, a_segment, hash_of, held_job, held_segment
 from tests.stack import Stack
 
 from lowtide import Request
 from lowtide.protocol import Queue, Stage, keys
-from lowtide.store import Delivery
+from lowtide.store import DeliveryClient
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import Held, Move
+from lowtide_worker.state import HeldJob, HeldSegment, Move
 
 BATCH = "b0waking"
+RECORD = a_batch(BATCH, on_result="shop.save")
 HOUR = 3600.0
 
 
@@ -31,20 +32,25 @@ def runtime(stack: Stack) -> Runtime:
     return Runtime(stack.worker_settings(max_active_jobs=1, handler_window=1))
 
 
-def held(runtime: Runtime, member: str, stage: Stage, **fields: str) -> Held:
-    """Something a worker has just begun to work on."""
-    batch: dict[Any, Any] = {
-        "id": BATCH,
-        "provider": "gemini",
-        "created": "1",
-        "priority": "0",
-        "on_result": "shop.save",
-    }
-    runtime.redis.hset(keys.batch(BATCH), mapping=batch)
-    known: dict[Any, Any] = {"v": "1", "token": "1", "stage": str(stage), "busy": "1", "batch_id": BATCH, **fields}
-    runtime.redis.hset(keys.entity(member), mapping=known)
-    runtime.redis.zadd(keys.clock(stage.queue), {member: time.time() + 60})
-    return Held(member, stage, 1, known, batch, time.time())
+def creating(runtime: Runtime, job: str) -> HeldJob:
+    """A job that a worker has just begun to create."""
+    held = held_job(a_job(job, token=1, stage=Stage.CREATE, busy=True), RECORD, Stage.CREATE)
+    _begun(runtime, held)
+    return held
+
+
+def delivering(runtime: Runtime, number: int) -> HeldSegment:
+    """A segment that a worker has just begun to deliver."""
+    segment = a_segment(f"{BATCH}-1", number, token=1, stage=Stage.DELIVER, busy=True)
+    held = held_segment(segment, RECORD)
+    _begun(runtime, held)
+    return held
+
+
+def _begun(runtime: Runtime, held: HeldJob | HeldSegment) -> None:
+    runtime.redis.hset(keys.batch(BATCH), mapping=hash_of(RECORD))
+    runtime.redis.hset(keys.entity(held.member), mapping=hash_of(held.record))
+    runtime.redis.zadd(keys.clock(held.stage.queue), {held.member: time.time() + 60})
 
 
 def due_in(runtime: Runtime, queue: Queue, member: str) -> float:
@@ -54,8 +60,8 @@ def due_in(runtime: Runtime, queue: Queue, member: str) -> float:
 
 
 def test_a_job_that_just_found_no_slot_is_woken_by_one_that_ends(runtime: Runtime) -> None:
-    first = held(runtime, keys.job_member(f"{BATCH}-1"), Stage.CREATE, id=f"{BATCH}-1")
-    second = held(runtime, keys.job_member(f"{BATCH}-2"), Stage.CREATE, id=f"{BATCH}-2")
+    first = creating(runtime, f"{BATCH}-1")
+    second = creating(runtime, f"{BATCH}-2")
     assert runtime.admission.admit(first)
     assert not runtime.admission.admit(second)
 
@@ -69,7 +75,7 @@ def test_a_job_that_just_found_no_slot_is_woken_by_the_cancel_of_its_batch(stack
     batch = stack.queue().submit([Request(key="a", contents="x")], model="gemini-2.5-flash")
     runtime.redis.hset(keys.batch(batch.id), mapping={"jobs": 1, "state": "running"})
     job = f"{batch.id}-1"
-    waiting = held(runtime, keys.job_member(job), Stage.CREATE, id=job)
+    waiting = creating(runtime, job)
 
     batch.cancel()
     runtime.clock.advance(waiting, Move(stage=Stage.CREATE, after=HOUR))
@@ -80,19 +86,19 @@ def test_a_job_that_just_found_no_slot_is_woken_by_the_cancel_of_its_batch(stack
 def test_a_delivery_that_just_found_no_place_is_woken_when_the_handler_takes_another(
     stack: Stack, runtime: Runtime
 ) -> None:
-    first = held(runtime, keys.segment_member(f"{BATCH}-1", 0), Stage.DELIVER)
-    second = held(runtime, keys.segment_member(f"{BATCH}-1", 1), Stage.DELIVER)
-    assert runtime.ledger.offer(first, patience=HOUR)
-    assert not runtime.ledger.offer(second, patience=HOUR)
+    first = delivering(runtime, 0)
+    second = delivering(runtime, 1)
+    assert runtime.deliveries.offer(first, patience=HOUR)
+    assert not runtime.deliveries.offer(second, patience=HOUR)
 
-    Delivery(stack.settings()).taken(f"{BATCH}-1:0")
+    DeliveryClient(stack.settings()).taken(f"{BATCH}-1:0")
     runtime.clock.advance(second, Move(stage=Stage.DELIVER, after=HOUR))
 
     assert due_in(runtime, Queue.RESULTS, second.member) < 1
 
 
 def test_a_place_whose_delivery_was_lost_is_free_again_after_a_while(runtime: Runtime) -> None:
-    first = held(runtime, keys.segment_member(f"{BATCH}-1", 0), Stage.DELIVER)
-    second = held(runtime, keys.segment_member(f"{BATCH}-1", 1), Stage.DELIVER)
-    assert runtime.ledger.offer(first, patience=0)
-    assert runtime.ledger.offer(second, patience=HOUR)
+    first = delivering(runtime, 0)
+    second = delivering(runtime, 1)
+    assert runtime.deliveries.offer(first, patience=0)
+    assert runtime.deliveries.offer(second, patience=HOUR)

@@ -19,13 +19,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.receiver import SECRET, Answer, Receiver
 
 from lowtide.spool import Spool
-from lowtide_worker.handlers import Handler, HandlerFailed, Segment
+from lowtide_worker.handlers import Delivery, Handler, HandlerFailed
 from lowtide_worker.handlers.webhook import tls_context
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.settings import WorkerSettings
 
 RESULTS = "batches/bexample/results/00001-0000000.jsonl"
-SEGMENT = Segment("bexample", "bexample-1:0", RESULTS, 1, None)
+DELIVERY = Delivery("bexample", "bexample-1:0", RESULTS, 1, None)
 LINES = [b'{"key":"a","response":{"n": 1.50}}', b'{"key":"b"}', b'{"key":"c"}']
 
 MakeHandler = Callable[..., Handler]
@@ -121,8 +121,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 def test_results_are_passed_through_and_only_those_still_wanted(make_handler: MakeHandler) -> None:
     with Receiver() as shop:
         handler = make_handler(shop.url)
-        handler.hand_over(SEGMENT)
-        handler.hand_over(SEGMENT._replace(attempt=2, only=[0, 2]))
+        handler.hand_over(DELIVERY)
+        handler.hand_over(DELIVERY._replace(attempt=2, only=[0, 2]))
 
     assert [hook.data["results"] for hook in shop.hooks] == [
         [json.loads(line) for line in LINES],
@@ -136,7 +136,7 @@ def test_a_host_is_looked_up_once_and_named_in_the_request(
 ) -> None:
     resolver["shop.test"] = [["127.0.0.1"]]
     with Receiver() as shop:
-        make_handler(f"http://shop.test:{shop.port}/hooks/").hand_over(SEGMENT)
+        make_handler(f"http://shop.test:{shop.port}/hooks/").hand_over(DELIVERY)
 
     assert [hook.headers["host"] for hook in shop.hooks] == [f"shop.test:{shop.port}"]
     assert resolver["shop.test"] == []
@@ -149,7 +149,7 @@ def test_one_private_address_among_public_ones_is_enough_to_refuse(
     with Receiver() as shop:
         handler = make_handler(f"http://shop.test:{shop.port}/", webhook_allow_private=False)
         with pytest.raises(HandlerFailed, match="not public"):
-            handler.hand_over(SEGMENT)
+            handler.hand_over(DELIVERY)
 
     assert not shop.hooks
 
@@ -161,7 +161,7 @@ def test_this_machine_and_its_network_are_refused_under_any_name(make_handler: M
     with Receiver() as shop:
         handler = make_handler(f"http://{host}:{shop.port}/", webhook_allow_private=False)
         with pytest.raises(HandlerFailed, match="LOWTIDE_WEBHOOK_ALLOW_PRIVATE"):
-            handler.hand_over(SEGMENT)
+            handler.hand_over(DELIVERY)
 
     assert not shop.hooks
 
@@ -171,7 +171,7 @@ def test_an_address_that_does_not_answer_is_passed_over(
 ) -> None:
     resolver["shop.test"] = [["127.0.0.2", "127.0.0.1"]]
     with Receiver() as shop:
-        make_handler(f"http://shop.test:{shop.port}/").hand_over(SEGMENT)
+        make_handler(f"http://shop.test:{shop.port}/").hand_over(DELIVERY)
 
     assert len(shop.hooks) == 1
 
@@ -179,7 +179,7 @@ def test_an_address_that_does_not_answer_is_passed_over(
 def test_a_name_that_does_not_exist_is_said(make_handler: MakeHandler, resolver: dict[str, list[list[str]]]) -> None:
     resolver["shop.test"] = []
     with pytest.raises(HandlerFailed, match=r"shop\.test cannot be resolved"):
-        make_handler("http://shop.test/").hand_over(SEGMENT)
+        make_handler("http://shop.test/").hand_over(DELIVERY)
 
 
 def test_tls_checks_the_certificate_against_the_host_name_and_not_the_address(
@@ -187,7 +187,7 @@ def test_tls_checks_the_certificate_against_the_host_name_and_not_the_address(
 ) -> None:
     resolver["shop.test"] = [["127.0.0.1"]]
     with Receiver(tls=authority.server("shop.test")) as shop:
-        make_handler(f"https://shop.test:{shop.port}/").hand_over(SEGMENT)
+        make_handler(f"https://shop.test:{shop.port}/").hand_over(DELIVERY)
 
     assert len(shop.hooks) == 1
 
@@ -201,7 +201,7 @@ def test_another_hosts_certificate_is_refused(
         Receiver(tls=authority.server(shown)) as shop,
         pytest.raises(HandlerFailed, match=r"CERTIFICATE_VERIFY_FAILED.*not valid for 'shop\.test'"),
     ):
-        make_handler(f"https://shop.test:{shop.port}/").hand_over(SEGMENT)
+        make_handler(f"https://shop.test:{shop.port}/").hand_over(DELIVERY)
 
     assert not shop.hooks
     assert not shop.refused
@@ -215,7 +215,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(
         Receiver(tls=Authority(tmp_path).server("shop.test")) as shop,
         pytest.raises(HandlerFailed, match="CERTIFICATE_VERIFY_FAILED"),
     ):
-        make_handler(f"https://shop.test:{shop.port}/").hand_over(SEGMENT)
+        make_handler(f"https://shop.test:{shop.port}/").hand_over(DELIVERY)
 
     assert not shop.hooks
 
@@ -226,7 +226,7 @@ def test_the_whole_request_ends_at_its_deadline(make_handler: MakeHandler, answe
         handler = make_handler(shop.url, webhook_timeout_seconds=0.5)
         start = time.monotonic()
         with pytest.raises(HandlerFailed, match=r"did not answer within 0\.5 s"):
-            handler.hand_over(SEGMENT)
+            handler.hand_over(DELIVERY)
 
         assert 0.5 <= time.monotonic() - start < 3
 
@@ -242,14 +242,14 @@ def test_a_look_up_that_hangs_ends_at_the_deadline_too(
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     with pytest.raises(HandlerFailed, match=r"did not answer within 0\.2 s"):
-        make_handler("http://shop.test/", webhook_timeout_seconds=0.2).hand_over(SEGMENT)
+        make_handler("http://shop.test/", webhook_timeout_seconds=0.2).hand_over(DELIVERY)
     over.set()
 
 
 def test_a_long_answer_is_not_read_to_its_end_nor_repeated(make_handler: MakeHandler) -> None:
     answer = Answer(503, b"no\x1b[31m luck " * 1_000_000)
     with Receiver(lambda _: answer) as shop, pytest.raises(HandlerFailed) as caught:
-        make_handler(shop.url).hand_over(SEGMENT)
+        make_handler(shop.url).hand_over(DELIVERY)
 
     assert str(caught.value).startswith(f"{shop.url} answered 503: no?[31m luck no")
     assert len(str(caught.value)) < 300
@@ -259,7 +259,7 @@ def test_proxies_of_the_environment_are_not_used(make_handler: MakeHandler, monk
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     with Receiver() as shop:
-        make_handler(shop.url).hand_over(SEGMENT)
+        make_handler(shop.url).hand_over(DELIVERY)
 
     assert len(shop.hooks) == 1
 
@@ -267,7 +267,7 @@ def test_proxies_of_the_environment_are_not_used(make_handler: MakeHandler, monk
 def test_a_refused_connection_is_a_failure_that_names_the_endpoint_without_its_query(make_handler: MakeHandler) -> None:
     url = "http://127.0.0.1:1/hooks?token=private"
     with pytest.raises(HandlerFailed) as caught:
-        make_handler(url).hand_over(SEGMENT)
+        make_handler(url).hand_over(DELIVERY)
 
     assert "http://127.0.0.1:1/hooks: ConnectError" in str(caught.value)
     assert "private" not in str(caught.value)

@@ -7,22 +7,23 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from tests.records import a_batch, hash_of
 from tests.stack import Stack
 
 from lowtide import DeadLetters
 from lowtide.protocol import Queue, Stage, keys
-from lowtide.store import Delivery, Store
+from lowtide.store import DeliveryClient, Store
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.delete import delete
-from lowtide_worker.state import Held, Move, Superseded
+from lowtide_worker.state import HeldBatch, Move, Superseded
 
 BATCH = "b0words"
 JOB = f"{BATCH}-1"
 MEMBER = keys.segment_member(JOB, 0)
-SEGMENT = {"v": "1", "batch_id": BATCH, "job_id": JOB, "number": "0", "stage": Stage.DELIVER, "token": "5", "busy": "0"}
+SEGMENT = {"v": "2", "batch_id": BATCH, "job_id": JOB, "number": "0", "stage": Stage.DELIVER, "token": "5", "busy": "0"}
 DELIVERIES = keys.clock(Queue.RESULTS)
 
-WORDS: dict[str, Callable[[Delivery], None]] = {
+WORDS: dict[str, Callable[[DeliveryClient], None]] = {
     "taken": lambda delivery: delivery.taken(f"{JOB}:0"),
     "handed back": lambda delivery: delivery.hand_back(f"{JOB}:0", only=None, attempt=1, error="x"),
 }
@@ -41,7 +42,7 @@ def runtime(own_stack: Stack) -> Runtime:
 
 
 def record(runtime: Runtime, batch: dict[str, Any], segment: dict[str, Any]) -> None:
-    runtime.redis.hset(keys.batch(BATCH), mapping=dict[Any, Any]({"id": BATCH, "v": "1"} | batch))
+    runtime.redis.hset(keys.batch(BATCH), mapping=dict[Any, Any](hash_of(a_batch(BATCH)) | batch))
     runtime.redis.hset(keys.entity(MEMBER), mapping=dict[Any, Any](SEGMENT | segment))
     runtime.redis.zadd(DELIVERIES, {MEMBER: 1.0})
 
@@ -53,7 +54,7 @@ def test_a_handlers_word_for_results_that_are_not_stored_yet_changes_nothing(
     record(runtime, {"undelivered": "0"}, {})
     batch, segment = (runtime.redis.hgetall(key) for key in (keys.batch(BATCH), keys.entity(MEMBER)))
 
-    WORDS[word](Delivery(own_stack.settings()))
+    WORDS[word](DeliveryClient(own_stack.settings()))
 
     assert runtime.redis.hgetall(keys.entity(MEMBER)) == segment
     assert runtime.redis.hgetall(keys.batch(BATCH)) == batch
@@ -64,7 +65,7 @@ def test_a_handlers_word_for_results_that_are_not_stored_yet_changes_nothing(
 def test_a_handlers_word_for_stored_results_is_heard(own_stack: Stack, runtime: Runtime, word: str) -> None:
     record(runtime, {"undelivered": "1"}, {"stored": "1"})
 
-    WORDS[word](Delivery(own_stack.settings()))
+    WORDS[word](DeliveryClient(own_stack.settings()))
 
     back = word == "handed back"
     assert runtime.redis.hget(keys.batch(BATCH), "undelivered") == (b"1" if back else b"0")
@@ -74,7 +75,7 @@ def test_a_handlers_word_for_stored_results_is_heard(own_stack: Stack, runtime: 
 def test_the_starts_of_an_attempt_are_counted_and_those_of_an_earlier_one_are_not(
     own_stack: Stack, runtime: Runtime
 ) -> None:
-    delivery = Delivery(own_stack.settings())
+    delivery = DeliveryClient(own_stack.settings())
     assert delivery.started(f"{JOB}:0", 1) == 0
     assert not runtime.redis.exists(keys.entity(MEMBER))
     record(runtime, {"undelivered": "1"}, {"stored": "1"})
@@ -90,7 +91,7 @@ def test_a_parked_segment_that_is_delivered_again_has_its_starts_counted_from_on
 
     DeadLetters(own_stack.settings()).redeliver(f"{JOB}:0")
 
-    assert Delivery(own_stack.settings()).started(f"{JOB}:0", 1) == 1
+    assert DeliveryClient(own_stack.settings()).started(f"{JOB}:0", 1) == 1
 
 
 def test_a_batch_is_deleted_at_once_though_a_worker_has_just_decided_to_keep_it(
@@ -101,8 +102,8 @@ def test_a_batch_is_deleted_at_once_though_a_worker_has_just_decided_to_keep_it(
     record(runtime, {**fields, "finished": str(time.time())}, {})
     runtime.redis.zadd(clock, {member: 1.0})
     [dispatch] = runtime.clock.claim(Queue.JOBS)
-    held = runtime.clock.begin(Stage.DELETE, member, member, dispatch.token)
-    assert isinstance(held, Held)
+    held = runtime.clock.begin(Stage.DELETE, member, dispatch.token)
+    assert isinstance(held, HeldBatch)
     kept = delete(runtime, held)
     assert isinstance(kept, Move)
 

@@ -216,7 +216,7 @@ def test_a_take_in_that_is_slow_keeps_its_lock(stack: Stack, monkeypatch: pytest
 
     monkeypatch.setattr(take_in_module, "json_lines", slowly)
 
-    assert take_in(runtime, "inbox-slow") is Outcome.TAKEN_IN
+    assert take_in(runtime, "inbox-slow") is Outcome.ACCEPTED
 
     assert seen == [Outcome.LATER] * 4
     assert_it_runs(stack, "inbox-slow", told=False)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lowtide import InvalidBatch, Result, result_handler
-from lowtide.addresses import CeleryHandler, StreamHandler, WebhookHandler, handler_name, listened_for, parse_handler
+from lowtide.addresses import CeleryTarget, StreamTarget, WebhookTarget, handler_name, listened_for, parse_handler
 
 PARTS = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]*", fullmatch=True)
 TASKS = st.lists(PARTS, min_size=1, max_size=4).map(".".join)
@@ -21,19 +21,19 @@ BROKERS = st.from_regex(r"[A-Za-z][A-Za-z0-9_-]*", fullmatch=True)
 @settings(deadline=None)
 @given(TASKS)
 def test_a_task_name_is_a_handler_on_lowtides_own_broker(task: str) -> None:
-    assert parse_handler(task) == CeleryHandler(task, None)
+    assert parse_handler(task) == CeleryTarget(task, None)
 
 
 @settings(deadline=None)
 @given(BROKERS, TASKS)
 def test_a_task_name_may_say_on_which_broker(broker: str, task: str) -> None:
-    assert parse_handler(f"{broker}:{task}") == CeleryHandler(task, broker)
+    assert parse_handler(f"{broker}:{task}") == CeleryTarget(task, broker)
 
 
 @settings(deadline=None)
 @given(st.none() | BROKERS, TASKS, QUEUES)
 def test_a_task_name_may_say_on_which_queue(broker: str | None, task: str, queue: str) -> None:
-    handler = CeleryHandler(task, broker, queue)
+    handler = CeleryTarget(task, broker, queue)
     assert parse_handler(f"{handler}@{queue}") == handler
     assert listened_for(f"{handler}@{queue}") is None
 
@@ -70,7 +70,7 @@ def test_what_is_no_queue_of_a_handler_is_refused(queue: str) -> None:
     "queue", ["unacked_orders", "unacked.x", "kombu.orders", "pidbox", "pidbox.orders", "a_kombu.b"]
 )
 def test_a_queue_may_be_named_nearly_as_one_of_celerys_own_keys(queue: str) -> None:
-    assert parse_handler(f"shop.save@{queue}") == CeleryHandler("shop.save", None, queue)
+    assert parse_handler(f"shop.save@{queue}") == CeleryTarget("shop.save", None, queue)
 
 
 @pytest.mark.parametrize("spec", ["@orders", "shop@x.save@", "shop-tasks@orders", ":a@orders", "broker:@orders"])
@@ -154,7 +154,7 @@ def test_an_unknown_scheme_is_refused_by_its_name_and_without_the_address(spec: 
 @pytest.mark.parametrize("spec", ["https://shop.example/hooks/results", "HTTPS://shop.example:443/hooks/results"])
 def test_a_url_is_a_webhook(spec: str) -> None:
     handler = parse_handler(spec)
-    assert isinstance(handler, WebhookHandler)
+    assert isinstance(handler, WebhookTarget)
     assert str(handler.endpoint) == "https://shop.example/hooks/results"
 
 
@@ -177,7 +177,7 @@ def test_a_url_that_two_readers_could_read_differently_is_refused_without_repeat
 
 @pytest.mark.parametrize("name", ["blurbs", "shop:blurbs", "A-b_c.9", "x" * 100])
 def test_a_stream_is_named_by_its_scheme(name: str) -> None:
-    assert parse_handler(f"stream://{name}") == StreamHandler(name)
+    assert parse_handler(f"stream://{name}") == StreamTarget(name)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "a\n", "é", "x" * 101, "a?b", "*"])
@@ -193,5 +193,5 @@ def test_any_text_is_a_handler_or_refused(text: str) -> None:
         handler = parse_handler(text)
     except InvalidBatch:
         return
-    if isinstance(handler, CeleryHandler):
+    if isinstance(handler, CeleryTarget):
         assert text == (f"{handler}@{handler.queue}" if handler.queue else str(handler))

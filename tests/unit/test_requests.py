@@ -136,6 +136,11 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Spool:
     return spool
 
 
+def test_an_ordinal_that_is_given_twice_gives_its_key(large: Spool) -> None:
+    found = RequestReader(large, BATCH).keys([0, 0, 2])
+    assert {ordinal: line.key for ordinal, line in found.items()} == {0: "key\n0", 2: "key\n2"}
+
+
 @settings(deadline=None, max_examples=40)
 @given(data=st.data())
 def test_any_ordinals_in_any_order_give_their_keys(large: Spool, data: st.DataObject) -> None:

@@ -40,7 +40,7 @@ class Outcome(StrEnum):
     """The fate of a batch in the inbox."""
 
     NOTHING = "nothing waits there"
-    TAKEN_IN = "taken in"
+    ACCEPTED = "accepted"
     REFUSED = "refused: see error.json in its inbox"
     LATER = "left as it is: another worker has it, a newer one must, or the next sweep tries again"
 
@@ -67,19 +67,19 @@ class _Version(msgspec.Struct, frozen=True):
 
 
 def is_waiting(runtime: Runtime, batch_id: str) -> bool:
-    """Whether there is a batch in the inbox that was neither taken in nor refused."""
+    """Whether there is a batch in the inbox that was neither accepted nor refused."""
     inbox = BatchFiles(batch_id).inbox
     return runtime.spool.exists(f"{inbox}/batch.json") and not runtime.spool.exists(f"{inbox}/error.json")
 
 
 def take_in(runtime: Runtime, batch_id: str) -> Outcome:
-    """Takes in what lies in a batch's inbox, as `submit` would have.
+    """Submits the batch in an inbox folder, as `submit` would have.
 
     One worker at a time does it. One that was taken for dead and comes back changes nothing: the files it may still
     write have the same bytes, the record is made once, and all else it does only while the lock is its own.
 
-    What only the producer can mend is refused whole: the reason lies beside it, in `error.json`. Anything else that
-    goes wrong leaves it as it is.
+    A batch that only its producer can correct is refused whole; the reason is written beside it, to `error.json`. Any
+    other failure leaves it as it is.
     """
     lease = runtime.settings.lease_seconds
     lock = runtime.redis.lock(keys.inbox_lock(batch_id), timeout=lease, blocking=False)
@@ -89,7 +89,7 @@ def take_in(runtime: Runtime, batch_id: str) -> Outcome:
         if runtime.ledger.knows(keys.batch_member(batch_id)):
             # A worker died between the record and this.
             runtime.spool.delete(BatchFiles(batch_id).inbox)
-            return Outcome.TAKEN_IN
+            return Outcome.ACCEPTED
         if not is_waiting(runtime, batch_id):
             return Outcome.NOTHING
         return _take_in(runtime, batch_id, lock, _keeper(lock, lease))
@@ -127,10 +127,10 @@ def _take_in(runtime: Runtime, batch_id: str, lock: Lock, keep: Callable[[], Non
             raise
         return _refuse(runtime, batch_id, lock, error)
     reach("inbox.after-record")
-    log.info("inbox %s: taken in as %s", batch_id, standing)
+    log.info("inbox %s: accepted as %s", batch_id, standing)
     if lock.owned():
         runtime.spool.delete(BatchFiles(batch_id).inbox)
-    return Outcome.TAKEN_IN
+    return Outcome.ACCEPTED
 
 
 def _wanted(spool: Spool, batch_id: str) -> InboxBatch | None:

@@ -1,8 +1,8 @@
-"""Intents to create, written down in the spool beside Redis.
+"""Intents to create, recorded in the spool as well as in Redis.
 
-Redis can go back in time: a backup is put back, a replica that lagged takes over, the end of an append-only file is
-lost. Then it does not know of creates that were paid for. The spool does: each create is numbered, and its number is
-in the spool before it is in Redis.
+Redis can go back in time: a backup is restored, a replica that lagged takes over, the end of an append-only file is
+lost. Then it does not know of creates that were paid for. The spool does: each create has a number, which is in the
+spool before it is in Redis.
 """
 
 from __future__ import annotations
@@ -14,45 +14,45 @@ import msgspec
 from lowtide.errors import SpoolError
 from lowtide.protocol import BatchFiles
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import Held
+from lowtide_worker.state import HeldJob
 
 
 class Intent(msgspec.Struct, frozen=True):
-    """One create: the display name it uses, and which one of its job it is, from 1."""
+    """One create: the display name that it uses, and its number among the creates of its job, from 1."""
 
     display_name: str
     number: int
     token: int = 0
-    """Of the worker that wrote it."""
+    """The token of the worker that wrote it."""
 
 
-def next_intent(runtime: Runtime, job: Held) -> Intent:
+def next_intent(runtime: Runtime, job: HeldJob) -> Intent:
     """The intent to create a job that Redis and the spool agree on."""
-    return Intent(runtime.display_name(job.fields), job.number("creates") + 1, job.token)
+    return Intent(runtime.display_name(job.record), job.record.creates + 1, job.token)
 
 
-def write_intent(runtime: Runtime, job: Held, intent: Intent) -> None:
-    """Writes an intent into the spool; comes before Redis is told, and long before the call."""
+def write_intent(runtime: Runtime, job: HeldJob, intent: Intent) -> None:
+    """Writes an intent into the spool. Call it before the intent is in Redis, and so before the provider is called."""
     with runtime.spool.write(_place(job)) as file:
         file.write(msgspec.json.encode(intent))
 
 
-def take_back_intent(runtime: Runtime, job: Held, intent: Intent) -> None:
-    """Removes an intent that was written too late: whoever cleans up after the job may have been there."""
+def take_back_intent(runtime: Runtime, job: HeldJob, intent: Intent) -> None:
+    """Removes an intent that was written too late: the job's files may have been cleaned up before."""
     place = _place(job)
     with suppress(SpoolError, msgspec.DecodeError):
         if msgspec.json.decode(runtime.spool.read(place), type=Intent) == intent:
             runtime.spool.delete(place)
 
 
-def forgotten_intent(runtime: Runtime, job: Held) -> Intent | None:
-    """The intent in the spool that Redis does not know of; None where it knows."""
+def forgotten_intent(runtime: Runtime, job: HeldJob) -> Intent | None:
+    """The intent in the spool that Redis does not know; None where Redis knows it."""
     place = _place(job)
     if not runtime.spool.exists(place):
         return None
     intent = msgspec.json.decode(runtime.spool.read(place), type=Intent)
-    return intent if intent.number > job.number("creates") else None
+    return intent if intent.number > job.record.creates else None
 
 
-def _place(job: Held) -> str:
-    return BatchFiles(job.batch_id).intent(job.number("number"))
+def _place(job: HeldJob) -> str:
+    return BatchFiles(job.batch_id).intent(job.record.number)

@@ -1,27 +1,27 @@
-"""What the stages work with, built once per process and only when first needed (so after a fork)."""
+"""The tools of the stages, built once per process and only when first needed (so after a fork)."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache, cached_property
 from typing import assert_never
 
 import redis
 
-from lowtide.addresses import CeleryHandler, StreamHandler, WebhookHandler, parse_handler
+from lowtide.addresses import CeleryTarget, StreamTarget, WebhookTarget, parse_handler
 from lowtide.backoff import Backoff
-from lowtide.protocol import Queue, display_name, display_name_without_installation
+from lowtide.protocol import JobRecord, Queue, display_name, display_name_without_installation
 from lowtide.spool import Spool
 from lowtide.states import ProviderName
-from lowtide.store import Installation, connect, require_server
-from lowtide_worker.handlers import Deliveries, Handler
+from lowtide.store import DeliveryClient, Installation, connect, require_server
+from lowtide_worker.handlers import Handler
 from lowtide_worker.handlers.celery import CeleryTaskHandler
 from lowtide_worker.handlers.stream import RedisStreamHandler
 from lowtide_worker.handlers.webhook import SignedWebhookHandler
 from lowtide_worker.providers import JobLookup, Provider
 from lowtide_worker.settings import WorkerSettings
-from lowtide_worker.state import Admission, Clock, Leases, Ledger, Oddities
+from lowtide_worker.state import Admission, Clock, Deliveries, Leases, Ledger, Oddities
 
 
 class Runtime:
@@ -36,7 +36,7 @@ class Runtime:
         self.quota_backoff = Backoff(first=settings.quota_first_seconds, cap=settings.quota_max_seconds)
         self.delivery_backoff = settings.delivery_backoff
         self.wake: Callable[[Queue], object] = lambda _: None
-        """Has what is due on a queue's clock sent now, in the middle of a stage. Who has Celery's app sets it."""
+        """Sends what is due on a queue's clock now, in the middle of a stage. Set where Celery's app is at hand."""
         self._providers: dict[str, Provider] = {}
         self._job_lookups: dict[str, JobLookup] = {}
         self._handlers: dict[str, Handler] = {}
@@ -48,7 +48,7 @@ class Runtime:
 
     @cached_property
     def clock(self) -> Clock:
-        """What is due when."""
+        """The times at which entities are due."""
         return Clock(self.redis, self.settings)
 
     @cached_property
@@ -58,27 +58,32 @@ class Runtime:
 
     @cached_property
     def admission(self) -> Admission:
-        """How many jobs may live at the provider."""
+        """The slots of jobs at the provider."""
         return Admission(self.redis, self.settings)
 
     @cached_property
     def ledger(self) -> Ledger:
-        """Which request has its result."""
+        """The record of which request has its result."""
         return Ledger(self.redis, self.settings)
 
     @cached_property
     def deliveries(self) -> Deliveries:
-        """The problems of deliveries."""
-        return Deliveries(self.redis)
+        """The segments that each handler has in hand."""
+        return Deliveries(self.redis, self.settings)
+
+    @cached_property
+    def delivery_client(self) -> DeliveryClient:
+        """The handlers' side of deliveries, for handlers without this package."""
+        return DeliveryClient(self.settings)
 
     @cached_property
     def oddities(self) -> Oddities:
-        """The things that are not as they should be."""
+        """The handling of odd things."""
         return Oddities(self.redis)
 
     @cached_property
     def spool(self) -> Spool:
-        """Where payloads lie."""
+        """The place of payloads."""
         return Spool(self.settings.spool_url)
 
     @cached_property
@@ -86,13 +91,13 @@ class Runtime:
         """The identity that Redis and spool share."""
         return Installation(self.settings, self.redis, self.spool)
 
-    def display_name(self, job: Mapping[str, str]) -> str:
-        """The provider's display name of a job, by its fields: the one it was given, else the one to give it."""
-        if given := job.get("display_name"):
-            return given
-        if job.get("name") or job.get("input") or job.get("intent"):
-            return display_name_without_installation(job["id"])
-        return display_name(self.installation.id, job["id"])
+    def display_name(self, job: JobRecord) -> str:
+        """The provider's display name of a job: the one it was given, else the one to give it."""
+        if job.display_name:
+            return job.display_name
+        if job.name or job.input or job.intent:
+            return display_name_without_installation(job.id)
+        return display_name(self.installation.id, job.id)
 
     def provider(self, name: str) -> Provider:
         """The provider of this name; its client is built at first use and then shared by all threads."""
@@ -128,18 +133,18 @@ class Runtime:
         gc.freeze()
 
     def handler(self, spec: str) -> Handler:
-        """The handler that a batch's `on_result` names. Raises `InvalidBatch` for what is none."""
+        """The handler that a batch's `on_result` names. Raises `InvalidBatch` where it names none."""
         if spec not in self._handlers:
             self._handlers[spec] = self._build_handler(spec)
         return self._handlers[spec]
 
     def _build_handler(self, spec: str) -> Handler:
         match parse_handler(spec):
-            case CeleryHandler() as task:
+            case CeleryTarget() as task:
                 return CeleryTaskHandler(self.settings, task, self.redis)
-            case WebhookHandler() as webhook:
+            case WebhookTarget() as webhook:
                 return SignedWebhookHandler(self.settings, webhook, self.spool)
-            case StreamHandler() as stream:
+            case StreamTarget() as stream:
                 return RedisStreamHandler(self.settings, stream, self.spool, self.redis)
             case never:
                 assert_never(never)

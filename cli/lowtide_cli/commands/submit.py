@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from lowtide import Batch, BatchQueue, InvalidRequest, Mode
+from lowtide import Batch, BatchOptions, BatchQueue, InvalidRequest, Mode
 from lowtide.shaping import json_lines
 from lowtide_cli.commands.results import write_results
 from lowtide_cli.commands.watch import follow
@@ -27,17 +27,12 @@ class Submission:
 
     file: str
     model: str
-    on_result: str | None
-    idempotency_key: str | None
     labels: list[str]
-    mode: str | None
-    max_attempts: int | None
-    priority: int
+    """As `NAME=VALUE`."""
     outcomes: list[str]
-    provider: str | None
-    kind: str
-    destination: str | None
-    key_column: str
+    """As `REASON=retry`, `REASON=fail` or `REASON=succeed`."""
+    options: BatchOptions
+    """All other options."""
 
 
 def submit(submission: Submission, *, wait: bool, output: Path | None, as_json: bool) -> Exit:
@@ -63,24 +58,20 @@ def submit(submission: Submission, *, wait: bool, output: Path | None, as_json: 
 
 
 def _submitted(submission: Submission) -> Batch:
-    if submission.mode is not None and submission.mode not in set(Mode):
-        raise typer.BadParameter(f"{submission.mode!r} is not one of {', '.join(Mode)}", param_hint="--mode")
+    mode = submission.options.get("mode")
+    if mode is not None and mode not in set(Mode):
+        raise typer.BadParameter(f"{mode!r} is not one of {', '.join(Mode)}", param_hint="--mode")
+    options: BatchOptions = {
+        **submission.options,
+        "labels": _pairs(submission.labels, "--label", "NAME=VALUE"),
+        "outcomes": _pairs(submission.outcomes, "--outcome", "REASON=VERDICT"),
+    }
     lines = _Lines(sys.stdin.buffer) if submission.file == _STDIN else None
     try:
         return BatchQueue().submit(
             lines or submission.file,
             model=submission.model,
-            on_result=submission.on_result,
-            idempotency_key=submission.idempotency_key,
-            labels=_pairs(submission.labels, "--label", "NAME=VALUE"),
-            mode=submission.mode,
-            max_attempts=submission.max_attempts,
-            priority=submission.priority,
-            outcomes=_pairs(submission.outcomes, "--outcome", "REASON=VERDICT"),
-            provider=submission.provider,
-            kind=submission.kind,
-            destination=submission.destination,
-            key_column=submission.key_column,
+            **options,
         )
     except InvalidRequest as error:
         if lines is not None:

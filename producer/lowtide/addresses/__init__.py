@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from lowtide.addresses.endpoint import Endpoint, parse_endpoint
 from lowtide.addresses.handlers import (
-    CeleryHandler,
+    CeleryTarget,
     NamedTask,
-    StreamHandler,
-    WebhookHandler,
+    StreamTarget,
+    WebhookTarget,
     handler_name,
     listened_for,
     parse_handler,
@@ -19,13 +19,13 @@ from lowtide.addresses.locations import Objects, Table, is_under, parse_objects,
 from lowtide.addresses.urls import check_broker_url, check_redis_url, check_spool_url, without_password
 
 __all__ = [
-    "CeleryHandler",
+    "CeleryTarget",
     "Endpoint",
     "NamedTask",
     "Objects",
-    "StreamHandler",
+    "StreamTarget",
     "Table",
-    "WebhookHandler",
+    "WebhookTarget",
     "check_broker_url",
     "check_redis_url",
     "check_spool_url",

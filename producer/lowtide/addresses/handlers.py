@@ -1,9 +1,9 @@
-"""Where results go: how a handler is named.
+"""The targets of results: how an `on_result` names a handler.
 
 `on_result` is one of
 
-- `shop.tasks.save_blurb`: a Celery task of the user's own app, on Lowtide's broker, where its workers listen,
-- `shop.tasks.save_blurb@orders`: the same on the queue `orders`, whoever listens there,
+- `shop.tasks.save_blurb`: a Celery task of the user's own app, on Lowtide's broker, on the queue of its workers,
+- `shop.tasks.save_blurb@orders`: the same on the queue `orders`, with or without registered workers,
 - `shop-broker:shop.tasks.save_blurb`: on a broker that the workers' settings name (a queue may follow here too),
 - `https://shop.example/hooks/results`: a signed webhook that the workers' settings allow,
 - `stream://blurbs`: a Redis stream beside Lowtide's own keys.
@@ -23,72 +23,72 @@ _QUEUE = re.compile(
     r"(?!lowtide[.:]|_kombu\.|unacked(_index|_mutex)?\Z|.*\.pidbox\Z)[A-Za-z0-9_.:-]{1,100}",
     re.ASCII,
 )
-"""Without the keys of Lowtide's, kombu's and Celery's own: a message there would make them unreadable."""
+"""Excludes keys of Lowtide, kombu and Celery: a message under such a key would make it unreadable."""
 _STREAM = re.compile(r"[A-Za-z0-9_.:-]{1,100}", re.ASCII)
 
 
-class CeleryHandler(NamedTuple):
-    """A Celery task that takes segments of results."""
+class CeleryTarget(NamedTuple):
+    """A Celery task that receives one message a segment, by reference into the spool."""
 
     task: str
     broker: str | None
-    """A name out of the workers' `LOWTIDE_BROKERS`; None for Lowtide's own broker."""
+    """A name in the workers' `LOWTIDE_BROKERS`; None for Lowtide's own broker."""
     queue: str | None = None
-    """The queue that the user named; None where it is the one that the handler's workers listen on."""
+    """The queue that the user named; None for the queue on which the task's workers listen."""
 
     def __str__(self) -> str:
-        """The handler as its workers register it: without a queue."""
+        """The task as its workers register it: without a queue."""
         return self.task if self.broker is None else f"{self.broker}:{self.task}"
 
 
-class WebhookHandler(NamedTuple):
-    """A URL that gets one signed POST a segment, with the results themselves."""
+class WebhookTarget(NamedTuple):
+    """A URL that receives one signed POST a segment, with the results themselves."""
 
     endpoint: Endpoint
 
 
-class StreamHandler(NamedTuple):
-    """A Redis stream that gets one entry a segment, by reference into the spool."""
+class StreamTarget(NamedTuple):
+    """A Redis stream that receives one entry a segment, by reference into the spool."""
 
     name: str
 
 
-HandlerSpec = CeleryHandler | WebhookHandler | StreamHandler
-"""What an `on_result` can name."""
+Target = CeleryTarget | WebhookTarget | StreamTarget
+"""The kinds of target that an `on_result` can name."""
 
 
 class NamedTask(Protocol):
-    """A Celery task, as `result_handler` makes it: of interest here is its name alone."""
+    """A Celery task, as `result_handler` makes it; only its name is used here."""
 
     @property
     def name(self) -> str | None:
-        """The name under which its app knows it."""
+        """The name of the task in its app."""
 
 
 def listened_for(on_result: str | None) -> str | None:
-    """The Celery task whose workers decide where a batch's results go; None where something else does, or nothing."""
+    """The Celery task whose workers decide on the queue of a batch's results; None for any other target."""
     try:
-        handler = parse_handler(on_result) if on_result else None
+        target = parse_handler(on_result) if on_result else None
     except InvalidBatch:
         return None
-    if isinstance(handler, CeleryHandler) and handler.broker is None and handler.queue is None:
-        return handler.task
+    if isinstance(target, CeleryTarget) and target.broker is None and target.queue is None:
+        return target.task
     return None
 
 
 def handler_name(handler: str | NamedTask) -> str:
-    """The `on_result` that a batch keeps. Raises `InvalidBatch` for what names no handler."""
+    """The name of a handler, as a batch stores it. Raises `InvalidBatch` for an object without a name."""
     name = handler if isinstance(handler, str) else getattr(handler, "name", None)
     if not isinstance(name, str):
         raise InvalidBatch(
-            f"on_result: {getattr(handler, '__name__', type(handler).__name__)} is neither the name of a handler nor "
-            "a task that result_handler made"
+            f"on_result: {getattr(handler, '__name__', type(handler).__name__)} is not a handler: "
+            "give its name, or a task that result_handler made"
         )
     return name
 
 
-def parse_handler(spec: str) -> HandlerSpec:
-    """Reads an `on_result`. Raises `InvalidBatch` for what is not a handler."""
+def parse_handler(spec: str) -> Target:
+    """Parses an `on_result`. Raises `InvalidBatch` if it names no target."""
     scheme, separator, rest = spec.partition("://")
     if separator:
         match scheme.lower():
@@ -105,27 +105,27 @@ def parse_handler(spec: str) -> HandlerSpec:
     return _parse_task(spec)
 
 
-def _parse_webhook(spec: str) -> WebhookHandler:
+def _parse_webhook(spec: str) -> WebhookTarget:
     try:
-        return WebhookHandler(parse_endpoint(spec))
+        return WebhookTarget(parse_endpoint(spec))
     except ValueError as error:
         raise InvalidBatch(f"on_result: {error}") from None
 
 
-def _parse_stream(name: str) -> StreamHandler:
+def _parse_stream(name: str) -> StreamTarget:
     if not _STREAM.fullmatch(name):
         raise InvalidBatch(f"on_result: {name!r} is not the name of a stream (1 to 100 of A-Z a-z 0-9 _ . : -)")
-    return StreamHandler(name)
+    return StreamTarget(name)
 
 
-def _parse_task(spec: str) -> CeleryHandler:
+def _parse_task(spec: str) -> CeleryTarget:
     name, at, queue = spec.partition("@")
     broker, colon, task = name.rpartition(":")
     if not _TASK.fullmatch(task) or (colon and not _BROKER.fullmatch(broker)):
         raise InvalidBatch(f"on_result: {spec!r} is not the name of a Celery task ('[broker:]package.task[@queue]')")
     if at and not _QUEUE.fullmatch(queue):
         raise InvalidBatch(
-            f"on_result: {queue!r} is not the name of a handler's queue (1 to 100 of A-Z a-z 0-9 _ . : -; "
-            "those of lowtide, kombu and Celery are their own)"
+            f"on_result: {queue!r} is not the name of a handler's queue (1 to 100 of A-Z a-z 0-9 _ . : -; the "
+            "names that Lowtide, kombu and Celery use for themselves are refused)"
         )
-    return CeleryHandler(task, broker or None, queue or None)
+    return CeleryTarget(task, broker or None, queue or None)

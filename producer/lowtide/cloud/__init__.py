@@ -1,4 +1,4 @@
-"""Users' own places in Google Cloud: requests that are in Cloud Storage or BigQuery already."""
+"""Reads requests from users' own places in Google Cloud: Cloud Storage and BigQuery."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Google Cloud's own clients, as the settings say. Imported only where Vertex AI is used.
+"""Makes Google Cloud's own clients from the settings. Imported only where Vertex AI is used.
 
-An emulator is named by the clients' own variables: STORAGE_EMULATOR_HOST and BIGQUERY_EMULATOR_HOST.
+The clients' own variables name an emulator: STORAGE_EMULATOR_HOST and BIGQUERY_EMULATOR_HOST.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ ANONYMOUS = "anonymous"
 
 
 def credentials(settings: Settings) -> Any:
-    """The credentials that the settings name; None: the clients look for Application Default Credentials."""
+    """Returns the settings' credentials; None: the clients use Application Default Credentials.
+
+    Raises `InvalidBatch` for a file that is not the key of a service account.
+    """
     chosen = settings.vertex_credentials
     if chosen is None:
         return None
@@ -39,7 +42,7 @@ def credentials(settings: Settings) -> Any:
 
 
 def storage_client(settings: Settings) -> StorageClient:
-    """A client of Cloud Storage."""
+    """Returns a client of Cloud Storage. Raises `InvalidBatch` where it is not installed."""
     try:
         from google.cloud.storage import Client
     except ImportError as error:
@@ -48,7 +51,7 @@ def storage_client(settings: Settings) -> StorageClient:
 
 
 def bigquery_client(settings: Settings) -> BigQueryClient:
-    """A client of BigQuery."""
+    """Returns a client of BigQuery. Raises `InvalidBatch` where it is not installed."""
     try:
         from google.cloud.bigquery import Client
     except ImportError as error:
@@ -57,11 +60,11 @@ def bigquery_client(settings: Settings) -> BigQueryClient:
 
 
 def _without_redirects(client: C) -> C:
-    """The client, for which a redirect is an error: what it sends is for nobody but Google."""
-    cast("Any", client)._http.max_redirects = 0  # noqa: SLF001 - they let one set it nowhere else
+    """Returns the client, for which a redirect is now an error: its requests must reach no host but Google's."""
+    cast("Any", client)._http.max_redirects = 0  # noqa: SLF001 - there is no public way to set it
     return client
 
 
 def missing_extra() -> InvalidBatch:
-    """What to say where Google's clients are not installed."""
+    """Returns the error for an installation without Google's clients."""
     return InvalidBatch('Vertex AI needs Google\'s clients: pip install "lowtide[vertex]"')

@@ -1,4 +1,4 @@
-"""Requests that lie in Cloud Storage or BigQuery already: found, checked and read at `submit`.
+"""Finds, checks and reads requests in Cloud Storage or BigQuery, at `submit`.
 
 Source: https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-from-bigquery and
 .../batch-prediction-from-cloud-storage (input formats).
@@ -32,42 +32,42 @@ _KEY = re.compile(r"[A-Za-z_][ -~]{0,1023}")
 _WORDS = frozenset({"true", "false", "null", "none", "nan", "inf", "infinity", "yes", "no", "t", "f", "y", "n"})
 _REFUSED_TYPES = frozenset({"ARRAY", "STRUCT", "RECORD", "RANGE", "DATETIME", "GEOGRAPHY"})
 _DEFINITE_CODES = frozenset({400, 401, 403, 404, 405, 409, 410, 412, 416})
-"""Answers that would be the same a little later."""
+"""HTTP statuses that would be the same at another try."""
 _decode = msgspec.json.Decoder().decode
 
 
 class Limits(NamedTuple):
-    """What one job may hold."""
+    """The most that one job may hold."""
 
     requests: int
     bytes: int
 
 
 class WriterOf(Protocol):
-    """Opens the intake of the batch, in the form that a source needs."""
+    """Opens a writer for the batch's requests, in the form that a source needs."""
 
     def __call__(self, form: type[Writer]) -> Writer:
-        """A writer, to be used as a context manager."""
+        """Returns a writer, to use as a context manager."""
 
 
 class Source(Protocol):
-    """Requests at a place of the user's."""
+    """Requests at a user's place in Google Cloud."""
 
     parts: list[tuple[str, int]]
-    """What the provider would be given to use in place: URIs, with their sizes in bytes."""
+    """The URIs that the provider would read in place, with their sizes in bytes."""
 
     def take(self, writer_of: WriterOf, limits: Limits | None) -> tuple[Accepted, bool]:
-        """Takes all requests in; returns too whether the provider can use them where they are.
+        """Reads and writes all requests; returns too whether the provider can read them in place.
 
-        It can if they fit into one job, whose limits are given, and need no rewriting.
+        It can if they fit into one job of these limits and need no changes. `limits` None: never in place.
         """
 
     def place(self, position: int) -> tuple[str, int]:
-        """The URI that holds a position (0-based, over all files together), and the position within it."""
+        """Returns the URI that holds a position (0-based, over all files together), and the position within it."""
 
 
 def open_source(uri: str | Sequence[str], settings: Settings, options: Options) -> Source:
-    """The source that `submit` was given. Raises `InvalidBatch` and `SourceError`."""
+    """Returns the source of these URIs. Raises `InvalidBatch` and `SourceError`."""
     uris = [uri] if isinstance(uri, str) else list(uri)
     for one in uris:
         if not is_under(one, settings.vertex_locations):
@@ -75,7 +75,7 @@ def open_source(uri: str | Sequence[str], settings: Settings, options: Options) 
     try:
         if uris[0].startswith("bq://"):
             if len(uris) > 1:
-                raise InvalidBatch("one table at a time: submit a batch for each")
+                raise InvalidBatch("several tables: submit a batch for each")
             if options.kind is Kind.EMBEDDING:
                 raise InvalidBatch("Vertex AI takes embeddings from Cloud Storage, not from a table")
             return TableRows(uris[0], settings, options)
@@ -102,14 +102,14 @@ class StorageFiles:
                 found = self._client.list_blobs(bucket, prefix=place.path.removesuffix("*"))
                 blobs = [blob for blob in found if blob.name.endswith(".jsonl")]
                 if not blobs:
-                    raise SourceError(f"{uri}: no .jsonl object begins with this")
+                    raise SourceError(f"{uri}: no .jsonl object has this prefix")
                 return blobs
             blob = bucket.blob(place.path)
             blob.reload()
             return [blob]
 
     def take(self, writer_of: WriterOf, limits: Limits | None) -> tuple[Accepted, bool]:
-        """Leaves the lines where they are if it can; at the first that must be rewritten it begins anew."""
+        """Leaves the lines in place if it can. At the first line that needs a change, it starts again with a copy."""
         if limits is not None and sum(size for _, size in self.parts) <= limits.bytes:
             with writer_of(InPlaceWriter) as in_place:
                 if (accepted := self._take_in_place(in_place, limits.requests)) is not None:
@@ -127,7 +127,7 @@ class StorageFiles:
         return writer.finish_at(sum(size for _, size in self.parts))
 
     def _items(self) -> Iterator[tuple[int, int, object]]:
-        """Position and byte offset of each line, over all files together, and its value."""
+        """Yields each line's position and byte offset, over all files together, and its value."""
         position = base = 0
         self._starts = [0]
         for blob, (uri, size) in zip(self._blobs, self.parts, strict=True):
@@ -141,13 +141,13 @@ class StorageFiles:
             self._starts.append(position)
 
     def place(self, position: int) -> tuple[str, int]:
-        """The file of a line, and its place there."""
+        """Returns the file of a line, and the line's position in it."""
         index = min(bisect_right(self._starts, position), len(self.parts)) - 1
         return self.parts[index][0], position - self._starts[index]
 
 
 def _as_it_is(item: object, body: bytes) -> bool:
-    """Whether the line says what we would, under a key that no importer takes for something else."""
+    """Returns whether the line needs no change, and its key is one that no importer reads as another type."""
     if not isinstance(item, Mapping) or item.keys() != {"key", "request"}:
         return False
     key = item["key"]
@@ -163,7 +163,7 @@ class TableRows:
             raise InvalidBatch(f"{uri} is a dataset; name a table: bq://project.dataset.table")
         self._uri = uri
         self._key = key_column = options.key_column
-        # Predictions in Cloud Storage would have the key under a name that their reader does not know.
+        # Output in Cloud Storage would have the key under the column's name, which the reader of rows does not know.
         self._findable = key_column == "key" or not (options.destination or "").startswith("gs://")
         self._client = bigquery_client(settings)
         with _errors(uri):
@@ -182,7 +182,7 @@ class TableRows:
         self._extra = [name for name in columns if name not in (key_column, "request")]
 
     def take(self, writer_of: WriterOf, limits: Limits | None) -> tuple[Accepted, bool]:
-        """Keeps a copy of the rows, as a table has no places at which to find those that must run again."""
+        """Copies the rows to the spool, because a table has no offsets at which to find rows that must run again."""
         with writer_of(RequestWriter) as writer:
             for position, item in self._items():
                 writer.add(item, position)
@@ -191,7 +191,7 @@ class TableRows:
         return accepted, fits and accepted.groups == 1 and self._findable
 
     def _items(self) -> Iterator[tuple[int, object]]:
-        """Each row as a request line, page after page."""
+        """Yields each row's position, and the row as a request line."""
         with _errors(self._uri):
             for number, row in enumerate(self._client.list_rows(self._table, page_size=_PAGE_ROWS)):
                 metadata = {name: _shown(row[name]) for name in self._extra if row[name] is not None}
@@ -201,16 +201,16 @@ class TableRows:
                 yield number, {"key": row[self._key], "request": request, "metadata": metadata}
 
     def place(self, position: int) -> tuple[str, int]:
-        """The table itself."""
+        """Returns the table, and the position as it is."""
         return self._uri, position
 
 
 def check_destination(uri: str, settings: Settings) -> None:
-    """Raises `SourceError` unless nothing lies there yet."""
+    """Raises `SourceError` unless the destination is empty."""
     with _errors(uri):
         taken = _has_objects if uri.startswith("gs://") else _has_table
         if taken(uri, settings):
-            raise SourceError(f"{uri} has data already: name a place that is empty")
+            raise SourceError(f"{uri} has data already: name an empty place")
 
 
 def _has_objects(uri: str, settings: Settings) -> bool:
@@ -228,7 +228,7 @@ def _has_table(uri: str, settings: Settings) -> bool:
 
 
 def _lines(blob: Blob, uri: str) -> Iterator[bytes]:
-    """The lines of an object, read by ranges of one generation, so that a change in between is an error."""
+    """Yields the lines of an object. It reads ranges of one generation, so that a change meanwhile is an error."""
     rest, at = b"", 0
     while at < (blob.size or 0):
         with _errors(uri):
@@ -248,11 +248,9 @@ def _check_column(uri: str, columns: Mapping[str, Any], name: str, what: str, ty
 
 
 def _check_region(uri: str, theirs: str, ours: str) -> None:
-    """Of a multi-region (`US`) only the job itself can tell whether it will do."""
+    """Refuses a place in another region. For a multi-region (`US`), only the job itself can find out."""
     if "-" in theirs and "-" in ours and theirs.lower() != ours.lower():
-        raise InvalidBatch(
-            f"{uri} lies in {theirs.lower()}, and GOOGLE_CLOUD_LOCATION is {ours}: they must be the same"
-        )
+        raise InvalidBatch(f"{uri} is in {theirs.lower()}, and GOOGLE_CLOUD_LOCATION is {ours}: they must be the same")
 
 
 def _shown(value: object) -> str:
@@ -261,7 +259,7 @@ def _shown(value: object) -> str:
 
 @contextmanager
 def _errors(uri: str) -> Iterator[None]:
-    """Turns what Google's clients raise about a place into `SourceError`."""
+    """Turns errors of Google's clients about a place into `SourceError`."""
     try:
         from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError
         from google.auth.exceptions import GoogleAuthError
@@ -273,7 +271,7 @@ def _errors(uri: str) -> Iterator[None]:
     except GoogleAPICallError as error:
         code = int(error.code or 0)
         said = {
-            403: "no permission; the credentials need to read it",
+            403: "no permission: the credentials must be able to read it",
             404: "there is no such object, bucket or table",
             412: "it changed while it was read; submit again",
         }.get(code)

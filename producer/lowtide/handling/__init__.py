@@ -1,1 +1,1 @@
-"""The side of a user's Celery application that receives results."""
+"""The part that runs in a user's Celery application: it receives results, and registers where."""

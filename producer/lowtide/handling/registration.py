@@ -1,7 +1,7 @@
-"""Registration of handlers: the workers of the user's own Celery app tell Lowtide which queue reaches them.
+"""Registration of handlers: the workers of the user's own Celery app register the queue that reaches them.
 
-A step of Celery's consumer does it when a worker starts, every half minute while it runs, and takes it back when it
-stops. Nothing here may disturb the worker: whatever goes wrong is logged, and tried again at the next beat.
+A step of Celery's consumer registers them when a worker starts, and again every half minute while it runs. It removes
+the registration when the worker stops. No error here may disturb the worker: it is logged, and the next beat retries.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PATIENCE_SECONDS = 2.0
-"""The worker's own loop stands still meanwhile."""
+_TIMEOUT_SECONDS = 2.0
+"""Bound of a call to Redis. The worker's own loop waits for it."""
 _WORKER_KEPT_SECONDS = 86_400
 _HANDLER_KEPT_SECONDS = 30 * 86_400
 _MOST_WOKEN = 1000
@@ -54,7 +54,7 @@ class Registered(NamedTuple):
 
 
 class Registry:
-    """The handlers of one app whose results lie in one Lowtide, and what was said of them last."""
+    """The handlers of one app that use the same Lowtide, and their last registration."""
 
     def __init__(self, app: Celery, settings: Settings, tasks: list[Task]) -> None:
         url = settings.redis_url.get_secret_value()
@@ -64,25 +64,25 @@ class Registry:
             self._here = is_lowtides(broker, url)
         self._redis = redis.Redis.from_url(
             url,
-            socket_connect_timeout=_PATIENCE_SECONDS,
-            socket_timeout=_PATIENCE_SECONDS,
+            socket_connect_timeout=_TIMEOUT_SECONDS,
+            socket_timeout=_TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
         self._installation = Installation(settings, self._redis, Spool(settings.spool_url))
         self._listen = scripts.listen.load(self._redis)
-        self._said: list[Registered] = []
+        self._registered: list[Registered] = []
 
-    def say(self, worker: str) -> None:
-        """Notes that a worker listens; which queues it takes may change while it runs.
+    def register(self, worker: str) -> None:
+        """Registers a worker for the queues that it consumes now; these may change while it runs.
 
-        Raises `InstallationMismatch` where it could not read the results that it would be told of.
+        Raises `InstallationMismatch` if the worker could not read the results, as its spool is another one.
         """
         self._installation.confirm()
         consumed = self._app.amqp.queues.consume_from
         routed = [Registered(self._name(task.name), self._queue(task)) for task in self._tasks]
-        said = [one for one in routed if one.queue in consumed]
+        registered = [one for one in routed if one.queue in consumed]
         with self._redis.pipeline(transaction=False) as pipe:
-            for handler, queue in said:
+            for handler, queue in registered:
                 self._listen.within(pipe)(
                     listeners=keys.listeners(handler),
                     handlers=keys.HANDLERS,
@@ -99,16 +99,16 @@ class Registry:
                     most=_MOST_WOKEN,
                 )
             pipe.execute()
-        if said != self._said:
-            self._said = said
-            for handler, queue in said:
+        if registered != self._registered:
+            self._registered = registered
+            for handler, queue in registered:
                 log.info("results for %s reach this worker by queue %s", handler, queue)
             self._warn_of_others()
 
-    def take_back(self, worker: str) -> None:
-        """Notes that a worker listens no more."""
+    def unregister(self, worker: str) -> None:
+        """Removes a worker's registration."""
         with self._redis.pipeline(transaction=False) as pipe:
-            for handler, queue in self._said:
+            for handler, queue in self._registered:
                 pipe.zrem(keys.listeners(handler), f"{queue} {worker}")
             pipe.execute()
 
@@ -117,7 +117,7 @@ class Registry:
         self._redis.close()
 
     def _queue(self, task: Task) -> str:
-        """The queue that the handler was given, else the one that Celery itself would send the task to; "" for none."""
+        """The queue of the option `queue`, else the one to which Celery itself would send the task; "" for none."""
         options = {"queue": task.lowtide_queue} if task.lowtide_queue else {}
         try:
             queue = self._app.amqp.router.route(options, task.name, (), {}, task_type=task)["queue"]
@@ -150,7 +150,7 @@ class Registration(bootsteps.StartStopStep):
         self._failing = False
 
     def start(self, consumer: Any) -> None:
-        """Registers the handlers, and goes on doing so."""
+        """Registers the handlers now and at every beat."""
         self._pid = os.getpid()
         self._worker = "/".join((*str(consumer.hostname).split(), str(self._pid)))
         self._registries = _registries(consumer.app)
@@ -160,25 +160,25 @@ class Registration(bootsteps.StartStopStep):
             _running.add(self)
 
     def stop(self, consumer: Any) -> None:
-        """Takes the registration back: the worker stops, or has lost its broker."""
+        """Removes the registration, because the worker stops or has lost its broker."""
         del consumer
         _running.discard(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._for_each(lambda registry: registry.take_back(self._worker))
+        self._for_each(lambda registry: registry.unregister(self._worker))
         for registry in self._registries:
             registry.close()
         self._registries = []
 
     def beat_if_due(self) -> None:
-        """Renews the registration, if the worker's own loop has not come to it."""
+        """Renews the registration if the worker's own loop is late with it."""
         if time.monotonic() - self._last > 1.5 * BEAT_SECONDS and self._pid == os.getpid():
             self._beat()
 
     def _beat(self) -> None:
         self._last = time.monotonic()
-        self._for_each(lambda registry: registry.say(self._worker))
+        self._for_each(lambda registry: registry.register(self._worker))
 
     def _for_each(self, call: Callable[[Registry], None]) -> None:
         failing = False
@@ -188,12 +188,12 @@ class Registration(bootsteps.StartStopStep):
             except InstallationMismatch as mismatch:
                 failing = True
                 log.log(logging.DEBUG if self._failing else logging.ERROR, "no results reach this worker: %s", mismatch)
-            except Exception as error:  # noqa: BLE001 - it is the user's worker, and goes on
+            except Exception as error:  # noqa: BLE001 - the user's worker must go on
                 failing = True
-                # Not the error's own words: they may hold a URL with its password.
+                # Without the error's text, which may hold a URL with its password.
                 log.log(
                     logging.DEBUG if self._failing else logging.WARNING,
-                    "Lowtide could not be told that handlers listen here, and will be again: %s",
+                    "handlers could not be registered with Lowtide, which is retried every half minute: %s",
                     type(error).__name__,
                 )
         self._failing = failing
@@ -203,18 +203,18 @@ _running: set[Registration] = set()
 
 
 def beat_if_due() -> None:
-    """Renews registrations from within a task that keeps the worker's own loop waiting (`--pool solo`)."""
+    """Renews registrations from inside a task that blocks the worker's own loop (`--pool solo`)."""
     for registration in list(_running):
         registration.beat_if_due()
 
 
 def register_handlers_of(app: Celery) -> None:
-    """Has the workers of an app register its handlers."""
+    """Makes the workers of an app register its handlers."""
     app.steps["consumer"].add(Registration)
 
 
 def _registries(app: Celery) -> list[Registry]:
-    """One for each Lowtide that the app's handlers work with: usually one."""
+    """One registry for each Lowtide that the app's handlers use: usually one."""
     tasks = [task for task in app.tasks.values() if getattr(task, "lowtide_handler", False)]
     registries: list[Registry] = []
     for settings in {id(task.lowtide_settings): task.lowtide_settings for task in tasks}.values():
@@ -223,16 +223,16 @@ def _registries(app: Celery) -> list[Registry]:
             registries.append(Registry(app, settings or Settings(), those))
         except Exception as error:  # noqa: BLE001 - as above
             log.warning(
-                "Lowtide's settings cannot be used, so it will not know that handlers listen here: %s",
+                "Lowtide's settings cannot be used, so no handler is registered from this worker: %s",
                 type(error).__name__,
             )
     return registries
 
 
 def is_lowtides(broker: Connection, redis_url: str) -> bool:
-    """Whether a broker is Lowtide's own, by its address."""
+    """Whether a broker is Lowtide's own: it has the same address and no prefix."""
     with Connection(redis_url) as ours:
-        # With a prefix of its own an app's queues have other keys than those Lowtide would send to.
+        # An app with a key prefix reads its queues under other keys than those to which Lowtide sends.
         return not (broker.transport_options or {}).get("global_keyprefix") and _address(broker) == _address(ours)
 
 

@@ -1,9 +1,19 @@
-"""What producers, workers and handlers agree on: ids, file names, Redis keys, messages and records.
+"""The agreement between producers, workers and handlers: ids, file names, Redis keys, messages and records.
 
 `docs/protocol.md` describes the same in prose, for services without this package."""
 
 from __future__ import annotations
 
+from lowtide.protocol.hashes import (
+    DAMAGED,
+    DamagedRecord,
+    hash_pairs,
+    hash_reply,
+    read_record,
+    salvage_record,
+    shown_field,
+    written_fields,
+)
 from lowtide.protocol.keys import SWEEP_MEMBER, batch_member
 from lowtide.protocol.layout import (
     BATCH_ID,
@@ -14,12 +24,27 @@ from lowtide.protocol.layout import (
     display_name_without_installation,
     job_id,
     job_of_display_name,
+    job_prefix,
     new_batch_id,
     new_installation_id,
     split_job_id,
 )
-from lowtide.protocol.messages import TAKEN, VERSION, Queue, Stage, arguments, member, segment_of, sender, shown
-from lowtide.protocol.records import DAMAGED, batch_status, job_status, shown_field, text_fields
+from lowtide.protocol.members import Member, MemberKind
+from lowtide.protocol.messages import (
+    OLDEST_RECORDS,
+    RECORD_VERSION,
+    TAKEN,
+    VERSION,
+    Queue,
+    Stage,
+    arguments,
+    member,
+    segment_of,
+    sender,
+    shown,
+)
+from lowtide.protocol.records import BatchRecord, EntityRecord, JobRecord, SegmentRecord, SweepRecord
+from lowtide.protocol.statuses import batch_status, job_status
 from lowtide.protocol.wire_keys import WireKeys, wire_ordinal
 
 __all__ = [
@@ -27,29 +52,44 @@ __all__ = [
     "DAMAGED",
     "DISPLAY_PREFIX",
     "INSTALLATION_ID",
+    "OLDEST_RECORDS",
+    "RECORD_VERSION",
     "SWEEP_MEMBER",
     "TAKEN",
     "VERSION",
     "BatchFiles",
+    "BatchRecord",
+    "DamagedRecord",
+    "EntityRecord",
+    "JobRecord",
+    "Member",
+    "MemberKind",
     "Queue",
+    "SegmentRecord",
     "Stage",
+    "SweepRecord",
     "WireKeys",
     "arguments",
     "batch_member",
     "batch_status",
     "display_name",
     "display_name_without_installation",
+    "hash_pairs",
+    "hash_reply",
     "job_id",
     "job_of_display_name",
+    "job_prefix",
     "job_status",
     "member",
     "new_batch_id",
     "new_installation_id",
+    "read_record",
+    "salvage_record",
     "segment_of",
     "sender",
     "shown",
     "shown_field",
     "split_job_id",
-    "text_fields",
     "wire_ordinal",
+    "written_fields",
 ]

@@ -5,14 +5,14 @@
 | `lowtide:batch:<batch>` | hash | state, options and counters of a batch | with its batch |
 | `lowtide:settled:<batch>` | bitmap | by ordinal: this request has its final result | with its batch |
 | `lowtide:job:<job>` | hash | state of a job | with its batch |
-| `lowtide:rows:<job>` | bitmap | by ordinal minus the job's first: carried by this retry job | with its batch |
+| `lowtide:carried:<job>` | bitmap | by ordinal minus the job's first: this job carries the request | with its batch |
 | `lowtide:segment:<job>:<n>` | hash | a segment not yet delivered | when delivered or dropped |
 | `lowtide:idempotency:<key>` | string | `<batch> <fingerprint>` | with its batch, whose successor may have it before |
 | `lowtide:installation` | string | `<id>`; `<id> <place>` until the spool there has it too | permanent |
 | `lowtide:batches` | sorted set | batches by creation time | permanent |
 | `lowtide:deleted` | sorted set | ids of deleted batches, by time | each after 30 days |
 | `lowtide:clock:<queue>` | sorted set | what is due when, in Unix seconds | permanent |
-| `lowtide:inbox:<batch>` | string | held by the worker that takes in a batch from the inbox | after a lease |
+| `lowtide:inbox:<batch>` | string | held by the worker that accepts a batch from the inbox | after a lease |
 | `lowtide:ticker:<queue>` | string | held by the worker that ticks now | after a tick |
 | `lowtide:live:<provider>` | sorted set | jobs that hold a slot at the provider, by time | permanent |
 | `lowtide:waiting:<provider>` | sorted set | jobs that wait for a slot, in the order of their turn | permanent |
@@ -23,15 +23,17 @@
 | `lowtide:handlers` | sorted set | Celery handlers, by when a worker of theirs was heard | permanent |
 | `lowtide:parked` | sorted set | segments that no handler took, by time | permanent |
 | `lowtide:sweep` | hash | state of the sweep, on the clock as `sweep` | permanent |
-| `lowtide:dead-letters` | list | messages nobody could handle, newest first, capped | permanent |
+| `lowtide:dead-letters` | list | messages that no worker could handle, newest first, capped | permanent |
 | `lowtide:stream:<name>` | stream | references to stored results, one entry a segment, capped | permanent |
 | `lowtide:counters` | hash | totals since the first start | permanent |
 
 A *member* (`batch:<batch>`, `job:<job>`, `segment:<job>:<n>`) names an entity on the clock; its hash is
-`lowtide:<member>`.
+`lowtide:<member>`, and `records` has its fields.
 """
 
 from __future__ import annotations
+
+from lowtide.protocol.members import SWEEP, Member
 
 PREFIX = "lowtide:"
 INSTALLATION = f"{PREFIX}installation"
@@ -41,22 +43,22 @@ DEAD_LETTERS = f"{PREFIX}dead-letters"
 COUNTERS = f"{PREFIX}counters"
 PARKED = f"{PREFIX}parked"
 HANDLERS = f"{PREFIX}handlers"
-SWEEP_MEMBER = "sweep"
+SWEEP_MEMBER = SWEEP
 
 
-def batch_member(batch_id: str) -> str:
+def batch_member(batch_id: str) -> Member:
     """A batch on the clock."""
-    return f"batch:{batch_id}"
+    return Member.of_batch(batch_id)
 
 
-def job_member(job: str) -> str:
+def job_member(job: str) -> Member:
     """A job on the clock."""
-    return f"job:{job}"
+    return Member.of_job(job)
 
 
-def segment_member(job: str, number: int) -> str:
+def segment_member(job: str, number: int) -> Member:
     """A segment on the clock."""
-    return f"segment:{job}:{number}"
+    return Member.of_segment(job, number)
 
 
 def entity(member: str) -> str:
@@ -79,9 +81,9 @@ def settled(batch_id: str) -> str:
     return f"{PREFIX}settled:{batch_id}"
 
 
-def rows(job_id: str) -> str:
-    """Bitmap of the requests that a retry job carries."""
-    return f"{PREFIX}rows:{job_id}"
+def carried(job_id: str) -> str:
+    """Bitmap of the requests that a job carries, where it does not carry all of a range."""
+    return f"{PREFIX}carried:{job_id}"
 
 
 def idempotency(key: str) -> str:
@@ -120,12 +122,12 @@ def listeners(handler: str) -> str:
 
 
 def inbox_lock(batch_id: str) -> str:
-    """Held by the worker that takes in a batch from the inbox."""
+    """Held by the worker that accepts a batch from the inbox."""
     return f"{PREFIX}inbox:{batch_id}"
 
 
 def clock(queue: str) -> str:
-    """What is due when on one queue."""
+    """The members of one queue, by the time when they are due."""
     return f"{PREFIX}clock:{queue}"
 
 
@@ -135,5 +137,5 @@ def ticker(queue: str) -> str:
 
 
 def stream(name: str) -> str:
-    """Where the handler `stream://<name>` puts references to results."""
+    """The stream in which the handler `stream://<name>` puts references to results."""
     return f"{PREFIX}stream:{name}"

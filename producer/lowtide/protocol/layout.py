@@ -1,4 +1,4 @@
-"""Where things lie: the ids, and the spool's names for everything that belongs to a batch."""
+"""The layout of the spool: ids, and the names of everything that belongs to a batch."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ def _base_32(number: int, *, digits: int) -> str:
 def job_id(batch_id: str, number: int) -> str:
     """The id of a batch's job `number` (from 1). Known before the provider is asked."""
     return f"{batch_id}-{number}"
+
+
+def job_prefix(batch_id: str) -> str:
+    """The beginning of the ids of all jobs of a batch; their numbers follow."""
+    return f"{batch_id}-"
 
 
 def split_job_id(job: str) -> tuple[str, int]:
@@ -77,9 +82,9 @@ class BatchFiles:
         self.results = f"{self.folder}/results"
         """Folder of the stored results, one file a segment."""
         self.quarantine = f"{self.folder}/quarantine"
-        """Folder of output rows that are nobody's, with the reason."""
+        """Folder of output rows that belong to no request, with the reason."""
         self.inbox = f"inbox/{batch_id}"
-        """Where a producer without this package leaves `batch.json` and `requests.jsonl`."""
+        """Folder in which a producer without this package leaves `batch.json` and `requests.jsonl`."""
 
     def job(self, number: int) -> str:
         """Folder of a job's working files."""

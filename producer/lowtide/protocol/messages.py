@@ -1,7 +1,7 @@
 """The messages: which task runs a stage, on which queue, and what its arguments are.
 
 A message carries ids, the schema version and the dispatch token, nothing else. The hashes behind the
-ids are the truth; a message only says "look now".
+ids are the truth; a message only says that something is due.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from lowtide.protocol import keys
 from lowtide.protocol.layout import BATCH_ID, split_job_id
+from lowtide.protocol.members import Member, MemberKind
 
 if TYPE_CHECKING:
     from celery import Celery
 
 _SEGMENT = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 VERSION = 1
-"""Of messages and stored state. A worker leaves a newer one for a newer worker."""
-
-
+"""Version of messages, of inbox files, and of what handlers get. A worker leaves a newer one for a newer worker."""
+RECORD_VERSION = 2
+"""Version of the records in Redis. A worker leaves a newer one for a newer worker."""
+OLDEST_RECORDS = 2
+"""The oldest version of records that this version works on."""
 TAKEN = "lowtide.taken"
 """The message by which a handler without this package says that a delivery is handled."""
 
@@ -51,41 +54,38 @@ class Stage(StrEnum):
 
     @property
     def queue(self) -> Queue:
-        """Where its messages wait."""
+        """The queue that its messages wait in."""
         return Queue.RESULTS if self in {Stage.COLLECT, Stage.DELIVER} else Queue.JOBS
 
 
 def arguments(member: str, token: int) -> dict[str, Any]:
-    """The keyword arguments of the message for a member of the clock."""
-    kind, _, rest = member.partition(":")
+    """The keyword arguments of the message for a member of the clock. Raises `ValueError` for a name that is none."""
+    about = Member.parse(member)
     message: dict[str, Any] = {"v": VERSION}
-    if member == keys.SWEEP_MEMBER:
-        return message | {"token": token}
-    if kind == "batch":
-        message["batch_id"] = rest
-    else:
-        job, _, segment = rest.partition(":")
-        message |= {"batch_id": split_job_id(job)[0], "job_id": job}
-        if kind == "segment":
-            message["segment"] = int(segment)
+    if about.batch:
+        message["batch_id"] = about.batch
+    if about.job:
+        message["job_id"] = about.job
+    if about.kind is MemberKind.SEGMENT:
+        message["segment"] = about.number
     return message | {"token": token}
 
 
-def shown(member: str) -> str:
+def shown(member: Member) -> str:
     """The arguments as Flower shows and finds them: the id that matters first, in few characters."""
-    kind, _, rest = member.partition(":")
-    job, _, segment = rest.partition(":")
-    match kind:
-        case "segment":
-            return f"{{'job_id': '{job}', 'seg': {segment}}}"
-        case "job" | "batch":
-            return f"{{'{kind}_id': '{rest}'}}"
-        case _:
+    match member.kind:
+        case MemberKind.SEGMENT:
+            return f"{{'job_id': '{member.job}', 'seg': {member.number}}}"
+        case MemberKind.JOB:
+            return f"{{'job_id': '{member.job}'}}"
+        case MemberKind.BATCH:
+            return f"{{'batch_id': '{member.batch}'}}"
+        case MemberKind.SWEEP:
             return "{}"
 
 
-def member(message: dict[str, Any]) -> str:
-    """The member a message is about. Raises `ValueError` for a message that is not one of ours."""
+def member(message: dict[str, Any]) -> Member:
+    """The member that a message is about. Raises `ValueError` for a message that is not one of Lowtide's."""
     batch_id, job, segment = (message.get(name) for name in ("batch_id", "job_id", "segment"))
     if not isinstance(batch_id, str) or not BATCH_ID.fullmatch(batch_id):
         raise ValueError(f"batch_id is not a batch id: {batch_id!r:.80}")
@@ -149,7 +149,7 @@ def _built(broker_url: str) -> Celery:
     return app
 
 
-def segment_of(delivery_id: str) -> tuple[str, str]:
+def segment_of(delivery_id: str) -> tuple[str, Member]:
     """The batch id and the segment's member on the clock. Raises `ValueError` for what is no delivery id."""
     job, _, number = delivery_id.rpartition(":")
     if not _SEGMENT.fullmatch(number):

@@ -1,93 +1,267 @@
-"""Records of batches and jobs, as the store keeps them, turned into what people and programs are shown."""
+"""The state machine's records: every field of the hashes that hold batches, jobs and segments.
+
+Each record is one Redis hash; `keys` says under which name. A field that is absent or empty has its default here. The
+scripts write some fields, the stages write others (see `changes`); a test compares both with this list. Times are Unix
+seconds by Redis's clock, sizes are bytes, and ordinals count a batch's requests from 0.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
-import redis
 
-from lowtide.models import BatchStatus, JobStatus, ResultError, Usage
-from lowtide.states import BatchState, JobState, Kind, ProviderName
+from lowtide.models import ResultError
+from lowtide.states import BatchState, JobState, Kind, Mode, ProviderName, Verdict
 
-_decode = msgspec.json.decode
-DAMAGED = (KeyError, ValueError, TypeError, redis.ResponseError)
-"""Errors of reading a record that is not as any version of ours writes it."""
+Part = tuple[str, int]
+"""A file or table that is read by ranges: its name and its size in bytes."""
 
 
-def text_fields(reply: Any) -> dict[str, str]:
-    """The fields of a hash; raises where its key holds something else."""
-    if isinstance(reply, Exception):
-        raise reply
-    return {name.decode(): value.decode() for name, value in reply.items()}
+class EntityRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields that every record has, by which the clock works."""
+
+    v: int
+    """Version of the schema that wrote the record; set when it is made."""
+    stage: str | None = None
+    """The stage that is due next; None where the entity is off the clock."""
+    token: int = 0
+    """Number of the last hand-out. Each claim, each begin and some scripts count it up; older ones are stale."""
+    busy: bool = False
+    """Whether a message is under way or a worker is at work; set by the clock."""
+    sent: int | None = None
+    """The token of the last message; it is sent again as it is while no worker has begun with it."""
+    woken: bool = False
+    """Something that it waits for has come while it was busy: it is due at once when the present work ends."""
+    failures: int = 0
+    """Tries in a row in which the present stage has failed; set by the worker that ran it."""
+    problem: str | None = None
+    """The reason why the last try failed, for people; None after one that did not."""
 
 
-def shown_field(reply: Any) -> str:
-    """A field for people to read; nothing where its record is damaged."""
-    return reply.decode(errors="replace") if isinstance(reply, bytes) else ""
+class SweepRecord(EntityRecord, frozen=True, kw_only=True):
+    """State of the sweep, of which there is one: nothing but what the clock needs."""
 
 
-def _error(text: str | None) -> ResultError | None:
-    return _decode(text, type=ResultError) if text else None
+class BatchRecord(EntityRecord, frozen=True, kw_only=True):
+    """State, options and counters of a batch. The producer writes the options once, when it submits the batch."""
+
+    id: str
+    """The batch's id."""
+    state: BatchState
+    """State as users see it: `pending` by submit, then changed by scripts only, but for `deleting` by delete."""
+    created: float
+    """When it was recorded; set by register.lua."""
+    fingerprint: str | None = None
+    """Hash of its requests and options: a second submit under the same idempotency key must have the same."""
+
+    model: str
+    """The provider's model, as the user named it."""
+    provider: ProviderName = ProviderName.GEMINI
+    """The provider that runs its jobs."""
+    mode: Mode = Mode.FILE
+    """How its requests travel."""
+    kind: Kind = Kind.GENERATION
+    """The kind of call that each request is."""
+    destination: str | None = None
+    """The user's own place for the provider's output; None where Lowtide chooses one."""
+    key_column: str | None = None
+    """The column of a BigQuery source that holds the keys."""
+    sources: tuple[Part, ...] = ()
+    """The user's own objects or table that the provider reads in place; empty where it is given copies."""
+    max_attempts: int = 1
+    """How many jobs may carry a request before it has failed."""
+    priority: int = 0
+    """The higher one goes first where jobs wait for a slot."""
+    on_result: str | None = None
+    """The handler that gets the results; None where they are only stored."""
+    labels: dict[str, str] = {}
+    """The user's own labels."""
+    outcomes: dict[str, Verdict] = {}
+    """Verdicts by reason or code that overrule the worker's."""
+    idempotency_key: str | None = None
+    """The user's key under which a second submit finds this batch."""
+
+    total: int = 0
+    """Number of its requests."""
+    bytes: int = 0
+    """Size of its requests in the spool."""
+    groups: int = 1
+    """Number of groups that its requests fall into; requests of two groups cannot share a job."""
+
+    cancel: bool = False
+    """Whether cancel was asked for; set by cancel.lua."""
+    jobs: int = 0
+    """Number of its jobs so far, retry jobs included; set by plan.lua and close.lua."""
+    open: int = 0
+    """Jobs that are not closed yet; the batch ends with the last one."""
+    drafted: int | None = None
+    """While submit cuts the batch into jobs: the number of the last one written; None before and after."""
+    damaged_since: float | None = None
+    """When submit first found its files missing or not whole; None where they were there."""
+
+    succeeded: int = 0
+    """Requests that have succeeded; this and the other counters are counted up by record.lua."""
+    failed: int = 0
+    """Requests that have failed."""
+    expired: int = 0
+    """Requests that have expired."""
+    cancelled: int = 0
+    """Requests that were cancelled."""
+    duplicates: int = 0
+    """Rows for requests that had a result already."""
+    quarantined: int = 0
+    """Rows that belong to no request."""
+    prompt_token_count: int = 0
+    """Tokens of the prompts; this and the next five are sums under the provider's names."""
+    cached_content_token_count: int = 0
+    """Tokens of prompts that came from a cache."""
+    candidates_token_count: int = 0
+    """Tokens of the answers."""
+    thoughts_token_count: int = 0
+    """Tokens of thoughts."""
+    tool_use_prompt_token_count: int = 0
+    """Tokens of the results of tools."""
+    total_token_count: int = 0
+    """Tokens of all kinds."""
+
+    undelivered: int = 0
+    """Segments whose results are stored and not yet taken by the handler."""
+    parked: int = 0
+    """Segments that the handler did not accept at any try."""
+    delivery_problem: str | None = None
+    """The reason why a delivery last failed, for people; None where nothing hinders deliveries."""
+
+    finished: float | None = None
+    """When its last request got its result; None while it runs."""
+    error: ResultError | None = None
+    """The error of the last job that ended with one."""
 
 
-def batch_status(batch: dict[str, str], jobs: list[JobStatus], hindered: list[str]) -> BatchStatus:
-    """A batch, from its hash; raises one of `DAMAGED` where that is not as any version of ours writes it."""
+class JobRecord(EntityRecord, frozen=True, kw_only=True):
+    """State of a provider job. draft.lua and close.lua make it; the stages write most of the rest."""
 
-    def count(name: str) -> int:
-        return int(batch.get(name, 0))
+    id: str
+    """The job's id: the batch's and `number`."""
+    batch_id: str
+    """The batch it belongs to."""
+    number: int
+    """Its number in the batch, from 1."""
+    state: JobState
+    """State of the provider's job, or one of Lowtide's own before and after."""
 
-    return BatchStatus(
-        id=batch["id"],
-        state=BatchState(batch["state"]),
-        model=batch["model"],
-        # A batch of an older version may lack these.
-        provider=ProviderName(batch.get("provider") or ProviderName.GEMINI),
-        kind=Kind(batch.get("kind") or Kind.GENERATION),
-        destination=batch.get("destination") or None,
-        sources=[uri for uri, *_ in _decode(batch.get("sources") or "[]")],
-        total=count("total"),
-        succeeded=count("succeeded"),
-        failed=count("failed"),
-        expired=count("expired"),
-        cancelled=count("cancelled"),
-        jobs=jobs,
-        problems=hindered,
-        usage=Usage(**{name: count(name) for name in Usage.__struct_fields__}),
-        labels=_decode(batch["labels"]),
-        on_result=batch["on_result"] or None,
-        idempotency_key=batch["idempotency_key"] or None,
-        error=_error(batch.get("error")),
-        duplicates=count("duplicates"),
-        quarantined=count("quarantined"),
-        undelivered=count("undelivered"),
-        parked=count("parked"),
-        created_at=float(batch["created"]),
-        finished_at=float(batch["finished"]) if "finished" in batch else None,
-    )
+    first: int
+    """Ordinal of its first request."""
+    last: int
+    """Ordinal behind its last request."""
+    requests: int
+    """Number of its requests."""
+    sparse: bool = False
+    """Whether it carries only some of these ordinals: those of the bitmap `lowtide:carried:<job>`."""
+    attempt: int
+    """How often its requests have been tried with this job, from 1."""
+    losses: int = 0
+    """Jobs of these requests that were lost as a whole, which cost no attempt."""
+
+    input: str | None = None
+    """The provider's name for the uploaded requests; None before the upload, or where there is none."""
+    display_name: str | None = None
+    """The display name by which Lowtide finds the job in the provider's list; None before it has one."""
+    throttled: int = 0
+    """Times in a row that the quota was used up at create."""
+    creates: int = 0
+    """Number of the last intent to create it, from 1. The spool has it as well: see `lowtide_worker.intents`."""
+    intent: float | None = None
+    """When create was about to call the provider; None where no call can be under way."""
+    intent_until: float | None = None
+    """When that call is over at the latest; None where only its beginning is known."""
+    answered: float | None = None
+    """When that call was over without an answer that says its outcome."""
+    adopted: str | None = None
+    """The provider job that was chosen among several of its display name."""
+
+    name: str | None = None
+    """The provider's name for the job; None until it is created."""
+    created: float | None = None
+    """When it was known to be created."""
+    provider_state: str | None = None
+    """State in the provider's own words at the last poll."""
+    polls: int = 0
+    """How often it has been polled."""
+    done_requests: int = 0
+    """Requests that are done, as the provider said at the last poll."""
+    seen: float | None = None
+    """When the provider last showed the job."""
+    missing_since: float | None = None
+    """When the provider first did not know it any more; None while it does."""
+    cancel_sent: float | None = None
+    """When the provider was asked to cancel it."""
+    ended: float | None = None
+    """When it was first seen to have ended."""
+    error: ResultError | None = None
+    """The error that the job as a whole ended with."""
+
+    output: str | None = None
+    """The provider's name or place for the output; None until it has ended with one."""
+    parts: tuple[Part, ...] = ()
+    """The output's parts where it is read in place; empty where it is downloaded."""
+    doubted: float | None = None
+    """When its output was first not what the job says; None where it was."""
+    doubts: int = 0
+    """How often its output was not what the job says."""
+    collected: int | None = None
+    """Bytes of output that are cut so far; None where no more segments will come."""
+    segments: int = 0
+    """Number of its segments so far."""
+    segments_left: int = 0
+    """Segments whose results are not stored yet; settle waits for the last."""
+    recollected: int = 0
+    """`segments` when its output was last collected again: those before need not bring that about a second time."""
+    dropped: str | None = None
+    """Numbers of segments that were given up, separated by spaces."""
+    refused: bool = False
+    """Whether the provider refused it: its requests have failed for good."""
+
+    surprises: int = 0
+    """Failures in a row, in the stages that hold a slot, of a kind that no class of failure covers."""
+    surprise: str | None = None
+    """The last of them."""
 
 
-def job_status(name: str, reply: Any, due: Any) -> JobStatus:
-    """A job; one whose record is damaged is shown all the same."""
-    try:
-        return _readable_job_status(text_fields(reply), due)
-    except DAMAGED as error:
-        problem = f"its record cannot be read: {type(error).__name__}: {error}"
-        return JobStatus(id=name, state=JobState.UNKNOWN, requests=0, attempt=0, problem=problem)
+class SegmentRecord(EntityRecord, frozen=True, kw_only=True):
+    """A range of output that is not delivered yet. segment.lua makes it, and it is deleted when its work is over."""
 
+    batch_id: str
+    """The batch it belongs to."""
+    job_id: str
+    """The job it belongs to."""
+    number: int
+    """Its number in the job, from 0."""
+    origin: str = "output"
+    """The origin of its rows: the provider's `output`, or the `rest`, whose outcome settle decided itself."""
+    piece: str | None = None
+    """The file in the spool that it is a part of; None where the output is read in place."""
+    start: int = 0
+    """The offset at which it begins, in bytes of the piece, or of all parts together."""
+    end: int = 0
+    """The offset at which it ends."""
 
-def _readable_job_status(job: dict[str, str], due: float | None) -> JobStatus:
-    return JobStatus(
-        id=job["id"],
-        state=JobState(job["state"]),
-        requests=int(job["requests"]),
-        attempt=int(job["attempt"]),
-        name=job.get("name") or None,
-        provider_state=job.get("provider_state") or None,
-        done_requests=int(job.get("done_requests", 0)),
-        polls=int(job.get("polls", 0)),
-        error=_error(job.get("error")),
-        problem=job.get("problem") or None,
-        created_at=float(job["created"]) if "created" in job else None,
-        next_at=due,
-    )
+    granted: str | None = None
+    """By row, whether its request gets its result from here (`1` or `0`); from grant.lua until they are stored."""
+    ordinals: bytes | None = None
+    """The ordinals of these rows, four bytes each, little-endian."""
+    stored: bool = False
+    """Whether its results are stored; its handler has not taken them yet."""
+
+    tries: int = 0
+    """Deliveries that the handler did not take."""
+    only: list[int] | None = None
+    """Lines (from 0) that the handler still wants; None for all."""
+    begun_attempt: int | None = None
+    """The last attempt that the handler began; written by started.lua."""
+    begun: int = 0
+    """How often it began that attempt: more than once where its process has died."""
+    silences: int = 0
+    """How often the handler was given it and did not say a word in time."""
+    sent_to: str | None = None
+    """The queue that the last message to the handler went to."""
+    looks: int = 0
+    """How often no worker listened for the handler, in a row."""

@@ -1,7 +1,7 @@
 """Wire keys: the keys under which requests travel to the provider.
 
 A wire key is `r<ordinal>.<digest>`. The digest ties it to its batch and its user key, so a row that
-comes back under a foreign, damaged or swapped key is recognised and never becomes somebody's result.
+comes back under a foreign, damaged or swapped key is recognised and never becomes another request's result.
 Users' own keys never leave the spool: they may be any string.
 """
 
@@ -34,7 +34,7 @@ def wire_key(batch_id: str, ordinal: int, key: str) -> str:
 def wire_ordinal(wire: str) -> int | None:
     """The ordinal a wire key claims, or None where it is not of our shape.
 
-    A claim only: compare `wire_key(batch_id, ordinal, key)` with the whole before believing it.
+    A claim only: compare `wire_key(batch_id, ordinal, key)` with the whole before you trust it.
     """
     match = _SHAPE.fullmatch(wire)
     return int(match[1]) if match else None

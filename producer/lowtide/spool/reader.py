@@ -70,7 +70,7 @@ class RequestReader:
     def keys(self, ordinals: Iterable[int]) -> dict[int, KeyLine]:
         """Returns the key lines of these ordinals. Ordinals that are close together share a ranged read."""
         found: dict[int, KeyLine] = {}
-        for group in _groups(sorted(ordinals)):
+        for group in _groups(sorted(set(ordinals))):
             first, last = group[0], group[-1] + 1
             raw = self._spool.read(self._files.index, first * PAIR.size, (last + 1) * PAIR.size)
             offsets = array("Q", raw)

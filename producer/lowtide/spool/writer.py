@@ -20,7 +20,7 @@ from lowtide.spool.format import PAIR, Accepted, decode_key
 
 _FLUSH_BYTES = 1 << 18
 _BUCKET_BITS = 12
-"""Bits of a key's hash that choose its bucket. With the 32 bits of a mark, 44 bits tell keys apart."""
+"""Bits of a key's hash that choose its bucket. With the 32 bits of a mark, 44 bits distinguish keys."""
 _MARK = (1 << 32) - 1
 
 _encode = msgspec.json.Encoder().encode

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lowtide.store.batches import Store
 from lowtide.store.connection import connect, redis_errors, redis_time
 from lowtide.store.dead_letters import DeadLetter, DeadLetters
-from lowtide.store.delivery import Delivery
+from lowtide.store.delivery import DeliveryClient
 from lowtide.store.durability import durably
 from lowtide.store.installation import Installation, Seen
 from lowtide.store.listeners import (
@@ -27,7 +27,7 @@ __all__ = [
     "FRESH_SECONDS",
     "DeadLetter",
     "DeadLetters",
-    "Delivery",
+    "DeliveryClient",
     "Installation",
     "Key",
     "Keys",

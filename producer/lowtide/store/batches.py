@@ -1,4 +1,4 @@
-"""The store as producers see it: record a batch, read where it stands, ask it to stop or to go."""
+"""The store as producers see it: records a batch, reads its state, cancels it or deletes it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,29 @@ from functools import cached_property
 from itertools import chain
 from typing import cast
 
-import msgspec
 import redis
-from msgspec.structs import replace
 
 from lowtide.addresses import listened_for
 from lowtide.errors import BatchNotFound, StoreUnavailable
 from lowtide.models import BatchPage, BatchStatus
 from lowtide.options import Options
-from lowtide.protocol import DAMAGED, VERSION, Stage, batch_status, job_id, job_status, keys, shown_field, text_fields
+from lowtide.protocol import (
+    DAMAGED,
+    RECORD_VERSION,
+    BatchRecord,
+    DamagedRecord,
+    Stage,
+    batch_status,
+    hash_reply,
+    job_id,
+    job_prefix,
+    job_status,
+    keys,
+    read_record,
+    shown_field,
+    written_fields,
+)
+from lowtide.protocol.changes import NewBatch
 from lowtide.settings import Settings
 from lowtide.spool import Spool
 from lowtide.states import FINISHED_BATCH, BatchState
@@ -26,11 +40,10 @@ from lowtide.store.durability import durably
 from lowtide.store.installation import Installation
 from lowtide.store.listeners import listeners, silence
 from lowtide.store.problems import problems
-from lowtide.store.scripting import pairs
 from lowtide.store.server import require_server
 
-_encode = msgspec.json.encode
-_LOOKED_AT_JOBS = 3
+_NEWEST_JOBS = 3
+"""Jobs of a running batch whose problems are shown in a list of batches."""
 _SUBMIT_GRACE_SECONDS = 5.0
 """Time the submit message gets before the clock sends another."""
 _RECORDING_TRIES = 3
@@ -39,13 +52,12 @@ _RECORDING_TRIES = 3
 
 @contextmanager
 def _damaged(batch_id: str) -> Iterator[None]:
-    """Turns what an odd record makes reading raise into a `StoreUnavailable` that says whose it is."""
+    """Raises `StoreUnavailable`, which names the batch, in place of `DamagedRecord`."""
     try:
         yield
-    except (KeyError, ValueError, TypeError) as error:
+    except DamagedRecord as error:
         raise StoreUnavailable(
-            f"the record of batch {batch_id} cannot be read, it is damaged or a newer version's: "
-            f"{type(error).__name__}: {error}"
+            f"the record of batch {batch_id} cannot be read, it is damaged or a newer version's: {error}"
         ) from error
 
 
@@ -79,26 +91,43 @@ class Store:
     ) -> tuple[str, str]:
         """Records a batch; returns the id and fingerprint of the one that stands for its idempotency key.
 
-        `groups` is into how many groups the requests fall that cannot share a job; `sources` are where the provider
-        finds them, if it is to use them in place, with their sizes in bytes.
+        `groups` is the number of groups that the requests fall into; requests of two groups cannot share a job.
+        `sources` are the places where the provider reads them, if it is to use them in place, with their sizes in
+        bytes.
 
-        A reply that is lost is asked for again: the script knows the batch by its id. After `StoreUnavailable` the
+        When a reply is lost, Redis is asked again: the script knows the batch by its id. After `StoreUnavailable` the
         batch may be recorded or not.
         """
-        fields = {
-            "v": VERSION, "id": batch_id, "state": BatchState.PENDING, "stage": Stage.SUBMIT, "token": 0,
-            "busy": 0, "model": options.model, "provider": options.provider, "mode": options.mode,
-            "kind": options.kind, "destination": options.destination or "", "key_column": options.key_column,
-            "sources": _encode(sources) if sources else "",
-            "total": total, "bytes": size, "groups": groups,
-            "max_attempts": options.max_attempts, "priority": options.priority,
-            "on_result": options.on_result or "", "labels": _encode(dict(options.labels)),
-            "outcomes": _encode(dict(options.outcomes)),
-            "idempotency_key": options.idempotency_key or "", "cancel": 0, "jobs": 0, "open": 0,
-        }  # fmt: skip
+        fields: NewBatch = {
+            "v": RECORD_VERSION,
+            "id": batch_id,
+            "state": BatchState.PENDING,
+            "stage": Stage.SUBMIT,
+            "token": 0,
+            "busy": False,
+            "model": options.model,
+            "provider": options.provider,
+            "mode": options.mode,
+            "kind": options.kind,
+            "destination": options.destination,
+            "key_column": options.key_column,
+            "sources": list(sources) or None,
+            "total": total,
+            "bytes": size,
+            "groups": groups,
+            "max_attempts": options.max_attempts,
+            "priority": options.priority,
+            "on_result": options.on_result,
+            "labels": dict(options.labels),
+            "outcomes": dict(options.outcomes),
+            "idempotency_key": options.idempotency_key,
+            "cancel": False,
+            "jobs": 0,
+            "open": 0,
+        }
 
         def record() -> tuple[str, str]:
-            # A failover must not forget a batch that its producer was told of.
+            # A failover must not forget a batch that its producer knows is recorded.
             standing = durably(
                 self.redis,
                 lambda client: self._register.within(client)(
@@ -112,7 +141,7 @@ class Store:
                     fingerprint=fingerprint,
                     keyed=int(bool(options.idempotency_key)),
                     batch_prefix=keys.batch(""),
-                    fields=pairs(fields.items()),
+                    fields=written_fields(fields),
                 ),
                 replicas=self._settings.replicas_to_wait_for,
                 disk=False,
@@ -170,12 +199,12 @@ class Store:
         with _damaged(batch_id):
             return batch_status(self._batch(batch_id), [], [])
 
-    def _batch(self, batch_id: str) -> dict[str, str]:
+    def _batch(self, batch_id: str) -> BatchRecord:
         with redis_errors(self._url), _damaged(batch_id):
-            batch = text_fields(self.redis.hgetall(keys.batch(batch_id)))
-        if not batch:
-            raise BatchNotFound(f"no batch {batch_id}: it was never submitted here, or it is deleted")
-        return batch
+            found = hash_reply(self.redis.hgetall(keys.batch(batch_id)))
+            if not found:
+                raise BatchNotFound(f"no batch {batch_id}: it was never submitted here, or it is deleted")
+            return read_record(BatchRecord, found)
 
     def status(self, batch_id: str) -> BatchStatus:
         """The state of a batch, with its jobs.
@@ -183,8 +212,8 @@ class Store:
         Raises `BatchNotFound`, and `StoreUnavailable` for a record that cannot be read.
         """
         batch = self._batch(batch_id)
-        with redis_errors(self._url), _damaged(batch_id):
-            names = [job_id(batch_id, number) for number in range(1, int(batch["jobs"]) + 1)]
+        with redis_errors(self._url):
+            names = [job_id(batch_id, number) for number in range(1, batch.jobs + 1)]
             with self.redis.pipeline(transaction=False) as pipe:
                 for name in names:
                     pipe.hgetall(keys.job(name))
@@ -197,8 +226,7 @@ class Store:
 
     def page(self, *, state: BatchState | None = None, page_size: int = 50, page_token: str | None = None) -> BatchPage:
         """One page of all batches, newest first, without their jobs."""
-        found: list[dict[str, str]] = []
-        statuses: list[BatchStatus] = []
+        found: list[BatchRecord] = []
         unreadable: list[str] = []
         cursor = page_token
         with redis_errors(self._url):
@@ -212,9 +240,7 @@ class Store:
                 for (batch_id, created), reply in zip(ids, replies, strict=True):
                     cursor = f"{created!r}:{batch_id}"
                     try:
-                        if reply and state in (None, (batch := text_fields(reply))["state"]):
-                            int(batch["jobs"])
-                            statuses.append(batch_status(batch, [], []))
+                        if reply and state in (None, (batch := read_record(BatchRecord, hash_reply(reply))).state):
                             found.append(batch)
                     except DAMAGED:
                         unreadable.append(batch_id)
@@ -224,17 +250,18 @@ class Store:
                     break
             more = bool(found) and bool(self._ids_before(cursor, 1))
             hindered = self._problems(found)
-        batches = [replace(status, problems=why) for status, why in zip(statuses, hindered, strict=True)]
+        batches = [batch_status(batch, [], why) for batch, why in zip(found, hindered, strict=True)]
         return BatchPage(batches=batches, next_page_token=cursor if more else None, unreadable=unreadable)
 
-    def _problems(self, batches: Sequence[dict[str, str]]) -> list[list[str]]:
-        """The problems of each batch, by its own word and by that of its newest jobs while it runs."""
+    def _problems(self, batches: Sequence[BatchRecord]) -> list[list[str]]:
+        """The problems of each batch: its own, and those of its newest jobs while it runs."""
         names = [
-            [job_id(batch["id"], number) for number in range(max(1, last - _LOOKED_AT_JOBS + 1), last + 1)]
-            if "finished" not in batch
-            else []
+            [
+                job_id(batch.id, number)
+                for number in range(max(1, batch.jobs - _NEWEST_JOBS + 1), batch.jobs + 1)
+                if batch.finished is None
+            ]
             for batch in batches
-            for last in (int(batch["jobs"]),)
         ]
         with self.redis.pipeline(transaction=False) as pipe:
             for name in chain.from_iterable(names):
@@ -245,9 +272,9 @@ class Store:
             for batch, jobs, silence in zip(batches, names, self._silences(batches), strict=True)
         ]
 
-    def _silences(self, batches: Sequence[dict[str, str]]) -> list[str]:
-        """For each batch with results to deliver: why nobody who has ever listened for its handler does so now."""
-        waiting = [batch["on_result"] if int(batch.get("undelivered", 0)) else None for batch in batches]
+    def _silences(self, batches: Sequence[BatchRecord]) -> list[str]:
+        """For each batch with results to deliver: why no worker that has ever listened for its handler does so now."""
+        waiting = [batch.on_result if batch.undelivered else None for batch in batches]
         handlers = [listened_for(spec) for spec in waiting]
         wanted = sorted({handler for handler in handlers if handler is not None})
         found = dict(zip(wanted, listeners(self.redis, wanted), strict=True)) if wanted else {}
@@ -256,14 +283,13 @@ class Store:
     def _ids_before(self, cursor: str | None, count: int) -> list[tuple[str, float]]:
         """Ids and creation times of the next batches after a cursor, in order of age."""
         created, _, batch_id = (cursor or "+inf:").partition(":")
-        # Batches of the very same microsecond are told apart by their ids, so a few more are asked for.
+        # Only their ids distinguish batches of the very same microsecond, so a few more are asked for.
         rows = cast(
             "list[tuple[bytes, float]]",
             self.redis.zrange(
-                keys.BATCHES, created, "-inf", desc=True, byscore=True, offset=0, num=count + 16,
-                withscores=True,
+                keys.BATCHES, created, "-inf", desc=True, byscore=True, offset=0, num=count + 16, withscores=True
             ),
-        )  # fmt: skip
+        )
         found = [(name.decode(errors="replace"), score) for name, score in rows]
         if cursor is not None:
             found = [entry for entry in found if (entry[1], entry[0]) < (float(created), batch_id)]
@@ -271,7 +297,7 @@ class Store:
 
     def cancel(self, batch_id: str) -> BatchState:
         """Asks a batch to stop; returns its state from before. Raises `BatchNotFound`."""
-        job = job_id(batch_id, 0)[:-1]
+        job = job_prefix(batch_id)
         with redis_errors(self._url):
             state = self._cancel(
                 batch=keys.batch(batch_id),

@@ -1,6 +1,6 @@
-"""The dead letters: segments that no handler took, and messages that nobody could handle.
+"""The dead letters: segments that no handler took, and messages that no worker could handle.
 
-Parked segments keep their stored results; they can be delivered again or dropped. Messages are kept to be looked at.
+The results of a parked segment stay stored; it can be delivered again or dropped. Messages are kept for people to read.
 """
 
 from __future__ import annotations
@@ -20,22 +20,38 @@ from lowtide.store.connection import redis_errors
 
 _decode = msgspec.json.decode
 _SHOWN_BYTES = 2000
+_SEARCHED = 10_000
+"""Dead letters of each kind among which one is searched for by its id. Workers keep as many messages."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """One dead letter. `time` is in Unix seconds; `detail` depends on the kind."""
+    """One dead letter."""
 
     id: str
+    """The delivery id of a segment; a random id of a message."""
     kind: str
-    """`segment` (parked, can be redelivered) or `message` (kept to be looked at)."""
+    """`segment` (parked, can be delivered again) or `message` (can only be read and dropped)."""
     time: float
+    """The time at which it became a dead letter, in Unix seconds; 0 if unknown."""
     reason: str
+    """The last error of the handler, or the fault of the message."""
     batch_id: str | None = None
+    """None for a message."""
     detail: dict[str, Any] = {}
+    """Of a segment: `job_id`, `segment`, `tries`. Of a message: its parts."""
 
 
 class DeadLetters:
-    """Looks at the dead letters and ends them. Raises `StoreUnavailable` where Redis does not serve."""
+    """Lists the dead letters, delivers them again and drops them.
+
+        letters = DeadLetters()
+        for letter in letters.list():
+            if letter.kind == "segment":
+                letters.redeliver(letter.id)
+
+    `settings` has the address of Redis (default: read from `LOWTIDE_*`). Every method raises `StoreUnavailable` if
+    Redis does not answer.
+    """
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings or Settings()
@@ -45,7 +61,7 @@ class DeadLetters:
     _unpark = cached_property(lambda self: scripts.unpark.load(self._store.redis))
 
     def list(self, *, limit: int = 100) -> list[DeadLetter]:
-        """The newest dead letters of both kinds, newest first."""
+        """Returns the newest `limit` dead letters of both kinds together, newest first."""
         client = self._store.redis
         with redis_errors(self._url):
             parked = cast("Any", client.zrange(keys.PARKED, 0, limit - 1, desc=True, withscores=True))
@@ -63,18 +79,24 @@ class DeadLetters:
         return sorted(found, key=lambda letter: letter.time, reverse=True)[:limit]
 
     def get(self, letter_id: str) -> DeadLetter:
-        """The dead letter of this id. Raises `DeadLetterNotFound`."""
-        for letter in self.list(limit=10_000):
+        """Returns the dead letter with this id. Raises `DeadLetterNotFound` if there is none."""
+        for letter in self.list(limit=_SEARCHED):
             if letter.id == letter_id:
                 return letter
         raise DeadLetterNotFound(f"no dead letter {letter_id}: it was redelivered or dropped")
 
     def redeliver(self, letter_id: str) -> None:
-        """Hands a parked segment to its handler again, all tries anew. Raises `DeadLetterNotFound`."""
+        """Delivers a parked segment again; its attempts are counted from 1.
+
+        Raises `DeadLetterNotFound` if no segment with this id is parked.
+        """
         self._end(letter_id, again=True)
 
     def drop(self, letter_id: str) -> None:
-        """Forgets a dead letter. A segment's stored results stay. Raises `DeadLetterNotFound`."""
+        """Removes a dead letter. The results of a segment stay stored.
+
+        Raises `DeadLetterNotFound` if there is none with this id.
+        """
         letter = self.get(letter_id)
         if letter.kind == "segment":
             self._end(letter_id, again=False)
@@ -102,7 +124,7 @@ class DeadLetters:
 
 
 def _segment(member: str, parked_at: float, found: Any) -> DeadLetter:
-    """A parked segment; one whose record is damaged is shown all the same."""
+    """The dead letter of a parked segment, also of one whose record is damaged."""
     letter_id = member.removeprefix("segment:")
     try:
         fields = {name.decode(): value.decode() for name, value in found.items()}
@@ -121,7 +143,7 @@ def _segment(member: str, parked_at: float, found: Any) -> DeadLetter:
 
 
 def _message(raw: bytes) -> DeadLetter:
-    """A message; an entry that nobody of ours wrote is shown all the same."""
+    """The dead letter of a message, also of an entry that another program wrote."""
     try:
         entry = _decode(raw, type=dict[str, Any])
         detail = {name: value for name, value in entry.items() if name not in ("id", "time", "reason")}
@@ -139,6 +161,6 @@ def _message(raw: bytes) -> DeadLetter:
             id=f"entry-{sha256(raw).hexdigest()[:16]}",
             kind="message",
             time=0.0,
-            reason="this entry is no dead letter of Lowtide's",
+            reason="another program wrote this entry: it is not a dead letter of Lowtide",
             detail={"entry": text},
         )

@@ -1,24 +1,28 @@
-"""The handler's side of a delivery: read the results it refers to, then take them or hand them back."""
+"""The handler's side of a delivery: it reads the results, and then takes them or hands them back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
 from lowtide.errors import OutsideRoot
-from lowtide.protocol import VERSION, BatchFiles, Stage, keys, segment_of
+from lowtide.protocol import RECORD_VERSION, BatchFiles, Stage, keys, segment_of, written_fields
+from lowtide.protocol.changes import Redelivery
 from lowtide.settings import Settings
 from lowtide.spool import Spool
 from lowtide.store import scripts
 from lowtide.store.batches import Store
 from lowtide.store.connection import redis_errors
 from lowtide.store.places import Places
-from lowtide.store.scripting import pairs
+
+_MAX_PROBLEM_CHARS = 1000
 
 
-class Delivery:
-    """Spool and store, as a handler needs them."""
+class DeliveryClient:
+    """Access to spool and Redis for a handler. Every method raises `StoreUnavailable` if Redis does not answer.
+
+    A delivery is one segment of stored results on its way to a handler. `delivery_id` is its id, the same at each
+    attempt; `attempt` counts from 1.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._spool = Spool(settings.spool_url)
@@ -32,28 +36,29 @@ class Delivery:
         self._places = Places(self._store.redis)
 
     def lines(self, batch_id: str, results: str) -> Iterator[bytes]:
-        """The result lines of a segment. Raises `OutsideRoot` for a name that is not the batch's own.
+        """Yields the result lines of a delivery; `results` is the name of its file in the spool.
 
-        Raises `InstallationMismatch` where the spool is not that of the workers.
+        Raises `OutsideRoot` for a file that is not the batch's own, `InstallationMismatch` if the spool is not that
+        of the workers, and `SpoolError` if the file cannot be read.
         """
         if not results.startswith(f"{BatchFiles(batch_id).results}/"):
             raise OutsideRoot(f"{results!r} is not a results file of {batch_id}")
         with redis_errors(self._url):
-            # Once in a process; who is in the wrong place finds out before it calls anything missing.
+            # Checked once in a process, so that a wrong spool is reported as such and not as missing files.
             _ = self._installation.id
         return self._spool.lines(results)
 
     def started(self, delivery_id: str, attempt: int) -> int:
-        """Counts that an attempt at a delivery begins; returns how often it has, 0 where nobody waits for it.
+        """Counts a start of an attempt; returns how often this one has started, 0 if it is over.
 
-        It begins again where its process ended in the midst of it.
+        An attempt that starts more than once had a process that ended during it, or two copies of its message.
         """
         _, member = segment_of(delivery_id)
         with redis_errors(self._url):
             return int(self._started(segment=keys.entity(member), attempt=attempt))
 
     def taken(self, delivery_id: str) -> None:
-        """Says that a delivery is handled, and need not come again."""
+        """Ends a delivery: its results are handled."""
         batch_id, member = segment_of(delivery_id)
         with redis_errors(self._url), self._store.redis.pipeline() as pipe:
             self._taken.within(pipe)(
@@ -67,17 +72,27 @@ class Delivery:
             pipe.execute()
 
     def hand_back(self, delivery_id: str, *, only: Sequence[int] | None, attempt: int, error: str) -> None:
-        """Gives a delivery back to Lowtide, to come again after a while.
+        """Gives a delivery back to Lowtide, which makes its next attempt after a pause.
 
-        `only` are the line numbers (0-based) that failed, None for all; `attempt` the one that failed.
+        - `only`: the numbers of the lines that failed, from 0; None for all.
+        - `attempt`: the attempt that failed. The pause grows with it.
+        - `error`: the reason, for people.
         """
         batch_id, member = segment_of(delivery_id)
         job, _, number = delivery_id.rpartition(":")
-        fields = {
-            "v": VERSION, "batch_id": batch_id, "job_id": job, "number": number, "stage": Stage.DELIVER,
-            "busy": 0, "stored": 1, "tries": attempt, "problem": error[:1000],
-            "only": "" if only is None else msgspec.json.encode(only),
-        }  # fmt: skip
+        fields: Redelivery = {
+            "v": RECORD_VERSION,
+            "batch_id": batch_id,
+            "job_id": job,
+            "number": int(number),
+            "stage": Stage.DELIVER,
+            "busy": False,
+            "stored": True,
+            "tries": attempt,
+            "problem": error[:_MAX_PROBLEM_CHARS],
+            "only": only,
+        }
+        pause = self._backoff.seconds(attempt - 1)
         with redis_errors(self._url), self._store.redis.pipeline() as pipe:
             self._hand_back.within(pipe)(
                 batch=keys.batch(batch_id),
@@ -85,9 +100,9 @@ class Delivery:
                 clock=keys.clock(Stage.DELIVER.queue),
                 parked=keys.PARKED,
                 member=member,
-                pause=self._backoff.seconds(attempt - 1),
+                pause=pause,
                 attempt=attempt,
-                fields=pairs(fields.items()),
+                fields=written_fields(fields),
             )
             self._places.free(batch_id, member, client=pipe)
             pipe.execute()

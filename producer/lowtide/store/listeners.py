@@ -1,4 +1,4 @@
-"""Queues on which Celery handlers listen: users' workers say so, and whoever sends or submits looks here."""
+"""The queues on which Celery handlers listen: users' workers register them, deliveries and `submit` read them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import redis
 from lowtide.protocol import keys
 
 BEAT_SECONDS = 30.0
-"""How often a worker says that it still listens."""
+"""How often a worker renews its registration."""
 FRESH_SECONDS = 120.0
-"""A worker that is silent for longer counts for nothing: what it would be sent waits until somebody listens."""
+"""A worker that has been silent for longer does not count: deliveries wait until a worker listens again."""
 _MOST = 100
+"""Workers of one handler, and handlers, that are read at most."""
 
 
 class Listener(NamedTuple):
@@ -22,21 +23,21 @@ class Listener(NamedTuple):
     queue: str
     worker: str
     silent: float
-    """Seconds since it was last heard."""
+    """Seconds since it last registered."""
 
     @property
     def fresh(self) -> bool:
-        """Whether it counts."""
+        """Whether the worker counts as listening."""
         return self.silent < FRESH_SECONDS
 
 
 def elsewhere(task: str) -> str:
-    """The name of a handler whose app has another broker than Lowtide's: one cannot know under which name."""
+    """The name of a handler whose app has another broker than Lowtide's, under whatever name Lowtide knows that one."""
     return f"*:{task}"
 
 
 def listeners(client: redis.Redis, handlers: Sequence[str]) -> list[list[Listener]]:
-    """The workers of each handler, the one heard last first; in one call."""
+    """The workers of each handler, the last registered first. Makes one call for all."""
     with client.pipeline(transaction=False) as pipe:
         pipe.time()
         for handler in handlers:
@@ -47,20 +48,23 @@ def listeners(client: redis.Redis, handlers: Sequence[str]) -> list[list[Listene
 
 
 def known_handlers(client: redis.Redis) -> list[str]:
-    """The handlers heard of lately, a bounded number, the one heard last first."""
+    """The handlers that registered in the last 30 days, the last one first; at most 100."""
     return [name.decode() for name in cast("list[bytes]", client.zrange(keys.HANDLERS, 0, _MOST - 1, desc=True))]
 
 
 def silence(spec: str, found: Sequence[Listener]) -> str:
-    """The reason why nobody would take a delivery now, with what to do; "" where somebody listens."""
+    """The reason why no worker would take a delivery now, with the remedy; "" if one listens."""
     if found and found[0].fresh:
         return ""
     last = f" (last heard of {found[0].silent / 60:.0f} min ago, on queue {found[0].queue})" if found else ""
-    return f"nobody listens for {spec}{last}: start its worker, or name its queue: {spec}@QUEUE"
+    return f"no worker listens for {spec}{last}: start its worker, or name its queue: {spec}@QUEUE"
 
 
 def shared_queues(found: Mapping[str, Sequence[Listener]]) -> list[str]:
-    """Warnings about queues on Lowtide's broker whose workers know different handlers, by handler."""
+    """Warnings about queues on Lowtide's broker whose workers know different handlers.
+
+    `found` has the workers of each handler.
+    """
     queues: dict[str, dict[str, set[str]]] = {}
     for handler, workers in found.items():
         for one in workers:
@@ -68,8 +72,8 @@ def shared_queues(found: Mapping[str, Sequence[Listener]]) -> list[str]:
                 queues.setdefault(one.queue, {}).setdefault(one.worker, set()).add(handler)
     return [
         f"queue {queue} is shared by workers of different apps ("
-        f"{'; '.join(sorted({', '.join(sorted(names)) for names in workers.values()}))}): each takes away what is "
-        "meant for the other; give each app a queue of its own (task_default_queue)"
+        f"{'; '.join(sorted({', '.join(sorted(names)) for names in workers.values()}))}): each takes "
+        "messages meant for the other; give each app a queue of its own (task_default_queue)"
         for queue, workers in sorted(queues.items())
         if len({frozenset(names) for names in workers.values()}) > 1
     ]

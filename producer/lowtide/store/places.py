@@ -1,4 +1,4 @@
-"""Places in a handler's hands: how many deliveries it has at once is bounded."""
+"""Places in a handler's hands: the number of deliveries that a handler has at once is bounded."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ class Places:
         self._free_place = scripts.free_place.load(client)
 
     def free(self, batch_id: str, member: str, *, client: redis.Redis | None = None) -> None:
-        """Gives a delivery's place in its handler's hands to the next. Harmless for one without a place.
+        """Frees the place of a delivery and wakes the delivery that has waited longest; no effect without a place.
 
-        `client` is a pipeline that the script becomes a command of.
+        - `member`: the segment's name on the clock.
+        - `client`: a pipeline to which the call is added; None makes the call now.
         """
         self._free_place.within(client or self._client)(
             batch=keys.batch(batch_id),

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+
+from lowtide.protocol import BatchRecord
 
 _MOST_OF_JOBS = 3
 
 
-def problems(batch: Mapping[str, str], jobs: Iterable[tuple[str, str | None]], silence: str = "") -> list[str]:
+def problems(batch: BatchRecord, jobs: Iterable[tuple[str, str | None]], silence: str = "") -> list[str]:
     """The problems of a batch, in words, the worst first; empty where all is well.
 
-    `batch` are its fields in the store, `jobs` the ids of jobs with what their last try failed of, `silence` is why its
-    handler would not be reached now.
+    `jobs` are ids of jobs with the reason why their last try failed; `silence` is the reason why its handler would not
+    be reached now.
     """
-    found = [batch["problem"]] if batch.get("problem") else []
+    found = [batch.problem] if batch.problem else []
     return [_line(text) for text in (*found, *_of_delivery(batch, silence), *_of_jobs(jobs))]
 
 
-def _of_delivery(batch: Mapping[str, str], silence: str) -> list[str]:
-    last = batch.get("delivery_problem", "")
+def _of_delivery(batch: BatchRecord, silence: str) -> list[str]:
+    last = batch.delivery_problem
     found = []
-    why = silence or last
-    if why and (undelivered := int(batch.get("undelivered", 0))):
-        found.append(f"{_segments(undelivered)} undelivered: {why}")
-    if parked := int(batch.get("parked", 0)):
+    if batch.undelivered and (why := silence or last):
+        found.append(f"{_segments(batch.undelivered)} undelivered: {why}")
+    if batch.parked:
         because = f": {last}" if last else ""
-        found.append(f"{_segments(parked)} parked, which the handler did not take in any try{because}")
+        found.append(f"{_segments(batch.parked)} parked, which the handler did not accept at any try{because}")
     return found
 
 
 def _of_jobs(jobs: Iterable[tuple[str, str | None]]) -> list[str]:
-    """Jobs by what their last try failed of, the commonest first."""
+    """The problems of jobs, the commonest first."""
     numbers: dict[str, list[str]] = {}
     for job, problem in jobs:
         if problem:
@@ -46,7 +47,7 @@ def _of_jobs(jobs: Iterable[tuple[str, str | None]]) -> list[str]:
 
 
 def _line(text: str) -> str:
-    """The text on one line, without what would move a terminal's cursor: much of it comes from outside."""
+    """The text on one line, without characters that move a terminal's cursor: much of it comes from outside."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 

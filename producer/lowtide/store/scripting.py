@@ -46,7 +46,7 @@ class Script(Generic[_Arguments]):
 
 
 class Declaration(Generic[_Arguments]):
-    """What a script is called with, read from the signature of a function."""
+    """The keys and arguments of a script, read from the signature of a function."""
 
     def __init__(self, function: Callable[_Arguments, Any]) -> None:
         self._package, self.name = function.__module__, function.__name__

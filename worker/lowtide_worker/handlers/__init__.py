@@ -1,14 +1,12 @@
-"""The handlers that deliver segments: Celery tasks, webhooks and Redis streams."""
+"""The handlers, which give deliveries to Celery tasks, webhooks and Redis streams."""
 
 from __future__ import annotations
 
-from lowtide_worker.handlers.listening import Deliveries
-from lowtide_worker.handlers.protocol import Handler, HandlerFailed, NobodyListens, Segment
+from lowtide_worker.handlers.protocol import Delivery, Handler, HandlerFailed, NoListener
 
 __all__ = [
-    "Deliveries",
+    "Delivery",
     "Handler",
     "HandlerFailed",
-    "NobodyListens",
-    "Segment",
+    "NoListener",
 ]

@@ -1,4 +1,4 @@
-"""The Celery handler: sends one message a segment to a task of the user's own app, where its workers listen."""
+"""The Celery handler: sends one message a delivery to a task of the user's own app, to the queue of its workers."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from kombu.exceptions import OperationalError as BrokerError
 
-from lowtide.addresses import CeleryHandler
+from lowtide.addresses import CeleryTarget
 from lowtide.handling.registration import is_lowtides
 from lowtide.protocol import VERSION, sender
 from lowtide.store import elsewhere, listeners, silence
-from lowtide_worker.handlers.protocol import HandlerFailed, NobodyListens, Segment
+from lowtide_worker.handlers.protocol import Delivery, HandlerFailed, NoListener
 from lowtide_worker.settings import WorkerSettings
 
 
 class CeleryTaskHandler:
-    """Hands segments to the task that `lowtide.result_handler` makes."""
+    """Sends deliveries to a task, such as `lowtide.result_handler` makes."""
 
-    def __init__(self, settings: WorkerSettings, target: CeleryHandler, client: redis.Redis) -> None:
-        # Where nobody waits for its word, what the broker took counts as taken.
+    def __init__(self, settings: WorkerSettings, target: CeleryTarget, client: redis.Redis) -> None:
+        # Without patience there is no waiting for an answer: a message that the broker took counts as taken.
         self.answers = settings.handler_patience_seconds > 0
         self._target = target
         self._redis = client
         self._own_url = settings.redis_url.get_secret_value()
-        self._named = target.queue
-        self._otherwise = settings.handler_queue
+        self._named_queue = target.queue
+        self._fallback_queue = settings.handler_queue
         if target.broker is None:
             self._url: str | None = self._own_url
         elif target.broker in settings.brokers:
             self._url, queue = urldefrag(settings.brokers[target.broker].get_secret_value())
-            self._named = self._named or queue or None
+            self._named_queue = self._named_queue or queue or None
         else:
             self._url = None
 
-    def hand_over(self, segment: Segment) -> str:
-        """Publishes the message; the broker has it when this returns the queue."""
+    def hand_over(self, delivery: Delivery) -> str:
+        """Publishes the message; returns its queue when the broker has it."""
         if self._url is None:
             raise HandlerFailed(f"no broker {self._target.broker!r}: name it in LOWTIDE_BROKERS of the workers")
-        queue = self._named or self._queue()
-        message = {"v": VERSION, **segment._asdict()}
+        queue = self._named_queue or self._queue()
+        message = {"v": VERSION, **delivery._asdict()}
         try:
             sender(self._url).send_task(self._target.task, kwargs=message, queue=queue)
         except (BrokerError, KombuError, OSError) as error:
@@ -51,17 +51,17 @@ class CeleryTaskHandler:
 
     @cached_property
     def _listens_as(self) -> str:
-        """The name under which its workers say that they listen."""
+        """The name under which the workers of the task register."""
         if self._url == self._own_url:
             return self._target.task
         with Connection(self._url) as broker:
             return self._target.task if is_lowtides(broker, self._own_url) else elsewhere(self._target.task)
 
     def _queue(self) -> str:
-        """The queue on which its workers listen. Raises `NobodyListens`."""
+        """The queue on which the workers of the task listen. Raises `NoListener`."""
         [found] = listeners(self._redis, [self._listens_as])
         if found and found[0].fresh:
             return found[0].queue
-        if self._otherwise is not None:
-            return self._otherwise
-        raise NobodyListens(self._listens_as, silence(str(self._target), found))
+        if self._fallback_queue is not None:
+            return self._fallback_queue
+        raise NoListener(self._listens_as, silence(str(self._target), found))

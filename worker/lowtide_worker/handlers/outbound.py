@@ -1,8 +1,8 @@
-"""Connections to addresses that Lowtide does not choose itself: checked, pinned and bounded in time.
+"""Connections to addresses that users choose: checked, pinned and bounded in time.
 
-A host name is resolved once. If any of its addresses is not public, none is used; otherwise the connection goes to
-an address that was checked, with no second look-up that might answer differently. TLS still speaks of the host by
-its name. Everything, from the look-up to the last byte of the answer, ends at one deadline.
+A host name is resolved once. If any of its addresses is not public, none is used. Otherwise the connection goes to
+an address that was checked; a second lookup might answer differently. TLS still verifies the host by its name. One
+deadline bounds everything, from the lookup to the last byte of the answer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _REFUSED = tuple(
     ip_network(network)
     for network in (
         "168.63.129.16/32",  # Azure's own services, seen from any virtual machine
-        "192.0.0.0/24",  # the registry's own; ipaddress knows parts of it
+        "192.0.0.0/24",  # reserved for protocol assignments; ipaddress knows only parts of it
         "192.88.99.0/24",  # 6to4 relays
         "3fff::/20",  # documentation
     )
@@ -32,7 +32,7 @@ _REFUSED = tuple(
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is one of the Internet's; one that carries another in it counts as that."""
+    """Whether an address belongs to the Internet. An address that contains another one is judged by that one."""
     ip = _innermost(ip_address(address))
     if isinstance(ip, IPv6Address) and ip not in _GLOBAL_UNICAST:
         return False
@@ -85,7 +85,7 @@ class OutboundBackend(httpcore.NetworkBackend):
 
 
 def _resolve(host: str, port: int, seconds: float) -> list[str]:
-    """All addresses of a host. The resolver knows no time limit, so it runs on a thread that may be left behind."""
+    """All addresses of a host. The resolver has no timeout, so it runs on a thread that may be abandoned."""
     found: Future[list[str]] = Future()
 
     def look_up() -> None:

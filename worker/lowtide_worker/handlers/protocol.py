@@ -1,42 +1,45 @@
-"""What a handler is to deliver: something that takes a segment of stored results, at least once."""
+"""The protocol of a handler: it takes deliveries of stored results, each at least once."""
 
 from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
 
-class Segment(NamedTuple):
-    """One delivery: a reference to stored results, never the results themselves."""
+class Delivery(NamedTuple):
+    """One attempt to deliver a segment: a reference to stored results, never the results themselves."""
 
     batch_id: str
     delivery_id: str
-    """Stable: the same segment has the same id however often it comes."""
+    """The same at every attempt to deliver the segment."""
     results: str
-    """Name in the spool of the segment's results, one JSON object a line."""
+    """The name of the results file in the spool, which has one JSON object a line."""
     attempt: int
-    """1 for the first try."""
+    """1 for the first attempt."""
     only: list[int] | None
-    """Line numbers (0-based) still to be handled; None for all."""
+    """Numbers of the lines still to be handled, from 0; None for all."""
 
 
 class HandlerFailed(Exception):
-    """The handler did not take the segment; it is tried again later."""
+    """The handler did not take a delivery; the next attempt comes after a pause."""
 
 
-class NobodyListens(Exception):
-    """There is nobody to give the segment to, which is no failure of the handler: it waits until there is."""
+class NoListener(Exception):
+    """No worker listens for the handler. That is no failure of the handler: the delivery waits until one does."""
 
-    def __init__(self, handler: str, problem: str) -> None:
+    def __init__(self, listens_as: str, problem: str) -> None:
         super().__init__(problem)
-        self.handler = handler
-        """The name under which its workers would say that they listen."""
+        self.listens_as = listens_as
+        """The name under which the handler's workers register."""
 
 
 class Handler(Protocol):
-    """Takes segments. Raises `HandlerFailed` or `NobodyListens`."""
+    """A way to give deliveries to the target that a batch's `on_result` names."""
 
     answers: bool
-    """Whether it says later that it has taken a segment; otherwise a segment is taken when `hand_over` returns."""
+    """Whether the target reports later that it has taken a delivery. Otherwise `hand_over` returns when it has."""
 
-    def hand_over(self, segment: Segment) -> str | None:
-        """Gives one segment to whoever wants it; returns the queue it was put into, if it was."""
+    def hand_over(self, delivery: Delivery) -> str | None:
+        """Gives one delivery to the target; returns the queue into which it was put, if there is one.
+
+        Raises `HandlerFailed` or `NoListener`.
+        """

@@ -1,4 +1,4 @@
-"""The stream handler: adds one entry a segment to a Redis stream, by reference into the spool."""
+"""The stream handler: adds one entry a delivery to a Redis stream, by reference into the spool."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ import msgspec
 import redis
 from redis.typing import EncodableT, FieldT
 
-from lowtide.addresses import StreamHandler
+from lowtide.addresses import StreamTarget
 from lowtide.protocol import VERSION, keys
 from lowtide.spool import Spool
-from lowtide_worker.handlers.protocol import HandlerFailed, Segment
+from lowtide_worker.handlers.protocol import Delivery, HandlerFailed
 from lowtide_worker.settings import WorkerSettings
 
 
 class RedisStreamHandler:
-    """Hands segments to whoever reads the stream, from its own start and at its own pace.
+    """Adds deliveries to a stream, which each reader reads from its own start and at its own pace.
 
-    The stream keeps about `stream_max_length` entries: a reader that falls further behind misses references, never
-    results, which stay stored with their batch.
+    The stream keeps about `stream_max_length` entries. A reader that falls further behind misses references, but no
+    results: these stay stored with their batch.
     """
 
     answers = False
 
-    def __init__(self, settings: WorkerSettings, target: StreamHandler, spool: Spool, client: redis.Redis) -> None:
+    def __init__(self, settings: WorkerSettings, target: StreamTarget, spool: Spool, client: redis.Redis) -> None:
         self._key = keys.stream(target.name)
         self._max_length = settings.stream_max_length
         self._spool = spool
         self._redis = client
 
-    def hand_over(self, segment: Segment) -> None:
-        """Adds the entry. A stream that Redis refuses to write raises `HandlerFailed`."""
-        only = segment.only
+    def hand_over(self, delivery: Delivery) -> None:
+        """Adds the entry. Raises `HandlerFailed` if Redis refuses to write to the stream."""
+        only = delivery.only
         entry: dict[FieldT, EncodableT] = {
             "v": VERSION,
-            "batch_id": segment.batch_id,
-            "delivery_id": segment.delivery_id,
-            "results": segment.results,
-            "attempt": segment.attempt,
+            "batch_id": delivery.batch_id,
+            "delivery_id": delivery.delivery_id,
+            "results": delivery.results,
+            "attempt": delivery.attempt,
             "only": "" if only is None else msgspec.json.encode(only),
-            "count": sum(1 for _ in self._spool.lines(segment.results)) if only is None else len(only),
+            "count": sum(1 for _ in self._spool.lines(delivery.results)) if only is None else len(only),
         }
         try:
             self._redis.xadd(self._key, entry, maxlen=self._max_length, approximate=True)

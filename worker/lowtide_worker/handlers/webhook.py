@@ -1,6 +1,6 @@
-"""The webhook handler: one signed POST a segment, as Standard Webhooks describes it, to an endpoint that is allowed.
+"""The webhook handler: one signed POST a delivery, as Standard Webhooks describes it, to an endpoint that is allowed.
 
-A message may name any URL; only the workers' settings say which are called. Source:
+A batch may name any URL; the workers' settings decide which URLs are called. Source:
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
 
@@ -17,11 +17,11 @@ import msgspec
 from pydantic import SecretStr
 from standardwebhooks import Webhook
 
-from lowtide.addresses import Endpoint, WebhookHandler, parse_endpoint
+from lowtide.addresses import Endpoint, WebhookTarget, parse_endpoint
 from lowtide.spool import Spool
 from lowtide_worker.deadlines import Deadline, Overdue
 from lowtide_worker.handlers.outbound import OutboundBackend
-from lowtide_worker.handlers.protocol import HandlerFailed, Segment
+from lowtide_worker.handlers.protocol import Delivery, HandlerFailed
 from lowtide_worker.settings import WorkerSettings
 
 _MAX_ANSWER_BYTES = 4096
@@ -47,11 +47,11 @@ class _Event(msgspec.Struct, frozen=True):
 class _Answer(NamedTuple):
     status: int
     body: bytes
-    """Its beginning; empty where all is well."""
+    """The beginning of the body; empty after a success."""
 
 
 class Endpoints:
-    """The webhooks that the settings allow, and what signs them."""
+    """The webhooks that the settings allow, with the secrets that sign their requests."""
 
     def __init__(self, secrets: Mapping[str, SecretStr]) -> None:
         self._exact: dict[Endpoint, SecretStr] = {}
@@ -64,22 +64,23 @@ class Endpoints:
         self._roots.sort(key=lambda root: len(root[0].path), reverse=True)
 
     def secret(self, endpoint: Endpoint) -> SecretStr | None:
-        """What signs requests to an endpoint; None for one that is not allowed."""
+        """The secret that signs requests to an endpoint; None if the endpoint is not allowed."""
         if endpoint in self._exact:
             return self._exact[endpoint]
-        return next((secret for root, secret in self._roots if _lies_under(endpoint, root)), None)
+        return next((secret for root, secret in self._roots if _is_under(endpoint, root)), None)
 
 
-def _lies_under(endpoint: Endpoint, root: Endpoint) -> bool:
+def _is_under(endpoint: Endpoint, root: Endpoint) -> bool:
     return endpoint[:3] == root[:3] and endpoint.path.startswith(root.path)
 
 
 class SignedWebhookHandler:
-    """Hands segments to a service over HTTPS. No redirects, no proxies, no private addresses but where allowed."""
+    """Posts deliveries to a service over HTTPS. Follows no redirects, uses no proxies, and calls private addresses only
+    if they are allowed."""
 
     answers = False
 
-    def __init__(self, settings: WorkerSettings, target: WebhookHandler, spool: Spool) -> None:
+    def __init__(self, settings: WorkerSettings, target: WebhookTarget, spool: Spool) -> None:
         self._endpoint = target.endpoint
         self._secret = Endpoints(settings.webhook_secrets).secret(target.endpoint)
         self._timeout = settings.webhook_timeout_seconds
@@ -87,23 +88,23 @@ class SignedWebhookHandler:
         self._allow_http = settings.webhook_allow_http
         self._spool = spool
 
-    def hand_over(self, segment: Segment) -> None:
-        """Posts the results; the endpoint has taken them when this returns."""
+    def hand_over(self, delivery: Delivery) -> None:
+        """Posts the results; the endpoint has taken them when this returns. Raises `HandlerFailed`."""
         if self._secret is None:
             raise HandlerFailed(f"{self._endpoint} is not allowed: name it in LOWTIDE_WEBHOOK_SECRETS of the workers")
         if self._endpoint.scheme == "http" and not self._allow_http:
             raise HandlerFailed(f"{self._endpoint} is not https; LOWTIDE_WEBHOOK_ALLOW_HTTP=true would allow it")
         now = datetime.now(UTC)
-        body = self._body(segment, now)
+        body = self._body(delivery, now)
         secret = self._secret.get_secret_value()
         headers: dict[bytes | str, bytes | str] = {
             "host": self._endpoint.authority,
             "content-type": "application/json",
             "user-agent": "lowtide",
             "accept-encoding": "identity",
-            "webhook-id": segment.delivery_id,
+            "webhook-id": delivery.delivery_id,
             "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": Webhook(secret).sign(segment.delivery_id, now, body.decode()),
+            "webhook-signature": Webhook(secret).sign(delivery.delivery_id, now, body.decode()),
         }
         answer = self._post(headers, body)
         if not 200 <= answer.status < 300:
@@ -111,11 +112,11 @@ class SignedWebhookHandler:
             excerpt = _excerpt(answer.body, secret)
             raise HandlerFailed(f"{self._endpoint} answered {answer.status}{redirect}{excerpt and f': {excerpt}'}")
 
-    def _body(self, segment: Segment, now: datetime) -> bytes:
-        wanted = None if segment.only is None else set(segment.only)
-        lines = self._spool.lines(segment.results)
+    def _body(self, delivery: Delivery, now: datetime) -> bytes:
+        wanted = None if delivery.only is None else set(delivery.only)
+        lines = self._spool.lines(delivery.results)
         results = [msgspec.Raw(line) for position, line in enumerate(lines) if wanted is None or position in wanted]
-        data = _Data(segment.batch_id, segment.delivery_id, segment.attempt, results)
+        data = _Data(delivery.batch_id, delivery.delivery_id, delivery.attempt, results)
         return msgspec.json.encode(_Event("lowtide.results", now, data))
 
     def _post(self, headers: Mapping[bytes | str, bytes | str], body: bytes) -> _Answer:
@@ -137,7 +138,7 @@ class SignedWebhookHandler:
 
 @cache
 def tls_context() -> ssl.SSLContext:
-    """Trusts what the system trusts (or `SSL_CERT_FILE` names) and certifi's authorities."""
+    """The TLS context: it trusts the system's authorities, or those in `SSL_CERT_FILE`, and certifi's."""
     return httpcore.default_ssl_context()
 
 
@@ -151,7 +152,7 @@ def _beginning(chunks: Iterable[bytes]) -> bytes:
 
 
 def _excerpt(body: bytes, secret: str) -> str:
-    """The first words of an answer, fit for a log. A receiver that shows its own settings must not show them here."""
+    """The first words of an answer, fit for a log. The secret is hidden, in case the receiver prints its settings."""
     text = body.decode(errors="replace")
     for form in (secret, secret.removeprefix("whsec_"), secret.removeprefix("whsec_").rstrip("=")):
         text = text.replace(form, _HIDDEN)

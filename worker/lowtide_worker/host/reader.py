@@ -1,7 +1,7 @@
-"""The reader: what stands between the broker and Celery on Lowtide's own queues.
+"""The reader: a filter between the broker and Celery on Lowtide's own queues.
 
-It takes the bytes of a message, accepts exactly what workers run, and writes a new message with what it read. Nothing
-else of the bytes gets on: no header, property or argument that the reader does not know reaches Celery's machinery.
+It parses the bytes of a message, accepts exactly the messages that workers run, and writes a new message from the
+parsed values. No header, property or argument that the reader does not know reaches Celery's machinery.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from lowtide.protocol import SWEEP_MEMBER, TAKEN, Queue, Stage, member, segment_of, shown
 
 MAX_MESSAGE_BYTES = 64 * 1024
-"""Longest message that is looked into; those of workers and producers have less than one kilobyte."""
+"""Longest message that is parsed; those of workers and producers have less than one kilobyte."""
 
 _Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)]
 _Token = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
@@ -25,11 +25,11 @@ _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 _STAGES = {stage.value: stage for stage in Stage}
 _PRINTABLE = re.compile(r"[!-~]+")
 _UNREADABLE = (ValueError, RecursionError)
-"""All that a decoder raises on bytes of any kind: `msgspec.DecodeError` and `binascii.Error` are kinds of the first."""
+"""All errors that a decoder raises on any bytes: `msgspec.DecodeError` and `binascii.Error` are `ValueError`s."""
 
 
 class Unacceptable(ValueError):
-    """A message that workers do not take, with the reason in one line."""
+    """A message that workers do not accept, with the reason in one line."""
 
 
 class _Headers(msgspec.Struct, frozen=True):
@@ -60,14 +60,14 @@ class _Work(msgspec.Struct, frozen=True):
 
 
 class _Taken(msgspec.Struct, frozen=True):
-    """Arguments of the word that a delivery is handled."""
+    """Arguments of the message that a delivery is handled."""
 
     delivery_id: _Id
     v: _Number = 0
 
 
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
-# Positional arguments come first; what Celery adds behind the named ones (callbacks, chords) is left behind.
+# Positional arguments come first; what Celery adds after the named ones (callbacks, chords) is dropped.
 _decode_work = msgspec.json.Decoder(tuple[list[msgspec.Raw], _Work, msgspec.Raw]).decode
 _decode_taken = msgspec.json.Decoder(tuple[list[msgspec.Raw], _Taken, msgspec.Raw]).decode
 _encode = msgspec.json.encode
@@ -78,7 +78,7 @@ def accepted(raw: bytes, queue: Queue) -> bytes:
     if len(raw) > MAX_MESSAGE_BYTES:
         raise Unacceptable(f"the message has {len(raw)} bytes, more than {MAX_MESSAGE_BYTES}")
     try:
-        # The decoder passes over what it does not need, so the encoding is checked apart.
+        # The decoder skips what it does not need, so the encoding is checked separately.
         envelope = _decode_envelope(str(raw, "utf-8"))
     except _UNREADABLE as error:
         raise Unacceptable(f"not a task message: {_short(error)}") from None
@@ -115,7 +115,7 @@ def _body(envelope: _Envelope) -> bytes:
 def _work(stage: Stage, body: bytes) -> tuple[dict[str, Any], str]:
     work: _Work = _arguments(_decode_work, body)
     if stage is Stage.SWEEP:
-        # Ids would make it somebody's sweep; there is one for all.
+        # There is one sweep for all batches: ids mean nothing.
         work, about = _Work(v=work.v, token=work.token), SWEEP_MEMBER
     else:
         try:
@@ -160,7 +160,7 @@ def _message(headers: _Headers, arguments: dict[str, Any], text: str, queue: Que
             },
             "properties": {
                 "correlation_id": headers.id,
-                # A restored message goes back to where it was read; its tag is this reading's own.
+                # A restored message goes back to the queue it was read from; each reading has its own tag.
                 "delivery_info": {"exchange": "", "routing_key": queue},
                 "delivery_tag": str(uuid.uuid4()),
                 "priority": 0,

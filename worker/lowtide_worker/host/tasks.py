@@ -1,7 +1,7 @@
 """The Celery tasks: one for each stage, all run the same way.
 
-A task begins what its message asks for (or finds that it is stale), runs the stage, and ends with one step of the
-clock. Whatever a stage raises only puts the entity back on the clock, later and later; nothing is lost by it.
+A task begins the work of its message (or finds that the message is stale), runs the stage, and ends with one step of
+the clock. An error of a stage only puts the entity back on the clock, after longer and longer pauses; nothing is lost.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import redis
 from lowtide.errors import LowtideError
 from lowtide.models import ResultError
 from lowtide.protocol import TAKEN, VERSION, Stage, keys, member
+from lowtide.protocol.changes import EntityChange, JobChange
 from lowtide.states import JobState
-from lowtide.store import Delivery
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.host.application import app
 from lowtide_worker.host.ticker import pump, send
@@ -34,17 +34,17 @@ from lowtide_worker.stages.poll import poll
 from lowtide_worker.stages.settle import settle
 from lowtide_worker.stages.submit import submit
 from lowtide_worker.stages.sweep import sweep
-from lowtide_worker.state import Done, Held, Move, Superseded, encoded_error
+from lowtide_worker.state import Done, Held, HeldJob, JobMove, Move, NotHeld, Superseded, bounded
 
 log = logging.getLogger(__name__)
 
 _PROBLEM_CHARS = 1000
 _MOST_SURPRISES = 8
-"""So often may a stage fail for a reason that no class of failure covers."""
+"""Failures in a row, of a kind that no class of failure covers, after which a job is given up."""
 _HOLD_A_SLOT = frozenset({Stage.CREATE, Stage.POLL})
 
 Report = dict[str, object]
-StageFunction = Callable[[Runtime, Held], Move | Done]
+StageFunction = Callable[[Runtime, Any], Move[Any] | Done]
 
 STAGES: dict[Stage, StageFunction] = {
     Stage.SUBMIT: submit,
@@ -60,14 +60,14 @@ STAGES: dict[Stage, StageFunction] = {
 
 
 def run(stage: Stage, message: dict[str, Any]) -> Report:
-    """Runs the stage that a message asks for; returns what Flower shows of it.
+    """Runs the stage that a message asks for; returns a report that Flower shows.
 
     `message` holds the arguments as `lowtide_worker.host.reader` let them through.
     """
     try:
         return _run(_world(), stage, message)
     except redis.RedisError as error:
-        # Nothing can be written down now; the lease lapses and the work comes again.
+        # Nothing can be recorded now; the lease lapses and the work comes again.
         log.warning("%s: left to its lease, Redis does not serve: %s", stage, error)
         return {"skipped": "Redis does not serve"}
 
@@ -86,34 +86,34 @@ def _run(world: Runtime, stage: Stage, message: dict[str, Any]) -> Report:
         if world.ledger.knows(about):
             return {"skipped": "newer"}
         return _refused(world, stage, message, f"version {version} is newer than this worker's {VERSION}")
-    batch_id = "" if sweeps else str(message["batch_id"])
-    batch = about if sweeps else keys.batch_member(batch_id)
     token = int(message["token"])
-    held = world.clock.begin(stage, about, batch, token)
+    held = world.clock.begin(stage, about, token)
     reach(f"{stage.name.lower()}.after-begin")
-    if held == "missing" and stage is Stage.SUBMIT and (outcome := take_in(world, batch_id)) is not Outcome.NOTHING:
-        held = world.clock.begin(stage, about, batch, token)
-        if held == "missing":
-            return {"inbox": str(outcome)}
-    if held == "missing":
+    if held is NotHeld.MISSING and stage is Stage.SUBMIT:
+        outcome = take_in(world, about.batch)
+        if outcome is not Outcome.NOTHING:
+            held = world.clock.begin(stage, about, token)
+            if held is NotHeld.MISSING:
+                return {"inbox": str(outcome)}
+    if held is NotHeld.MISSING:
         return _refused(world, stage, message, f"there is no {about}")
-    if isinstance(held, str):
-        return {"skipped": held}
+    if isinstance(held, NotHeld):
+        return {"skipped": str(held)}
     return _work(world, stage, held)
 
 
-def _work(world: Runtime, stage: Stage, held: Held) -> Report:
+def _work(world: Runtime, stage: Stage, held: Held[Any]) -> Report:
     try:
         try:
             with world.leases.kept(held):
-                end = _given_up(world, stage, held) or STAGES[stage](world, held)
-            if isinstance(end, Move) and held.number("failures"):
-                end = replace(end, fields={"failures": 0, "problem": "", **end.fields})
-            if isinstance(end, Move) and held.number("surprises") and end.stage is not Stage.CREATE:
+                end = _given_up(world, stage, held) or _run_stage(world, stage, held)
+            if isinstance(end, Move) and held.record.failures:
+                end = replace(end, fields={"failures": 0, "problem": None, **end.fields})
+            if isinstance(end, Move) and _surprises(held) and end.stage is not Stage.CREATE:
                 end = replace(end, fields={"surprises": 0, **end.fields})
         except (Superseded, redis.RedisError):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it was, the work is not lost: it comes again
+        except Exception as error:  # noqa: BLE001 - the work is not lost, whatever the error is: it comes again
             end = _again(world, stage, held, error)
         if isinstance(end, Move):
             reach(f"{stage.name.lower()}.before-advance")
@@ -128,54 +128,79 @@ def _work(world: Runtime, stage: Stage, held: Held) -> Report:
     return _report(held, end)
 
 
-def _again(world: Runtime, stage: Stage, held: Held, error: Exception) -> Move:
-    failures = held.number("failures") + 1
+def _run_stage(world: Runtime, stage: Stage, held: Held[Any]) -> Move[Any] | Done:
+    if held.damage is not None:
+        raise held.damage
+    return STAGES[stage](world, held)
+
+
+def _surprises(held: Held[Any]) -> int:
+    return held.record.surprises if isinstance(held, HeldJob) else 0
+
+
+def _again(world: Runtime, stage: Stage, held: Held[Any], error: Exception) -> Move[Any]:
+    """The end of a stage that has raised an error: it runs again after a pause."""
+    failures = held.record.failures + 1
     backoff = world.quota_backoff if isinstance(error, Throttled) else world.retry_backoff
     pause = backoff.seconds(failures - 1)
     expected = isinstance(error, ProviderError)
     problem = f"{error}"[:_PROBLEM_CHARS]
     log.warning(
         "%s: %s failed, again in %.0f s: %s: %s",
-        held.member, stage, pause, type(error).__name__, error, exc_info=not expected,
-    )  # fmt: skip
-    if stage is Stage.CREATE and not expected and not world.ledger.job(held.fields["id"]).get("intent"):
-        # There is nothing at the provider: others may have the slot while this one waits.
+        *(held.member, stage, pause, type(error).__name__, error),
+        exc_info=not expected,
+    )
+    if stage is Stage.CREATE and isinstance(held, HeldJob) and not expected and not _has_intent(world, held):
+        # There is nothing at the provider: other jobs may have the slot while this one waits.
         world.clock.keep(held)
         world.admission.release(held)
-    fields: dict[str, object] = {"failures": failures, "problem": problem}
-    if stage in _HOLD_A_SLOT and not isinstance(error, (ProviderError, LowtideError, OSError)):
-        surprise = f"{type(error).__name__}: {problem}"
-        fields |= {"surprises": held.number("surprises") + 1, "surprise": surprise}
-        if stage is Stage.CREATE and not held.fields.get("intent"):
-            # If there was a call, it is over: what became of it can be found out after the settling time.
-            fields["answered"] = held.now()
+    surprised = stage in _HOLD_A_SLOT and not isinstance(error, (ProviderError, LowtideError, OSError))
+    if not surprised or not isinstance(held, HeldJob):
+        change: EntityChange = {"failures": failures, "problem": problem}
+        return Move(stage=stage, after=pause, fields=change)
+    fields: JobChange = {
+        "failures": failures,
+        "problem": problem,
+        "surprises": held.record.surprises + 1,
+        "surprise": f"{type(error).__name__}: {problem}",
+    }
+    if stage is Stage.CREATE and not held.record.intent:
+        # If there was a call, it is over: its outcome can be found after the settling time.
+        fields["answered"] = held.now()
     return Move(stage=stage, after=pause, fields=fields)
 
 
-def _given_up(world: Runtime, stage: Stage, held: Held) -> Move | None:
-    """The end of a job for which a stage that holds a slot fails over and over for a reason nobody knows; else None.
+def _has_intent(world: Runtime, job: HeldJob) -> bool:
+    """Whether a create of the job was intended, now or before."""
+    record = job.record if job.damage is not None else world.ledger.job(job.record.id)
+    return record is not None and bool(record.intent)
 
-    A job of which nothing is at the provider loses nothing by it. One that is there, or may be, is paid, and given up
-    only after its deadline.
+
+def _given_up(world: Runtime, stage: Stage, held: Held[Any]) -> JobMove | None:
+    """The end of a job for which a stage that holds a slot fails again and again for an unknown reason; else None.
+
+    A job with nothing at the provider is given up at once. One that is there, or may be, is paid, and is given up only
+    after its deadline.
     """
-    if stage not in _HOLD_A_SLOT or held.number("surprises") < _MOST_SURPRISES:
+    if stage not in _HOLD_A_SLOT or not isinstance(held, HeldJob) or held.record.surprises < _MOST_SURPRISES:
         return None
-    there = held.fields.get("created") or held.fields.get("intent")
-    if there and held.now() - float(there) < world.settings.job_deadline_seconds:
+    job = held.record
+    there = job.created or job.intent
+    if there and held.now() - there < world.settings.job_deadline_seconds:
         return None
-    problem = f"{stage} failed {held.fields['surprises']} times: {held.fields['surprise']}"
+    problem = f"{stage} failed {job.surprises} times: {job.surprise}"
     log.error("%s is given up: %s", held.member, problem)
     world.admission.release(held)
     state = JobState.EXPIRED if there else JobState.FAILED
-    error = encoded_error(ResultError(reason="INTERNAL", message=problem))
+    error = bounded(ResultError(reason="INTERNAL", message=problem))
     return Move(stage=Stage.SETTLE, fields={"state": state, "error": error})
 
 
-def _report(held: Held, end: Move | Done) -> Report:
-    """What a person who watches wants to know: where it stands now, and what comes next."""
+def _report(held: Held[Any], end: Move[Any] | Done) -> Report:
+    """A report for people who watch: the state now, and the next stage."""
     if isinstance(end, Done):
         return {name: str(value) for name, value in end.facts.items() if value}
-    state = end.fields.get("state") or held.fields.get("state")
+    state = end.fields.get("state") or getattr(held.record, "state", None)
     report: Report = {"state": str(state)} if state else {}
     if end.stage is not None:
         report["next"] = f"{end.stage} in {end.after:.1f} s" if end.after else str(end.stage)
@@ -204,6 +229,6 @@ for _stage in Stage:
 
 @app.task(name=TAKEN, ignore_result=True)
 def taken(*, delivery_id: str, **_: object) -> Report:
-    """A handler without this package says that a delivery is handled."""
-    Delivery(runtime().settings).taken(delivery_id)
+    """Ends a delivery, for handlers without this package: they send this task when its results are handled."""
+    runtime().delivery_client.taken(delivery_id)
     return {}

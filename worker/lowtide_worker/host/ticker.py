@@ -1,4 +1,4 @@
-"""The ticker: a timer in every worker that sends the messages of what is due. There is no beat to run or to lose."""
+"""The ticker: a timer in every worker that sends the messages that are due. There is no beat process to lose."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from lowtide_worker.state import Dispatch
 log = logging.getLogger(__name__)
 
 _SPOOL_PAUSE_SECONDS = 1.0
-"""How often a spool that does not serve is looked at again."""
+"""Pause between two checks of a spool that does not serve."""
 
 
 class Ticker(bootsteps.StartStopStep):
-    """Ticks while the consumer is connected; a tick that fails is made good by the next."""
+    """Ticks while the consumer is connected. After a tick that fails, the next one does its work."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -34,11 +34,11 @@ class Ticker(bootsteps.StartStopStep):
         self._timer: Any = None
 
     def start(self, parent: Any) -> None:
-        """Starts the timer on the worker's event loop, at the start and whenever the broker is connected anew.
+        """Starts the timer on the worker's event loop, at the start and after each new connection to the broker.
 
-        Before the first message is taken, and before each that comes from a Redis that may be another one: raises
-        `WorkerShutdown` where it is too old, or it and the spool do not belong together, and waits for a spool that
-        does not serve.
+        It first checks Redis and the spool, before the worker takes a message: Redis may be another one by now. Raises
+        `WorkerShutdown` where Redis is too old, or belongs to another installation than the spool; waits for a spool
+        that does not serve.
         """
         self._await_surroundings()
         try:
@@ -46,7 +46,7 @@ class Ticker(bootsteps.StartStopStep):
         except redis.ResponseError as error:
             if "WRONGTYPE" not in str(error):
                 raise
-            # Somebody's key has its name; a worker without a sweep is worth more than no worker.
+            # A key of another program has its name; a worker without a sweep is better than no worker.
             log.error("the sweep cannot be put on the clock: %s", error)  # noqa: TRY400 - the trace says nothing more
         self._timer = parent.timer.call_repeatedly(runtime().settings.clock_tick_seconds, self.tick, args=(parent.app,))
 
@@ -64,20 +64,20 @@ class Ticker(bootsteps.StartStopStep):
                     log.error("this worker takes no work until its spool is back: %s", error)  # noqa: TRY400 - likewise
             else:
                 break
-            # Told to end, Celery ends here as well.
+            # Ends the worker here as well when Celery is asked to stop.
             maybe_shutdown()
             time.sleep(_SPOOL_PAUSE_SECONDS)
         if said:
             log.warning("the spool is back, this worker goes on")
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
-        """Stops it; what is due waits for other workers, or for this one to come back."""
+        """Stops the timer; due work waits for other workers, or for this one to come back."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def tick(self, app: Any) -> None:
-        """Sends what is due on both clocks, whichever queues this worker serves."""
+        """Sends the due messages of both clocks, whichever queues this worker serves."""
         for queue in Queue:
             try:
                 send(app, runtime().clock.claim(queue, tick=True))
@@ -86,7 +86,7 @@ class Ticker(bootsteps.StartStopStep):
 
 
 def send(app: Any, dispatches: Iterable[Dispatch]) -> None:
-    """Sends messages over one connection. One that is not sent comes again when its lease lapses."""
+    """Sends messages over one connection. A message that is not sent comes again when its lease lapses."""
     dispatches = list(dispatches)
     if not dispatches:
         return
@@ -101,7 +101,7 @@ def send(app: Any, dispatches: Iterable[Dispatch]) -> None:
 
 
 def pump(app: Any, queue: Queue) -> None:
-    """Sends what is due on one clock now, without waiting for the tick."""
+    """Sends the due messages of one clock now, without waiting for the tick."""
     try:
         send(app, runtime().clock.claim(queue))
     except (redis.RedisError, OperationalError, OSError) as error:

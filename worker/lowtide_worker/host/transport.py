@@ -84,6 +84,14 @@ class Channel(kombu_redis.Channel):
         client.set_response_callback("BRPOP", self._popped)
         return client
 
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)
+        except redis.ResponseError as error:
+            # Celery takes this for a lost connection, and its log names only the type of the error.
+            log.warning("a read of the queues failed: %s", error)
+            raise
+
     def _popped(self, reply: Any, **_: object) -> tuple[bytes, bytes] | None:
         """Checks the reply to a read of the queues: the queue's key, which may be one for a priority, and a message."""
         if not reply:

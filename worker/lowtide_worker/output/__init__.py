@@ -14,7 +14,7 @@ from __future__ import annotations
 from lowtide_worker.output.download_check import DownloadCheck, IncompleteOutput
 from lowtide_worker.output.joining import Joined, QuarantinedRow, RestRow, Row, join, provider_rows, rest_rows
 from lowtide_worker.output.judging import overruled, retryable
-from lowtide_worker.output.parts import decoded_parts, encoded_parts, even_ends, part_ranges
+from lowtide_worker.output.parts import even_ends, part_ranges
 from lowtide_worker.output.segments import Piece, PieceWriter, SegmentCutter, SegmentedWriter
 
 __all__ = [
@@ -28,8 +28,6 @@ __all__ = [
     "Row",
     "SegmentCutter",
     "SegmentedWriter",
-    "decoded_parts",
-    "encoded_parts",
     "even_ends",
     "join",
     "overruled",

@@ -4,21 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
-from lowtide_worker.providers import Part
-
-_decode = msgspec.json.Decoder(list[Part]).decode
-
-
-def encoded_parts(parts: Sequence[Part]) -> str:
-    """Returns the parts as JSON, for a job's hash."""
-    return msgspec.json.encode(parts).decode()
-
-
-def decoded_parts(encoded: str) -> list[Part]:
-    """Returns the parts that `encoded_parts` encoded."""
-    return _decode(encoded)
+from lowtide.protocol.records import Part
 
 
 def even_ends(parts: Sequence[Part], size: int) -> list[int]:
@@ -28,22 +14,22 @@ def even_ends(parts: Sequence[Part], size: int) -> list[int]:
     """
     ends: list[int] = []
     base = 0
-    for part in parts:
-        ends += [base + end for end in range(size, part.size, size)]
-        base += part.size
-        if part.size:
+    for _, length in parts:
+        ends += [base + end for end in range(size, length, size)]
+        base += length
+        if length:
             ends.append(base)
     return ends
 
 
-def part_ranges(encoded: str, start: int, end: int) -> Iterator[tuple[str, int, int]]:
+def part_ranges(parts: Sequence[Part], start: int, end: int) -> Iterator[tuple[str, int, int]]:
     """Yields the name of each part that has some of the bytes [start, end), and the first and last offset within it.
 
-    `encoded` are the parts in the form of `encoded_parts`. `start` and `end` count over all parts together.
+    `start` and `end` count over all parts together.
     """
     base = 0
-    for part in _decode(encoded):
-        first, last = max(start - base, 0), min(end - base, part.size)
+    for name, length in parts:
+        first, last = max(start - base, 0), min(end - base, length)
         if first < last:
-            yield part.name, first, last
-        base += part.size
+            yield name, first, last
+        base += length

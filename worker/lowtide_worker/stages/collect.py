@@ -1,12 +1,11 @@
-"""collect: finds the segments of a job's output, where it lies or in the spool.
+"""collect: finds the segments of a job's output, at the provider or in the spool.
 
-Output that the provider can read by ranges stays there. Any other is streamed into the spool, and its segments are
+Output that the provider can read by ranges stays there. Other output is streamed into the spool, and its segments are
 found as the bytes pass. It is stored in pieces, and the segments of a piece are delivered as soon as it is complete.
-A run that comes after one that died begins behind the last piece that was put on the clock, whatever the settings are
-by then.
+A run after one that died begins behind the last piece that was put on the clock, whatever the settings are by then.
 
-What was downloaded is believed only if it has as many rows as the job says are done. Anything else that came in its
-place is paid output not had: it is asked for again, for a while.
+A download is accepted only if it has as many rows as the job says are done. Anything else means that paid output is
+missing: it is fetched again, for a while.
 """
 
 from __future__ import annotations
@@ -16,105 +15,98 @@ from typing import IO, cast
 
 from lowtide.protocol import BatchFiles, Queue, Stage
 from lowtide_worker.crashpoints import reach
-from lowtide_worker.output import (
-    DownloadCheck,
-    IncompleteOutput,
-    Piece,
-    PieceWriter,
-    SegmentCutter,
-    encoded_parts,
-    even_ends,
-)
+from lowtide_worker.output import DownloadCheck, IncompleteOutput, Piece, PieceWriter, SegmentCutter, even_ends
 from lowtide_worker.providers import Missing, Output, Part, Provider, ProviderError
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import Done, Held, Move, Superseded, encoded_error
+from lowtide_worker.state import Done, HeldJob, JobMove, Move, Superseded, bounded, known
 
 log = logging.getLogger(__name__)
 
 
-def collect(runtime: Runtime, job: Held) -> Move | Done:
+def collect(runtime: Runtime, job: HeldJob) -> JobMove | Done:
     """Puts the segments of an ended job's output on the clock."""
-    provider = runtime.provider(job.batch["provider"])
+    provider = runtime.provider(job.batch.provider)
     output = Output(
-        job=job.fields["name"], location=job.fields["output"], key=job.batch.get("key_column") or Output.key
+        job=known(job.record.name, "name"),
+        location=known(job.record.output, "output"),
+        key=job.batch.key_column or Output.key,
     )
     reach("collect.before-download")
     runtime.clock.check(job)
     try:
         parts = provider.parts(output)
-        segments = _download(runtime, provider, job, output) if parts is None else _in_place(runtime, job, parts)
+        segments = _download(runtime, provider, job, output) if parts is None else _segment_parts(runtime, job, parts)
     except Missing as missing:
-        log.warning("job %s: its output is gone: %s", job.fields["id"], missing)
+        log.warning("job %s: its output is gone: %s", job.record.id, missing)
         return _without(missing)
     except ProviderError as error:
         if _given_up(runtime, job):
-            log.error("job %s: its output cannot be had: %s", job.fields["id"], error)  # noqa: TRY400 - no more in it
+            log.error("job %s: its output cannot be had: %s", job.record.id, error)  # noqa: TRY400 - no more in it
             return _without(error)
         if not isinstance(error, IncompleteOutput):
             raise
-        log.warning("job %s: %s", job.fields["id"], error)
-        since = _doubted(job) or job.now()
+        log.warning("job %s: %s", job.record.id, error)
         return Move(
             stage=Stage.COLLECT,
-            after=runtime.retry_backoff.seconds(job.number("doubts")),
-            fields={"doubted": since, "doubts": job.number("doubts") + 1, "problem": str(error)},
+            after=runtime.retry_backoff.seconds(job.record.doubts),
+            fields={
+                "doubted": job.record.doubted or job.now(),
+                "doubts": job.record.doubts + 1,
+                "problem": str(error),
+            },
         )
-    return Done({"state": job.fields["state"], "segments": segments}, wakes=(Queue.RESULTS, Queue.JOBS))
+    return Done({"state": job.record.state, "segments": segments}, wakes=(Queue.RESULTS, Queue.JOBS))
 
 
-def _without(error: ProviderError) -> Move:
-    return Move(stage=Stage.SETTLE, fields={"error": encoded_error(error.error), "collected": ""})
+def _without(error: ProviderError) -> JobMove:
+    return Move(stage=Stage.SETTLE, fields={"error": bounded(error.error), "collected": None})
 
 
-def _doubted(job: Held) -> float:
-    """When its output was first seen to be something else, in Unix seconds; 0 where it was not."""
-    return float(job.fields.get("doubted") or 0)
-
-
-def _given_up(runtime: Runtime, job: Held) -> bool:
-    """Whether nobody waits any more for output that cannot be had: the batch is cancelled, or past its deadline."""
+def _given_up(runtime: Runtime, job: HeldJob) -> bool:
+    """Whether to wait no longer for output that cannot be had: the batch is cancelled, or past its deadline."""
     settings = runtime.settings
-    if job.now() - float(job.fields["ended"]) <= settings.output_grace_seconds:
+    if job.now() - known(job.record.ended, "ended") <= settings.output_grace_seconds:
         return False
-    over = float(job.batch["created"]) + settings.batch_deadline_seconds + settings.output_grace_seconds
-    return job.batch["cancel"] == "1" or job.now() > over
+    over = job.batch.created + settings.batch_deadline_seconds + settings.output_grace_seconds
+    return job.batch.cancel or job.now() > over
 
 
-def _expected(runtime: Runtime, job: Held) -> int:
-    """Rows that the output must have to be believed; 0 where it is taken as it is, having been odd for too long."""
-    if (since := _doubted(job)) and job.now() - since > runtime.settings.output_grace_seconds:
-        log.warning("job %s: its output is taken as it is", job.fields["id"])
+def _expected(runtime: Runtime, job: HeldJob) -> int:
+    """The rows that the output must have; 0 where it is accepted as it is, because it was odd for too long."""
+    since = job.record.doubted
+    if since is not None and job.now() - since > runtime.settings.output_grace_seconds:
+        log.warning("job %s: its output is taken as it is", job.record.id)
         return 0
-    return max(1, job.number("done_requests"))
+    return max(1, job.record.done_requests)
 
 
-def _in_place(runtime: Runtime, job: Held, parts: list[Part]) -> int:
-    """Puts the segments of output that stays where it is on the clock, all parts being counted as one file."""
+def _segment_parts(runtime: Runtime, job: HeldJob, parts: list[Part]) -> int:
+    """Puts the segments of output that stays at the provider on the clock. All parts count as one file."""
     ends = even_ends(parts, runtime.settings.segment_bytes)
-    runtime.clock.keep(job, {"parts": encoded_parts(parts)})
+    runtime.clock.keep(job, {"parts": parts})
     runtime.ledger.segment(job, "output", ends)
     reach("collect.after-segments")
     return len(ends)
 
 
-def _download(runtime: Runtime, provider: Provider, job: Held, output: Output) -> int:
-    """Brings the output into the spool, each piece at once on the clock; returns the number of segments."""
+def _download(runtime: Runtime, provider: Provider, job: HeldJob, output: Output) -> int:
+    """Downloads the output into the spool and puts each piece on the clock; returns the number of segments."""
     settings = runtime.settings
-    files, number = BatchFiles(job.batch_id), job.number("number")
+    files, number = BatchFiles(job.batch_id), job.record.number
 
     def name(piece: int) -> str:
-        # With the token, so that no worker that was taken for dead writes to what another one has put on the clock.
+        # With the token, so that no worker that was taken for dead writes to a piece that another has put on the clock.
         return f"{job.token}-{piece}"
 
     def release(piece: Piece) -> None:
         reach("collect.after-piece-complete")
         more = None if piece.last else piece.collected
-        if piece.last and _doubted(job):
-            runtime.clock.keep(job, {"problem": ""})
+        if piece.last and job.record.doubted is not None:
+            runtime.clock.keep(job, {"problem": None})
         try:
             runtime.ledger.segment(job, "output", piece.ends, piece=name(piece.number), collected=more)
         except Superseded:
-            # Nobody knows of it, and whoever cleans up may have been here.
+            # No record names it, and the job's files may have been cleaned up before.
             runtime.spool.delete(files.output(number, name(piece.number)))
             raise
         reach("collect.after-segments")
@@ -126,7 +118,7 @@ def _download(runtime: Runtime, provider: Provider, job: Held, output: Output) -
         opened=lambda piece: runtime.spool.write(files.output(number, name(piece))),
         release=release,
         keep=runtime.clock.keeper(job),
-        collected=job.number("collected"),
+        collected=job.record.collected or 0,
     ) as pieces:
         if expected := _expected(runtime, job):
             check = DownloadCheck(pieces.write, expected=expected)

@@ -1,4 +1,4 @@
-"""delete: removes a finished batch and all it left, when asked to or when its retention is over."""
+"""delete: removes a finished batch with all its files, when asked to or when its retention is over."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from lowtide.protocol import BatchFiles, Stage
 from lowtide.states import BatchState
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import Done, Held, Move
+from lowtide_worker.state import BatchMove, Done, HeldBatch, Move, known
 
 log = logging.getLogger(__name__)
 
 _LOOK_AGAIN_SECONDS = 3600.0
-"""How often a batch that is kept beyond its retention is looked at."""
+"""Pause between two checks of a batch that is kept beyond its retention."""
 
 
-def delete(runtime: Runtime, batch: Held) -> Move | Done:
+def delete(runtime: Runtime, batch: HeldBatch) -> BatchMove | Done:
     """Deletes at the provider, then in the spool, and last the record itself; later, where results are undelivered."""
-    if batch.batch["state"] != BatchState.DELETING and (kept := _kept(runtime, batch)):
+    if batch.record.state is not BatchState.DELETING and (kept := _kept(runtime, batch)):
         return kept
-    # Nothing is deleted on the word of a Redis or of a spool that is not ours.
+    # Nothing is deleted because of a Redis or a spool of another installation.
     runtime.installation.check()
-    provider = runtime.provider(batch.batch["provider"])
+    provider = runtime.provider(batch.record.provider)
     keep = runtime.clock.keeper(batch)
-    # Also where its retention is over: from now on it stands in the way of no batch of the same key.
+    # Also where its retention is over: from now on its idempotency key is free for another batch.
     runtime.clock.keep(batch, {"state": BatchState.DELETING})
     for job in runtime.ledger.jobs(batch):
         keep()
-        if name := job.get("name"):
-            provider.delete(name)
-        if uploaded := job.get("input"):
-            provider.delete_input(uploaded)
+        if job.name:
+            provider.delete(job.name)
+        if job.input:
+            provider.delete_input(job.input)
         keep()
         provider.clear(runtime.display_name(job))
     reach("delete.after-provider")
@@ -48,10 +48,10 @@ def delete(runtime: Runtime, batch: Held) -> Move | Done:
     return Done({"state": "deleted"})
 
 
-def _kept(runtime: Runtime, batch: Held) -> Move | None:
-    """A later look at a batch whose retention is over, and whose handler has not taken all of its results."""
-    waiting = batch.number("undelivered") + batch.number("parked")
-    left = float(batch.fields["finished"]) + runtime.settings.undelivered_retention_seconds - batch.now()
+def _kept(runtime: Runtime, batch: HeldBatch) -> BatchMove | None:
+    """A later check, where its retention is over and its handler has not taken all results; else None."""
+    waiting = batch.record.undelivered + batch.record.parked
+    left = known(batch.record.finished, "finished") + runtime.settings.undelivered_retention_seconds - batch.now()
     if not waiting or left <= 0:
         return None
     problem = (

@@ -1,37 +1,36 @@
-"""deliver: turns one segment of output into stored results, and hands them to the batch's handler.
+"""deliver: turns one segment of output into stored results; `hand_over` then gives them to the batch's handler.
 
-Rows are joined by key, never by position. The first final row of a request becomes its result; a key that is
-not this batch's, or not this request's, goes to the quarantine with the reason.
+Rows are joined with requests by key, never by position. The first final row of a request becomes its result. A row
+whose key belongs to no request of the job goes to the quarantine, with the reason.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from operator import attrgetter
 
 import msgspec
 
 from lowtide.errors import SpoolError
 from lowtide.models import ResultError, Usage
-from lowtide.protocol import BatchFiles, Queue, Stage, split_job_id
+from lowtide.protocol import BatchFiles, Queue, split_job_id
+from lowtide.protocol.records import Part
 from lowtide.spool import RequestReader
-from lowtide.states import ResultStatus, Verdict
+from lowtide.states import ResultStatus
 from lowtide_worker.crashpoints import reach
-from lowtide_worker.handlers import HandlerFailed, NobodyListens, Segment
 from lowtide_worker.in_place import in_place, under_wire_keys
 from lowtide_worker.output import Joined, QuarantinedRow, Row, join, overruled, part_ranges, provider_rows, rest_rows
-from lowtide_worker.providers import NO_RESPONSE, Missing
+from lowtide_worker.providers import NO_RESPONSE, Missing, Provider
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import Done, Held, Move
+from lowtide_worker.stages.hand_over import Stored, hand_over
+from lowtide_worker.state import Done, HeldSegment, SegmentMove
 
 log = logging.getLogger(__name__)
 
 _MAX_ERROR_CHARS = 4000
 _TRIES = 3
-"""After so many, a segment whose bytes are not there is given up."""
-_LONGEST_PATIENCE = 86_400.0
-_QUEUED_SECONDS = 1800.0
-"""A segment without a place in its handler's hands is woken when its turn comes; for the case that nobody woke it."""
+"""After so many failures, a segment whose file is not in the spool is given up."""
 _FILLS_PER_WINDOW = 8
 _LINES_AT_ONCE = 500
 
@@ -51,107 +50,151 @@ class _ResultLine(msgspec.Struct, frozen=True, gc=False):
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
-def deliver(runtime: Runtime, segment: Held) -> Move | Done:
-    """Stores a segment's results if that is still to be done, then hands them over."""
+def deliver(runtime: Runtime, segment: HeldSegment) -> SegmentMove | Done:
+    """Stores a segment's results unless an earlier run has stored them, then hands them over."""
     try:
-        counts = {} if segment.number("stored") else _store(runtime, segment)
+        stored = _stored_before(runtime, segment) if segment.record.stored else _store(runtime, segment)
     except SpoolError:
         if not _is_gone(runtime, segment):
             raise
-        log.warning("segment %s: its bytes are gone from the spool; brought again", segment.member)
-        runtime.ledger.recollect(segment, from_provider=segment.fields["source"] != "rest")
+        log.warning("segment %s: its bytes are gone from the spool; they are collected again", segment.member)
+        runtime.ledger.recollect(segment, from_provider=not _is_rest(segment))
         return Done({"gone": 1}, wakes=(Queue.RESULTS, Queue.JOBS))
     except Missing as missing:
-        # Somebody took the output away: what an earlier run was granted from it, and did not store, runs again too.
+        # The provider has the output no more. Requests that were granted to this segment, but not stored, run again.
         log.warning("segment %s: its output is gone: %s", segment.member, missing)
         runtime.ledger.recollect(segment, from_provider=False)
         return Done({"gone": 1}, wakes=(Queue.JOBS,))
-    spec = segment.batch["on_result"]
-    if spec and (segment.number("stored") or any(counts.get(status) for status in ResultStatus)):
-        return _hand_over(runtime, segment, spec, counts)
-    return Done(counts, wakes=_wakes(runtime, segment, counts))
+    if stored.handler_waits:
+        return hand_over(runtime, segment, stored)
+    return Done(stored.counts, wakes=stored.wakes)
 
 
-def _is_gone(runtime: Runtime, segment: Held) -> bool:
-    """Whether the file with a segment's bytes is not in the spool, and that for some tries, and it is our spool."""
-    if segment.job.get("parts") and segment.fields["source"] != "rest":
+def _stored_before(runtime: Runtime, segment: HeldSegment) -> Stored:
+    return Stored({}, handler_waits=bool(segment.batch.on_result), wakes=_wakes(runtime, segment))
+
+
+def _store(runtime: Runtime, segment: HeldSegment) -> Stored:
+    """Writes and counts the results of a segment: read, join, grant, write, record."""
+    job = segment.job
+    rows, malformed = _read(runtime, segment)
+    joined, foreign = join(
+        rows,
+        ordinals=range(job.first, job.last),
+        reader=RequestReader(runtime.spool, segment.batch_id),
+    )
+    final = _final(joined, is_last_attempt=job.attempt >= segment.batch.max_attempts)
+    reach("deliver.before-grant")
+    granted = runtime.ledger.grant(segment, [item.ordinal for item in final])
+    reach("deliver.after-grant")
+    results = [item for item, is_granted in zip(final, granted, strict=True) if is_granted]
+    quarantined = malformed + foreign
+    runtime.clock.check(segment)
+    _write_results(runtime, segment, results)
+    _write_quarantine(runtime, segment, quarantined)
+    counts = _counts(results) | {"duplicates": len(final) - len(results), "quarantined": len(quarantined)}
+    handler_waits = bool(segment.batch.on_result and results)
+    reach("deliver.before-record")
+    left = runtime.ledger.record(segment, counts, handler_waits=handler_waits)
+    reach("deliver.after-record")
+    shown = {name: count for name, count in counts.items() if name not in Usage.__struct_fields__}
+    return Stored(shown | {"left": left}, handler_waits=handler_waits, wakes=_wakes(runtime, segment, left))
+
+
+def _wakes(runtime: Runtime, segment: HeldSegment, left: int | None = None) -> tuple[Queue, ...]:
+    """Queues to fill now. `left` is how many of the job's segments are still to be stored, if that is known.
+
+    After its last segment, a job can be settled. Now and then, the queue is filled with more segments.
+    """
+    if left == 0:
+        return (Queue.JOBS,)
+    every = max(1, runtime.settings.queue_window // _FILLS_PER_WINDOW)
+    return (Queue.RESULTS,) if segment.record.number % every == 0 else ()
+
+
+# ---- read
+
+
+def _read(runtime: Runtime, segment: HeldSegment) -> tuple[list[Row], list[QuarantinedRow]]:
+    """The rows of a segment, judged, and the lines that are no rows."""
+    start, end = segment.record.start, segment.record.end
+    if _is_rest(segment):
+        return rest_rows(runtime.spool.read(_file(segment), start, end)), []
+    provider = runtime.provider(segment.batch.provider)
+    if segment.job.parts:
+        block = _read_parts(provider, segment.job.parts, start, end)
+    else:
+        block = runtime.spool.read(_file(segment), start, end)
+    rows, malformed = provider_rows(provider, block)
+    if in_place(segment.batch, segment.job):
+        rows = under_wire_keys(rows, runtime.spool, segment.batch_id)
+    if outcomes := segment.batch.outcomes:
+        rows = [Row(row.key, row.response, overruled(row.outcome, outcomes)) for row in rows]
+    return rows, malformed
+
+
+def _read_parts(provider: Provider, parts: Sequence[Part], start: int, end: int) -> bytes:
+    """A byte range of output that stays at the provider, all parts being counted as one file."""
+    return b"".join(provider.read(*part) for part in part_ranges(parts, start, end))
+
+
+def _is_rest(segment: HeldSegment) -> bool:
+    """Whether settle wrote the segment, for requests that ended without a row."""
+    return segment.record.origin == "rest"
+
+
+def _file(segment: HeldSegment) -> str:
+    """The file in the spool that holds a segment's rows."""
+    files = BatchFiles(segment.batch_id)
+    file = files.rest if _is_rest(segment) else files.output
+    return file(_job_number(segment), segment.record.piece or "")
+
+
+def _is_gone(runtime: Runtime, segment: HeldSegment) -> bool:
+    """Whether a segment's file has been missing for some tries, from the spool that is ours."""
+    if segment.job.parts and not _is_rest(segment):
         return False
-    if segment.number("failures") < _TRIES or runtime.spool.exists(_place(segment)):
+    if segment.record.failures < _TRIES or runtime.spool.exists(_file(segment)):
         return False
     runtime.installation.check()
     return True
 
 
-def _place(segment: Held) -> str:
-    """The file in the spool that a segment is a part of."""
-    files = BatchFiles(segment.batch_id)
-    _, number = split_job_id(segment.fields["job_id"])
-    place = files.rest if segment.fields["source"] == "rest" else files.output
-    return place(number, segment.fields["piece"])
+# ---- write
 
 
-def _store(runtime: Runtime, segment: Held) -> dict[str, int]:
-    """Writes and counts the results of a segment; returns how many there were of each kind, and are left."""
-    files = BatchFiles(segment.batch_id)
-    _, number = split_job_id(segment.fields["job_id"])
-    job = segment.job
-    attempt = int(job["attempt"])
-    last_attempt = attempt >= int(segment.batch["max_attempts"])
-    start, end = segment.number("start"), segment.number("end")
-    if segment.fields["source"] == "rest":
-        rows, malformed = rest_rows(runtime.spool.read(_place(segment), start, end)), list[QuarantinedRow]()
-    else:
-        provider = runtime.provider(segment.batch["provider"])
-        if parts := job.get("parts"):
-            block = b"".join(provider.read(*part) for part in part_ranges(parts, start, end))
-        else:
-            block = runtime.spool.read(_place(segment), start, end)
-        rows, malformed = provider_rows(provider, block)
-        if in_place(segment.batch, job):
-            rows = under_wire_keys(rows, runtime.spool, segment.batch_id)
-        if outcomes := msgspec.json.decode(segment.batch.get("outcomes", "{}"), type=dict[str, Verdict]):
-            rows = [Row(row.key, row.response, overruled(row.outcome, outcomes)) for row in rows]
-    joined, foreign = join(
-        rows,
-        ordinals=range(int(job["first"]), int(job["last"])),
-        reader=RequestReader(runtime.spool, segment.batch_id),
-    )
-    if last_attempt:
-        # Where one request has several rows, an answer goes before a failure.
-        final = sorted(joined, key=attrgetter("outcome.retryable"))
-    else:
-        final = [item for item in joined if not item.outcome.retryable]
-    reach("deliver.before-grant")
-    granted = runtime.ledger.grant(segment, [item.ordinal for item in final])
-    reach("deliver.after-grant")
-    results = [item for item, own in zip(final, granted, strict=True) if own]
-    runtime.clock.check(segment)
-    if results:
-        attempts = attempt + int(job["losses"])
-        with runtime.spool.write(files.result(number, segment.number("number"))) as file:
-            for first in range(0, len(results), _LINES_AT_ONCE):
-                some = results[first : first + _LINES_AT_ONCE]
-                file.write(_encode_lines([_result_line(item, attempts) for item in some]))
-    else:
-        # A Redis that went back in time may have known other results under this name.
-        runtime.spool.delete(files.result(number, segment.number("number")))
-    if odd := malformed + foreign:
-        with runtime.spool.write(files.quarantined(number, segment.number("number"))) as file:
-            file.write(_encode_lines([{"reason": o.reason, "line": o.line.decode(errors="replace")} for o in odd]))
-        log.warning("job %s: %d rows quarantined", segment.fields["job_id"], len(odd))
-    counts = _counts(results) | {"duplicates": len(final) - len(results), "quarantined": len(odd)}
-    reach("deliver.before-record")
-    left = runtime.ledger.record(segment, counts, handler_waits=bool(segment.batch["on_result"] and results))
-    reach("deliver.after-record")
-    return {name: count for name, count in counts.items() if name not in Usage.__struct_fields__} | {"left": left}
+def _final(joined: Sequence[Joined], *, is_last_attempt: bool) -> list[Joined]:
+    """The rows that end their request."""
+    if not is_last_attempt:
+        return [item for item in joined if not item.outcome.retryable]
+    # Where one request has several rows, an answer goes before a failure.
+    return sorted(joined, key=attrgetter("outcome.retryable"))
 
 
-def _wakes(runtime: Runtime, segment: Held, counts: dict[str, int]) -> tuple[Queue, ...]:
-    """With its last segment a job can be settled; now and then the queue is filled up with more segments."""
-    if counts.get("left") == 0:
-        return (Queue.JOBS,)
-    every = max(1, runtime.settings.queue_window // _FILLS_PER_WINDOW)
-    return (Queue.RESULTS,) if segment.number("number") % every == 0 else ()
+def _write_results(runtime: Runtime, segment: HeldSegment, results: Sequence[Joined]) -> None:
+    name = BatchFiles(segment.batch_id).result(_job_number(segment), segment.record.number)
+    if not results:
+        # A Redis that was restored from a backup may have granted other results to this segment before.
+        runtime.spool.delete(name)
+        return
+    attempts = segment.job.attempt + segment.job.losses
+    with runtime.spool.write(name) as file:
+        for first in range(0, len(results), _LINES_AT_ONCE):
+            some = results[first : first + _LINES_AT_ONCE]
+            file.write(_encode_lines([_result_line(item, attempts) for item in some]))
+
+
+def _write_quarantine(runtime: Runtime, segment: HeldSegment, odd: Sequence[QuarantinedRow]) -> None:
+    if not odd:
+        return
+    name = BatchFiles(segment.batch_id).quarantined(_job_number(segment), segment.record.number)
+    with runtime.spool.write(name) as file:
+        file.write(_encode_lines([{"reason": o.reason, "line": o.line.decode(errors="replace")} for o in odd]))
+    log.warning("job %s: %d rows quarantined", segment.record.job_id, len(odd))
+
+
+def _job_number(segment: HeldSegment) -> int:
+    return split_job_id(segment.record.job_id)[1]
 
 
 def _result_line(item: Joined, attempts: int) -> _ResultLine:
@@ -164,64 +207,14 @@ def _result_line(item: Joined, attempts: int) -> _ResultLine:
     return _ResultLine(request.key, outcome.status, response, error, outcome.usage, request.metadata, attempts)
 
 
-def _counts(results: list[Joined]) -> dict[str, int]:
+# ---- count
+
+
+def _counts(results: Sequence[Joined]) -> dict[str, int]:
+    """How many results there are of each status, and the sums of their usages."""
     statuses = [item.outcome.status for item in results]
     counts: dict[str, int] = {status: count for status in ResultStatus if (count := statuses.count(status))}
     usages = [item.outcome.usage for item in results if item.outcome.usage is not None]
     for name in Usage.__struct_fields__:
         counts[name] = sum(map(attrgetter(name), usages))
     return counts
-
-
-def _hand_over(runtime: Runtime, segment: Held, spec: str, counts: dict[str, int]) -> Move | Done:
-    """Gives the stored results to the handler; later again if it fails, and parks them after the last try."""
-    tries = segment.number("tries")
-    job = segment.fields["job_id"]
-    _, number = split_job_id(job)
-    if tries >= runtime.settings.max_delivery_attempts:
-        log.error("segment %s: its handler failed %d times; parked", segment.member, tries)
-        runtime.ledger.handed_over(segment, parked=True)
-        return Done({"parked": tries})
-    wakes = _wakes(runtime, segment, counts)
-    handler = runtime.handler(spec)
-    patience = min(runtime.settings.handler_patience_seconds * 2 ** segment.number("silences"), _LONGEST_PATIENCE)
-    if handler.answers and not runtime.ledger.offer(segment, patience=patience):
-        return Move(stage=Stage.DELIVER, after=_QUEUED_SECONDS, wakes=wakes)
-    only = segment.fields.get("only")
-    delivery = Segment(
-        batch_id=segment.batch_id,
-        delivery_id=f"{job}:{segment.number('number')}",
-        results=BatchFiles(segment.batch_id).result(number, segment.number("number")),
-        attempt=tries + 1,
-        only=msgspec.json.decode(only, type=list[int]) if only else None,
-    )
-    reach("deliver.before-hand-over")
-    runtime.clock.check(segment)
-    try:
-        queue = handler.hand_over(delivery)
-    except NobodyListens as nobody:
-        return runtime.deliveries.wait(segment, nobody, wakes)
-    except HandlerFailed as failure:
-        log.warning("segment %s: handler failed: %s", segment.member, failure)
-        runtime.clock.check(segment)
-        runtime.ledger.withdraw(segment)
-        runtime.deliveries.failed(segment, str(failure))
-        return Move(
-            stage=Stage.DELIVER,
-            after=runtime.delivery_backoff.seconds(tries),
-            fields={"tries": tries + 1, "problem": str(failure)[:1000]},
-            wakes=wakes,
-        )
-    reach("deliver.after-hand-over")
-    runtime.deliveries.succeeded(segment)
-    if handler.answers:
-        # Its message, or the worker that had it, may get lost: silence is no failure, but it comes again.
-        silences = segment.number("silences") + 1
-        return Move(
-            stage=Stage.DELIVER,
-            after=patience,
-            fields={"silences": silences, "sent_to": queue or "", "problem": "", "looks": 0},
-            wakes=wakes,
-        )
-    runtime.ledger.handed_over(segment)
-    return Done({**counts, "handed_over": delivery.attempt}, wakes=wakes)

@@ -1,7 +1,7 @@
-"""settle: once a job's last segment is in, decides what becomes of requests that have no result yet.
+"""settle: once a job's last segment is stored, decides about the requests that have no result yet.
 
-They run again in a new job while they have attempts left; else Lowtide writes their outcome itself, as one more
-file of segments, so that it is stored, counted and delivered like any other result.
+They run again in a new job while they have attempts left. Else Lowtide writes their outcome itself, as one more file of
+segments, so that it is stored, counted and delivered like any other result.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lowtide.states import JobState, ResultStatus
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.output import RestRow, SegmentCutter, SegmentedWriter, retryable
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import Done, Held, Move, Rows, Superseded
+from lowtide_worker.state import Done, HeldJob, JobMove, Move, Ordinals, Superseded
 
 log = logging.getLogger(__name__)
 
@@ -31,24 +31,24 @@ _RESULT = re.compile(r"(\d+)-(\d+)\.jsonl", re.ASCII)
 _encode = msgspec.json.Encoder().encode
 
 
-def settle(runtime: Runtime, job: Held) -> Move | Done:
-    """Closes a job, runs again what is missing, or writes the outcome of what never got one."""
-    if job.number("segments_left"):
+def settle(runtime: Runtime, job: HeldJob) -> JobMove | Done:
+    """Closes a job, runs requests without a result again, or writes their outcome."""
+    if job.record.segments_left:
         return Move(stage=Stage.SETTLE, after=_WATCH_SECONDS)
-    missing = runtime.ledger.unsettled(job.batch_id, runtime.ledger.rows(job))
+    missing = runtime.ledger.unsettled(job.batch_id, runtime.ledger.carried(job))
     reach("settle.after-count")
     if missing is None:
         return _close(runtime, job)
-    lost = JobState(job.fields["state"]) not in (JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED)
+    lost = job.record.state not in (JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED)
     verdict = _verdict(runtime, job, lost=lost)
     if verdict is None:
-        log.info("job %s: %d requests run again", job.fields["id"], len(missing))
+        log.info("job %s: %d requests run again", job.record.id, len(missing))
         # A job that was lost as a whole costs its requests no attempt; such losses have a limit of their own.
-        again = {"losses": job.number("losses") + 1} if lost else {"attempt": job.number("attempt") + 1}
+        again = {"losses": job.record.losses + 1} if lost else {"attempt": job.record.attempt + 1}
         return _close(runtime, job, retry=missing, **again)
-    # With the token in its name: one who was taken for dead must not change what another has put on the clock.
+    # With the token in its name: a worker that was taken for dead must not change what another has put on the clock.
     piece = str(job.token)
-    name = BatchFiles(job.batch_id).rest(job.number("number"), piece)
+    name = BatchFiles(job.batch_id).rest(job.record.number, piece)
     runtime.clock.check(job)
     ends = _write_rest(runtime, job, name, missing, *verdict)
     reach("settle.after-rest-written")
@@ -58,26 +58,26 @@ def settle(runtime: Runtime, job: Held) -> Move | Done:
         runtime.spool.delete(name)
         raise
     reach("settle.after-rest-segments")
-    return Done({"state": job.fields["state"], str(verdict[0]): len(missing)}, wakes=(Queue.RESULTS,))
+    return Done({"state": job.record.state, str(verdict[0]): len(missing)}, wakes=(Queue.RESULTS,))
 
 
-def _close(runtime: Runtime, job: Held, *, retry: Rows | None = None, **again: int) -> Done:
+def _close(runtime: Runtime, job: HeldJob, *, retry: Ordinals | None = None, **again: int) -> Done:
     reach("settle.before-close")
     state = runtime.ledger.close(job, tidy=partial(_tidy, runtime, job.batch_id), retry=retry, **again)
     reach("settle.after-close")
     if state is not None:
         log.info("batch %s is %s", job.batch_id, state)
-    facts = {"state": job.fields["state"], "batch": state or "running", "again": len(retry) if retry else 0}
+    facts = {"state": job.record.state, "batch": state or "running", "again": len(retry) if retry else 0}
     return Done(facts, wakes=(Queue.JOBS,))
 
 
 def _tidy(runtime: Runtime, batch_id: str) -> None:
-    """Removes results of segments that are none of the batch's.
+    """Removes results that do not belong to the batch.
 
-    Those of segments that were given up; and those that a later state of Redis knew, before it went back in time to one
-    that then came to other jobs and segments.
+    They are of segments that were given up, or of segments that only a later state of Redis knew: it went back in time,
+    and the batch was then cut into other jobs and segments.
     """
-    # The list comes first: whoever writes after it is known to the store by then.
+    # The list comes first: Redis knows every segment that writes after it.
     names = runtime.spool.names(BatchFiles(batch_id).results)
     segments = runtime.ledger.segments(batch_id)
     for name in names:
@@ -91,24 +91,20 @@ def _tidy(runtime: Runtime, batch_id: str) -> None:
             runtime.spool.delete(name)
 
 
-def _verdict(runtime: Runtime, job: Held, *, lost: bool) -> tuple[ResultStatus, ResultError] | None:
-    """What becomes of requests without a result; None if they may run again."""
-    error = msgspec.json.decode(job.fields["error"], type=ResultError) if job.fields.get("error") else None
-    state = JobState(job.fields["state"])
-    if job.batch["cancel"] == "1":
+def _verdict(runtime: Runtime, job: HeldJob, *, lost: bool) -> tuple[ResultStatus, ResultError] | None:
+    """The outcome of the requests without a result; None if they may run again."""
+    error, state = job.record.error, job.record.state
+    if job.batch.cancel:
         return ResultStatus.CANCELLED, ResultError(reason="CANCELLED", message="the batch was cancelled")
-    if job.number("refused") or (state is JobState.FAILED and error is not None and not retryable(error)):
+    if job.record.refused or (state is JobState.FAILED and error is not None and not retryable(error)):
         return ResultStatus.FAILED, error or ResultError(reason="FAILED", message="the provider refused the job")
     settings = runtime.settings
-    overdue = job.now() - float(job.batch["created"]) > settings.batch_deadline_seconds
-    if lost:
-        spent = job.number("losses") >= settings.max_job_losses
-    else:
-        spent = job.number("attempt") >= int(job.batch["max_attempts"])
+    overdue = job.now() - job.batch.created > settings.batch_deadline_seconds
+    spent = job.record.losses >= settings.max_job_losses if lost else job.record.attempt >= job.batch.max_attempts
     if not spent and not overdue:
         return None
-    # A job past its deadline is cancelled by us: its requests have expired, nobody cancelled them.
-    if overdue or state is JobState.EXPIRED or (state is JobState.CANCELLED and job.fields.get("cancel_sent")):
+    # A job past its deadline is cancelled by Lowtide: its requests have expired, the user did not cancel them.
+    if overdue or state is JobState.EXPIRED or (state is JobState.CANCELLED and job.record.cancel_sent):
         return ResultStatus.EXPIRED, ResultError(reason="EXPIRED", message="the provider did not answer in time")
     if state is JobState.CANCELLED:
         message = "the job was cancelled at the provider"
@@ -118,9 +114,9 @@ def _verdict(runtime: Runtime, job: Held, *, lost: bool) -> tuple[ResultStatus, 
 
 
 def _write_rest(
-    runtime: Runtime, job: Held, name: str, missing: Rows, status: ResultStatus, error: ResultError
+    runtime: Runtime, job: HeldJob, name: str, missing: Ordinals, status: ResultStatus, error: ResultError
 ) -> list[int]:
-    """Writes a row for each request without one; returns where its segments end."""
+    """Writes a row for each request without a result; returns the offsets at which the segments end."""
     settings = runtime.settings
     reader = RequestReader(runtime.spool, job.batch_id)
     cutter = SegmentCutter(max_bytes=settings.segment_bytes, max_rows=settings.segment_rows)

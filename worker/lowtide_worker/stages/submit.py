@@ -10,19 +10,18 @@ from lowtide.errors import SpoolError
 from lowtide.models import REQUESTS_LOST, ResultError
 from lowtide.protocol import BatchFiles, Queue
 from lowtide.spool import PAIR, RequestReader
-from lowtide.states import Mode, ProviderName
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.in_place import lines_elsewhere
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import Done, Held, Rows
+from lowtide_worker.state import Done, HeldBatch, Ordinals
 
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 500
-"""Jobs in one script: Redis takes no more than a million arguments, and others wait for it meanwhile."""
+"""Most jobs in one script: Redis takes at most a million arguments, and serves nothing else meanwhile."""
 
 
-def submit(runtime: Runtime, batch: Held) -> Done:
+def submit(runtime: Runtime, batch: HeldBatch) -> Done:
     """Plans the jobs of a batch and puts them on the clock, or ends a batch whose requests are gone."""
     if damaged := _damaged(runtime, batch):
         return _without_requests(runtime, batch, damaged)
@@ -37,43 +36,42 @@ def submit(runtime: Runtime, batch: Held) -> Done:
     return Done({"jobs": count}, wakes=(Queue.JOBS,))
 
 
-def _jobs(runtime: Runtime, batch: Held) -> Iterator[Rows]:
-    if batch.fields.get("sources"):
-        # Whoever took it in saw that it fits one job; cut up, each job would be given the whole source.
-        return iter([Rows(first=0, last=batch.number("total"))])
+def _jobs(runtime: Runtime, batch: HeldBatch) -> Iterator[Ordinals]:
+    if batch.record.sources:
+        # Submit has checked that it fits one job. If it were cut, each job would be given the whole source.
+        return iter([Ordinals(first=0, last=batch.record.total)])
     settings = runtime.settings
     reader = RequestReader(runtime.spool, batch.batch_id)
     max_requests = settings.max_requests_per_job
-    max_bytes = settings.max_job_bytes(Mode(batch.fields["mode"]), ProviderName(batch.fields["provider"]))
-    # An older version did not record how many groups there are, and left no file where there is one.
-    if batch.number("groups", 2) > 1 and (groups := reader.groups()) is not None:
+    max_bytes = settings.max_job_bytes(batch.record.mode, batch.record.provider)
+    if batch.record.groups > 1 and (groups := reader.groups()) is not None:
         return _cut(groups, max_requests=max_requests, max_bytes=max_bytes)
-    cuts = reader.cuts(batch.number("total"), max_requests=max_requests, max_bytes=max_bytes)
-    return (Rows(first=first, last=last) for first, last in cuts)
+    cuts = reader.cuts(batch.record.total, max_requests=max_requests, max_bytes=max_bytes)
+    return (Ordinals(first=first, last=last) for first, last in cuts)
 
 
-def _damaged(runtime: Runtime, batch: Held) -> str | None:
-    """The name of a file of the batch that is not there, or not whole."""
-    files, spool, total = BatchFiles(batch.batch_id), runtime.spool, batch.number("total")
+def _damaged(runtime: Runtime, batch: HeldBatch) -> str | None:
+    """The name of a file of the batch that is missing or not whole; None where all are whole."""
+    files, spool, total = BatchFiles(batch.batch_id), runtime.spool, batch.record.total
     if spool.size(files.index) != (total + 1) * PAIR.size:
         return files.index
     line_end, key_end = RequestReader(spool, batch.batch_id).ends(total)
     sizes = {files.keys: key_end}
-    if not lines_elsewhere(batch.batch):
+    if not lines_elsewhere(batch.record):
         sizes[files.requests] = line_end
-    if batch.fields.get("sources"):
+    if batch.record.sources:
         sizes[files.key_index] = total * PAIR.size
-    if batch.number("groups") > 1:
+    if batch.record.groups > 1:
         sizes[files.groups] = total
     return next((name for name, size in sizes.items() if spool.size(name) != size), None)
 
 
-def _without_requests(runtime: Runtime, batch: Held, damaged: str) -> Done:
-    """Ends the batch, unless the spool may only be away for a moment. Raises `SpoolError` as long as it may."""
+def _without_requests(runtime: Runtime, batch: HeldBatch, damaged: str) -> Done:
+    """Ends the batch. Raises `SpoolError` for as long as the spool may only be away for a moment."""
     now, grace = batch.now(), runtime.settings.output_grace_seconds
-    since = float(batch.fields.get("damaged_since") or now)
+    since = batch.record.damaged_since or now
     if now - since < grace:
-        runtime.clock.keep(batch, {"damaged_since": f"{since:.6f}"})
+        runtime.clock.keep(batch, {"damaged_since": since})
         raise SpoolError(f"{damaged} is missing or not whole; after {grace:g} s of this, the batch has failed")
     message = f"{damaged} is missing from the spool, or not whole, so nothing was sent; submit the requests again"
     runtime.ledger.lose(batch, ResultError(reason=REQUESTS_LOST, message=message))
@@ -97,20 +95,20 @@ class _Open:
         self.requests += 1
         self.bytes += size
 
-    def rows(self) -> Rows:
+    def ordinals(self) -> Ordinals:
         whole = self.requests == self.last - self.first
-        return Rows(first=self.first, last=self.last, bitmap=None if whole else bytes(self._bits))
+        return Ordinals(first=self.first, last=self.last, bitmap=None if whole else bytes(self._bits))
 
 
-def _cut(groups: Iterable[tuple[int, int]], *, max_requests: int, max_bytes: int) -> Iterator[Rows]:
+def _cut(groups: Iterable[tuple[int, int]], *, max_requests: int, max_bytes: int) -> Iterator[Ordinals]:
     """Fills jobs in order of the requests, each with requests of one group only."""
     filling: dict[int, _Open] = {}
     for ordinal, (group, size) in enumerate(groups):
         job = filling.get(group)
         if job is not None and (job.requests >= max_requests or job.bytes + size > max_bytes):
-            yield filling.pop(group).rows()
+            yield filling.pop(group).ordinals()
             job = None
         if job is None:
             job = filling[group] = _Open(ordinal)
         job.add(ordinal, size)
-    yield from (job.rows() for job in filling.values())
+    yield from (job.ordinals() for job in filling.values())

@@ -1,9 +1,9 @@
-"""sweep: finds what should not be there, or should be and is not, in the store, at the provider and in the spool.
+"""sweep: finds what should not be there, or is missing, in the store, at the provider and in the spool.
 
-It runs on the clock like any other work, one at a time. All it repairs is rare: a provider job that appeared after its
-twin was adopted, an upload whose job was never created, files of a producer that died, a lost place on the clock.
+It runs on the clock like any other work, one at a time. All that it repairs is rare: a provider job that appeared after
+its twin was adopted, an upload whose job was never created, files of a producer that died, a lost place on the clock.
 
-It deletes only on evidence. That Redis does not know a batch is none: Redis may have been emptied or restored.
+It deletes only on evidence. A batch that Redis does not know is no evidence: Redis may have been emptied or restored.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from lowtide_worker.inbox import is_waiting, take_in
 from lowtide_worker.providers import Provider, ProviderError, every
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.reconcile import remove_twin
-from lowtide_worker.state import Held, Move
+from lowtide_worker.state import HeldSweep, Move, SweepMove
 
 log = logging.getLogger(__name__)
 
 
-def sweep(runtime: Runtime, held: Held) -> Move:
+def sweep(runtime: Runtime, held: HeldSweep) -> SweepMove:
     """One round over everything; comes again after `sweep_seconds`."""
     keep = runtime.clock.keeper(held)
     counts = {"put_back": runtime.oddities.put_back_on_clock(keep)}
@@ -51,48 +51,48 @@ def sweep(runtime: Runtime, held: Held) -> Move:
         if count:
             log.warning("sweep: %s: %d", what, count)
             runtime.oddities.count(f"swept_{what}", count)
-    return Move(stage=Stage.SWEEP, after=runtime.settings.sweep_seconds, fields={"problem": ""})
+    return Move(stage=Stage.SWEEP, after=runtime.settings.sweep_seconds, fields={"problem": None})
 
 
 def _jobs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> int:
-    """Removes provider jobs of ours that no job of ours stands behind."""
+    """Removes provider jobs of this installation that belong to none of its jobs."""
     removed = 0
     for seen in every(provider.jobs, keep):
         with runtime.oddities.apart("jobs", seen.name):
             job = job_of_display_name(seen.display_name, runtime.installation.id)
-            fields = runtime.ledger.job(job) if job else {}
-            # A job that is unknown here may be one that Redis has forgotten; one in create has no name yet.
-            if job is None or not fields or fields["stage"] == Stage.CREATE:
+            record = runtime.ledger.job(job) if job else None
+            # Redis may have forgotten a job that is unknown here; a job in create has no name yet.
+            if job is None or record is None or record.stage == Stage.CREATE:
                 continue
-            # One that was taken for lost and has ended after all: while its batch runs, somebody may want its rows.
-            if fields["state"] == JobState.LOST and seen.state.terminal and runtime.ledger.runs(fields["batch_id"]):
+            # A job that was taken for lost may have ended after all: while its batch runs, its rows may be wanted.
+            if record.state is JobState.LOST and seen.state.terminal and runtime.ledger.runs(record.batch_id):
                 continue
-            left_over = fields["stage"] == "" and runtime.settings.delete_at_provider
-            # One past create without a name ended before it was created, as far as anybody knew.
-            if fields.get("name") != seen.name or left_over:
+            left_over = record.stage is None and runtime.settings.delete_at_provider
+            # A job past create without a name ended before Lowtide knew that it was created.
+            if record.name != seen.name or left_over:
                 remove_twin(provider, seen, job)
                 removed += 1
     return removed
 
 
 def _inputs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> int:
-    """Deletes uploaded inputs that no job of ours uses, or will."""
+    """Deletes uploaded inputs that no job uses, or will use."""
     removed = 0
     for seen in every(provider.inputs, keep):
         with runtime.oddities.apart("inputs", seen.name):
             job = job_of_display_name(seen.display_name, runtime.installation.id)
-            fields = runtime.ledger.job(job) if job else {}
-            if not fields or fields["stage"] == Stage.CREATE:
+            record = runtime.ledger.job(job) if job else None
+            if record is None or record.stage == Stage.CREATE:
                 continue
-            left_over = fields["stage"] == "" and runtime.settings.delete_at_provider
-            if fields.get("input") != seen.name or left_over:
+            left_over = record.stage is None and runtime.settings.delete_at_provider
+            if record.input != seen.name or left_over:
                 provider.delete_input(seen.name)
                 removed += 1
     return removed
 
 
 def _inbox(runtime: Runtime, keep: Callable[[], None]) -> int:
-    """Takes in batches of the inbox whose message was lost."""
+    """Accepts batches of the inbox whose message was lost."""
     taken = 0
     for batch_id in runtime.spool.folders("inbox"):
         with runtime.oddities.apart("inbox", batch_id):
@@ -104,7 +104,7 @@ def _inbox(runtime: Runtime, keep: Callable[[], None]) -> int:
 
 
 def _spool(runtime: Runtime, keep: Callable[[], None]) -> int:
-    """Deletes what producers left that died before their batch was recorded, and late files of deleted batches."""
+    """Deletes files of producers that died before their batch was recorded, and late files of deleted batches."""
     removed = 0
     now: float | None = None
     for batch_id in runtime.spool.folders("batches"):
@@ -117,11 +117,11 @@ def _spool(runtime: Runtime, keep: Callable[[], None]) -> int:
                 log.info("sweep: %s stays: a batch that Redis does not know has results or work in it", files.folder)
                 continue
             if now is None:
-                # Not by this host's clock alone: files have the time of their storage.
+                # Not by this host's clock alone: a file's time is that of its storage.
                 now = min(runtime.spool.now(), runtime.clock.now())
             if now - runtime.spool.modified(files.folder) <= runtime.settings.orphan_seconds:
                 continue
-            # Once more, right before: it is the only deletion that nobody asked for.
+            # Checked once more right before: it is the only deletion that no user asked for.
             keep()
             runtime.installation.check()
             if not runtime.ledger.knows(batch_member(batch_id)):
@@ -131,10 +131,10 @@ def _spool(runtime: Runtime, keep: Callable[[], None]) -> int:
 
 
 def _is_waste(runtime: Runtime, files: BatchFiles) -> bool:
-    """Whether the folder of an unknown batch holds nothing that anybody may miss.
+    """Whether the folder of an unknown batch holds nothing of value.
 
-    That is a folder as a producer leaves it, which no worker ever wrote to, or one of a batch that was deleted. A new
-    batch of a deleted one's id has an index, which no late writer brings back.
+    That is a folder that no worker ever wrote to, or one of a batch that was deleted. A new batch under a deleted one's
+    id has an index, which no late writer brings back.
     """
     names = runtime.spool.names(files.folder)
     if all("/" not in name.removeprefix(f"{files.folder}/") for name in names):

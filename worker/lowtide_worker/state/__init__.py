@@ -1,26 +1,56 @@
-"""The state machine in Redis: the clock, the ledger, admission, and repairs."""
+"""The state machine in Redis: the clock, the ledger, deliveries, admission, and repairs."""
 
 from __future__ import annotations
 
 from lowtide_worker.state.admission import Admission
-from lowtide_worker.state.clock import Clock, Dispatch, Done, Fields, Held, Move, Superseded
+from lowtide_worker.state.clock import Clock, Dispatch
+from lowtide_worker.state.deliveries import Deliveries
+from lowtide_worker.state.held import (
+    BatchMove,
+    Done,
+    Held,
+    HeldBatch,
+    HeldJob,
+    HeldSegment,
+    HeldSweep,
+    JobMove,
+    Lease,
+    Move,
+    NotHeld,
+    SegmentMove,
+    Superseded,
+    SweepMove,
+    bounded,
+    known,
+)
 from lowtide_worker.state.leases import Leases
-from lowtide_worker.state.ledger import Ledger, encoded_error
+from lowtide_worker.state.ledger import Ledger
 from lowtide_worker.state.oddities import Oddities
-from lowtide_worker.state.ordinals import Rows
+from lowtide_worker.state.ordinals import Ordinals
 
 __all__ = [
     "Admission",
+    "BatchMove",
     "Clock",
+    "Deliveries",
     "Dispatch",
     "Done",
-    "Fields",
     "Held",
+    "HeldBatch",
+    "HeldJob",
+    "HeldSegment",
+    "HeldSweep",
+    "JobMove",
+    "Lease",
     "Leases",
     "Ledger",
     "Move",
+    "NotHeld",
     "Oddities",
-    "Rows",
+    "Ordinals",
+    "SegmentMove",
     "Superseded",
-    "encoded_error",
+    "SweepMove",
+    "bounded",
+    "known",
 ]

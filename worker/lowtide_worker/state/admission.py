@@ -1,7 +1,7 @@
-"""Admission: how many jobs may live at the provider at once, and whose turn it is.
+"""Admission: how many jobs may live at the provider at once, and which job is next.
 
-The slots are the live jobs themselves, a sorted set with one member per job between create and its end, so a crash
-can not leak one: the job is still on the clock, and gives its slot back when it ends. Those without a slot wait in
+The slots are the live jobs themselves: a sorted set with one member per job between create and its end. So a crash
+cannot leak a slot: the job is still on the clock, and gives its slot back when it ends. Jobs without a slot wait in
 order of priority, then age. A used-up quota (429) lowers the limit for a while; each success raises it again.
 """
 
@@ -12,7 +12,7 @@ import redis
 from lowtide.protocol import Stage, keys
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import scripts
-from lowtide_worker.state.clock import Held, Superseded
+from lowtide_worker.state.held import HeldJob, Superseded
 
 
 class Admission:
@@ -24,38 +24,38 @@ class Admission:
         self._admit = scripts.admit.load(client)
         self._release = scripts.release.load(client)
 
-    def admit(self, job: Held) -> bool:
+    def admit(self, job: HeldJob) -> bool:
         """Whether the job has a slot now; if not, it is woken when its turn comes. Raises `Superseded`."""
-        provider = job.batch["provider"]
+        provider = job.batch.provider
         answer = self._admit(
             job=keys.entity(job.member),
             live=keys.live(provider),
             waiting=keys.waiting(provider),
             limit=keys.limit(provider),
             token=job.token,
-            job_id=job.fields["id"],
+            job_id=job.record.id,
             most=self._limit,
-            priority=job.batch.get("priority", 0),
-            created=job.batch["created"],
+            priority=job.batch.priority,
+            created=job.batch.created,
         )
         if answer < 0:
             raise Superseded(job.member)
         return bool(answer)
 
-    def release(self, job: Held) -> None:
+    def release(self, job: HeldJob) -> None:
         """Gives the job's slot to the next. Harmless for a job without one. Raises `Superseded`."""
         self._change(job, "")
 
-    def throttled(self, job: Held) -> None:
+    def throttled(self, job: HeldJob) -> None:
         """Gives the slot back and lowers the limit below what is live now. Raises `Superseded`."""
         self._change(job, "lower")
 
-    def succeeded(self, job: Held) -> None:
+    def succeeded(self, job: HeldJob) -> None:
         """The provider took a job: a lowered limit goes up by one. Raises `Superseded`."""
         self._change(job, "raise")
 
-    def _change(self, job: Held, change: str) -> None:
-        provider = job.batch["provider"]
+    def _change(self, job: HeldJob, change: str) -> None:
+        provider = job.batch.provider
         woken = self._release(
             job=keys.entity(job.member),
             live=keys.live(provider),
@@ -63,7 +63,7 @@ class Admission:
             limit=keys.limit(provider),
             clock=keys.clock(Stage.CREATE.queue),
             token=job.token,
-            job_id=job.fields["id"],
+            job_id=job.record.id,
             most=self._limit,
             job_hash=keys.job(""),
             job_member=keys.job_member(""),

@@ -1,4 +1,4 @@
-"""The leases of all that this process works on, renewed by one thread: no stage has to think of it while it waits."""
+"""The leases of all that this process works on. One thread renews them, so a stage that waits need not."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import redis
 
 from lowtide_worker.deadlines import elapsed
-from lowtide_worker.state.clock import Held, Superseded
+from lowtide_worker.state.held import Held, Superseded
 
 log = logging.getLogger(__name__)
 
 
 class Leases:
-    """Renews leases every third of their time, until their stage ends, but for no longer than `limit` seconds."""
+    """Renews each lease after a third of its time, until its stage ends, but for no longer than `limit` seconds."""
 
-    def __init__(self, keep: Callable[[Held], None], *, lease: float, limit: float) -> None:
+    def __init__(self, keep: Callable[[Held[Any]], None], *, lease: float, limit: float) -> None:
         self._keep = keep
         self._lease = lease
         self._limit = limit
         self._pid = 0
         self._starting = threading.Lock()
-        self._held: dict[int, tuple[Held, float]] = {}
+        self._held: dict[int, tuple[Held[Any], float]] = {}
 
     @contextmanager
-    def kept(self, held: Held) -> Iterator[None]:
-        """Keeps the lease meanwhile. A stage that is over before a third of it costs no call."""
+    def kept(self, held: Held[Any]) -> Iterator[None]:
+        """Keeps the lease inside the block. A stage that ends before a third of the lease is over costs no call."""
         if self._pid != os.getpid():
             self._start()
         number = id(held)
@@ -45,7 +46,7 @@ class Leases:
             if self._pid != os.getpid():
                 self._held = {}
                 threading.Thread(target=self._renew, name="leases", daemon=True).start()
-                # Last: who sees it needs no more than is there then, and a thread that cannot start is tried again.
+                # Last: another thread that sees it needs nothing else, and a thread that cannot start is tried again.
                 self._pid = os.getpid()
 
     def _renew(self) -> None:
@@ -59,6 +60,6 @@ class Leases:
                     log.error("%s: %s takes more than %g s; given up", held.member, held.stage, self._limit)
                     lease.lost = True
                     continue
-                # Whoever works on it finds out by itself, and so does the next round.
+                # The stage finds out by itself, and so does the next round.
                 with suppress(redis.RedisError, Superseded):
                     self._keep(held)

@@ -1,7 +1,7 @@
 """The ledger: which request has its result, which job carries what, and when a batch is complete.
 
-Every change is one atomic script that first checks that the caller still holds the entity; a second run of
-the same work changes nothing.
+Every change is one atomic script that first checks that the caller still holds the entity; a second run of the same
+work changes nothing.
 """
 
 from __future__ import annotations
@@ -14,25 +14,38 @@ from typing import Any, cast
 
 import msgspec
 import redis
+from msgspec.structs import replace
 
 from lowtide.models import ResultError
-from lowtide.protocol import VERSION, Stage, job_id, keys
-from lowtide.states import BatchState, JobState
-from lowtide.store import Places, pairs, redis_time
+from lowtide.protocol import (
+    DAMAGED,
+    RECORD_VERSION,
+    JobRecord,
+    Stage,
+    job_id,
+    job_prefix,
+    keys,
+    read_record,
+    salvage_record,
+    written_fields,
+)
+from lowtide.protocol.changes import CarriedRequests, new_job
+from lowtide.states import BatchState
+from lowtide.store import pairs, redis_time
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import scripts
-from lowtide_worker.state.clock import Held, Superseded
-from lowtide_worker.state.ordinals import Rows, missing_rows
+from lowtide_worker.state.held import Held, HeldBatch, HeldJob, HeldSegment, Superseded, bounded
+from lowtide_worker.state.ordinals import Ordinals, missing
 
 log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 600.0
-"""How often a job that waits for its segments is looked at, should its last segment never say so."""
+"""How often a job that waits for its segments is checked, in case that its last segment did not wake it."""
 _DELETED_NOTED_SECONDS = 30 * 86_400.0
 """How long it is remembered that a batch was deleted."""
 _AT_ONCE = 500
-MAX_JOB_ERROR_CHARS = 500
-"""Of the text of an error that a whole job ended with."""
+_RUNNING = frozenset({BatchState.PENDING, BatchState.RUNNING, BatchState.CANCELLING})
+_encode = msgspec.json.encode
 
 
 class Ledger:
@@ -47,36 +60,32 @@ class Ledger:
         self._grant = scripts.grant.load(client)
         self._record = scripts.record.load(client)
         self._recollect = scripts.recollect.load(client)
-        self._offer = scripts.offer.load(client)
-        self._places = Places(client)
-        self._handed_over = scripts.handed_over.load(client)
         self._close = scripts.close.load(client)
         self._forget_job = scripts.forget_job.load(client)
         self._forget = scripts.forget.load(client)
         self._lose = scripts.lose.load(client)
 
-    def draft(self, batch: Held, first: int, jobs: Sequence[Rows]) -> None:
-        """Writes down some of a batch's first jobs, numbered from `first` on. Raises `Superseded`."""
-        prefix = job_id(batch.batch_id, 0)[:-1]
-        common = {**_new_job(batch.batch_id, attempt=1, losses=0), "stage": ""}
+    def draft(self, batch: HeldBatch, first: int, jobs: Sequence[Ordinals]) -> None:
+        """Records some of a batch's first jobs, numbered from `first` on. Raises `Superseded`."""
+        prefix = job_prefix(batch.batch_id)
         drafted = self._draft(
             batch=keys.entity(batch.member),
             token=batch.token,
             job_hash=keys.job(prefix),
-            job_carried=keys.rows(prefix),
+            job_carried=keys.carried(prefix),
             job_id=prefix,
             first=first,
-            shared=pairs(common.items()),
-            jobs=[part for rows in jobs for part in (rows.first, rows.last, len(rows), rows.bitmap or b"")],
+            shared=written_fields(new_job(batch.batch_id, stage=None, attempt=1, losses=0)),
+            jobs=[part for some in jobs for part in (some.first, some.last, len(some), some.bitmap or b"")],
         )
         self._checked(drafted, batch)
 
-    def plan(self, batch: Held, jobs: int) -> None:
+    def plan(self, batch: HeldBatch, jobs: int) -> None:
         """Makes all drafted jobs of a batch due to be created, `jobs` in number. Raises `Superseded`.
 
         One script for all: it takes about a microsecond a job.
         """
-        prefix = job_id(batch.batch_id, 0)[:-1]
+        prefix = job_prefix(batch.batch_id)
         planned = self._plan(
             batch=keys.entity(batch.member),
             clock=keys.clock(Stage.CREATE.queue),
@@ -84,48 +93,49 @@ class Ledger:
             token=batch.token,
             job_hash=keys.job(prefix),
             job_member=keys.job_member(prefix),
-            job_carried=keys.rows(prefix),
+            job_carried=keys.carried(prefix),
             jobs=jobs,
             stage=Stage.CREATE,
         )
         self._checked(planned, batch)
 
-    def lose(self, batch: Held, error: ResultError) -> None:
+    def lose(self, batch: HeldBatch, error: ResultError) -> None:
         """Ends a batch whose requests are gone, and frees its idempotency key. Raises `Superseded`."""
         lost = self._lose(
             batch=keys.entity(batch.member),
             clock=keys.clock(Stage.DELETE.queue),
-            idempotency=keys.idempotency(batch.fields.get("idempotency_key", "")),
+            idempotency=keys.idempotency(batch.record.idempotency_key or ""),
             member=batch.member,
             token=batch.token,
             batch_id=batch.batch_id,
-            error=encoded_error(error),
+            error=_encode(bounded(error)),
             stage=Stage.DELETE,
             retention=self._settings.retention_seconds,
         )
         self._checked(lost, batch)
 
-    def rows(self, job: Held) -> Rows:
-        """The requests a job carries."""
-        first, last = job.number("first"), job.number("last")
-        if not job.number("sparse"):
-            return Rows(first=first, last=last)
-        return Rows(first=first, last=last, bitmap=cast("bytes", self._redis.get(keys.rows(job.fields["id"])) or b""))
+    def carried(self, job: HeldJob) -> Ordinals:
+        """The requests that a job carries."""
+        first, last = job.record.first, job.record.last
+        if not job.record.sparse:
+            return Ordinals(first=first, last=last)
+        bitmap = cast("bytes | None", self._redis.get(keys.carried(job.record.id)))
+        return Ordinals(first=first, last=last, bitmap=bitmap or b"")
 
-    def unsettled(self, batch_id: str, rows: Rows) -> Rows | None:
-        """Those of `rows` that have no result yet; None where all have one."""
-        raw = cast("bytes", self._redis.getrange(keys.settled(batch_id), rows.first // 8, (rows.last - 1) // 8))
-        return missing_rows(rows, raw)
+    def unsettled(self, batch_id: str, ordinals: Ordinals) -> Ordinals | None:
+        """Those of `ordinals` that have no result yet; None where all have one."""
+        start, end = ordinals.first // 8, (ordinals.last - 1) // 8
+        return missing(ordinals, cast("bytes", self._redis.getrange(keys.settled(batch_id), start, end)))
 
     def segment(
-        self, job: Held, source: str, ends: Sequence[int], *, piece: str = "", collected: int | None = None
+        self, job: HeldJob, origin: str, ends: Sequence[int], *, piece: str = "", collected: int | None = None
     ) -> None:
         """Puts segments of a file on the clock; with the last, the job waits for all in settle. Raises `Superseded`.
 
-        `ends` are the byte offsets at which the segments end; the first begins at 0. `collected` is given where more
-        segments will come: the bytes of output up to where they begin.
+        `origin` is `output` or `rest`. `ends` are the byte offsets at which the segments end; the first begins at 0.
+        `collected` is given where more segments will come: the bytes of output up to where they begin.
         """
-        prefix = f"{job.fields['id']}:"
+        prefix = f"{job.record.id}:"
         cut = self._segment(
             job=keys.entity(job.member),
             clock=keys.clock(job.stage.queue),
@@ -135,11 +145,11 @@ class Ledger:
             token=job.token,
             stage=Stage.SETTLE,
             watch=_WATCH_SECONDS,
-            version=VERSION,
+            version=RECORD_VERSION,
             batch_id=job.batch_id,
-            job_id=job.fields["id"],
+            job_id=job.record.id,
             segment_stage=Stage.DELIVER,
-            source=source,
+            origin=origin,
             segment_hash=keys.entity(f"segment:{prefix}"),
             segment_member=f"segment:{prefix}",
             piece=piece,
@@ -148,8 +158,11 @@ class Ledger:
         )
         self._checked(cut, job)
 
-    def grant(self, segment: Held, ordinals: Sequence[int]) -> list[bool]:
-        """Which of these requests get their result from this segment. Raises `Superseded`."""
+    def grant(self, segment: HeldSegment, ordinals: Sequence[int]) -> list[bool]:
+        """Returns for each of these requests whether it gets its result from this segment. Raises `Superseded`.
+
+        The answer is the same whenever the segment runs again.
+        """
         if not ordinals:
             return []
         consecutive = list(ordinals) == list(range(ordinals[0], ordinals[0] + len(ordinals)))
@@ -165,9 +178,12 @@ class Ledger:
             raise Superseded(segment.member)
         return [bit == 0x31 for bit in answer]
 
-    def record(self, segment: Held, counts: Mapping[str, int], *, handler_waits: bool) -> int:
-        """Counts a stored segment; returns how many of its job are left. Raises `Superseded`."""
-        job = segment.fields["job_id"]
+    def record(self, segment: HeldSegment, counts: Mapping[str, int], *, handler_waits: bool) -> int:
+        """Counts a stored segment; returns how many segments of its job are still to be stored. Raises `Superseded`.
+
+        With `handler_waits` the segment stays on the clock until a handler has taken it; else it is removed.
+        """
+        job = segment.record.job_id
         left = self._record(
             segment=keys.entity(segment.member),
             job=keys.job(job),
@@ -185,9 +201,12 @@ class Ledger:
             raise Superseded(segment.member)
         return int(left)
 
-    def recollect(self, segment: Held, *, from_provider: bool) -> None:
-        """Gives up a segment whose bytes are gone, for its job to bring them again. Raises `Superseded`."""
-        job = segment.fields["job_id"]
+    def recollect(self, segment: HeldSegment, *, from_provider: bool) -> None:
+        """Removes a segment whose bytes are gone, and takes back its granted requests. Raises `Superseded`.
+
+        With `from_provider` the job collects its output again; else settle treats the requests as unanswered.
+        """
+        job = segment.record.job_id
         given_up = self._recollect(
             segment=keys.entity(segment.member),
             job=keys.job(job),
@@ -201,77 +220,41 @@ class Ledger:
         )
         self._checked(given_up, segment)
 
-    def offer(self, segment: Held, *, patience: float) -> bool:
-        """Whether the handler may be given a segment now; if not, it is woken when its turn comes.
-
-        After `patience` seconds without a word it counts as lost. Raises `Superseded`.
-        """
-        handler = segment.batch["on_result"]
-        answer = self._offer(
-            segment=keys.entity(segment.member),
-            in_hand=keys.in_hand(handler),
-            queued=keys.queued(handler),
-            batch=keys.batch(segment.batch_id),
-            member=segment.member,
-            token=segment.token,
-            most=self._settings.handler_window,
-            patience=patience,
-        )
-        if answer < 0:
-            raise Superseded(segment.member)
-        return bool(answer)
-
-    def withdraw(self, segment: Held) -> None:
-        """Takes an offer back: the handler could not be given the segment."""
-        self._places.free(segment.batch_id, segment.member)
-
-    def handed_over(self, segment: Held, *, parked: bool = False) -> None:
-        """Lets go of a segment that its handler took, or that is parked. Raises `Superseded`."""
-        ended = self._handed_over(
-            segment=keys.entity(segment.member),
-            batch=keys.batch(segment.batch_id),
-            clock=keys.clock(Stage.DELIVER.queue),
-            parked=keys.PARKED,
-            member=segment.member,
-            token=segment.token,
-            parks=int(parked),
-        )
-        self._checked(ended, segment)
-
     def close(
         self,
-        job: Held,
+        job: HeldJob,
         *,
         tidy: Callable[[], None],
-        retry: Rows | None = None,
+        retry: Ordinals | None = None,
         attempt: int | None = None,
         losses: int | None = None,
     ) -> BatchState | None:
         """Closes a job, handing `retry` on to a new one; returns the batch's state if that ended it.
 
-        `tidy` is called where this will end the batch, right before. The new job is of the same attempt with as many
-        losses as this one, but for the one that is given.
+        Calls `tidy` right before the batch ends. The new job has the attempt and the losses of this one, but for the
+        one that is given. Raises `Superseded`.
         """
         batch_id = job.batch_id
-        prefix = job_id(batch_id, 0)[:-1]
+        prefix = job_prefix(batch_id)
         bitmap: bytes | str = ""
         fields: list[Any] = []
         if retry is not None:
             bitmap = retry.bitmap or b""
-            new = _new_job(
+            new = new_job(
                 batch_id,
-                attempt=job.number("attempt") if attempt is None else attempt,
-                losses=job.number("losses") if losses is None else losses,
+                stage=Stage.CREATE,
+                attempt=job.record.attempt if attempt is None else attempt,
+                losses=job.record.losses if losses is None else losses,
             )
-            own = {"first": retry.first, "last": retry.last, "requests": len(retry), "sparse": 1}
-            fields = pairs((new | own).items())
+            own: CarriedRequests = {"first": retry.first, "last": retry.last, "requests": len(retry), "sparse": True}
+            fields = [*written_fields(new), *written_fields(own)]
 
         def ask(*, is_tidy: bool) -> Any:
             return self._close(
                 job=keys.entity(job.member),
                 batch=keys.batch(batch_id),
                 clock=keys.clock(Stage.SETTLE.queue),
-                carried=keys.rows(prefix),
+                carried=keys.carried(prefix),
                 member=job.member,
                 token=job.token,
                 stage=Stage.CLEAN,
@@ -281,7 +264,7 @@ class Ledger:
                 job_hash=keys.job(prefix),
                 job_member=keys.job_member(prefix),
                 job_id=prefix,
-                error=job.fields.get("error", ""),
+                error=_encode(job.record.error) if job.record.error else "",
                 bitmap=bitmap,
                 tidy=int(is_tidy),
                 fields=fields,
@@ -309,21 +292,21 @@ class Ledger:
                     found[number] = int(count or 0), {int(given_up) for given_up in (dropped or b"").split()}
         return found
 
-    def forget(self, batch: Held, check: Callable[[], None]) -> None:
-        """Removes every key of a batch, and `check`s again and again. Raises `Superseded`.
+    def forget(self, batch: HeldBatch, check: Callable[[], None]) -> None:
+        """Removes every key of a batch. Calls `check` before each pipeline. Raises `Superseded`.
 
-        Job by job, in pipelines: a script for all would hold up Redis for seconds where there are many segments.
+        It works job by job, in pipelines: one script would hold up Redis for seconds where there are many segments.
         """
-        batch_id, handler = batch.batch_id, batch.batch["on_result"]
-        for first in range(1, batch.number("jobs") + 1, _AT_ONCE):
+        batch_id, handler, jobs = batch.batch_id, batch.record.on_result or "", batch.record.jobs
+        for first in range(1, jobs + 1, _AT_ONCE):
             check()
-            numbers = range(first, min(first + _AT_ONCE, batch.number("jobs") + 1))
+            numbers = range(first, min(first + _AT_ONCE, jobs + 1))
             with self._redis.pipeline(transaction=False) as pipe:
                 for name in (job_id(batch_id, number) for number in numbers):
                     self._forget_job.within(pipe)(
                         batch=keys.entity(batch.member),
                         job=keys.job(name),
-                        carried=keys.rows(name),
+                        carried=keys.carried(name),
                         clock=keys.clock(Stage.CLEAN.queue),
                         segments_clock=keys.clock(Stage.DELIVER.queue),
                         parked=keys.PARKED,
@@ -340,27 +323,27 @@ class Ledger:
             settled=keys.settled(batch_id),
             batches=keys.BATCHES,
             clock=keys.clock(Stage.DELETE.queue),
-            idempotency=keys.idempotency(batch.fields.get("idempotency_key", "")),
+            idempotency=keys.idempotency(batch.record.idempotency_key or ""),
             batch_id=batch_id,
             member=batch.member,
             token=batch.token,
         )
         self._checked(forgotten, batch)
 
-    def job(self, job: str) -> dict[str, str]:
-        """The fields of a job; empty where there is none."""
+    def job(self, job: str) -> JobRecord | None:
+        """The record of a job; None where there is none. Raises `DamagedRecord`."""
         found = cast("dict[bytes, bytes]", self._redis.hgetall(keys.job(job)))
-        return {name.decode(): value.decode() for name, value in found.items()}
+        return read_record(JobRecord, found) if found else None
 
-    def sees_jobs(self, job: Held, *, before: float, after: float) -> bool:
-        """Whether the provider showed another job of ours after one instant that was created before another.
+    def sees_jobs(self, job: HeldJob, *, before: float, after: float) -> bool:
+        """Whether the provider showed another job of ours after `after` that was created before `before`.
 
-        Jobs that live there are asked about, and those of the same batch. Both are in Unix seconds.
+        Checks the jobs that live at the provider and those of the same batch. Both times are in Unix seconds.
         """
-        live = cast("list[bytes]", self._redis.zrange(keys.live(job.batch["provider"]), 0, -1))
+        live = cast("list[bytes]", self._redis.zrange(keys.live(job.batch.provider), 0, -1))
         others = {name.decode() for name in live}
-        others |= {job_id(job.batch_id, number) for number in range(1, int(job.batch["jobs"]) + 1)}
-        names = iter(others - {job.fields["id"]})
+        others |= {job_id(job.batch_id, number) for number in range(1, job.batch.jobs + 1)}
+        names = iter(others - {job.record.id})
         while some := list(islice(names, _AT_ONCE)):
             with self._redis.pipeline(transaction=False) as pipe:
                 for name in some:
@@ -370,11 +353,18 @@ class Ledger:
                         return True
         return False
 
-    def jobs(self, batch: Held) -> Iterator[dict[str, str]]:
-        """The fields of each job of a batch."""
-        for number in range(1, batch.number("jobs") + 1):
-            if found := self.job(job_id(batch.batch_id, number)):
-                yield found
+    def jobs(self, batch: HeldBatch) -> Iterator[JobRecord]:
+        """The record of each job of a batch that is to be deleted. One that is damaged has what can be read of it."""
+        for number in range(1, batch.record.jobs + 1):
+            name = job_id(batch.batch_id, number)
+            found = cast("dict[bytes, bytes]", self._redis.hgetall(keys.job(name)))
+            if not found:
+                continue
+            try:
+                yield read_record(JobRecord, found)
+            except DAMAGED as damage:
+                log.warning("job %s is deleted as far as its record can be read: %s", name, damage)
+                yield replace(salvage_record(JobRecord, found), id=name)
 
     def note_deleted(self, batch_id: str) -> None:
         """Notes that a batch is deleted, for as long as a late file of it may appear."""
@@ -391,26 +381,13 @@ class Ledger:
     def runs(self, batch_id: str) -> bool:
         """Whether a batch has requests without a result."""
         state = cast("bytes | None", self._redis.hget(keys.batch(batch_id), "state"))
-        return state in {b"pending", b"running", b"cancelling"}
+        return state is not None and state.decode(errors="replace") in _RUNNING
 
     def knows(self, member: str) -> bool:
         """Whether there is such a batch, job or segment."""
         return bool(self._redis.exists(keys.entity(member)))
 
     @staticmethod
-    def _checked(held_still: int, held: Held) -> None:
+    def _checked(held_still: int, held: Held[Any]) -> None:
         if not held_still:
             raise Superseded(held.member)
-
-
-def encoded_error(error: ResultError | None) -> str:
-    """An error as a job's hash keeps it, which is written once more for each request that it ends."""
-    return msgspec.json.encode(error.shortened(MAX_JOB_ERROR_CHARS)).decode() if error else ""
-
-
-def _new_job(batch_id: str, *, attempt: int, losses: int) -> dict[str, Any]:
-    """Fields of a new job's hash, beside its own name and requests."""
-    return {
-        "v": VERSION, "batch_id": batch_id, "stage": Stage.CREATE, "token": 0, "busy": 0,
-        "state": JobState.PLANNED, "attempt": attempt, "losses": losses,
-    }  # fmt: skip

@@ -15,7 +15,7 @@ import redis
 from lowtide.protocol import Queue, Stage, keys
 from lowtide.store import redis_time
 from lowtide_worker.state import scripts
-from lowtide_worker.state.clock import Superseded
+from lowtide_worker.state.held import Superseded
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Oddities:
         return lost
 
     def dead_letter(self, reason: str, what: Mapping[str, object]) -> None:
-        """Keeps a message that nobody could handle, for people to look at, and counts it."""
+        """Keeps a message that no worker could handle, for people to read, and counts it."""
         reason = "".join(char if char.isprintable() else "?" for char in reason[:_REASON_CHARS])
         log.error("dead letter: %s", reason)
         about = {"id": uuid.uuid4().hex, "time": redis_time(self._redis), "reason": reason}

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
-    """The requests a job carries: ordinals in [first, last), all of them or those of a bitmap."""
+class Ordinals:
+    """A set of requests: the ordinals in [first, last), all of them or those of a bitmap."""
 
     first: int
     last: int
@@ -44,26 +44,26 @@ class Rows:
             yield start, end
 
 
-def missing_rows(rows: Rows, settled: bytes) -> Rows | None:
-    """Those of `rows` that are not settled; None where all are.
+def missing(ordinals: Ordinals, settled: bytes) -> Ordinals | None:
+    """Those of `ordinals` that are not settled; None where all are.
 
-    `settled` is the batch's bitmap from the byte of `rows.first` to that of the last row; Redis leaves off
-    what was never set.
+    `settled` is the batch's bitmap from the byte of `ordinals.first` to that of the last one; Redis leaves off bytes
+    that were never set.
     """
-    # Both bitmaps are laid side by side as integers, from rows.first on.
-    lead, width = rows.first % 8, rows.last - rows.first
+    # Both bitmaps become integers that begin at ordinals.first.
+    lead, width = ordinals.first % 8, ordinals.last - ordinals.first
     length = lead + width
     done = int.from_bytes(settled.ljust((length + 7) // 8, b"\0"), "big")
     done = (done >> (-length % 8)) & ((1 << width) - 1)
-    if rows.bitmap is None:
+    if ordinals.bitmap is None:
         carried = (1 << width) - 1
     else:
-        carried = int.from_bytes(rows.bitmap.ljust((width + 7) // 8, b"\0"), "big") >> (-width % 8)
-    missing = carried & ~done
-    if not missing:
+        carried = int.from_bytes(ordinals.bitmap.ljust((width + 7) // 8, b"\0"), "big") >> (-width % 8)
+    left = carried & ~done
+    if not left:
         return None
-    top = width - missing.bit_length()
-    low = (missing & -missing).bit_length() - 1
+    top = width - left.bit_length()
+    low = (left & -left).bit_length() - 1
     kept = width - top - low
-    bitmap = ((missing >> low) << (-kept % 8)).to_bytes((kept + 7) // 8, "big")
-    return Rows(first=rows.first + top, last=rows.last - low, bitmap=bitmap)
+    bitmap = ((left >> low) << (-kept % 8)).to_bytes((kept + 7) // 8, "big")
+    return Ordinals(first=ordinals.first + top, last=ordinals.last - low, bitmap=bitmap)

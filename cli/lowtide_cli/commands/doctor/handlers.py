@@ -96,7 +96,7 @@ def _undelivered(batches: Sequence[BatchStatus]) -> list[Finding]:
         (batch.id, problem)
         for batch in batches
         for problem in batch.problems
-        if " undelivered: " in problem and "nobody listens for" not in problem
+        if " undelivered: " in problem and "no worker listens for" not in problem
     ]
     reasons = Counter(problem.partition(" undelivered: ")[2] for _, problem in hindered)
     return [

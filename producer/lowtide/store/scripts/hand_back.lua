@@ -1,7 +1,7 @@
 -- Puts a delivered segment back on the clock because its handler failed.
 -- KEYS: batch, segment, clock, parked
 -- ARGV: member (of the segment), pause (seconds until due), attempt (that failed), fields... (of the segment, in pairs)
--- Returns 1, or 0 where nobody waits for it: the batch is gone, the segment is parked, this attempt was handed back
+-- Returns 1, or 0 where no delivery waits for it: the batch is gone, the segment is parked, this attempt was handed back
 -- before (a second copy of its message), or the results are not stored yet (Redis went back in time: the segment is
 -- stored again, and comes again).
 if not exists(batch) or redis.call('ZSCORE', parked, member) then return 0 end

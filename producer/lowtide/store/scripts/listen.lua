@@ -1,5 +1,5 @@
--- Notes that a worker listens for a handler on a queue. Deliveries that found nobody come at once, where nobody
--- listened on that queue; and so do those that were sent to a queue where nobody listens any more.
+-- Notes that a worker listens for a handler on a queue. Deliveries that found no worker come at once where none
+-- listened on that queue; and so do those that were sent to a queue on which no worker listens any more.
 -- KEYS: listeners (of the handler), handlers, queued (deliveries that wait), in_hand (deliveries that it has), clock
 -- ARGV: handler, queue, worker, fresh (seconds after which a silent worker counts for nothing), worker_kept (seconds a
 --       silent worker is remembered), handler_kept (seconds a handler is), hash_prefix, most (to wake)

@@ -3,7 +3,7 @@
 -- ARGV: batch_id, member, grace (seconds until due), fingerprint, keyed ("1" if the idempotency key counts),
 --       batch_prefix (of a batch's hash), fields... (of the batch, in pairs)
 -- Returns {batch id, fingerprint} of the batch that stands: this one, or the earlier one of the same key.
--- Whoever had no reply may ask again: a batch that is recorded already stands as it is.
+-- A producer that had no reply may ask again: a batch that is recorded already stands as it is.
 if exists(batch) then return {batch_id, redis.call('HGET', batch, 'fingerprint')} end
 if keyed == '1' then
   local earlier = redis.call('GET', idempotency)

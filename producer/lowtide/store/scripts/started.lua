@@ -1,7 +1,7 @@
 -- Counts how often a handler has begun an attempt at a delivery.
 -- KEYS: segment
 -- ARGV: attempt
--- Returns how often with this one, or 0 where nobody waits for it: it is over, or a later attempt has begun.
+-- Returns how often with this one, or 0 where no delivery waits for it: it is over, or a later attempt has begun.
 if not exists(segment) then return 0 end
 local before = tonumber(redis.call('HGET', segment, 'begun_attempt') or 0)
 if before > tonumber(attempt) then return 0 end

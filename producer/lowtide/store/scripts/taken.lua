@@ -1,7 +1,7 @@
 -- Ends the delivery of a segment that its handler has taken.
 -- KEYS: batch, segment, clock, parked
 -- ARGV: member (of the segment)
--- Returns 1, or 0 where nobody waits for the word: it came before, the batch is gone, or the results are not stored yet.
+-- Returns 1, or 0 where no delivery waits for the answer: it came before, the batch is gone, or the results are not stored yet.
 -- That happens after Redis went back in time: the segment is stored again, and comes again.
 if redis.call('HGET', segment, 'stored') ~= '1' then return 0 end
 redis.call('DEL', segment)

@@ -67,6 +67,9 @@ def begin(
     job_hash: Value,
     pause: Value,
     absent: Value,
+    oldest: Value,
+    older_pause: Value,
+    older_problem: Value,
 ) -> Any: ...
 
 
@@ -277,7 +280,7 @@ def segment(
     batch_id: Value,
     job_id: Value,
     segment_stage: Value,
-    source: Value,
+    origin: Value,
     segment_hash: Value,
     segment_member: Value,
     piece: Value,

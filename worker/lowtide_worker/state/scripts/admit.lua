@@ -1,7 +1,7 @@
--- Gives a job a slot among the provider's live jobs, if there is one and nobody with more right waits for it.
+-- Gives a job a slot among the provider's live jobs, if there is one and no job of a higher rank waits for it.
 -- KEYS: job, live (sorted set of jobs), waiting (sorted set of jobs), limit (lowered)
 -- ARGV: token, job_id, most (live jobs), priority (of the batch), created (when the batch was)
--- Returns 1 if admitted, 0 if the job must wait, -1 if somebody else holds it now.
+-- Returns 1 if admitted, 0 if the job must wait, -1 if another worker holds it now.
 if held_by_other(job, token) then return -1 end
 if redis.call('ZSCORE', live, job_id) then return 1 end
 -- Higher priority first, then age: ten digits of seconds below the priority.

@@ -2,7 +2,7 @@
 -- KEYS: entity, clock (it is on), next_clock (it goes to)
 -- ARGV: member, token, stage (to come; "" for none: off the clock), after (seconds until due), lease (in seconds),
 --       fields... (in pairs)
--- Returns -1 if somebody else holds the entity now, the token of the next message if it is due at once, else 0.
+-- Returns -1 if another worker holds the entity now, the token of the next message if it is due at once, else 0.
 if held_by_other(entity, token) then return -1 end
 if #fields > 0 then redis.call('HSET', entity, unpack(fields)) end
 if clock ~= next_clock or stage == '' then redis.call('ZREM', clock, member) end
@@ -10,7 +10,7 @@ if stage == '' then
   redis.call('HSET', entity, 'stage', '', 'busy', '0')
   return 0
 end
--- Somebody wanted to wake it while it was being worked on, and may have changed what this work has looked at.
+-- A wake-up came while it was being worked on, and may have changed what this work has read.
 local woken = redis.call('HDEL', entity, 'woken') == 1
 if tonumber(after) > 0 then
   redis.call('HSET', entity, 'stage', stage, 'busy', '0')

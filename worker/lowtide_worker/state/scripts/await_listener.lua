@@ -1,8 +1,8 @@
--- Has a delivery wait until somebody listens for its handler; its place in the handler's hands is free again.
+-- Has a delivery wait until a worker listens for its handler; its place in the handler's hands is free again.
 -- KEYS: segment, listeners (of the handler), in_hand (deliveries that it has), queued (deliveries that wait), batch
 -- ARGV: member (of the segment), token, fresh (seconds after which a silent worker counts for nothing), problem (of the
 --       batch), kept (seconds until the set of those that wait is forgotten)
--- Returns 1, 0 if somebody has come meanwhile, -1 if somebody else holds the segment now.
+-- Returns 1, 0 if one has come meanwhile, -1 if another worker holds the segment now.
 if held_by_other(segment, token) then return -1 end
 redis.call('ZREM', in_hand, member)
 local time = now()

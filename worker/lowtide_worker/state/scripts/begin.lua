@@ -1,8 +1,9 @@
 -- Starts the work a message asks for, if it is still asked for: the dispatch token is used up.
 -- KEYS: entity, clock, batch
 -- ARGV: member, stage, token, lease (in seconds), version (newest schema known here), job_hash (prefix), pause (seconds
---       until what is newer is tried again), absent (the answer where there is no such entity)
--- Returns {absent}, {"gone"} (its batch is deleted), {"stale"}, {"newer"}, or
+--       until a newer entity is tried again), absent (the answer where there is no such entity), oldest (schema known
+--       here), older_pause (seconds until an older entity is tried again), older_problem (of its batch meanwhile)
+-- Returns {absent}, {"gone"} (its batch is deleted), {"stale"}, {"newer"}, {"older"}, or
 --         {"held", token, time, fields of the entity, fields of its batch, fields of a segment's job}.
 local found = redis.call('HMGET', entity, 'stage', 'token', 'v', 'job_id')
 if not found[1] then return {absent} end
@@ -16,6 +17,11 @@ if tonumber(found[3]) > tonumber(version) then
   -- Soon, not after a lease: the next message may reach a worker that understands it.
   redis.call('ZADD', clock, 'XX', score(time + pause), member)
   return {'newer'}
+end
+if tonumber(found[3]) < tonumber(oldest) then
+  redis.call('ZADD', clock, 'XX', score(time + older_pause), member)
+  redis.call('HSET', batch, 'problem', older_problem)
+  return {'older'}
 end
 if found[1] ~= stage or found[2] ~= token then return {'stale'} end
 local held = redis.call('HINCRBY', entity, 'token', 1)

@@ -3,7 +3,7 @@
 -- ARGV: most (to take), lease (in seconds), hash_prefix, window (most messages in the queue), guard_ms (to hold the
 --       ticker; "0": it is not asked), stages... (known here)
 -- Returns a flat list: member, stage, token, ... The token is -1 of a member that cannot be worked on here: its stage
--- is a newer version's, its token is none that HINCRBY wrote, or its hash is no hash of ours. It is looked at again
+-- is a newer version's, its token is none that HINCRBY wrote, or its hash is no hash of ours. It is tried again
 -- after a lease, and holds up no other.
 if guard_ms ~= '0' and not redis.call('SET', ticker, '1', 'NX', 'PX', guard_ms) then return {} end
 local room = math.min(tonumber(most), window - redis.call('LLEN', queue))
@@ -36,7 +36,7 @@ for _, member in ipairs(due) do
   else
     redis.call('ZADD', clock, leased, member)
     -- A token that was sent and never used is sent again as it is: its first message may only be waiting its turn,
-    -- and in a long queue would else be stale whenever a worker comes to it.
+    -- and in a long queue would else be stale whenever a worker reaches it.
     local token = number(found[2])
     if not known[stage] or not token then
       claim(member, stage, -1)

@@ -3,7 +3,7 @@
 -- ARGV: member (of the job), token, stage (of the closed job), batch_member, batch_stage (of the finished batch),
 --       retention (seconds a finished batch is kept), job_hash, job_member, job_id (prefixes), error (of the job, as
 --       JSON; "" for none), bitmap (of the retry job's requests; "" for no retry job), tidy ("1" if the results of the
---       batch are, which its last job must see to), fields... (of the retry job, in pairs; its id and number are added)
+--       batch are, which its last job must ensure), fields... (of the retry job, in pairs; its id and number are added)
 -- Returns {closed (0 or 1), final state of the batch or ""}; with nothing changed {1, "untidy"} where they must be made
 -- tidy first, and {1, "unbalanced"} where the batch's last job leaves requests without a result.
 if held_by_other(job, token) then return {0, ''} end

@@ -1,8 +1,8 @@
--- Writes down some of the jobs that a batch is cut into. Without a stage, they are nothing yet to anybody.
+-- Records some of the jobs that a batch is cut into. Without a stage, no worker takes them yet.
 -- KEYS: batch
 -- ARGV: token, job_hash, job_carried, job_id (prefixes), first (number of the first job), shared... (fields that all
 --       have, in pairs), jobs... (of each: first ordinal, last ordinal, number of requests, bitmap of them or "" for all)
--- Returns 1, or 0 if somebody else holds the batch now.
+-- Returns 1, or 0 if another worker holds the batch now.
 if held_by_other(batch, token) then return 0 end
 local number = tonumber(first)
 for index = 1, #jobs, 4 do

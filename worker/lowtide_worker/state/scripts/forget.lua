@@ -1,7 +1,7 @@
 -- Removes the record of a batch whose jobs are gone, and frees its idempotency key, unless that is another batch's now.
 -- KEYS: batch, settled (bitmap), batches, clock, idempotency
 -- ARGV: batch_id, member, token
--- Returns 1, or 0 if somebody else holds the batch now.
+-- Returns 1, or 0 if another worker holds the batch now.
 if held_by_other(batch, token) then return 0 end
 local standing = redis.call('GET', idempotency)
 if standing and string.sub(standing, 1, #batch_id + 1) == batch_id .. ' ' then redis.call('DEL', idempotency) end

@@ -2,7 +2,7 @@
 -- KEYS: batch, job, carried (bitmap), clock, segments_clock, parked, in_hand (deliveries that the handler has),
 --       queued (deliveries that wait)
 -- ARGV: token, job_member, segment_member (prefix), hash_prefix
--- Returns 1, or 0 if somebody else holds the batch now.
+-- Returns 1, or 0 if another worker holds the batch now.
 if held_by_other(batch, token) then return 0 end
 local freed = 0
 for number = 0, tonumber(redis.call('HGET', job, 'segments') or 0) - 1 do

@@ -1,8 +1,8 @@
--- Decides which final rows of a segment become results: each request's first one, whoever asks first.
+-- Decides which final rows of a segment become results: each request's first one, the first that asks.
 -- KEYS: segment, settled (bitmap), batch
 -- ARGV: token, ordinals (in the order of the rows, 4 bytes each, little-endian), consecutive ("1" if they are)
 -- Returns a string of "1" (granted) and "0" (settled before), one per ordinal, the same whenever the segment
--- runs again; or nil if somebody else holds the segment now, or its batch is deleted.
+-- runs again; or nil if another worker holds the segment now, or its batch is deleted.
 if held_by_other(segment, token) or not exists(batch) then return false end
 local before = redis.call('HGET', segment, 'granted')
 if before then return before end
@@ -12,7 +12,7 @@ local count = #ordinals / 4
 local answer
 
 if consecutive == '1' and redis.call('BITCOUNT', settled, ordinal_at(1), ordinal_at(count), 'BIT') == 0 then
-  -- The usual case, a segment in order whose requests nobody has settled: whole bytes at a time.
+  -- The usual case, a segment in order whose requests are all unsettled: whole bytes at a time.
   local at, last = ordinal_at(1), ordinal_at(count)
   while at <= last and at % 8 ~= 0 do
     redis.call('SETBIT', settled, at, 1)

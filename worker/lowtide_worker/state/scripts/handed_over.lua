@@ -1,7 +1,7 @@
 -- Removes a segment that its handler has taken, or parks one that no handler takes.
 -- KEYS: segment, batch, clock, parked
 -- ARGV: member (of the segment), token, parks ("1" to park it)
--- Returns 1, or 0 if somebody else holds the segment now.
+-- Returns 1, or 0 if another worker holds the segment now.
 if held_by_other(segment, token) then return 0 end
 redis.call('ZREM', clock, member)
 -- Its batch may have been deleted meanwhile; a counter would bring back a part of it.

@@ -2,7 +2,7 @@
 -- KEYS: batch, clock, idempotency
 -- ARGV: member (of the batch), token, batch_id, error (as JSON), stage (of the finished batch),
 --       retention (seconds a finished batch is kept)
--- Returns 1, or 0 if somebody else holds the batch now.
+-- Returns 1, or 0 if another worker holds the batch now.
 if held_by_other(batch, token) then return 0 end
 local total, cancel = unpack(redis.call('HMGET', batch, 'total', 'cancel'))
 local time = now()
@@ -10,7 +10,7 @@ local ended = cancel == '1' and 'cancelled' or 'failed'
 redis.call('HSET', batch, 'state', ended, ended, total, 'error', error, 'finished', score(time),
   'stage', stage, 'busy', '0', 'failures', '0', 'problem', '')
 redis.call('ZADD', clock, score(time + retention), member)
--- It never ran: whoever submits it again is to get another.
+-- It never ran: a producer that submits it again gets another.
 local held = redis.call('GET', idempotency)
 if held and string.sub(held, 1, #batch_id + 1) == batch_id .. ' ' then redis.call('DEL', idempotency) end
 return 1

@@ -1,7 +1,7 @@
 -- Notes at its batch what hinders the delivery of a segment, or that nothing does any more.
 -- KEYS: segment, batch
 -- ARGV: token, problem ("" for none)
--- Returns 1, or 0 where nothing changed: somebody else holds the segment now, or its batch is gone.
+-- Returns 1, or 0 where nothing changed: another worker holds the segment now, or its batch is gone.
 if problem == '' then return redis.call('HDEL', batch, 'delivery_problem') end
 if held_by_other(segment, token) or not exists(batch) then return 0 end
 redis.call('HSET', batch, 'delivery_problem', problem)

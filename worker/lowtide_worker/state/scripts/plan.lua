@@ -1,7 +1,7 @@
 -- Puts the jobs that a batch was cut into on the clock, and takes the batch off it.
 -- KEYS: batch, clock
 -- ARGV: member (of the batch), token, job_hash, job_member, job_carried (prefixes), jobs (their number), stage (theirs)
--- Returns 1, or 0 if somebody else holds the batch now.
+-- Returns 1, or 0 if another worker holds the batch now.
 if held_by_other(batch, token) then return 0 end
 local due = score(now())
 for number = 1, tonumber(jobs) do

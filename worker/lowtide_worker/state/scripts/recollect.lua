@@ -1,7 +1,7 @@
 -- Gives up a segment whose bytes are gone, and has its job find them again.
 -- KEYS: segment, job, settled (bitmap), clock (of the segment and of collect), job_clock (that the job waits on)
 -- ARGV: member (of the segment), token, job_member, stage (that brings the bytes again; "" where settle itself does)
--- Returns 1, or 0 if somebody else holds the segment now.
+-- Returns 1, or 0 if another worker holds the segment now.
 if held_by_other(segment, token) then return 0 end
 local granted, ordinals, number = unpack(redis.call('HMGET', segment, 'granted', 'ordinals', 'number'))
 -- What was granted to this segment is not stored: it is to be granted to another.
@@ -24,7 +24,7 @@ local left = redis.call('HINCRBY', job, 'segments_left', -1)
 local due = score(now())
 -- What was cut before the job began to be collected again is found again by that, unless it met bits just taken back.
 if stage ~= '' and (taken_back or tonumber(number) >= tonumber(recollected or 0)) then
-  -- A new token: whoever collects at this moment goes on behind what is gone. From the first byte again, and while
+  -- A new token: a worker that collects at this moment goes on behind what is gone. From the first byte again, and while
   -- `collected` is not empty, no segment that ends wakes settle.
   redis.call('HINCRBY', job, 'token', 1)
   redis.call('HSET', job, 'stage', stage, 'busy', '0', 'collected', '0', 'recollected', segments)

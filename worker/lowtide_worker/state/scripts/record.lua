@@ -2,7 +2,7 @@
 -- KEYS: segment, job, batch, clock (of the segment), job_clock
 -- ARGV: member (of the segment), token, job_member, handler_waits ("1" if one waits for the results), lease (in
 --       seconds), counts... (counter, amount pairs of the batch)
--- Returns -1 if somebody else holds the segment now or its batch is deleted, else how many segments of the job are left.
+-- Returns -1 if another worker holds the segment now or its batch is deleted, else how many segments of the job are left.
 -- Of a batch that is deleted, a counter would bring back a part.
 if held_by_other(segment, token) or not exists(batch) then return -1 end
 for index = 1, #counts, 2 do redis.call('HINCRBY', batch, counts[index], counts[index + 1]) end

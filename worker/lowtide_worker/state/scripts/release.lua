@@ -2,7 +2,7 @@
 -- KEYS: job, live, waiting, limit (lowered), clock
 -- ARGV: token, job_id, most (live jobs), job_hash, job_member (prefixes), change (what the limit does: "lower", "raise"
 --       or ""), lowered_ms (how long a lowered limit lasts)
--- Returns how many were woken, -1 if somebody else holds the job now: it may have a slot for good reason.
+-- Returns how many were woken, -1 if another worker holds the job now: it may have a slot for good reason.
 if held_by_other(job, token) then return -1 end
 if change == 'lower' then
   redis.call('SET', limit, math.max(1, redis.call('ZCARD', live) - 1), 'PX', lowered_ms)

@@ -1,16 +1,16 @@
 -- Puts segments of a job on the clock; with the last of them the job is left to wait until all are stored.
 -- KEYS: job, clock, segments_clock, next_clock (that the job waits on)
--- ARGV: member (of the job), token, stage (that the job waits in), watch (seconds until that is looked at all the same),
---       version (of the schema), batch_id, job_id, segment_stage, source, segment_hash, segment_member (prefixes),
+-- ARGV: member (of the job), token, stage (that the job waits in), watch (seconds until that is checked all the same),
+--       version (of the schema), batch_id, job_id, segment_stage, origin, segment_hash, segment_member (prefixes),
 --       piece (of the output), collected (bytes of output cut so far, or "" with the last segments),
 --       spans... (start and end of each, in bytes of the piece)
--- Returns 1, or 0 if somebody else holds the job now.
+-- Returns 1, or 0 if another worker holds the job now.
 if held_by_other(job, token) then return 0 end
 local time = now()
 local number = tonumber(redis.call('HGET', job, 'segments') or 0)
 for index = 1, #spans, 2 do
   redis.call('HSET', segment_hash .. number, 'v', version, 'batch_id', batch_id, 'job_id', job_id,
-    'number', number, 'stage', segment_stage, 'token', 0, 'busy', 0, 'source', source, 'piece', piece,
+    'number', number, 'stage', segment_stage, 'token', 0, 'busy', 0, 'origin', origin, 'piece', piece,
     'start', spans[index], 'end', spans[index + 1])
   redis.call('ZADD', segments_clock, score(time), segment_member .. number)
   number = number + 1

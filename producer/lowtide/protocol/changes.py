@@ -1,0 +1,160 @@
+"""The fields that producers and stages write into the records: typed, so that a misspelt field is a type error.
+
+`hashes.written_fields` turns a change into names and values. None removes what a field held. Scripts write what these
+types leave out. See `records` for what each field means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+from lowtide.models import ResultError
+from lowtide.protocol.messages import RECORD_VERSION, Stage
+from lowtide.protocol.records import Part
+from lowtide.states import BatchState, JobState, Kind, Mode, ProviderName
+
+
+class NewBatch(TypedDict):
+    """The fields of a batch at submit; register.lua adds the time and the fingerprint."""
+
+    v: int
+    id: str
+    state: BatchState
+    stage: Stage
+    token: int
+    busy: bool
+    model: str
+    provider: ProviderName
+    mode: Mode
+    kind: Kind
+    destination: str | None
+    key_column: str | None
+    sources: Sequence[Part] | None
+    total: int
+    bytes: int
+    groups: int
+    max_attempts: int
+    priority: int
+    on_result: str | None
+    labels: Mapping[str, str]
+    outcomes: Mapping[str, str]
+    idempotency_key: str | None
+    cancel: bool
+    jobs: int
+    open: int
+
+
+class NewJob(TypedDict):
+    """The fields of a new job; draft.lua and close.lua add its id, its number and its requests."""
+
+    v: int
+    batch_id: str
+    stage: Stage | None
+    token: int
+    busy: bool
+    state: JobState
+    attempt: int
+    losses: int
+
+
+class CarriedRequests(TypedDict):
+    """The fields that say which requests a retry job carries."""
+
+    first: int
+    last: int
+    requests: int
+    sparse: bool
+
+
+class NewSweep(TypedDict):
+    """The fields of the sweep when it is put on the clock for the first time."""
+
+    v: int
+    stage: Stage
+    token: int
+    busy: bool
+
+
+class Redelivery(TypedDict):
+    """The fields of a segment that its handler gave back. The segment may be unknown to a Redis that was restored."""
+
+    v: int
+    batch_id: str
+    job_id: str
+    number: int
+    stage: Stage
+    busy: bool
+    stored: bool
+    tries: int
+    problem: str
+    only: Sequence[int] | None
+
+
+class EntityChange(TypedDict, total=False):
+    """Fields that any stage may change."""
+
+    failures: int
+    problem: str | None
+
+
+class BatchChange(EntityChange, total=False):
+    """Fields that the stages of a batch change."""
+
+    state: BatchState
+    damaged_since: float
+
+
+class JobChange(EntityChange, total=False):
+    """Fields that the stages of a job change."""
+
+    state: JobState
+    input: str | None
+    display_name: str
+    throttled: int
+    creates: int
+    intent: float | None
+    intent_until: float | None
+    answered: float | None
+    adopted: str
+    name: str
+    created: float
+    provider_state: str | None
+    polls: int
+    done_requests: int
+    seen: float
+    missing_since: float | None
+    cancel_sent: float
+    ended: float
+    error: ResultError | None
+    output: str
+    parts: Sequence[Part]
+    doubted: float
+    doubts: int
+    collected: int | None
+    refused: bool
+    surprises: int
+    surprise: str
+
+
+class SegmentChange(EntityChange, total=False):
+    """Fields that deliver changes."""
+
+    tries: int
+    silences: int
+    sent_to: str | None
+    looks: int
+
+
+def new_job(batch_id: str, *, stage: Stage | None, attempt: int, losses: int) -> NewJob:
+    """Fields of a new job, beside its id, its number and its requests."""
+    return {
+        "v": RECORD_VERSION,
+        "batch_id": batch_id,
+        "stage": stage,
+        "token": 0,
+        "busy": False,
+        "state": JobState.PLANNED,
+        "attempt": attempt,
+        "losses": losses,
+    }

@@ -1,0 +1,60 @@
+"""Records of an older version are refused and left alone; they hold up no other work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.stack import Stack
+from tests.waiting import wait_until
+
+from lowtide import BatchState, Request
+from lowtide.protocol import RECORD_VERSION, Queue, Stage, keys
+from lowtide_worker.runtime import Runtime
+from lowtide_worker.state import HeldSweep, NotHeld
+
+MODEL = "gemini-2.5-flash"
+OF_THE_CLOCK = (b"token", b"sent", b"busy", b"problem")
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    with Stack(tmp_path) as stack:
+        yield stack
+
+
+def test_a_batch_of_an_older_version_is_left_alone_and_does_not_block_others(stack: Stack) -> None:
+    queue = stack.queue()
+    old = queue.submit([Request(key="a", contents="x")], model=MODEL, priority=10)
+    stack.redis.hset(keys.batch(old.id), "v", 1)
+    before = stack.redis.hgetall(keys.batch(old.id))
+    good = queue.submit([Request(key="a", contents="x")], model=MODEL)
+
+    worker = stack.worker("-P", "threads", "-c", "2")
+
+    assert good.wait(timeout=40).succeeded == 1
+    wait_until(lambda: old.status().problems, what="its problem is shown")
+    status = old.status()
+    assert status.state is BatchState.PENDING
+    [problem] = status.problems
+    assert "a version before 2" in problem
+    after = stack.redis.hgetall(keys.batch(old.id))
+    assert {name: value for name, value in after.items() if name not in OF_THE_CLOCK} == {
+        name: value for name, value in before.items() if name not in OF_THE_CLOCK
+    }
+    assert f"batch:{old.id}: {problem}" in worker.text
+
+
+def test_the_sweep_of_an_older_version_goes_on(stack: Stack) -> None:
+    runtime = Runtime(stack.worker_settings())
+    sweep = keys.entity(keys.SWEEP_MEMBER)
+    runtime.clock.start_sweep()
+    runtime.redis.hset(sweep, "v", 1)
+    [dispatch] = runtime.clock.claim(Queue.JOBS)
+    assert runtime.clock.begin(Stage.SWEEP, dispatch.member, dispatch.token) is NotHeld.OLDER
+
+    runtime.clock.start_sweep()
+
+    assert runtime.redis.hget(sweep, "v") == str(RECORD_VERSION).encode()
+    assert isinstance(runtime.clock.begin(Stage.SWEEP, dispatch.member, dispatch.token), HeldSweep)
