@@ -88,7 +88,7 @@ def json_of(response: Any) -> Any:
 
 
 def is_empty(response: Any) -> bool:
-    """Whether the first candidate has nothing that anybody asked for: no text but white space, no call, data or code.
+    """Whether the first candidate has no text but white space, and no call, data or code.
 
     Thoughts alone are empty.
     """

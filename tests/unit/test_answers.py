@@ -1,4 +1,4 @@
-"""What is in an answer is found; what is odd in it is no error."""
+"""The content of an answer is found; an odd answer is no error."""
 
 from __future__ import annotations
 

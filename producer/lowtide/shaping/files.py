@@ -14,6 +14,7 @@ from lowtide.errors import InvalidBatch
 _HEAD_BYTES = 1024
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _OTHERS = {b"PK\x03\x04": "a zip archive", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"SQLite format": "a database"}
+AN_ARRAY = "a file holds one request a line, not a JSON array (`jq -c '.[]'` puts each on its own)"
 _WIDE = {
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
@@ -98,5 +99,5 @@ def why_no_json(text: bytes, error: Exception) -> str:
     if start in {b"{", b"["} or (start.startswith(b'"') and start.endswith((b",", b"{", b"["))):
         return "a request must be on one line, and this file has one over several (`jq -c .` puts each on its own)"
     if start.startswith(b"["):
-        return "a file holds one request a line, not a JSON array (`jq -c '.[]'` puts each on its own)"
+        return AN_ARRAY
     return f"not JSON: {error}"
