@@ -13,9 +13,8 @@ import difflib
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
-from importlib import resources
-from typing import Any, Literal, NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -45,64 +44,11 @@ class Problem(NamedTuple):
     """Whether a newer model may know it: a field or an enum's value that is no misspelt known one."""
 
 
-class _File(msgspec.Struct, frozen=True):
-    sdk: str
-    types: dict[str, dict[str, str] | list[str]]
-
-
-@cache
-def _known() -> dict[str, dict[str, str] | list[str]]:
-    """Of a model, its fields in both letter cases with their types; of an enum, its values."""
-    text = resources.files("lowtide.shaping").joinpath("request_types.json").read_bytes()
-    types = msgspec.json.decode(text, type=_File).types
-    return {name: _in_both_cases(fields) if isinstance(fields, dict) else fields for name, fields in types.items()}
-
-
-def _in_both_cases(fields: dict[str, str]) -> dict[str, str]:
-    return fields | {
-        re.sub(r"[A-Z]", lambda capital: f"_{capital[0].lower()}", name): of for name, of in fields.items()
-    }
-
-
-_PLAIN: dict[str, Any] = {
-    "string": str,
-    "int": int,
-    "float": float,
-    "bool": bool,
-    "bytes": bytes,
-    "any": Any,
-}
-_structs: dict[str, Any] = {}
-"""The decoder's types; their annotations refer to this, since some of them contain themselves."""
-
-
-def _annotation(of: str) -> str:
-    if of.startswith("["):
-        return f"list[{_annotation(of[1:-1])}]"
-    if of.startswith("{"):
-        return f"dict[str, {_annotation(of[1:-1])}]"
-    return f"_PLAIN[{of!r}]" if of in _PLAIN else f"_structs[{of!r}]"
-
-
-@cache
-def _decoder(root: str) -> msgspec.json.Decoder[Any]:
-    if not _structs:
-        for name, known in _known().items():
-            if isinstance(known, list):
-                # The SDK, and so the service, takes either case.
-                _structs[name] = Literal[tuple(dict.fromkeys([*known, *map(str.lower, known), *map(str.upper, known)]))]
-                continue
-            fields = [(field, f"{_annotation(of)} | None", None) for field, of in known.items()]
-            _structs[name] = msgspec.defstruct(
-                name, fields, module=__name__, forbid_unknown_fields=True, gc=False, kw_only=True
-            )
-    return msgspec.json.Decoder(_structs[root])
-
-
 class RequestCheck:
     """Checks the requests of one batch, by its setting for unknown fields."""
 
     def __init__(self, unknown_fields: UnknownFields) -> None:
+        _types()  # built here, once in a process, and not in the middle of the first request
         self._unknown_fields = unknown_fields
         self._warned: set[str] = set()
 
@@ -142,17 +88,25 @@ def _as_given(item: object, path: str) -> str:
     return path if path.startswith("contents") else f"config.{path.removeprefix('generationConfig.')}"
 
 
-def problems(body: bytes, root: str = "GenerateContentRequest") -> list[Problem]:
-    """The problems of a request, as JSON; empty where it has none.
+def problems(body: bytes) -> list[Problem]:
+    """Returns the problems of a GenerateContentRequest as JSON; an empty list where it has none.
 
-    `root` is the name of its type. What the service takes although the types do not say so (numbers as text, base64 in
-    its URL form) is no problem.
+    Forms that the service accepts although the types do not say so (numbers as text, base64 in its URL form) are no
+    problem.
     """
+    types = _types()
     try:
-        _decoder(root).decode(body)
+        types.decode(body)
     except msgspec.ValidationError:
-        return list(_problems_of(msgspec.json.decode(body), root, ""))
+        return list(_problems_of(msgspec.json.decode(body), types.ROOT, ""))
     return []
+
+
+def _types() -> ModuleType:
+    # Its import builds a decoder of 130 types. Python imports a module once, whichever thread comes first.
+    from lowtide.shaping import request_types
+
+    return request_types
 
 
 def _problems_of(value: Any, of: str, path: str) -> Iterator[Problem]:
@@ -172,10 +126,10 @@ def _problems_of(value: Any, of: str, path: str) -> Iterator[Problem]:
             return
         for name, inner in value.items():
             yield from _problems_of(inner, of[1:-1], f"{path}.{name}")
-    elif of in _PLAIN:
+    elif of in _types().PLAIN:
         if found := _problem_of_plain(value, of, path):
             yield found
-    elif isinstance(known := _known()[of], list):
+    elif isinstance(known := _types().KNOWN[of], list):
         if found := _problem_of_enum(value, known, path):
             yield found
     else:
