@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import msgspec
 
+from lowtide import answers
+from lowtide.answers import FunctionCall, Image
 from lowtide.states import BatchState, JobState, Kind, ProviderName, ResultStatus
 
 REQUESTS_LOST = "REQUESTS_LOST"
@@ -95,14 +97,34 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def text(self) -> str | None:
         """The text parts of the first candidate, joined, without thoughts; None where there are none."""
+        return answers.text_of(self.response)
+
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        """The parts of the first candidate as plain JSON data, with thoughts."""
+        return answers.parts_of(self.response)
+
+    @property
+    def parsed(self) -> Any:
+        """The text decoded as JSON; None where it is no JSON. Meant for requests that asked for JSON."""
+        return answers.json_of(self.response)
+
+    @property
+    def function_calls(self) -> list[FunctionCall]:
+        """The function calls of the first candidate."""
+        return answers.calls_of(self.response)
+
+    @property
+    def images(self) -> list[Image]:
+        """The images of the first candidate, decoded."""
+        return answers.images_of(self.response)
+
+    @property
+    def model_version(self) -> str | None:
+        """The name of the model that answered, as the provider gives it."""
         match self.response:
-            case {"candidates": [{"content": {"parts": [*parts]}}, *_]}:
-                texts = [
-                    part["text"]
-                    for part in parts
-                    if isinstance(part, dict) and isinstance(part.get("text"), str) and not part.get("thought")
-                ]
-                return "".join(texts) if texts else None
+            case {"modelVersion": str(name)}:
+                return name
         return None
 
     @property

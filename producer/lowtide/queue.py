@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple, Unpack, cast
+from typing import IO, NamedTuple, Unpack, cast
 
 from lowtide.batch import Batch
 from lowtide.errors import BatchNotFound, IdempotencyConflict, InvalidBatch, InvalidRequest, SpoolError
@@ -17,7 +17,7 @@ from lowtide.models import BatchPage, Request
 from lowtide.options import BatchOptions, Options
 from lowtide.protocol import BATCH_ID, BatchFiles, Stage, arguments, batch_member, new_batch_id, sender, shown
 from lowtide.settings import Settings
-from lowtide.shaping import json_lines, shaper_of
+from lowtide.shaping import file_lines, json_lines, shaper_of
 from lowtide.spool import Accepted, KeyIndex, RequestWriter, Spool, Writer
 from lowtide.states import BatchState, ProviderName
 from lowtide.store import Installation, Store
@@ -206,7 +206,9 @@ class BatchQueue:
 
     def writer(self, batch_id: str, options: Options, form: type[Writer]) -> Writer:
         """Returns a new writer of this form for the requests of one batch."""
-        shaper = shaper_of(options.provider, model=options.model, kind=options.kind)
+        shaper = shaper_of(
+            options.provider, model=options.model, kind=options.kind, unknown_fields=self.settings.unknown_fields
+        )
         most = self.settings.max_job_bytes(options.mode, options.provider)
         return form(self._spool, batch_id, shaper, max_request_bytes=most)
 
@@ -268,7 +270,7 @@ class BatchQueue:
             return
         try:
             with Path(source).open("rb") as file:
-                yield from file
+                yield from file_lines(cast("IO[bytes]", file), str(source))
         except OSError as error:
             raise InvalidBatch(f"{source}: {error.strerror}") from error
 

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from lowtide.addresses import check_redis_url, check_spool_url, without_password
 from lowtide.backoff import Backoff
 from lowtide.limits import MAX_ATTEMPTS
-from lowtide.states import Mode, ProviderName, Verdict
+from lowtide.states import Mode, ProviderName, UnknownFields, Verdict
 
 
 class Settings(BaseSettings):
@@ -72,6 +72,11 @@ class Settings(BaseSettings):
         default_factory=dict,
         description='How to treat rows that fail with a reason or code, as JSON: {"MAX_TOKENS": "retry", "SAFETY": '
         '"fail", "13": "fail"}. Each is retry, fail or succeed, and overrules the row table.',
+    )
+    unknown_fields: UnknownFields = Field(
+        UnknownFields.WARN,
+        description="How to treat fields and values of a request that the types of the SDK do not know: refuse, warn "
+        "(and send them) or pass. Misspellings of known ones are refused unless it is pass.",
     )
     max_requests_per_job: int = Field(200_000, ge=1, description="Highest number of requests in one provider job.")
     max_bytes_per_job: int = Field(

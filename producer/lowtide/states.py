@@ -123,3 +123,14 @@ class ProviderName(StrEnum):
     """The Gemini Developer API: an API key, uploaded files or inline requests."""
     VERTEX = "vertex"
     """Vertex AI batch prediction: a Google Cloud project, Cloud Storage or BigQuery."""
+
+
+class UnknownFields(StrEnum):
+    """How to treat fields and values of a request that the SDK's types do not know: `LOWTIDE_UNKNOWN_FIELDS`.
+
+    A misspelling of a known one is refused unless all pass.
+    """
+
+    REFUSE = "refuse"
+    WARN = "warn"
+    PASS = "pass"  # noqa: S105 - no password

@@ -234,7 +234,7 @@ def test_every_field_of_the_sdks_parts_and_contents_is_known() -> None:
 def test_a_rest_request_passes_with_its_nested_objects_untouched() -> None:
     request = hello(
         systemInstruction={"parts": [{"text": "Be brief."}]},
-        generationConfig={"temperature": 0.5, "thinkingConfig": {"anything_here": [1, None, {"x": 1.5}]}},
+        generationConfig={"temperature": 0.5, "responseJsonSchema": {"anything_here": [1, None, {"x": 1.5}]}},
         tools=[{"googleSearch": {}}],
         safetySettings=[],
     )
@@ -321,6 +321,6 @@ def test_any_text_arrives_byte_for_byte(key: str, texts: list[str], metadata: di
 @settings(deadline=None)
 @given(JSON)
 def test_any_json_arrives_as_it_is_in_either_shape(value: Any) -> None:
-    part = {"functionResponse": {"name": "f", "response": value}}
+    part = {"functionResponse": {"name": "f", "response": {"value": value}}}
     assert inline([part])["contents"][0]["parts"][0] == part
     assert rest(contents=[{"parts": [part]}])["contents"][0]["parts"][0] == part

@@ -35,7 +35,7 @@ BAD: list[tuple[object, str]] = [
     ({}, "key"),
     ({"key": None, "contents": "a"}, "key"),
     ({"key": "", "contents": "a"}, "key"),
-    ({"key": 7, "contents": "a"}, "key"),
+    ({"key": 7.0, "contents": "a"}, "key"),
     ({"key": b"k", "contents": "a"}, "key"),
     ({"key": "k\ud800", "contents": "a"}, "key"),
     ({"key": "k", "contents": "a", "custom_id": "1"}, "custom_id"),

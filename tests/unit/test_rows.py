@@ -37,7 +37,9 @@ def test_an_embedding_tells_its_tokens_in_its_own_way() -> None:
         candidate(finishReason=None),
         candidate(finishReason="FINISH_REASON_UNSPECIFIED"),
         candidate(finishReason="STOP", index=0, safetyRatings=[{"blocked": False}], avgLogprobs=-0.5),
-        {"candidates": [{"content": {"parts": [{"text": ""}]}, "finishReason": "STOP"}]},
+        {"candidates": [{"content": {"parts": [{"text": "\n"}, {"text": "x"}]}, "finishReason": "STOP"}]},
+        {"candidates": [{"content": {"parts": [{"text": "hm", "thought": True}, {"text": "x"}]}}]},
+        {"candidates": [{"content": {"parts": [{"inlineData": {"mimeType": "image/png", "data": "AAAA"}}]}}]},
         {"candidates": [{"content": {"parts": [{"functionCall": {"name": "f"}}]}, "finishReason": "STOP"}]},
         {**candidate(finishReason="STOP"), "promptFeedback": {}},
         {**candidate(finishReason="STOP"), "promptFeedback": {"safetyRatings": []}},
@@ -123,6 +125,9 @@ def test_a_candidate_that_ended_for_another_reason_is_final_with_that_reason(rea
         {"candidates": [{"finishReason": "STOP", "content": {"parts": None}}]},
         {"embedding": None},
         {"modelVersion": "gemini-2.5-flash", "usageMetadata": {"promptTokenCount": 5}},
+        {"candidates": [{"content": {"parts": [{"text": ""}]}, "finishReason": "STOP"}]},
+        {"candidates": [{"content": {"parts": [{"text": "\n"}, {"text": " "}]}, "finishReason": "STOP"}]},
+        {"candidates": [{"content": {"parts": [{"text": "hm", "thought": True}]}, "finishReason": "STOP"}]},
     ],
 )
 def test_nothing_or_an_empty_answer_is_tried_again(response: Any) -> None:

@@ -73,7 +73,11 @@ def test_contents_of_sdk_objects_are_plain_data_afterwards() -> None:
 
 
 def test_a_rest_request_for_vertex_may_hold_what_only_vertex_knows() -> None:
-    config = {"routingConfig": {"manualMode": {"modelName": "m"}}, "modelConfig": {"a": "b"}, "audio_timestamp": False}
+    config = {
+        "routingConfig": {"manualMode": {"modelName": "m"}},
+        "modelConfig": {"featureSelectionPreference": "BALANCED"},
+        "audio_timestamp": False,
+    }
     request = generation(**config) | {"modelArmorConfig": {"promptTemplateName": "a"}, "outputConfig": {"x": "y"}}
     assert sent({"key": "k", "request": request}) == request
 
@@ -111,9 +115,18 @@ def test_what_vertex_does_not_take_is_refused_with_its_field(item: dict[str, Any
     assert caught.value.field == field
 
 
+_VERTEX_VALUES = {
+    "routingconfig": {"manualMode": {"modelName": "m"}},
+    "modelselectionconfig": {"featureSelectionPreference": "BALANCED"},
+    "modelarmorconfig": {"promptTemplateName": "a"},
+    "generationoutputconfig": {"a": 1},
+}
+
+
 def test_every_field_that_only_vertex_knows_is_taken() -> None:
     for name in sorted(fields.VERTEX_ONLY):
-        assert len(sent({"key": "k", "contents": "a", "config": {name: {"a": 1}}})) == 2
+        value = True if name in {"audio_timestamp", "audioTimestamp"} else _VERTEX_VALUES[name.replace("_", "").lower()]
+        assert len(sent({"key": "k", "contents": "a", "config": {name: value}})) == 2
 
 
 def test_the_developer_api_is_sent_what_the_importer_would_not_take() -> None:

@@ -151,7 +151,9 @@ def _as_it_is(item: object, body: bytes) -> bool:
     if not isinstance(item, Mapping) or item.keys() != {"key", "request"}:
         return False
     key = item["key"]
-    return bool(_KEY.fullmatch(key)) and key.lower() not in _WORDS and _decode(body) == item["request"]
+    if not isinstance(key, str) or not _KEY.fullmatch(key) or key.lower() in _WORDS:
+        return False
+    return bool(_decode(body) == item["request"])
 
 
 class TableRows:

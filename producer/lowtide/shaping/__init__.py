@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lowtide.shaping.files import file_lines
 from lowtide.shaping.lines import json_lines, json_value
 from lowtide.shaping.normalise import Shaped
 from lowtide.shaping.shaper import Shaper, shaper_of
@@ -9,6 +10,7 @@ from lowtide.shaping.shaper import Shaper, shaper_of
 __all__ = [
     "Shaped",
     "Shaper",
+    "file_lines",
     "json_lines",
     "json_value",
     "shaper_of",

@@ -61,6 +61,9 @@ def checked_content(value: Any, where: str) -> dict[str, Any]:
         if name not in fields.CONTENT:
             refuse("unknown field of a content", f"{where}.{name}")
     parts = content.get("parts")
+    if isinstance(parts, dict):
+        # The service, too, takes one part for a list of one.
+        parts = [parts]
     if not isinstance(parts, (list, tuple)) or not parts:
         refuse("expected a non-empty list of parts", f"{where}.parts")
     return {**content, "parts": [_part(p, f"{where}.parts[{i}]") for i, p in enumerate(parts)]}

@@ -6,10 +6,11 @@ Source: https://ai.google.dev/gemini-api/docs/batch-api (input file format, inli
 from __future__ import annotations
 
 from lowtide.shaping import fields
+from lowtide.shaping.checking import check_of
 from lowtide.shaping.dialects import SDK_CONVERSIONS, Names
 from lowtide.shaping.embeddings import VERTEX_ONLY, EmbeddingNames
 from lowtide.shaping.normalise import Shaped, embedding_form, encoded, generation_form, read
-from lowtide.states import Kind
+from lowtide.states import Kind, UnknownFields
 
 NAMES = Names(
     generation=fields.GENERATION,
@@ -28,11 +29,14 @@ _FORMS = {Kind.GENERATION: generation_form(NAMES), Kind.EMBEDDING: embedding_for
 class GeminiShaper:
     """Shapes requests for the Gemini Developer API, where all requests of a batch may share a job."""
 
-    def __init__(self, model: str, kind: Kind) -> None:
+    def __init__(self, model: str, kind: Kind, unknown_fields: UnknownFields) -> None:
         self._model = model
         self._form = _FORMS[kind]
+        self._check = check_of(kind, unknown_fields)
 
     def shape(self, item: object) -> Shaped:
         """Returns one request in the provider's form. Raises `InvalidRequest`."""
         key, metadata, body = read(item, self._model, self._form)
-        return Shaped(key, metadata, encoded(body), 0)
+        text = encoded(body)
+        self._check(item, text)
+        return Shaped(key, metadata, text, 0)

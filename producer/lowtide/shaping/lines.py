@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from lowtide.errors import InvalidRequest
+from lowtide.shaping.files import AN_ARRAY, why_no_json
 
 _decode = msgspec.json.Decoder().decode
 
@@ -19,7 +20,10 @@ def json_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
     """
     for number, line in enumerate(lines):
         if text := line.strip():
-            yield number, json_value(text, number)
+            value = json_value(text, number)
+            if isinstance(value, list):
+                raise InvalidRequest(AN_ARRAY, field="line", position=number)
+            yield number, value
 
 
 def json_value(text: bytes | str, position: int, field: str = "line") -> Any:
@@ -27,4 +31,5 @@ def json_value(text: bytes | str, position: int, field: str = "line") -> Any:
     try:
         return _decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"not JSON: {error}", field=field, position=position) from error
+        why = why_no_json(text, error) if isinstance(text, bytes) else f"not JSON: {error}"
+        raise InvalidRequest(why, field=field, position=position) from error

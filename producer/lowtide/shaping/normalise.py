@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from lowtide import openai
 from lowtide.errors import refuse
 from lowtide.limits import MAX_KEY_BYTES, MAX_METADATA_BYTES
 from lowtide.models import Request
@@ -72,6 +73,8 @@ def read(item: object, model: str, form: Form) -> tuple[str, dict[str, str] | No
         key, metadata = _checked_key(item.key), item.metadata
         body = form.from_inline(item.contents, item.config)
     elif isinstance(item, (dict, Mapping)):
+        if "key" not in item and openai.is_line(item):
+            item = openai.translated(item, model)
         key, metadata = _checked_key(item.get("key")), item.get("metadata")
         body = _from_mapping(item, model, form)
     else:
@@ -192,6 +195,8 @@ def _embedding_from_rest(names: EmbeddingNames, request: Mapping[str, Any], mode
 
 
 def _checked_key(key: object) -> str:
+    if type(key) is int:
+        key = str(key)
     if not isinstance(key, str):
         refuse("missing" if key is None else f"expected a string, got {type(key).__name__}", "key")
     if not key:

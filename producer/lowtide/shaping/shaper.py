@@ -8,7 +8,7 @@ from typing import Protocol
 from lowtide.shaping.gemini import GeminiShaper
 from lowtide.shaping.normalise import Shaped
 from lowtide.shaping.vertex import VertexShaper
-from lowtide.states import Kind, ProviderName
+from lowtide.states import Kind, ProviderName, UnknownFields
 
 
 class Shaper(Protocol):
@@ -22,17 +22,20 @@ class Shaper(Protocol):
         """
 
 
-def shaper_of(provider: ProviderName, *, model: str, kind: Kind) -> Shaper:
+def shaper_of(
+    provider: ProviderName, *, model: str, kind: Kind, unknown_fields: UnknownFields = UnknownFields.WARN
+) -> Shaper:
     """Returns a new shaper for one batch.
 
     - `provider`: the provider that runs the batch.
     - `model`: the model of the batch, which a REST line may repeat.
     - `kind`: what the batch asks of the model.
+    - `unknown_fields`: how to treat fields that the SDK's types do not know.
     """
-    return _SHAPERS[provider](model, kind)
+    return _SHAPERS[provider](model, kind, unknown_fields)
 
 
-_SHAPERS: Mapping[ProviderName, Callable[[str, Kind], Shaper]] = {
+_SHAPERS: Mapping[ProviderName, Callable[[str, Kind, UnknownFields], Shaper]] = {
     ProviderName.GEMINI: GeminiShaper,
     ProviderName.VERTEX: VertexShaper,
 }

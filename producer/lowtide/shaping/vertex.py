@@ -12,12 +12,13 @@ import msgspec
 
 from lowtide.errors import refuse
 from lowtide.shaping import fields
+from lowtide.shaping.checking import check_of
 from lowtide.shaping.contents import as_mapping, role_of
 from lowtide.shaping.dialects import SDK_CONVERSIONS, Names
 from lowtide.shaping.embeddings import EmbeddingNames
 from lowtide.shaping.normalise import Form, Shaped, embedding_form, encode, encoded, generation_form, read
 from lowtide.shaping.vertex_import import Schemas, fitted
-from lowtide.states import Kind
+from lowtide.states import Kind, UnknownFields
 
 _decode = msgspec.json.Decoder().decode
 _BESIDE_GENERATION = frozenset({"modelArmorConfig", "outputConfig"})
@@ -103,17 +104,20 @@ class VertexShaper:
     Requests that differ in the type of a field are in different groups, so that they get different jobs.
     """
 
-    def __init__(self, model: str, kind: Kind) -> None:
+    def __init__(self, model: str, kind: Kind, unknown_fields: UnknownFields) -> None:
         self._model = model
         self._form = _FORMS[kind]
+        self._check = check_of(kind, unknown_fields)
         self._schemas = Schemas()
 
     def shape(self, item: object) -> Shaped:
         """Returns one request in the provider's form, with its group. Raises `InvalidRequest`."""
         key, metadata, body = read(item, self._model, self._form)
+        text = encoded(body)
+        self._check(item, text)
         try:
             # The importer's types are those of JSON, and the body may hold SDK objects.
-            data = _decode(encoded(body))
+            data = _decode(text)
         except (msgspec.DecodeError, RecursionError) as error:
             refuse(f"a value JSON cannot hold: {error}", "request")
         fit = fitted(data)

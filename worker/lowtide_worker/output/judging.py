@@ -24,6 +24,7 @@ from typing import Annotated, assert_never
 import msgspec
 from msgspec.structs import replace
 
+from lowtide.answers import is_empty
 from lowtide.models import ResultError, Usage
 from lowtide.states import ResultStatus, Verdict
 from lowtide_worker.providers import NO_RESPONSE, OutputRow
@@ -91,6 +92,9 @@ class _MeasuredResponse(_Response, frozen=True, rename="camel", gc=False):
 # Not strict: counters may come as JSON strings.
 _decode_measured = msgspec.json.Decoder(_MeasuredResponse | None, strict=False).decode
 _decode_response = msgspec.json.Decoder(_Response | None).decode
+_decode_part = msgspec.json.Decoder().decode
+_SAYS_TEXT = re.compile(rb'\s*\{\s*"text"\s*:\s*"[^\s"\\]')
+"""The beginning of nearly all answers: a part whose text begins with a character that is no white space."""
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -174,9 +178,18 @@ def _outcome(error: ResultError | None, response: _Response | None) -> Outcome:
     if candidate.finish_reason not in _FINISHED:
         text = candidate.finish_message or f"the answer ended with {candidate.finish_reason}"
         return _failed(ResultError(reason=str(candidate.finish_reason), message=text), usage)
-    if candidate.content is None or not candidate.content.parts:
+    if candidate.content is None or not candidate.content.parts or _is_empty(candidate.content.parts):
         return _failed(ResultError(reason="EMPTY", message="the candidate is empty"), usage, retryable=True)
     return Outcome(ResultStatus.SUCCEEDED, None, usage)
+
+
+def _is_empty(parts: list[msgspec.Raw]) -> bool:
+    """Whether an answer has only thoughts, or text of white space: it was paid for, and says nothing."""
+    first = bytes(parts[0])
+    if _SAYS_TEXT.match(first) and b'"thought"' not in first:
+        return False
+    decoded = [_decode_part(part) for part in parts]
+    return is_empty({"candidates": [{"content": {"parts": decoded}}]})
 
 
 def _failed(error: ResultError, usage: Usage | None = None, *, retryable: bool = False) -> Outcome:

@@ -1,0 +1,103 @@
+"""Reads the lines of a user's file as it is, and says what is wrong with a file that cannot be read."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, cast
+
+from lowtide.errors import InvalidBatch
+
+_HEAD_BYTES = 1024
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_OTHERS = {b"PK\x03\x04": "a zip archive", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"SQLite format": "a database"}
+AN_ARRAY = "a file holds one request a line, not a JSON array (`jq -c '.[]'` puts each on its own)"
+_WIDE = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+
+
+def file_lines(file: IO[bytes], name: str) -> Iterator[bytes]:
+    """The lines of a JSONL file, UTF-8 with or without a byte order mark, plain or compressed by gzip or zstd.
+
+    `name` is for errors. Raises `InvalidBatch` for a file that is something else or is cut off.
+    """
+    with _plain(file, name) as plain:
+        lines = iter(plain)
+        first = next(lines, b"")
+        yield _checked_start(first, name)
+        yield from lines
+
+
+@contextmanager
+def _plain(file: IO[bytes], name: str) -> Iterator[IO[bytes]]:
+    head = cast("Any", file).peek(_HEAD_BYTES) if hasattr(file, "peek") else b""
+    for start, what in _OTHERS.items():
+        if head.startswith(start):
+            raise InvalidBatch(f"{name} is {what}, not JSON lines; gzip and zstd can be read as they are")
+    try:
+        if head.startswith(_GZIP):
+            with gzip.open(file, "rb") as plain:
+                yield cast("IO[bytes]", plain)
+        elif head.startswith(_ZSTD):
+            with _zstd(file, name) as plain:
+                yield plain
+        else:
+            yield file
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise _damaged(name, error) from error
+
+
+@contextmanager
+def _zstd(file: IO[bytes], name: str) -> Iterator[IO[bytes]]:
+    try:
+        from compression import zstd  # in the standard library since Python 3.14
+    except ImportError:
+        try:
+            from backports import zstd
+        except ImportError:
+            raise InvalidBatch(
+                f'{name} is compressed by zstd, which needs an extra: pip install "lowtide[zstd]"'
+            ) from None
+    try:
+        with zstd.open(file, "rb") as plain:
+            yield cast("IO[bytes]", plain)
+    except zstd.ZstdError as error:
+        raise _damaged(name, error) from error
+
+
+def _damaged(name: str, error: Exception) -> InvalidBatch:
+    return InvalidBatch(f"{name} is compressed, and cut off or damaged: {error}")
+
+
+def _checked_start(line: bytes, name: str) -> bytes:
+    """The first line without a byte order mark. Raises `InvalidBatch` where the file has another encoding."""
+    for mark, encoding in _WIDE.items():
+        if line.startswith(mark):
+            raise InvalidBatch(f"{name} is {encoding}; save it as UTF-8")
+    if b"\0" in line[:_HEAD_BYTES]:
+        raise InvalidBatch(f"{name} is not text, or UTF-16 without a mark; save it as UTF-8")
+    return line.removeprefix(codecs.BOM_UTF8)
+
+
+def why_no_json(text: bytes, error: Exception) -> str:
+    """Why a line of a file is no JSON, in words that speak of the file. `error` is the decoder's."""
+    try:
+        text.decode()
+    except UnicodeDecodeError as bad:
+        return (
+            f"not UTF-8: byte 0x{text[bad.start]:02X} at column {len(text[: bad.start].decode()) + 1}; "
+            "save the file as UTF-8"
+        )
+    start = text.strip()
+    if start in {b"{", b"["} or (start.startswith(b'"') and start.endswith((b",", b"{", b"["))):
+        return "a request must be on one line, and this file has one over several (`jq -c .` puts each on its own)"
+    if start.startswith(b"["):
+        return AN_ARRAY
+    return f"not JSON: {error}"

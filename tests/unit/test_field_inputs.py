@@ -1,0 +1,139 @@
+"""Inputs that real services send: each is taken as it is, or refused with the field and the reason."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.unit.bodies import shaped
+
+from lowtide import InvalidRequest, Request
+from lowtide.shaping import json_lines, shaper_of
+from lowtide.states import Kind, ProviderName, UnknownFields
+
+MODEL = "gemini-3.5-flash"
+
+
+def text(value: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "parts": [{"text": value}]}]
+
+
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    ({"key": "k", "contents": "x", "config": {"temperature": "hot"}}, "config.temperature", "expected a number"),
+    (
+        {"key": "k", "request": {"contents": text("x"), "tools": [{"nonsense": {}}]}},
+        "request.tools[0].nonsense",
+        "unknown",
+    ),
+    (
+        {
+            "key": "k",
+            "request": {
+                "contents": [
+                    {"parts": [{"inline_data": {"mime_type": "image/png", "data": "data:image/png;base64,AAAA"}}]}
+                ]
+            },
+        },
+        "request.contents[0].parts[0].inline_data.data",
+        "only the base64",
+    ),
+    (
+        {"key": "k", "request": {"contents": text("x"), "systemInstruction": "Be brief."}},
+        "request.systemInstruction",
+        "expected an object",
+    ),
+    (
+        {"key": "k", "contents": "x", "config": {"safety_settings": [{"category": "HARM_CATEGORY_HARASMENT"}]}},
+        "config.safetySettings[0].category",
+        "did you mean HARM_CATEGORY_HARASSMENT",
+    ),
+    (
+        {"key": "k", "contents": [{"inline_data": {"mime_type": "image/png", "data": "not base64!"}}]},
+        "contents[0].parts[0].inline_data.data",
+        "not base64",
+    ),
+    ({"custom_id": "r1", "body": {"messages": []}}, "body.messages", "non-empty list"),
+    ({"key": True, "contents": "x"}, "key", "expected a string"),
+]
+
+
+@pytest.mark.parametrize("provider", ProviderName)
+@pytest.mark.parametrize(("item", "field", "reason"), REFUSED, ids=[field for _, field, _ in REFUSED])
+def test_one_malformed_request_is_refused_before_it_costs_a_job(
+    item: dict[str, Any], field: str, reason: str, provider: ProviderName
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        shaped(item, model=MODEL, provider=provider)
+    assert caught.value.field == field
+    assert reason in str(caught.value)
+
+
+TAKEN: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
+    ({"key": 17, "contents": "x"}, "17", {"contents": text("x")}),
+    (
+        {"key": "k", "request": {"contents": [{"role": "user", "parts": {"text": "A recipe."}}]}},
+        "k",
+        {"contents": text("A recipe.")},
+    ),
+    (
+        {"custom_id": "r1", "url": "/v1/chat/completions", "body": {"messages": [{"role": "user", "content": "hi"}]}},
+        "r1",
+        {"contents": text("hi")},
+    ),
+]
+
+
+@pytest.mark.parametrize("provider", ProviderName)
+@pytest.mark.parametrize(("item", "key", "body"), TAKEN, ids=[key for _, key, _ in TAKEN])
+def test_these_are_taken_as_they_are(
+    item: dict[str, Any], key: str, body: dict[str, Any], provider: ProviderName
+) -> None:
+    done = shaped(item, model=MODEL, provider=provider)
+    assert (done.key, json.loads(done.body)) == (key, body)
+
+
+def unknown(policy: UnknownFields, config: dict[str, Any]) -> bytes:
+    shaper = shaper_of(ProviderName.GEMINI, model=MODEL, kind=Kind.GENERATION, unknown_fields=policy)
+    return shaper.shape(Request(key="k", contents="x", config=config)).body
+
+
+NEWER = {"thinking_config": {"thinking_level": "GIGANTIC", "include_thoughts": True}}
+MISSPELT = {"thinking_config": {"include_thougts": True}}
+
+
+def test_what_a_newer_model_may_know_is_treated_as_the_setting_says(caplog: pytest.LogCaptureFixture) -> None:
+    assert b"GIGANTIC" in unknown(UnknownFields.WARN, NEWER)
+    assert "config.thinkingConfig.thinking_level: unknown value" in caplog.text
+    caplog.clear()
+    assert b"GIGANTIC" in unknown(UnknownFields.PASS, NEWER)
+    assert not caplog.text
+    with pytest.raises(InvalidRequest, match="unknown value"):
+        unknown(UnknownFields.REFUSE, NEWER)
+
+
+def test_a_misspelling_passes_only_where_all_may_pass() -> None:
+    for policy in (UnknownFields.WARN, UnknownFields.REFUSE):
+        with pytest.raises(InvalidRequest, match="did you mean includeThoughts"):
+            unknown(policy, MISSPELT)
+
+
+def test_a_field_is_warned_of_once_in_a_batch(caplog: pytest.LogCaptureFixture) -> None:
+    shaper = shaper_of(ProviderName.GEMINI, model=MODEL, kind=Kind.GENERATION, unknown_fields=UnknownFields.WARN)
+    for number in range(100):
+        shaper.shape(Request(key=f"k{number}", contents="x", config=NEWER))
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('{"key": "r1", "contents": "Grüße"}\n'.encode("cp1252"), "not UTF-8: byte 0xFC at column 30"),
+        (b'{\n  "key": "r1"\n}\n', "a request must be on one line"),
+        (b'[{"key": "r1", "contents": "x"}]\n', "not a JSON array"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_why(content: bytes, reason: str) -> None:
+    with pytest.raises(InvalidRequest, match="request 1") as caught:
+        list(json_lines(content.splitlines(keepends=True)))
+    assert reason in str(caught.value)

@@ -1,0 +1,77 @@
+"""Files come as users have them; what cannot be read is refused with its cause."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from backports import zstd
+
+from lowtide import InvalidBatch
+from lowtide.shaping.files import file_lines, why_no_json
+
+TEXT = '{"key": "r1", "contents": "Grüße, 你好 😀"}\n{"key": "r2", "contents": "zwei"}\n'
+
+
+def lines(content: bytes) -> list[bytes]:
+    return list(file_lines(io.BufferedReader(io.BytesIO(content)), "requests.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        str.encode,
+        lambda text: text.encode("utf-8-sig"),
+        lambda text: gzip.compress(text.encode()),
+        lambda text: zstd.compress(text.encode()),
+    ],
+    ids=["plain", "byte order mark", "gzip", "zstd"],
+)
+def test_each_form_gives_the_same_lines(written: Callable[[str], bytes]) -> None:
+    assert b"".join(lines(written(TEXT))) == TEXT.encode()
+
+
+def test_gzip_with_a_mark_inside_is_read_too() -> None:
+    assert b"".join(lines(gzip.compress(TEXT.encode("utf-8-sig")))) == TEXT.encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (TEXT.encode("utf-16"), "is UTF-16; save it as UTF-8"),
+        (TEXT.encode("utf-16-le"), "UTF-16 without a mark"),
+        (TEXT.encode("utf-32"), "is UTF-32; save it as UTF-8"),
+        (b"PK\x03\x04rest", "a zip archive"),
+        (gzip.compress(TEXT.encode())[:-12], "cut off or damaged"),
+        (b"\x1f\x8b\x08\x00 no gzip", "cut off or damaged"),
+        (zstd.compress(TEXT.encode())[:-5], "cut off or damaged"),
+        (zstd.compress(TEXT.encode())[:8] + b"no zstd", "cut off or damaged"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_its_cause(content: bytes, cause: str) -> None:
+    with pytest.raises(InvalidBatch, match=r"requests\.jsonl") as caught:
+        lines(content)
+    assert cause in str(caught.value)
+
+
+def test_an_empty_file_has_no_lines_that_matter() -> None:
+    assert b"".join(lines(b"")) == b""
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        ('{"key": "ä", "contents": "ü"}'.encode("cp1252"), "not UTF-8: byte 0xE4 at column 10"),
+        (b"{", "a request must be on one line"),
+        (b'  "contents": [', "a request must be on one line"),
+        (b'[{"key": "a"}', "a file holds one request a line, not a JSON array"),
+        (b'{"key": }', "not JSON: "),
+    ],
+)
+def test_a_line_that_is_no_json_says_why(line: bytes, cause: str) -> None:
+    with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)) as caught:
+        msgspec.json.decode(line)
+    assert why_no_json(line, caught.value).startswith(cause)
