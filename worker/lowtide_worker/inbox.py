@@ -40,7 +40,7 @@ class Outcome(StrEnum):
     """The fate of a batch in the inbox."""
 
     NOTHING = "nothing waits there"
-    TAKEN_IN = "imported"
+    ACCEPTED = "accepted"
     REFUSED = "refused: see error.json in its inbox"
     LATER = "left as it is: another worker has it, a newer one must, or the next sweep tries again"
 

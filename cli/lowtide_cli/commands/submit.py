@@ -64,24 +64,14 @@ def _submitted(submission: Submission) -> Batch:
     options: BatchOptions = {
         **submission.options,
         "labels": _pairs(submission.labels, "--label", "NAME=VALUE"),
-        "outcomes": _pairs(submission.outcomes, "--outcome", "REASON=VERDICT"),
+        "outcomes": _pairs(submission.outcomes, "--outcome", "REASON=retry|fail|succeed"),
     }
     lines = _Lines(sys.stdin.buffer) if submission.file == _STDIN else None
     try:
         return BatchQueue().submit(
             lines or submission.file,
             model=submission.model,
-            on_result=submission.on_result,
-            idempotency_key=submission.idempotency_key,
-            labels=_pairs(submission.labels, "--label", "NAME=VALUE"),
-            mode=submission.mode,
-            max_attempts=submission.max_attempts,
-            priority=submission.priority,
-            outcomes=_pairs(submission.outcomes, "--outcome", "REASON=retry|fail|succeed"),
-            provider=submission.provider,
-            kind=submission.kind,
-            destination=submission.destination,
-            key_column=submission.key_column,
+            **options,
         )
     except InvalidRequest as error:
         if lines is not None:
