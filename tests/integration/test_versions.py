@@ -47,6 +47,16 @@ def test_a_batch_of_an_older_version_is_left_alone_and_does_not_block_others(sta
     assert f"batch:{old.id}: {problem}" in worker.text
 
 
+@pytest.mark.parametrize("version", ["", "x"])
+def test_a_sweep_with_a_damaged_version_does_not_keep_workers_from_starting(stack: Stack, version: str) -> None:
+    runtime = Runtime(stack.worker_settings())
+    runtime.redis.hset(keys.entity(keys.SWEEP_MEMBER), "v", version)
+
+    runtime.clock.start_sweep()
+
+    assert runtime.redis.hget(keys.entity(keys.SWEEP_MEMBER), "v") == str(RECORD_VERSION).encode()
+
+
 def test_the_sweep_of_an_older_version_goes_on(stack: Stack) -> None:
     runtime = Runtime(stack.worker_settings())
     sweep = keys.entity(keys.SWEEP_MEMBER)
