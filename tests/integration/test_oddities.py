@@ -13,14 +13,14 @@ from tests.records import a_batch, a_job, hash_of, held_job
 from tests.stack import Stack
 
 from lowtide import DeadLetters, Request, StoreUnavailable
-from lowtide.protocol import Queue, Stage, keys
+from lowtide.protocol import RECORD_VERSION, Queue, Stage, keys
 from lowtide.states import JobState
 from lowtide_worker.providers import Unavailable
 from lowtide_worker.providers.gemini import GeminiProvider
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.reconcile import reconcile
 from lowtide_worker.stages.sweep import sweep
-from lowtide_worker.state import HeldSweep, scripts
+from lowtide_worker.state import HeldSegment, HeldSweep, scripts
 
 MODEL = "gemini-2.5-flash"
 
@@ -171,6 +171,20 @@ def test_a_damaged_job_does_not_hide_its_batch(stack: Stack, runtime: Runtime) -
 
     assert [(job.id, job.state) for job in jobs] == [(f"{batch_id}-{n}", JobState.UNKNOWN) for n in (1, 2)]
     assert all(job.problem for job in jobs)
+
+
+def test_a_damaged_job_keeps_no_stored_results_from_the_handler(stack: Stack, runtime: Runtime) -> None:
+    batch_id = submit(stack)
+    name = f"{batch_id}-1:0"
+    segment = {"v": RECORD_VERSION, "batch_id": batch_id, "job_id": f"{batch_id}-1", "number": 0, "token": 1}
+    segment |= {"stage": Stage.DELIVER, "busy": 0, "stored": 1}
+    runtime.redis.hset(keys.entity(f"segment:{name}"), mapping=segment)
+    runtime.redis.hset(keys.job(f"{batch_id}-1"), mapping={"id": f"{batch_id}-1", "error": "{"})
+
+    held = runtime.clock.begin(Stage.DELIVER, keys.segment_member(f"{batch_id}-1", 0), 1)
+
+    assert isinstance(held, HeldSegment)
+    assert held.damage is None
 
 
 def test_odd_entries_do_not_hide_the_dead_letters(stack: Stack, runtime: Runtime) -> None:

@@ -11,6 +11,7 @@ from tests.waiting import wait_until
 
 from lowtide import BatchState, Request
 from lowtide.protocol import RECORD_VERSION, Queue, Stage, keys
+from lowtide.store import DeliveryClient
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import HeldSweep, NotHeld
 
@@ -46,6 +47,16 @@ def test_a_batch_of_an_older_version_is_left_alone_and_does_not_block_others(sta
     assert f"batch:{old.id}: {problem}" in worker.text
 
 
+@pytest.mark.parametrize("version", ["", "x"])
+def test_a_sweep_with_a_damaged_version_does_not_keep_workers_from_starting(stack: Stack, version: str) -> None:
+    runtime = Runtime(stack.worker_settings())
+    runtime.redis.hset(keys.entity(keys.SWEEP_MEMBER), "v", version)
+
+    runtime.clock.start_sweep()
+
+    assert runtime.redis.hget(keys.entity(keys.SWEEP_MEMBER), "v") == str(RECORD_VERSION).encode()
+
+
 def test_the_sweep_of_an_older_version_goes_on(stack: Stack) -> None:
     runtime = Runtime(stack.worker_settings())
     sweep = keys.entity(keys.SWEEP_MEMBER)
@@ -58,3 +69,15 @@ def test_the_sweep_of_an_older_version_goes_on(stack: Stack) -> None:
 
     assert runtime.redis.hget(sweep, "v") == str(RECORD_VERSION).encode()
     assert isinstance(runtime.clock.begin(Stage.SWEEP, dispatch.member, dispatch.token), HeldSweep)
+
+
+def test_a_segment_that_a_handler_of_an_older_version_gave_back_is_delivered(stack: Stack) -> None:
+    worker = stack.worker("-P", "threads", "-c", "2")
+    batch = stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result="shop.save@shop")
+    wait_until(lambda: stack.redis.llen("shop") == 1, what="the handler has its message")
+    segment = f"{batch.id}-1:0"
+    DeliveryClient(stack.settings()).hand_back(segment, only=None, attempt=1, error="no room")
+    stack.redis.hset(keys.entity(f"segment:{segment}"), "v", 1)
+
+    wait_until(lambda: stack.redis.llen("shop") == 2, what="the handler has its second message")
+    assert "a version before" not in worker.text

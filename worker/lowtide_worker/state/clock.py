@@ -108,8 +108,8 @@ class Clock:
         with self._redis.pipeline() as pipe:
             for field, value in new.items():
                 pipe.hsetnx(name, field, str(int(value) if isinstance(value, bool) else value))
-            if version is not None and int(version) < OLDEST_RECORDS:
-                # It holds no work: there is nothing of the older version to keep.
+            if version is not None and not (version.isdigit() and int(version) >= OLDEST_RECORDS):
+                # It holds no work: there is nothing of an older version, or of a damaged one, to keep.
                 pipe.hset(name, "v", str(RECORD_VERSION))
             pipe.zadd(keys.clock(Stage.SWEEP.queue), {keys.SWEEP_MEMBER: self.now()}, nx=True)
             pipe.execute()

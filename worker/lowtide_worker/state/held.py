@@ -114,7 +114,7 @@ class HeldSegment(Held[SegmentChange]):
     record: SegmentRecord
     batch: BatchRecord
     job_record: JobRecord | None
-    """None where a Redis that went back in time does not know the job of a stored segment."""
+    """None for a stored segment, which needs no more of its job, and where Redis does not know the job."""
 
     @property
     def job(self) -> JobRecord:
@@ -210,10 +210,10 @@ def _typed(
         case MemberKind.JOB:
             return HeldJob(**common, record=read(JobRecord, found), batch=read(BatchRecord, batch))
         case MemberKind.SEGMENT:
-            of_job = read(JobRecord, job) if job else None
-            return HeldSegment(
-                **common, record=read(SegmentRecord, found), batch=read(BatchRecord, batch), job_record=of_job
-            )
+            segment = read(SegmentRecord, found)
+            # A stored segment is only handed over: a damaged job must not keep its results from the handler.
+            of_job = read(JobRecord, job) if job and not segment.stored else None
+            return HeldSegment(**common, record=segment, batch=read(BatchRecord, batch), job_record=of_job)
         case MemberKind.SWEEP:
             return HeldSweep(**common, record=read(SweepRecord, found))
         case never:

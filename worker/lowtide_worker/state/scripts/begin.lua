@@ -18,7 +18,8 @@ if tonumber(found[3]) > tonumber(version) then
   redis.call('ZADD', clock, 'XX', score(time + pause), member)
   return {'newer'}
 end
-if tonumber(found[3]) < tonumber(oldest) then
+-- A handler of an older version writes its own version into a segment. The version of the batch decides.
+if tonumber(found[3]) < tonumber(oldest) and tonumber(redis.call('HGET', batch, 'v') or 0) < tonumber(oldest) then
   redis.call('ZADD', clock, 'XX', score(time + older_pause), member)
   redis.call('HSET', batch, 'problem', older_problem)
   return {'older'}
