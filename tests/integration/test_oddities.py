@@ -176,8 +176,16 @@ def test_a_damaged_job_does_not_hide_its_batch(stack: Stack, runtime: Runtime) -
 def test_a_damaged_job_keeps_no_stored_results_from_the_handler(stack: Stack, runtime: Runtime) -> None:
     batch_id = submit(stack)
     name = f"{batch_id}-1:0"
-    segment = {"v": RECORD_VERSION, "batch_id": batch_id, "job_id": f"{batch_id}-1", "number": 0, "token": 1}
-    segment |= {"stage": Stage.DELIVER, "busy": 0, "stored": 1}
+    segment: dict[str | bytes, str | int] = {
+        "v": RECORD_VERSION,
+        "batch_id": batch_id,
+        "job_id": f"{batch_id}-1",
+        "number": 0,
+        "token": 1,
+        "stage": Stage.DELIVER,
+        "busy": 0,
+        "stored": 1,
+    }
     runtime.redis.hset(keys.entity(f"segment:{name}"), mapping=segment)
     runtime.redis.hset(keys.job(f"{batch_id}-1"), mapping={"id": f"{batch_id}-1", "error": "{"})
 

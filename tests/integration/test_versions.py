@@ -81,3 +81,27 @@ def test_a_segment_that_a_handler_of_an_older_version_gave_back_is_delivered(sta
 
     wait_until(lambda: stack.redis.llen("shop") == 2, what="the handler has its second message")
     assert "a version before" not in worker.text
+
+
+def test_a_finished_batch_of_an_older_version_can_be_deleted(stack: Stack) -> None:
+    stack.worker("-P", "threads", "-c", "2")
+    batch = stack.queue().submit([Request(key="a", contents="x")], model=MODEL)
+    batch.wait(timeout=40)
+    stack.redis.hset(keys.batch(batch.id), "v", 1)
+
+    batch.delete()
+
+    wait_until(lambda: not stack.redis.exists(keys.batch(batch.id)), what="the batch is gone")
+
+
+def test_damaged_fields_that_are_only_shown_stop_no_batch(stack: Stack) -> None:
+    queue = stack.queue()
+    batch = queue.submit([Request(key="a", contents="x")], model=MODEL)
+    damage = {"labels": "{", "error": "{", "quarantined": "x", "bytes": "x"}
+    for field, value in damage.items():
+        stack.redis.hset(keys.batch(batch.id), field, value)
+    stack.worker("-P", "threads", "-c", "2")
+
+    assert batch.wait(timeout=40).succeeded == 1
+    batch.delete()
+    wait_until(lambda: not stack.redis.exists(keys.batch(batch.id)), what="the batch is gone")

@@ -15,11 +15,17 @@ from typing import Any, NamedTuple, TypeVar, get_args
 import msgspec
 import redis
 
-from lowtide.protocol.records import EntityRecord
+from lowtide.models import Usage
+from lowtide.protocol.records import BatchRecord, EntityRecord, JobRecord
 
 Record = TypeVar("Record", bound=EntityRecord)
 Hash = Mapping[bytes, bytes]
 _SHOWN_CHARS = 80
+_SHOWN_ONLY: dict[type[EntityRecord], frozenset[str]] = {
+    BatchRecord: frozenset({"labels", "error", "quarantined", "duplicates", "bytes", *Usage.__struct_fields__}),
+    JobRecord: frozenset({"polls", "surprise"}),
+}
+"""Fields that no stage decides by. One that is damaged is left out, and stops no work."""
 
 
 class DamagedRecord(ValueError):
@@ -46,6 +52,9 @@ def read_record(kind: type[Record], found: Hash) -> Record:
             try:
                 values[field.name] = field.read(value)
             except (ValueError, RecursionError) as error:
+                if field.name in _SHOWN_ONLY.get(kind, ()):
+                    values[field.name] = _nothing(kind, field.name) if field.required else field.default
+                    continue
                 shown = _text(value)[:_SHOWN_CHARS]
                 raise DamagedRecord(f"the field `{field.name}` of the record is {shown!r}: {error}") from error
     if missing := [name for name in required if name not in values]:

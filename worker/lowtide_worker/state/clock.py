@@ -45,8 +45,11 @@ from lowtide_worker.state.held import (
 log = logging.getLogger(__name__)
 
 _CLAIM_LIMIT = 500
-_OLDER_SECONDS = 3600.0
-"""Pause until a record of an older version comes up again."""
+_OLDER_SECONDS = 30.0
+"""Pause until a record of an older version is tried again, by chance half to one and a half times as long.
+
+The message may reach a worker of the older version then, which finishes the batch.
+"""
 _OLDER = (
     f"its record is of a version before {OLDEST_RECORDS}, which this worker does not work on: "
     "let a worker of the earlier version finish it, or submit the requests again"
@@ -140,8 +143,9 @@ class Clock:
             job_hash=keys.job(""),
             pause=self._another_workers_turn(),
             absent=NotHeld.STALE if ends else NotHeld.MISSING,
-            oldest=OLDEST_RECORDS,
-            older_pause=_OLDER_SECONDS,
+            # What delete reads is the same in all versions, and a batch must not stay for ever.
+            oldest=0 if stage is Stage.DELETE else OLDEST_RECORDS,
+            older_pause=random.uniform(0.5, 1.5) * _OLDER_SECONDS,  # noqa: S311 - no secret
             older_problem=_OLDER,
         )
         if answer != b"held":

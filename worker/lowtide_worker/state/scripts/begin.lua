@@ -18,13 +18,13 @@ if tonumber(found[3]) > tonumber(version) then
   redis.call('ZADD', clock, 'XX', score(time + pause), member)
   return {'newer'}
 end
+if found[1] ~= stage or found[2] ~= token then return {'stale'} end
 -- A handler of an older version writes its own version into a segment. The version of the batch decides.
 if tonumber(found[3]) < tonumber(oldest) and tonumber(redis.call('HGET', batch, 'v') or 0) < tonumber(oldest) then
   redis.call('ZADD', clock, 'XX', score(time + older_pause), member)
   redis.call('HSET', batch, 'problem', older_problem)
   return {'older'}
 end
-if found[1] ~= stage or found[2] ~= token then return {'stale'} end
 local held = redis.call('HINCRBY', entity, 'token', 1)
 redis.call('HSET', entity, 'busy', '1')
 redis.call('ZADD', clock, 'XX', score(time + lease), member)
