@@ -148,7 +148,7 @@ def test_a_damaged_batch_does_not_hide_the_others(stack: Stack, runtime: Runtime
     client = runtime.redis
     client.hdel(keys.batch(damaged[0]), "state", "model")
     client.hset(keys.batch(damaged[1]), "state", "of-a-newer-version")
-    client.hset(keys.batch(damaged[2]), "labels", b"\xff{")
+    client.hset(keys.batch(damaged[2]), "outcomes", b"\xff{")
     client.delete(keys.batch(damaged[3]))
     client.set(keys.batch(damaged[3]), "x")
 
@@ -176,7 +176,7 @@ def test_a_damaged_job_does_not_hide_its_batch(stack: Stack, runtime: Runtime) -
 def test_a_damaged_job_keeps_no_stored_results_from_the_handler(stack: Stack, runtime: Runtime) -> None:
     batch_id = submit(stack)
     name = f"{batch_id}-1:0"
-    segment: dict[str | bytes, str | int] = {
+    segment: dict[Any, Any] = {
         "v": RECORD_VERSION,
         "batch_id": batch_id,
         "job_id": f"{batch_id}-1",

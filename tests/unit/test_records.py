@@ -57,8 +57,8 @@ def test_empty_fields_are_absent_ones_and_unknown_ones_are_passed_over(record: E
     ("kind", "field", "value"),
     [
         (BatchRecord, "state", b"of-a-newer-version"),
-        (BatchRecord, "labels", b"\xff{"),
-        (BatchRecord, "labels", b"[" * 100_000),
+        (BatchRecord, "outcomes", b"\xff{"),
+        (BatchRecord, "outcomes", b"[" * 100_000),
         (BatchRecord, "jobs", b"x"),
         (JobRecord, "created", b"yesterday"),
         (JobRecord, "sparse", b"true"),
