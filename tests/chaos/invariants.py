@@ -232,7 +232,9 @@ def check_left_overs(stack: ChaosStack, submitted: Sequence[Submitted], allowed:
         own = {key for key in keys if one.id in key}
         keys -= own
         kinds = {key.split(":")[1] for key in own}
-        assert kinds <= (set() if one.deleted else {"batch", "settled", "job", "rows", "idempotency"}), f"left: {own}"
+        assert kinds <= (set() if one.deleted else {"batch", "settled", "job", "carried", "idempotency"}), (
+            f"left: {own}"
+        )
     assert not keys, f"keys that belong to no batch: {keys}"
     parts = [name for name in _files(stack, "") if name.endswith(".part")]
     assert allowed.drafts or not parts, f"drafts left in the spool: {parts}"

@@ -289,7 +289,7 @@ class Store:
             self.redis.zrange(
                 keys.BATCHES, created, "-inf", desc=True, byscore=True, offset=0, num=count + 16, withscores=True
             ),
-        )  # fmt: skip  # one option of the command a word
+        )
         found = [(name.decode(errors="replace"), score) for name, score in rows]
         if cursor is not None:
             found = [entry for entry in found if (entry[1], entry[0]) < (float(created), batch_id)]
