@@ -159,10 +159,9 @@ def _check_left_overs(simulation: Simulation, *, late: bool) -> None:
         assert not (left := _members(simulation, name)), f"{name}: {left}"
     assert set(_members(simulation, keys.BATCHES)) == there
     names = [name.decode() for name in cast("list[bytes]", client.keys("lowtide:*"))]
-    owned = [name for name in names if not name.startswith(_PERMANENT)]
-    for key in owned:
+    for key in [name for name in names if not name.startswith(_PERMANENT)]:
+        assert key.startswith(_OF_A_BATCH), f"left: {key}"
         kind, owner = key.split(":")[1:3]
-        assert kind in ("batch", "settled", "job", "rows", "idempotency"), f"left: {key}"
         if kind == "idempotency":
             owner = cast("bytes", client.get(key)).decode().partition(" ")[0]
         assert owner.partition("-")[0] in there, f"left: {key}"
@@ -180,12 +179,16 @@ def _members(simulation: Simulation, name: str) -> list[str]:
     return [member.decode() for member in cast("list[bytes]", simulation.redis.zrange(name, 0, -1))]
 
 
-def _permanent() -> tuple[str, ...]:
-    """The prefixes of keys that end neither with a batch nor with a delivery, by the table of keys."""
+def _ends_of_keys() -> dict[str, str]:
+    """What the table of keys says about when a key ends, by its prefix."""
     rows = [[cell.strip() for cell in line.split("|")] for line in str(keys.__doc__).splitlines()]
-    table = [row for row in rows if len(row) > 4 and row[1].startswith("`lowtide:")]
-    ends = ("with its batch", "when delivered or dropped")
-    return tuple(row[1].strip("`").partition("<")[0] for row in table if not row[4].startswith(ends))
+    return {
+        row[1].strip("`").partition("<")[0]: row[4] for row in rows if len(row) > 4 and row[1].startswith("`lowtide:")
+    }
 
 
-_PERMANENT = _permanent()
+_ENDS = _ends_of_keys()
+_OF_A_BATCH = tuple(key for key, end in _ENDS.items() if end.startswith("with its batch"))
+_PERMANENT = tuple(
+    key for key, end in _ENDS.items() if not end.startswith(("with its batch", "when delivered or dropped"))
+)
