@@ -45,11 +45,12 @@ def test_gzip_with_a_mark_inside_is_read_too() -> None:
         (TEXT.encode("utf-16-le"), "UTF-16 without a mark"),
         (TEXT.encode("utf-32"), "is UTF-32; save it as UTF-8"),
         (b"PK\x03\x04rest", "a zip archive"),
-        (gzip.compress(TEXT.encode())[:-12], "cut off or damaged"),
+        (gzip.compress(TEXT.encode(), mtime=0)[:-12], "cut off or damaged"),
         (b"\x1f\x8b\x08\x00 no gzip", "cut off or damaged"),
         (zstd.compress(TEXT.encode())[:-5], "cut off or damaged"),
         (zstd.compress(TEXT.encode())[:8] + b"no zstd", "cut off or damaged"),
     ],
+    ids=["UTF-16", "UTF-16 without a mark", "UTF-32", "zip", "cut gzip", "damaged gzip", "cut zstd", "damaged zstd"],
 )
 def test_what_cannot_be_read_is_refused_with_its_cause(content: bytes, cause: str) -> None:
     with pytest.raises(InvalidBatch, match=r"requests\.jsonl") as caught:
