@@ -171,10 +171,11 @@ class Found:
         return median(run.rows / run.seconds for run in self.good(name, size))
 
     def why(self, name: str, size: int) -> str | None:
-        """Returns the reason why a case has no good run."""
+        """Returns the reason why a case has no good run, without the address that failed."""
         for case in self.cases:
             if (case.name, case.size) == (name, size):
-                return case.skipped or next((run.error for run in case.runs if run.error), None)
+                errors = (run.error.partition(" for url")[0] for run in case.runs if run.error)
+                return case.skipped or next(errors, None)
         return None
 
 

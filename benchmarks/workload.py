@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 API_KEY = "k"
 POLL_SECONDS = 0.5
 """The pause between two polls of a job, the same for all contenders."""

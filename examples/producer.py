@@ -17,7 +17,7 @@ requests = (
     )
 )
 
-batch = BatchQueue().submit(requests, model="gemini-2.5-flash", on_result=sys.argv[1] if len(sys.argv) > 1 else None)
+batch = BatchQueue().submit(requests, model="gemini-3.5-flash", on_result=sys.argv[1] if len(sys.argv) > 1 else None)
 print(f"submitted {batch.id}")
 status = batch.wait()
 print(f"{status.state}: {status.succeeded} of {status.total} succeeded")

@@ -27,7 +27,7 @@ def a_batch(batch_id: str, **fields: Any) -> BatchRecord:
         "v": RECORD_VERSION,
         "state": BatchState.RUNNING,
         "created": 1.0,
-        "model": "gemini-2.5-flash",
+        "model": "gemini-3.5-flash",
     }
     return BatchRecord(**known | {"id": batch_id} | fields)
 

@@ -135,7 +135,7 @@ def submit(
         ),
     ],
     model: Annotated[
-        str, typer.Option("--model", "-m", help="Model name, such as gemini-2.5-flash.", show_default=False)
+        str, typer.Option("--model", "-m", help="Model name, such as gemini-3.5-flash.", show_default=False)
     ],
     on_result: Annotated[
         str | None, typer.Option(help="Handler: a Celery task, an https:// URL or stream://NAME.")

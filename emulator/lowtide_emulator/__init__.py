@@ -7,7 +7,7 @@ injects faults by rules. Tests run it in their own process::
 
     with Emulator(Settings(pending_seconds=60, running_seconds=300)) as emulator:
         client = genai.Client(api_key="any", http_options={"base_url": emulator.url})
-        job = client.batches.create(model="gemini-2.5-flash", src=requests)
+        job = client.batches.create(model="gemini-3.5-flash", src=requests)
         emulator.advance(360)
 
 The same port also serves Vertex AI's batch prediction. Its jobs read and write Cloud Storage or BigQuery; the module

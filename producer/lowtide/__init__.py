@@ -7,7 +7,7 @@ Example::
 
     from lowtide import BatchQueue, Request
 
-    batch = BatchQueue().submit([Request(key="a", contents="Why is the sea salty?")], model="gemini-2.5-flash")
+    batch = BatchQueue().submit([Request(key="a", contents="Why is the sea salty?")], model="gemini-3.5-flash")
     batch.wait()
     print([result.text for result in batch.results()])
 """

@@ -51,7 +51,7 @@ class AsyncBatchQueue:
         Example::
 
             queue = AsyncBatchQueue()
-            batch = await queue.submit(requests(), model="gemini-2.5-flash", priority=10)
+            batch = await queue.submit(requests(), model="gemini-3.5-flash", priority=10)
             status = await batch.wait(timeout=3600)
         """
         check_names(options)

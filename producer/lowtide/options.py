@@ -104,7 +104,7 @@ class Options:
         """
         check_names(given)
         if not _MODEL.fullmatch(_text(model, "model", MAX_MODEL_CHARS)):
-            raise InvalidBatch("model: expected a name of letters, digits and . _ - / : @, as in 'gemini-2.5-flash'")
+            raise InvalidBatch("model: expected a name of letters, digits and . _ - / : @, as in 'gemini-3.5-flash'")
         on_result = given.get("on_result")
         handler = None if on_result is None else _text(handler_name(on_result), "on_result", MAX_HANDLER_CHARS)
         if handler is not None:

@@ -46,7 +46,7 @@ class BatchQueue:
     Example::
 
         question = Request(key="tides", contents="Why are there two tides a day?")
-        batch = BatchQueue().submit([question], model="gemini-2.5-flash")
+        batch = BatchQueue().submit([question], model="gemini-3.5-flash")
         batch.wait(timeout=3600)
         for result in batch.results():
             print(result.key, result.text)
@@ -78,7 +78,7 @@ class BatchQueue:
             - the path of a JSONL file, or its URI under the spool,
             - on Vertex AI, `gs://` URIs of JSONL objects (one, a list, or a prefix), or the `bq://` URI of a table with
               a column `request` and a `key_column`. The provider reads them in place if they fit one job unchanged.
-        - `model`: the model that answers all requests, as in `gemini-2.5-flash`: at most 256 characters.
+        - `model`: the model that answers all requests, as in `gemini-3.5-flash`: at most 256 characters.
 
         Options, each by keyword and each optional:
 
@@ -122,7 +122,7 @@ class BatchQueue:
 
             requests = (Request(key=sku, contents=f"Describe {name}.") for sku, name in products)
             batch = BatchQueue().submit(
-                requests, model="gemini-2.5-flash", on_result="shop.save_blurb", idempotency_key="blurbs-2026-11",
+                requests, model="gemini-3.5-flash", on_result="shop.save_blurb", idempotency_key="blurbs-2026-11",
                 labels={"team": "shop"}, max_attempts=5,
             )
 

@@ -27,7 +27,7 @@ from lowtide.spool import Spool
 from lowtide.store import Store
 from lowtide_emulator import Settings as EmulatorSettings
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 HASTE = {
     "LOWTIDE_POLL_FIRST_SECONDS": "0.1",
     "LOWTIDE_POLL_FACTOR": "1.2",

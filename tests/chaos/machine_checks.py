@@ -180,7 +180,7 @@ def _members(simulation: Simulation, name: str) -> list[str]:
 
 
 def _ends_of_keys() -> dict[str, str]:
-    """What the table of keys says about when a key ends, by its prefix."""
+    """The end of each key, as the table of keys has it, by the prefix of the key."""
     rows = [[cell.strip() for cell in line.split("|")] for line in str(keys.__doc__).splitlines()]
     return {
         row[1].strip("`").partition("<")[0]: row[4] for row in rows if len(row) > 4 and row[1].startswith("`lowtide:")

@@ -33,7 +33,7 @@ from lowtide_worker.runtime import Runtime
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import Dispatch
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 STREAM, TASK, HOOK = "stream://machine", "machine.tasks.take", "https://machine.example/hooks"
 WORKERS = 3
 SETTLE = 60.0

@@ -17,7 +17,7 @@ import pytest
 from lowtide_cli.local import SERVER_VARIABLE
 
 LOWTIDE = (sys.executable, "-m", "lowtide_cli")
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 
 
 @dataclass(frozen=True)

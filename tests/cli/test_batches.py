@@ -250,7 +250,7 @@ def test_exit_codes(state: BatchState, succeeded: int, code: Exit) -> None:
 def test_a_spool_that_is_not_the_workers_is_shown_and_told_and_not_adopted_by_mistake(
     cli: Cli, queue: BatchQueue, tmp_path: Path
 ) -> None:
-    queue.submit([{"key": "a", "contents": "Hi"}], model="gemini-2.5-flash").wait(timeout=30)
+    queue.submit([{"key": "a", "contents": "Hi"}], model="gemini-3.5-flash").wait(timeout=30)
     strayed = {"LOWTIDE_SPOOL_URL": str(tmp_path / "elsewhere")}
 
     assert cli("installation", "--json").json()["same"] is True

@@ -136,7 +136,7 @@ def test_the_blocks_for_vertex_ai_of_a_document_do_their_work(vertex: Stack, doc
 
 def test_the_destinations_that_are_written_about_hold_the_providers_output(vertex: Stack, cloud: Cloud) -> None:
     queue = vertex.queue(vertex_locations=["gs://shop-data", "bq://my-project.shop"])
-    model = "gemini-2.5-flash"
+    model = "gemini-3.5-flash"
     table = "bq://my-project.shop.requests"
     folder, _, dataset = (
         _finished(queue.submit(source, model=model, key_column=key, destination=destination))
@@ -164,7 +164,7 @@ def _finished(batch: Batch) -> Batch:
 
 def test_a_source_may_go_to_the_developer_api_too(vertex: Stack) -> None:
     queue = vertex.queue(vertex_locations=["gs://shop-data"])
-    batch = queue.submit("gs://shop-data/requests/monday.jsonl", model="gemini-2.5-flash", provider="gemini")
+    batch = queue.submit("gs://shop-data/requests/monday.jsonl", model="gemini-3.5-flash", provider="gemini")
     assert batch.wait(timeout=30).succeeded == 3
 
 
@@ -174,7 +174,7 @@ def test_a_handlers_app_with_lowtides_transport_takes_results(stack: Stack, tmp_
     shop = stack.worker("-P", "solo", app="shop")
     try:
         requests = [{"key": "teapot", "contents": "Write a blurb for a teapot."}]
-        stack.queue().submit(requests, model="gemini-2.5-flash", on_result="shop.save_blurb")
+        stack.queue().submit(requests, model="gemini-3.5-flash", on_result="shop.save_blurb")
         wait_until(lambda: "teapot" in shop.text, what="the handler has printed a result")
     finally:
         shop.stop()
@@ -183,7 +183,7 @@ def test_a_handlers_app_with_lowtides_transport_takes_results(stack: Stack, tmp_
 def test_the_quickstarts_file_is_submitted_by_the_command(stack: Stack, tmp_path: Path) -> None:
     save_files("quickstart.md", tmp_path)
 
-    command = "submit requests.jsonl --model gemini-2.5-flash --output results.jsonl"
+    command = "submit requests.jsonl --model gemini-3.5-flash --output results.jsonl"
     run(stack, "-m", "lowtide_cli", *command.split(), folder=tmp_path)
 
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 3

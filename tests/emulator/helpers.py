@@ -14,7 +14,7 @@ from tests.waiting import wait_until
 
 from lowtide_emulator import Emulator
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 CREATE = f"/v1/models/{MODEL}:batchGenerateContent"
 PENDING, RUNNING = 60.0, 300.0
 

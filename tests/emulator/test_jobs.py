@@ -222,7 +222,7 @@ def test_a_job_keeps_its_rows_when_the_upload_is_deleted(
 def test_embeddings_come_inline_in_order(emulator: Emulator, client: genai.Client) -> None:
     with pytest.warns(match="experimental"):
         job = client.batches.create_embeddings(
-            model="gemini-embedding-001",
+            model="gemini-embedding-2",
             src={
                 "inlined_requests": {
                     "contents": ["tide", "ebb", "tide"],
@@ -246,7 +246,7 @@ def test_embeddings_come_in_a_file_with_keys(emulator: Emulator, client: genai.C
     }
     name = upload(client, json.dumps(row).encode())
     with pytest.warns(match="experimental"):
-        job = client.batches.create_embeddings(model="gemini-embedding-001", src={"file_name": name})
+        job = client.batches.create_embeddings(model="gemini-embedding-2", src={"file_name": name})
     emulator.advance(PENDING + RUNNING)
     line = json.loads(lines_of(http, done(http, str(job.name)))[0])
     assert line["key"] == "e1"
@@ -259,6 +259,6 @@ def test_the_default_vector_is_as_long_as_the_settings_say() -> None:
     row = {"request": {"content": {"parts": [{"text": "tide"}]}}}
     body = {"batch": {"inputConfig": {"requests": {"requests": [row]}}}}
     with Emulator(settings) as emulator, httpx.Client(base_url=emulator.url) as http:
-        created = http.post("/v1/models/text-embedding-004:asyncBatchEmbedContent", json=body)
+        created = http.post("/v1/models/gemini-embedding-2:asyncBatchEmbedContent", json=body)
         rows = done(http, created.json()["name"])["response"]["inlinedEmbedContentResponses"]
         assert len(rows["inlinedResponses"][0]["response"]["embedding"]["values"]) == 5

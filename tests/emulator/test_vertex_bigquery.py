@@ -92,7 +92,7 @@ def test_a_job_runs_from_table_to_table_through_the_sdk(world: World, tables: bi
         vertexai=True, project="p", location="us-central1", credentials=credentials, http_options=options
     ) as client:
         job = client.batches.create(
-            model="gemini-2.5-flash", src=f"bq://{dataset}.in", config={"dest": f"bq://{dataset}.out"}
+            model="gemini-3.5-flash", src=f"bq://{dataset}.in", config={"dest": f"bq://{dataset}.out"}
         )
         world.answered(f"/v1beta1/{job.name}")
         world.emulator.advance(PENDING + RUNNING)

@@ -37,7 +37,7 @@ def test_a_reply_can_be_lost_after_the_job_was_made(world: World, vertex_client:
     source = world.put("in.jsonl", lines(rows(1)))
     world.emulator.set_faults([{"on": "batches.create", "kind": "drop_after", "times": 1}])
     with pytest.raises(httpx2.TransportError):
-        vertex_client.batches.create(model="gemini-2.5-flash", src=source, config={"display_name": "lost"})
+        vertex_client.batches.create(model="gemini-3.5-flash", src=source, config={"display_name": "lost"})
     assert [job.display_name for job in world.emulator.jobs()] == ["lost"]
     found = vertex_client.batches.list(config={"page_size": 9, "filter": 'display_name="lost"'})
     assert [job.display_name for job in found] == ["lost"]
@@ -59,7 +59,7 @@ def test_a_status_is_an_error_and_nothing_is_done(
 ) -> None:
     world.emulator.set_faults([{"on": "batches.create", "kind": "status", "params": {"code": code}}])
     with pytest.raises(error) as caught:
-        vertex_client.batches.create(model="gemini-2.5-flash", src=f"{world.uri}/in.jsonl")
+        vertex_client.batches.create(model="gemini-3.5-flash", src=f"{world.uri}/in.jsonl")
     assert caught.value.code == code
     assert world.emulator.jobs() == []
 

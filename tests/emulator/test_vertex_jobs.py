@@ -27,7 +27,7 @@ def keys(found: list[dict[str, Any]]) -> list[str]:
 def test_a_job_runs_through_the_sdk(world: World, vertex_client: genai.Client) -> None:
     source = world.put("in.jsonl", lines(rows(20)))
     job = vertex_client.batches.create(
-        model="gemini-2.5-flash", src=source, config={"display_name": "mine", "dest": f"{world.uri}/out"}
+        model="gemini-3.5-flash", src=source, config={"display_name": "mine", "dest": f"{world.uri}/out"}
     )
     assert job.state is types.JobState.JOB_STATE_PENDING
     assert str(job.name).startswith("projects/p/locations/us-central1/batchPredictionJobs/")
@@ -246,7 +246,7 @@ def test_a_filter_that_makes_no_sense_is_refused(world: World) -> None:
 def test_both_letter_cases_make_the_same_job(world: World) -> None:
     source = world.put("in.jsonl", lines(rows(1)))
     body = {
-        "model": "publishers/google/models/gemini-2.5-flash",
+        "model": "publishers/google/models/gemini-3.5-flash",
         "display_name": "snake",
         "input_config": {"instances_format": "jsonl", "gcs_source": {"uris": [source]}},
         "output_config": {"predictions_format": "jsonl", "gcs_destination": {"output_uri_prefix": world.uri + "/out"}},
@@ -260,7 +260,7 @@ def test_both_letter_cases_make_the_same_job(world: World) -> None:
 
 def test_embeddings_come_with_their_keys(world: World) -> None:
     request = {"content": {"parts": [{"text": "tide"}]}, "embed_content_config": {"output_dimensionality": 8}}
-    job = world.run([{"key": "id_1", "request": request}], model="publishers/google/models/gemini-embedding-001")
+    job = world.run([{"key": "id_1", "request": request}], model="publishers/google/models/gemini-embedding-2")
     (found,) = world.rows(job)
     assert found["key"] == "id_1"
     assert len(found["response"]["embedding"]["values"]) == 8
@@ -292,7 +292,7 @@ def test_the_users_own_model_answers(world: World) -> None:
 def test_both_apis_live_on_one_port(world: World) -> None:
     body = {"batch": {"inputConfig": {"requests": {"requests": [{"request": prompt("hi")}]}}}}
     world.create(rows(1))
-    created = world.http.post("/v1/models/gemini-2.5-flash:batchGenerateContent", json=body)
+    created = world.http.post("/v1/models/gemini-3.5-flash:batchGenerateContent", json=body)
     assert created.status_code == 200
     assert world.emulator.stats().calls == {"batches.create": 2}
     assert [job.name.split("/")[0] for job in world.emulator.jobs()] == ["projects", "batches"]

@@ -55,7 +55,7 @@ def test_a_body_that_is_no_json_is_refused(world: World) -> None:
     assert world.http.post(PARENT, content=b"{").status_code == 400
 
 
-@pytest.mark.parametrize("model", ["unknown", "models/gemini-2.5-flash", "meta/llama", "publishers/meta/models/llama"])
+@pytest.mark.parametrize("model", ["unknown", "models/gemini-3.5-flash", "meta/llama", "publishers/meta/models/llama"])
 def test_an_unknown_model_is_refused_at_creation(world: World, vertex_client: genai.Client, model: str) -> None:
     with pytest.raises(errors.ClientError) as caught:
         vertex_client.batches.create(model=model, src=f"{world.uri}/in.jsonl")
@@ -94,7 +94,7 @@ def test_without_a_storage_server_a_job_is_refused_with_the_remedy(monkeypatch: 
     monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
     monkeypatch.delenv("BIGQUERY_EMULATOR_HOST", raising=False)
     body = {
-        "model": "publishers/google/models/gemini-2.5-flash",
+        "model": "publishers/google/models/gemini-3.5-flash",
         "inputConfig": {"instancesFormat": "jsonl", "gcsSource": {"uris": ["gs://b/in.jsonl"]}},
         "outputConfig": {"predictionsFormat": "jsonl", "gcsDestination": {"outputUriPrefix": "gs://b/out"}},
     }
@@ -115,7 +115,7 @@ def test_without_the_extra_a_job_is_refused_with_its_name(world: World, monkeypa
     assert refused.status_code == 501
     assert "lowtide[vertex-emulator]" in refused.json()["error"]["message"]
     inline = {"batch": {"inputConfig": {"requests": {"requests": [{"request": prompt("hi")}]}}}}
-    assert world.http.post("/v1/models/gemini-2.5-flash:batchGenerateContent", json=inline).status_code == 200
+    assert world.http.post("/v1/models/gemini-3.5-flash:batchGenerateContent", json=inline).status_code == 200
 
 
 def test_a_storage_server_that_is_gone_fails_the_job(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from lowtide_emulator import Emulator
 Json = dict[str, Any]
 
 PARENT = "/v1beta1/projects/p/locations/us-central1/batchPredictionJobs"
-MODEL = "publishers/google/models/gemini-2.5-flash"
+MODEL = "publishers/google/models/gemini-3.5-flash"
 OVER = {"JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_EXPIRED"}
 OVER |= {"JOB_STATE_PARTIALLY_SUCCEEDED"}
 

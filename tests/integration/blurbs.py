@@ -8,7 +8,7 @@ import pytest
 
 from lowtide import ProviderName, Request
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 ON_BOTH = pytest.mark.parametrize("provider", list(ProviderName), scope="module")
 
 

@@ -15,7 +15,7 @@ from tests.waiting import wait_until
 from lowtide import DeadLetterNotFound, DeadLetters, Request
 from lowtide.protocol import sender
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 HANDLER = "shop.tasks.save_blurb"
 NAMED = f"{HANDLER}@celery"
 """The same where nobody has said yet that it listens."""

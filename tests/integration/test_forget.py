@@ -16,7 +16,7 @@ from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.delete import delete
 from lowtide_worker.state import HeldBatch, Superseded
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 HANDLER = "shop.save"
 
 

@@ -255,7 +255,7 @@ def test_embeddings_come_back_as_vectors(queue: BatchQueue) -> None:
         for n in range(6)
     ]
 
-    batch = queue.submit(requests, model="gemini-embedding-001", kind="embedding")
+    batch = queue.submit(requests, model="gemini-embedding-2", kind="embedding")
 
     status = batch.wait(timeout=30)
     assert status.succeeded == 6
@@ -269,4 +269,4 @@ def test_embeddings_come_back_as_vectors(queue: BatchQueue) -> None:
     with pytest.raises(InvalidRequest, match=r"config\.temperature"):
         queue.submit([Request(key="a", contents="x", config={"temperature": 1})], model="m", kind=Kind.EMBEDDING)
     with pytest.raises(InvalidBatch, match="inline"):
-        queue.submit(requests, model="gemini-embedding-001", kind="embedding", mode="inline")
+        queue.submit(requests, model="gemini-embedding-2", kind="embedding", mode="inline")

@@ -14,7 +14,7 @@ from tests.waiting import wait_until
 from lowtide import DeadLetters, Request
 from lowtide.protocol import Queue, keys
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 RECEIVED = re.compile(r"Task (\S+)\[([^\]]*)\] received")
 ENDED = re.compile(r"Task (\S+)\[([^\]]*)\] succeeded")
 OWN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

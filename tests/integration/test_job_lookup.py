@@ -32,7 +32,7 @@ def provider(emulator: Emulator) -> GeminiProvider:
 
 
 def created(provider: GeminiProvider, count: int) -> list[str]:
-    new = NewJob(model="gemini-2.5-flash", display_name="one-of-many", lines=[LINE])
+    new = NewJob(model="gemini-3.5-flash", display_name="one-of-many", lines=[LINE])
     return [provider.create(new, Deadline(10)).name for _ in range(count)]
 
 
@@ -101,7 +101,7 @@ def test_a_worker_spares_calls_and_every_batch_completes(tmp_path_factory: pytes
     with Stack(tmp_path_factory.mktemp("many"), settings) as stack:
         stack.worker("-P", "threads", "-c", "8", **polling)
         requests = [Request(key=str(number), contents="hello") for number in range(MANY)]
-        batch = stack.queue().submit(requests, model="gemini-2.5-flash")
+        batch = stack.queue().submit(requests, model="gemini-3.5-flash")
         assert batch.wait(timeout=60).state is BatchState.COMPLETED
         assert len(list(batch.results())) == MANY
         asked, listed = calls(stack.emulator)

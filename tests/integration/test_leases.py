@@ -19,7 +19,7 @@ from lowtide import Request
 from lowtide_worker.deadlines import elapsed
 from lowtide_worker.state import Held, HeldSegment, Lease, Leases, Superseded
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 
 
 def test_a_service_that_answers_after_two_leases_gets_a_segment_once(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from lowtide_worker.stages.reconcile import reconcile
 from lowtide_worker.stages.sweep import sweep
 from lowtide_worker.state import HeldSegment, HeldSweep, scripts
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from lowtide.protocol import Stage, job_id, job_prefix, keys
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import HeldBatch, Ordinals, Superseded
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 MANY = 40_000
 """As one script's arguments, more than the million that Redis takes."""
 

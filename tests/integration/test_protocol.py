@@ -14,7 +14,7 @@ from tests.waiting import wait_until
 
 from lowtide import BatchNotFound, Request
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 
 
 def celery_message(task: str, kwargs: Any, *, body: bytes | None = None, content_type: str = "application/json") -> str:

@@ -8,7 +8,7 @@ from tests.waiting import wait_until
 
 from lowtide import JobState, Request, StoreUnavailable
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 
 
 def requests(count: int) -> list[Request]:

@@ -24,7 +24,7 @@ def test_ten_thousand_requests_through_two_worker_processes_end_in_one_result_ea
             )
             for n in range(COUNT)
         ),
-        model="gemini-2.5-flash",
+        model="gemini-3.5-flash",
         max_attempts=2,
     )
 

@@ -10,7 +10,7 @@ from tests.waiting import wait_until
 
 from lowtide import Request
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 HASTE = {"LOWTIDE_LEASE_SECONDS": "1", "LOWTIDE_PROVIDER_TIMEOUT_SECONDS": "1", "LOWTIDE_CREATE_SETTLE_SECONDS": "0.5"}
 
 

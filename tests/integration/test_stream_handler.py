@@ -14,7 +14,7 @@ from lowtide.store import DeliveryClient
 from lowtide_worker.handlers import Delivery
 from lowtide_worker.runtime import Runtime
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 
 
 def entries(stack: Stack, name: str) -> list[dict[str, str]]:

@@ -14,7 +14,7 @@ from lowtide import BatchState, Request
 from lowtide.protocol import BatchFiles, keys
 from lowtide.states import JobState
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 # Raises in the HTTP library, before anything is sent, what is none of its errors for failed calls.
 NO_MODEL = "no\nmodel"
 

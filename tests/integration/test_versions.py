@@ -15,7 +15,7 @@ from lowtide.store import DeliveryClient
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import HeldSweep, NotHeld
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 OF_THE_CLOCK = (b"token", b"sent", b"busy", b"problem")
 
 

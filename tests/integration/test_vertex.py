@@ -25,7 +25,7 @@ from lowtide import (
     SourceError,
 )
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 
 
 @pytest.fixture
@@ -380,7 +380,7 @@ def test_a_table_in_another_region_is_refused(queue: BatchQueue, vertex: Stack, 
 
 def test_a_table_holds_no_embeddings(queue: BatchQueue, vertex: Stack) -> None:
     with pytest.raises(InvalidBatch, match="not from a table"):
-        queue.submit(f"bq://{vertex.dataset}.texts", model="gemini-embedding-001", kind="embedding")
+        queue.submit(f"bq://{vertex.dataset}.texts", model="gemini-embedding-2", kind="embedding")
 
 
 def test_vertex_ai_has_no_inline_jobs(queue: BatchQueue) -> None:

@@ -72,7 +72,7 @@ def test_a_job_that_just_found_no_slot_is_woken_by_one_that_ends(runtime: Runtim
 
 
 def test_a_job_that_just_found_no_slot_is_woken_by_the_cancel_of_its_batch(stack: Stack, runtime: Runtime) -> None:
-    batch = stack.queue().submit([Request(key="a", contents="x")], model="gemini-2.5-flash")
+    batch = stack.queue().submit([Request(key="a", contents="x")], model="gemini-3.5-flash")
     runtime.redis.hset(keys.batch(batch.id), mapping={"jobs": 1, "state": "running"})
     job = f"{batch.id}-1"
     waiting = creating(runtime, job)

@@ -16,7 +16,7 @@ from tests.waiting import wait_until
 from lowtide import InvalidBatch, Request
 from lowtide.batch import Batch
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 
 
 def submit(stack: Stack, url: str, count: int = 3) -> Batch:

@@ -12,7 +12,7 @@ from lowtide.queue import BatchQueue
 from lowtide.spool import RequestWriter
 from lowtide.store import Store
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 COUNT = 4
 WRITING = "while the requests come"
 POINTS: dict[str, tuple[type, str, bool]] = {

@@ -17,7 +17,7 @@ from tests.waiting import wait_until
 
 from lowtide import AsyncBatchQueue, InvalidRequest, Request
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 
 
 def request(number: int) -> Request:
@@ -168,7 +168,7 @@ async def source():
     yield
 async def story():
     global task
-    task = asyncio.create_task(AsyncBatchQueue(settings).submit(source(), model="gemini-2.5-flash"))
+    task = asyncio.create_task(AsyncBatchQueue(settings).submit(source(), model="gemini-3.5-flash"))
     await reached.wait()
 reached = asyncio.Event()
 loop = asyncio.new_event_loop()

@@ -21,14 +21,14 @@ def requests(number):
 THREADS = """
 def submit(number):
     barrier.wait()
-    ids.append(BatchQueue(settings).submit(requests(number), model="gemini-2.5-flash").id)
+    ids.append(BatchQueue(settings).submit(requests(number), model="gemini-3.5-flash").id)
 ids = []
 threads = [threading.Thread(target=submit, args=(n,)) for n in range(8)]
 """
 GATHER = """
 async def story():
     queue = AsyncBatchQueue(settings)
-    batches = await asyncio.gather(*(queue.submit(requests(n), model="gemini-2.5-flash") for n in range(8)))
+    batches = await asyncio.gather(*(queue.submit(requests(n), model="gemini-3.5-flash") for n in range(8)))
     print(*(batch.id for batch in batches))
 asyncio.run(story())
 """

@@ -22,7 +22,7 @@ from lowtide_worker import inbox as take_in_module
 from lowtide_worker.inbox import Outcome, take_in
 from lowtide_worker.runtime import Runtime
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 LINES = [json.dumps({"key": f"k{n}", "contents": f"What is {n} times two?"}) + "\n" for n in range(4)]
 BROKEN = [*LINES, LINES[0]]
 
@@ -100,7 +100,7 @@ def test_a_reply_that_is_lost_at_the_record_is_no_refusal(stack: Stack, proxy: R
 
 
 REFUSED: dict[str, object] = {
-    "model": {"model": "gemini-2.5-flash\n"},
+    "model": {"model": "gemini-3.5-flash\n"},
     "attempts": {"model": MODEL, "max_attempts": 1.5},
     "attempts-true": {"model": MODEL, "max_attempts": True},
     "attempts-many": {"model": MODEL, "max_attempts": 101},

@@ -20,7 +20,7 @@ CONTENT = {"parts": [{"text": "a"}]}
 
 
 def embed(item: object, provider: str = "gemini") -> Any:
-    return json.loads(shaped(item, model="gemini-embedding-001", kind=Kind.EMBEDDING, provider=provider).body)
+    return json.loads(shaped(item, model="gemini-embedding-2", kind=Kind.EMBEDDING, provider=provider).body)
 
 
 def inline(contents: Any, config: Any = None, provider: str = "gemini") -> Any:
@@ -139,7 +139,7 @@ def test_nulls_say_nothing(provider: str) -> None:
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_rest_request_may_repeat_the_batchs_model_which_is_then_left_out(provider: str) -> None:
-    assert rest(provider, content=CONTENT, model="models/gemini-embedding-001") == {"content": CONTENT}
+    assert rest(provider, content=CONTENT, model="models/gemini-embedding-2") == {"content": CONTENT}
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

@@ -96,7 +96,7 @@ def test_an_operation_is_read_whole() -> None:
             "name": "batches/abc",
             "metadata": {
                 "@type": "type.googleapis.com/google.ai.generativelanguage.v1main.GenerateContentBatch",
-                "model": "models/gemini-2.5-flash",
+                "model": "models/gemini-3.5-flash",
                 "displayName": "lowtide-abc-1",
                 "state": "BATCH_STATE_SUCCEEDED",
                 "createTime": "2026-08-20T20:08:31.015405218Z",
@@ -114,7 +114,7 @@ def test_an_operation_is_read_whole() -> None:
         state=JobState.SUCCEEDED,
         provider_state="BATCH_STATE_SUCCEEDED",
         output="files/batch-abc",
-        model="models/gemini-2.5-flash",
+        model="models/gemini-3.5-flash",
         requests=9,
         done_requests=8,
         create_time="2026-08-20T20:08:31.015405218Z",

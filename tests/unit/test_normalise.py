@@ -32,7 +32,7 @@ def inline(contents: Any, config: Any = None) -> Any:
 
 
 def rest(**request: Any) -> Any:
-    return json.loads(shaped({"key": "k", "request": request}, model="gemini-2.5-flash").body)
+    return json.loads(shaped({"key": "k", "request": request}, model="gemini-3.5-flash").body)
 
 
 # What the SDK's inline shape becomes: exactly what the SDK itself would send.
@@ -255,7 +255,7 @@ def test_a_rest_request_may_be_written_in_either_letter_case() -> None:
     }
 
 
-@pytest.mark.parametrize("model", ["gemini-2.5-flash", "models/gemini-2.5-flash"])
+@pytest.mark.parametrize("model", ["gemini-3.5-flash", "models/gemini-3.5-flash"])
 def test_a_rest_request_may_repeat_the_batchs_model_which_is_then_left_out(model: str) -> None:
     assert rest(**hello(model=model)) == hello()
 

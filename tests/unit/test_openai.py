@@ -168,7 +168,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (chat() | {"url": "/v1/responses"}, "url"),
     (chat() | {"extra": 1}, "extra"),
     (chat() | {"body": []}, "body"),
-    (chat(model="gemini-2.0-pro"), "body.model"),
+    (chat(model="gemini-3.8-flash"), "body.model"),
     ({"custom_id": "e", "url": "/v1/embeddings", "body": {"input": ["a", "b"]}}, "body.input"),
 ]
 

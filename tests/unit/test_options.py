@@ -56,7 +56,7 @@ REFUSED: dict[str, list[Any]] = {
         None,
         "",
         " ",
-        "gemini-2.5-flash\n",
+        "gemini-3.5-flash\n",
         "gemini 2.5",
         "\x00",
         "a\x1b[31m",
@@ -100,7 +100,7 @@ REFUSED: dict[str, list[Any]] = {
 
 
 def checked(**options: Any) -> Options:
-    return Options.checked(SETTINGS, **({"model": "gemini-2.5-flash"} | options))
+    return Options.checked(SETTINGS, **({"model": "gemini-3.5-flash"} | options))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_anything_is_either_an_option_of_the_right_type_or_refused(option: str, 
 
 def test_what_is_at_its_limit_is_taken() -> None:
     options = checked(
-        model="projects/p-1/locations/us-central1/publishers/google/models/gemini-2.5-flash@001:tuned".ljust(256, "x"),
+        model="projects/p-1/locations/us-central1/publishers/google/models/gemini-3.5-flash@001:tuned".ljust(256, "x"),
         idempotency_key="k" * MAX_IDEMPOTENCY_KEY_CHARS,
         labels={f"l{n}".ljust(MAX_LABEL_NAME_CHARS, "n"): "v" * MAX_LABEL_VALUE_CHARS for n in range(MAX_LABELS)},
         max_attempts=MAX_ATTEMPTS,

@@ -207,7 +207,7 @@ def test_what_only_vertex_knows_is_refused(name: str) -> None:
 
 
 def test_a_rest_request_for_another_model_is_refused() -> None:
-    error = refusal({"key": "k", "request": hello(model="gemini-2.5-pro")}, model="gemini-2.5-flash")
+    error = refusal({"key": "k", "request": hello(model="gemini-3.8-flash")}, model="gemini-3.5-flash")
     assert error.field == "request.model"
 
 

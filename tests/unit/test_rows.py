@@ -124,7 +124,7 @@ def test_a_candidate_that_ended_for_another_reason_is_final_with_that_reason(rea
         {"candidates": [{"finishReason": "STOP", "content": {"parts": []}}]},
         {"candidates": [{"finishReason": "STOP", "content": {"parts": None}}]},
         {"embedding": None},
-        {"modelVersion": "gemini-2.5-flash", "usageMetadata": {"promptTokenCount": 5}},
+        {"modelVersion": "gemini-3.5-flash", "usageMetadata": {"promptTokenCount": 5}},
         {"candidates": [{"content": {"parts": [{"text": ""}]}, "finishReason": "STOP"}]},
         {"candidates": [{"content": {"parts": [{"text": "\n"}, {"text": " "}]}, "finishReason": "STOP"}]},
         {"candidates": [{"content": {"parts": [{"text": "hm", "thought": True}]}, "finishReason": "STOP"}]},

@@ -237,7 +237,7 @@ def _announce(console: Console, stack: Stack, settings: WorkerSettings) -> None:
         for name, value in stack.exports.items():
             # Outside the panel and not wrapped, so that the lines can be copied.
             console.print(f"  export {name}={shlex.quote(value)}", soft_wrap=True, markup=False)
-    console.print("For example:  lowtide submit requests.jsonl --model gemini-2.5-flash --wait", soft_wrap=True)
+    console.print("For example:  lowtide submit requests.jsonl --model gemini-3.5-flash --wait", soft_wrap=True)
     console.print("Ctrl-C stops everything.")
 
 

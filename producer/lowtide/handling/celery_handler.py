@@ -53,7 +53,7 @@ def result_handler(
         def save(result: Result) -> None:
             table.upsert(result.key, result.text)
 
-        queue.submit(requests, model="gemini-2.5-flash", on_result=save)
+        queue.submit(requests, model="gemini-3.5-flash", on_result=save)
 
     The task receives one segment at a time: up to 4,000 results, by reference into the spool. It calls the function
     once for each result. If the function raises, the task goes on with the other results and then gives the failed

@@ -16,7 +16,7 @@ from lowtide_cli.commands.watch import show_progress
 from lowtide_cli.local import Stack
 from lowtide_cli.terminal import CommandError, Exit
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 _LONGEST_SECONDS = 60.0
 _SHOWN = 10
 
