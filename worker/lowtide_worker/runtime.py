@@ -21,7 +21,7 @@ from lowtide_worker.handlers.stream import RedisStreamHandler
 from lowtide_worker.handlers.webhook import SignedWebhookHandler
 from lowtide_worker.providers import JobLookup, Provider
 from lowtide_worker.settings import WorkerSettings
-from lowtide_worker.state import Admission, Clock, Deliveries, Leases, Ledger, Oddities
+from lowtide_worker.state import Admission, Clock, DeletedBatches, Deliveries, Leases, Ledger, Oddities
 
 
 class Runtime:
@@ -65,6 +65,11 @@ class Runtime:
     def ledger(self) -> Ledger:
         """The record of which request has its result."""
         return Ledger(self.redis, self.settings)
+
+    @cached_property
+    def deleted(self) -> DeletedBatches:
+        """The record of which batches were deleted."""
+        return DeletedBatches(self.redis)
 
     @cached_property
     def deliveries(self) -> Deliveries:

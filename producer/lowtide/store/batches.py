@@ -26,6 +26,7 @@ from lowtide.protocol import (
     job_prefix,
     job_status,
     keys,
+    measures,
     read_record,
     shown_field,
     written_fields,
@@ -135,12 +136,14 @@ class Store:
                     batches=keys.BATCHES,
                     clock=keys.clock(Stage.SUBMIT.queue),
                     idempotency=keys.idempotency(options.idempotency_key or ""),
+                    census=keys.CENSUS,
                     batch_id=batch_id,
                     member=keys.batch_member(batch_id),
                     grace=_SUBMIT_GRACE_SECONDS,
                     fingerprint=fingerprint,
                     keyed=int(bool(options.idempotency_key)),
                     batch_prefix=keys.batch(""),
+                    counted=measures.counted_batch(total),
                     fields=written_fields(fields),
                 ),
                 replicas=self._settings.replicas_to_wait_for,
@@ -302,6 +305,7 @@ class Store:
             state = self._cancel(
                 batch=keys.batch(batch_id),
                 clock=keys.clock(Stage.CREATE.queue),
+                census=keys.CENSUS,
                 job_hash=keys.job(job),
                 job_member=keys.job_member(job),
             )
@@ -313,6 +317,7 @@ class Store:
             state = self._delete(
                 batch=keys.batch(batch_id),
                 clock=keys.clock(Stage.DELETE.queue),
+                census=keys.CENSUS,
                 member=keys.batch_member(batch_id),
                 stage=Stage.DELETE,
                 finished=list(FINISHED_BATCH),

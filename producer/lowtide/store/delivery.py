@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from lowtide.errors import OutsideRoot
-from lowtide.protocol import RECORD_VERSION, BatchFiles, Stage, keys, segment_of, written_fields
+from lowtide.protocol import RECORD_VERSION, BatchFiles, Stage, keys, measures, segment_of, written_fields
 from lowtide.protocol.changes import Redelivery
 from lowtide.settings import Settings
 from lowtide.spool import Spool
@@ -66,7 +66,12 @@ class DeliveryClient:
                 segment=keys.entity(member),
                 clock=keys.clock(Stage.DELIVER.queue),
                 parked=keys.PARKED,
+                census=keys.CENSUS,
+                latencies=keys.LATENCIES,
+                job=keys.job(member.job),
                 member=member,
+                latency=measures.DELIVERY,
+                bounds=measures.DELIVERY_BOUNDS,
             )
             self._places.free(batch_id, member, client=pipe)
             pipe.execute()
@@ -99,6 +104,7 @@ class DeliveryClient:
                 segment=keys.entity(member),
                 clock=keys.clock(Stage.DELIVER.queue),
                 parked=keys.PARKED,
+                census=keys.CENSUS,
                 member=member,
                 pause=pause,
                 attempt=attempt,

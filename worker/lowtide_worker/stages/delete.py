@@ -38,7 +38,7 @@ def delete(runtime: Runtime, batch: HeldBatch) -> BatchMove | Done:
     keep()
     files = BatchFiles(batch.batch_id)
     # A worker that was frozen may write a late file, which the sweep may then remove.
-    runtime.ledger.note_deleted(batch.batch_id)
+    runtime.deleted.note(batch.batch_id)
     runtime.spool.delete(files.inbox)
     runtime.spool.delete(files.folder)
     reach("delete.after-files")

@@ -7,14 +7,15 @@ whose key belongs to no request of the job goes to the quarantine, with the reas
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
 import msgspec
 
 from lowtide.errors import SpoolError
 from lowtide.models import ResultError, Usage
-from lowtide.protocol import BatchFiles, Queue, split_job_id
+from lowtide.protocol import BatchFiles, Queue, measures, split_job_id
 from lowtide.protocol.records import Part
 from lowtide.spool import RequestReader
 from lowtide.states import ResultStatus
@@ -92,10 +93,12 @@ def _store(runtime: Runtime, segment: HeldSegment) -> Stored:
     runtime.clock.check(segment)
     _write_results(runtime, segment, results)
     _write_quarantine(runtime, segment, quarantined)
+    retried = Counter() if len(final) == len(joined) else _retried(joined)
     counts = _counts(results) | {"duplicates": len(final) - len(results), "quarantined": len(quarantined)}
     handler_waits = bool(segment.batch.on_result and results)
     reach("deliver.before-record")
-    left = runtime.ledger.record(segment, counts, handler_waits=handler_waits)
+    totals = _totals(segment, results, retried, counts)
+    left = runtime.ledger.record(segment, counts, totals=totals, retried=retried.total(), handler_waits=handler_waits)
     reach("deliver.after-record")
     shown = {name: count for name, count in counts.items() if name not in Usage.__struct_fields__}
     return Stored(shown | {"left": left}, handler_waits=handler_waits, wakes=_wakes(runtime, segment, left))
@@ -218,3 +221,28 @@ def _counts(results: Sequence[Joined]) -> dict[str, int]:
     for name in Usage.__struct_fields__:
         counts[name] = sum(map(attrgetter(name), usages))
     return counts
+
+
+def _retried(joined: Sequence[Joined]) -> Counter[str]:
+    """How many rows there are, by reason, whose requests run again."""
+    return Counter(_reason(item) for item in joined if item.outcome.retryable)
+
+
+def _reason(item: Joined) -> str:
+    return measures.short_reason(item.outcome.error.reason) if item.outcome.error else ""
+
+
+def _totals(
+    segment: HeldSegment, results: Sequence[Joined], retried: Mapping[str, int], counts: Mapping[str, int]
+) -> dict[str, int]:
+    """The counters of all batches that a segment's results add to."""
+    failed = [item for item in results if item.outcome.error is not None]
+    by_reason = Counter((str(item.outcome.status), _reason(item)) for item in failed)
+    by_reason[str(ResultStatus.SUCCEEDED), ""] = len(results) - len(failed)
+    totals = {measures.counter(measures.RESULTS, *labels): count for labels, count in by_reason.items() if count}
+    totals |= {measures.counter(measures.RETRIES, reason): count for reason, count in retried.items()}
+    for name in Usage.__struct_fields__:
+        if counts[name]:
+            kind = name.removesuffix("_token_count")
+            totals[measures.counter(measures.TOKENS, kind, segment.batch.provider, segment.batch.model)] = counts[name]
+    return totals

@@ -139,4 +139,4 @@ def _is_waste(runtime: Runtime, files: BatchFiles) -> bool:
     names = runtime.spool.names(files.folder)
     if all("/" not in name.removeprefix(f"{files.folder}/") for name in names):
         return True
-    return files.index not in names and runtime.ledger.was_deleted(files.folder.rpartition("/")[2])
+    return files.index not in names and runtime.deleted.has(files.folder.rpartition("/")[2])

@@ -135,6 +135,7 @@ class Clock:
             entity=keys.entity(member),
             clock=keys.clock(stage.queue),
             batch=keys.entity(batch),
+            census=keys.CENSUS,
             member=member,
             stage=stage,
             token=token,
@@ -169,6 +170,7 @@ class Clock:
             entity=keys.entity(held.member),
             clock=keys.clock(held.stage.queue),
             next_clock=keys.clock((move.stage or held.stage).queue),
+            census=keys.CENSUS,
             member=held.member,
             token=held.token,
             stage=move.stage or "",
@@ -195,6 +197,7 @@ class Clock:
         return self._keep.within(client)(
             entity=keys.entity(held.member),
             clock=keys.clock(held.stage.queue),
+            census=keys.CENSUS,
             member=held.member,
             token=held.token,
             lease=self._lease,

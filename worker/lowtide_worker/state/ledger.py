@@ -10,6 +10,7 @@ import logging
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, cast
 
 import msgspec
@@ -25,24 +26,24 @@ from lowtide.protocol import (
     job_id,
     job_prefix,
     keys,
+    measures,
     read_record,
     salvage_record,
     written_fields,
 )
-from lowtide.protocol.changes import CarriedRequests, new_job
+from lowtide.protocol.changes import new_job
 from lowtide.states import BatchState
-from lowtide.store import pairs, redis_time
+from lowtide.store import pairs
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import scripts
 from lowtide_worker.state.held import Held, HeldBatch, HeldJob, HeldSegment, Superseded, bounded
 from lowtide_worker.state.ordinals import Ordinals, missing
+from lowtide_worker.state.retries import NO_RETRY, retry_job
 
 log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 600.0
 """How often a job that waits for its segments is checked, in case that its last segment did not wake it."""
-_DELETED_NOTED_SECONDS = 30 * 86_400.0
-"""How long it is remembered that a batch was deleted."""
 _AT_ONCE = 500
 _RUNNING = frozenset({BatchState.PENDING, BatchState.RUNNING, BatchState.CANCELLING})
 _encode = msgspec.json.encode
@@ -70,11 +71,13 @@ class Ledger:
         prefix = job_prefix(batch.batch_id)
         drafted = self._draft(
             batch=keys.entity(batch.member),
+            census=keys.CENSUS,
             token=batch.token,
             job_hash=keys.job(prefix),
             job_carried=keys.carried(prefix),
             job_id=prefix,
             first=first,
+            counted=measures.counted_job(batch.record.provider, batch.record.model),
             shared=written_fields(new_job(batch.batch_id, stage=None, attempt=1, losses=0)),
             jobs=[part for some in jobs for part in (some.first, some.last, len(some), some.bitmap or b"")],
         )
@@ -89,6 +92,7 @@ class Ledger:
         planned = self._plan(
             batch=keys.entity(batch.member),
             clock=keys.clock(Stage.CREATE.queue),
+            census=keys.CENSUS,
             member=batch.member,
             token=batch.token,
             job_hash=keys.job(prefix),
@@ -105,12 +109,16 @@ class Ledger:
             batch=keys.entity(batch.member),
             clock=keys.clock(Stage.DELETE.queue),
             idempotency=keys.idempotency(batch.record.idempotency_key or ""),
+            census=keys.CENSUS,
+            counters=keys.COUNTERS,
             member=batch.member,
             token=batch.token,
             batch_id=batch.batch_id,
             error=_encode(bounded(error)),
             stage=Stage.DELETE,
             retention=self._settings.retention_seconds,
+            counter=measures.RESULTS,
+            reason=measures.short_reason(error.reason),
         )
         self._checked(lost, batch)
 
@@ -141,6 +149,7 @@ class Ledger:
             clock=keys.clock(job.stage.queue),
             segments_clock=keys.clock(Stage.DELIVER.queue),
             next_clock=keys.clock(Stage.SETTLE.queue),
+            census=keys.CENSUS,
             member=job.member,
             token=job.token,
             stage=Stage.SETTLE,
@@ -178,10 +187,19 @@ class Ledger:
             raise Superseded(segment.member)
         return [bit == 0x31 for bit in answer]
 
-    def record(self, segment: HeldSegment, counts: Mapping[str, int], *, handler_waits: bool) -> int:
+    def record(
+        self,
+        segment: HeldSegment,
+        counts: Mapping[str, int],
+        *,
+        handler_waits: bool,
+        totals: Mapping[str, int] = MappingProxyType({}),
+        retried: int = 0,
+    ) -> int:
         """Counts a stored segment; returns how many segments of its job are still to be stored. Raises `Superseded`.
 
-        With `handler_waits` the segment stays on the clock until a handler has taken it; else it is removed.
+        `counts` are added to the batch, `totals` to the counters of all batches; `retried` requests run again. With
+        `handler_waits` the segment stays on the clock until a handler has taken it; else it is removed.
         """
         job = segment.record.job_id
         left = self._record(
@@ -190,12 +208,16 @@ class Ledger:
             batch=keys.batch(segment.batch_id),
             clock=keys.clock(Stage.DELIVER.queue),
             job_clock=keys.clock(Stage.SETTLE.queue),
+            census=keys.CENSUS,
+            counters=keys.COUNTERS,
             member=segment.member,
             token=segment.token,
             job_member=keys.job_member(job),
+            retried=retried,
             handler_waits=int(handler_waits),
             lease=self._settings.lease_seconds,
             counts=pairs((name, amount) for name, amount in counts.items() if amount),
+            totals=pairs(totals.items()),
         )
         if left < 0:
             raise Superseded(segment.member)
@@ -213,6 +235,7 @@ class Ledger:
             settled=keys.settled(segment.batch_id),
             clock=keys.clock(Stage.DELIVER.queue),
             job_clock=keys.clock(Stage.SETTLE.queue),
+            census=keys.CENSUS,
             member=segment.member,
             token=segment.token,
             job_member=keys.job_member(job),
@@ -236,18 +259,7 @@ class Ledger:
         """
         batch_id = job.batch_id
         prefix = job_prefix(batch_id)
-        bitmap: bytes | str = ""
-        fields: list[Any] = []
-        if retry is not None:
-            bitmap = retry.bitmap or b""
-            new = new_job(
-                batch_id,
-                stage=Stage.CREATE,
-                attempt=job.record.attempt if attempt is None else attempt,
-                losses=job.record.losses if losses is None else losses,
-            )
-            own: CarriedRequests = {"first": retry.first, "last": retry.last, "requests": len(retry), "sparse": True}
-            fields = [*written_fields(new), *written_fields(own)]
+        again = NO_RETRY if retry is None else retry_job(job, retry, attempt=attempt, losses=losses)
 
         def ask(*, is_tidy: bool) -> Any:
             return self._close(
@@ -255,6 +267,8 @@ class Ledger:
                 batch=keys.batch(batch_id),
                 clock=keys.clock(Stage.SETTLE.queue),
                 carried=keys.carried(prefix),
+                census=keys.CENSUS,
+                counters=keys.COUNTERS,
                 member=job.member,
                 token=job.token,
                 stage=Stage.CLEAN,
@@ -265,9 +279,11 @@ class Ledger:
                 job_member=keys.job_member(prefix),
                 job_id=prefix,
                 error=_encode(job.record.error) if job.record.error else "",
-                bitmap=bitmap,
+                bitmap=again.bitmap,
                 tidy=int(is_tidy),
-                fields=fields,
+                counted=measures.counted_job(job.batch.provider, job.batch.model),
+                totals=again.totals,
+                fields=again.fields,
             )
 
         closed, state = ask(is_tidy=False)
@@ -312,6 +328,7 @@ class Ledger:
                         parked=keys.PARKED,
                         in_hand=keys.in_hand(handler),
                         queued=keys.queued(handler),
+                        census=keys.CENSUS,
                         token=batch.token,
                         job_member=keys.job_member(name),
                         segment_member=f"segment:{name}:",
@@ -324,6 +341,7 @@ class Ledger:
             batches=keys.BATCHES,
             clock=keys.clock(Stage.DELETE.queue),
             idempotency=keys.idempotency(batch.record.idempotency_key or ""),
+            census=keys.CENSUS,
             batch_id=batch_id,
             member=batch.member,
             token=batch.token,
@@ -365,18 +383,6 @@ class Ledger:
             except DAMAGED as damage:
                 log.warning("job %s is deleted as far as its record can be read: %s", name, damage)
                 yield replace(salvage_record(JobRecord, found), id=name)
-
-    def note_deleted(self, batch_id: str) -> None:
-        """Notes that a batch is deleted, for as long as a late file of it may appear."""
-        now = redis_time(self._redis)
-        with self._redis.pipeline() as pipe:
-            pipe.zadd(keys.DELETED, {batch_id: now})
-            pipe.zremrangebyscore(keys.DELETED, "-inf", now - _DELETED_NOTED_SECONDS)
-            pipe.execute()
-
-    def was_deleted(self, batch_id: str) -> bool:
-        """Whether a batch of this id was deleted."""
-        return self._redis.zscore(keys.DELETED, batch_id) is not None
 
     def runs(self, batch_id: str) -> bool:
         """Whether a batch has requests without a result."""
