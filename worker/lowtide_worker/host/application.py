@@ -11,7 +11,7 @@ from typing import Any
 
 import billiard.pool
 from celery import Celery
-from celery.signals import celeryd_after_setup, worker_init
+from celery.signals import celeryd_after_setup, import_modules, worker_init, worker_process_shutdown, worker_shutdown
 from kombu.entity import Queue as BrokerQueue
 from kombu.transport import TRANSPORT_ALIASES
 from pydantic import ValidationError
@@ -22,6 +22,7 @@ from lowtide.settings import explain
 from lowtide_worker.host.memory import keep_freed_memory
 from lowtide_worker.host.ticker import Ticker
 from lowtide_worker.host.variables import unknown_variables
+from lowtide_worker.metrics.flower import serve_on_flower
 from lowtide_worker.runtime import runtime
 from lowtide_worker.settings import WorkerSettings
 
@@ -32,6 +33,7 @@ _RESULT_WAIT_SECONDS = 2.0
 
 # The fixed transport replaces kombu's own, so that the broker's URL keeps the form that Flower and users expect.
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "lowtide_worker.host.transport:Transport"))
+import_modules.connect(serve_on_flower)
 
 
 @worker_init.connect
@@ -40,6 +42,13 @@ def _before_fork(**_: Any) -> None:
     keep_freed_memory()
     _shorten_warm_stop()
     runtime().import_provider()
+
+
+@worker_process_shutdown.connect
+@worker_shutdown.connect
+def _flush_measurements(**_: Any) -> None:
+    """Stores what this process has measured since the last flush."""
+    runtime().measurements.flush()
 
 
 def _shorten_warm_stop() -> None:

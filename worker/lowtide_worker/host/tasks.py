@@ -20,6 +20,7 @@ from lowtide.protocol import TAKEN, VERSION, Stage, keys, member
 from lowtide.protocol.changes import EntityChange, JobChange
 from lowtide.states import JobState
 from lowtide_worker.crashpoints import reach
+from lowtide_worker.deadlines import elapsed
 from lowtide_worker.host.application import app
 from lowtide_worker.host.ticker import pump, send
 from lowtide_worker.inbox import Outcome, take_in
@@ -87,6 +88,7 @@ def _run(world: Runtime, stage: Stage, message: dict[str, Any]) -> Report:
             return {"skipped": "newer"}
         return _refused(world, stage, message, f"version {version} is newer than this worker's {VERSION}")
     token = int(message["token"])
+    began = elapsed()
     held = world.clock.begin(stage, about, token)
     reach(f"{stage.name.lower()}.after-begin")
     if held is NotHeld.MISSING and stage is Stage.SUBMIT:
@@ -99,7 +101,10 @@ def _run(world: Runtime, stage: Stage, message: dict[str, Any]) -> Report:
         return _refused(world, stage, message, f"there is no {about}")
     if isinstance(held, NotHeld):
         return {"skipped": str(held)}
-    return _work(world, stage, held)
+    try:
+        return _work(world, stage, held)
+    finally:
+        world.measurements.ran_stage(stage, elapsed() - began)
 
 
 def _work(world: Runtime, stage: Stage, held: Held[Any]) -> Report:
@@ -140,6 +145,7 @@ def _surprises(held: Held[Any]) -> int:
 
 def _again(world: Runtime, stage: Stage, held: Held[Any], error: Exception) -> Move[Any]:
     """The end of a stage that has raised an error: it runs again after a pause."""
+    world.measurements.stage_failed(stage, error)
     failures = held.record.failures + 1
     backoff = world.quota_backoff if isinstance(error, Throttled) else world.retry_backoff
     pause = backoff.seconds(failures - 1)
