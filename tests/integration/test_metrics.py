@@ -74,20 +74,20 @@ def test_a_finished_batch_is_counted_with_its_results_and_tokens(
 def test_failures_retries_and_provider_errors_are_counted_by_reason(
     queue: BatchQueue, stack: Stack, scrape: Scrape
 ) -> None:
-    stack.emulator.set_faults(
-        [
-            {"on": "batches.create", "kind": "status", "times": 1, "params": {"code": 429}},
-            {"on": "job", "kind": "row_error_details", "times": 1, "params": {"code": 13, "count": 2}},
-            {"on": "job", "kind": "missing_rows", "times": 1, "params": {"count": 1}},
-        ]
-    )
+    before = [scrape("lowtide_retries_total", reason=reason) or 0 for reason in ("INTERNAL", "MISSING")]
+    for kind, params in (("row_error_details", {"code": 13, "count": 2}), ("missing_rows", {"count": 1})):
+        stack.emulator.set_faults(
+            [
+                {"on": "batches.create", "kind": "status", "times": 1, "params": {"code": 429}},
+                {"on": "job", "kind": kind, "times": 1, "params": params},
+            ]
+        )
+        assert queue.submit(blurbs(4), model=MODEL).wait(timeout=60).succeeded == 4
 
-    assert queue.submit(blurbs(4), model=MODEL).wait(timeout=30).succeeded == 4
-
+    assert scrape("lowtide_retries_total", reason="INTERNAL") == before[0] + 2
+    assert scrape("lowtide_retries_total", reason="MISSING") == before[1] + 1
     throttled = {"provider": "gemini", "call": "create", "error": "Throttled"}
-    wait_until(lambda: scrape("lowtide_provider_errors_total", **throttled))
-    assert scrape("lowtide_retries_total", reason="INTERNAL") == 2
-    assert scrape("lowtide_retries_total", reason="MISSING") == 1
+    assert wait_until(lambda: scrape("lowtide_provider_errors_total", **throttled))
 
 
 def test_parked_and_redelivered_segments_are_counted(stack: Stack, queue: BatchQueue, scrape: Scrape) -> None:

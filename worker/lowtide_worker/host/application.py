@@ -11,7 +11,14 @@ from typing import Any
 
 import billiard.pool
 from celery import Celery
-from celery.signals import celeryd_after_setup, import_modules, worker_init, worker_process_shutdown, worker_shutdown
+from celery.signals import (
+    celeryd_after_setup,
+    import_modules,
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutdown,
+)
 from kombu.entity import Queue as BrokerQueue
 from kombu.transport import TRANSPORT_ALIASES
 from pydantic import ValidationError
@@ -19,6 +26,7 @@ from pydantic_settings import SettingsError
 
 from lowtide.protocol import Queue
 from lowtide.settings import explain
+from lowtide_worker.host.health import HEALTH, HealthServer
 from lowtide_worker.host.memory import keep_freed_memory
 from lowtide_worker.host.ticker import Ticker
 from lowtide_worker.host.variables import unknown_variables
@@ -66,6 +74,31 @@ def _warn_of_unknown_variables(**_: Any) -> None:
     """Logs a warning for each unknown variable, as soon as the log is set up."""
     for problem in unknown_variables():
         log.warning("%s", problem)
+
+
+_servers: list[HealthServer] = []
+
+
+@celeryd_after_setup.connect
+def _serve_health(**_: Any) -> None:
+    """Serves the probes. Raises `SystemExit` where their port cannot be listened on."""
+    settings = runtime().settings
+    if not settings.health_port:
+        return
+    try:
+        _servers.append(HealthServer(settings, HEALTH))
+    except OSError as error:
+        place = f"{settings.health_host}:{settings.health_port}"
+        raise SystemExit(
+            f"lowtide: cannot listen on {place} for the probes: {error.strerror or error}; set LOWTIDE_HEALTH_PORT to "
+            "a free port, a different one for each worker on this host"
+        ) from None
+
+
+@worker_process_init.connect
+def _leave_health_to_parent(**_: Any) -> None:
+    for server in _servers:
+        server.close_in_child()
 
 
 def _settings() -> WorkerSettings:

@@ -9,12 +9,14 @@ from typing import Any
 
 import redis
 from celery import bootsteps
+from celery.concurrency import solo
 from celery.exceptions import WorkerShutdown
 from celery.worker.state import maybe_shutdown
 from kombu.exceptions import OperationalError
 
 from lowtide.errors import InstallationMismatch, SpoolError, UnsupportedServer
 from lowtide.protocol import Queue, arguments, shown
+from lowtide_worker.host.health import HEALTH
 from lowtide_worker.runtime import runtime
 from lowtide_worker.state import Dispatch
 
@@ -48,6 +50,7 @@ class Ticker(bootsteps.StartStopStep):
                 raise
             # A key of another program has its name; a worker without a sweep is better than no worker.
             log.error("the sweep cannot be put on the clock: %s", error)  # noqa: TRY400 - the trace says nothing more
+        HEALTH.connected(blocks=isinstance(parent.pool, solo.TaskPool))
         self._timer = parent.timer.call_repeatedly(runtime().settings.clock_tick_seconds, self.tick, args=(parent.app,))
 
     def _await_surroundings(self) -> None:
@@ -72,12 +75,14 @@ class Ticker(bootsteps.StartStopStep):
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Stops the timer; due work waits for other workers, or for this one to come back."""
+        HEALTH.disconnected()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def tick(self, app: Any) -> None:
         """Sends the due messages of both clocks, whichever queues this worker serves."""
+        HEALTH.ticked()
         for queue in Queue:
             try:
                 send(app, runtime().clock.claim(queue, tick=True))
