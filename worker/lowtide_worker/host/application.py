@@ -14,6 +14,7 @@ from celery import Celery
 from celery.signals import (
     celeryd_after_setup,
     import_modules,
+    task_postrun,
     worker_init,
     worker_process_init,
     worker_process_shutdown,
@@ -26,6 +27,7 @@ from pydantic_settings import SettingsError
 
 from lowtide.protocol import Queue
 from lowtide.settings import explain
+from lowtide_worker.events import Event, leave_stage
 from lowtide_worker.host.health import HEALTH, HealthServer
 from lowtide_worker.host.memory import keep_freed_memory
 from lowtide_worker.host.ticker import Ticker
@@ -52,6 +54,11 @@ def _before_fork(**_: Any) -> None:
     runtime().import_provider()
 
 
+@task_postrun.connect
+def _leave_stage(**_: Any) -> None:
+    leave_stage()
+
+
 @worker_process_shutdown.connect
 @worker_shutdown.connect
 def _flush_measurements(**_: Any) -> None:
@@ -73,7 +80,7 @@ def _shorten_warm_stop() -> None:
 def _warn_of_unknown_variables(**_: Any) -> None:
     """Logs a warning for each unknown variable, as soon as the log is set up."""
     for problem in unknown_variables():
-        log.warning("%s", problem)
+        log.warning("%s", problem, extra=Event.SETTING_UNKNOWN.extra)
 
 
 _servers: list[HealthServer] = []

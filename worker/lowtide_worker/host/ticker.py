@@ -16,6 +16,7 @@ from kombu.exceptions import OperationalError
 
 from lowtide.errors import InstallationMismatch, SpoolError, UnsupportedServer
 from lowtide.protocol import Queue, arguments, shown
+from lowtide_worker.events import Event
 from lowtide_worker.host.health import HEALTH
 from lowtide_worker.runtime import runtime
 from lowtide_worker.state import Dispatch
@@ -49,7 +50,7 @@ class Ticker(bootsteps.StartStopStep):
             if "WRONGTYPE" not in str(error):
                 raise
             # A key of another program has its name; a worker without a sweep is better than no worker.
-            log.error("the sweep cannot be put on the clock: %s", error)  # noqa: TRY400 - the trace says nothing more
+            log.error("the sweep cannot be put on the clock: %s", error, extra=Event.CLOCK_NO_SWEEP.extra)  # noqa: TRY400 - the trace says nothing more
         HEALTH.connected(blocks=isinstance(parent.pool, solo.TaskPool))
         self._timer = parent.timer.call_repeatedly(runtime().settings.clock_tick_seconds, self.tick, args=(parent.app,))
 
@@ -59,19 +60,21 @@ class Ticker(bootsteps.StartStopStep):
             try:
                 runtime().check_surroundings()
             except (InstallationMismatch, UnsupportedServer) as error:
-                log.critical("this worker ends: %s", error)
+                log.critical("this worker ends: %s", error, extra=Event.WORKER_ENDS.extra)
                 raise WorkerShutdown(1) from None
             except SpoolError as error:
                 if str(error) != said:
                     said = str(error)
-                    log.error("this worker takes no work until its spool is back: %s", error)  # noqa: TRY400 - likewise
+                    log.error(  # noqa: TRY400 - likewise
+                        "this worker takes no work until its spool is back: %s", error, extra=Event.SPOOL_AWAY.extra
+                    )
             else:
                 break
             # Ends the worker here as well when Celery is asked to stop.
             maybe_shutdown()
             time.sleep(_SPOOL_PAUSE_SECONDS)
         if said:
-            log.warning("the spool is back, this worker goes on")
+            log.warning("the spool is back, this worker goes on", extra=Event.SPOOL_BACK.extra)
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Stops the timer; due work waits for other workers, or for this one to come back."""
@@ -87,7 +90,12 @@ class Ticker(bootsteps.StartStopStep):
             try:
                 send(app, runtime().clock.claim(queue, tick=True))
             except (redis.RedisError, OperationalError, OSError) as error:
-                log.warning("tick of %s failed, the next will do its work: %s", queue, error)
+                log.warning(
+                    "tick of %s failed, the next will do its work: %s",
+                    queue,
+                    error,
+                    extra=Event.CLOCK_TICK_FAILED.extra,
+                )
 
 
 def send(app: Any, dispatches: Iterable[Dispatch]) -> None:
@@ -100,7 +108,7 @@ def send(app: Any, dispatches: Iterable[Dispatch]) -> None:
             try:
                 message = arguments(member, token)
             except ValueError as error:
-                log.warning("%r on the clock is passed over: %s", member, error)
+                log.warning("%r on the clock is passed over: %s", member, error, extra=Event.CLOCK_ODD_MEMBER.extra)
                 continue
             app.send_task(stage, kwargs=message, kwargsrepr=shown(member), queue=stage.queue, producer=producer)
 
@@ -110,4 +118,4 @@ def pump(app: Any, queue: Queue) -> None:
     try:
         send(app, runtime().clock.claim(queue))
     except (redis.RedisError, OperationalError, OSError) as error:
-        log.warning("messages of %s are left to the tick: %s", queue, error)
+        log.warning("messages of %s are left to the tick: %s", queue, error, extra=Event.CLOCK_TICK_FAILED.extra)

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from lowtide.protocol.measures import DELIVERY_BOUNDS, LATENCY_BOUNDS
 from lowtide.store import connect
+from lowtide_worker.events import Event
 from lowtide_worker.metrics.catalogue import CATALOGUE, DELIVERY_DELAY, STORE_UP, Kind, Metric
 from lowtide_worker.metrics.snapshot import Histogram, Snapshot, read_snapshot
 from lowtide_worker.settings import WorkerSettings
@@ -42,7 +43,7 @@ class StoreCollector(Collector):
         try:
             snapshot = read_snapshot(self._redis, max_active_jobs=self._max_active_jobs)
         except redis.RedisError as error:
-            log.warning("Redis does not serve this scrape: %s", error)
+            log.warning("Redis does not serve this scrape: %s", error, extra=Event.METRICS_UNAVAILABLE.extra)
             yield GaugeMetricFamily(STORE_UP.name, STORE_UP.help, value=0)
             return
         snapshot.values[STORE_UP] = {(): 1}

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from lowtide_worker.events import Event
 from lowtide_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -33,4 +34,4 @@ def _register() -> None:
 
         REGISTRY.register(StoreCollector(WorkerSettings()))
     except Exception:
-        log.exception("Flower serves no metrics of Lowtide")
+        log.exception("Flower serves no metrics of Lowtide", extra=Event.METRICS_UNAVAILABLE.extra)

@@ -19,6 +19,7 @@ import redis
 from lowtide.protocol import Stage, keys
 from lowtide.protocol.measures import LATENCY_BOUNDS, counter
 from lowtide.store import pairs
+from lowtide_worker.events import Event
 from lowtide_worker.state import scripts
 
 log = logging.getLogger(__name__)
@@ -100,4 +101,4 @@ class Measurements:
                 times=pairs(times.items()),
             )
         except redis.RedisError as error:
-            log.info("measurements of this process are lost: %s", error)
+            log.info("measurements of this process are lost: %s", error, extra=Event.METRICS_LOST.extra)

@@ -20,6 +20,7 @@ from lowtide.protocol.records import Part
 from lowtide.spool import RequestReader
 from lowtide.states import ResultStatus
 from lowtide_worker.crashpoints import reach
+from lowtide_worker.events import Event
 from lowtide_worker.in_place import in_place, under_wire_keys
 from lowtide_worker.output import Joined, QuarantinedRow, Row, join, overruled, part_ranges, provider_rows, rest_rows
 from lowtide_worker.providers import NO_RESPONSE, Missing, Provider
@@ -58,12 +59,16 @@ def deliver(runtime: Runtime, segment: HeldSegment) -> SegmentMove | Done:
     except SpoolError:
         if not _is_gone(runtime, segment):
             raise
-        log.warning("segment %s: its bytes are gone from the spool; they are collected again", segment.member)
+        log.warning(
+            "segment %s: its bytes are gone from the spool; they are collected again",
+            segment.member,
+            extra=Event.SEGMENT_COLLECTED_AGAIN.extra,
+        )
         runtime.ledger.recollect(segment, from_provider=not _is_rest(segment))
         return Done({"gone": 1}, wakes=(Queue.RESULTS, Queue.JOBS))
     except Missing as missing:
         # The provider has the output no more. Requests that were granted to this segment, but not stored, run again.
-        log.warning("segment %s: its output is gone: %s", segment.member, missing)
+        log.warning("segment %s: its output is gone: %s", segment.member, missing, extra=Event.OUTPUT_GONE.extra)
         runtime.ledger.recollect(segment, from_provider=False)
         return Done({"gone": 1}, wakes=(Queue.JOBS,))
     if stored.handler_waits:
@@ -193,7 +198,7 @@ def _write_quarantine(runtime: Runtime, segment: HeldSegment, odd: Sequence[Quar
     name = BatchFiles(segment.batch_id).quarantined(_job_number(segment), segment.record.number)
     with runtime.spool.write(name) as file:
         file.write(_encode_lines([{"reason": o.reason, "line": o.line.decode(errors="replace")} for o in odd]))
-    log.warning("job %s: %d rows quarantined", segment.record.job_id, len(odd))
+    log.warning("job %s: %d rows quarantined", segment.record.job_id, len(odd), extra=Event.ROWS_QUARANTINED.extra)
 
 
 def _job_number(segment: HeldSegment) -> int:

@@ -30,6 +30,7 @@ from lowtide.protocol import (
 from lowtide.protocol.changes import NewSweep
 from lowtide.store import durably, redis_time
 from lowtide_worker.deadlines import elapsed
+from lowtide_worker.events import Event
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import scripts
 from lowtide_worker.state.held import (
@@ -100,7 +101,7 @@ class Clock:
                 claimed.append(Dispatch(Member(member, errors="replace"), Stage(stage.decode()), token))
             else:
                 self._redis.hincrby(keys.COUNTERS, "odd_members", 1)
-                log.warning("%r on the clock is passed over: %r", member, stage)
+                log.warning("%r on the clock is passed over: %r", member, stage, extra=Event.CLOCK_ODD_MEMBER.extra)
         return claimed
 
     def start_sweep(self) -> None:
@@ -151,7 +152,7 @@ class Clock:
         )
         if answer != b"held":
             if answer == b"older":
-                log.error("%s: %s", member, _OLDER)
+                log.error("%s: %s", member, _OLDER, extra=Event.RECORD_OLDER.extra)
             return NotHeld(answer.decode())
         token, begun, *hashes = rest
         return held_from(member, stage, token, float(begun), Lease(until), *map(hash_pairs, hashes))

@@ -34,6 +34,7 @@ from lowtide.protocol import (
 from lowtide.protocol.changes import new_job
 from lowtide.states import BatchState
 from lowtide.store import pairs
+from lowtide_worker.events import Event
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import scripts
 from lowtide_worker.state.held import Held, HeldBatch, HeldJob, HeldSegment, Superseded, bounded
@@ -381,7 +382,7 @@ class Ledger:
             try:
                 yield read_record(JobRecord, found)
             except DAMAGED as damage:
-                log.warning("job %s is deleted as far as its record can be read: %s", name, damage)
+                log.warning("job %s: its record is damaged: %s", name, damage, extra=Event.RECORD_DAMAGED.extra)
                 yield replace(salvage_record(JobRecord, found), id=name)
 
     def runs(self, batch_id: str) -> bool:
