@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import redis
 
 from lowtide.protocol import Queue, keys
-from lowtide.states import ProviderName
+from lowtide.states import BatchState, ProviderName, ResultStatus
 from lowtide.store import redis_time
 from lowtide_worker.metrics import catalogue
 from lowtide_worker.metrics.catalogue import CATALOGUE, Kind, Metric
@@ -57,8 +57,9 @@ class _Reads:
 
 def read_snapshot(client: redis.Redis, *, max_active_jobs: int) -> Snapshot:
     """Reads all metrics. Raises a `RedisError` where Redis does not serve."""
-    values: dict[Metric, dict[Labels, float]] = defaultdict(dict)
+    values: dict[Metric, dict[Labels, float]] = defaultdict(dict, {metric: dict(zeros) for metric, zeros in _ZEROS})
     histograms: dict[Metric, dict[Labels, Histogram]] = defaultdict(dict)
+    histograms[catalogue.DELIVERY_DELAY][()] = Histogram({}, 0.0)
     reads = _Reads(client)
     now = redis_time(client)
 
@@ -107,6 +108,14 @@ def read_snapshot(client: redis.Redis, *, max_active_jobs: int) -> Snapshot:
     return Snapshot(values, histograms)
 
 
+_ZEROS: tuple[tuple[Metric, dict[Labels, float]], ...] = (
+    (catalogue.BATCHES, {(state,): 0 for state in BatchState}),
+    (catalogue.REQUESTS, {(state,): 0 for state in BatchState}),
+    (catalogue.SEGMENTS, {(state,): 0 for state in ("waiting", "undelivered", "parked")}),
+    (catalogue.RESULTS, {(ResultStatus.SUCCEEDED, ""): 0}),
+    (catalogue.DEAD_LETTERS, {(): 0}),
+)
+"""Series that exist before anything was counted: a rate begins at 0, and a graph has no gaps."""
 _STORED = {metric.stored_as: metric for metric in CATALOGUE if metric.stored_as}
 
 
