@@ -115,6 +115,32 @@ def test_the_time_until_a_handler_has_taken_results_is_measured(
     assert scrape("lowtide_delivery_delay_seconds_bucket", le="86400") == before + 3
 
 
+def test_a_celery_handlers_answer_ends_the_time_of_its_delivery(
+    stack: Stack, queue: BatchQueue, scrape: Scrape
+) -> None:
+    before = scrape("lowtide_delivery_delay_seconds_count") or 0
+    batch = queue.submit(blurbs(3), model=MODEL, on_result="shop.save@nowhere")
+    wait_until(lambda: stack.redis.llen("nowhere"))
+    assert scrape("lowtide_segments", state="undelivered") == 1
+    client = Runtime(stack.worker_settings()).delivery_client
+
+    for _ in range(2):
+        client.taken(f"{batch.id}-1:0")
+
+    assert scrape("lowtide_delivery_delay_seconds_count") == before + 1
+    assert scrape("lowtide_segments", state="undelivered") == 0
+    assert counted(stack.redis) == scanned(stack.redis)
+
+
+def test_oddities_and_repairs_are_counted_by_kind(stack: Stack, scrape: Scrape) -> None:
+    oddities = Runtime(stack.worker_settings()).oddities
+    oddities.count("odd_metrics", 3)
+    oddities.count("swept_gemini_jobs", 2)
+
+    assert scrape("lowtide_oddities_total", kind="metrics") == 3
+    assert scrape("lowtide_sweep_repairs_total", kind="gemini_jobs") == 2
+
+
 def test_the_time_of_stages_and_calls_is_measured(queue: BatchQueue, scrape: Scrape) -> None:
     queue.submit(blurbs(1), model=MODEL).wait(timeout=30)
 

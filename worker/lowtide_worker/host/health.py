@@ -7,9 +7,11 @@ or threads are at work. `/livez` does not depend on Redis: a worker that waits f
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any
 
 import redis
@@ -73,6 +75,20 @@ HEALTH = Health()
 """The health of this process."""
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        """Binds without the look-up of the host's name, which may wait for a DNS server."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+
 class HealthServer:
     """The HTTP server of `/livez` and `/readyz`: 200, or 503 with the reason."""
 
@@ -83,8 +99,7 @@ class HealthServer:
         self._asking = threading.Lock()
         self._asked, self._answer = 0.0, ""
         self._pid = os.getpid()
-        self._server = ThreadingHTTPServer((settings.health_host, settings.health_port), self._handler())
-        self._server.daemon_threads = True
+        self._server = _Server((settings.health_host, settings.health_port), self._handler())
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 
     @property

@@ -90,6 +90,16 @@ TOKENS = Metric(
 DEAD_LETTERS = Metric(
     "lowtide_dead_letters_total", Kind.COUNTER, (), "Messages that no worker could handle.", "dead_letters"
 )
+ODDITIES = Metric(
+    "lowtide_oddities_total",
+    Kind.COUNTER,
+    ("kind",),
+    "Things that were damaged or foreign, and were passed over.",
+    "odd",
+)
+REPAIRS = Metric(
+    "lowtide_sweep_repairs_total", Kind.COUNTER, ("kind",), "Things that the sweep has repaired or removed.", "swept"
+)
 STAGE_FAILURES = Metric(
     "lowtide_stage_failures_total",
     Kind.COUNTER,
@@ -141,6 +151,8 @@ CATALOGUE = (
     RETRIES,
     TOKENS,
     DEAD_LETTERS,
+    ODDITIES,
+    REPAIRS,
     STAGE_FAILURES,
     PROVIDER_ERRORS,
     STAGE_DURATION,

@@ -80,7 +80,11 @@ class Measurements:
             self._is_due = True
         timer = threading.Timer(_FLUSH_SECONDS, self.flush)
         timer.daemon = True
-        timer.start()
+        try:
+            timer.start()
+        except RuntimeError:
+            # No thread can be started: the next measurement tries again, and work goes on.
+            self._is_due = False
 
     def flush(self) -> None:
         """Adds everything that was measured to the store. Where Redis does not serve, it is lost."""

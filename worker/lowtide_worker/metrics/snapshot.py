@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -114,15 +115,20 @@ _ZEROS: tuple[tuple[Metric, dict[Labels, float]], ...] = (
     (catalogue.SEGMENTS, {(state,): 0 for state in ("waiting", "undelivered", "parked")}),
     (catalogue.RESULTS, {(ResultStatus.SUCCEEDED, ""): 0}),
     (catalogue.DEAD_LETTERS, {(): 0}),
+    (catalogue.ODDITIES, {("members",): 0}),
+    (catalogue.REPAIRS, {("put_back",): 0}),
 )
 """Series that exist before anything was counted: a rate begins at 0, and a graph has no gaps."""
+_UNDERSCORED = re.compile(r"^(odd|swept)_")
 _STORED = {metric.stored_as: metric for metric in CATALOGUE if metric.stored_as}
 
 
 def _named(found: Mapping[bytes, bytes]) -> Iterator[tuple[Metric, str, int]]:
     """Yields the counters of a hash that are ours: the metric, the rest of the name, and the number."""
     for name, value in found.items():
-        stored_as, _, rest = name.decode(errors="replace").partition("|")
+        # Of the older counters, such as `odd_members`, the first part ends with the first underscore.
+        text = _UNDERSCORED.sub(r"\1|", name.decode(errors="replace"))
+        stored_as, _, rest = text.partition("|")
         if stored_as in _STORED and value.removeprefix(b"-").isdigit():
             yield _STORED[stored_as], rest, int(value)
 
