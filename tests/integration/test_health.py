@@ -45,15 +45,16 @@ def test_a_worker_is_live_without_redis_and_ready_only_with_it(bare_stack: Stack
     for child in children:
         sockets = [path.readlink().name for path in Path(f"/proc/{child}/fd").iterdir()]
         assert f"socket:[{listening_inode(port)}]" not in sockets
-    ask = [sys.executable, "-m", "lowtide_cli", "health"]
-    env = bare_stack.env | {"LOWTIDE_HEALTH_PORT": str(port)}
-    assert subprocess.run([*ask, "ready"], env=env, cwd=bare_stack.directory, check=False).returncode == 0
 
     bare_stack.redis_server.kill()
 
     assert wait_until(lambda: (answer := probe(port, "/readyz"))[0] == 503 and answer[1])
     assert probe(port, "/livez")[0] == 200
-    assert subprocess.run([*ask, "ready"], env=env, cwd=bare_stack.directory, check=False).returncode == 1
+    if pool == "threads":
+        env = bare_stack.env | {"LOWTIDE_HEALTH_PORT": str(port)}
+        ask = [sys.executable, "-m", "lowtide_cli", "health"]
+        answers = [subprocess.run([*ask, probe], env=env, check=False).returncode for probe in ("live", "ready")]
+        assert answers == [0, 1]
 
     bare_stack.redis_server.start()
     wait_until(lambda: probe(port, "/readyz")[0] == 200, timeout=60)

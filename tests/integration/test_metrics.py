@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
@@ -191,21 +192,24 @@ def test_ten_thousand_reasons_do_not_make_ten_thousand_series(stack: Stack) -> N
         client.delete("lowtide:test")
 
 
-def test_a_damaged_census_stops_no_work_and_no_scrape(tmp_path: Path) -> None:
-    with Stack(tmp_path) as stack:
-        stack.redis.hset(
-            keys.CENSUS, mapping={"batches|pending": "many", "requests|pending": "-3", "batches": "x", b"\xff|": "1"}
-        )
-        stack.redis.set(keys.LATENCIES, "none")
-        stack.redis.rpush(keys.COUNTERS, "none")
-        stack.worker("-P", "threads", "-c", "2")
+def test_a_damaged_census_stops_no_work_and_no_scrape(stack: Stack, queue: BatchQueue, scrape: Scrape) -> None:
+    client = stack.redis
+    damaged: dict[Any, Any] = {"batches|pending": "many", "requests|pending": "-3", "batches": "x", b"\xff|": "1"}
+    try:
+        client.hset(keys.CENSUS, mapping=damaged)
+        client.delete(keys.LATENCIES, keys.COUNTERS)
+        client.set(keys.LATENCIES, "none")
+        client.rpush(keys.COUNTERS, "none")
 
-        assert stack.queue().submit(blurbs(2), model=MODEL, on_result="stream://x").wait(timeout=30).succeeded == 2
-
-        registry = CollectorRegistry()
-        registry.register(StoreCollector(stack.worker_settings()))
-        assert registry.get_sample_value("lowtide_store_up") == 1
-        assert registry.get_sample_value("lowtide_batches", {"state": "completed"}) == 1
+        batch = queue.submit(blurbs(2), model=MODEL, on_result="stream://x")
+        assert batch.wait(timeout=30).succeeded == 2
+        wait_until(lambda: not batch.status().undelivered)
+        assert scrape("lowtide_store_up") == 1
+        assert scrape("lowtide_batches", state="completed")
+    finally:
+        client.delete(keys.CENSUS, keys.LATENCIES, keys.COUNTERS)
+        right: dict[Any, Any] = {**scanned(client)}
+        client.hset(keys.CENSUS, mapping=right)
 
 
 def test_a_worker_killed_in_mid_work_leaves_the_census_right(tmp_path: Path) -> None:
