@@ -11,7 +11,8 @@ import pytest
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-from lowtide_cli.local import free_port
+from lowtide_cli.local import Shape, free_port
+from lowtide_cli.local import Stack as LocalStack
 from lowtide_worker.host import health
 from lowtide_worker.host.health import Health
 
@@ -87,7 +88,13 @@ def test_a_probe_without_a_worker_is_a_clear_error(bare_stack: Stack, words: lis
     assert "Traceback" not in done.stderr
 
 
-def test_a_main_loop_that_stands_still_is_not_live(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_workers_of_lowtide_up_do_not_compete_for_one_port(tmp_path: Path) -> None:
+    local = LocalStack(Shape(directory=tmp_path, environment={"LOWTIDE_HEALTH_PORT": "8081"}))
+
+    assert local.environment["LOWTIDE_HEALTH_PORT"] == "0"
+
+
+def test_a_main_loop_that_has_stopped_is_not_live(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(health, "elapsed", lambda: now)
     of_pool, of_solo = Health(), Health()
@@ -100,7 +107,7 @@ def test_a_main_loop_that_stands_still_is_not_live(monkeypatch: pytest.MonkeyPat
 
     now += 1000
     assert "1100 s" in of_pool.why_not_live()
-    # The main loop of a worker without a pool stands still for as long as a task runs.
+    # The main loop of a worker without a pool stops for as long as a task runs.
     assert not of_solo.why_not_live()
     assert not of_solo.why_not_ready()
     of_pool.disconnected()

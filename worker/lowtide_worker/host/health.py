@@ -41,7 +41,7 @@ class Health:
     def connected(self, *, blocks: bool) -> None:
         """Notes that the worker is connected and its surroundings are in order.
 
-        - `blocks`: whether the main loop stands still while a task runs, as it does in a worker without a pool.
+        - `blocks`: whether the main loop stops while a task runs, as it does in a worker without a pool.
         """
         self._blocks = blocks
         self.ticked()
