@@ -57,6 +57,19 @@ CASES = {
         {'lowtide_clock_lag_seconds{queue="lowtide.jobs"}': "0 300 0 300 0 5x30"},
         20,
     ),
+    "LowtideQueueUnserved": (
+        {
+            'lowtide_queue_messages{queue="lowtide.results"}': "5x60",
+            'lowtide_stage_duration_seconds_count{stage="lowtide.poll"}': "0+9x60",
+        },
+        {
+            'lowtide_queue_messages{queue="lowtide.results"}': "5x60",
+            'lowtide_queue_messages{queue="lowtide.jobs"}': "0 3 0 3x60",
+            'lowtide_stage_duration_seconds_count{stage="lowtide.deliver"}': "0+9x60",
+            'lowtide_stage_duration_seconds_count{stage="lowtide.poll"}': "0+9x60",
+        },
+        45,
+    ),
     "LowtideSegmentsParked": (
         {'lowtide_segments{state="parked"}': "2x20"},
         {'lowtide_segments{state="parked"}': "0x20", 'lowtide_segments{state="undelivered"}': "9x20"},

@@ -55,7 +55,7 @@ CLOCK_DUE = Metric(
     "lowtide_clock_due_members",
     Kind.GAUGE,
     ("queue",),
-    "Members that are due, for which no message is sent yet. Workers can be scaled on it.",
+    "Members that are due, for which no message is sent yet. With the messages, it is the backlog.",
 )
 CLOCK_LAG = Metric(
     "lowtide_clock_lag_seconds", Kind.GAUGE, ("queue",), "Time for which the oldest due member has waited."
