@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from http.client import HTTPConnection
@@ -46,6 +48,15 @@ def test_a_worker_is_live_without_redis_and_ready_only_with_it(bare_stack: Stack
     for child in children:
         sockets = [path.readlink().name for path in Path(f"/proc/{child}/fd").iterdir()]
         assert f"socket:[{listening_inode(port)}]" not in sockets
+
+    frozen = bare_stack.redis_server.pid
+    assert frozen
+    os.kill(frozen, signal.SIGSTOP)
+    try:
+        wait_until(lambda: "Redis does not serve" in probe(port, "/readyz")[1])
+        assert probe(port, "/livez")[0] == 200
+    finally:
+        os.kill(frozen, signal.SIGCONT)
 
     bare_stack.redis_server.kill()
 

@@ -15,6 +15,8 @@ from socketserver import TCPServer
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from lowtide.store import connect
 from lowtide_worker.deadlines import elapsed
@@ -24,8 +26,8 @@ _STUCK_SECONDS = 300.0
 """A main loop that has not ticked for this long while it was connected does not run any more."""
 _LATE_SECONDS = 30.0
 """A worker that has not ticked for this long is not ready."""
-_PING_SECONDS = 2.0
-"""Longest wait for Redis in one probe, in seconds."""
+_PING_SECONDS = 0.5
+"""Longest wait for one reply of Redis, in seconds. A probe asks twice at most; by default Kubernetes waits a second."""
 _FRESH_SECONDS = 1.0
 """Time for which the answer of Redis counts for further probes, in seconds."""
 _CLIENT_SECONDS = 5.0
@@ -96,6 +98,8 @@ class HealthServer:
         """Listens. Raises `OSError` if it cannot, as for a port that is taken."""
         self._health = health
         self._client = connect(settings.model_copy(update={"redis_timeout_seconds": _PING_SECONDS}))
+        # A connection that has broken since the last probe is no reason to be unready; Redis is.
+        self._client.set_retry(Retry(NoBackoff(), 1))
         self._asking = threading.Lock()
         self._asked, self._answer = 0.0, ""
         self._pid = os.getpid()

@@ -22,8 +22,8 @@ from lowtide_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
-_MOST_SECONDS = 5.0
-"""Longest wait for Redis in one scrape, in seconds; Prometheus gives up after ten."""
+_MOST_SECONDS = 2.0
+"""Longest wait for one reply of Redis, in seconds. The client asks four times, and Prometheus gives up after ten."""
 
 
 class StoreCollector(Collector):
