@@ -65,6 +65,10 @@ class BatchOptions(TypedDict, total=False):
     writes its output, which stays there. Default None: a place of Lowtide's, which it cleans up."""
     key_column: str
     """The column that holds the keys, for requests in a `bq://` table. Default `key`."""
+    key_field: str | None
+    """The field that holds the keys, for all other requests that are JSON lines or mappings: a name (`id`), a dotted
+    path (`meta.id`), or `#` for the number of the line, from 1. Default None: `key`, or `custom_id` of an OpenAI line.
+    """
 
 
 def check_names(options: Mapping[str, object]) -> None:
@@ -95,6 +99,7 @@ class Options:
     kind: Kind
     destination: str | None
     key_column: str
+    key_field: str | None
 
     @classmethod
     def checked(cls, settings: Settings, *, model: str, **given: Unpack[BatchOptions]) -> Self:
@@ -134,6 +139,7 @@ class Options:
             kind=kind,
             destination=destination,
             key_column=_checked_column(given.get("key_column", "key")),
+            key_field=_checked_field(given.get("key_field")),
         )
 
 
@@ -188,6 +194,12 @@ def _checked_outcomes(given: object) -> dict[str, Verdict]:
 def _checked_column(name: str) -> str:
     if _CONTROL.search(_text(name, "key_column", MAX_COLUMN_CHARS)) or not name.strip():
         raise InvalidBatch("key_column: name the column of the table that holds the keys")
+    return name
+
+
+def _checked_field(name: str | None) -> str | None:
+    if name is not None and not all(step.strip() for step in _text(name, "key_field", MAX_COLUMN_CHARS).split(".")):
+        raise InvalidBatch('key_field: expected a field of each line, such as "id" or "meta.id", or "#" for its number')
     return name
 
 

@@ -31,5 +31,4 @@ def json_value(text: bytes | str, position: int, field: str = "line") -> Any:
     try:
         return _decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        why = why_no_json(text, error) if isinstance(text, bytes) else f"not JSON: {error}"
-        raise InvalidRequest(why, field=field, position=position) from error
+        raise InvalidRequest(why_no_json(text, error), field=field, position=position) from error

@@ -1,0 +1,61 @@
+"""The key of a line: where `key_field` says that it is, or what to write where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lowtide import openai
+from lowtide.errors import refuse
+
+LINE_NUMBER = "#"
+"""The `key_field` that makes the number of the line its key."""
+LINE_FIELDS = frozenset({"key", "metadata", "request", "contents", "config"})
+"""The fields of a line in the SDK's inline shape or the REST line shape."""
+_STAYS = LINE_FIELDS | {"custom_id", "method", "url", "body"}
+_LIKELY = ("id", "custom_id", "request_id", "customId", "requestId", "uuid")
+
+
+def keyed(item: object, key_field: str, position: int) -> object:
+    """Returns an item with the key that `key_field` names; a `Request` has one already and is returned as it is.
+
+    - `key_field`: a field of the item, a dotted path, or `#` for the item's number.
+    - `position`: the place (0-based) of the item in the input; its number is one more.
+
+    Raises `InvalidRequest` (without its position) for an item without the field.
+    """
+    if not isinstance(item, Mapping):
+        return item
+    key = str(position + 1) if key_field == LINE_NUMBER else _found(item, key_field)
+    # The field that held the key is no part of a request.
+    top = key_field if key_field in item else key_field.partition(".")[0]
+    line = {name: value for name, value in item.items() if name != top or name in _STAYS}
+    return line | {"custom_id" if openai.is_line(item) else "key": key}
+
+
+def _found(item: Mapping[str, Any], key_field: str) -> object:
+    if item.get(key_field) is not None:
+        return item[key_field]
+    value: Any = item
+    for step in key_field.split("."):
+        if not isinstance(value, Mapping) or value.get(step) is None:
+            refuse("missing, and key_field names it", key_field)
+        value = value[step]
+    return value
+
+
+def missing_key(item: Mapping[str, Any]) -> str:
+    """Returns what to write where an item has no key: the `key_field` that would find one."""
+    field = _likely(item)
+    if field is None:
+        return 'missing; give each line a key, or number the lines: key_field="#" (--key-field "#")'
+    return f'missing; to use {field}, submit with key_field="{field}" (--key-field {field})'
+
+
+def _likely(item: Mapping[str, Any]) -> str | None:
+    fields = [name for name, value in item.items() if name not in LINE_FIELDS and type(value) in (str, int)]
+    if fields:
+        return next((name for name in _LIKELY if name in fields), str(fields[0])[:100])
+    metadata = item.get("metadata")
+    inner = metadata if isinstance(metadata, Mapping) else {}
+    return next((f"metadata.{name}" for name in ("key", *_LIKELY) if isinstance(inner.get(name), str)), None)
