@@ -197,6 +197,12 @@ def _checked_column(name: str) -> str:
     return name
 
 
+def check_key_column(options: Options) -> None:
+    """Raises `InvalidBatch` for a `key_column` where the requests are in no table."""
+    if options.key_column != "key":
+        raise InvalidBatch("key_column: only a table has columns; name the field of each line by key_field")
+
+
 def _checked_field(name: str | None) -> str | None:
     if name is not None and not all(step.strip() for step in _text(name, "key_field", MAX_COLUMN_CHARS).split(".")):
         raise InvalidBatch('key_field: expected a field of each line, such as "id" or "meta.id", or "#" for its number')

@@ -15,7 +15,7 @@ from lowtide.batch import Batch
 from lowtide.errors import BatchNotFound, IdempotencyConflict, InvalidBatch, InvalidRequest, SpoolError
 from lowtide.limits import MAX_URI_CHARS
 from lowtide.models import BatchPage, Request
-from lowtide.options import BatchOptions, Options
+from lowtide.options import BatchOptions, Options, check_key_column
 from lowtide.protocol import BATCH_ID, BatchFiles, Stage, arguments, batch_member, new_batch_id, sender, shown
 from lowtide.settings import Settings
 from lowtide.shaping import file_lines, json_lines, shaper_of
@@ -165,7 +165,7 @@ class BatchQueue:
 
     def _read_requests(self, batch_id: str, options: Options, requests: Iterable[RequestLike]) -> Intake:
         """Writes requests, one by one or those of a file, to the spool."""
-        _refuse_key_column(options)
+        check_key_column(options)
         with self.writer(batch_id, options, RequestWriter) as writer:
             if isinstance(requests, (str, os.PathLike, io.RawIOBase, io.BufferedIOBase)):
                 name = _name_of(requests)
@@ -343,11 +343,6 @@ def _name_of(file: object) -> str:
         return str(file)
     name = getattr(file, "name", None)
     return {"<stdin>": "standard input"}.get(name, name) if isinstance(name, str) else "the file"
-
-
-def _refuse_key_column(options: Options) -> None:
-    if options.key_column != "key":
-        raise InvalidBatch("key_column: only a table has columns; name the field of each line with key_field")
 
 
 def _named(error: Exception) -> str:

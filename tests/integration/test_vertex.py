@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from backports import zstd
 from google.cloud import bigquery
 from tests.cloud import Cloud
 from tests.producer.points import happens
@@ -43,6 +45,16 @@ def bare_vertex(tmp_path: Path, cloud: Cloud) -> Iterator[Stack]:
 def line(key: str, prompt: str = "", **request: Any) -> dict[str, Any]:
     contents = [{"role": "user", "parts": [{"text": prompt or f"Describe {key}."}]}]
     return {"key": key, "request": {"contents": contents, **request}}
+
+
+def jsonl(keys: Iterable[str]) -> bytes:
+    return "".join(json.dumps(line(key)) + "\n" for key in keys).encode()
+
+
+def openai_lines(keys: Iterable[str]) -> bytes:
+    bodies = ((key, {"messages": [{"role": "user", "content": f"Describe {key}."}]}) for key in keys)
+    lines = ({"custom_id": key, "url": "/v1/chat/completions", "body": body} for key, body in bodies)
+    return "".join(json.dumps(one) + "\n" for one in lines).encode()
 
 
 def finished(batch: Batch) -> dict[str, Any]:
@@ -224,6 +236,73 @@ def test_a_destination_of_the_users_keeps_the_predictions(queue: BatchQueue, ver
         queue.submit([Request(key="k", contents="Describe k.")], model=MODEL, destination=place)
 
 
+# Files as they are
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("packed.jsonl.gz", gzip.compress(jsonl(["a", "b"]))),
+        ("packed.JSONL.zst", zstd.compress(jsonl(["a", "b"]))),
+        ("misnamed.jsonl", gzip.compress(jsonl(["a", "b"]))),
+        ("marked.jsonl", jsonl(["a", "b"]).decode().encode("utf-8-sig")),
+        ("openai.jsonl", openai_lines(["a", "b"])),
+    ],
+    ids=["gzip", "zstd", "gzip without the ending", "byte order mark", "OpenAI lines"],
+)
+def test_an_object_that_the_provider_cannot_read_as_it_is_is_streamed_through(
+    queue: BatchQueue, vertex: Stack, cloud: Cloud, name: str, content: bytes
+) -> None:
+    uri = cloud.put_bytes(f"gs://{vertex.bucket}/user/as-it-is-{len(content)}/{name}", content)
+
+    batch = queue.submit(uri, model=MODEL)
+
+    results = finished(batch)
+    assert {key: key in (result.text or "") for key, result in results.items()} == {"a": True, "b": True}
+    assert "requests.jsonl" in spooled(vertex, batch)
+
+
+def test_a_prefix_finds_each_kind_of_json_lines_and_names_the_rest(
+    queue: BatchQueue, vertex: Stack, cloud: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = f"gs://{vertex.bucket}/user/kinds"
+    for key, name in enumerate(("1.jsonl", "2.ndjson", "3.json", "4.JSONL", "sub/5.jsonl.gz", "6.Ndjson.ZST")):
+        packed = {"gz": gzip.compress, "zst": zstd.compress}.get(name.rpartition(".")[2].lower(), bytes)
+        cloud.put_bytes(f"{folder}/{name}", packed(jsonl([f"k{key}"])))
+    cloud.put_bytes(f"{folder}/readme.txt", b"no request")
+
+    batch = queue.submit(f"{folder}/", model=MODEL)
+
+    assert finished(batch).keys() == {f"k{key}" for key in range(6)}
+    assert "1 of 7 objects are no .jsonl object" in caplog.text
+    assert "readme.txt" in caplog.text
+    cloud.clear(f"{folder}/")
+    cloud.put_bytes(f"{folder}/readme.txt", b"no request")
+    with pytest.raises(SourceError, match=r"kinds/: no \.jsonl object .* there is user/kinds/readme.txt"):
+        queue.submit(f"{folder}/", model=MODEL)
+
+
+def test_keys_of_objects_may_be_in_another_field_or_be_the_number_of_the_line(
+    queue: BatchQueue, vertex: Stack, cloud: Cloud
+) -> None:
+    folder = f"gs://{vertex.bucket}/user/ids"
+    ids = [cloud.put(f"{folder}/{n}.jsonl", [{"id": n, "request": line("x")["request"]}]) for n in (-7, 2**70)]
+    bare = [cloud.put(f"{folder}/{name}.jsonl", ["", {"request": line("x")["request"]}]) for name in "ab"]
+
+    by_id, by_number = queue.submit(ids, model=MODEL, key_field="id"), queue.submit(bare, model=MODEL, key_field="#")
+
+    assert {key: bool(result.text) for key, result in finished(by_id).items()} == {"-7": True, str(2**70): True}
+    assert finished(by_number).keys() == {"2", "4"}
+    with pytest.raises(InvalidRequest, match=r'7.jsonl, request 1, key: missing; .*key_field="id"'):
+        queue.submit(ids, model=MODEL)
+
+
+def test_an_empty_object_is_named(queue: BatchQueue, vertex: Stack, cloud: Cloud) -> None:
+    uri = cloud.put(f"gs://{vertex.bucket}/user/nothing.jsonl", ["", ""])
+    with pytest.raises(InvalidBatch, match=r"user/nothing.jsonl is empty"):
+        queue.submit(uri, model=MODEL)
+
+
 # BigQuery
 
 
@@ -275,6 +354,36 @@ def test_the_key_may_be_another_column_and_a_failed_row_runs_again(
     assert {row["sku"] for row in cloud.rows(place)} == {f"s{n}" for n in range(4)}
 
 
+def test_a_column_of_integers_has_the_keys_and_the_table_is_used_in_place(
+    queue: BatchQueue, vertex: Stack, cloud: Cloud
+) -> None:
+    numbers = (-5, 0, 2**63 - 1)
+    rows = [{"sku": n, "request": line(f"number {n}")["request"]} for n in numbers]
+    uri = cloud.put_table(f"{vertex.dataset}.numbers", {"sku": "INTEGER", "request": "JSON"}, rows)
+
+    batch = queue.submit(uri, model=MODEL, key_column="sku")
+
+    results = finished(batch)
+    assert {key: f"number {key}" in (result.text or "") for key, result in results.items()} == {
+        str(n): True for n in numbers
+    }
+    assert batch.status().sources == [uri]
+    assert all(result.attempts == 1 for result in results.values())
+
+
+@pytest.mark.parametrize("option", [{"key_field": "sku"}, {"key_field": "#"}])
+def test_a_table_has_columns_and_no_fields(queue: BatchQueue, vertex: Stack, option: dict[str, Any]) -> None:
+    with pytest.raises(InvalidBatch, match="name the one with the keys by key_column"):
+        queue.submit(f"bq://{vertex.dataset}.requests", model=MODEL, **option)
+
+
+def test_a_row_without_a_key_is_named(queue: BatchQueue, vertex: Stack, cloud: Cloud) -> None:
+    rows = [{"sku": 1, "request": line("x")["request"]}, {"request": line("y")["request"]}]
+    uri = cloud.put_table(f"{vertex.dataset}.unnamed", {"sku": "INTEGER", "request": "JSON"}, rows)
+    with pytest.raises(InvalidRequest, match=r"unnamed, request \d, key: column sku is NULL"):
+        queue.submit(uri, model=MODEL, key_column="sku")
+
+
 def test_a_key_that_predictions_would_not_show_is_not_relied_on(queue: BatchQueue, vertex: Stack, cloud: Cloud) -> None:
     rows = [{"sku": f"s{n}", "request": line(f"s{n}")["request"]} for n in range(3)]
     uri = cloud.put_table(f"{vertex.dataset}.elsewhere", {"sku": "STRING", "request": "JSON"}, rows)
@@ -316,7 +425,7 @@ def test_a_place_outside_the_allowed_ones_is_not_opened(queue: BatchQueue, verte
     [
         ({"key": "STRING"}, "no column request"),
         ({"request": "JSON", "id": "STRING"}, "no column key .*it has request, id"),
-        ({"key": "INTEGER", "request": "JSON"}, "column key is of type INTEGER"),
+        ({"key": "FLOAT", "request": "JSON"}, "column key is of type FLOAT"),
         ({"key": "STRING", "request": "INTEGER"}, "column request is of type INTEGER"),
         ({"key": "STRING", "request": "JSON", "at": "DATETIME"}, "column at is of type DATETIME"),
     ],

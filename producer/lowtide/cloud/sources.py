@@ -6,30 +6,40 @@ Source: https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-p
 
 from __future__ import annotations
 
+import io
+import logging
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import msgspec
 
 from lowtide.addresses import Objects, is_under, parse_objects, parse_table
 from lowtide.cloud.clients import bigquery_client, missing_extra, storage_client
-from lowtide.errors import InvalidBatch, SourceError
-from lowtide.options import Options
+from lowtide.errors import InvalidBatch, InvalidRequest, SourceError
+from lowtide.options import Options, check_key_column
 from lowtide.settings import Settings
-from lowtide.shaping import json_value
+from lowtide.shaping import file_lines, is_plain, json_lines, json_value
 from lowtide.spool import Accepted, InPlaceWriter, RequestWriter, Writer
 from lowtide.states import Kind
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob
 
+log = logging.getLogger(__name__)
+
 _CHUNK_BYTES = 8 << 20
+_BUFFER_BYTES = 1 << 20
 _PAGE_ROWS = 2_000
+_NAME = re.compile(r".*\.(jsonl|ndjson|json)(\.(gz|gzip|zst|zstd))?", re.IGNORECASE | re.DOTALL)
+"""Names of the objects under a prefix that are read."""
+_NAMES = ".jsonl object (or .ndjson or .json, also with .gz or .zst)"
+_NAMES_SHOWN = 5
 _KEY = re.compile(r"[A-Za-z_][ -~]{0,1023}")
 _WORDS = frozenset({"true", "false", "null", "none", "nan", "inf", "infinity", "yes", "no", "t", "f", "y", "n"})
+_KEY_TYPES = ("STRING", "INTEGER", "INT64")
 _REFUSED_TYPES = frozenset({"ARRAY", "STRUCT", "RECORD", "RANGE", "DATETIME", "GEOGRAPHY"})
 _DEFINITE_CODES = frozenset({400, 401, 403, 404, 405, 409, 410, 412, 416})
 """HTTP statuses that would be the same at another try."""
@@ -78,8 +88,11 @@ def open_source(uri: str | Sequence[str], settings: Settings, options: Options) 
                 raise InvalidBatch("several tables: submit a batch for each")
             if options.kind is Kind.EMBEDDING:
                 raise InvalidBatch("Vertex AI takes embeddings from Cloud Storage, not from a table")
+            if options.key_field is not None:
+                raise InvalidBatch("key_field: a table has columns; name the one with the keys by key_column")
             return TableRows(uris[0], settings, options)
-        return StorageFiles(uris, settings)
+        check_key_column(options)
+        return StorageFiles(uris, settings, options)
     except ValueError as error:
         raise InvalidBatch(str(error)) from None
 
@@ -87,7 +100,9 @@ def open_source(uri: str | Sequence[str], settings: Settings, options: Options) 
 class StorageFiles:
     """One or more JSONL objects of Cloud Storage, or all under a prefix (`gs://bucket/folder/`, or with `*`)."""
 
-    def __init__(self, uris: Sequence[str], settings: Settings) -> None:
+    def __init__(self, uris: Sequence[str], settings: Settings, options: Options) -> None:
+        self._name = uris[0] + (f" with {len(uris) - 1:,} more" if len(uris) > 1 else "")
+        self._numbered = options.key_field is not None
         self._client = storage_client(settings)
         self._blobs = [blob for uri in uris for blob in self._found(uri)]
         self.parts = [(str(Objects(blob.bucket.name, blob.name)), int(blob.size or 0)) for blob in self._blobs]
@@ -100,43 +115,55 @@ class StorageFiles:
             bucket = self._client.bucket(place.bucket)
             if prefix:
                 found = self._client.list_blobs(bucket, prefix=place.path.removesuffix("*"))
-                blobs = [blob for blob in found if blob.name.endswith(".jsonl")]
-                if not blobs:
-                    raise SourceError(f"{uri}: no .jsonl object has this prefix")
-                return blobs
+                return _requests_among(found, uri)
             blob = bucket.blob(place.path)
             blob.reload()
             return [blob]
 
     def take(self, writer_of: WriterOf, limits: Limits | None) -> tuple[Accepted, bool]:
         """Leaves the lines in place if it can. At the first line that needs a change, it starts again with a copy."""
-        if limits is not None and sum(size for _, size in self.parts) <= limits.bytes:
+        if limits is not None and self._may_stay(limits):
             with writer_of(InPlaceWriter) as in_place:
                 if (accepted := self._take_in_place(in_place, limits.requests)) is not None:
                     return accepted, True
         with writer_of(RequestWriter) as writer:
             for position, _, item in self._items():
                 writer.add(item, position)
-            return writer.finish(), False
+            return writer.finish(self._name), False
+
+    def _may_stay(self, limits: Limits) -> bool:
+        """Whether the objects may be used in place, as far as one can tell without reading them.
+
+        Only keys in the field `key` are known again in the rows, and only this name is documented for JSON lines.
+        """
+        fits = sum(size for _, size in self.parts) <= limits.bytes
+        return fits and not self._numbered and all(uri.endswith(".jsonl") for uri, _ in self.parts)
 
     def _take_in_place(self, writer: InPlaceWriter, max_requests: int) -> Accepted | None:
         for count, (position, offset, item) in enumerate(self._items(), 1):
+            if offset is None:
+                return None
             body = writer.add_at(offset, item, position)
             if not _as_it_is(item, body) or writer.groups > 1 or count > max_requests:
                 return None
-        return writer.finish_at(sum(size for _, size in self.parts))
+        return writer.finish_at(sum(size for _, size in self.parts), self._name)
 
-    def _items(self) -> Iterator[tuple[int, int, object]]:
-        """Yields each line's position and byte offset, over all files together, and its value."""
+    def _items(self) -> Iterator[tuple[int, int | None, object]]:
+        """Yields each line's position, its byte offset and its value, position and offset over all files together.
+
+        The offset is None where the line is not in the file as it is.
+        """
         position = base = 0
         self._starts = [0]
         for blob, (uri, size) in zip(self._blobs, self.parts, strict=True):
-            offset = base
-            for line in _lines(blob, uri):
-                if text := line.strip():
-                    yield position, offset, json_value(text, position)
-                position += 1
-                offset += len(line) + 1
+            with _errors(uri), _opened(blob) as file:
+                plain = is_plain(file)
+                offset = base
+                for line in file_lines(cast("IO[bytes]", file), uri):
+                    for _, item in json_lines([line], position):
+                        yield position, offset if plain else None, item
+                    position += 1
+                    offset += len(line)
             base += size
             self._starts.append(position)
 
@@ -144,6 +171,29 @@ class StorageFiles:
         """Returns the file of a line, and the line's position in it."""
         index = min(bisect_right(self._starts, position), len(self.parts)) - 1
         return self.parts[index][0], position - self._starts[index]
+
+
+def _requests_among(found: Iterable[Blob], uri: str) -> list[Blob]:
+    """The objects that hold requests, by their names. Raises `SourceError` where there are none."""
+    blobs = [blob for blob in found if not blob.name.endswith("/")]
+    taken = [blob for blob in blobs if _NAME.fullmatch(blob.name)]
+    left = [blob.name for blob in blobs if not _NAME.fullmatch(blob.name)]
+    shown = ", ".join(left[:_NAMES_SHOWN]) + (", ..." if len(left) > _NAMES_SHOWN else "")
+    if not taken:
+        there = f"; there is {shown}" if left else ""
+        raise SourceError(f"{uri}: no {_NAMES} has this prefix{there}")
+    if left:
+        log.warning("%s: %d of %d objects are no %s, and are not read: %s", uri, len(left), len(blobs), _NAMES, shown)
+    return taken
+
+
+def _opened(blob: Blob) -> io.BufferedReader:
+    """Opens an object for reading. It reads ranges of one generation, so that a change meanwhile is an error.
+
+    Raw, because Google's client would decompress each range of an object with a content encoding by itself.
+    """
+    ranges = blob.open("rb", chunk_size=_CHUNK_BYTES, if_generation_match=blob.generation, raw_download=True)
+    return io.BufferedReader(cast("io.RawIOBase", ranges), _BUFFER_BYTES)
 
 
 def _as_it_is(item: object, body: bytes) -> bool:
@@ -174,7 +224,7 @@ class TableRows:
         _check_region(uri, str(where or ""), settings.google_cloud_location)
         self.parts = [(uri, int(self._table.num_bytes or 0))]
         columns = {field.name: field for field in self._table.schema}
-        _check_column(uri, columns, key_column, "the key (key_column names another)", ("STRING",))
+        _check_column(uri, columns, key_column, "the key (key_column names another)", _KEY_TYPES)
         _check_column(uri, columns, "request", "the request", ("JSON", "STRING"))
         for name, field in columns.items():
             if field.field_type in _REFUSED_TYPES or field.mode == "REPEATED":
@@ -188,7 +238,7 @@ class TableRows:
         with writer_of(RequestWriter) as writer:
             for position, item in self._items():
                 writer.add(item, position)
-            accepted = writer.finish()
+            accepted = writer.finish(self._uri)
         fits = limits is not None and accepted.total <= limits.requests and accepted.bytes <= limits.bytes
         return accepted, fits and accepted.groups == 1 and self._findable
 
@@ -200,6 +250,8 @@ class TableRows:
                 request = row["request"]
                 if self._as_text and request is not None:
                     request = json_value(request, number, "request")
+                if row[self._key] is None:
+                    raise InvalidRequest(f"column {self._key} is NULL", field="key", position=number)
                 yield number, {"key": row[self._key], "request": request, "metadata": metadata}
 
     def place(self, position: int) -> tuple[str, int]:
@@ -227,19 +279,6 @@ def _has_table(uri: str, settings: Settings) -> bool:
     client = bigquery_client(settings)
     dataset = client.get_dataset(f"{place.project}.{place.dataset}")
     return bool(place.table) and any(found.table_id == place.table for found in client.list_tables(dataset))
-
-
-def _lines(blob: Blob, uri: str) -> Iterator[bytes]:
-    """Yields the lines of an object. It reads ranges of one generation, so that a change meanwhile is an error."""
-    rest, at = b"", 0
-    while at < (blob.size or 0):
-        with _errors(uri):
-            chunk = blob.download_as_bytes(start=at, end=at + _CHUNK_BYTES - 1, if_generation_match=blob.generation)
-        at += len(chunk)
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
-    if rest:
-        yield rest
 
 
 def _check_column(uri: str, columns: Mapping[str, Any], name: str, what: str, types: Sequence[str]) -> None:

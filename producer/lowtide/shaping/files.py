@@ -38,8 +38,9 @@ def file_lines(file: IO[bytes], name: str) -> Iterator[bytes]:
     """
     with _buffered(file) as buffered, _plain(buffered, name) as plain:
         lines = iter(plain)
-        first = next(lines, b"")
-        yield _checked_start(first, name)
+        for first in lines:
+            yield _checked_start(first, name)
+            break
         yield from lines
 
 

@@ -12,7 +12,7 @@ LINE_NUMBER = "#"
 """The `key_field` that makes the number of the line its key."""
 LINE_FIELDS = frozenset({"key", "metadata", "request", "contents", "config"})
 """The fields of a line in the SDK's inline shape or the REST line shape."""
-_STAYS = LINE_FIELDS | {"custom_id", "method", "url", "body"}
+_OPENAI_FIELDS = frozenset({"custom_id", "metadata", "method", "url", "body"})
 _LIKELY = ("id", "custom_id", "request_id", "customId", "requestId", "uuid")
 
 
@@ -27,10 +27,10 @@ def keyed(item: object, key_field: str, position: int) -> object:
     if not isinstance(item, Mapping):
         return item
     key = str(position + 1) if key_field == LINE_NUMBER else _found(item, key_field)
-    # The field that held the key is no part of a request.
+    known, own = (_OPENAI_FIELDS, "custom_id") if openai.is_line(item) else (LINE_FIELDS, "key")
+    # A field that held the key and has no meaning in a request is left out.
     top = key_field if key_field in item else key_field.partition(".")[0]
-    line = {name: value for name, value in item.items() if name != top or name in _STAYS}
-    return line | {"custom_id" if openai.is_line(item) else "key": key}
+    return {name: value for name, value in item.items() if name != top or name in known} | {own: key}
 
 
 def _found(item: Mapping[str, Any], key_field: str) -> object:

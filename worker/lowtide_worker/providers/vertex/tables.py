@@ -73,7 +73,7 @@ class VertexTables:
             # Requests that run again are uploaded under Lowtide's wire keys, in the column `key`.
             key = key if key in names else "key"
             for row in self._client.list_rows(table, columns, page_size=_PAGE_ROWS, **self._call_options):
-                line = {"key": row.get(key), "status": row.get("status"), "response": _json(row.get("response"))}
+                line = {"key": _text(row.get(key)), "status": row.get("status"), "response": _json(row.get("response"))}
                 sink.write(_encode(line) + b"\n")
 
     def delete_output(self, location: str) -> None:
@@ -89,6 +89,11 @@ class VertexTables:
             message = "set LOWTIDE_VERTEX_DATASET to bq://project.dataset, or give the batch a destination"
             raise Refused(ResultError(reason="NO_DATASET", message=message))
         return self._settings.vertex_dataset
+
+
+def _text(key: object) -> str | None:
+    """Returns a key as text: a column of integers has their decimal digits."""
+    return None if key is None else str(key)
 
 
 def _json(value: object) -> object:
