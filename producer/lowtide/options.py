@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self, TypedDict, TypeVar, Unpack, cast
 
-from lowtide.addresses import NamedTask, handler_name, is_under, parse_handler, parse_objects, parse_table
+from lowtide.addresses import NamedTask, check_tables, handler_name, is_under, parse_handler, parse_objects, parse_table
 from lowtide.errors import InvalidBatch
 from lowtide.limits import (
     MAX_ATTEMPTS,
@@ -235,7 +235,11 @@ def _check_destination(uri: str, provider: ProviderName, settings: Settings) -> 
     if provider is not ProviderName.VERTEX:
         raise InvalidBatch("destination: only Vertex AI can write its output to your own place")
     try:
-        _ = parse_table(uri) if uri.startswith("bq://") else parse_objects(uri)
+        if uri.startswith("bq://"):
+            parse_table(uri)
+            check_tables(settings.google_cloud_location)
+        else:
+            parse_objects(uri)
     except ValueError as error:
         raise InvalidBatch(f"destination: {error}") from None
     if not is_under(uri, settings.vertex_locations):

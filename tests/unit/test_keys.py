@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide import InvalidBatch, InvalidRequest, Request, Settings
-from lowtide.options import Options
+from lowtide import InvalidRequest, Request
 from lowtide.protocol import BatchFiles, new_batch_id
 from lowtide.shaping import file_lines, json_lines, keyed, shaper_of
 from lowtide.spool import RequestWriter, Spool
@@ -119,9 +118,3 @@ def test_a_line_without_a_key_says_what_would_find_one(tmp_path: Path, item: dic
     with pytest.raises(InvalidRequest, match="request 1, key: missing") as caught:
         written(tmp_path, [item], None)
     assert hint in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["", " ", ".id", "a..b", "x" * 301, 3])
-def test_a_key_field_that_names_nothing_is_refused(name: Any) -> None:
-    with pytest.raises(InvalidBatch, match="key_field"):
-        Options.checked(Settings(_env_file=None), model=MODEL, key_field=name)

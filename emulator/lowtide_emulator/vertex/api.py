@@ -174,6 +174,10 @@ class PredictionApi:
         uris = _uris(body)
         created = engine.clock.now()
         output = _output(body, created)
+        if request.path_params["location"] == "global" and (
+            uris[0].startswith("bq://") or isinstance(output, BigQueryOutput)
+        ):
+            raise RefusalError(400, "Batch prediction on the global endpoint does not support BigQuery.")
         job_id = str(secrets.randbelow(9 * 10**18) + 10**18)
         base = engine.jobs_folder / job_id
         job = PredictionJob(

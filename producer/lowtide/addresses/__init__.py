@@ -15,7 +15,15 @@ from lowtide.addresses.handlers import (
     listened_for,
     parse_handler,
 )
-from lowtide.addresses.locations import Objects, Table, is_under, parse_objects, parse_table
+from lowtide.addresses.locations import (
+    Objects,
+    Table,
+    check_location,
+    check_tables,
+    is_under,
+    parse_objects,
+    parse_table,
+)
 from lowtide.addresses.urls import check_broker_url, check_redis_url, check_spool_url, without_password
 
 __all__ = [
@@ -27,8 +35,10 @@ __all__ = [
     "Table",
     "WebhookTarget",
     "check_broker_url",
+    "check_location",
     "check_redis_url",
     "check_spool_url",
+    "check_tables",
     "handler_name",
     "is_under",
     "listened_for",

@@ -1,6 +1,9 @@
 """URIs of places in Google Cloud that a batch may name: `gs://bucket/path` and `bq://project.dataset.table`.
 
 This module only parses and compares them. Lowtide opens such a place only if it is under a configured root.
+
+Source of the locations: https://cloud.google.com/vertex-ai/generative-ai/docs/learn/locations and
+https://cloud.google.com/bigquery/docs/locations.
 """
 
 from __future__ import annotations
@@ -13,6 +16,10 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", re.ASCII)
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,62}", re.ASCII)
 _DATASET = re.compile(r"[A-Za-z0-9_]{1,1024}", re.ASCII)
 _TABLE = re.compile(r"[\w -]{1,1024}")
+_REGION = re.compile(r"[a-z]+-[a-z]+[0-9]+", re.ASCII)
+_GLOBAL = "global"
+_WIDE = (_GLOBAL, "us", "eu")
+"""Locations of jobs that are no region."""
 
 
 class Objects(NamedTuple):
@@ -68,3 +75,28 @@ def is_under(uri: str, roots: Iterable[str]) -> bool:
         if uri.rstrip("/") == root or uri.startswith(root + step):
             return True
     return False
+
+
+def check_location(name: str) -> None:
+    """Raises `ValueError` for a name that is no location of jobs on Vertex AI: a region, `global`, `us` or `eu`."""
+    if name not in _WIDE and not _REGION.fullmatch(name):
+        raise ValueError("expected a region such as us-central1 or europe-west4, or global, us or eu, in lower case")
+
+
+def check_tables(location: str, dataset: str | None = None) -> None:
+    """Raises `ValueError` where jobs of a location cannot use a dataset of BigQuery.
+
+    - `location`: the jobs' location, as `check_location` accepts it.
+    - `dataset`: the dataset's own location, such as `us-central1` or `US`; None: not known yet.
+
+    A dataset in the multi-region `US` or `EU` serves the regions of its continent.
+    """
+    if location == _GLOBAL:
+        raise ValueError(
+            "jobs of the location global can use no BigQuery tables; set GOOGLE_CLOUD_LOCATION to the dataset's region"
+        )
+    theirs = (dataset or location).lower()
+    wide = {"us", "eu"} & {theirs, location}
+    near = theirs[:2] == location[:2] if wide else theirs == location
+    if not near:
+        raise ValueError(f"it is in {theirs}, and GOOGLE_CLOUD_LOCATION is {location}: they must be the same")

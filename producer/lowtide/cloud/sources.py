@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import msgspec
 
-from lowtide.addresses import Objects, is_under, parse_objects, parse_table
+from lowtide.addresses import Objects, check_tables, is_under, parse_objects, parse_table
 from lowtide.cloud.clients import bigquery_client, missing_extra, storage_client
 from lowtide.errors import InvalidBatch, InvalidRequest, SourceError
 from lowtide.options import Options, check_key_column
@@ -103,7 +103,8 @@ class StorageFiles:
     def __init__(self, uris: Sequence[str], settings: Settings, options: Options) -> None:
         self._name = uris[0] + (f" with {len(uris) - 1:,} more" if len(uris) > 1 else "")
         self._numbered = options.key_field is not None
-        self._client = storage_client(settings)
+        with _errors(self._name):
+            self._client = storage_client(settings)
         self._blobs = [blob for uri in uris for blob in self._found(uri)]
         self.parts = [(str(Objects(blob.bucket.name, blob.name)), int(blob.size or 0)) for blob in self._blobs]
         self._starts = [0]
@@ -132,7 +133,7 @@ class StorageFiles:
             return writer.finish(self._name), False
 
     def _may_stay(self, limits: Limits) -> bool:
-        """Whether the objects may be used in place, as far as one can tell without reading them.
+        """Returns whether the objects may be used in place, before their lines are read.
 
         Only keys in the field `key` are known again in the rows, and only this name is documented for JSON lines.
         """
@@ -217,11 +218,12 @@ class TableRows:
         self._key = key_column = options.key_column
         # Output in Cloud Storage would have the key under the column's name, which the reader of rows does not know.
         self._findable = key_column == "key" or not (options.destination or "").startswith("gs://")
-        self._client = bigquery_client(settings)
+        _check_region(uri, None, settings)
         with _errors(uri):
+            self._client = bigquery_client(settings)
             self._table = self._client.get_table(".".join(place))
             where = self._client.get_dataset(f"{place.project}.{place.dataset}").location
-        _check_region(uri, str(where or ""), settings.google_cloud_location)
+        _check_region(uri, where, settings)
         self.parts = [(uri, int(self._table.num_bytes or 0))]
         columns = {field.name: field for field in self._table.schema}
         _check_column(uri, columns, key_column, "the key (key_column names another)", _KEY_TYPES)
@@ -278,6 +280,7 @@ def _has_table(uri: str, settings: Settings) -> bool:
     place = parse_table(uri)
     client = bigquery_client(settings)
     dataset = client.get_dataset(f"{place.project}.{place.dataset}")
+    _check_region(uri, dataset.location, settings)
     return bool(place.table) and any(found.table_id == place.table for found in client.list_tables(dataset))
 
 
@@ -288,10 +291,12 @@ def _check_column(uri: str, columns: Mapping[str, Any], name: str, what: str, ty
         raise InvalidBatch(f"{uri}: column {name} is of type {columns[name].field_type}, not {' or '.join(types)}")
 
 
-def _check_region(uri: str, theirs: str, ours: str) -> None:
-    """Refuses a place in another region. For a multi-region (`US`), only the job itself can find out."""
-    if "-" in theirs and "-" in ours and theirs.lower() != ours.lower():
-        raise InvalidBatch(f"{uri} is in {theirs.lower()}, and GOOGLE_CLOUD_LOCATION is {ours}: they must be the same")
+def _check_region(uri: str, dataset: str | None, settings: Settings) -> None:
+    """Raises `InvalidBatch` for a place that the jobs cannot use. `dataset` is the location of its dataset."""
+    try:
+        check_tables(settings.google_cloud_location, dataset)
+    except ValueError as error:
+        raise InvalidBatch(f"{uri}: {error}") from None
 
 
 def _shown(value: object) -> str:
@@ -303,7 +308,7 @@ def _errors(uri: str) -> Iterator[None]:
     """Turns errors of Google's clients about a place into `SourceError`."""
     try:
         from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError
-        from google.auth.exceptions import GoogleAuthError
+        from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError
         from requests import RequestException
     except ImportError as error:
         raise missing_extra() from error
@@ -318,5 +323,12 @@ def _errors(uri: str) -> Iterator[None]:
         }.get(code)
         text = f"{uri}: {said or error.message}" + (f" ({error.message})" if said else "")
         raise SourceError(text, transient=code not in _DEFINITE_CODES) from error
+    except (DefaultCredentialsError, RefreshError) as error:
+        # Without the text, which may be long, and names no variable of ours.
+        raise SourceError(
+            f"{uri}: no usable credentials of Google Cloud ({type(error).__name__}); run `gcloud auth "
+            "application-default login`, or set LOWTIDE_VERTEX_CREDENTIALS to the key file of a service account",
+            transient=True,
+        ) from error
     except (GoogleAPIError, GoogleAuthError, RequestException) as error:
         raise SourceError(f"{uri}: {type(error).__name__}: {error}", transient=True) from error
