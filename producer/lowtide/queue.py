@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple, Unpack, cast
 
+from lowtide.addresses import is_dataset
 from lowtide.batch import Batch
 from lowtide.errors import BatchNotFound, IdempotencyConflict, InvalidBatch, InvalidRequest, SpoolError
 from lowtide.limits import MAX_URI_CHARS
@@ -79,7 +80,9 @@ class BatchQueue:
             - the path of a JSONL file, its URI under the spool, or a file that is open for reading bytes
               (`sys.stdin.buffer`); it may be compressed by gzip or zstd,
             - on Vertex AI, `gs://` URIs of JSONL objects (one, a list, or a prefix), or the `bq://` URI of a table with
-              a column `request` and a `key_column`. The provider reads them in place if they fit one job unchanged.
+              a column `request` and a `key_column`, or the name of a multimodal dataset of such a table
+              (`projects/.../locations/.../datasets/...`). If they fit one job unchanged, the provider reads them in
+              place.
         - `model`: the model that answers all requests, as in `gemini-3.5-flash`: at most 256 characters.
 
         Options, each by keyword and each optional:
@@ -329,7 +332,7 @@ def cloud_uris(requests: object) -> Sequence[str] | None:
     uris = [requests] if isinstance(requests, str) else requests
     if not isinstance(uris, (list, tuple)) or not uris or not isinstance(uris[0], str):
         return None
-    if not uris[0].startswith(("gs://", "bq://")):
+    if not uris[0].startswith(("gs://", "bq://")) and not is_dataset(uris[0]):
         return None
     for uri in uris:
         if not isinstance(uri, str) or len(uri) > MAX_URI_CHARS:

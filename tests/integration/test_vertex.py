@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from backports import zstd
-from google.cloud import bigquery
 from tests.cloud import Cloud
 from tests.producer.points import happens
 from tests.stack import Stack
+from tests.vertex_batches import MODEL, finished, line
 from tests.waiting import wait_until
 
 from lowtide import (
@@ -26,8 +26,6 @@ from lowtide import (
     ResultStatus,
     SourceError,
 )
-
-MODEL = "gemini-3.5-flash"
 
 
 @pytest.fixture
@@ -42,11 +40,6 @@ def bare_vertex(tmp_path: Path, cloud: Cloud) -> Iterator[Stack]:
         yield stack
 
 
-def line(key: str, prompt: str = "", **request: Any) -> dict[str, Any]:
-    contents = [{"role": "user", "parts": [{"text": prompt or f"Describe {key}."}]}]
-    return {"key": key, "request": {"contents": contents, **request}}
-
-
 def jsonl(keys: Iterable[str]) -> bytes:
     return "".join(json.dumps(line(key)) + "\n" for key in keys).encode()
 
@@ -55,11 +48,6 @@ def openai_lines(keys: Iterable[str]) -> bytes:
     bodies = ((key, {"messages": [{"role": "user", "content": f"Describe {key}."}]}) for key in keys)
     lines = ({"custom_id": key, "url": "/v1/chat/completions", "body": body} for key, body in bodies)
     return "".join(json.dumps(one) + "\n" for one in lines).encode()
-
-
-def finished(batch: Batch) -> dict[str, Any]:
-    batch.wait(timeout=30)
-    return {result.key: result for result in batch.results()}
 
 
 def left_behind(vertex: Stack, cloud: Cloud) -> list[str]:
@@ -304,97 +292,6 @@ def test_an_empty_object_is_named(queue: BatchQueue, vertex: Stack, cloud: Cloud
         queue.submit(uri, model=MODEL)
 
 
-# BigQuery
-
-
-COLUMNS = {"key": "STRING", "request": "JSON", "shelf": "STRING", "row": "INTEGER"}
-
-
-def table_rows(count: int) -> Iterator[dict[str, Any]]:
-    for n in range(count):
-        yield {"key": f"k{n}", "request": line(f"k{n}")["request"], "shelf": "left", "row": n}
-
-
-def test_a_table_is_used_in_place_and_its_other_columns_come_back(
-    queue: BatchQueue, vertex: Stack, cloud: Cloud
-) -> None:
-    uri = cloud.put_table(f"{vertex.dataset}.requests", COLUMNS, table_rows(12))
-
-    batch = queue.submit(uri, model=MODEL)
-
-    results = finished(batch)
-    assert results.keys() == {f"k{n}" for n in range(12)}
-    assert batch.status().succeeded == 12, list(batch.results())[:1]
-    assert results["k7"].metadata == {"shelf": "left", "row": "7"}
-    assert "k7" in (results["k7"].text or "")
-    [job] = [job for job in vertex.emulator.jobs() if job.display_name == f"lowtide-{vertex.installation}-{batch.id}-1"]
-    assert job.source == uri
-    wait_until(lambda: all(job.deleted for job in vertex.emulator.jobs()), timeout=20, what="jobs deleted")
-    tables = [table.table_id for table in cloud.bigquery.list_tables(vertex.dataset)]
-    assert not [name for name in tables if name.startswith("lowtide_")]
-
-
-def test_the_key_may_be_another_column_and_a_failed_row_runs_again(
-    queue: BatchQueue, vertex: Stack, cloud: Cloud
-) -> None:
-    rows = [
-        {
-            "sku": f"s{n}",
-            "request": json.dumps(line(f"s{n}", "[[error:8:1]] Describe it." if n == 1 else "")["request"]),
-        }
-        for n in range(4)
-    ]
-    uri = cloud.put_table(f"{vertex.dataset}.skus", {"sku": "STRING", "request": "STRING"}, rows)
-    place = f"bq://{vertex.dataset}.answers"
-
-    batch = queue.submit(uri, model=MODEL, key_column="sku", destination=place)
-
-    results = finished(batch)
-    assert results.keys() == {f"s{n}" for n in range(4)}
-    assert {key: result.attempts for key, result in results.items()} == {"s0": 1, "s1": 2, "s2": 1, "s3": 1}
-    assert {row["sku"] for row in cloud.rows(place)} == {f"s{n}" for n in range(4)}
-
-
-def test_a_column_of_integers_has_the_keys_and_the_table_is_used_in_place(
-    queue: BatchQueue, vertex: Stack, cloud: Cloud
-) -> None:
-    numbers = (-5, 0, 2**63 - 1)
-    rows = [{"sku": n, "request": line(f"number {n}")["request"]} for n in numbers]
-    uri = cloud.put_table(f"{vertex.dataset}.numbers", {"sku": "INTEGER", "request": "JSON"}, rows)
-
-    batch = queue.submit(uri, model=MODEL, key_column="sku")
-
-    results = finished(batch)
-    assert {key: f"number {key}" in (result.text or "") for key, result in results.items()} == {
-        str(n): True for n in numbers
-    }
-    assert batch.status().sources == [uri]
-    assert all(result.attempts == 1 for result in results.values())
-
-
-@pytest.mark.parametrize("option", [{"key_field": "sku"}, {"key_field": "#"}])
-def test_a_table_has_columns_and_no_fields(queue: BatchQueue, vertex: Stack, option: dict[str, Any]) -> None:
-    with pytest.raises(InvalidBatch, match="name the one with the keys by key_column"):
-        queue.submit(f"bq://{vertex.dataset}.requests", model=MODEL, **option)
-
-
-def test_a_row_without_a_key_is_named(queue: BatchQueue, vertex: Stack, cloud: Cloud) -> None:
-    rows = [{"sku": 1, "request": line("x")["request"]}, {"request": line("y")["request"]}]
-    uri = cloud.put_table(f"{vertex.dataset}.unnamed", {"sku": "INTEGER", "request": "JSON"}, rows)
-    with pytest.raises(InvalidRequest, match=r"unnamed, request \d, key: column sku is NULL"):
-        queue.submit(uri, model=MODEL, key_column="sku")
-
-
-def test_a_key_that_predictions_would_not_show_is_not_relied_on(queue: BatchQueue, vertex: Stack, cloud: Cloud) -> None:
-    rows = [{"sku": f"s{n}", "request": line(f"s{n}")["request"]} for n in range(3)]
-    uri = cloud.put_table(f"{vertex.dataset}.elsewhere", {"sku": "STRING", "request": "JSON"}, rows)
-
-    batch = queue.submit(uri, model=MODEL, key_column="sku", destination=f"gs://{vertex.bucket}/user/from-table")
-
-    assert finished(batch).keys() == {"s0", "s1", "s2"}
-    assert len(batch.status().jobs) == 1
-
-
 # Bad input
 
 
@@ -419,25 +316,6 @@ def test_a_place_outside_the_allowed_ones_is_not_opened(queue: BatchQueue, verte
         queue.submit(place.format(bucket=vertex.bucket), model=MODEL)
     with pytest.raises(InvalidBatch, match="not under any of LOWTIDE_VERTEX_LOCATIONS"):
         queue.submit([], model=MODEL, destination=place.format(bucket=vertex.bucket))
-
-
-@pytest.mark.parametrize(
-    ("columns", "says"),
-    [
-        ({"key": "STRING"}, "no column request"),
-        ({"request": "JSON", "id": "STRING"}, "no column key .*it has request, id"),
-        ({"key": "FLOAT", "request": "JSON"}, "column key is of type FLOAT"),
-        ({"key": "STRING", "request": "INTEGER"}, "column request is of type INTEGER"),
-        ({"key": "STRING", "request": "JSON", "at": "DATETIME"}, "column at is of type DATETIME"),
-    ],
-)
-def test_a_table_that_cannot_be_used_is_refused_with_its_column(
-    queue: BatchQueue, vertex: Stack, cloud: Cloud, columns: dict[str, str], says: str
-) -> None:
-    uri = cloud.put_table(f"{vertex.dataset}.bad_{abs(hash(says))}", columns, [])
-
-    with pytest.raises(InvalidBatch, match=says):
-        queue.submit(uri, model=MODEL)
 
 
 def test_a_bad_line_is_named_with_its_object_and_nothing_is_left(
@@ -475,22 +353,6 @@ def test_a_submit_of_objects_that_is_interrupted_is_recorded_and_runs_or_leaves_
 
     assert left == ({batch.id} if where == "after the record" else set())
     assert batch.wait(timeout=60).succeeded == 3
-
-
-def test_a_table_in_another_region_is_refused(queue: BatchQueue, vertex: Stack, cloud: Cloud) -> None:
-    far = bigquery.Dataset(f"{vertex.dataset}_far")
-    far.location = "europe-west4"
-    cloud.bigquery.create_dataset(far)
-    uri = cloud.put_table(f"{vertex.dataset}_far.requests", {"key": "STRING", "request": "JSON"}, [])
-    settings = vertex.settings(vertex_locations=[f"bq://{vertex.dataset}_far"])
-
-    with pytest.raises(InvalidBatch, match=r"is in europe-west4, and GOOGLE_CLOUD_LOCATION is us-central1"):
-        BatchQueue(settings).submit(uri, model=MODEL)
-
-
-def test_a_table_holds_no_embeddings(queue: BatchQueue, vertex: Stack) -> None:
-    with pytest.raises(InvalidBatch, match="not from a table"):
-        queue.submit(f"bq://{vertex.dataset}.texts", model="gemini-embedding-2", kind="embedding")
 
 
 def test_vertex_ai_has_no_inline_jobs(queue: BatchQueue) -> None:

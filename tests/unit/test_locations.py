@@ -4,7 +4,18 @@ import pytest
 from pydantic import ValidationError
 
 from lowtide import InvalidBatch, Settings
-from lowtide.addresses import Objects, Table, check_location, check_tables, is_under, parse_objects, parse_table
+from lowtide.addresses import (
+    Dataset,
+    Objects,
+    Table,
+    check_location,
+    check_tables,
+    is_dataset,
+    is_under,
+    parse_dataset,
+    parse_objects,
+    parse_table,
+)
 from lowtide.options import Options
 from lowtide.settings import explain
 
@@ -133,3 +144,27 @@ def test_a_destination_in_big_query_is_refused_in_the_location_global() -> None:
     settings = Settings(_env_file=None, GOOGLE_CLOUD_LOCATION="global", vertex_locations=places)
     with pytest.raises(InvalidBatch, match="destination: jobs of the location global"):
         Options.checked(settings, model="gemini-3.5-flash", provider="vertex", destination="bq://p.set.answers")
+
+
+def test_a_dataset_has_its_full_name() -> None:
+    assert parse_dataset("projects/p-1/locations/us/datasets/42") == Dataset("p-1", "us", "42")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "projects/p/locations/us/datasets/",
+        "projects/p/locations/us/datasets/1/x",
+        "projects/p/locations/us/datasets/..",
+        "projects/p/locations/us/datasets/1?x=1",
+        "projects/p/locations/a.b/datasets/1",
+        "projects/p/locations/us/batchPredictionJobs/1",
+        "/projects/p/locations/us/datasets/1",
+        "projects/p/locations/us/datasets/1\n",
+    ],
+)
+def test_what_is_no_dataset_is_refused(name: str) -> None:
+    assert not is_dataset(name)
+    with pytest.raises(ValueError, match="projects/"):
+        parse_dataset(name)

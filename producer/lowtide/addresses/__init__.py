@@ -16,11 +16,14 @@ from lowtide.addresses.handlers import (
     parse_handler,
 )
 from lowtide.addresses.locations import (
+    Dataset,
     Objects,
     Table,
     check_location,
     check_tables,
+    is_dataset,
     is_under,
+    parse_dataset,
     parse_objects,
     parse_table,
 )
@@ -28,6 +31,7 @@ from lowtide.addresses.urls import check_broker_url, check_redis_url, check_spoo
 
 __all__ = [
     "CeleryTarget",
+    "Dataset",
     "Endpoint",
     "NamedTask",
     "Objects",
@@ -40,8 +44,10 @@ __all__ = [
     "check_spool_url",
     "check_tables",
     "handler_name",
+    "is_dataset",
     "is_under",
     "listened_for",
+    "parse_dataset",
     "parse_endpoint",
     "parse_handler",
     "parse_objects",

@@ -1,4 +1,4 @@
-"""URIs of places in Google Cloud that a batch may name: `gs://bucket/path` and `bq://project.dataset.table`.
+"""Names of places in Google Cloud that a batch may use: `gs://bucket/path`, `bq://project.dataset.table`, datasets.
 
 This module only parses and compares them. Lowtide opens such a place only if it is under a configured root.
 
@@ -16,6 +16,9 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", re.ASCII)
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,62}", re.ASCII)
 _DATASET = re.compile(r"[A-Za-z0-9_]{1,1024}", re.ASCII)
 _TABLE = re.compile(r"[\w -]{1,1024}")
+_MULTIMODAL = re.compile(
+    r"projects/([a-z0-9][a-z0-9.:-]{0,62})/locations/([a-z0-9-]{1,40})/datasets/([\w-]{1,128})", re.ASCII
+)
 _REGION = re.compile(r"[a-z]+-[a-z]+[0-9]+", re.ASCII)
 _GLOBAL = "global"
 _WIDE = (_GLOBAL, "us", "eu")
@@ -65,6 +68,27 @@ def parse_table(uri: str) -> Table:
     if not uri.startswith("bq://") or len(parts) not in (2, 3) or not fits:
         raise ValueError(f"{uri} is not of the form bq://project.dataset.table")
     return Table(*parts)
+
+
+class Dataset(NamedTuple):
+    """A multimodal dataset of Vertex AI, which names a table of BigQuery."""
+
+    project: str
+    location: str
+    id: str
+
+
+def parse_dataset(name: str) -> Dataset:
+    """Parses `projects/.../locations/.../datasets/...`. Raises `ValueError` for any other form."""
+    found = _MULTIMODAL.fullmatch(name)
+    if found is None:
+        raise ValueError(f"{name} is not of the form projects/.../locations/.../datasets/...")
+    return Dataset(*found.groups())
+
+
+def is_dataset(name: str) -> bool:
+    """Returns whether this is the name of a multimodal dataset."""
+    return _MULTIMODAL.fullmatch(name) is not None
 
 
 def is_under(uri: str, roots: Iterable[str]) -> bool:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 C = TypeVar("C")
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 ANONYMOUS = "anonymous"
+_SECONDS = 60
 
 
 def credentials(settings: Settings) -> Any:
@@ -61,6 +62,27 @@ def bigquery_client(settings: Settings) -> BigQueryClient:
     except OSError as error:
         raise SourceError("BigQuery needs a project: set GOOGLE_CLOUD_PROJECT") from error
     return _without_redirects(client)
+
+
+def rest_get(url: str, settings: Settings) -> Any:
+    """Asks one of Google's REST APIs (GET); returns the JSON of its answer.
+
+    Raises `SourceError` where Google's clients are not installed, and their errors for any other answer.
+    """
+    try:
+        import google.auth
+        from google.api_core.exceptions import from_http_response
+        from google.auth.transport.requests import AuthorizedSession
+    except ImportError as error:
+        raise missing_extra() from error
+    chosen = credentials(settings)
+    if chosen is None:
+        chosen, _ = google.auth.default(scopes=_SCOPES)
+    with AuthorizedSession(chosen) as session:
+        reply = session.get(url, timeout=_SECONDS, allow_redirects=False)
+    if reply.status_code != 200:
+        raise from_http_response(reply)
+    return reply.json()
 
 
 def _without_redirects(client: C) -> C:

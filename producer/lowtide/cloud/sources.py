@@ -16,8 +16,9 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import msgspec
 
-from lowtide.addresses import Objects, check_tables, is_under, parse_objects, parse_table
+from lowtide.addresses import Objects, check_tables, is_dataset, is_under, parse_objects, parse_table
 from lowtide.cloud.clients import bigquery_client, missing_extra, storage_client
+from lowtide.cloud.datasets import read_dataset
 from lowtide.errors import InvalidBatch, InvalidRequest, SourceError
 from lowtide.options import Options, check_key_column
 from lowtide.settings import Settings
@@ -80,21 +81,39 @@ def open_source(uri: str | Sequence[str], settings: Settings, options: Options) 
     """Returns the source of these URIs. Raises `InvalidBatch` and `SourceError`."""
     uris = [uri] if isinstance(uri, str) else list(uri)
     for one in uris:
-        if not is_under(one, settings.vertex_locations):
-            raise InvalidBatch(f"{one} is not under any of LOWTIDE_VERTEX_LOCATIONS: {settings.vertex_locations}")
+        if not is_dataset(one):
+            _check_allowed(one, settings)
     try:
-        if uris[0].startswith("bq://"):
+        if not uris[0].startswith("gs://"):
             if len(uris) > 1:
                 raise InvalidBatch("several tables: submit a batch for each")
             if options.kind is Kind.EMBEDDING:
                 raise InvalidBatch("Vertex AI takes embeddings from Cloud Storage, not from a table")
             if options.key_field is not None:
                 raise InvalidBatch("key_field: a table has columns; name the one with the keys by key_column")
-            return TableRows(uris[0], settings, options)
+            return _table(uris[0], settings, options)
         check_key_column(options)
         return StorageFiles(uris, settings, options)
     except ValueError as error:
         raise InvalidBatch(str(error)) from None
+
+
+def _table(uri: str, settings: Settings, options: Options) -> TableRows:
+    """Returns the rows of a table, or of the table that a multimodal dataset names."""
+    if not is_dataset(uri):
+        return TableRows(uri, settings, options)
+    _check_region(uri, None, settings)
+    with _errors(uri):
+        found = read_dataset(uri, settings)
+    if found.key not in (None, options.key_column):
+        raise InvalidBatch(f"{uri} has its keys in the column {found.key}: name it by key_column")
+    _check_allowed(found.uri, settings)
+    return TableRows(found.uri, settings, options, request=found.request, dataset=uri)
+
+
+def _check_allowed(uri: str, settings: Settings) -> None:
+    if not is_under(uri, settings.vertex_locations):
+        raise InvalidBatch(f"{uri} is not under any of LOWTIDE_VERTEX_LOCATIONS: {settings.vertex_locations}")
 
 
 class StorageFiles:
@@ -208,32 +227,40 @@ def _as_it_is(item: object, body: bytes) -> bool:
 
 
 class TableRows:
-    """The rows of a BigQuery table: a key, a request, and columns that come back as metadata."""
+    """The rows of a BigQuery table: a key, a request, and columns that come back as metadata.
 
-    def __init__(self, uri: str, settings: Settings, options: Options) -> None:
+    - `request`: the column with the requests.
+    - `dataset`: the multimodal dataset that names the table, which the provider is to read in its place.
+    """
+
+    def __init__(
+        self, uri: str, settings: Settings, options: Options, *, request: str = "request", dataset: str | None = None
+    ) -> None:
         place = parse_table(uri)
         if not place.table:
             raise InvalidBatch(f"{uri} is a dataset; name a table: bq://project.dataset.table")
-        self._uri = uri
+        self._uri, self._request = uri, request
         self._key = key_column = options.key_column
-        # Output in Cloud Storage would have the key under the column's name, which the reader of rows does not know.
-        self._findable = key_column == "key" or not (options.destination or "").startswith("gs://")
+        to_objects = (options.destination or "").startswith("gs://")
+        # Output in Cloud Storage would have the key under the column's name, which the reader of rows does not know. And
+        # a dataset's output is only documented as a dataset.
+        self._findable = not to_objects or (key_column == "key" and dataset is None)
         _check_region(uri, None, settings)
         with _errors(uri):
             self._client = bigquery_client(settings)
             self._table = self._client.get_table(".".join(place))
             where = self._client.get_dataset(f"{place.project}.{place.dataset}").location
         _check_region(uri, where, settings)
-        self.parts = [(uri, int(self._table.num_bytes or 0))]
+        self.parts = [(dataset or uri, int(self._table.num_bytes or 0))]
         columns = {field.name: field for field in self._table.schema}
         _check_column(uri, columns, key_column, "the key (key_column names another)", _KEY_TYPES)
-        _check_column(uri, columns, "request", "the request", ("JSON", "STRING"))
+        _check_column(uri, columns, request, "the request", ("JSON", "STRING"))
         for name, field in columns.items():
             if field.field_type in _REFUSED_TYPES or field.mode == "REPEATED":
                 kind = "ARRAY" if field.mode == "REPEATED" else field.field_type
                 raise InvalidBatch(f"{uri}: column {name} is of type {kind}, which Vertex AI does not import")
-        self._as_text = columns["request"].field_type == "STRING"
-        self._extra = [name for name in columns if name not in (key_column, "request")]
+        self._as_text = columns[request].field_type == "STRING"
+        self._extra = [name for name in columns if name not in (key_column, request)]
 
     def take(self, writer_of: WriterOf, limits: Limits | None) -> tuple[Accepted, bool]:
         """Copies the rows to the spool, because a table has no offsets at which to find rows that must run again."""
@@ -249,7 +276,7 @@ class TableRows:
         with _errors(self._uri):
             for number, row in enumerate(self._client.list_rows(self._table, page_size=_PAGE_ROWS)):
                 metadata = {name: _shown(row[name]) for name in self._extra if row[name] is not None}
-                request = row["request"]
+                request = row[self._request]
                 if self._as_text and request is not None:
                     request = json_value(request, number, "request")
                 if row[self._key] is None:
@@ -318,7 +345,7 @@ def _errors(uri: str) -> Iterator[None]:
         code = int(error.code or 0)
         said = {
             403: "no permission: the credentials must be able to read it",
-            404: "there is no such object, bucket or table",
+            404: "there is no such object, bucket, table or dataset",
             412: "it changed while it was read; submit again",
         }.get(code)
         text = f"{uri}: {said or error.message}" + (f" ({error.message})" if said else "")
