@@ -86,10 +86,12 @@ class Cloud:
         text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
         return self.put_bytes(uri, text.encode())
 
-    def put_bytes(self, uri: str, content: bytes) -> str:
-        """Writes an object and returns its URI."""
+    def put_bytes(self, uri: str, content: bytes, encoding: str | None = None) -> str:
+        """Writes an object, with a content encoding such as `gzip`, and returns its URI."""
         bucket, _, path = uri.removeprefix("gs://").partition("/")
-        self.storage.bucket(bucket).blob(path).upload_from_string(content)
+        blob = self.storage.bucket(bucket).blob(path)
+        blob.content_encoding = encoding
+        blob.upload_from_string(content)
         return uri
 
     def objects(self, uri: str) -> list[str]:

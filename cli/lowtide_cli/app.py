@@ -130,8 +130,8 @@ def submit(
         str,
         typer.Argument(
             metavar="FILE.jsonl",
-            help="Requests, one a line. Use - for standard input. On Vertex AI also gs://bucket/path or "
-            "bq://project.dataset.table.",
+            help="Requests, one a line. Use - for standard input. On Vertex AI also gs://bucket/path, "
+            "bq://project.dataset.table or projects/.../locations/.../datasets/...",
         ),
     ],
     model: Annotated[

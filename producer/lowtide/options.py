@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self, TypedDict, TypeVar, Unpack, cast
 
-from lowtide.addresses import NamedTask, check_tables, handler_name, is_under, parse_handler, parse_objects, parse_table
+from lowtide.addresses import (
+    NamedTask,
+    check_tables,
+    handler_name,
+    is_dataset,
+    is_under,
+    parse_handler,
+    parse_objects,
+    parse_table,
+)
 from lowtide.errors import InvalidBatch
 from lowtide.limits import (
     MAX_ATTEMPTS,
@@ -234,6 +243,8 @@ def _one_of(kinds: type[Chosen], value: object, option: str) -> Chosen:
 def _check_destination(uri: str, provider: ProviderName, settings: Settings) -> None:
     if provider is not ProviderName.VERTEX:
         raise InvalidBatch("destination: only Vertex AI can write its output to your own place")
+    if is_dataset(uri):
+        raise InvalidBatch("destination: the job makes its dataset itself; name the bq:// table for its rows")
     try:
         if uri.startswith("bq://"):
             parse_table(uri)

@@ -228,20 +228,21 @@ def test_a_destination_of_the_users_keeps_the_predictions(queue: BatchQueue, ver
 
 
 @pytest.mark.parametrize(
-    ("name", "content"),
+    ("name", "content", "encoding"),
     [
-        ("packed.jsonl.gz", gzip.compress(jsonl(["a", "b"]))),
-        ("packed.JSONL.zst", zstd.compress(jsonl(["a", "b"]))),
-        ("misnamed.jsonl", gzip.compress(jsonl(["a", "b"]))),
-        ("marked.jsonl", jsonl(["a", "b"]).decode().encode("utf-8-sig")),
-        ("openai.jsonl", openai_lines(["a", "b"])),
+        ("packed.jsonl.gz", gzip.compress(jsonl(["a", "b"])), None),
+        ("packed.JSONL.zst", zstd.compress(jsonl(["a", "b"])), None),
+        ("misnamed.jsonl", gzip.compress(jsonl(["a", "b"])), None),
+        ("encoded.jsonl", gzip.compress(jsonl(["a", "b"])), "gzip"),
+        ("marked.jsonl", jsonl(["a", "b"]).decode().encode("utf-8-sig"), None),
+        ("openai.jsonl", openai_lines(["a", "b"]), None),
     ],
-    ids=["gzip", "zstd", "gzip without the ending", "byte order mark", "OpenAI lines"],
+    ids=["gzip", "zstd", "gzip without the ending", "content encoding", "byte order mark", "OpenAI lines"],
 )
 def test_an_object_that_the_provider_cannot_read_as_it_is_is_streamed_through(
-    queue: BatchQueue, vertex: Stack, cloud: Cloud, name: str, content: bytes
+    queue: BatchQueue, vertex: Stack, cloud: Cloud, name: str, content: bytes, encoding: str | None
 ) -> None:
-    uri = cloud.put_bytes(f"gs://{vertex.bucket}/user/as-it-is-{len(content)}/{name}", content)
+    uri = cloud.put_bytes(f"gs://{vertex.bucket}/user/as-it-is/{name}", content, encoding)
 
     batch = queue.submit(uri, model=MODEL)
 

@@ -110,7 +110,10 @@ def test_two_lines_with_one_id_are_refused(tmp_path: Path) -> None:
         ({"sku": "x", "request": REQUEST}, 'key_field="sku"'),
         ({"custom_id": "x", "request": REQUEST}, 'key_field="custom_id"'),
         ({"contents": "x", "metadata": {"key": "m"}}, 'key_field="metadata.key"'),
-        ({"request": REQUEST}, 'key_field="#" (--key-field "#")'),
+        ({"contents": "x", "requestId": "m", "note": "n"}, 'key_field="requestId"'),
+        ({"request": REQUEST}, 'number the lines by key_field="#"'),
+        ({"content": "a misspelt prompt"}, 'key_field="#"'),
+        ({"x" * 500 + "id": "a", "request": REQUEST}, 'key_field="#"'),
         ({"note": {"a": 1}, "request": REQUEST}, 'key_field="#"'),
     ],
 )

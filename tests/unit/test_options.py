@@ -95,7 +95,14 @@ REFUSED: dict[str, list[Any]] = {
     ],
     "provider": [*NO_TEXT, "", "openai", "gemini\n"],
     "kind": [*NO_TEXT, None, "", "image"],
-    "destination": [*NO_TEXT, "", "gs://bucket/x", "ftp://x", "gs://" + "b" * 3000],
+    "destination": [
+        *NO_TEXT,
+        "",
+        "gs://bucket/x",
+        "projects/p/locations/us/datasets/1",
+        "ftp://x",
+        "gs://" + "b" * 3000,
+    ],
     "key_column": [*NO_TEXT, None, "", " ", "a\nb", "c" * (MAX_COLUMN_CHARS + 1)],
     "key_field": [*NO_TEXT, "", " ", ".id", "a..b", "c" * (MAX_COLUMN_CHARS + 1)],
 }

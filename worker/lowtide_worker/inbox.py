@@ -60,6 +60,7 @@ class InboxBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     provider: str | None = None
     kind: str = "generation"
     destination: str | None = None
+    key_field: str | None = None
 
 
 class _Version(msgspec.Struct, frozen=True):

@@ -242,8 +242,8 @@ class TableRows:
         self._uri, self._request = uri, request
         self._key = key_column = options.key_column
         to_objects = (options.destination or "").startswith("gs://")
-        # Output in Cloud Storage would have the key under the column's name, which the reader of rows does not know. And
-        # a dataset's output is only documented as a dataset.
+        # Output in Cloud Storage would have the key under the column's name, which the reader of rows does not know.
+        # Nothing says whether a job may read a dataset and write to Cloud Storage.
         self._findable = not to_objects or (key_column == "key" and dataset is None)
         _check_region(uri, None, settings)
         with _errors(uri):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from lowtide.shaping.files import file_lines, is_plain
-from lowtide.shaping.keys import LINE_NUMBER, keyed
+from lowtide.shaping.keys import keyed
 from lowtide.shaping.lines import json_lines, json_value
 from lowtide.shaping.normalise import Shaped
 from lowtide.shaping.shaper import Shaper, shaper_of
 
 __all__ = [
-    "LINE_NUMBER",
     "Shaped",
     "Shaper",
     "file_lines",

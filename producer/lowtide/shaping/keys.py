@@ -8,12 +8,13 @@ from typing import Any
 from lowtide import openai
 from lowtide.errors import refuse
 
-LINE_NUMBER = "#"
-"""The `key_field` that makes the number of the line its key."""
+_LINE_NUMBER = "#"
 LINE_FIELDS = frozenset({"key", "metadata", "request", "contents", "config"})
 """The fields of a line in the SDK's inline shape or the REST line shape."""
 _OPENAI_FIELDS = frozenset({"custom_id", "metadata", "method", "url", "body"})
-_LIKELY = ("id", "custom_id", "request_id", "customId", "requestId", "uuid")
+_ENDS = ("id", "key", "sku")
+_MAX_SHOWN = 60
+"""Characters of a field's name that an error shows whole."""
 
 
 def keyed(item: object, key_field: str, position: int) -> object:
@@ -26,7 +27,7 @@ def keyed(item: object, key_field: str, position: int) -> object:
     """
     if not isinstance(item, Mapping):
         return item
-    key = str(position + 1) if key_field == LINE_NUMBER else _found(item, key_field)
+    key = str(position + 1) if key_field == _LINE_NUMBER else _found(item, key_field)
     known, own = (_OPENAI_FIELDS, "custom_id") if openai.is_line(item) else (LINE_FIELDS, "key")
     # A field that held the key and has no meaning in a request is left out.
     top = key_field if key_field in item else key_field.partition(".")[0]
@@ -48,14 +49,18 @@ def missing_key(item: Mapping[str, Any]) -> str:
     """Returns what to write where an item has no key: the `key_field` that would find one."""
     field = _likely(item)
     if field is None:
-        return 'missing; give each line a key, or number the lines: key_field="#" (--key-field "#")'
+        return (
+            "missing; give each line a key, name the field that has it by key_field (--key-field), or number the lines "
+            'by key_field="#"'
+        )
     return f'missing; to use {field}, submit with key_field="{field}" (--key-field {field})'
 
 
 def _likely(item: Mapping[str, Any]) -> str | None:
-    fields = [name for name, value in item.items() if name not in LINE_FIELDS and type(value) in (str, int)]
-    if fields:
-        return next((name for name in _LIKELY if name in fields), str(fields[0])[:100])
+    """The field that looks like a key: one that is called like one, and has a string or an integer."""
+    fields = [str(name) for name, value in item.items() if name not in LINE_FIELDS and type(value) in (str, int)]
     metadata = item.get("metadata")
-    inner = metadata if isinstance(metadata, Mapping) else {}
-    return next((f"metadata.{name}" for name in ("key", *_LIKELY) if isinstance(inner.get(name), str)), None)
+    if isinstance(metadata, Mapping):
+        fields += [f"metadata.{name}" for name, value in metadata.items() if isinstance(value, str)]
+    likely = [name for name in fields if len(name) <= _MAX_SHOWN and name.lower().endswith(_ENDS)]
+    return min(likely, key=len, default=None)
