@@ -13,6 +13,7 @@ from backports import zstd
 
 from lowtide import BatchQueue, InvalidBatch, Settings, SourceError
 from lowtide.cloud import open_source
+from lowtide.cloud.datasets import endpoint
 from lowtide.options import Options
 from lowtide.protocol import BatchFiles, new_batch_id
 from lowtide.spool.format import decode_key
@@ -88,6 +89,25 @@ def test_an_open_file_is_read_like_one_with_a_name(text: str, packed: Callable[[
         queue._read_requests(batch_id, options, requests)  # type: ignore[arg-type]
         read.append([decode_key(line).key for line in queue._spool.lines(BatchFiles(batch_id).keys)])
     assert read == [["1", "3"]] * 3
+
+
+@pytest.mark.parametrize("uri", [PLACES[1], "projects/my-project/locations/global/datasets/1"])
+def test_no_table_is_asked_for_where_jobs_can_use_none(uri: str) -> None:
+    with pytest.raises(InvalidBatch, match="jobs of the location global can use no BigQuery tables"):
+        opened(uri, GOOGLE_CLOUD_LOCATION="global")
+
+
+@pytest.mark.parametrize(
+    ("settings", "url"),
+    [
+        ({"GOOGLE_CLOUD_LOCATION": "europe-west4"}, "https://europe-west4-aiplatform.googleapis.com"),
+        ({"GOOGLE_CLOUD_LOCATION": "us"}, "https://aiplatform.us.rep.googleapis.com"),
+        ({"GOOGLE_CLOUD_LOCATION": "global"}, "https://aiplatform.googleapis.com"),
+        ({"GOOGLE_VERTEX_BASE_URL": "http://127.0.0.1:1/"}, "http://127.0.0.1:1"),
+    ],
+)
+def test_each_location_has_its_endpoint(settings: dict[str, str], url: str) -> None:
+    assert endpoint(Settings(_env_file=None, **settings)) == url  # type: ignore[arg-type]
 
 
 def test_an_empty_file_is_named(tmp_path: Path) -> None:

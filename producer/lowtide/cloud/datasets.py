@@ -38,9 +38,16 @@ def read_dataset(name: str, settings: Settings) -> RequestTable:
     location = settings.google_cloud_location
     if dataset.location != location:
         raise InvalidBatch(f"{name} is in {dataset.location}, and GOOGLE_CLOUD_LOCATION is {location}")
-    base = settings.google_vertex_base_url or f"https://{_HOSTS.get(location, f'{location}-aiplatform.googleapis.com')}"
-    metadata = _object(_object(rest_get(f"{base.rstrip('/')}/v1beta1/{name}", settings)).get("metadata"))
+    reply = _object(rest_get(f"{endpoint(settings)}/v1beta1/{name}", settings))
+    metadata = _object(reply.get("metadata"))
     return RequestTable(_table(name, metadata), _request_column(name, metadata), _text(metadata.get("keyColumnName")))
+
+
+def endpoint(settings: Settings) -> str:
+    """Returns the URL of Vertex AI in the settings' location, without a slash at its end."""
+    location = settings.google_cloud_location
+    host = _HOSTS.get(location, f"{location}-aiplatform.googleapis.com")
+    return (settings.google_vertex_base_url or f"https://{host}").rstrip("/")
 
 
 def _table(name: str, metadata: Mapping[str, Any]) -> str:
