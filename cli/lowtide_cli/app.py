@@ -130,8 +130,8 @@ def submit(
         str,
         typer.Argument(
             metavar="FILE.jsonl",
-            help="Requests, one a line. Use - for standard input. On Vertex AI also gs://bucket/path or "
-            "bq://project.dataset.table.",
+            help="Requests, one a line. Use - for standard input. On Vertex AI also gs://bucket/path, "
+            "bq://project.dataset.table or projects/.../locations/.../datasets/...",
         ),
     ],
     model: Annotated[
@@ -180,6 +180,9 @@ def submit(
         typer.Option(help="On Vertex AI: an empty gs:// or bq:// place for the provider's output, which stays there."),
     ] = None,
     key_column: Annotated[str, typer.Option(help="Column of a bq:// table that holds the keys.")] = "key",
+    key_field: Annotated[
+        str | None, typer.Option(help="Field of each line that holds its key, or # for the line's number.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch the batch until it is finished.")] = False,
     output: Annotated[
         Path | None,
@@ -208,6 +211,7 @@ def submit(
             "kind": kind,
             "destination": destination,
             "key_column": key_column,
+            "key_field": key_field,
         },
     )
     raise typer.Exit(run(submission, wait=wait, output=output, as_json=as_json))

@@ -11,7 +11,7 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import Unpack
+from typing import BinaryIO, Unpack
 
 from lowtide.batch import Batch
 from lowtide.errors import WaitTimeout
@@ -36,7 +36,12 @@ class AsyncBatchQueue:
 
     async def submit(
         self,
-        requests: AsyncIterable[RequestLike] | Iterable[RequestLike] | Sequence[str] | str | os.PathLike[str],
+        requests: AsyncIterable[RequestLike]
+        | Iterable[RequestLike]
+        | Sequence[str]
+        | str
+        | os.PathLike[str]
+        | BinaryIO,
         *,
         model: str,
         **options: Unpack[BatchOptions],

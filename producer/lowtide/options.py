@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self, TypedDict, TypeVar, Unpack, cast
 
-from lowtide.addresses import NamedTask, handler_name, is_under, parse_handler, parse_objects, parse_table
+from lowtide.addresses import (
+    NamedTask,
+    check_tables,
+    handler_name,
+    is_dataset,
+    is_under,
+    parse_handler,
+    parse_objects,
+    parse_table,
+)
 from lowtide.errors import InvalidBatch
 from lowtide.limits import (
     MAX_ATTEMPTS,
@@ -65,6 +74,10 @@ class BatchOptions(TypedDict, total=False):
     writes its output, which stays there. Default None: a place of Lowtide's, which it cleans up."""
     key_column: str
     """The column that holds the keys, for requests in a `bq://` table. Default `key`."""
+    key_field: str | None
+    """The field that holds the keys, for all other requests that are JSON lines or mappings: a name (`id`), a dotted
+    path (`meta.id`), or `#` for the number of the line, from 1. Default None: `key`, or `custom_id` of an OpenAI line.
+    """
 
 
 def check_names(options: Mapping[str, object]) -> None:
@@ -95,6 +108,7 @@ class Options:
     kind: Kind
     destination: str | None
     key_column: str
+    key_field: str | None
 
     @classmethod
     def checked(cls, settings: Settings, *, model: str, **given: Unpack[BatchOptions]) -> Self:
@@ -134,6 +148,7 @@ class Options:
             kind=kind,
             destination=destination,
             key_column=_checked_column(given.get("key_column", "key")),
+            key_field=_checked_field(given.get("key_field")),
         )
 
 
@@ -191,6 +206,18 @@ def _checked_column(name: str) -> str:
     return name
 
 
+def check_key_column(options: Options) -> None:
+    """Raises `InvalidBatch` for a `key_column` where the requests are in no table."""
+    if options.key_column != "key":
+        raise InvalidBatch("key_column: only a table has columns; name the field of each line by key_field")
+
+
+def _checked_field(name: str | None) -> str | None:
+    if name is not None and not all(step.strip() for step in _text(name, "key_field", MAX_COLUMN_CHARS).split(".")):
+        raise InvalidBatch('key_field: expected a field of each line, such as "id" or "meta.id", or "#" for its number')
+    return name
+
+
 def _decided_mode(mode: Mode | str | None, provider: ProviderName, kind: Kind, settings: Settings) -> Mode:
     files_only = _only_files(provider, kind)
     if mode is None:
@@ -216,8 +243,14 @@ def _one_of(kinds: type[Chosen], value: object, option: str) -> Chosen:
 def _check_destination(uri: str, provider: ProviderName, settings: Settings) -> None:
     if provider is not ProviderName.VERTEX:
         raise InvalidBatch("destination: only Vertex AI can write its output to your own place")
+    if is_dataset(uri):
+        raise InvalidBatch("destination: the job makes its dataset itself; name the bq:// table for its rows")
     try:
-        _ = parse_table(uri) if uri.startswith("bq://") else parse_objects(uri)
+        if uri.startswith("bq://"):
+            parse_table(uri)
+            check_tables(settings.google_cloud_location)
+        else:
+            parse_objects(uri)
     except ValueError as error:
         raise InvalidBatch(f"destination: {error}") from None
     if not is_under(uri, settings.vertex_locations):

@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from lowtide.addresses import check_redis_url, check_spool_url, without_password
+from lowtide.addresses import check_location, check_redis_url, check_spool_url, without_password
 from lowtide.backoff import Backoff
 from lowtide.limits import MAX_ATTEMPTS
 from lowtide.states import Mode, ProviderName, UnknownFields, Verdict
@@ -101,7 +101,15 @@ class Settings(BaseSettings):
         description="Google Cloud project for Vertex AI, Cloud Storage and BigQuery.",
     )
     google_cloud_location: str = Field(
-        "us-central1", validation_alias="GOOGLE_CLOUD_LOCATION", description="Region in which Vertex AI runs the jobs."
+        "us-central1",
+        validation_alias="GOOGLE_CLOUD_LOCATION",
+        description="Location in which Vertex AI runs the jobs: a region, global, us or eu. Jobs in global can use no "
+        "BigQuery tables.",
+    )
+    google_vertex_base_url: str | None = Field(
+        None,
+        validation_alias="GOOGLE_VERTEX_BASE_URL",
+        description="URL of a Vertex AI endpoint other than Google's, such as the emulator's.",
     )
     vertex_credentials: str | None = Field(
         None,
@@ -140,6 +148,12 @@ class Settings(BaseSettings):
     def _spool_url_can_be_shown(cls, url: str) -> str:
         check_spool_url(url)
         return url
+
+    @field_validator("google_cloud_location")
+    @classmethod
+    def _location_exists(cls, name: str) -> str:
+        check_location(name)
+        return name
 
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
         for name, value in super().__repr_args__():

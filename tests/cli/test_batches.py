@@ -53,6 +53,20 @@ def test_standard_input_to_a_file(cli: Cli) -> None:
     assert [path.name for path in cli.folder.iterdir()] == ["out.jsonl"]
 
 
+def test_standard_input_may_have_a_mark_and_keys_in_another_field(cli: Cli) -> None:
+    lines = "\ufeff" + "\n".join(
+        json.dumps({"id": n, "contents": line["contents"]}) for n, line in enumerate(requests(2))
+    )
+    done = cli("submit", "-", "--model", MODEL, "--key-field", "id", "--output", "-", stdin=lines)
+    assert {result["key"] for result in done.json_lines()} == {"0", "1"}
+    numbered = cli("submit", "-", "--model", MODEL, "--key-field", "#", "--output", "-", stdin='\n\n{"contents": "x"}')
+    assert [result["key"] for result in numbered.json_lines()] == ["3"]
+    refused = cli("submit", "-", "--model", MODEL, stdin=lines, code=1)
+    assert "standard input: request 1, key: missing; to use id" in refused.err
+    assert "--key-field id" in refused.err
+    assert "standard input is empty" in cli("submit", "-", "--model", MODEL, code=1).err
+
+
 def test_results_on_standard_output_stand_alone(cli: Cli) -> None:
     done = cli("submit", cli.file(requests(2)), "--model", MODEL, "--output", "-")
     assert len(done.json_lines()) == 2

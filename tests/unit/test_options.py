@@ -45,6 +45,7 @@ NAMES = (
     "kind",
     "destination",
     "key_column",
+    "key_field",
 )
 NO_TEXT: list[Any] = [True, 0, 1, 1.5, b"text", ["a"], {"a": "b"}, ..., str]
 NO_NUMBER: list[Any] = [True, False, 1.5, 2.0, "2", None.__class__, [1], float("nan"), float("inf")]
@@ -94,8 +95,16 @@ REFUSED: dict[str, list[Any]] = {
     ],
     "provider": [*NO_TEXT, "", "openai", "gemini\n"],
     "kind": [*NO_TEXT, None, "", "image"],
-    "destination": [*NO_TEXT, "", "gs://bucket/x", "ftp://x", "gs://" + "b" * 3000],
+    "destination": [
+        *NO_TEXT,
+        "",
+        "gs://bucket/x",
+        "projects/p/locations/us/datasets/1",
+        "ftp://x",
+        "gs://" + "b" * 3000,
+    ],
     "key_column": [*NO_TEXT, None, "", " ", "a\nb", "c" * (MAX_COLUMN_CHARS + 1)],
+    "key_field": [*NO_TEXT, "", " ", ".id", "a..b", "c" * (MAX_COLUMN_CHARS + 1)],
 }
 
 
@@ -129,7 +138,7 @@ def test_an_option_that_does_not_exist_is_refused_with_the_nearest(wrong: str, r
 
 
 def test_an_option_like_no_other_is_refused_with_the_list_of_them() -> None:
-    with pytest.raises(TypeError, match=r"no option 'xyz': the options are model, on_result, .*, key_column"):
+    with pytest.raises(TypeError, match=r"no option 'xyz': the options are model, on_result, .*, key_field"):
         checked(xyz=1)
 
 

@@ -17,7 +17,7 @@ from lowtide.limits import MAX_INBOX_OPTIONS_BYTES
 from lowtide.options import Options
 from lowtide.protocol import VERSION, BatchFiles, keys
 from lowtide.queue import BatchQueue, Intake
-from lowtide.shaping import json_lines
+from lowtide.shaping import file_lines, json_lines
 from lowtide.spool import RequestWriter, Spool
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.runtime import Runtime
@@ -60,6 +60,7 @@ class InboxBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     provider: str | None = None
     kind: str = "generation"
     destination: str | None = None
+    key_field: str | None = None
 
 
 class _Version(msgspec.Struct, frozen=True):
@@ -153,13 +154,13 @@ def _submit(runtime: Runtime, batch_id: str, wanted: InboxBatch, keep: Callable[
     lines = f"{BatchFiles(batch_id).inbox}/requests.jsonl"
     if not runtime.spool.exists(lines):
         raise InvalidBatch("requests.jsonl is not there: it must be written before batch.json")
-    with queue.writer(batch_id, options, RequestWriter) as writer:
-        for position, item in json_lines(runtime.spool.lines(lines)):
+    with queue.writer(batch_id, options, RequestWriter) as writer, runtime.spool.open(lines) as file:
+        for position, item in json_lines(file_lines(file, "requests.jsonl")):
             writer.add(item, position)
             keep()
         reach("inbox.before-files")
         keep()
-        intake = Intake(writer.finish())
+        intake = Intake(writer.finish("requests.jsonl"))
     reach("inbox.before-record")
     return queue.register(batch_id, options, intake).id
 

@@ -49,11 +49,6 @@ class WorkerSettings(Settings):
         validation_alias="GOOGLE_GEMINI_BASE_URL",
         description="URL of a Gemini endpoint other than Google's, such as the emulator's.",
     )
-    google_vertex_base_url: str | None = Field(
-        None,
-        validation_alias="GOOGLE_VERTEX_BASE_URL",
-        description="URL of a Vertex AI endpoint other than Google's, such as the emulator's.",
-    )
     vertex_storage: str | None = Field(
         None,
         description="Folder in Cloud Storage, gs://bucket/folder, where workers keep the files of jobs on Vertex AI. "

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import sys
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 
 import typer
 
 from lowtide import Batch, BatchOptions, BatchQueue, InvalidRequest, Mode
-from lowtide.shaping import json_lines
 from lowtide_cli.commands.results import write_results
 from lowtide_cli.commands.watch import follow
 from lowtide_cli.terminal import CommandError, Exit, exit_of
@@ -66,38 +62,12 @@ def _submitted(submission: Submission) -> Batch:
         "labels": _pairs(submission.labels, "--label", "NAME=VALUE"),
         "outcomes": _pairs(submission.outcomes, "--outcome", "REASON=retry|fail|succeed"),
     }
-    lines = _Lines(sys.stdin.buffer) if submission.file == _STDIN else None
+    requests = sys.stdin.buffer if submission.file == _STDIN else submission.file
     try:
-        return BatchQueue().submit(
-            lines or submission.file,
-            model=submission.model,
-            **options,
-        )
+        return BatchQueue().submit(requests, model=submission.model, **options)
     except InvalidRequest as error:
-        if lines is not None:
-            lines.correct(error)
-        name = submission.file if lines is None else "standard input"
+        name = "standard input" if submission.file == _STDIN else submission.file
         raise CommandError(str(error) if error.source else f"{name}: {error}") from error
-
-
-class _Lines:
-    """The requests in a stream of lines. It remembers the empty lines, so that an error names the right line."""
-
-    def __init__(self, lines: Iterable[bytes]) -> None:
-        self._lines = lines
-        self._gaps = [(0, 0)]
-        """Pairs of a request's position and the number of empty lines before it, one for each change."""
-
-    def __iter__(self) -> Iterator[Mapping[str, object]]:
-        for ordinal, (number, item) in enumerate(json_lines(self._lines)):
-            if number - ordinal > self._gaps[-1][1]:
-                self._gaps.append((ordinal, number - ordinal))
-            yield item
-
-    def correct(self, error: InvalidRequest) -> None:
-        """Changes the position of a request in an error to that of its line. A line that is not JSON has it already."""
-        if error.field != "line":
-            error.position += self._gaps[bisect_right(self._gaps, error.position, key=itemgetter(0)) - 1][1]
 
 
 def _pairs(given: list[str], option: str, form: str) -> dict[str, str]:

@@ -39,6 +39,9 @@ Call = Literal[
     "files.list",
     "files.download",
     "files.delete",
+    "datasets.create",
+    "datasets.get",
+    "datasets.delete",
 ]
 
 

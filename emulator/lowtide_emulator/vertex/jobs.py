@@ -19,9 +19,13 @@ class GcsOutput(NamedTuple):
 
 
 class BigQueryOutput(NamedTuple):
-    """A table, `project.dataset.table`."""
+    """A table, `project.dataset.table`.
+
+    display_name: the display name of the multimodal dataset that the job makes of the table; None if it makes none.
+    """
 
     table: str
+    display_name: str | None = None
 
 
 class TableColumn(NamedTuple):
@@ -44,7 +48,7 @@ class Phase(Enum):
 class PredictionJob(Job):
     """A batch prediction job.
 
-    uris: the input: `gs://…` URIs, or one `bq://…` URI.
+    uris: the input: `gs://…` URIs, one `bq://…` URI, or the name of one multimodal dataset.
     output: the place of the results.
     labels: the labels that the caller gave.
     input_config, output_config: the configuration that the caller gave, for replies.
@@ -54,6 +58,7 @@ class PredictionJob(Job):
     delivered_at: the time when the results were in place, on the emulated clock; None before.
     phase: the present work on the job.
     incremental: whether the file of predictions so far is written.
+    output_dataset: the name of the multimodal dataset that the job has made of its output.
     """
 
     uris: list[str]
@@ -67,6 +72,7 @@ class PredictionJob(Job):
     delivered_at: float | None = None
     phase: Phase = Phase.ANSWERING
     incremental: bool = False
+    output_dataset: str | None = None
 
     @property
     def answered_path(self) -> Path:

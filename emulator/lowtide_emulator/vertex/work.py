@@ -31,6 +31,7 @@ from lowtide_emulator.engine import (
 from lowtide_emulator.faults import kinds
 from lowtide_emulator.vertex.big_query import BigQuery
 from lowtide_emulator.vertex.cloud_storage import CloudStorage
+from lowtide_emulator.vertex.datasets import Datasets
 from lowtide_emulator.vertex.export import INCREMENTAL_ROWS, export_objects, export_table
 from lowtide_emulator.vertex.failures import JobFailed
 from lowtide_emulator.vertex.intake import load_objects, load_table
@@ -46,8 +47,9 @@ EXTRA = 'pip install "lowtide[vertex-emulator]"'
 class VertexWork:
     """Does the work on all batch prediction jobs of an engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, datasets: Datasets) -> None:
         self._engine = engine
+        self._datasets = datasets
         self._lock = threading.Lock()
         self._jobs: list[PredictionJob] = []
         self._answerers: dict[str, tuple[Answerer, PredictionShape]] = {}
@@ -67,7 +69,7 @@ class VertexWork:
 
     def check_servers(self, job: PredictionJob) -> None:
         """Refuses a job whose servers or client libraries are missing; the message says how to get them."""
-        needs_tables = isinstance(job.output, BigQueryOutput) or job.uris[0].startswith("bq://")
+        needs_tables = isinstance(job.output, BigQueryOutput) or not job.uris[0].startswith("gs://")
         needs_objects = isinstance(job.output, GcsOutput) or job.uris[0].startswith("gs://")
         for needed, what, url, option, client in (
             (needs_objects, "Cloud Storage", self.storage_url(), "storage", "google.cloud.storage"),
@@ -209,14 +211,27 @@ class VertexWork:
             with self._bigquery() as bigquery:
                 bigquery.check_dataset(job.output.table)
         limit = settings.vertex_max_embeddings if job.embeddings else settings.vertex_max_requests
-        if job.uris[0].startswith("bq://"):
+        if not job.uris[0].startswith("gs://"):
+            table, column = self._table(job.uris[0])
             with self._bigquery() as bigquery:
-                load_table(job, bigquery, max_rows=limit)
+                load_table(job, bigquery, table, column, max_rows=limit)
         else:
             with self._storage() as storage:
                 load_objects(job, storage, max_bytes=settings.vertex_max_file_bytes, max_rows=limit)
         if fails is not None:
             raise JobFailed(3, f"Failed to import data from {job.uris[0]}: {fails.reason}")
+
+    def _table(self, source: str) -> tuple[str, str]:
+        """Returns the table of a source, and its column with the requests. Raises JobFailed."""
+        if source.startswith("bq://"):
+            return source, "request"
+        try:
+            dataset = self._datasets.find(source)
+        except RefusalError as gone:
+            raise JobFailed(5, f"Failed to import data from {source}: it does not exist") from gone
+        if dataset.column is None:
+            raise JobFailed(12, f"Failed to import data from {source}: the emulator has no templates of datasets")
+        return dataset.table, dataset.column
 
     def _export_so_far(self, job: PredictionJob) -> None:
         """Exports the rows that a running job has done so far."""
@@ -269,6 +284,10 @@ class VertexWork:
         else:
             with self._bigquery() as bigquery:
                 export_table(job, job.output_path, job.output.table, bigquery)
+            if job.output.display_name is not None:
+                datasets = job.collection.removesuffix("batchPredictionJobs") + "datasets"
+                made = self._datasets.add_output(datasets, job.output.display_name, f"bq://{job.output.table}")
+                job.output_dataset = made.name
 
     def _clean(self, job: PredictionJob) -> None:
         self._answerers.pop(job.id, None)

@@ -15,11 +15,23 @@ from lowtide.addresses.handlers import (
     listened_for,
     parse_handler,
 )
-from lowtide.addresses.locations import Objects, Table, is_under, parse_objects, parse_table
+from lowtide.addresses.locations import (
+    Dataset,
+    Objects,
+    Table,
+    check_location,
+    check_tables,
+    is_dataset,
+    is_under,
+    parse_dataset,
+    parse_objects,
+    parse_table,
+)
 from lowtide.addresses.urls import check_broker_url, check_redis_url, check_spool_url, without_password
 
 __all__ = [
     "CeleryTarget",
+    "Dataset",
     "Endpoint",
     "NamedTask",
     "Objects",
@@ -27,11 +39,15 @@ __all__ = [
     "Table",
     "WebhookTarget",
     "check_broker_url",
+    "check_location",
     "check_redis_url",
     "check_spool_url",
+    "check_tables",
     "handler_name",
+    "is_dataset",
     "is_under",
     "listened_for",
+    "parse_dataset",
     "parse_endpoint",
     "parse_handler",
     "parse_objects",

@@ -25,12 +25,12 @@ from lowtide.shaping import embeddings, fields
 from lowtide.shaping.contents import checked_content, given_contents, plain
 from lowtide.shaping.dialects import Names
 from lowtide.shaping.embeddings import EmbeddingNames
+from lowtide.shaping.keys import LINE_FIELDS, missing_key
 
 encode = msgspec.json.Encoder(enc_hook=plain).encode
 _TWICE = "given twice, in both letter cases"
 _FIELD_CHARS = 200
 """Most characters of a field's name in an error: a user's name may be of any length."""
-_LINE = frozenset({"key", "metadata", "request", "contents", "config"})
 
 
 class Shaped(NamedTuple):
@@ -75,7 +75,9 @@ def read(item: object, model: str, form: Form) -> tuple[str, dict[str, str] | No
     elif isinstance(item, (dict, Mapping)):
         if "key" not in item and openai.is_line(item):
             item = openai.translated(item, model)
-        key, metadata = _checked_key(item.get("key")), item.get("metadata")
+        if item.get("key") is None:
+            refuse(missing_key(item), "key")
+        key, metadata = _checked_key(item["key"]), item.get("metadata")
         body = _from_mapping(item, model, form)
     else:
         refuse(f"expected a lowtide.Request or a mapping, got {type(item).__name__}", "request")
@@ -83,7 +85,7 @@ def read(item: object, model: str, form: Form) -> tuple[str, dict[str, str] | No
 
 
 def _from_mapping(item: Mapping[str, Any], model: str, form: Form) -> dict[str, Any]:
-    unknown = item.keys() - _LINE
+    unknown = item.keys() - LINE_FIELDS
     if unknown:
         refuse(
             "unknown field; a line holds key, metadata and either request or contents with config",
