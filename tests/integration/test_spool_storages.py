@@ -51,6 +51,7 @@ def test_a_blob_is_what_was_written_whatever_its_size(spool: Spool, size: int) -
     with spool.write("folder/a") as file:
         for at in range(0, size, 1_000_003):
             file.write(content[at : at + 1_000_003])
+        assert file.tell() == size
 
     assert spool.size("folder/a") == size
     assert spool.read("folder/a") == content

@@ -162,12 +162,17 @@ class _Writer(io.RawIOBase):
         self._bucket, self._key = bucket, key
         self._pending = bytearray()
         self._upload: Upload | None = None
+        self._at = 0
 
     def writable(self) -> bool:
         return True
 
+    def tell(self) -> int:
+        return self._at
+
     def write(self, data: Any) -> int:
         self._pending += data
+        self._at += len(data)
         while len(self._pending) > _PART_BYTES:
             if self._upload is None:
                 self._upload = self._bucket.begin(self._key)

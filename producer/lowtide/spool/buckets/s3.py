@@ -34,12 +34,13 @@ class S3Bucket:
         try:
             import boto3
             from botocore.config import Config
-            from botocore.exceptions import ClientError
+            from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
         except ImportError as error:
             raise not_installed("s3", "s3") from error
         self._place = f"s3://{name}"
         self._name = name
         self._client_error: type[Any] = ClientError
+        self._broken = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
         self._exists = False
         config = Config(
             retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
@@ -83,8 +84,7 @@ class S3Bucket:
             wanted["IfMatch"] = version
         with self._errors():
             try:
-                answer = self._client.get_object(Bucket=self._name, Key=key, **wanted)
-                return Block(answer["Body"].read(), answer["ETag"])
+                return self._whole_answer(key, wanted)
             except self._client_error as error:
                 match _status(error):
                     case 404 if _code(error) != "NoSuchBucket":
@@ -94,6 +94,20 @@ class S3Bucket:
                     case 416:
                         return Block(b"", version or "")
                 raise
+
+    def _whole_answer(self, key: str, wanted: dict[str, str]) -> Block:
+        """Returns a range. The library repeats a call, but not one whose answer breaks off in its body."""
+        attempt = 1
+        while True:
+            answer = self._client.get_object(Bucket=self._name, Key=key, **wanted)
+            try:
+                return Block(answer["Body"].read(), answer["ETag"])
+            except self._broken:
+                if attempt == _ATTEMPTS:
+                    raise
+                attempt += 1
+                # Attempts that follow are of the same version.
+                wanted["IfMatch"] = answer["ETag"]
 
     def head(self, key: str) -> Entry | None:
         """Returns the entry of one object; None where there is none."""
