@@ -75,9 +75,9 @@ bench: $(BENCH)/.installed ## Measure Lowtide beside the alternatives; ARGS="--q
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet
 PINNED = sed -n '/==/s/ \\$$//p' requirements-dev.txt
 
-# The contenders allow no newer fsspec and wrapt than their own; all else is what Lowtide itself is pinned to.
+# The contenders allow no newer boto3 and wrapt than their own; all else is what Lowtide itself is pinned to.
 bench-lock: ## Pin what the benchmarks need (needs uv on the PATH)
-	$(PINNED) | grep -v '^fsspec==\|^wrapt==' | $(LOCK) benchmarks/requirements.in pyproject.toml \
+	$(PINNED) | grep -v '^boto3==\|^botocore==\|^s3transfer==\|^wrapt==' | $(LOCK) benchmarks/requirements.in pyproject.toml \
 	    --extra worker --extra emulator --extra embedded --constraint - -o benchmarks/requirements.txt
 
 lock: ## Pin all dependencies anew (needs uv on the PATH)

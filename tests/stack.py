@@ -157,7 +157,7 @@ class Stack:
 
     def settings(self, **changes: Any) -> Settings:
         """Returns a producer's settings."""
-        given = {"redis_url": self.redis_server.url, "spool_url": str(self.directory / "spool")}
+        given = {"redis_url": self.redis_server.url, "spool_url": self.env["LOWTIDE_SPOOL_URL"]}
         return Settings(_env_file=None, **(given | _as_settings(self._provider_env) | changes))
 
     def worker_settings(self, **changes: Any) -> WorkerSettings:

@@ -162,7 +162,7 @@ class BatchQueue:
 
     def _remove_files(self, batch_id: str) -> None:
         try:
-            self._spool.delete(BatchFiles(batch_id).folder)
+            self._spool.delete_folder(BatchFiles(batch_id).folder)
         except SpoolError as error:
             log.warning("batch %s is not recorded, and the sweep will remove its files: %s", batch_id, error)
 

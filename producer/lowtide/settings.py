@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     spool_url: str = Field(
         # Without a home directory the ~ stays, and opening the spool fails with a clear error.
         default_factory=lambda: os.path.expanduser("~/.lowtide/spool"),  # noqa: PTH111 - this one never raises
-        description="Folder, or URL of an object store (fsspec), that producers and workers share.",
+        description="Folder, or URL of an object store (gs://, s3://, az://), that producers and workers share.",
     )
     provider: ProviderName = Field(
         ProviderName.GEMINI,

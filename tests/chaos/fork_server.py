@@ -33,7 +33,6 @@ _LIBRARIES = (
     "celery.events.state",
     "celery.worker.consumer",
     "celery.worker.strategy",
-    "fsspec.implementations.local",
     "google.genai",
     "httpcore",
     "kombu.transport.redis",

@@ -89,7 +89,7 @@ def take_in(runtime: Runtime, batch_id: str) -> Outcome:
     try:
         if runtime.ledger.knows(keys.batch_member(batch_id)):
             # A worker died between the record and this.
-            runtime.spool.delete(BatchFiles(batch_id).inbox)
+            runtime.spool.delete_folder(BatchFiles(batch_id).inbox)
             return Outcome.ACCEPTED
         if not is_waiting(runtime, batch_id):
             return Outcome.NOTHING
@@ -130,7 +130,7 @@ def _take_in(runtime: Runtime, batch_id: str, lock: Lock, keep: Callable[[], Non
     reach("inbox.after-record")
     log.info("inbox %s: imported as %s", batch_id, standing)
     if lock.owned():
-        runtime.spool.delete(BatchFiles(batch_id).inbox)
+        runtime.spool.delete_folder(BatchFiles(batch_id).inbox)
     return Outcome.ACCEPTED
 
 

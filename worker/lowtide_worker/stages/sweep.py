@@ -125,7 +125,7 @@ def _spool(runtime: Runtime, keep: Callable[[], None]) -> int:
             keep()
             runtime.installation.check()
             if not runtime.ledger.knows(batch_member(batch_id)):
-                runtime.spool.delete(files.folder)
+                runtime.spool.delete_folder(files.folder)
                 removed += 1
     return removed
 
