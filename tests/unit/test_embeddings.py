@@ -173,7 +173,7 @@ EITHER: list[tuple[dict[str, Any], str]] = [
     ({"contents": "a", "config": types.GenerateContentConfig(temperature=1)}, "config.temperature"),
     ({"contents": "a", "config": {"task_type": 5}}, "config.task_type"),
     ({"contents": "a", "config": {"title": ["a"]}}, "config.title"),
-    ({"contents": "a", "config": {"title": "\ud800"}}, "request"),
+    ({"contents": "a", "config": {"title": "\ud800"}}, "config.title"),
     ({"contents": "a", "config": {"output_dimensionality": "64"}}, "config.output_dimensionality"),
     ({"contents": "a", "config": {"output_dimensionality": 64.0}}, "config.output_dimensionality"),
     ({"contents": "a", "config": {"output_dimensionality": True}}, "config.output_dimensionality"),

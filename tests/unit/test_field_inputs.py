@@ -45,7 +45,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         {"key": "k", "contents": "x", "config": {"safety_settings": [{"category": "HARM_CATEGORY_HARASMENT"}]}},
-        "config.safetySettings[0].category",
+        "config.safety_settings[0].category",
         "did you mean HARM_CATEGORY_HARASSMENT",
     ),
     (
@@ -104,7 +104,7 @@ MISSPELT = {"thinking_config": {"include_thougts": True}}
 
 def test_what_a_newer_model_may_know_is_treated_as_the_setting_says(caplog: pytest.LogCaptureFixture) -> None:
     assert b"GIGANTIC" in unknown(UnknownFields.WARN, NEWER)
-    assert "config.thinkingConfig.thinking_level: unknown value" in caplog.text
+    assert "config.thinking_config.thinking_level: unknown value" in caplog.text
     caplog.clear()
     assert b"GIGANTIC" in unknown(UnknownFields.PASS, NEWER)
     assert not caplog.text

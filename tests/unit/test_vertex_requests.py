@@ -99,7 +99,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"contents": "a", "config": {"enable_enhanced_civic_answers": True}}, "config.enable_enhanced_civic_answers"),
     ({"contents": "a", "config": {"modelConfig": {"a": 1}}}, "config.modelConfig"),
     ({"contents": "a", "config": {"tools": [{"google_search": {}}]}}, "request.tools[0].google_search"),
-    ({"contents": "a", "config": {"temperature": float("nan")}}, "request.generationConfig.temperature"),
+    ({"contents": "a", "config": {"temperature": float("nan")}}, "config.temperature"),
     ({"request": hello(store=True)}, "request.store"),
     ({"request": hello(cached_content="a")}, "request.cached_content"),
     ({"request": hello(outputConfig={"a": 1}, output_config={"a": 1})}, "request.output_config"),

@@ -12,14 +12,14 @@ import binascii
 import difflib
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import msgspec
 
 from lowtide.errors import refuse
-from lowtide.models import Request
+from lowtide.shaping.paths import as_given
 from lowtide.states import Kind, UnknownFields
 
 log = logging.getLogger(__name__)
@@ -60,9 +60,9 @@ class RequestCheck:
         """
         for path, reason, unknown in problems(body):
             if not unknown or self._unknown_fields is UnknownFields.REFUSE:
-                refuse(reason, _as_given(item, path))
+                refuse(reason, as_given(item, path))
             if self._unknown_fields is UnknownFields.WARN:
-                self._warn(_as_given(item, path), reason)
+                self._warn(as_given(item, path), reason)
 
     def _warn(self, field: str, reason: str) -> None:
         """Logs a field once for all requests of the batch."""
@@ -79,13 +79,6 @@ def check_of(kind: Kind, unknown_fields: UnknownFields) -> Callable[[object, byt
 
 def _no_check(_item: object, _body: bytes) -> None:
     pass
-
-
-def _as_given(item: object, path: str) -> str:
-    """The path in the shape that the user wrote: the SDK's flat `config`, or the REST request."""
-    if not isinstance(item, Request) and isinstance(item, Mapping) and "request" in item:
-        return f"request.{path}"
-    return path if path.startswith("contents") else f"config.{path.removeprefix('generationConfig.')}"
 
 
 def problems(body: bytes) -> list[Problem]:

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from lowtide.shaping import fields
 from lowtide.shaping.checking import check_of
-from lowtide.shaping.dialects import SDK_CONVERSIONS, Names
+from lowtide.shaping.dialects import SDK_CONVERSIONS, Names, schemas_in
 from lowtide.shaping.embeddings import VERTEX_ONLY, EmbeddingNames
+from lowtide.shaping.json_schema import WORDS
 from lowtide.shaping.normalise import Shaped, embedding_form, encoded, generation_form, read
 from lowtide.states import Kind, UnknownFields
 
+_SCHEMAS = schemas_in(WORDS)
 NAMES = Names(
     generation=fields.GENERATION,
     hoisted={**fields.HOISTED, **fields.SYSTEM_INSTRUCTION},
     request=fields.REQUEST,
     rest_generation=fields.GENERATION,
     refused=dict.fromkeys(fields.VERTEX_ONLY, "only Vertex AI knows this field"),
-    converted=SDK_CONVERSIONS,
+    converted={**SDK_CONVERSIONS, **_SCHEMAS},
+    schemas=_SCHEMAS,
 )
 EMBEDDING_NAMES = EmbeddingNames(
     refused=dict.fromkeys(VERTEX_ONLY, "only Vertex AI knows this field"), under_config=False
@@ -37,6 +40,6 @@ class GeminiShaper:
     def shape(self, item: object) -> Shaped:
         """Returns one request in the provider's form. Raises `InvalidRequest`."""
         key, metadata, body = read(item, self._model, self._form)
-        text = encoded(body)
+        text = encoded(item, body)
         self._check(item, text)
         return Shaped(key, metadata, text, 0)

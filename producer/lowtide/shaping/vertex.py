@@ -14,8 +14,9 @@ from lowtide.errors import refuse
 from lowtide.shaping import fields
 from lowtide.shaping.checking import check_of
 from lowtide.shaping.contents import as_mapping, role_of
-from lowtide.shaping.dialects import SDK_CONVERSIONS, Names
+from lowtide.shaping.dialects import SDK_CONVERSIONS, Names, schemas_in
 from lowtide.shaping.embeddings import EmbeddingNames
+from lowtide.shaping.json_schema import VERTEX_WORDS
 from lowtide.shaping.normalise import Form, Shaped, embedding_form, encode, encoded, generation_form, read
 from lowtide.shaping.vertex_import import Schemas, fitted
 from lowtide.states import Kind, UnknownFields
@@ -36,11 +37,12 @@ _IMAGE_OPTIONS = {
     "output_compression_quality": "compressionQuality",
     "outputCompressionQuality": "compressionQuality",
 }
+_SCHEMAS = schemas_in(VERTEX_WORDS)
 
 
-def _image_config(value: Any) -> Any:
+def _image_config(value: Any, where: str) -> Any:
     config, options = {}, {}
-    for name, inner in as_mapping(value, "config.image_config").items():
+    for name, inner in as_mapping(value, where).items():
         if (option := _IMAGE_OPTIONS.get(name)) is None:
             config[name] = inner
         elif inner is not None:
@@ -70,7 +72,8 @@ def _names() -> Names:
         refused={
             name: _REFUSED[camel] for name, camel in {**fields.GENERATION, **hoisted}.items() if camel in _REFUSED
         },
-        converted={**SDK_CONVERSIONS, "imageConfig": _image_config},
+        converted={**SDK_CONVERSIONS, **_SCHEMAS, "imageConfig": _image_config},
+        schemas=_SCHEMAS,
     )
 
 
@@ -113,7 +116,7 @@ class VertexShaper:
     def shape(self, item: object) -> Shaped:
         """Returns one request in the provider's form, with its group. Raises `InvalidRequest`."""
         key, metadata, body = read(item, self._model, self._form)
-        text = encoded(body)
+        text = encoded(item, body)
         self._check(item, text)
         try:
             # The importer's types are those of JSON, and the body may hold SDK objects.
