@@ -129,20 +129,21 @@ def _from_rest(names: Names, request: Mapping[str, Any], model: str) -> dict[str
     return body
 
 
-def _generation_config(names: Names, config: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _generation_config(names: Names, config: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """Returns the `generationConfig` of a REST request, its names checked and its schemas in the provider's dialect."""
     known, schemas = names.rest_generation, names.schemas
     found: dict[str, Any] = {}
     seen: set[str] = set()
-    for name, value in config.items():
+    for name in config:
         field = known.get(name)
         if field is None or field in seen:
             refuse(_TWICE if field else names.refused.get(name, "unknown field"), f"{where}.{name}")
         seen.add(field)
-        found[name] = schemas[field](value, f"{where}.{name}") if field in schemas else value
+        if field in schemas:
+            found[name] = schemas[field](config[name], f"{where}.{name}")
     if "responseSchema" in seen and "responseMimeType" not in seen:
         _add_mime_type(found, config)
-    return found
+    return {**config, **found} if found else config
 
 
 def _add_mime_type(generation: dict[str, Any], given: Mapping[str, Any]) -> None:

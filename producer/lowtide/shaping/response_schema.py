@@ -34,8 +34,6 @@ def response_schema(schema: Any, where: str, words: frozenset[str] = WORDS) -> A
     if is_type(schema):
         name = schema.__name__ if isinstance(schema, type) else str(schema)
         return (_remembered if _is_hashable(schema) else _of_type)(schema, name, where, words)
-    if not isinstance(schema, (dict, Mapping)):
-        return schema
     try:
         return Conversion(schema, where, words).converted() if is_json_schema(schema, words) else schema
     except RecursionError:
