@@ -46,6 +46,8 @@ _UNSENT = (
     "system_instruction",
 )
 """Fields of the SDK's `config` that it acts on itself, or that are listed above."""
+_UNSENT_EMBEDDING = ("http_options", "mime_type")
+"""Fields of the SDK's `EmbedContentConfig` that no batch takes."""
 _WIRE_NAMES: dict[str, dict[str, str]] = {
     "GenerationConfig": {"modelConfig": "ModelSelectionConfig"},
     "GenerateContentRequest": {"outputConfig": "any"},
@@ -76,7 +78,12 @@ def collected() -> dict[str, Any]:
         if name not in _HOISTED + _UNSENT
     } | {field.alias or name: spec(field.annotation) for name, field in sdk.GenerationConfig.model_fields.items()}
     found["EmbedContentConfig"] = {
-        _alias(embed, name): spec(field.annotation) for name, field in embed.items() if name != "http_options"
+        _alias(embed, name): spec(field.annotation) for name, field in embed.items() if name not in _UNSENT_EMBEDDING
+    }
+    found["EmbedContentRequest"] = {
+        "content": "Content",
+        "embedContentConfig": "EmbedContentConfig",
+        **found["EmbedContentConfig"],
     }
     while waiting:
         one = waiting.pop()

@@ -12,7 +12,7 @@ import binascii
 import difflib
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -47,8 +47,9 @@ class Problem(NamedTuple):
 class RequestCheck:
     """Checks the requests of one batch, by its setting for unknown fields."""
 
-    def __init__(self, unknown_fields: UnknownFields) -> None:
+    def __init__(self, kind: Kind, unknown_fields: UnknownFields) -> None:
         _types()  # built here, once in a process, and not in the middle of the first request
+        self._kind = kind
         self._unknown_fields = unknown_fields
         self._warned: set[str] = set()
 
@@ -56,9 +57,9 @@ class RequestCheck:
         """Raises `InvalidRequest` for the first problem of a request.
 
         - `item`: the request as the user gave it, whose shape decides how a field is called in the error.
-        - `body`: the GenerateContentRequest that was made of it, as JSON.
+        - `body`: the GenerateContentRequest or EmbedContentRequest that was made of it, as JSON.
         """
-        for path, reason, unknown in problems(body):
+        for path, reason, unknown in problems(body, self._kind):
             if not unknown or self._unknown_fields is UnknownFields.REFUSE:
                 refuse(reason, as_given(item, path))
             if self._unknown_fields is UnknownFields.WARN:
@@ -72,26 +73,17 @@ class RequestCheck:
             log.warning("%s: %s; sent as it is (LOWTIDE_UNKNOWN_FIELDS)", name, reason)
 
 
-def check_of(kind: Kind, unknown_fields: UnknownFields) -> Callable[[object, bytes], None]:
-    """Returns the check of a batch's requests: for embeddings, whose fields are few, it is their form's own."""
-    return RequestCheck(unknown_fields) if kind is Kind.GENERATION else _no_check
-
-
-def _no_check(_item: object, _body: bytes) -> None:
-    pass
-
-
-def problems(body: bytes) -> list[Problem]:
-    """Returns the problems of a GenerateContentRequest as JSON; an empty list where it has none.
+def problems(body: bytes, kind: Kind = Kind.GENERATION) -> list[Problem]:
+    """Returns the problems of a request of a kind as JSON; an empty list where it has none.
 
     Forms that the service accepts although the types do not say so (numbers as text, base64 in its URL form) are no
     problem.
     """
     types = _types()
     try:
-        types.decode(body)
+        types.DECODERS[kind](body)
     except msgspec.ValidationError:
-        return list(_problems_of(msgspec.json.decode(body), types.ROOT, ""))
+        return list(_problems_of(msgspec.json.decode(body), types.ROOTS[kind], ""))
     return []
 
 

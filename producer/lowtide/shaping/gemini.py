@@ -6,7 +6,7 @@ Source: https://ai.google.dev/gemini-api/docs/batch-api (input file format, inli
 from __future__ import annotations
 
 from lowtide.shaping import fields
-from lowtide.shaping.checking import check_of
+from lowtide.shaping.checking import RequestCheck
 from lowtide.shaping.dialects import SDK_CONVERSIONS, Names, schemas_in
 from lowtide.shaping.embeddings import VERTEX_ONLY, EmbeddingNames
 from lowtide.shaping.json_schema import WORDS
@@ -35,7 +35,7 @@ class GeminiShaper:
     def __init__(self, model: str, kind: Kind, unknown_fields: UnknownFields) -> None:
         self._model = model
         self._form = _FORMS[kind]
-        self._check = check_of(kind, unknown_fields)
+        self._check = RequestCheck(kind, unknown_fields)
 
     def shape(self, item: object) -> Shaped:
         """Returns one request in the provider's form. Raises `InvalidRequest`."""

@@ -200,6 +200,13 @@ def _config(config: Any) -> Mapping[str, Any]:
 
 
 def _embedding_from_inline(names: EmbeddingNames, contents: Any, config: Any) -> dict[str, Any]:
+    if isinstance(contents, (list, tuple)) and len(contents) > 1:
+        # For one model the SDK makes a vector of each, for another one vector of all.
+        refuse(
+            f"{len(contents)} items, whose vectors could be one or several; give a request for each, or one content "
+            'with parts: {"parts": [...]}',
+            "contents",
+        )
     found = given_contents(contents)
     if len(found) != 1:
         refuse(f"expected one content, got {len(found)}; submit a request for each content to embed", "contents")

@@ -12,8 +12,10 @@ from typing import Any, Literal
 
 import msgspec
 
-ROOT = "GenerateContentRequest"
-"""The type of a whole request."""
+from lowtide.states import Kind
+
+ROOTS = {Kind.GENERATION: "GenerateContentRequest", Kind.EMBEDDING: "EmbedContentRequest"}
+"""The types of whole requests."""
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -59,5 +61,5 @@ def _struct(name: str, known: dict[str, str] | list[str]) -> Any:
 
 for _name, _fields in KNOWN.items():
     _structs[_name] = _struct(_name, _fields)
-decode = msgspec.json.Decoder(_structs[ROOT]).decode
-"""Decodes a request. Raises `msgspec.ValidationError` for one that is not of its type."""
+DECODERS = {kind: msgspec.json.Decoder(_structs[root]).decode for kind, root in ROOTS.items()}
+"""Decode a request. They raise `msgspec.ValidationError` for one that is not of its type."""

@@ -6,7 +6,6 @@ a null type, and a property ordering. Source: https://ai.google.dev/api/caching#
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import EnumMeta
 from functools import lru_cache
 from types import GenericAlias, UnionType

@@ -12,7 +12,7 @@ import msgspec
 
 from lowtide.errors import refuse
 from lowtide.shaping import fields
-from lowtide.shaping.checking import check_of
+from lowtide.shaping.checking import RequestCheck
 from lowtide.shaping.contents import as_mapping, role_of
 from lowtide.shaping.dialects import SDK_CONVERSIONS, Names, schemas_in
 from lowtide.shaping.embeddings import EmbeddingNames
@@ -110,7 +110,7 @@ class VertexShaper:
     def __init__(self, model: str, kind: Kind, unknown_fields: UnknownFields) -> None:
         self._model = model
         self._form = _FORMS[kind]
-        self._check = check_of(kind, unknown_fields)
+        self._check = RequestCheck(kind, unknown_fields)
         self._schemas = Schemas()
 
     def shape(self, item: object) -> Shaped:
