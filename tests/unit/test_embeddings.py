@@ -273,19 +273,19 @@ def test_what_cannot_be_sent_is_refused_with_its_field(provider: str, item: dict
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_the_fields_may_be_in_either_place_and_are_sent_in_the_providers(provider: str) -> None:
-    expected: dict[str, Any] = {
+    places: dict[str, dict[str, Any]] = {
         ProviderName.GEMINI: {"taskType": "RETRIEVAL_DOCUMENT", "outputDimensionality": 256},
         ProviderName.VERTEX: {
             "embed_content_config": {"task_type": "RETRIEVAL_DOCUMENT", "output_dimensionality": 256}
         },
-    }[ProviderName(provider)]
+    }
     fields = {"taskType": "RETRIEVAL_DOCUMENT", "outputDimensionality": 256}
     for request in (
         {"embedContentConfig": fields},
         fields,
         {"taskType": "RETRIEVAL_DOCUMENT", "embed_content_config": {"output_dimensionality": 256}},
     ):
-        assert rest(provider, content=CONTENT, **request) == {"content": CONTENT, **expected}
+        assert rest(provider, content=CONTENT, **request) == {"content": CONTENT, **places[provider]}
 
 
 ODD: st.SearchStrategy[Any] = (

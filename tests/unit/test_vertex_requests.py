@@ -98,7 +98,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"contents": "a", "config": {"cachedContent": "a"}}, "config.cachedContent"),
     ({"contents": "a", "config": {"enable_enhanced_civic_answers": True}}, "config.enable_enhanced_civic_answers"),
     ({"contents": "a", "config": {"modelConfig": {"a": 1}}}, "config.modelConfig"),
-    ({"contents": "a", "config": {"tools": [{"google_search": {}}]}}, "request.tools[0].google_search"),
+    ({"contents": "a", "config": {"tools": [{"code_execution": {}}]}}, "config.tools[0].code_execution"),
     ({"contents": "a", "config": {"temperature": float("nan")}}, "config.temperature"),
     ({"request": hello(store=True)}, "request.store"),
     ({"request": hello(cached_content="a")}, "request.cached_content"),
@@ -130,5 +130,5 @@ def test_every_field_that_only_vertex_knows_is_taken() -> None:
 
 
 def test_the_developer_api_is_sent_what_the_importer_would_not_take() -> None:
-    body = {"key": "k", "contents": "a", "config": {"tools": [{"google_search": {}}]}}
-    assert json.loads(shaped(body, model="m").body)["tools"] == [{"google_search": {}}]
+    body = {"key": "k", "contents": "a", "config": {"tools": [{"google_search": {}}, {"code_execution": {}}]}}
+    assert json.loads(shaped(body, model="m").body)["tools"] == [{"google_search": {}}, {"code_execution": {}}]

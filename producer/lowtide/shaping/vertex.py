@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from lowtide.errors import refuse
+from lowtide.errors import InvalidRequest, refuse
 from lowtide.shaping import fields
 from lowtide.shaping.checking import RequestCheck
 from lowtide.shaping.contents import as_mapping, role_of
@@ -18,6 +18,7 @@ from lowtide.shaping.dialects import SDK_CONVERSIONS, Names, schemas_in
 from lowtide.shaping.embeddings import EmbeddingNames
 from lowtide.shaping.json_schema import VERTEX_WORDS
 from lowtide.shaping.normalise import Form, Shaped, embedding_form, encode, encoded, generation_form, read
+from lowtide.shaping.paths import as_given
 from lowtide.shaping.vertex_import import Schemas, fitted
 from lowtide.states import Kind, UnknownFields
 
@@ -123,5 +124,11 @@ class VertexShaper:
             data = _decode(text)
         except (msgspec.DecodeError, RecursionError) as error:
             refuse(f"a value JSON cannot hold: {error}", "request")
-        fit = fitted(data)
-        return Shaped(key, metadata, encode(fit), self._schemas.group(fit))
+        try:
+            fit = fitted(data)
+            group = self._schemas.group(fit)
+        except InvalidRequest as error:
+            if error.field != "request":
+                error.field = as_given(item, error.field.removeprefix("request."))
+            raise
+        return Shaped(key, metadata, encode(fit), group)
