@@ -53,6 +53,36 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "contents[0].parts[0].inline_data.data",
         "not base64",
     ),
+    (
+        {"key": "k", "request": {"contents": text("x"), "system_instruction": "Be brief."}},
+        "request.system_instruction",
+        "expected an object",
+    ),
+    (
+        {"key": "k", "request": {"contents": [{"role": "system", "parts": [{"text": "x"}]}]}},
+        "request.contents[0].role",
+        "systemInstruction",
+    ),
+    ({"key": "k", "contents": [{"role": "assistant", "parts": ["x"]}]}, "contents[0].role", "write model"),
+    ({"key": "k", "contents": ["a", {"role": "tool", "parts": ["x"]}]}, "contents[1].role", "functionResponse"),
+    ({"key": "k", "contents": {"role": "User", "parts": ["x"]}}, "contents.role", "small letters"),
+    ({"key": "k", "contents": {"role": "narrator", "parts": ["x"]}}, "contents.role", "write user or model"),
+    ({"key": "k", "contents": {"role": 5, "parts": ["x"]}}, "contents[0].role", "expected a string"),
+    (
+        {"key": "k", "contents": [{"text": "Look:", "file_data": {"file_uri": "gs://b/a", "mime_type": "image/png"}}]},
+        "contents[0].file_data",
+        "text and file_data in one part",
+    ),
+    (
+        {"key": "k", "request": {"contents": [{"parts": [{"thought": True}]}]}},
+        "request.contents[0].parts[0]",
+        "a part needs a field",
+    ),
+    (
+        {"custom_id": "r1", "body": {"messages": [{"role": "user", "content": "x"}], "temperature": "hot"}},
+        "body.temperature",
+        "a number",
+    ),
     ({"custom_id": "r1", "body": {"messages": []}}, "body.messages", "non-empty list"),
     ({"key": True, "contents": "x"}, "key", "expected a string"),
 ]
@@ -123,6 +153,34 @@ def test_a_field_is_warned_of_once_in_a_batch(caplog: pytest.LogCaptureFixture) 
     for number in range(100):
         shaper.shape(Request(key=f"k{number}", contents="x", config=NEWER))
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("uri", ["https://generativelanguage.googleapis.com/v1beta/files/abc", "files/abc"])
+def test_an_uploaded_file_which_may_be_gone_by_then_is_warned_of_once(
+    uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    shaper = shaper_of(ProviderName.GEMINI, model=MODEL, kind=Kind.GENERATION)
+    for number in range(3):
+        part = {"file_data": {"file_uri": uri, "mime_type": "image/png"}}
+        shaper.shape({"key": f"k{number}", "request": {"contents": [{"parts": [part]}]}})
+    assert "deletes 48 hours after its upload" in caplog.text
+    assert len(caplog.records) == 1
+
+
+def test_a_file_elsewhere_or_a_text_about_one_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    shaper = shaper_of(ProviderName.GEMINI, model=MODEL, kind=Kind.GENERATION)
+    uris = ["gs://bucket/files/a", "https://example.com/files/a"]
+    parts: list[Any] = [{"file_data": {"file_uri": uri, "mime_type": "image/png"}} for uri in uris]
+    shaper.shape(Request(key="k", contents=[*parts, 'Write "fileUri":"files/a" as it is.']))
+    assert not caplog.records
+
+
+def test_an_instruction_may_have_any_role() -> None:
+    instruction = {"role": "system", "parts": [{"text": "Be brief."}]}
+    rest = {"key": "k", "request": {"contents": text("x"), "systemInstruction": instruction}}
+    flat = {"key": "k", "contents": "x", "config": {"system_instruction": instruction}}
+    for item in (rest, flat):
+        assert json.loads(shaped(item).body)["systemInstruction"] == instruction
 
 
 @pytest.mark.parametrize(

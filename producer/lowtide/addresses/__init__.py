@@ -1,4 +1,4 @@
-"""Addresses that users give: handlers, webhook endpoints, places in Cloud Storage and BigQuery, and URLs.
+"""Addresses and names that users give: handlers, webhooks, models, places in Cloud Storage and BigQuery, and URLs.
 
 Each is parsed into one strict form. This wing opens none of them.
 """
@@ -16,6 +16,7 @@ from lowtide.addresses.handlers import (
     parse_handler,
 )
 from lowtide.addresses.locations import Objects, Table, is_under, parse_objects, parse_table
+from lowtide.addresses.model_names import check_model, doubt_about
 from lowtide.addresses.urls import check_broker_url, check_redis_url, check_spool_url, without_password
 
 __all__ = [
@@ -27,8 +28,10 @@ __all__ = [
     "Table",
     "WebhookTarget",
     "check_broker_url",
+    "check_model",
     "check_redis_url",
     "check_spool_url",
+    "doubt_about",
     "handler_name",
     "is_under",
     "listened_for",

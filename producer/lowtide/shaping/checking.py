@@ -31,6 +31,7 @@ _NEAR = 0.8
 _SHOWN_CHARS = 60
 _MOST_WARNINGS = 100
 """Most fields of one batch that are warned of."""
+_UPLOADED = re.compile(rb'"(fileUri|file_uri)":"(?:https://generativelanguage\.googleapis\.com/[^"]*/)?files/[^"]*"')
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 
 
@@ -63,14 +64,20 @@ class RequestCheck:
             if not unknown or self._unknown_fields is UnknownFields.REFUSE:
                 refuse(reason, as_given(item, path))
             if self._unknown_fields is UnknownFields.WARN:
-                self._warn(as_given(item, path), reason)
+                self._warn(as_given(item, path), f"{reason}; sent as it is (LOWTIDE_UNKNOWN_FIELDS)")
+        if b"files/" in body and (found := _UPLOADED.search(body)):
+            self._warn(
+                found[1].decode(),
+                "names an uploaded file, which the Developer API deletes 48 hours after its upload, even if the "
+                "request still waits; upload it right before you submit",
+            )
 
     def _warn(self, field: str, reason: str) -> None:
         """Logs a field once for all requests of the batch."""
         name = re.sub(r"\[[0-9]+\]", "[]", field)
         if name not in self._warned and len(self._warned) < _MOST_WARNINGS:
             self._warned.add(name)
-            log.warning("%s: %s; sent as it is (LOWTIDE_UNKNOWN_FIELDS)", name, reason)
+            log.warning("%s: %s", name, reason)
 
 
 def problems(body: bytes, kind: Kind = Kind.GENERATION) -> list[Problem]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from lowtide.errors import refuse
-from lowtide.shaping.contents import gathered
+from lowtide.shaping.contents import checked_content, gathered
 from lowtide.shaping.response_schema import is_type, response_schema
 
 Conversion: TypeAlias = "Callable[[Any, str], Any]"
@@ -33,7 +33,7 @@ class Names(NamedTuple):
 
 
 def _system_instruction(value: Any, where: str) -> dict[str, Any]:
-    found = gathered(value, where)
+    found = gathered(value, where, checked_content)
     if len(found) != 1:
         refuse(f"expected one content, got {len(found)}", where)
     return found[0]

@@ -22,7 +22,7 @@ from lowtide.errors import refuse
 from lowtide.limits import MAX_KEY_BYTES, MAX_METADATA_BYTES
 from lowtide.models import Request
 from lowtide.shaping import embeddings, fields
-from lowtide.shaping.contents import checked_content, given_contents, plain
+from lowtide.shaping.contents import checked_content, checked_turn, given_contents, plain
 from lowtide.shaping.dialects import Names
 from lowtide.shaping.embeddings import EmbeddingNames
 from lowtide.shaping.paths import as_given, as_written
@@ -119,7 +119,7 @@ def _from_rest(names: Names, request: Mapping[str, Any], model: str) -> dict[str
     contents = body.get("contents")
     if not isinstance(contents, list) or not contents:
         refuse("expected a non-empty list of contents", "request.contents")
-    body["contents"] = [checked_content(c, f"request.contents[{i}]") for i, c in enumerate(contents)]
+    body["contents"] = [checked_turn(c, f"request.contents[{i}]") for i, c in enumerate(contents)]
     config = body.get("generationConfig")
     if config is not None:
         where = f"request.{as_written(request, 'generationConfig')}"

@@ -92,7 +92,7 @@ def _with_roles(form: Form) -> Form:
 
 def _add_roles(body: dict[str, Any]) -> dict[str, Any]:
     for content in body["contents"]:
-        if content.get("role") is None:
+        if not content.get("role"):
             content["role"] = role_of(content["parts"][0])
     return body
 
