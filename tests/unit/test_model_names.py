@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,9 +58,8 @@ REFUSED: list[tuple[ProviderName, str, str]] = [
 
 @pytest.mark.parametrize(("provider", "name", "reason"), REFUSED)
 def test_a_name_of_another_maker_or_provider_is_refused(provider: ProviderName, name: str, reason: str) -> None:
-    with pytest.raises(ValueError, match="gemini-3.5-flash|no name") as caught:
+    with pytest.raises(ValueError, match=re.escape(reason)):
         check_model(name, provider)
-    assert reason in str(caught.value)
 
 
 @given(st.text(max_size=30) | st.text("gpt-o1/models publ", max_size=30), st.sampled_from(ProviderName))
