@@ -142,7 +142,9 @@ def test_what_a_newer_model_may_know_is_treated_as_the_setting_says(caplog: pyte
         unknown(UnknownFields.REFUSE, NEWER)
 
 
-def test_a_misspelling_passes_only_where_all_may_pass() -> None:
+def test_a_misspelling_passes_only_where_all_may_pass(caplog: pytest.LogCaptureFixture) -> None:
+    assert b"include_thougts" in unknown(UnknownFields.PASS, MISSPELT)
+    assert not caplog.records
     for policy in (UnknownFields.WARN, UnknownFields.REFUSE):
         with pytest.raises(InvalidRequest, match="did you mean includeThoughts"):
             unknown(policy, MISSPELT)

@@ -78,7 +78,10 @@ def test_a_rest_request_for_vertex_may_hold_what_only_vertex_knows() -> None:
         "modelConfig": {"featureSelectionPreference": "BALANCED"},
         "audio_timestamp": False,
     }
-    request = generation(**config) | {"modelArmorConfig": {"promptTemplateName": "a"}, "outputConfig": {"x": "y"}}
+    request = generation(**config) | {
+        "modelArmorConfig": {"promptTemplateName": "a"},
+        "outputConfig": {"outputUriPrefix": "gs://b/o"},
+    }
     assert sent({"key": "k", "request": request}) == request
 
 
@@ -115,11 +118,22 @@ def test_what_vertex_does_not_take_is_refused_with_its_field(item: dict[str, Any
     assert caught.value.field == field
 
 
+def test_options_of_an_image_have_the_places_of_the_wire_in_both_shapes() -> None:
+    options = {"aspectRatio": "16:9", "output_mime_type": "image/png", "outputCompressionQuality": 80}
+    expected = {
+        "imageOutputOptions": {"mimeType": "image/png", "compressionQuality": 80},
+        "aspectRatio": "16:9",
+    }
+    flat = sent({"key": "k", "contents": "a", "config": {"imageConfig": options}})
+    rest = sent({"key": "k", "request": generation(imageConfig=options)})
+    assert flat["generationConfig"]["imageConfig"] == rest["generationConfig"]["imageConfig"] == expected
+
+
 _VERTEX_VALUES = {
     "routingconfig": {"manualMode": {"modelName": "m"}},
     "modelselectionconfig": {"featureSelectionPreference": "BALANCED"},
     "modelarmorconfig": {"promptTemplateName": "a"},
-    "generationoutputconfig": {"a": 1},
+    "generationoutputconfig": {"outputUriPrefix": "gs://b/o"},
 }
 
 

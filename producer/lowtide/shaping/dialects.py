@@ -28,8 +28,8 @@ class Names(NamedTuple):
     """Fields that this provider does not take, each with the reason that the user is given."""
     converted: Mapping[str, Conversion]
     """Conversions of values given in the SDK's `config`, by the field's name on the wire."""
-    schemas: Mapping[str, Conversion]
-    """Conversions of values in either shape's generation config: of `responseSchema` and its kind."""
+    in_both_shapes: Mapping[str, Conversion]
+    """Conversions of values in a REST request's `generationConfig`, too; they are among those of `converted`."""
 
 
 def _system_instruction(value: Any, where: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from lowtide.shaping.dialects import SDK_CONVERSIONS, Names, schemas_in
 from lowtide.shaping.embeddings import VERTEX_ONLY, EmbeddingNames
 from lowtide.shaping.json_schema import WORDS
 from lowtide.shaping.normalise import Shaped, embedding_form, encoded, generation_form, read
-from lowtide.states import Kind, UnknownFields
+from lowtide.states import Kind, ProviderName, UnknownFields
 
 _SCHEMAS = schemas_in(WORDS)
 NAMES = Names(
@@ -21,7 +21,7 @@ NAMES = Names(
     rest_generation=fields.GENERATION,
     refused=dict.fromkeys(fields.VERTEX_ONLY, "only Vertex AI knows this field"),
     converted={**SDK_CONVERSIONS, **_SCHEMAS},
-    schemas=_SCHEMAS,
+    in_both_shapes=_SCHEMAS,
 )
 EMBEDDING_NAMES = EmbeddingNames(
     refused=dict.fromkeys(VERTEX_ONLY, "only Vertex AI knows this field"), under_config=False
@@ -35,7 +35,7 @@ class GeminiShaper:
     def __init__(self, model: str, kind: Kind, unknown_fields: UnknownFields) -> None:
         self._model = model
         self._form = _FORMS[kind]
-        self._check = RequestCheck(kind, unknown_fields)
+        self._check = RequestCheck(ProviderName.GEMINI, kind, unknown_fields)
 
     def shape(self, item: object) -> Shaped:
         """Returns one request in the provider's form. Raises `InvalidRequest`."""

@@ -282,7 +282,7 @@ def _of_one_type(node: dict[str, Any]) -> dict[str, Any]:
     types = node.get("type")
     if types == "null":
         types = ["null"]
-    if not isinstance(types, list) or not all(isinstance(name, str) for name in types):
+    if not isinstance(types, list) or not types or not all(isinstance(name, str) for name in types):
         return node
     named = [name for name in types if name != "null"]
     rest = {word: value for word, value in node.items() if word != "type"}

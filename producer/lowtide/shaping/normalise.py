@@ -131,7 +131,7 @@ def _from_rest(names: Names, request: Mapping[str, Any], model: str) -> dict[str
 
 def _generation_config(names: Names, config: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """Returns the `generationConfig` of a REST request, its names checked and its schemas in the provider's dialect."""
-    known, schemas = names.rest_generation, names.schemas
+    known, converted = names.rest_generation, names.in_both_shapes
     found: dict[str, Any] = {}
     seen: set[str] = set()
     for name in config:
@@ -139,8 +139,8 @@ def _generation_config(names: Names, config: Mapping[str, Any], where: str) -> M
         if field is None or field in seen:
             refuse(_TWICE if field else names.refused.get(name, "unknown field"), f"{where}.{name}")
         seen.add(field)
-        if field in schemas:
-            found[name] = schemas[field](config[name], f"{where}.{name}")
+        if field in converted and config[name] is not None:
+            found[name] = converted[field](config[name], f"{where}.{name}")
     if "responseSchema" in seen and "responseMimeType" not in seen:
         _add_mime_type(found, config)
     return {**config, **found} if found else config

@@ -1,26 +1,61 @@
-"""The types of a request, out of `request_types.json`, and the decoder that checks against them.
+"""The types of a request, out of `request_types.json`, and the decoders that check against them.
 
-Importing this module builds all of it, in about 25 ms: import it when it is needed. A build of its own for each of two
-threads at once ends the process, so that it is left to the import, which one thread does.
+To build them takes about 25 ms for each provider: do it when they are needed.
 """
 
 from __future__ import annotations
 
 import re
+from datetime import datetime
+from functools import cache
 from importlib import resources
-from typing import Any, Literal
+from threading import Lock
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from lowtide.states import Kind
+from lowtide.states import Kind, ProviderName
 
 ROOTS = {Kind.GENERATION: "GenerateContentRequest", Kind.EMBEDDING: "EmbedContentRequest"}
 """The types of whole requests."""
+PLAIN: dict[str, Any] = {"string": str, "int": int, "float": float, "bool": bool, "bytes": bytes}
+PLAIN |= {"time": Annotated[datetime, msgspec.Meta(tz=True)], "any": Any}
+"""Types that are no names in `Types.known`."""
+_structs: dict[str, dict[str, Any]] = {}
+"""The types of each provider's decoders. Their annotations refer to this, because some of them contain themselves."""
+_lock = Lock()
 
 
 class _File(msgspec.Struct, frozen=True):
     sdk: str
+    refused: dict[ProviderName, dict[str, list[str]]]
     types: dict[str, dict[str, str] | list[str]]
+
+
+class Types:
+    """The types that the requests to one provider have."""
+
+    def __init__(self, provider: ProviderName) -> None:
+        text = resources.files("lowtide.shaping").joinpath("request_types.json").read_bytes()
+        file = msgspec.json.decode(text, type=_File)
+        self.known = {name: _in_both_cases(of) if isinstance(of, dict) else of for name, of in file.types.items()}
+        """Of a model, its fields in both letter cases with their types; of an enum, its values."""
+        self.refused = {name: _in_both_cases(dict.fromkeys(of, "")) for name, of in file.refused[provider].items()}
+        """Of a model, the fields in both letter cases that only the other provider takes."""
+        structs = _structs[provider] = {}
+        for name, of in self.known.items():
+            structs[name] = _struct(provider, name, of, self.refused.get(name, {}))
+        self.decode = {kind: msgspec.json.Decoder(structs[root]).decode for kind, root in ROOTS.items()}
+        """Decode a request of a kind. They raise `msgspec.ValidationError` for one that is not of its type."""
+
+
+def types_of(provider: ProviderName) -> Types:
+    """Returns the types of one provider, which a process builds once."""
+    with _lock:  # to build them in two threads at once ends the process
+        return _built(provider)
+
+
+_built = cache(Types)
 
 
 def _in_both_cases(fields: dict[str, str]) -> dict[str, str]:
@@ -29,37 +64,19 @@ def _in_both_cases(fields: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _read() -> dict[str, dict[str, str] | list[str]]:
-    text = resources.files("lowtide.shaping").joinpath("request_types.json").read_bytes()
-    types = msgspec.json.decode(text, type=_File).types
-    return {name: _in_both_cases(fields) if isinstance(fields, dict) else fields for name, fields in types.items()}
-
-
-KNOWN = _read()
-"""Of a model, its fields in both letter cases with their types; of an enum, its values."""
-PLAIN: dict[str, Any] = {"string": str, "int": int, "float": float, "bool": bool, "bytes": bytes, "any": Any}
-"""Types that are no names in `KNOWN`."""
-_structs: dict[str, Any] = {}
-"""The types of the decoder. Their annotations refer to this, because some of them contain themselves."""
-
-
-def _annotation(of: str) -> str:
+def _annotation(provider: ProviderName, of: str) -> str:
     if of.startswith("["):
-        return f"list[{_annotation(of[1:-1])}]"
+        return f"list[{_annotation(provider, of[1:-1])}]"
     if of.startswith("{"):
-        return f"dict[str, {_annotation(of[1:-1])}]"
-    return f"PLAIN[{of!r}]" if of in PLAIN else f"_structs[{of!r}]"
+        return f"dict[str, {_annotation(provider, of[1:-1])}]"
+    return f"PLAIN[{of!r}]" if of in PLAIN else f"_structs[{provider.value!r}][{of!r}]"
 
 
-def _struct(name: str, known: dict[str, str] | list[str]) -> Any:
+def _struct(provider: ProviderName, name: str, known: dict[str, str] | list[str], refused: dict[str, str]) -> Any:
     if isinstance(known, list):
         # The SDK, and so the service, takes either case.
         return Literal[tuple(dict.fromkeys([*known, *map(str.lower, known), *map(str.upper, known)]))]
-    fields = [(field, f"{_annotation(of)} | None", None) for field, of in known.items()]
+    fields = [
+        (field, f"{_annotation(provider, of)} | None", None) for field, of in known.items() if field not in refused
+    ]
     return msgspec.defstruct(name, fields, module=__name__, forbid_unknown_fields=True, gc=False, kw_only=True)
-
-
-for _name, _fields in KNOWN.items():
-    _structs[_name] = _struct(_name, _fields)
-DECODERS = {kind: msgspec.json.Decoder(_structs[root]).decode for kind, root in ROOTS.items()}
-"""Decode a request. They raise `msgspec.ValidationError` for one that is not of its type."""

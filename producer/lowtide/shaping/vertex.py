@@ -20,7 +20,7 @@ from lowtide.shaping.json_schema import VERTEX_WORDS
 from lowtide.shaping.normalise import Form, Shaped, embedding_form, encode, encoded, generation_form, read
 from lowtide.shaping.paths import as_given
 from lowtide.shaping.vertex_import import Schemas, fitted
-from lowtide.states import Kind, UnknownFields
+from lowtide.states import Kind, ProviderName, UnknownFields
 
 _decode = msgspec.json.Decoder().decode
 _BESIDE_GENERATION = frozenset({"modelArmorConfig", "outputConfig"})
@@ -38,7 +38,6 @@ _IMAGE_OPTIONS = {
     "output_compression_quality": "compressionQuality",
     "outputCompressionQuality": "compressionQuality",
 }
-_SCHEMAS = schemas_in(VERTEX_WORDS)
 
 
 def _image_config(value: Any, where: str) -> Any:
@@ -58,6 +57,7 @@ def _names() -> Names:
     rest |= {camel: camel for camel in _SDK_RENAMES.values()}
     rest |= {"model_config": "modelConfig", "output_config": "outputConfig"}
     hoisted = {**fields.HOISTED, **fields.SYSTEM_INSTRUCTION}
+    in_both_shapes = {**schemas_in(VERTEX_WORDS), "imageConfig": _image_config}
 
     def supported(names: Mapping[str, str]) -> dict[str, str]:
         return {name: camel for name, camel in names.items() if camel not in _REFUSED}
@@ -73,8 +73,8 @@ def _names() -> Names:
         refused={
             name: _REFUSED[camel] for name, camel in {**fields.GENERATION, **hoisted}.items() if camel in _REFUSED
         },
-        converted={**SDK_CONVERSIONS, **_SCHEMAS, "imageConfig": _image_config},
-        schemas=_SCHEMAS,
+        converted={**SDK_CONVERSIONS, **in_both_shapes},
+        in_both_shapes=in_both_shapes,
     )
 
 
@@ -111,7 +111,7 @@ class VertexShaper:
     def __init__(self, model: str, kind: Kind, unknown_fields: UnknownFields) -> None:
         self._model = model
         self._form = _FORMS[kind]
-        self._check = RequestCheck(kind, unknown_fields)
+        self._check = RequestCheck(ProviderName.VERTEX, kind, unknown_fields)
         self._schemas = Schemas()
 
     def shape(self, item: object) -> Shaped:
