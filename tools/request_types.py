@@ -59,6 +59,22 @@ _WIRE_NAMES: dict[str, dict[str, str]] = {
     "GenerateContentRequest": {"outputConfig": "GenerationOutputConfig"},
 }
 """Fields that the SDK's converters for Vertex AI give another name than the SDK's types have."""
+_OFFSETS = {"startOffset": "duration", "endOffset": "duration"}
+_NARROWER: dict[str, dict[str, str]] = {
+    "AudioMetadata": _OFFSETS,
+    "GenerationConfig": {
+        "candidateCount": "int32",
+        "maxOutputTokens": "int32",
+        "logprobs": "int32",
+        "seed": "int32",
+    },
+    "ThinkingConfig": {"thinkingBudget": "int32"},
+    "Transcription": _OFFSETS,
+    "VideoMetadata": _OFFSETS,
+    "VideoResponseFormat": {"duration": "duration"},
+    "WordInfo": _OFFSETS,
+}
+"""Fields whose types are wider in the SDK than in the REST API's reference, https://ai.google.dev/api/generate-content."""
 _CONVERTERS = {"gemini": "_to_mldev", "vertex": "_to_vertex"}
 """Of each provider, the end of the names of the SDK's converters."""
 _ROOTS = (sdk.Content, sdk.Tool, sdk.Schema, sdk.SpeechConfig)
@@ -103,7 +119,7 @@ def collected() -> dict[str, Any]:
             found[one.__name__] = {
                 field.alias or name: spec(field.annotation) for name, field in one.model_fields.items()
             }
-    for name, fields in _WIRE_NAMES.items():
+    for name, fields in (*_WIRE_NAMES.items(), *_NARROWER.items()):
         found[name] |= fields
     refused = {provider: _refused(suffix, found) for provider, suffix in _CONVERTERS.items()}
     refused["gemini"]["Schema"] = ["additionalProperties"]  # of which the SDK's function for schemas raises

@@ -39,6 +39,8 @@ SOUND = {
         tools=[{"googleSearch": {"timeRangeFilter": {"startTime": "2026-01-01T00:00:00.123456789Z"}}}]
     ),
     "numbers as text, as the service takes them": request(generationConfig={"seed": "12", "topK": "0.5"}),
+    "offsets": part(fileData={"fileUri": "gs://b/a"}, videoMetadata={"startOffset": "5s", "end_offset": "7.25s"}),
+    "a budget as text": request(generationConfig={"thinkingConfig": {"thinkingBudget": "-1"}}),
     "a whole number with a point": request(generationConfig={"maxOutputTokens": 5.0}),
     "snake case below the first level": request(tools=[{"google_search": {"time_range_filter": None}}]),
     "both letter cases in one object": request(tools=[{"function_declarations": [{"name": "f"}], "urlContext": {}}]),
@@ -121,6 +123,25 @@ FAULTY: dict[str, tuple[bytes, Problem]] = {
             "a keyword of JSON Schema, which this schema does not have; give the schema as parametersJsonSchema or "
             "responseJsonSchema",
             PASS,
+        ),
+    ),
+    "a number of tokens beyond 32 bits": (
+        request(generationConfig={"maxOutputTokens": 1 << 31}),
+        Problem("generationConfig.maxOutputTokens", "expected an integer of 32 bits, got 2147483648"),
+    ),
+    "a budget that is no number": (
+        request(generationConfig={"thinkingConfig": {"thinkingBudget": "all"}}),
+        Problem("generationConfig.thinkingConfig.thinkingBudget", 'expected an integer, got "all"'),
+    ),
+    "an offset without its unit": (
+        part(fileData={"fileUri": "gs://b/a"}, videoMetadata={"startOffset": "5"}),
+        Problem("contents[0].parts[0].videoMetadata.startOffset", 'expected seconds as "1.5s", got "5"'),
+    ),
+    "a time without its zone": (
+        request(tools=[{"googleSearch": {"timeRangeFilter": {"startTime": "2026-01-01T00:00:00"}}}]),
+        Problem(
+            "tools[0].googleSearch.timeRangeFilter.startTime",
+            'expected a time such as 2026-01-01T00:00:00Z, got "2026-01-01T00:00:00"',
         ),
     ),
     "a null in a map": (request(labels={"a": None}), Problem("labels.a", "expected a value, got null")),
@@ -284,11 +305,28 @@ PLACES = sorted(places(SOUND_REQUEST), key=spelt)
 WRONG: list[Any] = ["hot!", 1.5, True, [], {}, ["x"], {"x": "y"}, [None], [[]], "add:nonsense", "add:lablels"]
 
 
+def in_shape(whole: dict[str, Any], shape: str) -> dict[str, Any]:
+    """The request as a line of the REST shape, or of the SDK's."""
+    if shape == "request":
+        return {"key": "k", "request": whole}
+    config = {name: value for name, value in whole.items() if name not in {"contents", "generationConfig"}}
+    return {"key": "k", "contents": whole["contents"], "config": config | whole["generationConfig"]}
+
+
+def field_in_shape(place: Place, shape: str) -> str:
+    if shape == "request":
+        return f"request.{spelt(place)}"
+    return spelt(place) if place[0] == "contents" else f"config.{spelt(place).removeprefix('generationConfig.')}"
+
+
 @pytest.mark.filterwarnings("ignore:.* is not a valid")  # of an enum, the SDK takes any text
+@pytest.mark.parametrize("shape", ["request", "config"])
 @pytest.mark.parametrize("value", WRONG, ids=str)
-def test_whatever_the_types_of_the_sdk_refuse_anywhere_is_refused_with_its_field(value: Any) -> None:
+def test_whatever_the_types_of_the_sdk_refuse_anywhere_is_refused_with_its_field(value: Any, shape: str) -> None:
     tried = 0
     for place in PLACES:
+        if shape == "config" and place == ("generationConfig",):
+            continue
         with suppress(TypeError):  # a field cannot be added to a text or a number
             whole = changed(place, value)
             if not sdk_refuses(whole):
@@ -298,10 +336,10 @@ def test_whatever_the_types_of_the_sdk_refuse_anywhere_is_refused_with_its_field
                 ProviderName.GEMINI, model="m", kind=Kind.GENERATION, unknown_fields=UnknownFields.REFUSE
             )
             try:
-                body = shaper.shape({"key": "k", "request": whole}).body
+                body = shaper.shape(in_shape(whole, shape)).body
             except InvalidRequest as error:
                 # At the place itself, or in the wrong value.
-                assert error.field.startswith(f"request.{spelt(place)}"), (place, value)  # noqa: PT017 - or taken
+                assert error.field.startswith(field_in_shape(place, shape)), (place, value)  # noqa: PT017 - or taken
             else:
                 assert not sdk_refuses(json.loads(body)), (place, value)  # what was made of it is sound
     assert tried > 5

@@ -107,6 +107,11 @@ TAKEN: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         {"contents": text("A recipe.")},
     ),
     (
+        {"key": "k-content", "request": {"contents": {"role": "user", "parts": {"text": "A recipe."}}}},
+        "k-content",
+        {"contents": text("A recipe.")},
+    ),
+    (
         {"custom_id": "r1", "url": "/v1/chat/completions", "body": {"messages": [{"role": "user", "content": "hi"}]}},
         "r1",
         {"contents": text("hi")},
@@ -121,6 +126,30 @@ def test_these_are_taken_as_they_are(
 ) -> None:
     done = shaped(item, model=MODEL, provider=provider)
     assert (done.key, json.loads(done.body)) == (key, body)
+
+
+def test_a_search_without_a_filter_keeps_the_null_that_vertex_needs() -> None:
+    for search in ({"timeRangeFilter": None}, {}):
+        item = {"key": "k", "request": {"contents": text("Who won?"), "tools": [{"google_search": search}]}}
+        sent = json.loads(shaped(item, model=MODEL, provider="vertex").body)
+        assert sent["tools"] == [{"google_search": {"timeRangeFilter": None}}]
+
+
+def test_only_the_malformed_line_of_a_file_is_refused() -> None:
+    shaper = shaper_of(ProviderName.GEMINI, model=MODEL, kind=Kind.GENERATION)
+    good = {"contents": [{"parts": [{"text": "hi"}]}]}
+    items = [
+        {"key": "good1", "request": good},
+        {"key": "bad", "request": {**good, "systemInstruction": "Be brief."}},
+        {"key": "good2", "request": good},
+    ]
+    refused: dict[int, str] = {}
+    for position, item in json_lines(json.dumps(item).encode() for item in items):
+        try:
+            shaper.shape(item)
+        except InvalidRequest as error:
+            refused[position] = error.field
+    assert refused == {1: "request.systemInstruction"}
 
 
 def unknown(policy: UnknownFields, config: dict[str, Any]) -> bytes:

@@ -50,7 +50,7 @@ BAD: list[tuple[object, str]] = [
     ({"key": "k", "request": {"contents": []}}, "request.contents"),
     ({"key": "k", "request": {"contents": None}}, "request.contents"),
     ({"key": "k", "request": {"contents": "a"}}, "request.contents"),
-    ({"key": "k", "request": {"contents": {"parts": [{"text": "a"}]}}}, "request.contents"),
+    ({"key": "k", "request": {"contents": {"text": "a"}}}, "request.contents[0].text"),
     ({"key": "k", "request": {"contents": ["a"]}}, "request.contents[0]"),
     ({"key": "k", "request": {"contents": [{"role": "user"}]}}, "request.contents[0].parts"),
     ({"key": "k", "request": {"contents": [{"parts": []}]}}, "request.contents[0].parts"),

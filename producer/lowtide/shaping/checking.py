@@ -20,13 +20,14 @@ import msgspec
 from lowtide.errors import refuse
 from lowtide.shaping.json_schema import FOREIGN
 from lowtide.shaping.paths import as_given
-from lowtide.shaping.request_types import PLAIN, ROOTS, Types, types_of
+from lowtide.shaping.request_types import DURATION, PLAIN, ROOTS, Types, types_of
 from lowtide.states import Kind, ProviderName, UnknownFields
 
 log = logging.getLogger(__name__)
 
 _NUMBERS = frozenset({"NaN", "Infinity", "-Infinity"})
 _ALPHABET = str.maketrans("-_", "+/")
+_INT32 = 1 << 31
 _NEAR = 0.8
 """Likeness of a misspelt name to the known one, between 0 and 1."""
 _SHOWN_CHARS = 60
@@ -201,6 +202,13 @@ def _problem_of_plain(value: Any, of: str, path: str) -> Problem | None:
             return None if isinstance(value, bool) else _expected("true or false", value, path)
         case "int":
             return None if _is_integer(value) else _expected("an integer", value, path)
+        case "int32":
+            if not _is_integer(value):
+                return _expected("an integer", value, path)
+            return None if -_INT32 <= int(value) < _INT32 else _expected("an integer of 32 bits", value, path)
+        case "duration":
+            sound = isinstance(value, str) and re.fullmatch(DURATION, value) is not None
+            return None if sound else _expected('seconds as "1.5s"', value, path)
         case "float":
             return None if _is_number(value) else _expected("a number", value, path)
         case "time":

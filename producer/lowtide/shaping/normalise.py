@@ -117,6 +117,9 @@ def _from_rest(names: Names, request: Mapping[str, Any], model: str) -> dict[str
         body[field] = value
     _check_model(body.pop("model", None), model)
     contents = body.get("contents")
+    if isinstance(contents, dict):
+        # The service, too, takes one content for a list of one.
+        contents = [contents]
     if not isinstance(contents, list) or not contents:
         refuse("expected a non-empty list of contents", "request.contents")
     body["contents"] = [checked_turn(c, f"request.contents[{i}]") for i, c in enumerate(contents)]

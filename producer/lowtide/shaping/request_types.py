@@ -18,8 +18,15 @@ from lowtide.states import Kind, ProviderName
 
 ROOTS = {Kind.GENERATION: "GenerateContentRequest", Kind.EMBEDDING: "EmbedContentRequest"}
 """The types of whole requests."""
+DURATION = r"-?[0-9]{1,12}(\.[0-9]{1,9})?s"
+"""The form of a length of time in JSON, as in `1.5s`."""
 PLAIN: dict[str, Any] = {"string": str, "int": int, "float": float, "bool": bool, "bytes": bytes}
-PLAIN |= {"time": Annotated[datetime, msgspec.Meta(tz=True)], "any": Any}
+PLAIN |= {
+    "int32": Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)],
+    "time": Annotated[datetime, msgspec.Meta(tz=True)],
+    "duration": Annotated[str, msgspec.Meta(pattern=f"^(?:{DURATION})$")],
+    "any": Any,
+}
 """Types that are no names in `Types.known`."""
 _structs: dict[str, dict[str, Any]] = {}
 """The types of each provider's decoders. Their annotations refer to this, because some of them contain themselves."""
