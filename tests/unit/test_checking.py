@@ -189,6 +189,7 @@ ONLY: list[tuple[ProviderName, dict[str, Any], str]] = [
         {"safetySettings": [{"category": "HARM_CATEGORY_HARASSMENT", "method": "SEVERITY"}]},
         "safetySettings[0].method",
     ),
+    (ProviderName.GEMINI, {"tools": [{"googleSearch": {}, "retrieval": None}]}, "tools[0].retrieval"),
     (ProviderName.VERTEX, {"tools": [{"fileSearch": {"topK": 1}}]}, "tools[0].fileSearch"),
 ]
 

@@ -157,9 +157,8 @@ class _Walk:
         refused = self._types.refused.get(of, ())
         for name, inner in value.items():
             at = f"{path}.{name}" if path else name
-            if name in refused:
-                if inner is not None:
-                    yield Problem(at, self._only_the_other, UnknownFields.PASS)
+            if name in refused:  # also as null: a service does not look at the value of a field that it does not know
+                yield Problem(at, self._only_the_other, UnknownFields.PASS)
             elif (inner_of := known.get(name)) is not None:
                 yield from self.problems(inner, inner_of, at)
             elif of == "Schema" and name in FOREIGN:
