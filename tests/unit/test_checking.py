@@ -144,6 +144,17 @@ FAULTY: dict[str, tuple[bytes, Problem]] = {
             'expected a time such as 2026-01-01T00:00:00Z, got "2026-01-01T00:00:00"',
         ),
     ),
+    "two of which there may be one": (
+        request(
+            generationConfig={
+                "speechConfig": {"voiceConfig": {"prebuiltVoiceConfig": {}, "replicated_voice_config": {}}}
+            }
+        ),
+        Problem(
+            "generationConfig.speechConfig.voiceConfig.replicated_voice_config",
+            "prebuiltVoiceConfig is there too; give one of them",
+        ),
+    ),
     "a null in a map": (request(labels={"a": None}), Problem("labels.a", "expected a value, got null")),
     "a null in a list": (request(tools=[None]), Problem("tools[0]", "expected a value, got null")),
     "long text, which is cut": (
@@ -351,3 +362,30 @@ def test_the_types_are_those_of_the_pinned_sdk() -> None:
         [sys.executable, "tools/request_types.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_threads_of_both_providers_and_a_forked_process_may_begin_at_once() -> None:
+    program = """
+import os
+from threading import Thread
+from lowtide.shaping import request_types, shaper_of
+from lowtide.states import Kind, ProviderName
+
+def shape(provider):
+    shaper = shaper_of(provider, model="m", kind=Kind.GENERATION)
+    shaper.shape({"key": "k", "contents": "a", "config": {"temperature": 1}})
+
+threads = [Thread(target=shape, args=(provider,)) for provider in [*ProviderName] * 8]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+with request_types._building:  # as another thread may hold it at any time
+    child = os.fork()
+if child == 0:
+    shape(ProviderName.GEMINI)
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout.strip() == "0", done.stderr

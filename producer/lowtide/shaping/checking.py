@@ -20,7 +20,7 @@ import msgspec
 from lowtide.errors import refuse
 from lowtide.shaping.json_schema import FOREIGN
 from lowtide.shaping.paths import as_given
-from lowtide.shaping.request_types import DURATION, PLAIN, ROOTS, Types, types_of
+from lowtide.shaping.request_types import DURATION, ONE_OF, PLAIN, ROOTS, Types, types_of
 from lowtide.states import Kind, ProviderName, UnknownFields
 
 log = logging.getLogger(__name__)
@@ -155,6 +155,9 @@ class _Walk:
             return
         lost = bool(value) and not value.keys() & known.keys()
         refused = self._types.refused.get(of, ())
+        chosen = [name for name in value if name in ONE_OF.get(of, ()) and value[name] is not None]
+        if len(chosen) > 1:
+            yield Problem(f"{path}.{chosen[1]}", f"{chosen[0]} is there too; give one of them")
         for name, inner in value.items():
             at = f"{path}.{name}" if path else name
             if name in refused:  # also as null: a service does not look at the value of a field that it does not know

@@ -32,6 +32,7 @@ _DATA = frozenset(
         "codeExecutionResult",
         "toolCall",
         "toolResponse",
+        "audioTranscription",
     }
 )
 """Fields of a part of which it has exactly one."""

@@ -5,9 +5,10 @@ To build them takes about 25 ms for each provider: do it when they are needed.
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import datetime
-from functools import cache
+from functools import cache, partialmethod
 from importlib import resources
 from threading import Lock
 from typing import Annotated, Any, Literal
@@ -28,9 +29,17 @@ PLAIN |= {
     "any": Any,
 }
 """Types that are no names in `Types.known`."""
+ONE_OF: dict[str, frozenset[str]] = {
+    "FunctionResponsePart": frozenset({"inlineData", "inline_data", "fileData", "file_data"}),
+    "GenerationConfigRoutingConfig": frozenset({"autoMode", "auto_mode", "manualMode", "manual_mode"}),
+    "VoiceConfig": frozenset(
+        {"prebuiltVoiceConfig", "prebuilt_voice_config", "replicatedVoiceConfig", "replicated_voice_config"}
+    ),
+}
+"""Of a type, the fields of which a request may have one only. The parts of contents are checked where they are read."""
 _structs: dict[str, dict[str, Any]] = {}
 """The types of each provider's decoders. Their annotations refer to this, because some of them contain themselves."""
-_lock = Lock()
+_building = Lock()
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -58,11 +67,20 @@ class Types:
 
 def types_of(provider: ProviderName) -> Types:
     """Returns the types of one provider, which a process builds once."""
-    with _lock:  # to build them in two threads at once ends the process
+    with _building:  # to build them in two threads at once ends the process
         return _built(provider)
 
 
 _built = cache(Types)
+
+
+def _renew_lock() -> None:
+    """Gives a forked process a lock of its own: another thread of its parent may hold the parent's."""
+    global _building
+    _building = Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _in_both_cases(fields: dict[str, str]) -> dict[str, str]:
@@ -86,4 +104,12 @@ def _struct(provider: ProviderName, name: str, known: dict[str, str] | list[str]
     fields = [
         (field, f"{_annotation(provider, of)} | None", None) for field, of in known.items() if field not in refused
     ]
-    return msgspec.defstruct(name, fields, module=__name__, forbid_unknown_fields=True, gc=False, kw_only=True)
+    options: Any = {"module": __name__, "forbid_unknown_fields": True, "gc": False, "kw_only": True}
+    if name in ONE_OF:
+        options["namespace"] = {"__post_init__": partialmethod(_check_one, ONE_OF[name])}
+    return msgspec.defstruct(name, fields, **options)
+
+
+def _check_one(decoded: Any, names: frozenset[str]) -> None:
+    if sum(getattr(decoded, name, None) is not None for name in names) > 1:
+        raise ValueError(names)
