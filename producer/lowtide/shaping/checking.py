@@ -160,7 +160,7 @@ class _Walk:
             yield Problem(f"{path}.{chosen[1]}", f"{chosen[0]} is there too; give one of them")
         for name, inner in value.items():
             at = f"{path}.{name}" if path else name
-            if name in refused:  # also as null: a service does not look at the value of a field that it does not know
+            if name in refused:  # also as null: a service refuses a name that it does not know, whatever its value
                 yield Problem(at, self._only_the_other, UnknownFields.PASS)
             elif (inner_of := known.get(name)) is not None:
                 yield from self.problems(inner, inner_of, at)
