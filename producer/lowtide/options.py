@@ -10,6 +10,7 @@ from typing import Self, TypedDict, TypeVar, Unpack, cast
 
 from lowtide.addresses import (
     NamedTask,
+    check_model,
     check_tables,
     handler_name,
     is_dataset,
@@ -36,7 +37,6 @@ from lowtide.limits import (
 from lowtide.settings import Settings
 from lowtide.states import Kind, Mode, ProviderName, Verdict
 
-_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]*(/[A-Za-z0-9][A-Za-z0-9._:@-]*)*", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 Chosen = TypeVar("Chosen", bound=StrEnum)
 
@@ -117,8 +117,7 @@ class Options:
         Raises `InvalidBatch` for a value that cannot be used, and `TypeError` for an option that does not exist.
         """
         check_names(given)
-        if not _MODEL.fullmatch(_text(model, "model", MAX_MODEL_CHARS)):
-            raise InvalidBatch("model: expected a name of letters, digits and . _ - / : @, as in 'gemini-3.5-flash'")
+        _text(model, "model", MAX_MODEL_CHARS)
         on_result = given.get("on_result")
         handler = None if on_result is None else _text(handler_name(on_result), "on_result", MAX_HANDLER_CHARS)
         if handler is not None:
@@ -131,6 +130,7 @@ class Options:
             _number(max_attempts, "max_attempts", 1, MAX_ATTEMPTS)
         provider = given.get("provider")
         by = settings.provider if provider is None else _one_of(ProviderName, provider, "provider")
+        _check_model(model, by)
         kind = _one_of(Kind, given.get("kind", Kind.GENERATION), "kind")
         destination = given.get("destination")
         if destination is not None:
@@ -165,6 +165,13 @@ def _text(value: object, option: str, longest: int, *, empty: bool = False) -> s
     except UnicodeEncodeError:
         raise InvalidBatch(f"{option}: has a lone surrogate (half a character)") from None
     return value
+
+
+def _check_model(model: str, provider: ProviderName) -> None:
+    try:
+        check_model(model, provider)
+    except ValueError as error:
+        raise InvalidBatch(f"model: {error}") from None
 
 
 def _number(value: object, option: str, least: int, most: int) -> int:

@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple, Unpack, cast
 
-from lowtide.addresses import is_dataset
+from lowtide.addresses import doubt_about, is_dataset
 from lowtide.batch import Batch
 from lowtide.errors import BatchNotFound, IdempotencyConflict, InvalidBatch, InvalidRequest, SpoolError
 from lowtide.limits import MAX_URI_CHARS
@@ -202,11 +202,13 @@ class BatchQueue:
 
         Raises `StoreUnavailable` where Redis does not answer, `InstallationMismatch` where Redis and spool belong to
         different installations, and `SourceError` for a destination that cannot be used. Logs a warning where no worker
-        listens for the handler.
+        listens for the handler, or where the model seems to be for another kind of batch.
         """
         self._store.confirm(self._installation)
         if silence := self._store.silence(options.on_result):
             log.warning("%s; until then the results wait", silence)
+        if doubt := doubt_about(options.model, options.kind):
+            log.warning("%s", doubt)
         if options.destination is None:
             return
         if options.idempotency_key is None or not self._store.standing(options.idempotency_key):

@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tests.unit.bodies import shaped
 
-from lowtide import AsyncBatchQueue, BatchOptions, BatchQueue, InvalidBatch, InvalidRequest, Mode, Settings
+from lowtide import AsyncBatchQueue, BatchOptions, BatchQueue, InvalidBatch, InvalidRequest, Settings
 from lowtide.limits import (
     MAX_ATTEMPTS,
     MAX_COLUMN_CHARS,
@@ -70,6 +70,9 @@ REFUSED: dict[str, list[Any]] = {
         "a//b",
         "a?key=b",
         "a%2e",
+        "gpt-4o",
+        "publishers/anthropic/models/claude-sonnet-4-5",
+        f"publishers/{'x' * (MAX_MODEL_CHARS - 20)}",
         "x" * (MAX_MODEL_CHARS + 1),
         "x" * (1 << 20),
     ],
@@ -177,11 +180,11 @@ def test_anything_is_either_an_option_of_the_right_type_or_refused(option: str, 
 def test_what_is_at_its_limit_is_taken() -> None:
     options = checked(
         model="projects/p-1/locations/us-central1/publishers/google/models/gemini-3.5-flash@001:tuned".ljust(256, "x"),
+        provider="vertex",
         idempotency_key="k" * MAX_IDEMPOTENCY_KEY_CHARS,
         labels={f"l{n}".ljust(MAX_LABEL_NAME_CHARS, "n"): "v" * MAX_LABEL_VALUE_CHARS for n in range(MAX_LABELS)},
         max_attempts=MAX_ATTEMPTS,
         priority=-MAX_PRIORITY,
-        mode=Mode.INLINE,
         outcomes={"SAFETY": "retry"},
     )
 

@@ -1,4 +1,4 @@
-"""Addresses that users give: handlers, webhook endpoints, places in Cloud Storage and BigQuery, and URLs.
+"""Addresses and names that users give: handlers, webhooks, models, places in Cloud Storage and BigQuery, and URLs.
 
 Each is parsed into one strict form. This wing opens none of them.
 """
@@ -27,6 +27,7 @@ from lowtide.addresses.locations import (
     parse_objects,
     parse_table,
 )
+from lowtide.addresses.model_names import check_model, doubt_about
 from lowtide.addresses.urls import check_broker_url, check_redis_url, check_spool_url, without_password
 
 __all__ = [
@@ -40,9 +41,11 @@ __all__ = [
     "WebhookTarget",
     "check_broker_url",
     "check_location",
+    "check_model",
     "check_redis_url",
     "check_spool_url",
     "check_tables",
+    "doubt_about",
     "handler_name",
     "is_dataset",
     "is_under",
