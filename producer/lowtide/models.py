@@ -212,7 +212,16 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     expired: int = 0
     cancelled: int = 0
     jobs: list[JobStatus] = []
+    answered: int = 0
+    """Requests that are settled, or that the provider reported as done at the last poll. It grows before `settled`."""
     usage: Usage = Usage()
+    """Tokens of all results."""
+    discarded_usage: Usage = Usage()
+    """Tokens of rows that did not become results: their requests ran again, had a result already, or are not known."""
+    reasons: dict[str, int] = {}
+    """Results without success by `ResultError.reason`. At most 50 reasons; further ones are under `(others)`."""
+    models: dict[str, int] = {}
+    """Results by the model that answered, as the provider names it. At most 50 models, as with `reasons`."""
     labels: dict[str, str] = {}
     on_result: str | None = None
     idempotency_key: str | None = None
@@ -223,6 +232,8 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     parked: int = 0
     problems: list[str] = []
     """Why the batch does not progress, or its results are not delivered, for people; empty where all is well."""
+    warnings: list[str] = []
+    """What is odd about the results, for people: another model than the one that was asked for gave them."""
     created_at: float
     finished_at: float | None = None
 

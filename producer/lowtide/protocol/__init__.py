@@ -43,8 +43,8 @@ from lowtide.protocol.messages import (
     sender,
     shown,
 )
-from lowtide.protocol.records import BatchRecord, EntityRecord, JobRecord, SegmentRecord, SweepRecord
-from lowtide.protocol.statuses import batch_status, job_status
+from lowtide.protocol.records import PAID, BatchRecord, EntityRecord, JobRecord, SegmentRecord, SweepRecord
+from lowtide.protocol.statuses import OTHERS, batch_status, job_status, other_models
 from lowtide.protocol.wire_keys import WireKeys, wire_ordinal
 
 __all__ = [
@@ -53,6 +53,8 @@ __all__ = [
     "DISPLAY_PREFIX",
     "INSTALLATION_ID",
     "OLDEST_RECORDS",
+    "OTHERS",
+    "PAID",
     "RECORD_VERSION",
     "SWEEP_MEMBER",
     "TAKEN",
@@ -83,6 +85,7 @@ __all__ = [
     "member",
     "new_batch_id",
     "new_installation_id",
+    "other_models",
     "read_record",
     "salvage_record",
     "segment_of",

@@ -16,14 +16,20 @@ import msgspec
 import redis
 
 from lowtide.models import Usage
-from lowtide.protocol.records import BatchRecord, EntityRecord, JobRecord
+from lowtide.protocol.records import PAID, BatchRecord, EntityRecord, JobRecord
 
 Record = TypeVar("Record", bound=EntityRecord)
 Hash = Mapping[bytes, bytes]
 _SHOWN_CHARS = 80
 _SHOWN_ONLY: dict[type[EntityRecord], frozenset[str]] = {
-    BatchRecord: frozenset({"labels", "error", "quarantined", "duplicates", "bytes", *Usage.__struct_fields__}),
-    JobRecord: frozenset({"polls", "surprise"}),
+    BatchRecord: frozenset(
+        {
+            *("labels", "error", "quarantined", "duplicates", "bytes", "reasons", "models"),
+            *Usage.__struct_fields__,
+            *PAID.values(),
+        }
+    ),
+    JobRecord: frozenset({"polls", "surprise", *PAID.values()}),
 }
 """Fields that no stage decides by. One that is damaged is left out, and stops no work."""
 
