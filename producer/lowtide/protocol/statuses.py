@@ -36,7 +36,7 @@ def batch_status(batch: BatchRecord, jobs: Sequence[JobStatus], problems: Sequen
         jobs=list(jobs),
         problems=list(problems),
         warnings=[
-            f"{count:,} results are the answers of {name}, not of {batch.model}"
+            f"{name} gave {count:,} of {_settled(batch):,} results; {batch.model} was asked for"
             for name, count in other_models(batch.model, batch.models).items()
         ],
         answered=_answered(batch, jobs),
@@ -67,9 +67,13 @@ def _discarded(batch: BatchRecord, counter: str) -> int:
     return max(0, int(getattr(batch, PAID[counter])) - int(getattr(batch, counter)))
 
 
+def _settled(batch: BatchRecord) -> int:
+    return batch.succeeded + batch.failed + batch.expired + batch.cancelled
+
+
 def _answered(batch: BatchRecord, jobs: Sequence[JobStatus]) -> int:
     """Requests that are settled, or that the provider has answered as far as these jobs say."""
-    settled = batch.succeeded + batch.failed + batch.expired + batch.cancelled
+    settled = _settled(batch)
     if batch.finished is not None or not jobs:
         return settled
     under_way = [job for job in jobs if not job.state.terminal]
