@@ -252,13 +252,21 @@ def results(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file, which appears complete or not at all.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Results are always JSON lines.", hidden=True)] = False,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="jsonl|openai|csv|text",
+            help="Format: JSON lines, lines of OpenAI's batch output, CSV with a header line, or key, tab and text.",
+        ),
+    ] = "jsonl",
+    as_json: Annotated[bool, typer.Option("--json", help="The default is JSON lines.", hidden=True)] = False,
 ) -> None:
-    """Print the results of a batch, one JSON line per request."""
+    """Print the results of a batch, one line per request."""
     del as_json
     from lowtide_cli.commands.results import results as run
 
-    raise typer.Exit(run(batch, output))
+    raise typer.Exit(run(batch, output, form))
 
 
 @app.command(rich_help_panel=_BATCHES)

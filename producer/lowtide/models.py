@@ -233,7 +233,7 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[str] = []
     """Why the batch does not progress, or its results are not delivered, for people; empty where all is well."""
     warnings: list[str] = []
-    """What is odd about the results, for people: another model than the one that was asked for gave them."""
+    """Oddities of the results, for people: another model than the one that was asked for gave them."""
     created_at: float
     finished_at: float | None = None
 

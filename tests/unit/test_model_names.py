@@ -1,4 +1,4 @@
-"""Which names mean the same model."""
+"""Names that mean the same model, and names that do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stored segment adds to the counters of its batch."""
+"""The counts of a stored segment, which are added to the counters of its batch."""
 
 from __future__ import annotations
 
