@@ -216,6 +216,10 @@ def submit(
 @app.command("list", rich_help_panel=_BATCHES)
 def list_(
     state: Annotated[str | None, typer.Option(help="Print only batches in this state.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Print only batches with a label. Can be repeated."),
+    ] = None,
     page_size: Annotated[int, typer.Option(min=1, max=1000, help="Batches on a page.")] = 20,
     page_token: Annotated[
         str | None, typer.Option(help="Token for the next page, as the last page printed it.")
@@ -225,7 +229,7 @@ def list_(
     """List batches, newest first."""
     from lowtide_cli.commands.list import list_batches
 
-    list_batches(state=state, page_size=page_size, page_token=page_token, as_json=as_json)
+    list_batches(state=state, labels=label or [], page_size=page_size, page_token=page_token, as_json=as_json)
 
 
 @app.command(rich_help_panel=_BATCHES, epilog=EXIT_CODES)

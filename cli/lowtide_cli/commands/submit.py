@@ -13,6 +13,7 @@ import typer
 
 from lowtide import Batch, BatchOptions, BatchQueue, InvalidRequest, Mode
 from lowtide.shaping import json_lines
+from lowtide_cli.batches import pairs
 from lowtide_cli.commands.results import write_results
 from lowtide_cli.commands.watch import follow
 from lowtide_cli.terminal import CommandError, Exit, exit_of
@@ -63,8 +64,8 @@ def _submitted(submission: Submission) -> Batch:
         raise typer.BadParameter(f"{mode!r} is not one of {', '.join(Mode)}", param_hint="--mode")
     options: BatchOptions = {
         **submission.options,
-        "labels": _pairs(submission.labels, "--label", "NAME=VALUE"),
-        "outcomes": _pairs(submission.outcomes, "--outcome", "REASON=retry|fail|succeed"),
+        "labels": pairs(submission.labels, "--label", "NAME=VALUE"),
+        "outcomes": pairs(submission.outcomes, "--outcome", "REASON=retry|fail|succeed"),
     }
     lines = _Lines(sys.stdin.buffer) if submission.file == _STDIN else None
     try:
@@ -98,13 +99,3 @@ class _Lines:
         """Changes the position of a request in an error to that of its line. A line that is not JSON has it already."""
         if error.field != "line":
             error.position += self._gaps[bisect_right(self._gaps, error.position, key=itemgetter(0)) - 1][1]
-
-
-def _pairs(given: list[str], option: str, form: str) -> dict[str, str]:
-    pairs = {}
-    for pair in given:
-        name, equals, value = pair.partition("=")
-        if not (name and equals):
-            raise typer.BadParameter(f"{pair!r} is not {form}", param_hint=option)
-        pairs[name] = value
-    return pairs

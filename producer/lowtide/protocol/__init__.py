@@ -11,7 +11,6 @@ from lowtide.protocol.hashes import (
     hash_reply,
     read_record,
     salvage_record,
-    shown_field,
     written_fields,
 )
 from lowtide.protocol.keys import SWEEP_MEMBER, batch_member
@@ -91,7 +90,6 @@ __all__ = [
     "segment_of",
     "sender",
     "shown",
-    "shown_field",
     "split_job_id",
     "wire_ordinal",
     "written_fields",

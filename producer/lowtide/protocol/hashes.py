@@ -99,11 +99,6 @@ def hash_reply(reply: Any) -> dict[bytes, bytes]:
     return found
 
 
-def shown_field(reply: Any) -> str:
-    """A field for people to read; nothing where its record is damaged."""
-    return _text(reply) if isinstance(reply, bytes) else ""
-
-
 def _written(value: object) -> str | bytes | int | float:
     match value:
         case None:

@@ -72,13 +72,16 @@ def _settled(batch: BatchRecord) -> int:
 
 
 def _answered(batch: BatchRecord, jobs: Sequence[JobStatus]) -> int:
-    """Requests that are settled, or that the provider has answered as far as these jobs say."""
+    """Requests that are settled, or that the provider has answered as far as these jobs say.
+
+    A damaged job does not say how many requests it has.
+    """
     settled = _settled(batch)
     if batch.finished is not None or not jobs:
         return settled
     under_way = [job for job in jobs if not job.state.terminal]
     done = sum(min(job.done_requests, job.requests) for job in under_way)
-    if len(jobs) < batch.jobs:
+    if len(jobs) < batch.jobs or not all(job.requests for job in jobs):
         return min(batch.total, settled + done)
     # The rows of a job that has just ended are answered too.
     return max(settled, batch.total - sum(job.requests for job in under_way) + done)
