@@ -10,6 +10,7 @@ import msgspec
 
 from lowtide import answers
 from lowtide.answers import FunctionCall, Image
+from lowtide.redaction import redacted
 from lowtide.states import BatchState, JobState, Kind, ProviderName, ResultStatus
 
 REQUESTS_LOST = "REQUESTS_LOST"
@@ -68,10 +69,11 @@ class ResultError(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     code: int | None = None
 
     def shortened(self, most: int) -> ResultError:
-        """Returns this error with a message of at most `most` characters, and a reason of at most 100."""
-        if len(self.message) <= most and len(self.reason) <= _MAX_REASON_CHARS:
+        """Returns this error without secrets: the message has at most `most` characters, the reason at most 100."""
+        message, reason = redacted(self.message)[:most], redacted(self.reason)[:_MAX_REASON_CHARS]
+        if (message, reason) == (self.message, self.reason):
             return self
-        return msgspec.structs.replace(self, message=self.message[:most], reason=self.reason[:_MAX_REASON_CHARS])
+        return msgspec.structs.replace(self, message=message, reason=reason)
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):

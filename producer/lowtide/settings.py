@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from lowtide.addresses import check_redis_url, check_spool_url, without_password
 from lowtide.backoff import Backoff
 from lowtide.limits import MAX_ATTEMPTS
+from lowtide.redaction import know_secrets
 from lowtide.states import Mode, ProviderName, UnknownFields, Verdict
 
 
@@ -140,6 +141,11 @@ class Settings(BaseSettings):
     def _spool_url_can_be_shown(cls, url: str) -> str:
         check_spool_url(url)
         return url
+
+    def model_post_init(self, context: object, /) -> None:
+        """Has every text that leaves this process hide the secrets of these settings."""
+        del context
+        know_secrets(vars(self).values())
 
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
         for name, value in super().__repr_args__():
