@@ -32,7 +32,7 @@ FORMS: dict[str, Callable[[str], str]] = {
     "percent-encoded in lower case": lambda secret: re.sub("%..", in_lower_case, quote(secret, safe="")),
     "as a query": quote_plus,
     "repr": repr,
-    "repr of bytes": lambda secret: repr(secret.encode()),
+    "repr of bytes": lambda secret: repr(secret.encode())[1:],
     "repr of a repr": lambda secret: repr(repr(secret)),
     "JSON": json.dumps,
     "on one line": lambda secret: " ".join(secret.splitlines()),
