@@ -7,7 +7,8 @@
 | any other error | failed, with the provider's reason |
 | a prompt that was blocked (`promptFeedback.blockReason`) | failed, with the block reason |
 | a candidate that ended for any other reason (MAX_TOKENS, SAFETY, RECITATION, ...) | failed, with the finish reason |
-| no response at all, none but an empty or unreadable one, or a candidate without content | retry |
+| no response at all, or an unreadable one | retry |
+| an answer that says nothing: no candidate, no content, or only white space and thoughts (`EMPTY`) | retry |
 
 A batch's `outcomes`, and those of `LOWTIDE_OUTCOMES`, overrule the table for a reason or a code. `retry` becomes
 `failed` when the request has no attempt left. A failed row keeps the response that it came with.
