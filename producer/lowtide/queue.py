@@ -192,7 +192,7 @@ class BatchQueue:
 
         Raises `StoreUnavailable` where Redis does not answer, `InstallationMismatch` where Redis and spool belong to
         different installations, and `SourceError` for a destination that cannot be used. Logs a warning where no worker
-        listens for the handler.
+        listens for the handler, or where the workers may not call a webhook.
         """
         self._store.confirm(self._installation)
         if silence := self._store.silence(options.on_result):

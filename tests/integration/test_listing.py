@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 from tests.records import a_batch, a_job, hash_of
 from tests.stack import Stack
 
-from lowtide import BatchQueue
+from lowtide import BatchQueue, Request
 from lowtide.protocol import keys
 from lowtide.states import BatchState, JobState
+from lowtide_worker.runtime import Runtime
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +81,33 @@ def test_a_damaged_job_does_not_hide_its_batch(stack: Stack, queue: BatchQueue) 
 
     assert listed.answered == 0
     assert "cannot be read" in listed.problems[0]
+
+
+RULE = ["https://shop.example/hooks/", "https://other.example/one"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "url", "warns"),
+    [
+        (None, "https://shop.example/other", False),
+        (RULE, "https://shop.example/hooks/results", False),
+        (RULE, "https://shop.example/other", True),
+        ([], "https://shop.example/hooks/results", True),
+    ],
+    ids=["unknown rule", "allowed", "not allowed", "none allowed"],
+)
+def test_a_webhook_that_the_workers_may_not_call_is_warned_of_at_submit(
+    stack: Stack,
+    queue: BatchQueue,
+    caplog: pytest.LogCaptureFixture,
+    rule: list[str] | None,
+    url: str,
+    warns: bool,
+) -> None:
+    if rule is not None:
+        Runtime(stack.worker_settings()).deliveries.note_webhooks(rule)
+
+    with caplog.at_level(logging.WARNING, logger="lowtide"):
+        queue.submit([Request(key="a", contents="x")], model="gemini-3.5-flash", on_result=url)
+
+    assert (f"the workers may not call {url}: name it in their LOWTIDE_WEBHOOK_SECRETS" in caplog.text) is warns

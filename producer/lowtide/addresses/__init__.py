@@ -17,6 +17,7 @@ from lowtide.addresses.handlers import (
 )
 from lowtide.addresses.locations import Objects, Table, is_under, parse_objects, parse_table
 from lowtide.addresses.urls import check_broker_url, check_redis_url, check_spool_url, without_password
+from lowtide.addresses.webhooks import allowing_url
 
 __all__ = [
     "CeleryTarget",
@@ -26,6 +27,7 @@ __all__ = [
     "StreamTarget",
     "Table",
     "WebhookTarget",
+    "allowing_url",
     "check_broker_url",
     "check_redis_url",
     "check_spool_url",

@@ -8,10 +8,11 @@ from functools import cached_property
 from itertools import chain
 from typing import cast
 
+import msgspec
 import redis
 from msgspec.structs import replace
 
-from lowtide.addresses import listened_for
+from lowtide.addresses import WebhookTarget, allowing_url, listened_for, parse_handler
 from lowtide.errors import BatchNotFound, StoreUnavailable
 from lowtide.models import BatchPage, BatchStatus
 from lowtide.options import Options
@@ -184,12 +185,26 @@ class Store:
 
     def silence(self, on_result: str | None) -> str:
         """The reason why a batch's results would wait for their handler; "" where they need not."""
+        if disallowed := self._disallowed(on_result):
+            return disallowed
         handler = listened_for(on_result)
         if handler is None or self._settings.handler_queue is not None:
             return ""
         with redis_errors(self._url):
             [found] = listeners(self.redis, [handler])
         return silence(handler, found)
+
+    def _disallowed(self, on_result: str | None) -> str:
+        """The reason why the workers will not call a webhook; "" where they may, or where their rule is not known."""
+        target = parse_handler(on_result) if on_result else None
+        if not isinstance(target, WebhookTarget):
+            return ""
+        with redis_errors(self._url):
+            rule = cast("bytes | None", self.redis.get(keys.WEBHOOKS))
+        with suppress(ValueError):
+            if rule is not None and allowing_url(target.endpoint, msgspec.json.decode(rule, type=list[str])) is None:
+                return f"the workers may not call {target.endpoint}: name it in their LOWTIDE_WEBHOOK_SECRETS"
+        return ""
 
     def exists(self, batch_id: str) -> bool:
         """Whether the batch is known here."""
