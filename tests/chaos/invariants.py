@@ -254,6 +254,7 @@ _PERMANENT = (
     "lowtide:installation",
     "lowtide:deleted",
     "lowtide:handlers",
+    "lowtide:webhooks",
     "lowtide:listeners:",
     "lowtide:clock:",
     "lowtide:ticker:",
