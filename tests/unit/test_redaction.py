@@ -10,13 +10,14 @@ from urllib.parse import quote, quote_plus
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from lowtide import InvalidRequest, ResultError, StoreUnavailable
 from lowtide import redaction as module
 from lowtide.redaction import know_secrets, redacted
-from lowtide.settings import Settings
+from lowtide.settings import Settings, explain
 from lowtide_worker.providers import Refused
+from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import bounded
 
 HOSTILE = "x/#@%?;:[ \n\té\"'\\y"
@@ -108,3 +109,14 @@ def test_short_secrets_and_other_settings_change_no_text() -> None:
 
     assert redacted("abc gemini 7 redis://127.0.0.1:6379/0") == "abc gemini 7 redis://127.0.0.1:6379/0"
     assert "a" in str(InvalidRequest("no text", field="contents", key="a"))
+
+
+@pytest.mark.parametrize(
+    "key", ["AIzaSy\nabc", "AIzaSy abc", "AIzaSy\x00abc", "AIzaSyé"], ids=["LF", "blank", "NUL", "é"]
+)
+def test_a_key_with_a_character_that_no_key_has_is_refused_without_being_shown(key: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        WorkerSettings(_env_file=None, GOOGLE_API_KEY=key)
+
+    assert "it has characters that no key has" in explain(caught.value)
+    assert "AIzaSy" not in explain(caught.value) + str(caught.value)
