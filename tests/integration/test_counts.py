@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.integration.blurbs import MODEL, blurbs
 from tests.stack import Stack
+from tests.waiting import wait_until
 
 from lowtide import BatchStatus, Usage
 
@@ -48,10 +49,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def finished(stack: Stack) -> Iterator[tuple[BatchStatus, Model]]:
-    """A batch of ten requests, of which four ran twice."""
+    """A batch of ten requests, of which four ran twice. A worker died when its first segment was to be counted."""
     stack.emulator.answer = model = Model()
-    worker = stack.worker("-c", "1")
+    first = stack.worker("-P", "solo", LOWTIDE_CRASH_AT="deliver.before-record")
     batch = stack.queue().submit(blurbs(10), model=MODEL)
+    wait_until(lambda: not first.alive, timeout=60, what="the first worker dies")
+    worker = stack.worker("-P", "solo")
     yield batch.wait(timeout=60), model
     worker.stop()
 
