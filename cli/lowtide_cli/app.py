@@ -220,6 +220,10 @@ def submit(
 @app.command("list", rich_help_panel=_BATCHES)
 def list_(
     state: Annotated[str | None, typer.Option(help="Print only batches in this state.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Print only batches with a label. Can be repeated."),
+    ] = None,
     page_size: Annotated[int, typer.Option(min=1, max=1000, help="Batches on a page.")] = 20,
     page_token: Annotated[
         str | None, typer.Option(help="Token for the next page, as the last page printed it.")
@@ -229,7 +233,7 @@ def list_(
     """List batches, newest first."""
     from lowtide_cli.commands.list import list_batches
 
-    list_batches(state=state, page_size=page_size, page_token=page_token, as_json=as_json)
+    list_batches(state=state, labels=label or [], page_size=page_size, page_token=page_token, as_json=as_json)
 
 
 @app.command(rich_help_panel=_BATCHES, epilog=EXIT_CODES)
@@ -256,13 +260,21 @@ def results(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file, which appears complete or not at all.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Results are always JSON lines.", hidden=True)] = False,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="jsonl|openai|csv|text",
+            help="Format: JSON lines, lines of OpenAI's batch output, CSV with a header line, or key, tab and text.",
+        ),
+    ] = "jsonl",
+    as_json: Annotated[bool, typer.Option("--json", help="The default is JSON lines.", hidden=True)] = False,
 ) -> None:
-    """Print the results of a batch, one JSON line per request."""
+    """Print the results of a batch, one line per request."""
     del as_json
     from lowtide_cli.commands.results import results as run
 
-    raise typer.Exit(run(batch, output))
+    raise typer.Exit(run(batch, output, form))
 
 
 @app.command(rich_help_panel=_BATCHES)

@@ -54,7 +54,8 @@ def _unwind_on_signals() -> None:
 
 def _end(line: str, code: Exit) -> NoReturn:
     """Prints an error and exits. Further lines are indented, so that none looks like a message of Lowtide's own."""
-    from lowtide.text import printable  # deferred: `--help` must be quick
+    from lowtide.redaction import redacted  # deferred: `--help` must be quick
+    from lowtide.text import printable
 
-    typer.echo("lowtide: " + printable(line).replace("\n", "\n  "), err=True)
+    typer.echo("lowtide: " + printable(redacted(line)).replace("\n", "\n  "), err=True)
     sys.exit(code)

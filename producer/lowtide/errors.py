@@ -8,9 +8,15 @@ from __future__ import annotations
 from functools import partial
 from typing import NoReturn
 
+from lowtide.redaction import redacted
+
 
 class LowtideError(Exception):
     """Base of all errors raised by Lowtide."""
+
+    def __str__(self) -> str:
+        # Many a message has the text of another library's error at its end.
+        return redacted(super().__str__())
 
 
 class InvalidRequest(LowtideError):

@@ -10,6 +10,7 @@ import msgspec
 
 from lowtide import answers
 from lowtide.answers import FunctionCall, Image
+from lowtide.redaction import redacted
 from lowtide.states import BatchState, JobState, Kind, ProviderName, ResultStatus
 
 REQUESTS_LOST = "REQUESTS_LOST"
@@ -68,10 +69,11 @@ class ResultError(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     code: int | None = None
 
     def shortened(self, most: int) -> ResultError:
-        """Returns this error with a message of at most `most` characters, and a reason of at most 100."""
-        if len(self.message) <= most and len(self.reason) <= _MAX_REASON_CHARS:
+        """Returns this error without secrets: the message has at most `most` characters, the reason at most 100."""
+        message, reason = redacted(self.message)[:most], redacted(self.reason)[:_MAX_REASON_CHARS]
+        if (message, reason) == (self.message, self.reason):
             return self
-        return msgspec.structs.replace(self, message=self.message[:most], reason=self.reason[:_MAX_REASON_CHARS])
+        return msgspec.structs.replace(self, message=message, reason=reason)
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,7 +214,16 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     expired: int = 0
     cancelled: int = 0
     jobs: list[JobStatus] = []
+    answered: int = 0
+    """Requests that are settled, or that the provider reported as done at the last poll. It grows before `settled`."""
     usage: Usage = Usage()
+    """Tokens of all results."""
+    discarded_usage: Usage = Usage()
+    """Tokens of rows that did not become results: their requests ran again, had a result already, or are not known."""
+    reasons: dict[str, int] = {}
+    """Results without success by `ResultError.reason`. At most 50 reasons; further ones are under `(others)`."""
+    models: dict[str, int] = {}
+    """Results by the model that answered, as the provider names it. At most 50 models, as with `reasons`."""
     labels: dict[str, str] = {}
     on_result: str | None = None
     idempotency_key: str | None = None
@@ -223,6 +234,8 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     parked: int = 0
     problems: list[str] = []
     """Why the batch does not progress, or its results are not delivered, for people; empty where all is well."""
+    warnings: list[str] = []
+    """Oddities of the results, for people: another model than the one that was asked for gave them."""
     created_at: float
     finished_at: float | None = None
 

@@ -202,7 +202,8 @@ class BatchQueue:
 
         Raises `StoreUnavailable` where Redis does not answer, `InstallationMismatch` where Redis and spool belong to
         different installations, and `SourceError` for a destination that cannot be used. Logs a warning where no worker
-        listens for the handler, or where the model seems to be for another kind of batch.
+        listens for the handler, where the workers may not call a webhook, or where the model seems to be for another
+        kind of batch.
         """
         self._store.confirm(self._installation)
         if silence := self._store.silence(options.on_result):
@@ -302,18 +303,25 @@ class BatchQueue:
         return Batch(batch_id, self._store, self._spool)
 
     def list(
-        self, *, state: BatchState | str | None = None, page_size: int = 50, page_token: str | None = None
+        self,
+        *,
+        state: BatchState | str | None = None,
+        labels: Mapping[str, str] | None = None,
+        page_size: int = 50,
+        page_token: str | None = None,
     ) -> BatchPage:
         """Returns one page of batches, newest first, without their jobs.
 
         - `state`: only batches in this state; None: all.
+        - `labels`: only batches that have all these labels, as in `{"team": "shop"}`; None: all.
         - `page_size`: most batches on the page.
         - `page_token`: `next_page_token` of the page before; None: the first page.
 
-        Raises `ValueError` for a state that does not exist.
+        With `state` or `labels` a call reads about 1,000 batches at most: the page may have fewer batches than
+        `page_size`, or none, and a `next_page_token` all the same. Raises `ValueError` for a state that does not exist.
         """
         wanted = BatchState(state) if state is not None else None
-        page = self._store.page(state=wanted, page_size=page_size, page_token=page_token)
+        page = self._store.page(state=wanted, labels=labels, page_size=page_size, page_token=page_token)
         if not page.batches:
             self._check_not_emptied()
         return page

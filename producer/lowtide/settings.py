@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from lowtide.addresses import check_location, check_redis_url, check_spool_url, without_password
 from lowtide.backoff import Backoff
 from lowtide.limits import MAX_ATTEMPTS
+from lowtide.redaction import know_secrets
 from lowtide.states import Mode, ProviderName, UnknownFields, Verdict
 
 
@@ -154,6 +155,11 @@ class Settings(BaseSettings):
     def _location_exists(cls, name: str) -> str:
         check_location(name)
         return name
+
+    def model_post_init(self, context: object, /) -> None:
+        """Has every text that leaves this process hide the secrets of these settings."""
+        del context
+        know_secrets(vars(self).values())
 
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
         for name, value in super().__repr_args__():

@@ -43,6 +43,8 @@ def a_piece_of_output_is_lost(crash_at: str, stack: ChaosStack) -> Figures:
     stack.rest([one])
     assert "collected again" in second.text
     figures = check(stack, [one], Allowed(duplicates=40))
+    # Its rows came twice, and were paid once.
+    assert not one.batch.status().discarded_usage.total_token_count
     assert figures.jobs_created == 1
     return figures
 

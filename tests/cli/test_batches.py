@@ -148,9 +148,19 @@ def test_list_pages_through_all_batches_newest_first(cli: Cli, queue: BatchQueue
     second = cli("list", "--json", "--page-size", "1", "--page-token", first["next_page_token"]).json()
     assert [batch["id"] for batch in first["batches"] + second["batches"]] == ids
     queue.get(ids[0]).wait(30)
-    shown, completed = cli.all(["list", "--page-size", "1"], ["list", "--state", "completed"])
+    labelled = queue.submit(requests(1), model=MODEL, labels={"team": "shop", "day": "1"}).id
+    shown, completed, ours, others, wrong = cli.all(
+        ["list", "--page-size", "1"],
+        ["list", "--state", "completed"],
+        ["list", "--json", "--label", "team=shop", "--label", "day=1"],
+        ["list", "--label", "team=shop", "--label", "day=2"],
+        ["list", "--label", "shop"],
+    )
     assert "--page-token" in shown.out
     assert ids[0] in completed.out
+    assert [batch["id"] for batch in ours.json()["batches"]] == [labelled]
+    assert others.out == "no batch has these labels\n"
+    assert wrong.code == 2
 
 
 @pytest.mark.usefixtures("unending_jobs")

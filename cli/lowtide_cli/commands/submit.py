@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from lowtide import Batch, BatchOptions, BatchQueue, InvalidRequest, Mode
+from lowtide_cli.batches import pairs
 from lowtide_cli.commands.results import write_results
 from lowtide_cli.commands.watch import follow
 from lowtide_cli.terminal import CommandError, Exit, exit_of
@@ -59,8 +60,8 @@ def _submitted(submission: Submission) -> Batch:
         raise typer.BadParameter(f"{mode!r} is not one of {', '.join(Mode)}", param_hint="--mode")
     options: BatchOptions = {
         **submission.options,
-        "labels": _pairs(submission.labels, "--label", "NAME=VALUE"),
-        "outcomes": _pairs(submission.outcomes, "--outcome", "REASON=retry|fail|succeed"),
+        "labels": pairs(submission.labels, "--label", "NAME=VALUE"),
+        "outcomes": pairs(submission.outcomes, "--outcome", "REASON=retry|fail|succeed"),
     }
     requests = sys.stdin.buffer if submission.file == _STDIN else submission.file
     try:
@@ -68,13 +69,3 @@ def _submitted(submission: Submission) -> Batch:
     except InvalidRequest as error:
         name = "standard input" if submission.file == _STDIN else submission.file
         raise CommandError(str(error) if error.source else f"{name}: {error}") from error
-
-
-def _pairs(given: list[str], option: str, form: str) -> dict[str, str]:
-    pairs = {}
-    for pair in given:
-        name, equals, value = pair.partition("=")
-        if not (name and equals):
-            raise typer.BadParameter(f"{pair!r} is not {form}", param_hint=option)
-        pairs[name] = value
-    return pairs

@@ -29,6 +29,7 @@ from lowtide.addresses.locations import (
 )
 from lowtide.addresses.model_names import check_model, doubt_about
 from lowtide.addresses.urls import check_broker_url, check_redis_url, check_spool_url, without_password
+from lowtide.addresses.webhooks import allowing_url
 
 __all__ = [
     "CeleryTarget",
@@ -39,6 +40,7 @@ __all__ = [
     "StreamTarget",
     "Table",
     "WebhookTarget",
+    "allowing_url",
     "check_broker_url",
     "check_location",
     "check_model",

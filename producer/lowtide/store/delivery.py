@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from lowtide.errors import OutsideRoot
 from lowtide.protocol import RECORD_VERSION, BatchFiles, Stage, keys, segment_of, written_fields
 from lowtide.protocol.changes import Redelivery
+from lowtide.redaction import redacted
 from lowtide.settings import Settings
 from lowtide.spool import Spool
 from lowtide.store import scripts
@@ -89,7 +90,7 @@ class DeliveryClient:
             "busy": False,
             "stored": True,
             "tries": attempt,
-            "problem": error[:_MAX_PROBLEM_CHARS],
+            "problem": redacted(error)[:_MAX_PROBLEM_CHARS],
             "only": only,
         }
         pause = self._backoff.seconds(attempt - 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lowtide.protocol import BatchRecord
+from lowtide.redaction import redacted
 
 _MOST_OF_JOBS = 3
 
@@ -48,7 +49,7 @@ def _of_jobs(jobs: Iterable[tuple[str, str | None]]) -> list[str]:
 
 def _line(text: str) -> str:
     """The text on one line, without characters that move a terminal's cursor: much of it comes from outside."""
-    return "".join(char if char.isprintable() else " " for char in text)
+    return "".join(char if char.isprintable() else " " for char in redacted(text))
 
 
 def _segments(count: int) -> str:

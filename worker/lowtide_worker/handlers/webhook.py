@@ -14,10 +14,9 @@ from typing import Literal, NamedTuple
 
 import httpcore
 import msgspec
-from pydantic import SecretStr
 from standardwebhooks import Webhook
 
-from lowtide.addresses import Endpoint, WebhookTarget, parse_endpoint
+from lowtide.addresses import WebhookTarget, allowing_url
 from lowtide.spool import Spool
 from lowtide_worker.deadlines import Deadline, Overdue
 from lowtide_worker.handlers.outbound import OutboundBackend
@@ -50,30 +49,6 @@ class _Answer(NamedTuple):
     """The beginning of the body; empty after a success."""
 
 
-class Endpoints:
-    """The webhooks that the settings allow, with the secrets that sign their requests."""
-
-    def __init__(self, secrets: Mapping[str, SecretStr]) -> None:
-        self._exact: dict[Endpoint, SecretStr] = {}
-        self._roots: list[tuple[Endpoint, SecretStr]] = []
-        for url, secret in secrets.items():
-            endpoint = parse_endpoint(url)
-            self._exact[endpoint] = secret
-            if url.endswith("/") and endpoint.query is None:
-                self._roots.append((endpoint, secret))
-        self._roots.sort(key=lambda root: len(root[0].path), reverse=True)
-
-    def secret(self, endpoint: Endpoint) -> SecretStr | None:
-        """The secret that signs requests to an endpoint; None if the endpoint is not allowed."""
-        if endpoint in self._exact:
-            return self._exact[endpoint]
-        return next((secret for root, secret in self._roots if _is_under(endpoint, root)), None)
-
-
-def _is_under(endpoint: Endpoint, root: Endpoint) -> bool:
-    return endpoint[:3] == root[:3] and endpoint.path.startswith(root.path)
-
-
 class SignedWebhookHandler:
     """Posts deliveries to a service over HTTPS. Follows no redirects, uses no proxies, and calls private addresses only
     if they are allowed."""
@@ -82,7 +57,8 @@ class SignedWebhookHandler:
 
     def __init__(self, settings: WorkerSettings, target: WebhookTarget, spool: Spool) -> None:
         self._endpoint = target.endpoint
-        self._secret = Endpoints(settings.webhook_secrets).secret(target.endpoint)
+        url = allowing_url(target.endpoint, settings.webhook_secrets)
+        self._secret = None if url is None else settings.webhook_secrets[url]
         self._timeout = settings.webhook_timeout_seconds
         self._allow_private = settings.webhook_allow_private
         self._allow_http = settings.webhook_allow_http

@@ -1,4 +1,4 @@
-"""The formatters of the worker's log, which keep foreign text from forging log lines.
+"""The formatters of the worker's log, which keep secrets out of it, and foreign text from forging log lines.
 
 Log lines contain text from providers, handlers and messages. Its line ends must not begin a new log line, and its
 control characters must not reach the terminal of a reader.
@@ -13,6 +13,7 @@ from celery.app.log import Logging as CeleryLogging
 from celery.app.log import TaskFormatter
 from celery.utils.log import ColorFormatter
 
+from lowtide.redaction import redacted
 from lowtide.text import on_one_line, printable
 
 
@@ -21,12 +22,12 @@ class Lines(ColorFormatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """Returns the message as one line."""
-        record.message = on_one_line(record.message)
+        record.message = on_one_line(redacted(record.message))
         return str(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
         """Returns the traceback, indented."""
-        return "\n".join(f"  {line}" for line in printable(super().formatException(ei)).split("\n"))
+        return "\n".join(f"  {line}" for line in printable(redacted(super().formatException(ei))).split("\n"))
 
 
 class TaskLines(Lines, TaskFormatter):

@@ -18,6 +18,7 @@ from lowtide.errors import LowtideError
 from lowtide.models import ResultError
 from lowtide.protocol import TAKEN, VERSION, Stage, keys, member
 from lowtide.protocol.changes import EntityChange, JobChange
+from lowtide.redaction import redacted
 from lowtide.states import JobState
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.host.application import app
@@ -144,10 +145,10 @@ def _again(world: Runtime, stage: Stage, held: Held[Any], error: Exception) -> M
     backoff = world.quota_backoff if isinstance(error, Throttled) else world.retry_backoff
     pause = backoff.seconds(failures - 1)
     expected = isinstance(error, ProviderError)
-    problem = f"{error}"[:_PROBLEM_CHARS]
+    problem = redacted(f"{error}")[:_PROBLEM_CHARS]
     log.warning(
         "%s: %s failed, again in %.0f s: %s: %s",
-        *(held.member, stage, pause, type(error).__name__, error),
+        *(held.member, stage, pause, type(error).__name__, problem),
         exc_info=not expected,
     )
     if stage is Stage.CREATE and isinstance(held, HeldJob) and not expected and not _has_intent(world, held):

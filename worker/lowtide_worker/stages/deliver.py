@@ -14,17 +14,28 @@ import msgspec
 
 from lowtide.errors import SpoolError
 from lowtide.models import ResultError, Usage
-from lowtide.protocol import BatchFiles, Queue, split_job_id
+from lowtide.protocol import BatchFiles, Queue, other_models, split_job_id
 from lowtide.protocol.records import Part
 from lowtide.spool import RequestReader
 from lowtide.states import ResultStatus
+from lowtide.text import on_one_line
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.in_place import in_place, under_wire_keys
-from lowtide_worker.output import Joined, QuarantinedRow, Row, join, overruled, part_ranges, provider_rows, rest_rows
+from lowtide_worker.output import (
+    Joined,
+    QuarantinedRow,
+    Row,
+    join,
+    overruled,
+    part_ranges,
+    provider_rows,
+    rest_rows,
+    tally,
+)
 from lowtide_worker.providers import NO_RESPONSE, Missing, Provider
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.hand_over import Stored, hand_over
-from lowtide_worker.state import Done, HeldSegment, SegmentMove
+from lowtide_worker.state import Done, HeldSegment, SegmentMove, Tally
 
 log = logging.getLogger(__name__)
 
@@ -92,13 +103,24 @@ def _store(runtime: Runtime, segment: HeldSegment) -> Stored:
     runtime.clock.check(segment)
     _write_results(runtime, segment, results)
     _write_quarantine(runtime, segment, quarantined)
-    counts = _counts(results) | {"duplicates": len(final) - len(results), "quarantined": len(quarantined)}
+    odd = {"duplicates": len(final) - len(results), "quarantined": len(quarantined)}
+    found = tally(rows, results, odd)
     handler_waits = bool(segment.batch.on_result and results)
     reach("deliver.before-record")
-    left = runtime.ledger.record(segment, counts, handler_waits=handler_waits)
+    left = runtime.ledger.record(segment, found, handler_waits=handler_waits)
     reach("deliver.after-record")
-    shown = {name: count for name, count in counts.items() if name not in Usage.__struct_fields__}
-    return Stored(shown | {"left": left}, handler_waits=handler_waits, wakes=_wakes(runtime, segment, left))
+    others = _warn_of_others(segment, found)
+    shown = {name: count for name, count in found.counts.items() if name not in Usage.__struct_fields__}
+    return Stored(shown | {"left": left} | others, handler_waits=handler_waits, wakes=_wakes(runtime, segment, left))
+
+
+def _warn_of_others(segment: HeldSegment, found: Tally) -> dict[str, int]:
+    """The models that gave results without being asked for. Each is logged when the batch first gets such a result."""
+    asked = segment.batch.model
+    others = other_models(asked, found.models)
+    for name in others.keys() - segment.batch.models.keys():
+        log.warning("batch %s asked for %s and is answered by %s", segment.batch_id, asked, on_one_line(name))
+    return {f"answered by {name}": count for name, count in others.items()}
 
 
 def _wakes(runtime: Runtime, segment: HeldSegment, left: int | None = None) -> tuple[Queue, ...]:
@@ -205,16 +227,3 @@ def _result_line(item: Joined, attempts: int) -> _ResultLine:
         if error.reason == "MALFORMED":
             response = NO_RESPONSE
     return _ResultLine(request.key, outcome.status, response, error, outcome.usage, request.metadata, attempts)
-
-
-# ---- count
-
-
-def _counts(results: Sequence[Joined]) -> dict[str, int]:
-    """How many results there are of each status, and the sums of their usages."""
-    statuses = [item.outcome.status for item in results]
-    counts: dict[str, int] = {status: count for status in ResultStatus if (count := statuses.count(status))}
-    usages = [item.outcome.usage for item in results if item.outcome.usage is not None]
-    for name in Usage.__struct_fields__:
-        counts[name] = sum(map(attrgetter(name), usages))
-    return counts

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 def sweep(runtime: Runtime, held: HeldSweep) -> SweepMove:
     """One round over everything; comes again after `sweep_seconds`."""
     keep = runtime.clock.keeper(held)
+    runtime.deliveries.note_webhooks(list(runtime.settings.webhook_secrets))
     counts = {"put_back": runtime.oddities.put_back_on_clock(keep)}
     reach("sweep.after-store")
     try:

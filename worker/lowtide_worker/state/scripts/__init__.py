@@ -220,6 +220,7 @@ def recollect(
     *,
     segment: Key,
     job: Key,
+    batch: Key,
     settled: Key,
     clock: Key,
     job_clock: Key,
@@ -227,6 +228,7 @@ def recollect(
     token: Value,
     job_member: Value,
     stage: Value,
+    paid: Values,
 ) -> Any: ...
 
 
@@ -243,7 +245,12 @@ def record(
     job_member: Value,
     handler_waits: Value,
     lease: Value,
+    most: Value,
+    others: Value,
     counts: Values,
+    paid: Values,
+    failed_by: Values,
+    answered_by: Values,
 ) -> Any: ...
 
 
