@@ -50,7 +50,7 @@ PROVIDERS = ROOT / "docs" / "providers.md"
 ENV_EXAMPLE = ROOT / ".env.example"
 OTHER_NAMES = {
     "GOOGLE_API_KEY": "read beside GEMINI_API_KEY",
-    "LOWTIDE_FLOWER_BASIC_AUTH": "read by `lowtide up` and the compose file",
+    "LOWTIDE_FLOWER_BASIC_AUTH": "read by `lowtide up`, `lowtide flower` and the compose file",
     "LOWTIDE_REDIS_SERVER": "read by `lowtide up` and the tests",
 }
 
