@@ -116,7 +116,7 @@ def test_ctrl_c_in_a_demo_leaves_nothing_and_promises_nothing(tmp_path: Path) ->
         rest = demo.rest()
         assert process.wait(30) == 130
     assert "stopped; nothing is left behind" in rest
-    assert "the batch goes on" not in rest
+    assert "the batch continues" not in rest
     assert not any(map(alive, mine))
 
 

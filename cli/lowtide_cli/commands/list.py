@@ -36,7 +36,7 @@ def list_batches(*, state: str | None, page_size: int, page_token: str | None, a
         return
     console.print(_table(page.batches, console.width))
     if any(status.problems for status in page.batches):
-        console.print("! does not move, or is not delivered: `lowtide status BATCH` shows the reason", style="yellow")
+        console.print("! no progress, or undelivered results: `lowtide status BATCH` shows the reason", style="yellow")
     if page.next_page_token:
         more = f"lowtide list --page-size {page_size} --page-token {page.next_page_token}"
         console.print(f"more: {more}{f' --state {state}' if state else ''}", style="dim", soft_wrap=True)
