@@ -74,7 +74,7 @@ def take(consumer: Consumer, client: DeliveryClient, message: Message) -> dict[s
     except StoreUnavailable as error:
         # Lowtide does not know how the delivery ended, so its message must come again.
         raise Reject(str(error), requeue=True) from error
-    count = "all" if failed is None else f"{len(failed):,}"
+    count = "all" if failed is None else f"{len(failed):,} of {done + len(failed):,}"
     raise ResultsFailed(f"{count} results of delivery {delivery_id} failed in attempt {attempt}: {problem}")
 
 
