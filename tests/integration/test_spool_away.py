@@ -18,7 +18,7 @@ from lowtide.spool import Spool
 from lowtide.store import Installation
 from lowtide.store.installation import MARKER
 
-WAITS = "takes no work until its spool is back"
+WAITS = "takes no work until its spool is available"
 
 
 @pytest.mark.parametrize("how", ["unmounted", "odd marker"])
