@@ -85,7 +85,7 @@ def up(
     An embedded Redis-compatible server runs unless LOWTIDE_REDIS_URL is set. The emulator runs unless GEMINI_API_KEY or
     GOOGLE_API_KEY is set (here or in .env); with LOWTIDE_PROVIDER=vertex, unless GOOGLE_CLOUD_PROJECT and
     LOWTIDE_VERTEX_STORAGE are set. The emulator of Vertex AI comes with stand-ins for Cloud Storage and BigQuery.
-    Flower's password is generated; set LOWTIDE_FLOWER_BASIC_AUTH=user:password to choose it.
+    Flower's login is generated once and kept; set LOWTIDE_FLOWER_BASIC_AUTH=user:password to choose it.
     """
     from lowtide_cli.commands.up import Options
     from lowtide_cli.commands.up import up as run
@@ -387,6 +387,20 @@ def adopt_installation(
     from lowtide_cli.commands.installation import adopt
 
     raise typer.Exit(adopt(yes=yes, over=over))
+
+
+@app.command(rich_help_panel=_OPERATIONS)
+def flower(
+    address: Annotated[str, typer.Option(help="Address that Flower listens on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of Flower.")] = 5555,
+) -> None:
+    """Run Flower with the columns that show Lowtide's tasks, and print its address and login.
+
+    The login is LOWTIDE_FLOWER_BASIC_AUTH=user:password, or is generated once and kept in ~/.lowtide/flower.
+    """
+    from lowtide_cli.commands.flower import flower as run
+
+    run(address=address, port=port)
 
 
 @app.command(rich_help_panel=_OPERATIONS)

@@ -86,6 +86,14 @@ class WaitTimeout(LowtideError, TimeoutError):
     """The batch did not finish within the timeout of `wait`. It continues to run."""
 
 
+class ResultsFailed(LowtideError):
+    """A handler's function did not take results, and Lowtide has them back.
+
+    A task that `result_handler` made fails with it, so that Celery and Flower show the failure. The results come again,
+    until they are parked. The log of the handler's worker has the function's own error.
+    """
+
+
 class StoreUnavailable(LowtideError):
     """Redis did not answer, or refused the command.
 

@@ -86,6 +86,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     - `error`: the reason why the request did not succeed; None where it did.
     - `usage`: the tokens of this request; None where they are unknown.
     - `attempts`: the number of provider jobs that carried the request.
+    - `batch_id`, `labels`: those of the batch. Stored lines do not have them; here they come with the delivery.
     """
 
     key: str
@@ -95,6 +96,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     metadata: dict[str, str] | None = None
     attempts: int = 1
+    batch_id: str = ""
+    labels: Mapping[str, str] = {}
 
     @property
     def text(self) -> str | None:
@@ -141,19 +144,27 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 _MOST_DIGITS = 4000
 _MOST_CHARS = 500
 _decode_result = msgspec.json.Decoder(Result).decode
+_set = msgspec.structs.force_setattr
 
 
-def read_result(line: bytes) -> Result:
-    """Decodes a stored result line.
+def read_result(line: bytes, *, batch_id: str = "", labels: Mapping[str, str] | None = None) -> Result:
+    """Decodes a stored result line of a batch, with the batch's id and labels.
 
     The line has the provider's response unchanged. JSON allows numbers beyond a float, which only the slow codec reads.
     A line that no codec can read becomes a failed result with the reason `UNREADABLE`, so that it does not block the
     other results. Its key is empty where even the key cannot be read.
     """
     try:
-        return _decode_result(line)
+        result = _decode_result(line)
     except (ValueError, RecursionError):
-        pass
+        result = _read_odd_result(line)
+    # Set in place, as no other code has this result yet: a copy would cost each of a million results as much again.
+    _set(result, "batch_id", batch_id)
+    _set(result, "labels", labels or {})
+    return result
+
+
+def _read_odd_result(line: bytes) -> Result:
     try:
         return msgspec.convert(json.loads(line, parse_int=_any_int), Result)
     except (ValueError, RecursionError) as error:

@@ -47,6 +47,7 @@ def test_up_serves_a_batch_and_ctrl_c_leaves_nothing_behind(runs: dict[str, Run]
     mine = descendants(up.process.pid)
     assert len(mine) >= 7  # server, emulator, two workers, the processes of one, Flower
     password = next(line for line in said if "Flower" in line).split("lowtide:")[1].split()[0]
+    assert (up.cli.folder / "data" / "flower" / "login").read_text() == f"lowtide:{password}"
     lines = (line.strip().removeprefix("export ") for line in said if line.strip().startswith("export "))
     exports = dict(line.split("=", 1) for line in lines)
     redis_password = (up.cli.folder / "data" / "redis" / "password").read_text()
@@ -115,7 +116,7 @@ def test_ctrl_c_in_a_demo_leaves_nothing_and_promises_nothing(tmp_path: Path) ->
         rest = demo.rest()
         assert process.wait(30) == 130
     assert "stopped; nothing is left behind" in rest
-    assert "the batch goes on" not in rest
+    assert "the batch continues" not in rest
     assert not any(map(alive, mine))
 
 

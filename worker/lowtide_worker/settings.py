@@ -80,11 +80,11 @@ class WorkerSettings(Settings):
     retry_first_seconds: float = Field(
         5.0,
         gt=0,
-        description="Pause before work is tried again after a first failure, such as one of the provider or of "
+        description="Pause before work is retried after a first failure, such as one of the provider or of "
         "Redis, in seconds. Each further pause is twice as long.",
     )
     retry_max_seconds: float = Field(
-        600.0, gt=0, description="Longest pause before failed work is tried again, in seconds."
+        600.0, gt=0, description="Longest pause before failed work is retried, in seconds."
     )
     quota_first_seconds: float = Field(
         60.0,

@@ -17,7 +17,17 @@ from rich.panel import Panel
 from rich.table import Table
 
 from lowtide_cli.extras import need
-from lowtide_cli.local import Child, Shape, Stack, ending, free_port, generated_password, last_lines
+from lowtide_cli.local import (
+    LOGIN_VARIABLE,
+    Child,
+    Shape,
+    Stack,
+    ending,
+    free_port,
+    given_login,
+    kept_login,
+    last_lines,
+)
 from lowtide_cli.terminal import CommandError, Exit
 from lowtide_cli.terminal.output import stderr, stdout
 
@@ -111,9 +121,6 @@ def _shape(options: Options, settings: WorkerSettings) -> Shape:
                 "LOWTIDE_REDIS_URL is set: unset it, or start that server. In a shell with the export lines of an "
                 f"earlier run, unset those all. ({str(error).partition(': start it')[0]})"
             ) from error
-    auth = os.environ.get("LOWTIDE_FLOWER_BASIC_AUTH") or f"lowtide:{generated_password()}"
-    if not all(auth.partition(":")):
-        raise CommandError("LOWTIDE_FLOWER_BASIC_AUTH: expected user:password")
     directory = (options.data_dir or _home()).absolute()
     return Shape(
         directory=directory,
@@ -125,7 +132,7 @@ def _shape(options: Options, settings: WorkerSettings) -> Shape:
         emulator_port=options.emulator_port or free_port(8080),
         flower=options.flower,
         flower_port=options.flower_port or free_port(5555),
-        flower_auth=auth,
+        flower_auth=(given_login() or kept_login(directory / "flower")) if options.flower else "",
         one_worker=options.one_worker,
         threads=options.threads,
         processes=options.processes,
@@ -226,8 +233,7 @@ def _announce(console: Console, stack: Stack, settings: WorkerSettings) -> None:
     for worker in stack.workers:
         table.add_row(worker.name.capitalize(), f"{_served(worker)}  [dim]pid {worker.pid}[/]")
     if stack.flower_url:
-        given = "LOWTIDE_FLOWER_BASIC_AUTH" in os.environ
-        login = "[dim]login: LOWTIDE_FLOWER_BASIC_AUTH[/]" if given else f"[dim]login[/] {shape.flower_auth}"
+        login = f"[dim]login: {LOGIN_VARIABLE}[/]" if given_login() else f"[dim]login[/] {shape.flower_auth}"
         table.add_row("Flower", f"{stack.flower_url}  {login}")
     table.add_row("Spool", escape(without_password(stack.exports.get("LOWTIDE_SPOOL_URL", settings.spool_url))))
     table.add_row("Logs", escape(f"tail -F {shlex.quote(str(stack.logs))}/*.log"))

@@ -81,7 +81,9 @@ def _follow_json(batch: Batch) -> BatchStatus | None:
 
 
 def _say_that_it_goes_on(batch: Batch) -> None:
-    stderr().print(f"\nno longer watching; the batch goes on. Watch it again: lowtide watch {batch.id}", soft_wrap=True)
+    stderr().print(
+        f"\nno longer watching; the batch continues. Watch it again: lowtide watch {batch.id}", soft_wrap=True
+    )
 
 
 def _lines(batch: Batch, console: Console, timeout: float | None) -> BatchStatus:

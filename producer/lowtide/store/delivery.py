@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
+
+import msgspec
 
 from lowtide.errors import OutsideRoot
 from lowtide.protocol import RECORD_VERSION, BatchFiles, Stage, keys, segment_of, written_fields
@@ -48,6 +51,15 @@ class DeliveryClient:
             # Checked once in a process, so that a wrong spool is reported as such and not as missing files.
             _ = self._installation.id
         return self._spool.lines(results)
+
+    def labels(self, batch_id: str) -> Mapping[str, str]:
+        """Returns the labels of a batch; none where the batch is deleted, or its labels are damaged."""
+        with redis_errors(self._url):
+            found = self._store.redis.hget(keys.batch(batch_id), "labels")
+        try:
+            return msgspec.json.decode(cast("bytes | None", found) or b"{}", type=dict[str, str])
+        except ValueError:
+            return {}
 
     def started(self, delivery_id: str, attempt: int) -> int:
         """Counts a start of an attempt; returns how often this one has started, 0 if it is over.

@@ -1,4 +1,4 @@
-"""Problems of a batch: why it does not move, or why its results are not delivered."""
+"""Problems of a batch: why it makes no progress, or why its results are not delivered."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _of_delivery(batch: BatchRecord, silence: str) -> list[str]:
         found.append(f"{_segments(batch.undelivered)} undelivered: {why}")
     if batch.parked:
         because = f": {last}" if last else ""
-        found.append(f"{_segments(batch.parked)} parked, because every try to deliver failed{because}")
+        found.append(f"{_segments(batch.parked)} parked, because every attempt to deliver failed{because}")
     return found
 
 
@@ -39,11 +39,11 @@ def _of_jobs(jobs: Iterable[tuple[str, str | None]]) -> list[str]:
             numbers.setdefault(problem, []).append(job.rpartition("-")[2])
     worst = sorted(numbers.items(), key=lambda one: -len(one[1]))
     found = [
-        f"job {those[0]}: {text}" if len(those) == 1 else f"{len(those):,} jobs: {text}"
+        f"job {those[0]} will be retried: {text}" if len(those) == 1 else f"{len(those):,} jobs will be retried: {text}"
         for text, those in worst[:_MOST_OF_JOBS]
     ]
     if more := len(worst) - len(found):
-        found.append(f"and {more:,} other problems of jobs")
+        found.append(f"jobs have {more:,} other problems")
     return found
 
 

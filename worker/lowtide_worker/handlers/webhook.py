@@ -30,6 +30,7 @@ _HIDDEN = "***"
 
 class _Data(msgspec.Struct, frozen=True):
     batch_id: str
+    labels: Mapping[str, str]
     delivery_id: str
     attempt: int
     results: list[msgspec.Raw]
@@ -92,7 +93,7 @@ class SignedWebhookHandler:
         wanted = None if delivery.only is None else set(delivery.only)
         lines = self._spool.lines(delivery.results)
         results = [msgspec.Raw(line) for position, line in enumerate(lines) if wanted is None or position in wanted]
-        data = _Data(delivery.batch_id, delivery.delivery_id, delivery.attempt, results)
+        data = _Data(delivery.batch_id, delivery.labels, delivery.delivery_id, delivery.attempt, results)
         return msgspec.json.encode(_Event("lowtide.results", now, data))
 
     def _post(self, headers: Mapping[bytes | str, bytes | str], body: bytes) -> _Answer:

@@ -69,8 +69,8 @@ def run(stage: Stage, message: dict[str, Any]) -> Report:
         return _run(_world(), stage, message)
     except redis.RedisError as error:
         # Nothing can be recorded now; the lease lapses and the work comes again.
-        log.warning("%s: left to its lease, Redis does not serve: %s", stage, error)
-        return {"skipped": "Redis does not serve"}
+        log.warning("%s: Redis does not answer, so this work is done again when its lease expires: %s", stage, error)
+        return {"skipped": "Redis does not answer"}
 
 
 def _world() -> Runtime:
@@ -147,7 +147,7 @@ def _again(world: Runtime, stage: Stage, held: Held[Any], error: Exception) -> M
     expected = isinstance(error, ProviderError)
     problem = redacted(f"{error}")[:_PROBLEM_CHARS]
     log.warning(
-        "%s: %s failed, again in %.0f s: %s: %s",
+        "%s: %s failed and will be retried in %.0f s: %s: %s",
         *(held.member, stage, pause, type(error).__name__, problem),
         exc_info=not expected,
     )

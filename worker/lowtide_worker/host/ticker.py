@@ -61,14 +61,14 @@ class Ticker(bootsteps.StartStopStep):
             except SpoolError as error:
                 if str(error) != said:
                     said = str(error)
-                    log.error("this worker takes no work until its spool is back: %s", error)  # noqa: TRY400 - likewise
+                    log.error("this worker takes no work until its spool is available: %s", error)  # noqa: TRY400 - likewise
             else:
                 break
             # Ends the worker here as well when Celery is asked to stop.
             maybe_shutdown()
             time.sleep(_SPOOL_PAUSE_SECONDS)
         if said:
-            log.warning("the spool is back, this worker goes on")
+            log.warning("the spool is available again: this worker takes work")
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Stops the timer; due work waits for other workers, or for this one to come back."""
@@ -82,7 +82,7 @@ class Ticker(bootsteps.StartStopStep):
             try:
                 send(app, runtime().clock.claim(queue, tick=True))
             except (redis.RedisError, OperationalError, OSError) as error:
-                log.warning("tick of %s failed, the next will do its work: %s", queue, error)
+                log.warning("tick of %s failed, and the next one does its work: %s", queue, error)
 
 
 def send(app: Any, dispatches: Iterable[Dispatch]) -> None:
@@ -95,7 +95,7 @@ def send(app: Any, dispatches: Iterable[Dispatch]) -> None:
             try:
                 message = arguments(member, token)
             except ValueError as error:
-                log.warning("%r on the clock is passed over: %s", member, error)
+                log.warning("%r on the clock is ignored: %s", member, error)
                 continue
             app.send_task(stage, kwargs=message, kwargsrepr=shown(member), queue=stage.queue, producer=producer)
 
@@ -105,4 +105,4 @@ def pump(app: Any, queue: Queue) -> None:
     try:
         send(app, runtime().clock.claim(queue))
     except (redis.RedisError, OperationalError, OSError) as error:
-        log.warning("messages of %s are left to the tick: %s", queue, error)
+        log.warning("messages of %s are sent by the next tick: %s", queue, error)

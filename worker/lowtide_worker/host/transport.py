@@ -64,7 +64,7 @@ class QoS(kombu_redis.QoS):
         try:
             action()
         except (AttributeError, OSError, *self.channel.connection_errors) as error:
-            log.warning("%d messages are left to the visibility timeout: %s", len(self._delivered), error)
+            log.warning("%d messages come again after the visibility timeout: %s", len(self._delivered), error)
             self._delivered.clear()
 
     def _connected(self, action: Callable[[], None]) -> None:

@@ -68,12 +68,12 @@ def deliver(runtime: Runtime, segment: HeldSegment) -> SegmentMove | Done:
     except SpoolError:
         if not _is_gone(runtime, segment):
             raise
-        log.warning("segment %s: its bytes are gone from the spool; they are collected again", segment.member)
+        log.warning("segment %s: its bytes are missing from the spool and will be collected again", segment.member)
         runtime.ledger.recollect(segment, from_provider=not _is_rest(segment))
         return Done({"gone": 1}, wakes=(Queue.RESULTS, Queue.JOBS))
     except Missing as missing:
         # The provider has the output no more. Requests that were granted to this segment, but not stored, run again.
-        log.warning("segment %s: its output is gone: %s", segment.member, missing)
+        log.warning("segment %s: its output is missing: %s", segment.member, missing)
         runtime.ledger.recollect(segment, from_provider=False)
         return Done({"gone": 1}, wakes=(Queue.JOBS,))
     if stored.handler_waits:

@@ -83,6 +83,7 @@ def _delivery(segment: HeldSegment, *, attempt: int) -> Delivery:
         results=BatchFiles(segment.batch_id).result(split_job_id(segment.record.job_id)[1], segment.record.number),
         attempt=attempt,
         only=segment.record.only,
+        labels=segment.batch.labels,
     )
 
 

@@ -44,7 +44,7 @@ def poll(runtime: Runtime, job: HeldJob) -> JobMove:
     if seen.state.terminal:
         return _ended(runtime, job, seen, fields)
     if seen.state is JobState.UNKNOWN and job.record.provider_state != seen.provider_state:
-        log.warning("job %s: unknown state %r; polling on", job.record.id, seen.provider_state)
+        log.warning("job %s: unknown state %r; it will be polled again", job.record.id, seen.provider_state)
     overdue = age > runtime.settings.job_deadline_seconds
     if overdue or job.batch.cancel:
         return _stopping(runtime, provider, job, fields, overdue=overdue)

@@ -48,7 +48,7 @@ class Oddities:
         except (Superseded, redis.ConnectionError, redis.TimeoutError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever is odd about it, the others have their turn
-            log.error("%s: %.200r is passed over: %s: %s", what, name, type(error).__name__, error)  # noqa: TRY400
+            log.error("%s: %.200r is ignored: %s: %s", what, name, type(error).__name__, error)  # noqa: TRY400
             self.count(f"odd_{what}", 1)
 
     def put_back_on_clock(self, keep: Callable[[], None]) -> int:

@@ -116,6 +116,6 @@ def _parked(count: int) -> Finding:
     return Finding(
         "Parked results",
         Health.WARN,
-        f"{count:,} segments that their handler did not accept in any try",
+        f"{count:,} segments that their handler accepted in no attempt",
         "lowtide dead-letters list shows the reasons; when the handler is fixed: lowtide dead-letters redeliver --all",
     )

@@ -17,10 +17,10 @@ def check_workers(settings: Settings) -> list[Finding]:
     try:
         alive = worker_queues(settings.redis_url.get_secret_value())
     except (LowtideError, redis.RedisError, OSError) as error:
-        return [Finding("Workers", Health.FAIL, f"the broker cannot be asked: {error}")]
+        return [Finding("Workers", Health.FAIL, f"the broker does not answer: {error}")]
     if not alive:
         advice = _START.format(",".join(Queue))
-        return [Finding("Workers", Health.FAIL, "none answers: batches are accepted, but wait", advice)]
+        return [Finding("Workers", Health.FAIL, "no worker answers: batches are accepted, but wait", advice)]
     served = {queue for queues in alive.values() for queue in queues}
     missing = [queue for queue in Queue if queue not in served]
     return [
