@@ -12,7 +12,16 @@ from pathlib import Path
 import msgspec
 from msgspec import Raw
 
-from lowtide_emulator.answering import Answer, Answerer, CannedModel, RowError, TextModel, UserModel, VectorModel
+from lowtide_emulator.answering import (
+    Answer,
+    Answerer,
+    CannedModel,
+    RowError,
+    RuledModel,
+    TextModel,
+    UserModel,
+    VectorModel,
+)
 from lowtide_emulator.engine.clock import Clock
 from lowtide_emulator.engine.job_store import JobStore
 from lowtide_emulator.engine.jobs import Job
@@ -126,6 +135,8 @@ class Engine:
             answerer = VectorModel(self.settings.embedding_dimensions)
         else:
             answerer = TextModel(model, self._seen, stamp=stamp)
+        if not job.embeddings:
+            answerer = RuledModel(answerer)
         return CannedModel(self.canned, answerer) if self.canned else answerer
 
     def _record(self, job: Job, *, keys: bool) -> JobRecord:

@@ -37,7 +37,7 @@ from lowtide_emulator.vertex.intake import load_objects, load_table
 from lowtide_emulator.vertex.jobs import BigQueryOutput, GcsOutput, Phase, PredictionJob
 from lowtide_emulator.vertex.rows import CheckedModel, PredictionShape
 from lowtide_emulator.vertex.wire import PUBLISHER, processed_time
-from lowtide_emulator.wire import EmbedContentRequest, RequestChecker, VertexGenerateContentRequest, timestamp
+from lowtide_emulator.wire import VERTEX_TYPES, RequestChecker, timestamp
 
 TICK = 0.02
 EXTRA = 'pip install "lowtide[vertex-emulator]"'
@@ -280,7 +280,7 @@ class VertexWork:
 
 
 def _checker(*, embeddings: bool) -> RequestChecker:
-    return RequestChecker(EmbedContentRequest if embeddings else VertexGenerateContentRequest)
+    return RequestChecker(VERTEX_TYPES, "EmbedContentRequest" if embeddings else "GenerateContentRequest")
 
 
 def _installed(package: str) -> bool:
