@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 from contextlib import suppress
+from threading import Event, Thread
 
 import pytest
 from hypothesis import given
@@ -34,6 +36,22 @@ def test_any_mix_of_letter_cases_is_a_good_row(parameters: dict[str, bool], oute
     name = snake("generationConfig") if outer else "generationConfig"
     row = {"key": "k", "request": {"contents": [], name: config}}
     assert CHECKER.key(json.dumps(row).encode(), 1) == "k"
+
+
+def test_a_thread_that_uses_random_disturbs_no_property() -> None:
+    over = Event()
+
+    def draw() -> None:
+        while not over.wait(0.0001):
+            random.random()
+
+    thread = Thread(target=draw)
+    thread.start()
+    try:
+        test_any_mix_of_letter_cases_is_a_good_row()
+    finally:
+        over.set()
+        thread.join()
 
 
 @given(st.text(min_size=1).filter(lambda name: name not in {"key", "request"}))
