@@ -63,8 +63,8 @@ class Part(msgspec.Struct, gc=False):
     """A part of a content; of the rest it matters only whether it is the response of a function."""
 
     text: str | None = None
-    response: Raw | None = msgspec.field(default=None, name="functionResponse")
-    response_snake: Raw | None = msgspec.field(default=None, name="function_response")
+    response: dict[str, Raw] | None = msgspec.field(default=None, name="functionResponse")
+    response_snake: dict[str, Raw] | None = msgspec.field(default=None, name="function_response")
 
 
 class Content(msgspec.Struct, gc=False):
