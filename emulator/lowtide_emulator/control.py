@@ -25,7 +25,7 @@ class ClockBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ControlApi:
-    """The endpoints for clock, counters, records, faults and reset."""
+    """The endpoints for clock, counters, records, answering models, faults and reset."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -37,6 +37,8 @@ class ControlApi:
             ("clock", "POST", self.advance),
             ("stats", "GET", self.stats),
             ("jobs", "GET", self.jobs),
+            ("models", "GET", self.get_models),
+            ("models", "PUT", self.put_models),
             ("faults", "GET", self.get_faults),
             ("faults", "PUT", self.put_faults),
             ("reset", "POST", self.reset),
@@ -71,12 +73,25 @@ class ControlApi:
     async def stats(self, request: Request) -> Response:
         """Returns the counters."""
         del request
-        return json_reply(self._engine.stats.snapshot())
+        return json_reply(self._engine.snapshot())
 
     async def jobs(self, request: Request) -> Response:
         """Returns the record of every job; `?keys=1` adds the keys of its rows."""
         keys = request.query_params.get("keys", "0") not in ("", "0", "false")
         return json_reply(await asyncio.to_thread(self._engine.records, keys=keys))
+
+    async def get_models(self, request: Request) -> Response:
+        """Returns the models that answer in place of others."""
+        del request
+        return json_reply(self._engine.models.chosen())
+
+    async def put_models(self, request: Request) -> Response:
+        """Replaces the models that answer in place of others."""
+        try:
+            self._engine.models.replace(msgspec.json.decode(await request.body(), type=dict[str, str]))
+        except msgspec.DecodeError as error:
+            return RefusalError(400, str(error)).response()
+        return json_reply(self._engine.models.chosen())
 
     async def get_faults(self, request: Request) -> Response:
         """Returns each fault rule with its counters."""

@@ -142,13 +142,21 @@ class Emulator:
         """Sets fixed answers by row key; the model answers the other rows."""
         self._engine.canned = canned
 
+    def set_models(self, models: Mapping[str, str]) -> None:
+        """Sets the models that answer jobs created from now on, by the models that the jobs ask for.
+
+        The name `*` stands for all models without an entry. The answers report the model that gave them, and the
+        counters bill it.
+        """
+        self._engine.models.replace(models)
+
     def faults(self) -> list[FaultRecord]:
         """Returns each fault rule with its counters."""
         return self._engine.faults.records()
 
     def stats(self) -> StatsSnapshot:
         """Returns the counters."""
-        return self._engine.stats.snapshot()
+        return self._engine.snapshot()
 
     def jobs(self, *, keys: bool = False) -> list[JobRecord]:
         """Returns the record of every job ever created, with the keys of its rows if `keys` is true."""

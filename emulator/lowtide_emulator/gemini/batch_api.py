@@ -195,6 +195,7 @@ class BatchApi:
             id=job_id,
             collection=BATCHES,
             model=f"models/{model}" if model else f"tunedModels/{request.path_params['tuned']}",
+            answered_by=engine.models.answering(model or request.path_params["tuned"], engine.clock.now()),
             display_name=batch.display_name,
             embeddings=embeddings,
             source=source,

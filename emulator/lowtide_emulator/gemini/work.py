@@ -32,7 +32,7 @@ class GeminiWork:
         engine, progress = self.engine, job.progress
         try:
             shape = InlineShape() if job.inline else FileShape()
-            write_results(job, engine.answerer(job, job.model.removeprefix("models/")), shape)
+            write_results(job, engine.answerer(job), shape)
             progress.ready_at = engine.clock.now()
         except StoppedError:
             pass

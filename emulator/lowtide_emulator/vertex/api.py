@@ -174,6 +174,14 @@ class PredictionApi:
         uris = _uris(body)
         created = engine.clock.now()
         output = _output(body, created)
+        if request.path_params["location"] == "global" and (
+            isinstance(output, BigQueryOutput) or uris[0].startswith("bq://")
+        ):
+            raise RefusalError(
+                400,
+                "Batch prediction with BigQuery is not supported in location global: use the region of the dataset.",
+                "FAILED_PRECONDITION",
+            )
         job_id = str(secrets.randbelow(9 * 10**18) + 10**18)
         base = engine.jobs_folder / job_id
         job = PredictionJob(
@@ -181,6 +189,7 @@ class PredictionApi:
             id=job_id,
             collection=_collection(request),
             model=body.model,
+            answered_by=engine.models.answering(body.model.removeprefix(PUBLISHER), created),
             display_name=body.display_name,
             embeddings="embedding" in body.model.rpartition("/")[2],
             source=uris[0],

@@ -36,7 +36,7 @@ from lowtide_emulator.vertex.failures import JobFailed
 from lowtide_emulator.vertex.intake import load_objects, load_table
 from lowtide_emulator.vertex.jobs import BigQueryOutput, GcsOutput, Phase, PredictionJob
 from lowtide_emulator.vertex.rows import CheckedModel, PredictionShape
-from lowtide_emulator.vertex.wire import PUBLISHER, processed_time
+from lowtide_emulator.vertex.wire import processed_time
 from lowtide_emulator.wire import VERTEX_TYPES, RequestChecker, timestamp
 
 TICK = 0.02
@@ -181,7 +181,7 @@ class VertexWork:
             self._import(job)
             layout, clock = job.layout, self._engine.clock
             shape = PredictionShape(job.key_field, layout, lambda: processed_time(clock.now()))
-            model = self._engine.answerer(job, job.model.removeprefix(PUBLISHER), self._stamp)
+            model = self._engine.answerer(job, self._stamp)
             answerer = CheckedModel(_checker(embeddings=job.embeddings), model)
             self._answerers[job.id] = answerer, shape
             with (
