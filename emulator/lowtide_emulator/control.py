@@ -11,8 +11,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from lowtide_emulator.calls import RefusalError, check_key, json_reply
-from lowtide_emulator.engine import Engine
+from lowtide_emulator.engine import Engine, SeedError
 from lowtide_emulator.faults import RuleError
+from lowtide_emulator.seeding import Seeder
 from lowtide_emulator.wire import timestamp
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -25,10 +26,11 @@ class ClockBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ControlApi:
-    """The endpoints for clock, counters, records, answering models, faults and reset."""
+    """The endpoints for clock, counters, records, seeds, answering models, faults and reset."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, seeder: Seeder) -> None:
         self._engine = engine
+        self._seeder = seeder
 
     def routes(self) -> list[Route]:
         """Returns the routes."""
@@ -37,6 +39,8 @@ class ControlApi:
             ("clock", "POST", self.advance),
             ("stats", "GET", self.stats),
             ("jobs", "GET", self.jobs),
+            ("jobs", "PUT", self.put_jobs),
+            ("files", "PUT", self.put_files),
             ("models", "GET", self.get_models),
             ("models", "PUT", self.put_models),
             ("faults", "GET", self.get_faults),
@@ -92,6 +96,22 @@ class ControlApi:
         except msgspec.DecodeError as error:
             return RefusalError(400, str(error)).response()
         return json_reply(self._engine.models.chosen())
+
+    async def put_jobs(self, request: Request) -> Response:
+        """Adds jobs that have their state already; see `JobSeed`."""
+        return await self._seeded(request, self._seeder.jobs)
+
+    async def put_files(self, request: Request) -> Response:
+        """Adds files that have their state already; see `FileSeed`."""
+        return await self._seeded(request, self._seeder.files)
+
+    @staticmethod
+    async def _seeded(request: Request, add: Callable[[object], object]) -> Response:
+        try:
+            seeds = msgspec.json.decode(await request.body())
+            return json_reply(await asyncio.to_thread(add, seeds))
+        except (SeedError, msgspec.DecodeError) as error:
+            return RefusalError(400, str(error)).response()
 
     async def get_faults(self, request: Request) -> Response:
         """Returns each fault rule with its counters."""

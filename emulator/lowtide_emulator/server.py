@@ -22,21 +22,22 @@ from lowtide_emulator.control import ControlApi
 from lowtide_emulator.engine import Engine, JobRecord, StatsSnapshot
 from lowtide_emulator.faults import FaultRecord
 from lowtide_emulator.gemini import BatchApi, FilesApi, GeminiWork
+from lowtide_emulator.seeding import Seeder
 from lowtide_emulator.settings import Settings
-from lowtide_emulator.vertex import PredictionApi
+from lowtide_emulator.vertex import PredictionApi, VertexWork
 
 BACKLOG = 512
 
 
-def application(engine: Engine, gemini: GeminiWork) -> ASGIApp:
+def application(engine: Engine, gemini: GeminiWork, vertex: VertexWork, seeder: Seeder) -> ASGIApp:
     """Returns the ASGI application in front of an engine."""
     desk = CallDesk(engine.stats, engine.faults)
     app = Starlette(
         routes=[
-            *ControlApi(engine).routes(),
+            *ControlApi(engine, seeder).routes(),
             *FilesApi(gemini, desk).routes(),
             *BatchApi(gemini, desk).routes(),
-            *PredictionApi(engine, desk).routes(),
+            *PredictionApi(engine, vertex, desk).routes(),
         ],
         exception_handlers={404: _not_found, 405: _not_found, ClientDisconnect: _gone},
     )
@@ -84,6 +85,8 @@ class Emulator:
             self.settings = replace(self.settings, bigquery_url=bigquery_url)
         self._engine = Engine(self.settings)
         self._gemini = GeminiWork(self._engine)
+        self._vertex = VertexWork(self._engine)
+        self._seeder = Seeder(self._engine, self._gemini, self._vertex)
         self._socket: socket.socket | None = None
         self._url: str | None = None
         self._server: uvicorn.Server | None = None
@@ -141,6 +144,24 @@ class Emulator:
     def set_canned(self, canned: dict[str, Raw | RowError]) -> None:
         """Sets fixed answers by row key; the model answers the other rows."""
         self._engine.canned = canned
+
+    def seed_jobs(self, seeds: Sequence[Mapping[str, object]]) -> list[JobRecord]:
+        """Adds jobs that have their state already, so that a test can begin in the middle; returns their records.
+
+        seeds: the jobs, with the fields of `engine.seeds.JobSeed`.
+
+        Raises SeedError for the first job that cannot be added.
+        """
+        return self._seeder.jobs(seeds)
+
+    def seed_files(self, seeds: Sequence[Mapping[str, object]]) -> list[str]:
+        """Adds files that have their state already, and returns their names.
+
+        seeds: the files, with the fields of `gemini.seeding.FileSeed`.
+
+        Raises SeedError for the first file that cannot be added.
+        """
+        return self._seeder.files(seeds)
 
     def set_models(self, models: Mapping[str, str]) -> None:
         """Sets the models that answer jobs created from now on, by the models that the jobs ask for.
@@ -210,7 +231,7 @@ class Emulator:
         if self._server is None:
             self._server = uvicorn.Server(
                 uvicorn.Config(
-                    application(self._engine, self._gemini),
+                    application(self._engine, self._gemini, self._vertex, self._seeder),
                     http="h11",
                     loop="asyncio",
                     ws="none",

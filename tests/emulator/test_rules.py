@@ -14,7 +14,7 @@ from lowtide_emulator import Emulator
 from lowtide_emulator.answering import broken_rule
 
 FUNCTIONS = [{"functionDeclarations": [{"name": "look"}]}]
-BROKEN = {
+BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "no contents": ({"contents": []}, "contents is not specified"),
     "a role of nobody": ({"contents": [{"role": "system", "parts": [{"text": "a"}]}]}, "valid role"),
     "no parts": ({"contents": [{"role": "user"}]}, "contents[0].parts: contents.parts must not be empty"),

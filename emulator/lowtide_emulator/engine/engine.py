@@ -101,7 +101,7 @@ class Engine:
 
     def records(self, *, keys: bool = False) -> list[JobRecord]:
         """Returns the record of every job ever created, oldest first."""
-        return [self._record(job, keys=keys) for job in self.jobs]
+        return [self.record(job, keys=keys) for job in self.jobs]
 
     def snapshot(self) -> StatsSnapshot:
         """Returns the present counters."""
@@ -152,7 +152,8 @@ class Engine:
             answerer = RuledModel(answerer)
         return CannedModel(self.canned, answerer) if self.canned else answerer
 
-    def _record(self, job: Job, *, keys: bool) -> JobRecord:
+    def record(self, job: Job, *, keys: bool = False) -> JobRecord:
+        """Returns the record of a job."""
         now = self.clock.now()
         moment = job.at(now)
         billed = job.billed(now)

@@ -177,6 +177,8 @@ class BatchApi:
                 )
             if not self._work.files.is_active(file):
                 raise RefusalError(400, f"The File {source} is not in an ACTIVE state.", "FAILED_PRECONDITION")
+            if file.path is None:
+                raise RefusalError(400, f"The File {source} is registered; upload it to use it as a batch's input.")
             count = await asyncio.to_thread(load_file, file.path, input_path, keys_path, embeddings=embeddings)
         elif batch.input_config.requests is not None:
             rows = batch.input_config.requests.requests

@@ -76,11 +76,13 @@ def load_inline(rows: list[Raw], input_path: Path, keys_path: Path, *, embedding
     """Checks the rows of a create call, keeps them as a file with a file of their keys, and returns their number."""
     count = _check(RowChecker(embeddings=embeddings, inline=True), map(bytes, rows), keys_path)
     with input_path.open("wb", buffering=BUFFER) as out:
-        for row in rows:
-            # A line break can be between the tokens of a row but not inside a token.
-            out.write(bytes(row).replace(b"\n", b" "))
-            out.write(b"\n")
+        out.writelines(map(one_line, rows))
     return count
+
+
+def one_line(row: Raw) -> bytes:
+    """Returns a row as a line. A line break can be between the tokens of a row but not inside a token."""
+    return bytes(row).replace(b"\n", b" ") + b"\n"
 
 
 def _check(checker: RowChecker, rows: Iterable[bytes], keys_path: Path) -> int:

@@ -33,10 +33,10 @@ MAX_DISPLAY_NAME = 128
 class PredictionApi:
     """The endpoints of `batchPredictionJobs`."""
 
-    def __init__(self, engine: Engine, desk: CallDesk) -> None:
+    def __init__(self, engine: Engine, work: VertexWork, desk: CallDesk) -> None:
         self._engine = engine
         self._desk = desk
-        self._work = VertexWork(engine)
+        self._work = work
 
     def routes(self) -> list[Route]:
         """Returns the routes, for any version, project and location."""

@@ -54,6 +54,7 @@ class PredictionJob(Job):
     delivered_at: the time when the results were in place, on the emulated clock; None before.
     phase: the present work on the job.
     incremental: whether the file of predictions so far is written.
+    results: the rows of the output that a seed gives; None to answer the requests.
     """
 
     uris: list[str]
@@ -67,6 +68,7 @@ class PredictionJob(Job):
     delivered_at: float | None = None
     phase: Phase = Phase.ANSWERING
     incremental: bool = False
+    results: list[bytes] | None = None
 
     @property
     def answered_path(self) -> Path:

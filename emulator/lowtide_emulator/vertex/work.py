@@ -102,6 +102,23 @@ class VertexWork:
                 self._watcher.start()
         self._submit(job, self._answer)
 
+    def write_source(self, job: PredictionJob, data: bytes) -> None:
+        """Writes the rows of a seed where its job reads them. Raises JobFailed."""
+        job.input_path.write_bytes(data)
+        with self._storage() as storage:
+            storage.check_bucket(job.uris[0])
+            storage.upload(job.input_path, job.uris[0])
+
+    def settle(self, job: PredictionJob) -> None:
+        """Returns when all work on a seed's job is done that its state needs, at the time that the seed gives."""
+        while job.phase is not Phase.DONE and not (
+            job.phase is Phase.WAITING and self._engine.clock.now() < job.ending.at
+        ):
+            if self._closed.wait(TICK):
+                return
+        if job.progress.ready_at is not None:
+            job.progress.ready_at = min(job.progress.ready_at, job.ending.at)
+
     def proceed(self, job: PredictionJob) -> None:
         """Starts the next step of a job, if one is due."""
         now = self._engine.clock.now()
@@ -188,7 +205,10 @@ class VertexWork:
                 job.input_path.open("rb", buffering=BUFFER) as source,
                 job.answered_path.open("wb", buffering=BUFFER) as out,
             ):
-                out.writelines(answered_lines(job, answerer, shape, source))
+                if job.results is None:
+                    out.writelines(answered_lines(job, answerer, shape, source))
+                else:
+                    out.writelines(job.results)
         finally:
             job.input_path.unlink(missing_ok=True)
             self._engine.stats.answered(job.progress.answered, time.thread_time() - began)

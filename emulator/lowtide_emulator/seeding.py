@@ -1,0 +1,69 @@
+"""Seeds: jobs and files that a test puts into the emulator, so that the code under test can begin in the middle."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from lowtide_emulator.calls import RefusalError
+from lowtide_emulator.engine import Engine, Job, JobRecord, JobSeed, SeedError
+from lowtide_emulator.gemini import FileSeed, GeminiWork, seed_batch, seed_file
+from lowtide_emulator.vertex import JobFailed, VertexWork, seed_job
+
+S = TypeVar("S", JobSeed, FileSeed)
+
+
+class Seeder:
+    """Adds seeds to an emulator, for both APIs."""
+
+    def __init__(self, engine: Engine, gemini: GeminiWork, vertex: VertexWork) -> None:
+        self._engine = engine
+        self._gemini = gemini
+        self._vertex = vertex
+
+    def jobs(self, seeds: object) -> list[JobRecord]:
+        """Adds jobs, oldest first, and returns their records.
+
+        seeds: a list of objects with the fields of a JobSeed.
+
+        Raises SeedError for the first seed that cannot be added; those before it stay.
+        """
+        parsed = _parsed(seeds, JobSeed)
+        names = {job.name for job in self._engine.jobs}
+        for seed in parsed:
+            if seed.name in names:
+                raise SeedError(f"{seed.name}: there is a job of this name already")
+            names.add(seed.name)
+        added: list[Job] = []
+        for seed in sorted(parsed, key=lambda one: one.created):
+            try:
+                if seed.name.startswith("projects/"):
+                    added.append(seed_job(self._vertex, self._engine, seed))
+                else:
+                    added.append(seed_batch(self._gemini, seed))
+            except (RefusalError, JobFailed) as error:
+                raise SeedError(f"{seed.name}: {error}") from error
+        return [self._engine.record(job) for job in added]
+
+    def files(self, seeds: object) -> list[str]:
+        """Adds files, and returns their names.
+
+        seeds: a list of objects with the fields of a FileSeed.
+
+        Raises SeedError for the first seed that cannot be added; those before it stay.
+        """
+        added = []
+        for seed in _parsed(seeds, FileSeed):
+            try:
+                added.append(f"files/{seed_file(self._gemini, seed).id}")
+            except RefusalError as error:
+                raise SeedError(f"{seed.name}: {error}") from error
+        return added
+
+
+def _parsed(seeds: object, kind: type[S]) -> list[S]:
+    try:
+        return msgspec.json.decode(msgspec.json.encode(seeds), type=list[kind])  # type: ignore[valid-type]
+    except (msgspec.ValidationError, TypeError) as error:
+        raise SeedError(str(error)) from error
