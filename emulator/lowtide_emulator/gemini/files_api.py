@@ -18,6 +18,7 @@ from lowtide_emulator.calls import CallDesk, RefusalError, json_reply, page, pag
 from lowtide_emulator.faults import kinds
 from lowtide_emulator.gemini.callers import check_caller, check_token
 from lowtide_emulator.gemini.file_store import StoredFile, Upload
+from lowtide_emulator.gemini.mime_types import check_mime_type, guessed_mime_type
 from lowtide_emulator.gemini.wire import BATCHES, RegisterBody, UploadBody, file_resource
 from lowtide_emulator.gemini.work import GeminiWork
 from lowtide_emulator.wire import either, explain, integer
@@ -116,6 +117,7 @@ class FilesApi:
             for index, uri in enumerate(body.uris):
                 if OBJECT.fullmatch(uri) is None:
                     raise RefusalError(400, f"* RegisterFilesRequest.uris[{index}]: {uri!r} is not gs://bucket/object")
+                check_mime_type(guessed_mime_type(uri))
             files = [self._work.files.register(uri) for uri in body.uris]
             return json_reply({"files": [self._resource(request, file) for file in files]})
 

@@ -30,7 +30,7 @@ TYPES = frozenset(
     }
 )
 UNKNOWN = "application/octet-stream"
-"""The type of a name that tells nothing."""
+"""The type of a file whose name does not show its type."""
 
 
 def check_mime_type(mime_type: str) -> None:
@@ -41,7 +41,7 @@ def check_mime_type(mime_type: str) -> None:
 
 
 def guessed_mime_type(name: str) -> str:
-    """Returns the type that the end of a name tells."""
+    """Returns the type that the end of a name shows."""
     if name.endswith(".jsonl"):
         return "application/jsonl"
     return mimetypes.guess_type(name)[0] or UNKNOWN
