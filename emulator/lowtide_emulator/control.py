@@ -11,12 +11,27 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from lowtide_emulator.calls import RefusalError, check_key, json_reply
-from lowtide_emulator.engine import Engine, SeedError
+from lowtide_emulator.engine import Engine
 from lowtide_emulator.faults import RuleError
-from lowtide_emulator.seeding import Seeder
 from lowtide_emulator.wire import timestamp
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def control_route(engine: Engine, name: str, method: str, endpoint: Endpoint) -> Route:
+    """Returns the route of an endpoint under `/_emulator`.
+
+    Where API keys are set, only their holders control the emulator: the endpoint refuses other callers.
+    """
+
+    async def guarded(request: Request) -> Response:
+        try:
+            check_key(request, engine.settings)
+        except RefusalError as refusal:
+            return refusal.response()
+        return await endpoint(request)
+
+    return Route(f"/_emulator/{name}", guarded, methods=[method])
 
 
 class ClockBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -26,11 +41,10 @@ class ClockBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ControlApi:
-    """The endpoints for clock, counters, records, seeds, answering models, faults and reset."""
+    """The endpoints for clock, counters, records, answering models, faults and reset."""
 
-    def __init__(self, engine: Engine, seeder: Seeder) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._seeder = seeder
 
     def routes(self) -> list[Route]:
         """Returns the routes."""
@@ -39,27 +53,13 @@ class ControlApi:
             ("clock", "POST", self.advance),
             ("stats", "GET", self.stats),
             ("jobs", "GET", self.jobs),
-            ("jobs", "PUT", self.put_jobs),
-            ("files", "PUT", self.put_files),
             ("models", "GET", self.get_models),
             ("models", "PUT", self.put_models),
             ("faults", "GET", self.get_faults),
             ("faults", "PUT", self.put_faults),
             ("reset", "POST", self.reset),
         ]
-        return [Route(f"/_emulator/{name}", self._guarded(end), methods=[method]) for name, method, end in endpoints]
-
-    def _guarded(self, endpoint: Endpoint) -> Endpoint:
-        """Refuses callers without an accepted API key: where keys are set, only their holders control the emulator."""
-
-        async def guarded(request: Request) -> Response:
-            try:
-                check_key(request, self._engine.settings)
-            except RefusalError as refusal:
-                return refusal.response()
-            return await endpoint(request)
-
-        return guarded
+        return [control_route(self._engine, *endpoint) for endpoint in endpoints]
 
     async def get_clock(self, request: Request) -> Response:
         """Returns the emulated time."""
@@ -96,22 +96,6 @@ class ControlApi:
         except msgspec.DecodeError as error:
             return RefusalError(400, str(error)).response()
         return json_reply(self._engine.models.chosen())
-
-    async def put_jobs(self, request: Request) -> Response:
-        """Adds jobs that have their state already; see `JobSeed`."""
-        return await self._seeded(request, self._seeder.jobs)
-
-    async def put_files(self, request: Request) -> Response:
-        """Adds files that have their state already; see `FileSeed`."""
-        return await self._seeded(request, self._seeder.files)
-
-    @staticmethod
-    async def _seeded(request: Request, add: Callable[[object], object]) -> Response:
-        try:
-            seeds = msgspec.json.decode(await request.body())
-            return json_reply(await asyncio.to_thread(add, seeds))
-        except (SeedError, msgspec.DecodeError) as error:
-            return RefusalError(400, str(error)).response()
 
     async def get_faults(self, request: Request) -> Response:
         """Returns each fault rule with its counters."""

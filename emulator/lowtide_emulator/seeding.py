@@ -2,16 +2,53 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-from lowtide_emulator.calls import RefusalError
+from lowtide_emulator.calls import RefusalError, json_reply
+from lowtide_emulator.control import control_route
 from lowtide_emulator.engine import Engine, Job, JobRecord, JobSeed, SeedError
 from lowtide_emulator.gemini import FileSeed, GeminiWork, seed_batch, seed_file
 from lowtide_emulator.vertex import JobFailed, VertexWork, seed_job
 
 S = TypeVar("S", JobSeed, FileSeed)
+
+
+class SeedApi:
+    """The endpoints that add seeds."""
+
+    def __init__(self, engine: Engine, seeder: Seeder) -> None:
+        self._engine = engine
+        self._seeder = seeder
+
+    def routes(self) -> list[Route]:
+        """Returns the routes."""
+        return [
+            control_route(self._engine, "jobs", "PUT", self.put_jobs),
+            control_route(self._engine, "files", "PUT", self.put_files),
+        ]
+
+    async def put_jobs(self, request: Request) -> Response:
+        """Adds jobs that have their state already; see `JobSeed`."""
+        return await self._added(request, self._seeder.jobs)
+
+    async def put_files(self, request: Request) -> Response:
+        """Adds files that have their state already; see `FileSeed`."""
+        return await self._added(request, self._seeder.files)
+
+    @staticmethod
+    async def _added(request: Request, add: Callable[[object], object]) -> Response:
+        try:
+            seeds = msgspec.json.decode(await request.body())
+            return json_reply(await asyncio.to_thread(add, seeds))
+        except (SeedError, msgspec.DecodeError) as error:
+            return RefusalError(400, str(error)).response()
 
 
 class Seeder:

@@ -22,7 +22,7 @@ from lowtide_emulator.control import ControlApi
 from lowtide_emulator.engine import Engine, JobRecord, StatsSnapshot
 from lowtide_emulator.faults import FaultRecord
 from lowtide_emulator.gemini import BatchApi, FilesApi, GeminiWork
-from lowtide_emulator.seeding import Seeder
+from lowtide_emulator.seeding import SeedApi, Seeder
 from lowtide_emulator.settings import Settings
 from lowtide_emulator.vertex import PredictionApi, VertexWork
 
@@ -34,7 +34,8 @@ def application(engine: Engine, gemini: GeminiWork, vertex: VertexWork, seeder: 
     desk = CallDesk(engine.stats, engine.faults)
     app = Starlette(
         routes=[
-            *ControlApi(engine, seeder).routes(),
+            *ControlApi(engine).routes(),
+            *SeedApi(engine, seeder).routes(),
             *FilesApi(gemini, desk).routes(),
             *BatchApi(gemini, desk).routes(),
             *PredictionApi(engine, vertex, desk).routes(),
