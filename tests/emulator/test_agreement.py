@@ -6,6 +6,7 @@ A producer that lets a request pass which the provider cannot parse costs its us
 from __future__ import annotations
 
 import json
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from tests.emulator.helpers import prompt
 from tests.emulator.test_wire import REFUSED
 
 from lowtide.errors import InvalidRequest
-from lowtide.shaping import request_types, shaper_of
+from lowtide.shaping import shaper_of
 from lowtide.states import Kind, ProviderName, UnknownFields
 from lowtide_emulator.wire import DEVELOPER_TYPES, VERTEX_TYPES, RequestChecker
 
@@ -23,12 +24,14 @@ CHECKERS = {
     ProviderName.GEMINI: RequestChecker(DEVELOPER_TYPES, "GenerateContentRequest"),
     ProviderName.VERTEX: RequestChecker(VERTEX_TYPES, "GenerateContentRequest"),
 }
-OF_ONE_API = {
+NOT_TOLD_APART = {
     "FunctionCall": {"partialArgs", "willContinue"},
     "FunctionCallingConfig": {"streamFunctionCallArguments"},
+    "FunctionResponse": {"willContinue"},
     "FunctionResponsePart": {"mediaProcessing"},
     "GenerateContentRequest": {"outputConfig", "store"},
-    "GenerationConfig": {"generationOutputConfig", "modelConfig"},
+    "GenerationConfig": {"enableEnhancedCivicAnswers", "generationOutputConfig", "modelConfig"},
+    "GenerationConfigRoutingConfigAutoRoutingMode": {"modelRoutingPreference"},
     "GoogleMaps": {"authConfig", "groundingTypes"},
     "GoogleSearch": {"blockingConfidence", "excludeDomains"},
     "ImageConfig": {
@@ -38,13 +41,18 @@ OF_ONE_API = {
         "outputCompressionQuality",
         "imageOutputOptions",
     },
-    "Part": {"toolCall", "toolResponse", "partMetadata", "mediaProcessing"},
+    "Part": {"toolCall", "toolResponse", "partMetadata"},
+    "ReplicatedVoiceConfig": {"consentAudio", "voiceConsentSignature"},
     "SafetySetting": {"method"},
     "Schema": {"additionalProperties", "defs", "ref"},
-    "Tool": {"retrieval", "enterpriseWebSearch", "parallelAiSearch", "exaAiSearch", "fileSearch"},
+    "Tool": {"retrieval", "enterpriseWebSearch", "parallelAiSearch", "exaAiSearch", "fileSearch", "mcpServers"},
     "ToolConfig": {"includeServerSideToolInvocations"},
 }
-"""Fields that only one of the APIs knows, which the producer does not tell apart."""
+"""Fields that only one of the APIs knows, or takes in this form, which the producer does not tell apart."""
+ONE_AT_MOST = {"VoiceConfig", "Retrieval", "ExternalApi", "GenerationConfigRoutingConfig", "RagRetrievalConfigRanking"}
+"""Types of whose fields one may be set, which the producer does not know."""
+TYPES = json.loads(resources.files("lowtide.shaping").joinpath("request_types.json").read_text())["types"]
+"""The producer's types: of a model, its fields; of an enum, its names."""
 DATA = (
     "text",
     "inlineData",
@@ -54,15 +62,21 @@ DATA = (
     "executableCode",
     "codeExecutionResult",
     "audioTranscription",
+    "toolCall",
+    "toolResponse",
 )
 TIMES = {"startOffset", "endOffset", "duration", "timeout", "sseReadTimeout"}
 JSON = st.sampled_from([{"a": [1, None]}, {"b": "c"}])
+INTEGERS = st.one_of(st.integers(-(2**31), 2**31 - 1), st.just("7"), st.just(7.0))
 PLAIN: dict[str, st.SearchStrategy[Any]] = {
     "string": st.sampled_from(["", "a", "ü"]),
-    "int": st.one_of(st.integers(-(2**31), 2**31 - 1), st.just("7"), st.just(7.0)),
+    "int": INTEGERS,
+    "int32": INTEGERS,
     "float": st.one_of(st.floats(-9, 9), st.integers(-9, 9), st.just("0.5")),
     "bool": st.booleans(),
     "bytes": st.sampled_from(["", "AAAA", "-_8", "AA=="]),
+    "time": st.just("2026-01-01T00:00:00Z"),
+    "duration": st.just("1.5s"),
     "any": JSON,
 }
 
@@ -77,17 +91,17 @@ def values(of: str, depth: int) -> st.SearchStrategy[Any]:
         return st.dictionaries(st.sampled_from("ab"), values(of[1:-1], depth), max_size=2)
     if of in PLAIN:
         return PLAIN[of]
-    known = request_types.KNOWN[of]
+    known = TYPES[of]
     return st.sampled_from([*known, known[0].lower()]) if isinstance(known, list) else objects(of, known, depth)
 
 
 @st.composite
 def objects(draw: st.DrawFn, of: str, known: dict[str, str], depth: int) -> dict[str, Any]:
     """Draws an object of a type with up to three of its fields."""
-    camel = [name for name in known if "_" not in name and name not in OF_ONE_API.get(of, ())]
+    camel = [name for name in known if name not in NOT_TOLD_APART.get(of, ())]
     if depth > 8 or not camel:
         return {}
-    chosen = draw(st.lists(st.sampled_from(camel), max_size=3, unique=True))
+    chosen = draw(st.lists(st.sampled_from(camel), max_size=1 if of in ONE_AT_MOST else 3, unique=True))
     if of in ("Part", "FunctionResponsePart"):
         data = [name for name in chosen if name in DATA]
         chosen = [name for name in chosen if name not in data[1:]]
@@ -117,7 +131,7 @@ def test_what_the_producer_shapes_the_provider_can_parse(
     assert CHECKERS[provider].problem(shaped.body) is None
 
 
-MENDED = {"a part as text"}
+MENDED = {"a part as text", "a list of types in a schema"}
 """Requests that the producer brings into the right form."""
 MISSED = {
     "a time without its zone",

@@ -62,10 +62,10 @@ class WireError(Exception):
 
     def in_call(self) -> str:
         """Returns the text for a value in the body of a call, or in a row of Vertex AI."""
+        place = f" at '{self.path}'" if self.path else ""
         if self.unknown is not None:
-            place = f" at '{self.path}'" if self.path else ""
             return f'Invalid JSON payload received. Unknown name "{self.unknown}"{place}: {self.reason}'
-        return f"Invalid value at '{self.path}' {self.reason}"
+        return f"Invalid value{place} {self.reason}"
 
     def in_line(self) -> str:
         """Returns the text for a value in a line of a file, which another parser reads."""

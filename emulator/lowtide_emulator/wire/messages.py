@@ -32,14 +32,13 @@ BOTH = {
         "FunctionResponse functionResponse; ExecutableCode executableCode; CodeExecutionResult codeExecutionResult; "
         "Transcription audioTranscription}; bool thought; bytes thoughtSignature; PartMediaResolution mediaResolution; "
         "VideoMetadata videoMetadata; SpeechMetadata speechMetadata; DocumentMetadata documentMetadata; "
-        "SpreadsheetMetadata spreadsheetMetadata; AudioMetadata audioMetadata"
+        "SpreadsheetMetadata spreadsheetMetadata; AudioMetadata audioMetadata; MediaProcessing mediaProcessing"
     ),
     "Blob": "string mimeType; bytes data; string displayName",
     "FileData": "string mimeType; string fileUri; string displayName",
     "FunctionCall": "string id; string name; Struct args",
     "FunctionResponse": (
-        "string id; string name; Struct response; repeated FunctionResponsePart parts; bool willContinue; "
-        "Scheduling scheduling"
+        "string id; string name; Struct response; repeated FunctionResponsePart parts; Scheduling scheduling"
     ),
     "FunctionResponsePart": (
         "oneof data {FunctionResponseBlob inlineData; FunctionResponseFileData fileData}; "
@@ -68,7 +67,7 @@ BOTH = {
         "string responseMimeType; Schema responseSchema; Value responseJsonSchema; Value _responseJsonSchema; "
         "repeated Modality responseModalities; MediaResolution mediaResolution; SpeechConfig speechConfig; "
         "ThinkingConfig thinkingConfig; ImageConfig imageConfig; repeated ResponseFormat responseFormat; "
-        "bool enableAffectiveDialog; bool enableEnhancedCivicAnswers; TranslationConfig translationConfig; "
+        "bool enableAffectiveDialog; TranslationConfig translationConfig; "
         "AudioTranscriptionConfig audioTranscriptionConfig"
     ),
     "Schema": (
@@ -84,10 +83,7 @@ BOTH = {
         "string voice"
     ),
     "PrebuiltVoiceConfig": "string voiceName",
-    "ReplicatedVoiceConfig": (
-        "string mimeType; bytes voiceSampleAudio; bytes consentAudio; VoiceConsentSignature voiceConsentSignature"
-    ),
-    "VoiceConsentSignature": "string signature",
+    "ReplicatedVoiceConfig": "string mimeType; bytes voiceSampleAudio",
     "MultiSpeakerVoiceConfig": "repeated SpeakerVoiceConfig speakerVoiceConfigs",
     "SpeakerVoiceConfig": "string speaker; VoiceConfig voiceConfig",
     "ImageConfig": "string aspectRatio; string imageSize",
@@ -108,7 +104,7 @@ BOTH = {
     "Tool": (
         "repeated FunctionDeclaration functionDeclarations; GoogleSearch googleSearch; "
         "GoogleSearchRetrieval googleSearchRetrieval; GoogleMaps googleMaps; Empty codeExecution; Empty urlContext; "
-        "ComputerUse computerUse; repeated McpServer mcpServers"
+        "ComputerUse computerUse"
     ),
     "FunctionDeclaration": (
         "string name; string description; Behavior behavior; Schema parameters; Value parametersJsonSchema; "
@@ -125,10 +121,6 @@ BOTH = {
         "Environment environment; repeated string excludedPredefinedFunctions; bool enablePromptInjectionDetection; "
         "repeated SafetyPolicy disabledSafetyPolicies"
     ),
-    "McpServer": "string name; StreamableHttpTransport streamableHttpTransport",
-    "StreamableHttpTransport": (
-        "string url; map string headers; Duration timeout; Duration sseReadTimeout; bool terminateOnClose"
-    ),
     "ToolConfig": "FunctionCallingConfig functionCallingConfig; RetrievalConfig retrievalConfig",
     "FunctionCallingConfig": "CallingMode mode; repeated string allowedFunctionNames",
     "RetrievalConfig": "LatLng latLng; string languageCode",
@@ -141,14 +133,19 @@ DEVELOPER = {
     "InlineRow": "Struct metadata; GenerateContentRequest request",
     "InlineEmbedRow": "Struct metadata; EmbedContentRequest request",
     "GenerateContentRequest": "bool store",
-    "Part": (
-        "oneof data {ToolCall toolCall; ToolResponse toolResponse}; Struct partMetadata; "
-        "MediaProcessing mediaProcessing"
-    ),
+    "Part": ("oneof data {ToolCall toolCall; ToolResponse toolResponse}; Struct partMetadata"),
     "ToolCall": "string id; ToolType toolType; Struct args",
     "ToolResponse": "string id; ToolType toolType; Struct response",
+    "FunctionResponse": "bool willContinue",
     "FunctionResponsePart": "MediaProcessing mediaProcessing",
-    "Tool": "FileSearch fileSearch",
+    "GenerationConfig": "bool enableEnhancedCivicAnswers",
+    "ReplicatedVoiceConfig": "bytes consentAudio; VoiceConsentSignature voiceConsentSignature",
+    "VoiceConsentSignature": "string signature",
+    "Tool": "FileSearch fileSearch; repeated McpServer mcpServers",
+    "McpServer": "string name; StreamableHttpTransport streamableHttpTransport",
+    "StreamableHttpTransport": (
+        "string url; map string headers; Duration timeout; Duration sseReadTimeout; bool terminateOnClose"
+    ),
     "FileSearch": "repeated string fileSearchStoreNames; int32 topK; string metadataFilter",
     "ToolConfig": "bool includeServerSideToolInvocations",
 }
