@@ -24,21 +24,20 @@ from lowtide_emulator.faults import FaultRecord
 from lowtide_emulator.gemini import BatchApi, FilesApi, GeminiWork
 from lowtide_emulator.seeding import SeedApi, Seeder
 from lowtide_emulator.settings import Settings
-from lowtide_emulator.vertex import PredictionApi, VertexWork
+from lowtide_emulator.vertex import PredictionApi
 
 BACKLOG = 512
 
 
-def application(engine: Engine, gemini: GeminiWork, vertex: VertexWork, seeder: Seeder) -> ASGIApp:
+def application(engine: Engine, desk: CallDesk, gemini: GeminiWork, vertex: PredictionApi, seeder: Seeder) -> ASGIApp:
     """Returns the ASGI application in front of an engine."""
-    desk = CallDesk(engine.stats, engine.faults)
     app = Starlette(
         routes=[
             *ControlApi(engine).routes(),
             *SeedApi(engine, seeder).routes(),
             *FilesApi(gemini, desk).routes(),
             *BatchApi(gemini, desk).routes(),
-            *PredictionApi(engine, vertex, desk).routes(),
+            *vertex.routes(),
         ],
         exception_handlers={404: _not_found, 405: _not_found, ClientDisconnect: _gone},
     )
@@ -86,8 +85,9 @@ class Emulator:
             self.settings = replace(self.settings, bigquery_url=bigquery_url)
         self._engine = Engine(self.settings)
         self._gemini = GeminiWork(self._engine)
-        self._vertex = VertexWork(self._engine)
-        self._seeder = Seeder(self._engine, self._gemini, self._vertex)
+        self._desk = CallDesk(self._engine.stats, self._engine.faults)
+        self._vertex = PredictionApi(self._engine, self._desk)
+        self._seeder = Seeder(self._engine, self._gemini, self._vertex.work)
         self._socket: socket.socket | None = None
         self._url: str | None = None
         self._server: uvicorn.Server | None = None
@@ -232,7 +232,7 @@ class Emulator:
         if self._server is None:
             self._server = uvicorn.Server(
                 uvicorn.Config(
-                    application(self._engine, self._gemini, self._vertex, self._seeder),
+                    application(self._engine, self._desk, self._gemini, self._vertex, self._seeder),
                     http="h11",
                     loop="asyncio",
                     ws="none",

@@ -51,22 +51,6 @@ def test_a_body_that_makes_no_sense_is_refused_with_the_reason(
     assert world.emulator.jobs() == []
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"inputConfig": {"instancesFormat": "bigquery", "bigquerySource": {"inputUri": "bq://p.d.t"}}},
-        {"outputConfig": {"predictionsFormat": "bigquery", "bigqueryDestination": {"outputUri": "bq://p.d.t"}}},
-    ],
-    ids=["source", "destination"],
-)
-def test_a_table_is_refused_in_the_location_global(world: World, fields: dict[str, Any]) -> None:
-    everywhere = PARENT.replace("us-central1", "global")
-    refused = world.http.post(everywhere, json=changed(world.body("gs://b/in.jsonl"), **fields))
-    assert (refused.status_code, refused.json()["error"]["status"]) == (400, "FAILED_PRECONDITION")
-    assert "location global" in refused.json()["error"]["message"]
-    assert world.http.post(everywhere, json=world.body("gs://b/in.jsonl")).status_code == 200
-
-
 def test_a_body_that_is_no_json_is_refused(world: World) -> None:
     assert world.http.post(PARENT, content=b"{").status_code == 400
 

@@ -33,10 +33,10 @@ MAX_DISPLAY_NAME = 128
 class PredictionApi:
     """The endpoints of `batchPredictionJobs`."""
 
-    def __init__(self, engine: Engine, work: VertexWork, desk: CallDesk) -> None:
+    def __init__(self, engine: Engine, desk: CallDesk) -> None:
         self._engine = engine
         self._desk = desk
-        self._work = work
+        self._work = VertexWork(engine)
 
     def routes(self) -> list[Route]:
         """Returns the routes, for any version, project and location."""
@@ -47,6 +47,11 @@ class PredictionApi:
             Route(PARENT + "/{id}", self.get, methods=["GET"]),
             Route(PARENT + "/{id}", self.delete, methods=["DELETE"]),
         ]
+
+    @property
+    def work(self) -> VertexWork:
+        """The work on the jobs, to which seeds are added."""
+        return self._work
 
     async def create(self, request: Request) -> Response:
         """Creates a job. It fails later if its input cannot be read."""
@@ -174,14 +179,6 @@ class PredictionApi:
         uris = _uris(body)
         created = engine.clock.now()
         output = _output(body, created)
-        if request.path_params["location"] == "global" and (
-            isinstance(output, BigQueryOutput) or uris[0].startswith("bq://")
-        ):
-            raise RefusalError(
-                400,
-                "Batch prediction with BigQuery is not supported in location global: use the region of the dataset.",
-                "FAILED_PRECONDITION",
-            )
         job_id = str(secrets.randbelow(9 * 10**18) + 10**18)
         base = engine.jobs_folder / job_id
         job = PredictionJob(

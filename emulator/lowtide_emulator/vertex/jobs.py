@@ -49,12 +49,12 @@ class PredictionJob(Job):
     labels: the labels that the caller gave.
     input_config, output_config: the configuration that the caller gave, for replies.
     columns: the columns of the input; empty before the import.
+    results: the rows of the output that a seed gives; None to answer the requests.
     layout: the columns of the importer; None if every row has every column.
     key_field: the column with the key of a row.
     delivered_at: the time when the results were in place, on the emulated clock; None before.
     phase: the present work on the job.
     incremental: whether the file of predictions so far is written.
-    results: the rows of the output that a seed gives; None to answer the requests.
     """
 
     uris: list[str]
@@ -63,12 +63,12 @@ class PredictionJob(Job):
     input_config: object
     output_config: object
     columns: list[TableColumn] = field(default_factory=list)
+    results: list[bytes] | None = None
     layout: Column | None = None
     key_field: str = "key"
     delivered_at: float | None = None
     phase: Phase = Phase.ANSWERING
     incremental: bool = False
-    results: list[bytes] | None = None
 
     @property
     def answered_path(self) -> Path:
