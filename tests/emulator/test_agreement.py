@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tests.emulator.helpers import prompt
 from tests.emulator.test_wire import REFUSED
@@ -118,6 +118,7 @@ REQUESTS = values("GenerateContentRequest", 0).map(lambda found: {**prompt("hi")
 
 
 @pytest.mark.parametrize("provider", ProviderName)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(request_of_one=REQUESTS)
 def test_what_the_producer_shapes_the_provider_can_parse(
     provider: ProviderName, request_of_one: dict[str, Any]
