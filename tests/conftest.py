@@ -8,6 +8,9 @@ import pytest
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "soak: a long random run; CHAOS_SECONDS says how long")
     config.addinivalue_line("markers", "thorough: takes long and rarely finds anything; only `make chaos` runs it")
+    # Hypothesis sees only that the state of `random` has changed, not that another thread of the process (a server, a
+    # client that waits between attempts) has changed it.
+    config.addinivalue_line("filterwarnings", "ignore:Do not use the `random` module inside strategies")
 
 
 @pytest.fixture(scope="session", autouse=True)

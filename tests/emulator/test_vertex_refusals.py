@@ -38,7 +38,7 @@ def changed(body: dict[str, Any], **fields: Any) -> dict[str, Any]:
             "bq://project.dataset.table",
         ),
         ({"displayName": "x" * 129}, "display name"),
-        ({"inlineRequests": []}, "no such field: 'inlineRequests'"),
+        ({"inlineRequests": []}, 'Unknown name "inlineRequests"'),
         ({"labels": {"a": 1}}, "labels"),
     ],
 )

@@ -201,7 +201,11 @@ def test_requests_of_different_schemas_run_in_jobs_of_their_own(queue: BatchQueu
     schema = {"type": "OBJECT", "properties": {"a": {"type": "STRING"}}}
     other = {"type": "OBJECT", "properties": {"b": {"type": "INTEGER"}}}
     requests = [
-        Request(key=f"k{n}", contents=f"Describe k{n}.", config={"response_schema": schema if n % 2 else other})
+        Request(
+            key=f"k{n}",
+            contents=f"Describe k{n}.",
+            config={"response_mime_type": "application/json", "response_schema": schema if n % 2 else other},
+        )
         for n in range(8)
     ]
 

@@ -36,6 +36,7 @@ Call = Literal[
     "files.upload.start",
     "files.upload.chunk",
     "files.get",
+    "files.register",
     "files.list",
     "files.download",
     "files.delete",

@@ -59,6 +59,11 @@ class PredictionApi:
             *DatasetApi(self._engine, self._desk, self._datasets).routes(),
         ]
 
+    @property
+    def work(self) -> VertexWork:
+        """The work on the jobs, to which seeds are added."""
+        return self._work
+
     async def create(self, request: Request) -> Response:
         """Creates a job. It fails later if its input cannot be read."""
         refused: RefusalError | None = None
@@ -193,6 +198,7 @@ class PredictionApi:
             id=job_id,
             collection=_collection(request),
             model=body.model,
+            answered_by=engine.models.answering(body.model.removeprefix(PUBLISHER), created),
             display_name=body.display_name,
             embeddings="embedding" in body.model.rpartition("/")[2],
             source=uris[0],

@@ -53,6 +53,7 @@ class PredictionJob(Job):
     labels: the labels that the caller gave.
     input_config, output_config: the configuration that the caller gave, for replies.
     columns: the columns of the input; empty before the import.
+    results: the rows of the output that a seed gives; None to answer the requests.
     layout: the columns of the importer; None if every row has every column.
     key_field: the column with the key of a row.
     delivered_at: the time when the results were in place, on the emulated clock; None before.
@@ -67,6 +68,7 @@ class PredictionJob(Job):
     input_config: object
     output_config: object
     columns: list[TableColumn] = field(default_factory=list)
+    results: list[bytes] | None = None
     layout: Column | None = None
     key_field: str = "key"
     delivered_at: float | None = None

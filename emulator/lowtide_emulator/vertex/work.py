@@ -37,8 +37,8 @@ from lowtide_emulator.vertex.failures import JobFailed
 from lowtide_emulator.vertex.intake import load_objects, load_table
 from lowtide_emulator.vertex.jobs import BigQueryOutput, GcsOutput, Phase, PredictionJob
 from lowtide_emulator.vertex.rows import CheckedModel, PredictionShape
-from lowtide_emulator.vertex.wire import PUBLISHER, processed_time
-from lowtide_emulator.wire import EmbedContentRequest, RequestChecker, VertexGenerateContentRequest, timestamp
+from lowtide_emulator.vertex.wire import processed_time
+from lowtide_emulator.wire import VERTEX_TYPES, RequestChecker, timestamp
 
 TICK = 0.02
 EXTRA = 'pip install "lowtide[vertex-emulator]"'
@@ -103,6 +103,23 @@ class VertexWork:
                 self._watcher = threading.Thread(target=self._watch, name="lowtide-emulator-vertex")
                 self._watcher.start()
         self._submit(job, self._answer)
+
+    def write_source(self, job: PredictionJob, data: bytes) -> None:
+        """Writes the rows of a seed where its job reads them. Raises JobFailed."""
+        job.input_path.write_bytes(data)
+        with self._storage() as storage:
+            storage.check_bucket(job.uris[0])
+            storage.upload(job.input_path, job.uris[0])
+
+    def settle(self, job: PredictionJob) -> None:
+        """Returns when all work on a seed's job is done that its state needs, at the time that the seed gives."""
+        while job.phase is not Phase.DONE and not (
+            job.phase is Phase.WAITING and self._engine.clock.now() < job.ending.at
+        ):
+            if self._closed.wait(TICK):
+                return
+        if job.progress.ready_at is not None:
+            job.progress.ready_at = min(job.progress.ready_at, job.ending.at)
 
     def proceed(self, job: PredictionJob) -> None:
         """Starts the next step of a job, if one is due."""
@@ -183,14 +200,17 @@ class VertexWork:
             self._import(job)
             layout, clock = job.layout, self._engine.clock
             shape = PredictionShape(job.key_field, layout, lambda: processed_time(clock.now()))
-            model = self._engine.answerer(job, job.model.removeprefix(PUBLISHER), self._stamp)
+            model = self._engine.answerer(job, self._stamp)
             answerer = CheckedModel(_checker(embeddings=job.embeddings), model)
             self._answerers[job.id] = answerer, shape
             with (
                 job.input_path.open("rb", buffering=BUFFER) as source,
                 job.answered_path.open("wb", buffering=BUFFER) as out,
             ):
-                out.writelines(answered_lines(job, answerer, shape, source))
+                if job.results is None:
+                    out.writelines(answered_lines(job, answerer, shape, source))
+                else:
+                    out.writelines(job.results)
         finally:
             job.input_path.unlink(missing_ok=True)
             self._engine.stats.answered(job.progress.answered, time.thread_time() - began)
@@ -299,7 +319,7 @@ class VertexWork:
 
 
 def _checker(*, embeddings: bool) -> RequestChecker:
-    return RequestChecker(EmbedContentRequest if embeddings else VertexGenerateContentRequest)
+    return RequestChecker(VERTEX_TYPES, "EmbedContentRequest" if embeddings else "GenerateContentRequest")
 
 
 def _installed(package: str) -> bool:
