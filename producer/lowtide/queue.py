@@ -21,6 +21,7 @@ from lowtide.shaping import file_lines, json_lines, shaper_of
 from lowtide.spool import Accepted, KeyIndex, RequestWriter, Spool, Writer
 from lowtide.states import BatchState, ProviderName
 from lowtide.store import Installation, Store
+from lowtide.variables import warn_of_unknown_variables
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class BatchQueue:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
+        warn_of_unknown_variables(partial(log.warning, "%s"))
         self._store = Store(self.settings)
         self._spool = Spool(self.settings.spool_url)
 

@@ -27,10 +27,6 @@ def one_line(error: BaseException) -> str | None:
     ):
         if _is_one(error, module, names):
             return str(error)
-    if _is_one(error, "pydantic", ("ValidationError",)) or _is_one(error, "pydantic_settings", ("SettingsError",)):
-        from lowtide.settings import explain
-
-        return explain(error)  # type: ignore[arg-type] # `_is_one` has checked the type
     if isinstance(error, UnicodeEncodeError):
         return f"not UTF-8: {error.object[max(0, error.start - 20) : error.end + 20]!a}"
     if isinstance(error, OSError) and error.strerror:

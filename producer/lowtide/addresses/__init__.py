@@ -16,7 +16,13 @@ from lowtide.addresses.handlers import (
     parse_handler,
 )
 from lowtide.addresses.locations import Objects, Table, is_under, parse_objects, parse_table
-from lowtide.addresses.urls import check_broker_url, check_redis_url, check_spool_url, without_password
+from lowtide.addresses.urls import (
+    check_broker_url,
+    check_http_url,
+    check_redis_url,
+    check_spool_url,
+    without_password,
+)
 
 __all__ = [
     "CeleryTarget",
@@ -27,6 +33,7 @@ __all__ = [
     "Table",
     "WebhookTarget",
     "check_broker_url",
+    "check_http_url",
     "check_redis_url",
     "check_spool_url",
     "handler_name",
