@@ -21,7 +21,8 @@ def show(*, as_json: bool) -> Exit:
     settings = Settings()
     spool = Spool(settings.spool_url)
     with _asking(settings):
-        seen = _installation(settings, spool).seen()
+        known = _installation(settings, spool)
+        seen = known.seen()
     same = seen.redis == seen.spool
     redis_place = without_password(settings.redis_url.get_secret_value())
     spool_place = without_password(spool.url)
@@ -33,6 +34,8 @@ def show(*, as_json: bool) -> Exit:
         table.add_row("Redis", seen.redis or "none", redis_place)
         table.add_row("Spool", seen.spool or "none", spool_place)
         stdout().print(table)
+    if not same:
+        stderr().print(f"lowtide: {known.described(seen)}", soft_wrap=True, markup=False)
     return Exit.OK if same else Exit.ERROR
 
 

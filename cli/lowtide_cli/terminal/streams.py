@@ -8,6 +8,8 @@ from contextlib import suppress
 
 from lowtide_cli.terminal.errors import CommandError
 
+_FEWEST_COLUMNS = 20
+
 
 def prepare_streams() -> None:
     """Makes the standard streams usable in every locale. Raises `CommandError` if standard output is closed."""
@@ -18,6 +20,9 @@ def prepare_streams() -> None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     if sys.stdout is None:
         raise CommandError("standard output is closed")
+    # Some terminals report no width, and output for so few columns has no text.
+    if os.environ.get("COLUMNS", "").isdecimal() and int(os.environ["COLUMNS"]) < _FEWEST_COLUMNS:
+        del os.environ["COLUMNS"]
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

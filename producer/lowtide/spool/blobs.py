@@ -40,7 +40,16 @@ class Spool:
 
         if os.path.expanduser(url).startswith("~"):  # noqa: PTH111 - this one never raises
             raise SpoolError("no home directory for the spool: set HOME or LOWTIDE_SPOOL_URL")
-        fs, root = fsspec.core.url_to_fs(url)
+        try:
+            fs, root = fsspec.core.url_to_fs(url)
+        except LowtideError:
+            raise
+        except Exception as error:
+            # The library of an object store may be missing, unknown, or refuse the URL, with an error of any kind.
+            raise SpoolError(
+                f"the spool {without_password(url)} cannot be opened: {without_password(str(error))}. Set "
+                "LOWTIDE_SPOOL_URL to a folder, or to an object store whose library is installed (fsspec)"
+            ) from error
         self._given = url
         self._file_systems: dict[int, Any] = {os.getpid(): fs}
         self._root = root.rstrip("/")
@@ -314,4 +323,4 @@ def storage_errors(name: str, kind: type[Exception] = OSError) -> Iterator[None]
         raise
     except kind as error:
         said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise SpoolError(f"spool: {name}: {without_password(said)}") from error
+        raise SpoolError(f"spool: {name}: {without_password(said)}; see LOWTIDE_SPOOL_URL") from error
