@@ -377,7 +377,7 @@ def adopt_installation(
 def doctor(as_json: AsJson = False) -> None:
     """Check Redis, spool, provider, Google Cloud and workers, and say how to fix problems.
 
-    Exits with 1 if a check fails.
+    Exits with 1 if a check fails: batches do not work, or results do not reach their handler. Warnings do not count.
     """
     from lowtide_cli.commands.doctor import doctor as run
 

@@ -20,11 +20,12 @@ from lowtide.store.listeners import (
 )
 from lowtide.store.places import Places
 from lowtide.store.scripting import Key, Keys, Script, Value, Values, pairs, script
-from lowtide.store.server import require_server
+from lowtide.store.server import WITH_WAITAOF, is_new_enough, require_server
 
 __all__ = [
     "BEAT_SECONDS",
     "FRESH_SECONDS",
+    "WITH_WAITAOF",
     "DeadLetter",
     "DeadLetters",
     "DeliveryClient",
@@ -41,6 +42,7 @@ __all__ = [
     "connect",
     "durably",
     "elsewhere",
+    "is_new_enough",
     "known_handlers",
     "listeners",
     "pairs",
