@@ -12,7 +12,7 @@ from lowtide import Settings
 from lowtide.settings import without_password
 from lowtide.spool import Spool
 from lowtide.store import Installation, Store, redis_errors
-from lowtide_cli.terminal import Exit
+from lowtide_cli.terminal import Exit, WrongUsage
 from lowtide_cli.terminal.output import print_json, stderr, stdout
 
 
@@ -47,7 +47,7 @@ def adopt(*, yes: bool, over: bool) -> Exit:
     """
     if not yes:
         if not sys.stdin.isatty():
-            raise typer.BadParameter("there is no terminal to ask on: add --yes", param_hint="--yes")
+            raise WrongUsage("there is no terminal to ask for confirmation: add --yes")
         typer.confirm("Are you sure that this Redis and this spool belong together?", abort=True, err=True)
     settings = Settings()
     with _asking(settings):

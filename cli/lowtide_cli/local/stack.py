@@ -144,7 +144,7 @@ class Stack:
             self.shape.cloud.stop()
 
     def _start_emulator(self) -> int:
-        port = free_port(self.shape.emulator_port)
+        port = self.shape.emulator_port or free_port()
         self.emulator_url = f"http://127.0.0.1:{port}"
         # A key of this run alone: other users of the machine can connect to the port, but cannot use the emulator.
         self.exports["GOOGLE_API_KEY"] = key = secrets.token_urlsafe(24)
@@ -185,7 +185,7 @@ class Stack:
                 raise StartFailed(f"the workers are not ready after {timeout:g} s; see {self.workers[0].log}")
 
     def _start_flower(self) -> int:
-        port = free_port(self.shape.flower_port)
+        port = self.shape.flower_port or free_port()
         self.flower_url = f"http://127.0.0.1:{port}"
         options = ("--address=127.0.0.1", f"--port={port}", "--max_tasks=20000", f"--tasks_columns={_COLUMNS}")
         # In the environment, because `ps` shows arguments to every user.

@@ -9,6 +9,10 @@ class CommandError(Exception):
     """A command cannot do what the user asked for. The message gives the reason and a remedy."""
 
 
+class WrongUsage(CommandError):
+    """The arguments do not fit the surroundings. The exit code is 2, as for arguments that cannot be parsed."""
+
+
 class MissingExtra(CommandError):
     """An optional part of Lowtide is not installed."""
 

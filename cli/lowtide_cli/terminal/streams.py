@@ -28,6 +28,13 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def report(problem: str) -> None:
+    """Prints an error. Further lines are indented, so that none looks like a message of Lowtide's own."""
+    from lowtide.text import printable  # deferred: `--help` must be quick
+
+    print("lowtide: " + printable(problem).replace("\n", "\n  "), file=sys.stderr, flush=True)  # noqa: T201
+
+
 def discard_output() -> None:
     """Discards the rest of standard output, so that Python does not write it again when the process ends."""
     if sys.stdout is None:
