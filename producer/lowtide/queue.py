@@ -194,11 +194,13 @@ class BatchQueue:
 
         Raises `StoreUnavailable` where Redis does not answer, `InstallationMismatch` where Redis and spool belong to
         different installations, and `SourceError` for a destination that cannot be used. Logs a warning where no worker
-        listens for the handler.
+        listens for the handler, or can serve the provider.
         """
         self._store.confirm(self._installation)
         if silence := self._store.silence(options.on_result):
             log.warning("%s; until then the results wait", silence)
+        if unserved := self._store.unserved(options.provider):
+            log.warning("%s; until then the batch waits", unserved)
         if options.destination is None:
             return
         if options.idempotency_key is None or not self._store.standing(options.idempotency_key):

@@ -21,6 +21,7 @@ _CHANGING = (
     "lowtide:clock:",
     "lowtide:listeners:",
     "lowtide:handlers",
+    "lowtide:serving",
 )
 
 

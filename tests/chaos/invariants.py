@@ -250,6 +250,7 @@ _PERMANENT = (
     "lowtide:installation",
     "lowtide:deleted",
     "lowtide:handlers",
+    "lowtide:serving",
     "lowtide:listeners:",
     "lowtide:clock:",
     "lowtide:ticker:",

@@ -41,6 +41,7 @@ from lowtide.store.installation import Installation
 from lowtide.store.listeners import listeners, silence
 from lowtide.store.problems import problems
 from lowtide.store.server import require_server
+from lowtide.store.serving import unserved
 
 _NEWEST_JOBS = 3
 """Jobs of a running batch whose problems are shown in a list of batches."""
@@ -188,6 +189,11 @@ class Store:
         with redis_errors(self._url):
             [found] = listeners(self.redis, [handler])
         return silence(handler, found)
+
+    def unserved(self, provider: str) -> str:
+        """The reason why no running worker can serve a provider; "" where one can, or none has said what it can."""
+        with redis_errors(self._url):
+            return unserved(self.redis, provider)
 
     def exists(self, batch_id: str) -> bool:
         """Whether the batch is known here."""

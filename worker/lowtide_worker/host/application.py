@@ -18,6 +18,7 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from lowtide.errors import InvalidSettings
 from lowtide.protocol import Queue
+from lowtide.states import ProviderName
 from lowtide.variables import warn_of_unknown_variables
 from lowtide_worker.host.memory import keep_freed_memory
 from lowtide_worker.host.ticker import Ticker
@@ -52,9 +53,14 @@ def _shorten_warm_stop() -> None:
 
 
 @celeryd_after_setup.connect
-def _warn_of_unknown_variables(**_: Any) -> None:
-    """Logs a warning for each unknown variable, as soon as the log is set up."""
+def _report_surroundings(**_: Any) -> None:
+    """Logs each unknown variable, and each provider that this worker cannot serve, as soon as the log is set up."""
     warn_of_unknown_variables(partial(log.warning, "%s"))
+    for name in ProviderName:
+        if missing := runtime().missing(name):
+            # Most workers serve one provider, and it is the default one.
+            level = logging.ERROR if name == runtime().settings.provider else logging.INFO
+            log.log(level, "this worker cannot serve provider %s: %s", name, missing)
 
 
 def _settings() -> WorkerSettings:

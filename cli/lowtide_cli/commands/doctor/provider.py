@@ -43,8 +43,6 @@ def _jobs(settings: WorkerSettings) -> Finding:
     name = f"{settings.provider} at {endpoint or 'Google'}"
     try:
         jobs, more = Runtime(settings).provider(settings.provider).jobs()
-    except ImportError as error:
-        return Finding("Provider", Health.FAIL, str(error), 'pip install "lowtide[worker,vertex]"')
     except LowtideError as error:  # an unreadable file of credentials
         return Finding("Provider", Health.FAIL, str(error))
     except ProviderError as error:
@@ -66,6 +64,8 @@ def _advice_on_gemini(error: ProviderError, *, has_key: bool) -> str:
 def _advice_on_vertex(error: ProviderError) -> str:
     from lowtide_worker.providers import Unavailable
 
+    if error.error.reason == "NOT_INSTALLED":
+        return "install it on every host of a worker, or set LOWTIDE_PROVIDER=gemini"
     if error.error.reason == "NOT_CONFIGURED":
         return "see docs/how-to.md, Use Vertex AI"
     if isinstance(error, Unavailable):
