@@ -30,7 +30,7 @@ def run(
             stream.reconfigure(encoding=encoding)  # type: ignore[union-attr]
     if stdin == "closed":
         os.close(0)
-        sys.stdin = None  # type: ignore[assignment] # as Python has it then
+        sys.stdin = None
     if stdout == "full":
         os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
     elif stdout == "broken":

@@ -257,7 +257,8 @@ def test_ctrl_c_at_any_time_is_no_traceback(lonely_cli: Cli) -> None:
     for process in started:
         said, _ = process.communicate(timeout=30)
         assert "Traceback" not in said
-        assert process.returncode in {1, 130}
+        # Python itself is killed by the signal until it has its own handler; a shell shows 130 for both.
+        assert process.returncode in {1, 130, -signal.SIGINT}
 
 
 def _has_used(pid: int, hundredths: int) -> bool:

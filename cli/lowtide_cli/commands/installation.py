@@ -31,6 +31,9 @@ def show(*, as_json: bool) -> Exit:
         print_json({"same": same, **places})
     else:
         table = Table.grid(padding=(0, 2))
+        for _ in range(2):
+            table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
         table.add_row("Redis", seen.redis or "none", redis_place)
         table.add_row("Spool", seen.spool or "none", spool_place)
         stdout().print(table)
