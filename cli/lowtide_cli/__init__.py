@@ -11,6 +11,16 @@ it. `up` and `demo` start the emulator as a separate process; only its stand-ins
 
 from __future__ import annotations
 
-from lowtide_cli.entry import main
+import sys
 
 __all__ = ["main"]
+
+
+def main() -> None:
+    """Runs the command line. Ends with exit code 130 after Ctrl-C, even while modules are imported."""
+    try:
+        from lowtide_cli.entry import main as run  # deferred: Ctrl-C during an import must not be a traceback
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)

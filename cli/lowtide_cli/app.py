@@ -34,7 +34,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmat
 
 def _port(server: str, usual: int) -> typer.models.OptionInfo:
     option: typer.models.OptionInfo = typer.Option(
-        min=0, max=65535, help=f"Port of {server}.", show_default=f"{usual}, or a free one"
+        min=0, max=65535, help=f"Port of {server}.", show_default=f"{usual}, or a free one if it is taken"
     )
     return option
 
@@ -157,9 +157,7 @@ def submit(
     ] = None,
     max_attempts: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Most jobs that may carry one request: 1 to 100.", show_default="LOWTIDE_MAX_ATTEMPTS"
-        ),
+        typer.Option(help="Most jobs that may carry one request: 1 to 100.", show_default="LOWTIDE_MAX_ATTEMPTS"),
     ] = None,
     priority: Annotated[
         int, typer.Option(min=-100, max=100, help="Priority while the provider accepts no more jobs: highest first.")
@@ -407,7 +405,7 @@ def flower(
 def doctor(as_json: AsJson = False) -> None:
     """Check Redis, spool, provider, Google Cloud and workers, and say how to fix problems.
 
-    Exits with 1 if a check fails.
+    Exits with 1 if a check fails: batches do not work, or results do not reach their handler. Warnings do not count.
     """
     from lowtide_cli.commands.doctor import doctor as run
 

@@ -51,6 +51,10 @@ def refuse(reason: str, field: str) -> NoReturn:
     raise InvalidRequest(reason, field=field)
 
 
+class InvalidSettings(LowtideError):
+    """Settings that cannot be used. The message names each variable and what to write; it has no value of any."""
+
+
 class InvalidBatch(LowtideError):
     """Options of a batch that cannot be used: an unknown handler, an empty batch, a bad label."""
 

@@ -23,6 +23,7 @@ from lowtide.shaping import file_lines, json_lines, shaper_of
 from lowtide.spool import Accepted, KeyIndex, RequestWriter, Spool, Writer
 from lowtide.states import BatchState, ProviderName
 from lowtide.store import Installation, Store
+from lowtide.variables import warn_of_unknown_variables
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class BatchQueue:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
+        warn_of_unknown_variables(partial(log.warning, "%s"))
         self._store = Store(self.settings)
         self._spool = Spool(self.settings.spool_url)
 
@@ -202,12 +204,14 @@ class BatchQueue:
 
         Raises `StoreUnavailable` where Redis does not answer, `InstallationMismatch` where Redis and spool belong to
         different installations, and `SourceError` for a destination that cannot be used. Logs a warning where no worker
-        listens for the handler, where the workers may not call a webhook, or where the model seems to be for another
-        kind of batch.
+        listens for the handler, no worker can serve the provider, the workers may not call a webhook, or the model is
+        likely for another kind of batch.
         """
         self._store.confirm(self._installation)
         if silence := self._store.silence(options.on_result):
             log.warning("%s; until then the results wait", silence)
+        if unserved := self._store.unserved(options.provider):
+            log.warning("%s; until then the batch waits", unserved)
         if doubt := doubt_about(options.model, options.kind):
             log.warning("%s", doubt)
         if options.destination is None:

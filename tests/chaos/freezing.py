@@ -22,6 +22,7 @@ _CHANGING = (
     "lowtide:listeners:",
     "lowtide:handlers",
     "lowtide:webhooks",
+    "lowtide:serving",
 )
 
 

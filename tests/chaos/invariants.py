@@ -255,6 +255,7 @@ _PERMANENT = (
     "lowtide:deleted",
     "lowtide:handlers",
     "lowtide:webhooks",
+    "lowtide:serving",
     "lowtide:listeners:",
     "lowtide:clock:",
     "lowtide:ticker:",

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.cli.helpers import MODEL, Cli, requests
+from tests.command import Command
 from tests.waiting import wait_until
 
 from lowtide import Batch, BatchQueue, BatchState, BatchStatus
@@ -285,3 +286,26 @@ def test_a_spool_that_is_not_the_workers_is_shown_and_told_and_not_adopted_by_mi
     assert "not the workers' spool" in checks["Installation"]["seen"]
     cli("installation", "adopt", code=2, **strayed)
     assert cli("installation", "--json", code=1, **strayed).json() == shown
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--max-attempts", "200", "expected a whole number from 1 to 100"),
+        ("--outcome", "SAFETY=perhaps", "SAFETY: 'perhaps' is not one of retry, fail, succeed"),
+        ("--mode", "pigeon", "'pigeon' is not one of file, inline"),
+        ("--label", "name", "'name' is not NAME=VALUE"),
+        ("--idempotency-key", "x" * 2000, "2,000 characters; at most 1,024 are allowed"),
+    ],
+)
+def test_a_wrong_option_is_wrong_usage_and_named_as_it_was_given(
+    cli: Cli, capsys: pytest.CaptureFixture[str], option: str, value: str, told: str
+) -> None:
+    said = Command(cli.environment, cli.folder, capsys)("submit", cli.file(requests(1)), "-m", MODEL, option, value)
+    assert said.code == 2
+    assert f"Invalid value for {option}: {told}" in said.err
+
+
+def test_a_question_without_a_terminal_is_wrong_usage(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    said = Command(cli.environment, cli.folder, capsys)("installation", "adopt")
+    assert (said.code, said.err) == (2, "lowtide: there is no terminal to ask for confirmation: add --yes\n")

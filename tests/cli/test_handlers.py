@@ -47,5 +47,5 @@ def _gone(queue: BatchQueue, batch_id: str) -> bool:
 
 @pytest.mark.parametrize("handler", ["shop.save@", "shop.save@lowtide.jobs"])
 def test_a_queue_that_is_none_is_refused(cli: Cli, handler: str) -> None:
-    refused = cli("submit", cli.file(requests(1)), "--model", MODEL, "--on-result", handler, code=1)
+    refused = cli("submit", cli.file(requests(1)), "--model", MODEL, "--on-result", handler, code=2)
     assert "is not the name of a handler's queue" in refused.err

@@ -25,8 +25,16 @@ FIELDS = [("request", "JSON"), ("id", "STRING"), ("score", "FLOAT"), ("made", "T
 
 @pytest.fixture(scope="session")
 def bigquery_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BigQueryServer]:
-    with BigQueryServer(tmp_path_factory.mktemp("bigquery")) as server:
-        yield server
+    server = BigQueryServer(tmp_path_factory.mktemp("bigquery"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", "/dev/null")
+        server.start()
+    yield server
+    server.stop()
+
+
+def test_the_stand_in_needs_no_home_and_keeps_its_extensions_in_its_own_folder(bigquery_server: BigQueryServer) -> None:
+    assert (bigquery_server.folder / ".duckdb").is_dir()
 
 
 @pytest.fixture(scope="session")

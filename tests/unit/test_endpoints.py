@@ -8,9 +8,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from tests.receiver import SECRET
 
+from lowtide import InvalidSettings
 from lowtide.addresses import Endpoint, allowing_url, parse_endpoint
 from lowtide_worker.settings import WorkerSettings
 
@@ -237,7 +237,7 @@ def test_an_endpoint_in_a_message_comes_without_its_query() -> None:
 def test_a_worker_does_not_start_with_unusable_webhooks_and_shows_no_secret(
     secrets: dict[str, str], reason: str
 ) -> None:
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises(InvalidSettings) as caught:
         WorkerSettings.model_validate({"webhook_secrets": secrets})
 
     assert reason in str(caught.value)

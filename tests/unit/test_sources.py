@@ -58,7 +58,7 @@ def test_missing_credentials_name_the_login_and_the_setting(uri: str) -> None:
 def test_a_wrong_file_of_credentials_is_named(uri: str, tmp_path: Path) -> None:
     file = tmp_path / "key.json"
     file.write_text('{"type": "service_account"}')
-    with pytest.raises(InvalidBatch, match=r"LOWTIDE_VERTEX_CREDENTIALS: .*key.json is not a readable"):
+    with pytest.raises(InvalidBatch, match=r"LOWTIDE_VERTEX_CREDENTIALS: .*key.json is not the key file"):
         opened(uri, vertex_credentials=str(file))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from lowtide import Batch, BatchOptions, BatchQueue, InvalidRequest, Mode
+from lowtide import Batch, BatchOptions, BatchQueue, InvalidBatch, InvalidRequest
 from lowtide_cli.batches import pairs
 from lowtide_cli.commands.results import write_results
 from lowtide_cli.commands.watch import follow
@@ -16,6 +16,8 @@ from lowtide_cli.terminal import CommandError, Exit, exit_of
 from lowtide_cli.terminal.output import print_json
 
 _STDIN = "-"
+_WORDS = {"model": "--model", "labels": "--label", "outcomes": "--outcome"}
+"""The command's words for options of `submit` that are not named as in Python."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +57,6 @@ def submit(submission: Submission, *, wait: bool, output: Path | None, as_json: 
 
 
 def _submitted(submission: Submission) -> Batch:
-    mode = submission.options.get("mode")
-    if mode is not None and mode not in set(Mode):
-        raise typer.BadParameter(f"{mode!r} is not one of {', '.join(Mode)}", param_hint="--mode")
     options: BatchOptions = {
         **submission.options,
         "labels": pairs(submission.labels, "--label", "NAME=VALUE"),
@@ -69,3 +68,10 @@ def _submitted(submission: Submission) -> Batch:
     except InvalidRequest as error:
         name = "standard input" if submission.file == _STDIN else submission.file
         raise CommandError(str(error) if error.source else f"{name}: {error}") from error
+    except InvalidBatch as error:
+        place, _, problem = str(error).partition(": ")
+        name, _, entry = place.partition(".")
+        if name not in _WORDS and name not in submission.options:
+            raise
+        hint = _WORDS.get(name) or f"--{name.replace('_', '-')}"
+        raise typer.BadParameter(f"{entry}: {problem}" if entry else problem, param_hint=hint) from error

@@ -143,7 +143,7 @@ class Stack:
             self.shape.cloud.stop()
 
     def _start_emulator(self) -> int:
-        port = free_port(self.shape.emulator_port)
+        port = self.shape.emulator_port or free_port()
         self.emulator_url = f"http://127.0.0.1:{port}"
         # A key of this run alone: other users of the machine can connect to the port, but cannot use the emulator.
         self.exports["GOOGLE_API_KEY"] = key = secrets.token_urlsafe(24)
@@ -184,7 +184,7 @@ class Stack:
                 raise StartFailed(f"the workers are not ready after {timeout:g} s; see {self.workers[0].log}")
 
     def _start_flower(self) -> int:
-        port = free_port(self.shape.flower_port)
+        port = self.shape.flower_port or free_port()
         self.flower_url = f"http://127.0.0.1:{port}"
         _, *command = flower_command(address="127.0.0.1", port=port)
         self.flower = self._child("Flower", command, extra=flower_environment(self.shape.flower_auth))

@@ -28,7 +28,13 @@ from lowtide.addresses.locations import (
     parse_table,
 )
 from lowtide.addresses.model_names import check_model, doubt_about
-from lowtide.addresses.urls import check_broker_url, check_redis_url, check_spool_url, without_password
+from lowtide.addresses.urls import (
+    check_broker_url,
+    check_http_url,
+    check_redis_url,
+    check_spool_url,
+    without_password,
+)
 from lowtide.addresses.webhooks import allowing_url
 
 __all__ = [
@@ -42,6 +48,7 @@ __all__ = [
     "WebhookTarget",
     "allowing_url",
     "check_broker_url",
+    "check_http_url",
     "check_location",
     "check_model",
     "check_redis_url",

@@ -104,7 +104,7 @@ def is_under(uri: str, roots: Iterable[str]) -> bool:
 def check_location(name: str) -> None:
     """Raises `ValueError` for a name that is no location of jobs on Vertex AI: a region, `global`, `us` or `eu`."""
     if name not in _WIDE and not _REGION.fullmatch(name):
-        raise ValueError("expected a region such as us-central1 or europe-west4, or global, us or eu, in lower case")
+        raise ValueError("write a region such as us-central1 or europe-west4, or global, us or eu, in lower case")
 
 
 def check_tables(location: str, dataset: str | None = None) -> None:

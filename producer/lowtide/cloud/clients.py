@@ -36,9 +36,13 @@ def credentials(settings: Settings) -> Any:
 
     try:
         return service_account.Credentials.from_service_account_file(chosen, scopes=_SCOPES)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InvalidBatch(f"LOWTIDE_VERTEX_CREDENTIALS: {chosen} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        # Not the error's own text, which may quote the key.
         raise InvalidBatch(
-            f"LOWTIDE_VERTEX_CREDENTIALS: {chosen} is not a readable service account file: {type(error).__name__}"
+            f"LOWTIDE_VERTEX_CREDENTIALS: {chosen} is not the key file of a service account; create one with "
+            "`gcloud iam service-accounts keys create`, or unset it to use Application Default Credentials"
         ) from error
 
 

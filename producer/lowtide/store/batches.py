@@ -42,6 +42,7 @@ from lowtide.store.installation import Installation
 from lowtide.store.listeners import listeners, silence
 from lowtide.store.problems import problems
 from lowtide.store.server import require_server
+from lowtide.store.serving import unserved
 
 _NEWEST_JOBS = 8
 """Jobs of a running batch whose progress and problems are shown in a list of batches."""
@@ -193,6 +194,11 @@ class Store:
         with redis_errors(self._url):
             [found] = listeners(self.redis, [handler])
         return silence(handler, found)
+
+    def unserved(self, provider: str) -> str:
+        """The reason why no running worker can serve a provider; "" where one can, or none has said what it can."""
+        with redis_errors(self._url):
+            return unserved(self.redis, provider)
 
     def _disallowed(self, on_result: str | None) -> str:
         """The reason why the workers will not call a webhook; "" where they may, or where their rule is not known."""

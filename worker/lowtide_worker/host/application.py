@@ -7,6 +7,7 @@ One worker can serve both queues. To scale, run the stages that wait for the net
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 import billiard.pool
@@ -14,14 +15,13 @@ from celery import Celery
 from celery.signals import celeryd_after_setup, worker_init
 from kombu.entity import Queue as BrokerQueue
 from kombu.transport import TRANSPORT_ALIASES
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
+from lowtide.errors import InvalidSettings
 from lowtide.protocol import Queue
-from lowtide.settings import explain
+from lowtide.states import ProviderName
+from lowtide.variables import warn_of_unknown_variables
 from lowtide_worker.host.memory import keep_freed_memory
 from lowtide_worker.host.ticker import Ticker
-from lowtide_worker.host.variables import unknown_variables
 from lowtide_worker.runtime import runtime
 from lowtide_worker.settings import WorkerSettings
 
@@ -53,18 +53,22 @@ def _shorten_warm_stop() -> None:
 
 
 @celeryd_after_setup.connect
-def _warn_of_unknown_variables(**_: Any) -> None:
-    """Logs a warning for each unknown variable, as soon as the log is set up."""
-    for problem in unknown_variables():
-        log.warning("%s", problem)
+def _report_surroundings(**_: Any) -> None:
+    """Logs each unknown variable, and each provider that this worker cannot serve, as soon as the log is set up."""
+    warn_of_unknown_variables(partial(log.warning, "%s"))
+    for name in ProviderName:
+        if missing := runtime().missing(name):
+            # Most workers serve one provider, and it is the default one.
+            level = logging.ERROR if name == runtime().settings.provider else logging.INFO
+            log.log(level, "this worker cannot serve provider %s: %s", name, missing)
 
 
 def _settings() -> WorkerSettings:
     """The settings of this process. If they are invalid, the process ends with one line instead of a traceback."""
     try:
         return runtime().settings
-    except (ValidationError, SettingsError) as error:
-        raise SystemExit(f"lowtide: {explain(error)}") from None
+    except InvalidSettings as error:
+        raise SystemExit(f"lowtide: {error}") from None
 
 
 def build() -> Celery:

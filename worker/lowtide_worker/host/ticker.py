@@ -15,6 +15,8 @@ from kombu.exceptions import OperationalError
 
 from lowtide.errors import InstallationMismatch, SpoolError, UnsupportedServer
 from lowtide.protocol import Queue, arguments, shown
+from lowtide.states import ProviderName
+from lowtide.store import ANNOUNCE_SECONDS, announce
 from lowtide_worker.runtime import runtime
 from lowtide_worker.state import Dispatch
 
@@ -32,6 +34,7 @@ class Ticker(bootsteps.StartStopStep):
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
         self._timer: Any = None
+        self._announcer: Any = None
 
     def start(self, parent: Any) -> None:
         """Starts the timer on the worker's event loop, at the start and after each new connection to the broker.
@@ -49,6 +52,8 @@ class Ticker(bootsteps.StartStopStep):
             # A key of another program has its name; a worker without a sweep is better than no worker.
             log.error("the sweep cannot be put on the clock: %s", error)  # noqa: TRY400 - the trace says nothing more
         self._timer = parent.timer.call_repeatedly(runtime().settings.clock_tick_seconds, self.tick, args=(parent.app,))
+        self.announce()
+        self._announcer = parent.timer.call_repeatedly(ANNOUNCE_SECONDS, self.announce)
 
     def _await_surroundings(self) -> None:
         said = ""
@@ -72,9 +77,17 @@ class Ticker(bootsteps.StartStopStep):
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Stops the timer; due work waits for other workers, or for this one to come back."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._announcer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._announcer = None
+
+    def announce(self) -> None:
+        """Records the providers that this worker can serve."""
+        try:
+            announce(runtime().redis, [name for name in ProviderName if not runtime().missing(name)])
+        except redis.RedisError as error:
+            log.warning("the providers of this worker are not announced: %s", error)
 
     def tick(self, app: Any) -> None:
         """Sends the due messages of both clocks, whichever queues this worker serves."""
