@@ -38,7 +38,7 @@ up: $(STAMP) ## Run everything on this machine until Ctrl-C
 	$(BIN)/lowtide up
 
 test: $(STAMP) ## Run the tests against real servers and workers, but not the thorough ones
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadscope -m "not soak and not thorough" $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadscope -m "not soak and not thorough" $(ARGS)
 
 REDIS_TESTS ?= tests/integration tests/chaos
 # Redis has WAITAOF since 7.2, and without it nobody can know what a power cut spares (docs/how-to.md, Set up Redis).
@@ -46,7 +46,7 @@ WITHOUT_WAITAOF := -k "not (loses and last and second)"
 
 test-redis: $(STAMP) ## Run REDIS_TESTS (integration and chaos) against the system's redis-server instead of Valkey
 	@command -v redis-server >/dev/null || { echo "redis-server is missing: apt-get install redis-server"; exit 1; }
-	LOWTIDE_REDIS_SERVER=redis-server $(BIN)/python -m pytest --numprocesses 3 --dist loadscope -m "not soak and not thorough" $(WITHOUT_WAITAOF) $(REDIS_TESTS) $(ARGS)
+	LOWTIDE_REDIS_SERVER=redis-server $(BIN)/python -m pytest --numprocesses 4 --dist loadscope -m "not soak and not thorough" $(WITHOUT_WAITAOF) $(REDIS_TESTS) $(ARGS)
 
 chaos: $(STAMP) ## Try to break the promises: crashes, faults, everything at random (CHAOS_SECONDS, MACHINE_STEPS)
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-180} MACHINE_STEPS=$${MACHINE_STEPS:-100000} MACHINE_SEED=$${MACHINE_SEED:-$$(date +%s)} \

@@ -19,10 +19,9 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackPool]:
 
 
 @pytest.fixture(scope="session")
-def vertex_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackPool]:
+def vertex_pool(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackPool]:
     """The same on Vertex AI."""
     with ExitStack() as cleanup:
-        cloud = cleanup.enter_context(Cloud(tmp_path_factory.mktemp("cloud")))
         yield StackPool(tmp_path_factory.mktemp, cleanup, cloud)
 
 

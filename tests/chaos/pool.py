@@ -28,15 +28,16 @@ class StackPool:
             FAST: queue.SimpleQueue(),
             SLOW: queue.SimpleQueue(),
         }
+        stacks: list[ChaosStack] = []
         for seconds, idle in self._stacks.items():
             for _ in range(POOL_SIZE if seconds == FAST else POOL_SIZE // 2):
                 stack = ChaosStack(new_folder("stack"), EmulatorSettings(running_seconds=seconds), cloud=cloud)
-                cleanup.enter_context(stack)
-                stack.handler_app()
+                stacks.append(cleanup.enter_context(stack))
                 idle.put(stack)
         # Before the stacks go, the threads do.
         self.threads = cleanup.enter_context(ThreadPoolExecutor(POOL_SIZE))
         cleanup.callback(self.threads.shutdown, wait=True, cancel_futures=True)
+        list(self.threads.map(ChaosStack.handler_app, stacks))
 
     def run(self, scenario: Callable[[ChaosStack], T], running_seconds: float = FAST) -> T:
         """Runs one scenario in a wiped stack; all workers but the handler app are gone at its end."""
