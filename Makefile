@@ -1,4 +1,4 @@
-# Everything a newcomer needs: make demo, make test, make lint. Needs python3 (3.11 to 3.13) with venv, and make.
+# Everything a newcomer needs: make demo, make test, make lint. Needs python3 (3.11 or newer) with venv, and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +14,7 @@ help: ## Show this list
 # Makes the virtual environment $(1) with exactly what the file $(2) pins, whatever was published since. The system's pip
 # comes first to the pinned one: before 23.3 it looks for the newest release of what is wanted with an extra.
 define install
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, this is %d.%d: make PYTHON=python3.12 ..." % v)'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else "Python 3.11 or newer is needed, this is %d.%d: make PYTHON=python3.12 ..." % v)'
 	@echo "Setting up $(1) with the packages that $(2) pins: half a minute, longer over a slow network ..."
 	@$(PYTHON) -m venv $(1)
 	@$(1)/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements-pip.txt
@@ -78,7 +78,7 @@ PINNED = sed -n '/==/s/ \\$$//p' requirements-dev.txt
 # The contenders allow no newer fsspec and wrapt than their own; all else is what Lowtide itself is pinned to.
 bench-lock: ## Pin what the benchmarks need (needs uv on the PATH)
 	$(PINNED) | grep -v '^fsspec==\|^wrapt==' | $(LOCK) benchmarks/requirements.in pyproject.toml \
-	    --extra worker --extra emulator --extra embedded --constraint - -o benchmarks/requirements.txt
+	    --extra cli --extra worker --extra emulator --extra embedded --constraint - -o benchmarks/requirements.txt
 
 lock: ## Pin all dependencies anew (needs uv on the PATH)
 	echo pip | $(LOCK) - --upgrade -o requirements-pip.txt
@@ -86,7 +86,8 @@ lock: ## Pin all dependencies anew (needs uv on the PATH)
 	$(MAKE) image-lock
 
 image-lock: ## Pin what the Docker image needs to what the tests run with (needs uv on the PATH)
-	$(PINNED) | $(LOCK) pyproject.toml --extra worker --extra vertex --extra emulator --group build --constraint - -o requirements.txt
+	$(PINNED) | $(LOCK) pyproject.toml --extra cli --extra worker --extra flower --extra vertex --extra emulator --group build \
+	    --constraint - -o requirements.txt
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) $(BENCH) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from lowtide_cli.extras import need
+from lowtide_cli.extras import installed, need
 from lowtide_cli.local import Child, Shape, Stack, ending, free_port, generated_password, last_lines
 from lowtide_cli.terminal import CommandError, Exit
 from lowtide_cli.terminal.output import stderr, stdout
@@ -53,7 +53,8 @@ class Options:
     data_dir: Path | None = None
     emulator: bool | None = None
     """None: use it only if no access to Google is configured."""
-    flower: bool = True
+    flower: bool | None = None
+    """None: run it if its extra is installed."""
     one_worker: bool = False
     threads: int = 8
     processes: int = 2
@@ -68,6 +69,8 @@ def up(options: Options) -> Exit:
     """Runs the stack until a signal ends it, or until a part ends that cannot be restarted."""
     console = stdout()
     need("worker", "`lowtide up`")
+    if options.flower:
+        need("flower", "`lowtide up --flower`")
     # The workers read the same settings, from the environment and from `.env`.
     from lowtide_worker.settings import WorkerSettings
 
@@ -123,7 +126,7 @@ def _shape(options: Options, settings: WorkerSettings) -> Shape:
         cloud=_google_cloud(options, directory, settings) if use_emulator and _on_vertex(settings) else None,
         emulator=use_emulator,
         emulator_port=options.emulator_port or free_port(8080),
-        flower=options.flower,
+        flower=installed("flower") if options.flower is None else options.flower,
         flower_port=options.flower_port or free_port(5555),
         flower_auth=auth,
         one_worker=options.one_worker,
