@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: help setup demo demo-vertex up test test-redis chaos lint format bench bench-lock lock image-lock clean
+.PHONY: help setup demo demo-vertex up test test-redis compat chaos lint format bench bench-lock lock image-lock lowest-lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ test-redis: $(STAMP) ## Run REDIS_TESTS (integration and chaos) against the syst
 	@command -v redis-server >/dev/null || { echo "redis-server is missing: apt-get install redis-server"; exit 1; }
 	LOWTIDE_REDIS_SERVER=redis-server $(BIN)/python -m pytest --numprocesses 4 --dist loadscope -m "not soak and not thorough" $(WITHOUT_WAITAOF) $(REDIS_TESTS) $(ARGS)
 
+compat: ## Run the core of the tests on the lowest and the newest versions, on each Python found (PYTHONS, VERSIONS, ARGS)
+	$(PYTHON) tools/compat.py $(ARGS)
+
 chaos: $(STAMP) ## Try to break the promises: crashes, faults, everything at random (CHAOS_SECONDS, MACHINE_STEPS)
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-180} MACHINE_STEPS=$${MACHINE_STEPS:-100000} MACHINE_SEED=$${MACHINE_SEED:-$$(date +%s)} \
 	    $(BIN)/python -m pytest tests/chaos tests/producer -s $(ARGS)
@@ -83,11 +86,15 @@ bench-lock: ## Pin what the benchmarks need (needs uv on the PATH)
 lock: ## Pin all dependencies anew (needs uv on the PATH)
 	echo pip | $(LOCK) - --upgrade -o requirements-pip.txt
 	$(LOCK) pyproject.toml --all-extras --group dev --upgrade -o requirements-dev.txt
-	$(MAKE) image-lock
+	$(MAKE) image-lock lowest-lock
 
 image-lock: ## Pin what the Docker image needs to what the tests run with (needs uv on the PATH)
 	$(PINNED) | $(LOCK) pyproject.toml --extra cli --extra worker --extra flower --extra vertex --extra emulator --group build \
 	    --constraint - -o requirements.txt
 
+# Without the constraint, the newest httpx2 would keep httpcore2 from being old.
+lowest-lock: ## Pin the lowest versions that pyproject.toml allows, for compat (needs uv on the PATH)
+	echo 'httpx2<2.6' | $(LOCK) pyproject.toml --all-extras --group dev --resolution lowest-direct --constraint - -o requirements-lowest.txt
+
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) $(BENCH) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) $(BENCH) .venv-compat .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
