@@ -74,7 +74,7 @@ def run(path: str, version: str, versions: str) -> Run:
     """Makes an environment and runs the tests in it; their output is in a log beside it."""
     began = time.monotonic()
     folder = FOLDER / f"{version}-{versions}"
-    log = folder.with_suffix(f".{versions}.log")
+    log = FOLDER / f"{folder.name}.log"
     python = folder / "bin" / "python"
     steps = [
         [path, "-m", "venv", "--clear", folder],
