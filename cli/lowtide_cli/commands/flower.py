@@ -13,7 +13,7 @@ from lowtide_cli.terminal.output import stdout
 
 def flower(*, address: str, port: int) -> None:
     """Becomes Flower: this process runs it from here on, so signals and exit codes are Flower's own."""
-    need("worker", "`lowtide flower`")
+    need("flower", "`lowtide flower`")
     from lowtide_worker.settings import WorkerSettings  # deferred: a part of the extra
 
     WorkerSettings()  # an invalid setting ends this command with one line, before anything starts

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from lowtide_cli.extras import need
+from lowtide_cli.extras import installed, need
 from lowtide_cli.local import (
     LOGIN_VARIABLE,
     Child,
@@ -73,7 +73,8 @@ class Options:
     data_dir: Path | None = None
     emulator: bool | None = None
     """None: use it only if no access to Google is configured."""
-    flower: bool = True
+    flower: bool | None = None
+    """None: run it if its extra is installed."""
     one_worker: bool = False
     threads: int = 8
     processes: int = 2
@@ -88,6 +89,8 @@ def up(options: Options) -> Exit:
     """Runs the stack until a signal ends it, or until a part ends that cannot be restarted."""
     console = stdout()
     need("worker", "`lowtide up`")
+    if options.flower:
+        need("flower", "`lowtide up --flower`")
     # The workers read the same settings, from the environment and from `.env`.
     from lowtide_worker.settings import WorkerSettings
 
@@ -134,6 +137,7 @@ def _shape(options: Options, settings: WorkerSettings) -> Shape:
                 f"{' '.join(filter(os.environ.get, _EXPORTS))}"
             ) from error
     directory = (options.data_dir or _home()).absolute()
+    flower = installed("flower") if options.flower is None else options.flower
     return Shape(
         directory=directory,
         environment=environment,
@@ -142,9 +146,9 @@ def _shape(options: Options, settings: WorkerSettings) -> Shape:
         cloud=_google_cloud(options, directory, settings) if use_emulator and _on_vertex(settings) else None,
         emulator=use_emulator,
         emulator_port=_port(options, "emulator", 8080) if use_emulator else 0,
-        flower=options.flower,
-        flower_port=_port(options, "flower", 5555) if options.flower else 0,
-        flower_auth=(given_login() or kept_login(directory / "flower")) if options.flower else "",
+        flower=flower,
+        flower_port=_port(options, "flower", 5555) if flower else 0,
+        flower_auth=(given_login() or kept_login(directory / "flower")) if flower else "",
         one_worker=options.one_worker,
         threads=options.threads,
         processes=options.processes,

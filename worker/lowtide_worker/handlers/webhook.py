@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Literal, NamedTuple
 
-import httpcore
+import httpcore2
 import msgspec
 from standardwebhooks import Webhook
 
@@ -98,25 +98,25 @@ class SignedWebhookHandler:
 
     def _post(self, headers: Mapping[bytes | str, bytes | str], body: bytes) -> _Answer:
         endpoint = self._endpoint
-        url = httpcore.URL(scheme=endpoint.scheme, host=endpoint.host, port=endpoint.port, target=endpoint.target)
+        url = httpcore2.URL(scheme=endpoint.scheme, host=endpoint.host, port=endpoint.port, target=endpoint.target)
         backend = OutboundBackend(Deadline(self._timeout), allow_private=self._allow_private)
         try:
             with (
-                httpcore.ConnectionPool(ssl_context=tls_context(), network_backend=backend) as pool,
+                httpcore2.ConnectionPool(ssl_context=tls_context(), network_backend=backend) as pool,
                 pool.stream("POST", url, headers=headers, content=body) as response,
             ):
                 taken = 200 <= response.status < 300
                 return _Answer(response.status, b"" if taken else _beginning(response.iter_stream()))
-        except (httpcore.TimeoutException, Overdue) as error:
+        except (httpcore2.TimeoutException, Overdue) as error:
             raise HandlerFailed(f"{endpoint} did not answer within {self._timeout:g} s") from error
-        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+        except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
             raise HandlerFailed(f"{endpoint}: {type(error).__name__}: {error}") from error
 
 
 @cache
 def tls_context() -> ssl.SSLContext:
-    """The TLS context: it trusts the system's authorities, or those in `SSL_CERT_FILE`, and certifi's."""
-    return httpcore.default_ssl_context()
+    """The TLS context: it trusts the system's authorities, or instead those that `SSL_CERT_FILE` names."""
+    return httpcore2.default_ssl_context()
 
 
 def _beginning(chunks: Iterable[bytes]) -> bytes:
