@@ -1,4 +1,4 @@
-# Everything a newcomer needs: make demo, make test, make lint. Needs python3 (3.11 to 3.13) with venv, and make.
+# Everything a newcomer needs: make demo, make test, make lint. Needs python3 (3.11 or newer) with venv, and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: help setup demo demo-vertex up test test-redis chaos lint format bench bench-lock lock image-lock clean
+.PHONY: help setup demo demo-vertex up test test-redis compat chaos lint format bench bench-lock lock image-lock lowest-lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -14,7 +14,7 @@ help: ## Show this list
 # Makes the virtual environment $(1) with exactly what the file $(2) pins, whatever was published since. The system's pip
 # comes first to the pinned one: before 23.3 it looks for the newest release of what is wanted with an extra.
 define install
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, this is %d.%d: make PYTHON=python3.12 ..." % v)'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else "Python 3.11 or newer is needed, this is %d.%d: make PYTHON=python3.12 ..." % v)'
 	@echo "Setting up $(1) with the packages that $(2) pins: half a minute, longer over a slow network ..."
 	@$(PYTHON) -m venv $(1)
 	@$(1)/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements-pip.txt
@@ -38,7 +38,7 @@ up: $(STAMP) ## Run everything on this machine until Ctrl-C
 	$(BIN)/lowtide up
 
 test: $(STAMP) ## Run the tests against real servers and workers, but not the thorough ones
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadscope -m "not soak and not thorough" $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadscope -m "not soak and not thorough" $(ARGS)
 
 REDIS_TESTS ?= tests/integration tests/chaos
 # Redis has WAITAOF since 7.2, and without it nobody can know what a power cut spares (docs/how-to.md, Set up Redis).
@@ -46,7 +46,10 @@ WITHOUT_WAITAOF := -k "not (loses and last and second)"
 
 test-redis: $(STAMP) ## Run REDIS_TESTS (integration and chaos) against the system's redis-server instead of Valkey
 	@command -v redis-server >/dev/null || { echo "redis-server is missing: apt-get install redis-server"; exit 1; }
-	LOWTIDE_REDIS_SERVER=redis-server $(BIN)/python -m pytest --numprocesses 3 --dist loadscope -m "not soak and not thorough" $(WITHOUT_WAITAOF) $(REDIS_TESTS) $(ARGS)
+	LOWTIDE_REDIS_SERVER=redis-server $(BIN)/python -m pytest --numprocesses 4 --dist loadscope -m "not soak and not thorough" $(WITHOUT_WAITAOF) $(REDIS_TESTS) $(ARGS)
+
+compat: ## Run the core of the tests on the lowest and the newest versions, on each Python found (PYTHONS, VERSIONS, ARGS)
+	$(PYTHON) tools/compat.py $(ARGS)
 
 chaos: $(STAMP) ## Try to break the promises: crashes, faults, everything at random (CHAOS_SECONDS, MACHINE_STEPS)
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-180} MACHINE_STEPS=$${MACHINE_STEPS:-100000} MACHINE_SEED=$${MACHINE_SEED:-$$(date +%s)} \
@@ -75,18 +78,23 @@ bench: $(BENCH)/.installed ## Measure Lowtide beside the alternatives; ARGS="--q
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet
 PINNED = sed -n '/==/s/ \\$$//p' requirements-dev.txt
 
-# The contenders allow no newer fsspec and wrapt than their own; all else is what Lowtide itself is pinned to.
+# The contenders allow no newer boto3 and wrapt than their own; all else is what Lowtide itself is pinned to.
 bench-lock: ## Pin what the benchmarks need (needs uv on the PATH)
-	$(PINNED) | grep -v '^fsspec==\|^wrapt==' | $(LOCK) benchmarks/requirements.in pyproject.toml \
-	    --extra worker --extra emulator --extra embedded --constraint - -o benchmarks/requirements.txt
+	$(PINNED) | grep -v '^boto3==\|^botocore==\|^s3transfer==\|^wrapt==' | $(LOCK) benchmarks/requirements.in pyproject.toml \
+	    --extra cli --extra worker --extra emulator --extra embedded --constraint - -o benchmarks/requirements.txt
 
 lock: ## Pin all dependencies anew (needs uv on the PATH)
 	echo pip | $(LOCK) - --upgrade -o requirements-pip.txt
 	$(LOCK) pyproject.toml --all-extras --group dev --upgrade -o requirements-dev.txt
-	$(MAKE) image-lock
+	$(MAKE) image-lock lowest-lock
 
 image-lock: ## Pin what the Docker image needs to what the tests run with (needs uv on the PATH)
-	$(PINNED) | $(LOCK) pyproject.toml --extra worker --extra vertex --extra emulator --group build --constraint - -o requirements.txt
+	$(PINNED) | $(LOCK) pyproject.toml --extra cli --extra worker --extra flower --extra vertex --extra emulator --group build \
+	    --constraint - -o requirements.txt
+
+# Without the constraint, the newest httpx2 would keep httpcore2 from being old.
+lowest-lock: ## Pin the lowest versions that pyproject.toml allows, for compat (needs uv on the PATH)
+	echo 'httpx2<2.6' | $(LOCK) pyproject.toml --all-extras --group dev --resolution lowest-direct --constraint - -o requirements-lowest.txt
 
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) $(BENCH) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) $(BENCH) .venv-compat .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -1,4 +1,4 @@
-"""A Celery app of your own whose task takes the results: celery -A handlers worker -n handlers@%h
+"""A Celery app of your own whose task takes the results: celery -A handlers worker -E -n handlers@%h
 
 Run it in this folder. It keeps each answer as a file, so taking a result twice does no harm.
 """

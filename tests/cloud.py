@@ -83,9 +83,15 @@ class Cloud:
 
     def put(self, uri: str, lines: Iterable[Mapping[str, Any] | str]) -> str:
         """Writes the lines to an object and returns its URI."""
-        bucket, _, path = uri.removeprefix("gs://").partition("/")
         text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
-        self.storage.bucket(bucket).blob(path).upload_from_string(text)
+        return self.put_bytes(uri, text.encode())
+
+    def put_bytes(self, uri: str, content: bytes, encoding: str | None = None) -> str:
+        """Writes an object, with a content encoding such as `gzip`, and returns its URI."""
+        bucket, _, path = uri.removeprefix("gs://").partition("/")
+        blob = self.storage.bucket(bucket).blob(path)
+        blob.content_encoding = encoding
+        blob.upload_from_string(content)
         return uri
 
     def objects(self, uri: str) -> list[str]:

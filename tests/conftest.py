@@ -1,16 +1,34 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.cloud import Cloud
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "soak: a long random run; CHAOS_SECONDS says how long")
     config.addinivalue_line("markers", "thorough: takes long and rarely finds anything; only `make chaos` runs it")
+    # Hypothesis sees only that the state of `random` has changed, not that another thread of the process (a server, a
+    # client that waits between attempts) has changed it.
+    config.addinivalue_line("filterwarnings", "ignore:Do not use the `random` module inside strategies")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def heeded_ctrl_c() -> None:
     """A shell starts background processes with Ctrl-C ignored, and their children would inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """One for all modules of a process: its BigQuery takes seconds to start."""
+    # Google's clients take a second to import, which most runs of a single module can do without.
+    from tests.cloud import Cloud
+
+    with Cloud(tmp_path_factory.mktemp("cloud")) as cloud:
+        yield cloud

@@ -1,6 +1,7 @@
 """A user's own Celery app, as the tests' shop: it records what its handlers were given in a file.
 
-`SHOP_LOG` is the file, `SHOP_FAILS` how often each result fails before it is taken (by key prefix "flaky").
+`SHOP_LOG` is the file, `SHOP_FAILS` how often each result fails before it is taken (by key prefix "flaky"). A second
+file, with `.failures` at its end, has the tasks that Celery counts as failed.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from celery import Celery
+from celery.signals import task_failure
 
 from lowtide import Result, result_handler
 
@@ -26,11 +29,32 @@ def _tries(key: str) -> int:
     return sum(json.loads(line)["key"] == key for line in LOG.read_text().splitlines())
 
 
+def _take(result: Result) -> bool:
+    """Keeps one line for a call; returns whether the shop is closed for this result."""
+    fails = result.key.startswith("flaky") and _tries(result.key) < FAILS
+    line = {"key": result.key, "text": result.text, "failed": fails, "batch": result.batch_id, "labels": result.labels}
+    with LOG.open("a") as log:
+        log.write(json.dumps(line) + "\n")
+    return fails
+
+
 @result_handler(app, name="shop.tasks.save_blurb")
 def save_blurb(result: Result) -> None:
     """Keeps one line per call; a "flaky" key fails a few times first."""
-    fails = result.key.startswith("flaky") and _tries(result.key) < FAILS
-    with LOG.open("a") as log:
-        log.write(json.dumps({"key": result.key, "text": result.text, "failed": fails}) + "\n")
-    if fails:
+    if _take(result):
         raise RuntimeError("the shop is closed")
+
+
+@result_handler(app, name="shop.tasks.save_all", batched=True)
+def save_all(results: list[Result]) -> None:
+    """Keeps a line per result, and fails if one of them does."""
+    closed = [_take(result) for result in results]
+    if any(closed):
+        raise RuntimeError(f"the shop is closed for {len(results)}")
+
+
+@task_failure.connect
+def note_failure(exception: BaseException, **_: Any) -> None:
+    """Keeps a line per task that has failed."""
+    with LOG.with_suffix(".failures").open("a") as failures:
+        failures.write(f"{type(exception).__name__}: {exception}\n")

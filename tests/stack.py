@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +16,13 @@ import redis
 from lowtide import BatchQueue, Settings
 from lowtide.protocol import keys
 from lowtide.states import ProviderName
-from lowtide_cli.local import Child, EmbeddedRedis, end, kill
+from lowtide_cli.local import EmbeddedRedis, end, kill
 from lowtide_emulator import Emulator
 from lowtide_emulator import Settings as EmulatorSettings
 from lowtide_worker.settings import WorkerSettings
+from tests import fork_server
 from tests.cloud import PROJECT, Cloud
+from tests.waiting import wait_until
 
 FAST = {
     "LOWTIDE_POLL_FIRST_SECONDS": "0.2",
@@ -42,14 +43,20 @@ FAST = {
 
 
 class Worker:
-    """A `celery worker` process."""
+    """A worker of Celery's, forked from a process that has imported the libraries: `tests/fork_server.py`.
 
-    def __init__(self, command: Sequence[str], env: dict[str, str], log: Path, cwd: Path) -> None:
+    `command` are the arguments of `celery`. The constructor waits until the worker is ready, or dead.
+    """
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], log: Path) -> None:
         self.log = log
-        child = Child("worker", [sys.executable, "-m", *command], log=log, env=env, cwd=cwd)
-        child.start()
-        self.process = child.process
-        child.wait_until(lambda: self.ready, "become ready")
+        log.touch()
+        self.process = fork_server.shared().start(command, env=env, log=log, cwd=log.parent)
+        wait_until(lambda: self.ready or not self.alive, timeout=30, what=f"worker ready, see {log}")
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     @property
     def text(self) -> str:
@@ -63,7 +70,17 @@ class Worker:
     def alive(self) -> bool:
         return self.process.poll() is None
 
-    def stop(self, timeout: float = 20) -> int:
+    @property
+    def killed(self) -> bool:
+        """Whether it ended by SIGKILL."""
+        return self.process.poll() == -signal.SIGKILL
+
+    def children(self) -> list[int]:
+        """The processes of its pool."""
+        found = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [int(pid) for pid in found.split()]
+
+    def stop(self, timeout: float = 20) -> int | None:
         """Stops it warm, and kills it after `timeout` seconds. Returns its exit code."""
         end(self.process, ((signal.SIGTERM, timeout),))
         return self.process.returncode
@@ -150,14 +167,15 @@ class Stack:
     def worker(self, *options: str, app: str = "lowtide_worker", **env: str) -> Worker:
         """Starts a worker and waits until it is ready."""
         log = self.directory / f"worker-{len(self.workers)}.log"
-        command = ["celery", "-A", app, "worker", "-l", "info", "-n", f"w{len(self.workers)}@%h"]
-        worker = Worker([*command, *(options or ("-c", "2"))], self.env | env, log, self.directory)
+        command = ["-A", app, "worker", "-l", "info", "-n", f"w{len(self.workers)}@%h"]
+        worker = Worker([*command, *(options or ("-c", "2"))], self.env | env, log)
         self.workers.append(worker)
+        assert worker.alive, worker.text
         return worker
 
     def settings(self, **changes: Any) -> Settings:
         """Returns a producer's settings."""
-        given = {"redis_url": self.redis_server.url, "spool_url": str(self.directory / "spool")}
+        given = {"redis_url": self.redis_server.url, "spool_url": self.env["LOWTIDE_SPOOL_URL"]}
         return Settings(_env_file=None, **(given | _as_settings(self._provider_env) | changes))
 
     def worker_settings(self, **changes: Any) -> WorkerSettings:
@@ -168,9 +186,9 @@ class Stack:
         """Returns a producer."""
         return BatchQueue(self.settings(**changes))
 
-    @property
+    @cached_property
     def redis(self) -> redis.Redis:
-        """A client of the stack's own server."""
+        """A client of the stack's own server. Tests that poll would spend more time on connecting than on asking."""
         return redis.Redis.from_url(self.redis_server.url)
 
     @property

@@ -1,22 +1,29 @@
 """Writes what the SDK's own types know of a request, so that producers can check one without importing the SDK.
 
     python tools/request_types.py          writes producer/lowtide/shaping/request_types.json
-    python tools/request_types.py --check  ends with 1 where the file is not that of the installed SDK
+    python tools/request_types.py --check  ends with 1 if the file is not that of the installed SDK, or if the installed
+                                           SDK has another version and knows something that the file does not
 
-Source: `google.genai.types`, whose models are the SDK's statement of the REST API's fields.
+Source: `google.genai.types`, whose models are the SDK's statement of the REST API's fields, and the SDK's converters,
+which say what one of the providers does not take.
 """
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
+import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from google import genai
+from google.genai import batches, models
 from google.genai import types as sdk
 from pydantic import BaseModel
 
@@ -46,14 +53,33 @@ _UNSENT = (
     "system_instruction",
 )
 """Fields of the SDK's `config` that it acts on itself, or that are listed above."""
+_UNSENT_EMBEDDING = ("http_options", "mime_type")
+"""Fields of the SDK's `EmbedContentConfig` that no batch takes."""
 _WIRE_NAMES: dict[str, dict[str, str]] = {
     "GenerationConfig": {"modelConfig": "ModelSelectionConfig"},
-    "GenerateContentRequest": {"outputConfig": "any"},
-    "ImageConfig": {"imageOutputOptions": "{any}"},
+    "GenerateContentRequest": {"outputConfig": "GenerationOutputConfig"},
 }
 """Fields that the SDK's converters for Vertex AI give another name than the SDK's types have."""
+_OFFSETS = {"startOffset": "duration", "endOffset": "duration"}
+_NARROWER: dict[str, dict[str, str]] = {
+    "AudioMetadata": _OFFSETS,
+    "GenerationConfig": {
+        "candidateCount": "int32",
+        "maxOutputTokens": "int32",
+        "logprobs": "int32",
+        "seed": "int32",
+    },
+    "ThinkingConfig": {"thinkingBudget": "int32"},
+    "Transcription": _OFFSETS,
+    "VideoMetadata": _OFFSETS,
+    "VideoResponseFormat": {"duration": "duration"},
+    "WordInfo": _OFFSETS,
+}
+"""Fields whose types are wider in the SDK than in the REST API's reference, https://ai.google.dev/api/generate-content."""
+_CONVERTERS = {"gemini": "_to_mldev", "vertex": "_to_vertex"}
+"""Of each provider, the end of the names of the SDK's converters."""
 _ROOTS = (sdk.Content, sdk.Tool, sdk.Schema, sdk.SpeechConfig)
-_PLAIN = {str: "string", int: "int", float: "float", bool: "bool", bytes: "bytes"}
+_PLAIN = {str: "string", int: "int", float: "float", bool: "bool", bytes: "bytes", datetime: "time"}
 
 
 def collected() -> dict[str, Any]:
@@ -76,7 +102,12 @@ def collected() -> dict[str, Any]:
         if name not in _HOISTED + _UNSENT
     } | {field.alias or name: spec(field.annotation) for name, field in sdk.GenerationConfig.model_fields.items()}
     found["EmbedContentConfig"] = {
-        _alias(embed, name): spec(field.annotation) for name, field in embed.items() if name != "http_options"
+        _alias(embed, name): spec(field.annotation) for name, field in embed.items() if name not in _UNSENT_EMBEDDING
+    }
+    found["EmbedContentRequest"] = {
+        "content": "Content",
+        "embedContentConfig": "EmbedContentConfig",
+        **found["EmbedContentConfig"],
     }
     while waiting:
         one = waiting.pop()
@@ -89,9 +120,35 @@ def collected() -> dict[str, Any]:
             found[one.__name__] = {
                 field.alias or name: spec(field.annotation) for name, field in one.model_fields.items()
             }
-    for name, fields in _WIRE_NAMES.items():
+    for name, fields in (*_WIRE_NAMES.items(), *_NARROWER.items()):
         found[name] |= fields
-    return {"sdk": genai.__version__, "types": dict(sorted(found.items()))}
+    refused = {provider: _refused(suffix, found) for provider, suffix in _CONVERTERS.items()}
+    refused["gemini"]["Schema"] = ["additionalProperties"]  # of which the SDK's function for schemas raises
+    return {"sdk": genai.__version__, "refused": refused, "types": dict(sorted(found.items()))}
+
+
+def _refused(suffix: str, found: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Of each type, the fields that the SDK's converter for one provider raises an error for."""
+    refused: dict[str, list[str]] = {}
+    for module in (batches, models):
+        for function in ast.parse(inspect.getsource(module)).body:
+            if not isinstance(function, ast.FunctionDef) or not function.name.endswith(suffix):
+                continue
+            name = function.name.removeprefix("_").removesuffix(suffix)
+            for field in _raising(function):
+                alias = getattr(sdk, name).model_fields[field].alias or field if name in found else ""
+                if alias in found.get(name, ()) and alias not in refused.setdefault(name, []):
+                    refused[name].append(alias)
+    return {name: sorted(fields) for name, fields in sorted(refused.items()) if fields}
+
+
+def _raising(function: ast.FunctionDef) -> Iterator[str]:
+    """The fields of statements such as `if getv(from_object, ['method']) is not None: raise ValueError(...)`."""
+    for statement in function.body:
+        if isinstance(statement, ast.If) and isinstance(statement.body[0], ast.Raise):
+            read = re.fullmatch(r"getv\(from_object, \['(\w+)'\]\) is not None", ast.unparse(statement.test))
+            if read:
+                yield read[1]
 
 
 def _alias(fields: Any, name: str) -> str:
@@ -112,6 +169,8 @@ def _spec(annotation: Any) -> tuple[str, list[type]]:
     if origin is dict:
         text, named = _spec(arguments[1])
         return f"{{{text}}}", named
+    if origin is Literal:
+        return "string", []
     if annotation in _PLAIN:
         return _PLAIN[annotation], []
     if isinstance(annotation, type) and issubclass(annotation, (BaseModel, Enum)):
@@ -121,18 +180,35 @@ def _spec(annotation: Any) -> tuple[str, list[type]]:
 
 def lines(content: dict[str, Any]) -> Iterator[str]:
     """The file: a type a line, so that a new SDK's changes can be read."""
-    yield f'{{"sdk": "{content["sdk"]}", "types": {{'
+    yield f'{{"sdk": "{content["sdk"]}", "refused": {{'
+    yield ",\n".join(f'"{name}": {json.dumps(fields)}' for name, fields in content["refused"].items())
+    yield '}, "types": {'
     last = len(content["types"]) - 1
     for index, (name, fields) in enumerate(content["types"].items()):
         yield f'"{name}": {json.dumps(fields)}' + ("," if index < last else "")
     yield "}}"
 
 
+def unknown(known: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """The fields and the values of enums that the file does not have."""
+    return [f"{name}.{part}" for name, parts in found.items() for part in parts if part not in known.get(name, ())]
+
+
+def problem(content: dict[str, Any]) -> str | None:
+    """The reason why the file must be written anew."""
+    file = json.loads(FILE.read_text())
+    if file["sdk"] == content["sdk"]:
+        return None if file == content else f"{FILE.name} is not that of google-genai {content['sdk']}"
+    # The older versions of the range know less, and producers check requests for all of them by one file.
+    more = unknown(file["types"], content["types"])
+    return f"{FILE.name} does not know these of google-genai {content['sdk']}: {', '.join(more)}" if more else None
+
+
 def main() -> None:
-    text = "\n".join(lines(collected())) + "\n"
+    content = collected()
     if "--check" in sys.argv:
-        sys.exit(0 if FILE.read_text() == text else f"{FILE.name} is not that of google-genai {genai.__version__}")
-    FILE.write_text(text)
+        sys.exit(problem(content))
+    FILE.write_text("\n".join(lines(content)) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,32 @@
 - `local`: Redis, workers and emulators as child processes on this machine.
 - `terminal`: streams, output, errors and exit codes.
 
+The command's own libraries are the extra `cli`; without it, `main` says so.
+
 The command uses the store through `lowtide`, like any producer. Only the commands that need the worker package import
 it. `up` and `demo` start the emulator as a separate process; only its stand-ins for Google Cloud are imported.
 """
 
 from __future__ import annotations
 
-from lowtide_cli.entry import main
+import sys
 
 __all__ = ["main"]
+
+
+def main() -> None:
+    """Runs the command line.
+
+    Ends with exit code 130 after Ctrl-C, even while modules are imported, and with one line and 1 where the extra `cli`
+    is not installed.
+    """
+    try:
+        from lowtide_cli.entry import main as run  # deferred: Ctrl-C during an import must not be a traceback
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except ModuleNotFoundError as missing:
+        if missing.name not in {"rich", "typer"}:
+            raise
+        sys.exit('lowtide: the command line is not installed on this host: pip install "lowtide[cli]"')

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from lowtide_cli.entry import main
+from lowtide_cli import main
 
 main()

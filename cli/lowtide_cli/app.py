@@ -34,7 +34,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmat
 
 def _port(server: str, usual: int) -> typer.models.OptionInfo:
     option: typer.models.OptionInfo = typer.Option(
-        min=0, max=65535, help=f"Port of {server}.", show_default=f"{usual}, or a free one"
+        min=0, max=65535, help=f"Port of {server}.", show_default=f"{usual}, or a free one if it is taken"
     )
     return option
 
@@ -70,7 +70,10 @@ def up(
             show_default="only if no access to Google is configured",
         ),
     ] = None,
-    flower: Annotated[bool, typer.Option(help="Run Flower.")] = True,
+    flower: Annotated[
+        bool | None,
+        typer.Option("--flower/--no-flower", help="Run Flower.", show_default="if it is installed"),
+    ] = None,
     one_worker: Annotated[bool, typer.Option("--one-worker", help="Run one worker for both queues.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the jobs worker.")] = 8,
     processes: Annotated[int, typer.Option(min=1, help="Processes of the results worker.")] = 2,
@@ -85,7 +88,7 @@ def up(
     An embedded Redis-compatible server runs unless LOWTIDE_REDIS_URL is set. The emulator runs unless GEMINI_API_KEY or
     GOOGLE_API_KEY is set (here or in .env); with LOWTIDE_PROVIDER=vertex, unless GOOGLE_CLOUD_PROJECT and
     LOWTIDE_VERTEX_STORAGE are set. The emulator of Vertex AI comes with stand-ins for Cloud Storage and BigQuery.
-    Flower's password is generated; set LOWTIDE_FLOWER_BASIC_AUTH=user:password to choose it.
+    Flower's login is generated once and kept; set LOWTIDE_FLOWER_BASIC_AUTH=user:password to choose it.
     """
     from lowtide_cli.commands.up import Options
     from lowtide_cli.commands.up import up as run
@@ -130,8 +133,8 @@ def submit(
         str,
         typer.Argument(
             metavar="FILE.jsonl",
-            help="Requests, one a line. Use - for standard input. On Vertex AI also gs://bucket/path or "
-            "bq://project.dataset.table.",
+            help="Requests, one a line. Use - for standard input. On Vertex AI also gs://bucket/path, "
+            "bq://project.dataset.table or projects/.../locations/.../datasets/...",
         ),
     ],
     model: Annotated[
@@ -157,9 +160,7 @@ def submit(
     ] = None,
     max_attempts: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Most jobs that may carry one request: 1 to 100.", show_default="LOWTIDE_MAX_ATTEMPTS"
-        ),
+        typer.Option(help="Most jobs that may carry one request: 1 to 100.", show_default="LOWTIDE_MAX_ATTEMPTS"),
     ] = None,
     priority: Annotated[
         int, typer.Option(min=-100, max=100, help="Priority while the provider accepts no more jobs: highest first.")
@@ -180,6 +181,9 @@ def submit(
         typer.Option(help="On Vertex AI: an empty gs:// or bq:// place for the provider's output, which stays there."),
     ] = None,
     key_column: Annotated[str, typer.Option(help="Column of a bq:// table that holds the keys.")] = "key",
+    key_field: Annotated[
+        str | None, typer.Option(help="Field of each line that holds its key, or # for the line's number.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch the batch until it is finished.")] = False,
     output: Annotated[
         Path | None,
@@ -208,6 +212,7 @@ def submit(
             "kind": kind,
             "destination": destination,
             "key_column": key_column,
+            "key_field": key_field,
         },
     )
     raise typer.Exit(run(submission, wait=wait, output=output, as_json=as_json))
@@ -216,6 +221,10 @@ def submit(
 @app.command("list", rich_help_panel=_BATCHES)
 def list_(
     state: Annotated[str | None, typer.Option(help="Print only batches in this state.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Print only batches with a label. Can be repeated."),
+    ] = None,
     page_size: Annotated[int, typer.Option(min=1, max=1000, help="Batches on a page.")] = 20,
     page_token: Annotated[
         str | None, typer.Option(help="Token for the next page, as the last page printed it.")
@@ -225,7 +234,7 @@ def list_(
     """List batches, newest first."""
     from lowtide_cli.commands.list import list_batches
 
-    list_batches(state=state, page_size=page_size, page_token=page_token, as_json=as_json)
+    list_batches(state=state, labels=label or [], page_size=page_size, page_token=page_token, as_json=as_json)
 
 
 @app.command(rich_help_panel=_BATCHES, epilog=EXIT_CODES)
@@ -252,13 +261,21 @@ def results(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file, which appears complete or not at all.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Results are always JSON lines.", hidden=True)] = False,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="jsonl|openai|csv|text",
+            help="Format: JSON lines, lines of OpenAI's batch output, CSV with a header line, or key, tab and text.",
+        ),
+    ] = "jsonl",
+    as_json: Annotated[bool, typer.Option("--json", help="The default is JSON lines.", hidden=True)] = False,
 ) -> None:
-    """Print the results of a batch, one JSON line per request."""
+    """Print the results of a batch, one line per request."""
     del as_json
     from lowtide_cli.commands.results import results as run
 
-    raise typer.Exit(run(batch, output))
+    raise typer.Exit(run(batch, output, form))
 
 
 @app.command(rich_help_panel=_BATCHES)
@@ -401,10 +418,24 @@ def metrics(
 
 
 @app.command(rich_help_panel=_OPERATIONS)
+def flower(
+    address: Annotated[str, typer.Option(help="Address that Flower listens on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of Flower.")] = 5555,
+) -> None:
+    """Run Flower with the columns that show Lowtide's tasks, and print its address and login.
+
+    The login is LOWTIDE_FLOWER_BASIC_AUTH=user:password, or is generated once and kept in ~/.lowtide/flower.
+    """
+    from lowtide_cli.commands.flower import flower as run
+
+    run(address=address, port=port)
+
+
+@app.command(rich_help_panel=_OPERATIONS)
 def doctor(as_json: AsJson = False) -> None:
     """Check Redis, spool, provider, Google Cloud and workers, and say how to fix problems.
 
-    Exits with 1 if a check fails.
+    Exits with 1 if a check fails: batches do not work, or results do not reach their handler. Warnings do not count.
     """
     from lowtide_cli.commands.doctor import doctor as run
 

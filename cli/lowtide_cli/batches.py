@@ -1,6 +1,8 @@
-"""The batch that a command names by its id."""
+"""Batches as commands are given them: by id, or with labels."""
 
 from __future__ import annotations
+
+import typer
 
 from lowtide import Batch, BatchQueue
 from lowtide.protocol import BATCH_ID
@@ -12,3 +14,14 @@ def find(batch_id: str) -> Batch:
     if not BATCH_ID.fullmatch(batch_id):
         raise CommandError(f"{batch_id!r} is not a batch id; `lowtide list` shows them")
     return BatchQueue().get(batch_id)
+
+
+def pairs(given: list[str], option: str, form: str) -> dict[str, str]:
+    """Returns the values of an option that is repeated as `NAME=VALUE`. Raises `typer.BadParameter`."""
+    found = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise typer.BadParameter(f"{pair!r} is not {form}", param_hint=option)
+        found[name] = value
+    return found

@@ -7,10 +7,8 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-import typer
-
 from lowtide_cli.app import app
-from lowtide_cli.terminal import Exit, bad_argument, discard_output, one_line, prepare_streams
+from lowtide_cli.terminal import Exit, WrongUsage, bad_argument, discard_output, one_line, prepare_streams, report
 
 
 def main() -> None:
@@ -34,7 +32,7 @@ def main() -> None:
         if line is None:
             raise
         discard_output()
-        _end(line, Exit.ERROR)
+        _end(line, Exit.USAGE if isinstance(error, WrongUsage) else Exit.ERROR)
 
 
 def _unwind_on_signals() -> None:
@@ -53,8 +51,6 @@ def _unwind_on_signals() -> None:
 
 
 def _end(line: str, code: Exit) -> NoReturn:
-    """Prints an error and exits. Further lines are indented, so that none looks like a message of Lowtide's own."""
-    from lowtide.text import printable  # deferred: `--help` must be quick
-
-    typer.echo("lowtide: " + printable(line).replace("\n", "\n  "), err=True)
+    """Prints an error and exits."""
+    report(line)
     sys.exit(code)

@@ -7,7 +7,8 @@ from importlib.util import find_spec
 from lowtide_cli.terminal import MissingExtra
 
 _MODULES = {
-    "worker": ("flower", "google.genai", "prometheus_client"),
+    "worker": ("google.genai", "httpcore2", "prometheus_client", "standardwebhooks"),
+    "flower": ("flower",),
     "metrics": ("prometheus_client",),
     "emulator": ("starlette", "uvicorn"),
     "vertex": ("google.cloud.bigquery", "google.cloud.storage"),

@@ -33,7 +33,7 @@ if find_spec("starlette") is None or find_spec("uvicorn") is None:
     raise ImportError('the emulator needs an extra that is not installed: pip install "lowtide[emulator]"')
 
 from lowtide_emulator.answering import Answer, RowError
-from lowtide_emulator.engine import JobRecord, StatsSnapshot
+from lowtide_emulator.engine import JobRecord, SeedError, StatsSnapshot
 from lowtide_emulator.faults import FaultRecord, RuleError
 from lowtide_emulator.server import Emulator
 from lowtide_emulator.settings import Settings
@@ -45,6 +45,7 @@ __all__ = [
     "JobRecord",
     "RowError",
     "RuleError",
+    "SeedError",
     "Settings",
     "StatsSnapshot",
 ]

@@ -10,19 +10,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.console import Console
 
 from lowtide_emulator.answering import load_answers, load_function
 from lowtide_emulator.cloud import BigQueryServer, CloudStorageServer, ServerError
-from lowtide_emulator.options import options_from
+from lowtide_emulator.faults import load_rules
+from lowtide_emulator.options import options_from, variables
 from lowtide_emulator.server import Emulator
 from lowtide_emulator.settings import ANSWERS, VERTEX, Setting, Settings
+from lowtide_emulator.terminal import discard_output, in_words, prepare_streams, unknown_variables
 
 app = typer.Typer(
     help="A local emulator of the Gemini batch API: of the Gemini Developer API and of Vertex AI.",
     no_args_is_help=True,
+    pretty_exceptions_enable=False,
 )
 
 SWITCH_SECONDS = 0.0005
@@ -71,6 +73,8 @@ def serve(settings: ServeSettings) -> None:
     URLs of servers with --storage-url and --bigquery-url, or start stand-ins with --cloud (this needs the extra
     "vertex-emulator").
     """
+    for problem in unknown_variables(variables(ServeSettings)):
+        _say(f"warning: {problem}")
     # Answering threads and the server share one interpreter: a short switch interval keeps replies quick while
     # results are written.
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -87,11 +91,14 @@ def serve(settings: ServeSettings) -> None:
             if settings.answers is not None:
                 emulator.set_canned(load_answers(settings.answers))
             if settings.faults is not None:
-                emulator.set_faults(msgspec.json.decode(settings.faults.read_bytes()))
+                emulator.set_faults(load_rules(settings.faults))
             _greet(emulator)
             emulator.serve()
+    except BrokenPipeError:
+        raise
     except (OSError, ValueError, ServerError) as error:
-        Console(stderr=True).print(f"lowtide-emulator: {error}", markup=False)
+        discard_output()
+        _say(in_words(error, settings))
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
         pass
@@ -127,9 +134,27 @@ def _greet(emulator: Emulator) -> None:
                 console.print(f"{name}={server}")
 
 
+def _say(problem: str) -> None:
+    # A reader of the log searches for whole lines.
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"lowtide-emulator: {problem}")
+
+
 def main() -> None:
-    """Runs the command."""
-    app()
+    """Runs the command. Ends with one line on standard error if its output cannot be written."""
+    prepare_streams()
+    try:
+        try:
+            app(prog_name="lowtide-emulator")
+        finally:
+            # A full disk is an expected error here. When the process ends it would be a traceback.
+            sys.stdout.flush()
+    except BrokenPipeError:
+        discard_output()
+        sys.exit(1)
+    except OSError as error:
+        discard_output()
+        _say(in_words(error, ServeSettings()))
+        sys.exit(1)
 
 
 if __name__ == "__main__":

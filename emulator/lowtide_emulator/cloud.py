@@ -142,10 +142,17 @@ class _Server(ABC):
     def _spawn(self, command: Sequence[str]) -> None:
         if sys.platform == "linux":
             command = [sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), *command]
+        # DuckDB copies its extensions into the home directory, which may be missing and is not the server's to fill.
+        environment = {**os.environ, "HOME": str(self.folder)}
         with self.log.open("ab") as log:
             # In a session of its own, so that Ctrl-C does not reach it directly.
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
             )
 
     def _wait(self) -> None:

@@ -18,6 +18,22 @@ from lowtide_emulator.wire import timestamp
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
+def control_route(engine: Engine, name: str, method: str, endpoint: Endpoint) -> Route:
+    """Returns the route of an endpoint under `/_emulator`.
+
+    Where API keys are set, only their holders control the emulator: the endpoint refuses other callers.
+    """
+
+    async def guarded(request: Request) -> Response:
+        try:
+            check_key(request, engine.settings)
+        except RefusalError as refusal:
+            return refusal.response()
+        return await endpoint(request)
+
+    return Route(f"/_emulator/{name}", guarded, methods=[method])
+
+
 class ClockBody(msgspec.Struct, forbid_unknown_fields=True):
     """The body of a call that moves the clock."""
 
@@ -25,7 +41,7 @@ class ClockBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ControlApi:
-    """The endpoints for clock, counters, records, faults and reset."""
+    """The endpoints for clock, counters, records, answering models, faults and reset."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -37,23 +53,13 @@ class ControlApi:
             ("clock", "POST", self.advance),
             ("stats", "GET", self.stats),
             ("jobs", "GET", self.jobs),
+            ("models", "GET", self.get_models),
+            ("models", "PUT", self.put_models),
             ("faults", "GET", self.get_faults),
             ("faults", "PUT", self.put_faults),
             ("reset", "POST", self.reset),
         ]
-        return [Route(f"/_emulator/{name}", self._guarded(end), methods=[method]) for name, method, end in endpoints]
-
-    def _guarded(self, endpoint: Endpoint) -> Endpoint:
-        """Refuses callers without an accepted API key: where keys are set, only their holders control the emulator."""
-
-        async def guarded(request: Request) -> Response:
-            try:
-                check_key(request, self._engine.settings)
-            except RefusalError as refusal:
-                return refusal.response()
-            return await endpoint(request)
-
-        return guarded
+        return [control_route(self._engine, *endpoint) for endpoint in endpoints]
 
     async def get_clock(self, request: Request) -> Response:
         """Returns the emulated time."""
@@ -71,12 +77,25 @@ class ControlApi:
     async def stats(self, request: Request) -> Response:
         """Returns the counters."""
         del request
-        return json_reply(self._engine.stats.snapshot())
+        return json_reply(self._engine.snapshot())
 
     async def jobs(self, request: Request) -> Response:
         """Returns the record of every job; `?keys=1` adds the keys of its rows."""
         keys = request.query_params.get("keys", "0") not in ("", "0", "false")
         return json_reply(await asyncio.to_thread(self._engine.records, keys=keys))
+
+    async def get_models(self, request: Request) -> Response:
+        """Returns the models that answer in place of others."""
+        del request
+        return json_reply(self._engine.models.chosen())
+
+    async def put_models(self, request: Request) -> Response:
+        """Replaces the models that answer in place of others."""
+        try:
+            self._engine.models.replace(msgspec.json.decode(await request.body(), type=dict[str, str]))
+        except msgspec.DecodeError as error:
+            return RefusalError(400, str(error)).response()
+        return json_reply(self._engine.models.chosen())
 
     async def get_faults(self, request: Request) -> Response:
         """Returns each fault rule with its counters."""

@@ -35,6 +35,17 @@ def options_from(settings: type[S]) -> Callable[[Callable[[S], None]], Callable[
     return decorate
 
 
+def variable(name: str, setting: Setting) -> str:
+    """Returns the environment variable of a setting."""
+    return f"LOWTIDE_EMULATOR_{(setting.option or name).upper()}"
+
+
+def variables(settings: type[Settings]) -> set[str]:
+    """Returns the environment variables of all settings."""
+    hints = get_type_hints(settings, include_extras=True)
+    return {variable(field.name, get_args(hints[field.name])[1]) for field in fields(settings)}
+
+
 def _parameter(field: Field[Any], kind: Any, setting: Setting) -> inspect.Parameter:
     name = setting.option or field.name
     words = name.replace("_", "-")
@@ -43,7 +54,7 @@ def _parameter(field: Field[Any], kind: Any, setting: Setting) -> inspect.Parame
         kind, default = list[str] | None, None
     option = typer.Option(
         f"--{words}/--no-{words}" if default is True else f"--{words}",
-        envvar=f"LOWTIDE_EMULATOR_{name.upper()}",
+        envvar=variable(field.name, setting),
         help=setting.description,
         rich_help_panel=setting.panel,
         **setting.checks,

@@ -22,21 +22,22 @@ from lowtide_emulator.control import ControlApi
 from lowtide_emulator.engine import Engine, JobRecord, StatsSnapshot
 from lowtide_emulator.faults import FaultRecord
 from lowtide_emulator.gemini import BatchApi, FilesApi, GeminiWork
+from lowtide_emulator.seeding import SeedApi, Seeder
 from lowtide_emulator.settings import Settings
 from lowtide_emulator.vertex import PredictionApi
 
 BACKLOG = 512
 
 
-def application(engine: Engine, gemini: GeminiWork) -> ASGIApp:
+def application(engine: Engine, desk: CallDesk, gemini: GeminiWork, vertex: PredictionApi, seeder: Seeder) -> ASGIApp:
     """Returns the ASGI application in front of an engine."""
-    desk = CallDesk(engine.stats, engine.faults)
     app = Starlette(
         routes=[
             *ControlApi(engine).routes(),
+            *SeedApi(engine, seeder).routes(),
             *FilesApi(gemini, desk).routes(),
             *BatchApi(gemini, desk).routes(),
-            *PredictionApi(engine, desk).routes(),
+            *vertex.routes(),
         ],
         exception_handlers={404: _not_found, 405: _not_found, ClientDisconnect: _gone},
     )
@@ -84,6 +85,9 @@ class Emulator:
             self.settings = replace(self.settings, bigquery_url=bigquery_url)
         self._engine = Engine(self.settings)
         self._gemini = GeminiWork(self._engine)
+        self._desk = CallDesk(self._engine.stats, self._engine.faults)
+        self._vertex = PredictionApi(self._engine, self._desk)
+        self._seeder = Seeder(self._engine, self._gemini, self._vertex.work)
         self._socket: socket.socket | None = None
         self._url: str | None = None
         self._server: uvicorn.Server | None = None
@@ -142,13 +146,39 @@ class Emulator:
         """Sets fixed answers by row key; the model answers the other rows."""
         self._engine.canned = canned
 
+    def seed_jobs(self, seeds: Sequence[Mapping[str, object]]) -> list[JobRecord]:
+        """Adds jobs that have their state already, so that a test can begin in the middle; returns their records.
+
+        seeds: the jobs, with the fields of `engine.seeds.JobSeed`.
+
+        Raises SeedError for the first job that cannot be added.
+        """
+        return self._seeder.jobs(seeds)
+
+    def seed_files(self, seeds: Sequence[Mapping[str, object]]) -> list[str]:
+        """Adds files that have their state already, and returns their names.
+
+        seeds: the files, with the fields of `gemini.seeding.FileSeed`.
+
+        Raises SeedError for the first file that cannot be added.
+        """
+        return self._seeder.files(seeds)
+
+    def set_models(self, models: Mapping[str, str]) -> None:
+        """Sets the models that answer jobs created from now on, by the models that the jobs ask for.
+
+        The name `*` stands for all models without an entry. The answers report the model that gave them, and the
+        counters bill it.
+        """
+        self._engine.models.replace(models)
+
     def faults(self) -> list[FaultRecord]:
         """Returns each fault rule with its counters."""
         return self._engine.faults.records()
 
     def stats(self) -> StatsSnapshot:
         """Returns the counters."""
-        return self._engine.stats.snapshot()
+        return self._engine.snapshot()
 
     def jobs(self, *, keys: bool = False) -> list[JobRecord]:
         """Returns the record of every job ever created, with the keys of its rows if `keys` is true."""
@@ -202,7 +232,7 @@ class Emulator:
         if self._server is None:
             self._server = uvicorn.Server(
                 uvicorn.Config(
-                    application(self._engine, self._gemini),
+                    application(self._engine, self._desk, self._gemini, self._vertex, self._seeder),
                     http="h11",
                     loop="asyncio",
                     ws="none",

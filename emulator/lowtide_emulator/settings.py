@@ -106,6 +106,14 @@ class Settings:
     )
     max_page_size: Annotated[int, Setting("Most jobs on one page of a list.", panel=LIMITS, min=1)] = 1000
 
+    answer_as: Annotated[
+        str | None,
+        Setting(
+            "Model that answers, and is billed, in place of the one that a job asks for.",
+            panel=ANSWERS,
+            show_default="the model that was asked for",
+        ),
+    ] = None
     embedding_dimensions: Annotated[
         int, Setting("Length of a vector if the request does not give one.", panel=ANSWERS, min=1)
     ] = 768

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Unpack
+from typing import BinaryIO, Unpack
 
 from lowtide.batch import Batch
 from lowtide.errors import WaitTimeout
@@ -36,7 +36,12 @@ class AsyncBatchQueue:
 
     async def submit(
         self,
-        requests: AsyncIterable[RequestLike] | Iterable[RequestLike] | Sequence[str] | str | os.PathLike[str],
+        requests: AsyncIterable[RequestLike]
+        | Iterable[RequestLike]
+        | Sequence[str]
+        | str
+        | os.PathLike[str]
+        | BinaryIO,
         *,
         model: str,
         **options: Unpack[BatchOptions],
@@ -65,10 +70,17 @@ class AsyncBatchQueue:
         return AsyncBatch(await asyncio.to_thread(self._queue.get, batch_id))
 
     async def list(
-        self, *, state: BatchState | str | None = None, page_size: int = 50, page_token: str | None = None
+        self,
+        *,
+        state: BatchState | str | None = None,
+        labels: Mapping[str, str] | None = None,
+        page_size: int = 50,
+        page_token: str | None = None,
     ) -> BatchPage:
         """Returns one page of batches, newest first: see `BatchQueue.list` for the parameters."""
-        return await asyncio.to_thread(self._queue.list, state=state, page_size=page_size, page_token=page_token)
+        return await asyncio.to_thread(
+            self._queue.list, state=state, labels=labels, page_size=page_size, page_token=page_token
+        )
 
 
 class AsyncBatch:

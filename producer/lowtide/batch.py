@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 from lowtide.errors import BatchNotFinished, SpoolError, WaitTimeout
 from lowtide.models import REQUESTS_LOST, BatchStatus, Result, read_result
@@ -67,11 +68,14 @@ class Batch:
         Raises `InstallationMismatch` where the spool is not the workers'. Where the batch is finished and results are
         missing, raises `SpoolError` after those that exist. A batch that ended with `REQUESTS_LOST` has no results.
         """
-        return map(read_result, self.result_lines())
+        status = self.summary()
+        yield from map(partial(read_result, batch_id=self.id, labels=status.labels), self._lines(status))
 
     def result_lines(self) -> Iterator[bytes]:
         """Yields the same results as JSON lines, without decoding them. Raises as `results` does."""
-        status = self.summary()
+        yield from self._lines(self.summary())
+
+    def _lines(self, status: BatchStatus) -> Iterator[bytes]:
         self._store.confirm(self._store.installation(self._spool))
         found = 0
         for name in self._spool.names(self._files.results):

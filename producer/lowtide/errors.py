@@ -8,9 +8,15 @@ from __future__ import annotations
 from functools import partial
 from typing import NoReturn
 
+from lowtide.redaction import redacted
+
 
 class LowtideError(Exception):
     """Base of all errors raised by Lowtide."""
+
+    def __str__(self) -> str:
+        # Many a message has the text of another library's error at its end.
+        return redacted(super().__str__())
 
 
 class InvalidRequest(LowtideError):
@@ -43,6 +49,10 @@ class InvalidRequest(LowtideError):
 def refuse(reason: str, field: str) -> NoReturn:
     """Raises `InvalidRequest` for a field (a dotted path), without its position."""
     raise InvalidRequest(reason, field=field)
+
+
+class InvalidSettings(LowtideError):
+    """Settings that cannot be used. The message names each variable and what to write; it has no value of any."""
 
 
 class InvalidBatch(LowtideError):
@@ -78,6 +88,14 @@ class BatchNotFinished(LowtideError):
 
 class WaitTimeout(LowtideError, TimeoutError):
     """The batch did not finish within the timeout of `wait`. It continues to run."""
+
+
+class ResultsFailed(LowtideError):
+    """A handler's function did not take results, and Lowtide has them back.
+
+    A task that `result_handler` made fails with it, so that Celery and Flower show the failure. The results come again,
+    until they are parked. The log of the handler's worker has the function's own error.
+    """
 
 
 class StoreUnavailable(LowtideError):

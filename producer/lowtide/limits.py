@@ -18,7 +18,7 @@ MAX_OUTCOME_CHARS = 128
 """Characters of a reason or code in `outcomes`."""
 MAX_URI_CHARS = 2048
 MAX_COLUMN_CHARS = 300
-"""Characters of a column's name in BigQuery."""
+"""Characters of a column's name in BigQuery, and of a `key_field`."""
 MAX_KEY_BYTES = 16 << 10
 """Bytes of a request's key, in UTF-8."""
 MAX_METADATA_BYTES = 64 << 10

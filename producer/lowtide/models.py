@@ -10,6 +10,7 @@ import msgspec
 
 from lowtide import answers
 from lowtide.answers import FunctionCall, Image
+from lowtide.redaction import redacted
 from lowtide.states import BatchState, JobState, Kind, ProviderName, ResultStatus
 
 REQUESTS_LOST = "REQUESTS_LOST"
@@ -68,10 +69,11 @@ class ResultError(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     code: int | None = None
 
     def shortened(self, most: int) -> ResultError:
-        """Returns this error with a message of at most `most` characters, and a reason of at most 100."""
-        if len(self.message) <= most and len(self.reason) <= _MAX_REASON_CHARS:
+        """Returns this error without secrets: the message has at most `most` characters, the reason at most 100."""
+        message, reason = redacted(self.message)[:most], redacted(self.reason)[:_MAX_REASON_CHARS]
+        if (message, reason) == (self.message, self.reason):
             return self
-        return msgspec.structs.replace(self, message=self.message[:most], reason=self.reason[:_MAX_REASON_CHARS])
+        return msgspec.structs.replace(self, message=message, reason=reason)
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +86,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     - `error`: the reason why the request did not succeed; None where it did.
     - `usage`: the tokens of this request; None where they are unknown.
     - `attempts`: the number of provider jobs that carried the request.
+    - `batch_id`, `labels`: those of the batch. Stored lines do not have them; here they come with the delivery.
     """
 
     key: str
@@ -93,6 +96,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     metadata: dict[str, str] | None = None
     attempts: int = 1
+    batch_id: str = ""
+    labels: Mapping[str, str] = {}
 
     @property
     def text(self) -> str | None:
@@ -139,19 +144,27 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 _MOST_DIGITS = 4000
 _MOST_CHARS = 500
 _decode_result = msgspec.json.Decoder(Result).decode
+_set = msgspec.structs.force_setattr
 
 
-def read_result(line: bytes) -> Result:
-    """Decodes a stored result line.
+def read_result(line: bytes, *, batch_id: str = "", labels: Mapping[str, str] | None = None) -> Result:
+    """Decodes a stored result line of a batch, with the batch's id and labels.
 
     The line has the provider's response unchanged. JSON allows numbers beyond a float, which only the slow codec reads.
     A line that no codec can read becomes a failed result with the reason `UNREADABLE`, so that it does not block the
     other results. Its key is empty where even the key cannot be read.
     """
     try:
-        return _decode_result(line)
+        result = _decode_result(line)
     except (ValueError, RecursionError):
-        pass
+        result = _read_odd_result(line)
+    # Set in place, as no other code has this result yet: a copy would cost each of a million results as much again.
+    _set(result, "batch_id", batch_id)
+    _set(result, "labels", labels or {})
+    return result
+
+
+def _read_odd_result(line: bytes) -> Result:
     try:
         return msgspec.convert(json.loads(line, parse_int=_any_int), Result)
     except (ValueError, RecursionError) as error:
@@ -212,7 +225,16 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     expired: int = 0
     cancelled: int = 0
     jobs: list[JobStatus] = []
+    answered: int = 0
+    """Requests that are settled, or that the provider reported as done at the last poll. It grows before `settled`."""
     usage: Usage = Usage()
+    """Tokens of all results."""
+    discarded_usage: Usage = Usage()
+    """Tokens of rows that did not become results: their requests ran again, had a result already, or are not known."""
+    reasons: dict[str, int] = {}
+    """Results without success by `ResultError.reason`. At most 50 reasons; further ones are under `(others)`."""
+    models: dict[str, int] = {}
+    """Results by the model that answered, as the provider names it. At most 50 models, as with `reasons`."""
     labels: dict[str, str] = {}
     on_result: str | None = None
     idempotency_key: str | None = None
@@ -223,6 +245,8 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     parked: int = 0
     problems: list[str] = []
     """Why the batch does not progress, or its results are not delivered, for people; empty where all is well."""
+    warnings: list[str] = []
+    """Oddities of the results, for people: another model than the one that was asked for gave them."""
     created_at: float
     finished_at: float | None = None
 

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self, TypedDict, TypeVar, Unpack, cast
 
-from lowtide.addresses import NamedTask, handler_name, is_under, parse_handler, parse_objects, parse_table
+from lowtide.addresses import (
+    NamedTask,
+    check_model,
+    check_tables,
+    handler_name,
+    is_dataset,
+    is_under,
+    parse_handler,
+    parse_objects,
+    parse_table,
+)
 from lowtide.errors import InvalidBatch
 from lowtide.limits import (
     MAX_ATTEMPTS,
@@ -27,7 +37,6 @@ from lowtide.limits import (
 from lowtide.settings import Settings
 from lowtide.states import Kind, Mode, ProviderName, Verdict
 
-_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]*(/[A-Za-z0-9][A-Za-z0-9._:@-]*)*", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 Chosen = TypeVar("Chosen", bound=StrEnum)
 
@@ -65,6 +74,10 @@ class BatchOptions(TypedDict, total=False):
     writes its output, which stays there. Default None: a place of Lowtide's, which it cleans up."""
     key_column: str
     """The column that holds the keys, for requests in a `bq://` table. Default `key`."""
+    key_field: str | None
+    """The field that holds the keys, for all other requests that are JSON lines or mappings: a name (`id`), a dotted
+    path (`meta.id`), or `#` for the number of the line, from 1. Default None: `key`, or `custom_id` of an OpenAI line.
+    """
 
 
 def check_names(options: Mapping[str, object]) -> None:
@@ -95,6 +108,7 @@ class Options:
     kind: Kind
     destination: str | None
     key_column: str
+    key_field: str | None
 
     @classmethod
     def checked(cls, settings: Settings, *, model: str, **given: Unpack[BatchOptions]) -> Self:
@@ -103,8 +117,7 @@ class Options:
         Raises `InvalidBatch` for a value that cannot be used, and `TypeError` for an option that does not exist.
         """
         check_names(given)
-        if not _MODEL.fullmatch(_text(model, "model", MAX_MODEL_CHARS)):
-            raise InvalidBatch("model: expected a name of letters, digits and . _ - / : @, as in 'gemini-3.5-flash'")
+        _text(model, "model", MAX_MODEL_CHARS)
         on_result = given.get("on_result")
         handler = None if on_result is None else _text(handler_name(on_result), "on_result", MAX_HANDLER_CHARS)
         if handler is not None:
@@ -117,6 +130,7 @@ class Options:
             _number(max_attempts, "max_attempts", 1, MAX_ATTEMPTS)
         provider = given.get("provider")
         by = settings.provider if provider is None else _one_of(ProviderName, provider, "provider")
+        _check_model(model, by)
         kind = _one_of(Kind, given.get("kind", Kind.GENERATION), "kind")
         destination = given.get("destination")
         if destination is not None:
@@ -134,6 +148,7 @@ class Options:
             kind=kind,
             destination=destination,
             key_column=_checked_column(given.get("key_column", "key")),
+            key_field=_checked_field(given.get("key_field")),
         )
 
 
@@ -150,6 +165,13 @@ def _text(value: object, option: str, longest: int, *, empty: bool = False) -> s
     except UnicodeEncodeError:
         raise InvalidBatch(f"{option}: has a lone surrogate (half a character)") from None
     return value
+
+
+def _check_model(model: str, provider: ProviderName) -> None:
+    try:
+        check_model(model, provider)
+    except ValueError as error:
+        raise InvalidBatch(f"model: {error}") from None
 
 
 def _number(value: object, option: str, least: int, most: int) -> int:
@@ -191,6 +213,18 @@ def _checked_column(name: str) -> str:
     return name
 
 
+def check_key_column(options: Options) -> None:
+    """Raises `InvalidBatch` for a `key_column` where the requests are in no table."""
+    if options.key_column != "key":
+        raise InvalidBatch("key_column: only a table has columns; name the field of each line by key_field")
+
+
+def _checked_field(name: str | None) -> str | None:
+    if name is not None and not all(step.strip() for step in _text(name, "key_field", MAX_COLUMN_CHARS).split(".")):
+        raise InvalidBatch('key_field: expected a field of each line, such as "id" or "meta.id", or "#" for its number')
+    return name
+
+
 def _decided_mode(mode: Mode | str | None, provider: ProviderName, kind: Kind, settings: Settings) -> Mode:
     files_only = _only_files(provider, kind)
     if mode is None:
@@ -216,8 +250,14 @@ def _one_of(kinds: type[Chosen], value: object, option: str) -> Chosen:
 def _check_destination(uri: str, provider: ProviderName, settings: Settings) -> None:
     if provider is not ProviderName.VERTEX:
         raise InvalidBatch("destination: only Vertex AI can write its output to your own place")
+    if is_dataset(uri):
+        raise InvalidBatch("destination: the job makes its dataset itself; name the bq:// table for its rows")
     try:
-        _ = parse_table(uri) if uri.startswith("bq://") else parse_objects(uri)
+        if uri.startswith("bq://"):
+            parse_table(uri)
+            check_tables(settings.google_cloud_location)
+        else:
+            parse_objects(uri)
     except ValueError as error:
         raise InvalidBatch(f"destination: {error}") from None
     if not is_under(uri, settings.vertex_locations):

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
-from typing import IO, NamedTuple, Unpack, cast
+from typing import IO, BinaryIO, NamedTuple, Unpack, cast
 
+from lowtide.addresses import doubt_about, is_dataset
 from lowtide.batch import Batch
 from lowtide.errors import BatchNotFound, IdempotencyConflict, InvalidBatch, InvalidRequest, SpoolError
 from lowtide.limits import MAX_URI_CHARS
 from lowtide.models import BatchPage, Request
-from lowtide.options import BatchOptions, Options
+from lowtide.options import BatchOptions, Options, check_key_column
 from lowtide.protocol import BATCH_ID, BatchFiles, Stage, arguments, batch_member, new_batch_id, sender, shown
 from lowtide.settings import Settings
 from lowtide.shaping import file_lines, json_lines, shaper_of
 from lowtide.spool import Accepted, KeyIndex, RequestWriter, Spool, Writer
 from lowtide.states import BatchState, ProviderName
 from lowtide.store import Installation, Store
+from lowtide.variables import warn_of_unknown_variables
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ class BatchQueue:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
+        warn_of_unknown_variables(partial(log.warning, "%s"))
         self._store = Store(self.settings)
         self._spool = Spool(self.settings.spool_url)
 
@@ -63,7 +67,7 @@ class BatchQueue:
 
     def submit(
         self,
-        requests: Iterable[RequestLike] | Sequence[str] | str | os.PathLike[str],
+        requests: Iterable[RequestLike] | Sequence[str] | str | os.PathLike[str] | BinaryIO,
         *,
         model: str,
         **options: Unpack[BatchOptions],
@@ -75,9 +79,12 @@ class BatchQueue:
         - `requests`: one of
             - an iterable of `Request`, or of mappings in the SDK's inline shape or the REST line shape; it is read
               once, and never held in memory as a whole,
-            - the path of a JSONL file, or its URI under the spool,
+            - the path of a JSONL file, its URI under the spool, or a file that is open for reading bytes
+              (`sys.stdin.buffer`); it may be compressed by gzip or zstd,
             - on Vertex AI, `gs://` URIs of JSONL objects (one, a list, or a prefix), or the `bq://` URI of a table with
-              a column `request` and a `key_column`. The provider reads them in place if they fit one job unchanged.
+              a column `request` and a `key_column`, or the name of a multimodal dataset of such a table
+              (`projects/.../locations/.../datasets/...`). If they fit one job unchanged, the provider reads them in
+              place.
         - `model`: the model that answers all requests, as in `gemini-3.5-flash`: at most 256 characters.
 
         Options, each by keyword and each optional:
@@ -102,6 +109,9 @@ class BatchQueue:
         - `destination`: on Vertex AI, an empty `gs://` or `bq://` place where the provider writes its output, which
           stays there. Default None: a place that Lowtide cleans up.
         - `key_column`: the column of a `bq://` table that holds the keys. Default `key`.
+        - `key_field`: the field that holds the keys, for all other requests but `Request`: a name (`id`), a dotted path
+          (`meta.id`), or `#` for the number of the line, from 1. The field need not be one of a request, and is not
+          sent. Default None: `key`, or `custom_id` of an OpenAI line.
 
         Raises:
 
@@ -137,7 +147,7 @@ class BatchQueue:
             if uris is not None:
                 intake = self._read_source(batch_id, checked, uris)
             else:
-                intake = self._read_requests(batch_id, checked, cast("Iterable[RequestLike] | str", requests))
+                intake = self._read_requests(batch_id, checked, cast("Iterable[RequestLike]", requests))
         # From here on only Redis knows whether the batch is recorded, so its files stay.
         batch = self.register(batch_id, checked, intake)
         self._announce(batch.id)
@@ -154,19 +164,21 @@ class BatchQueue:
 
     def _remove_files(self, batch_id: str) -> None:
         try:
-            self._spool.delete(BatchFiles(batch_id).folder)
+            self._spool.delete_folder(BatchFiles(batch_id).folder)
         except SpoolError as error:
             log.warning("batch %s is not recorded, and the sweep will remove its files: %s", batch_id, error)
 
-    def _read_requests(self, batch_id: str, options: Options, requests: Iterable[RequestLike] | str) -> Intake:
+    def _read_requests(self, batch_id: str, options: Options, requests: Iterable[RequestLike]) -> Intake:
         """Writes requests, one by one or those of a file, to the spool."""
+        check_key_column(options)
         with self.writer(batch_id, options, RequestWriter) as writer:
-            if isinstance(requests, (str, os.PathLike)):
-                for position, item in json_lines(self._file_lines(requests)):
+            if isinstance(requests, (str, os.PathLike, io.RawIOBase, io.BufferedIOBase)):
+                name = _name_of(requests)
+                for position, item in json_lines(self._file_lines(requests, name)):
                     writer.add(item, position)
-            else:
-                for item in requests:
-                    writer.add(item)
+                return Intake(writer.finish(name))
+            for item in requests:
+                writer.add(item)
             return Intake(writer.finish())
 
     def _read_source(self, batch_id: str, options: Options, uris: Sequence[str]) -> Intake:
@@ -192,11 +204,16 @@ class BatchQueue:
 
         Raises `StoreUnavailable` where Redis does not answer, `InstallationMismatch` where Redis and spool belong to
         different installations, and `SourceError` for a destination that cannot be used. Logs a warning where no worker
-        listens for the handler.
+        listens for the handler, no worker can serve the provider, the workers may not call a webhook, or the model is
+        likely for another kind of batch.
         """
         self._store.confirm(self._installation)
         if silence := self._store.silence(options.on_result):
             log.warning("%s; until then the results wait", silence)
+        if unserved := self._store.unserved(options.provider):
+            log.warning("%s; until then the batch waits", unserved)
+        if doubt := doubt_about(options.model, options.kind):
+            log.warning("%s", doubt)
         if options.destination is None:
             return
         if options.idempotency_key is None or not self._store.standing(options.idempotency_key):
@@ -210,7 +227,7 @@ class BatchQueue:
             options.provider, model=options.model, kind=options.kind, unknown_fields=self.settings.unknown_fields
         )
         most = self.settings.max_job_bytes(options.mode, options.provider)
-        return form(self._spool, batch_id, shaper, max_request_bytes=most)
+        return form(self._spool, batch_id, shaper, max_request_bytes=most, key_field=options.key_field)
 
     def register(self, batch_id: str, options: Options, intake: Intake) -> Batch:
         """Records a batch whose requests are in the spool; returns the batch that its idempotency key belongs to.
@@ -264,15 +281,19 @@ class BatchQueue:
         except Exception as error:  # noqa: BLE001 - the batch is recorded and will run in any case
             log.warning("batch %s is recorded, and the clock will send its message: %s", batch_id, _named(error))
 
-    def _file_lines(self, source: str | os.PathLike[str]) -> Iterator[bytes]:
-        if isinstance(source, str) and "://" in source:
-            yield from self._spool.lines(self._spool.name_of(source))
-            return
+    def _file_lines(self, source: str | os.PathLike[str] | io.IOBase, name: str) -> Iterator[bytes]:
+        """The lines of a file; `name` is for errors."""
         try:
-            with Path(source).open("rb") as file:
-                yield from file_lines(cast("IO[bytes]", file), str(source))
+            if isinstance(source, io.IOBase):
+                yield from file_lines(cast("IO[bytes]", source), name)
+            elif isinstance(source, str) and "://" in source:
+                with self._spool.open(self._spool.name_of(source)) as file:
+                    yield from file_lines(file, name)
+            else:
+                with Path(source).open("rb") as file:
+                    yield from file_lines(cast("IO[bytes]", file), name)
         except OSError as error:
-            raise InvalidBatch(f"{source}: {error.strerror}") from error
+            raise InvalidBatch(f"{name}: {error.strerror}") from error
 
     def get(self, batch_id: str) -> Batch:
         """Returns the batch of this id, as `Batch.id` gave it. Raises `BatchNotFound`."""
@@ -286,18 +307,25 @@ class BatchQueue:
         return Batch(batch_id, self._store, self._spool)
 
     def list(
-        self, *, state: BatchState | str | None = None, page_size: int = 50, page_token: str | None = None
+        self,
+        *,
+        state: BatchState | str | None = None,
+        labels: Mapping[str, str] | None = None,
+        page_size: int = 50,
+        page_token: str | None = None,
     ) -> BatchPage:
         """Returns one page of batches, newest first, without their jobs.
 
         - `state`: only batches in this state; None: all.
+        - `labels`: only batches that have all these labels, as in `{"team": "shop"}`; None: all.
         - `page_size`: most batches on the page.
         - `page_token`: `next_page_token` of the page before; None: the first page.
 
-        Raises `ValueError` for a state that does not exist.
+        With `state` or `labels` a call reads about 1,000 batches at most: the page may have fewer batches than
+        `page_size`, or none, and a `next_page_token` all the same. Raises `ValueError` for a state that does not exist.
         """
         wanted = BatchState(state) if state is not None else None
-        page = self._store.page(state=wanted, page_size=page_size, page_token=page_token)
+        page = self._store.page(state=wanted, labels=labels, page_size=page_size, page_token=page_token)
         if not page.batches:
             self._check_not_emptied()
         return page
@@ -318,12 +346,20 @@ def cloud_uris(requests: object) -> Sequence[str] | None:
     uris = [requests] if isinstance(requests, str) else requests
     if not isinstance(uris, (list, tuple)) or not uris or not isinstance(uris[0], str):
         return None
-    if not uris[0].startswith(("gs://", "bq://")):
+    if not uris[0].startswith(("gs://", "bq://")) and not is_dataset(uris[0]):
         return None
     for uri in uris:
         if not isinstance(uri, str) or len(uri) > MAX_URI_CHARS:
             raise InvalidBatch(f"requests: {uri!r:.80} is not a URI, and the first of them is")
     return uris
+
+
+def _name_of(file: object) -> str:
+    """The name of a file, for errors."""
+    if not isinstance(file, io.IOBase):
+        return str(file)
+    name = getattr(file, "name", None)
+    return {"<stdin>": "standard input"}.get(name, name) if isinstance(name, str) else "the file"
 
 
 def _named(error: Exception) -> str:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from lowtide.addresses import check_redis_url, check_spool_url, without_password
+from lowtide.addresses import check_location, check_redis_url, check_spool_url, without_password
 from lowtide.backoff import Backoff
+from lowtide.errors import InvalidSettings
 from lowtide.limits import MAX_ATTEMPTS
+from lowtide.redaction import know_secrets
 from lowtide.states import Mode, ProviderName, UnknownFields, Verdict
+from lowtide.wrong_values import ENV_FILE, PREFIX, explain
+
+Value = TypeVar("Value")
+
+_LARGEST_INTEGER = 10**15
+"""Lua holds it exactly."""
+_LARGEST_NUMBER = 1e9
+"""Thirty years in seconds. Sockets and locks refuse much longer waits."""
 
 
 class Settings(BaseSettings):
@@ -23,12 +32,12 @@ class Settings(BaseSettings):
 
         Settings(redis_url="redis://redis.internal:6379/0", spool_url="gs://bucket/spool")
 
-    Raises `pydantic.ValidationError` for a value that is not allowed; `explain` turns it into one line.
+    Raises `InvalidSettings` for a value that is not allowed.
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="LOWTIDE_",
-        env_file=".env",
+        env_prefix=PREFIX,
+        env_file=ENV_FILE,
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -51,7 +60,7 @@ class Settings(BaseSettings):
     spool_url: str = Field(
         # Without a home directory the ~ stays, and opening the spool fails with a clear error.
         default_factory=lambda: os.path.expanduser("~/.lowtide/spool"),  # noqa: PTH111 - this one never raises
-        description="Folder, or URL of an object store (fsspec), that producers and workers share.",
+        description="Folder, or URL of an object store (gs://, s3://, az://), that producers and workers share.",
     )
     provider: ProviderName = Field(
         ProviderName.GEMINI,
@@ -72,6 +81,7 @@ class Settings(BaseSettings):
         default_factory=dict,
         description='How to treat rows that fail with a reason or code, as JSON: {"MAX_TOKENS": "retry", "SAFETY": '
         '"fail", "13": "fail"}. Each is retry, fail or succeed, and overrules the row table.',
+        examples=['{"MAX_TOKENS": "retry"}'],
     )
     unknown_fields: UnknownFields = Field(
         UnknownFields.WARN,
@@ -101,7 +111,15 @@ class Settings(BaseSettings):
         description="Google Cloud project for Vertex AI, Cloud Storage and BigQuery.",
     )
     google_cloud_location: str = Field(
-        "us-central1", validation_alias="GOOGLE_CLOUD_LOCATION", description="Region in which Vertex AI runs the jobs."
+        "us-central1",
+        validation_alias="GOOGLE_CLOUD_LOCATION",
+        description="Location in which Vertex AI runs the jobs: a region, global, us or eu. Jobs in global can use no "
+        "BigQuery tables.",
+    )
+    google_vertex_base_url: str | None = Field(
+        None,
+        validation_alias="GOOGLE_VERTEX_BASE_URL",
+        description="URL of a Vertex AI endpoint other than Google's, such as the emulator's.",
     )
     vertex_credentials: str | None = Field(
         None,
@@ -112,6 +130,7 @@ class Settings(BaseSettings):
         default_factory=list,
         description="Places in Google Cloud that batches may name as source or destination, as JSON: "
         '["gs://bucket/folder", "bq://project.dataset"]. No other source or destination is opened.',
+        examples=['["gs://bucket/folder", "bq://project.dataset"]'],
     )
 
     delivery_retry_first_seconds: float = Field(
@@ -129,6 +148,27 @@ class Settings(BaseSettings):
         "one. Unset: their results wait for such a worker.",
     )
 
+    if not TYPE_CHECKING:  # type checkers keep the signature with all fields
+
+        def __init__(self, **values: Any) -> None:
+            """Reads the settings. `values` take precedence over the environment, and the environment over `.env`."""
+            try:
+                super().__init__(**values)
+            except (ValidationError, SettingsError, UnicodeDecodeError) as error:
+                raise InvalidSettings(explain(error, type(self).model_fields)) from None
+
+    @field_validator("*")
+    @classmethod
+    def _values_are_plain(cls, value: Value) -> Value:
+        if isinstance(value, (int, float)):
+            most = _LARGEST_NUMBER if isinstance(value, float) else _LARGEST_INTEGER
+            if value > most:
+                raise ValueError(f"this is too large; write a number up to {most:,.0f}")
+        # Control characters are what a paste leaves behind, and would reach paths, URLs and terminals.
+        elif isinstance(value, str) and not (value.strip() and value.isprintable()):
+            raise ValueError("this is blank or has control characters; write it on one line, or unset it")
+        return value
+
     @field_validator("redis_url")
     @classmethod
     def _redis_url_can_be_used(cls, url: SecretStr) -> SecretStr:
@@ -140,6 +180,17 @@ class Settings(BaseSettings):
     def _spool_url_can_be_shown(cls, url: str) -> str:
         check_spool_url(url)
         return url
+
+    @field_validator("google_cloud_location")
+    @classmethod
+    def _location_exists(cls, name: str) -> str:
+        check_location(name)
+        return name
+
+    def model_post_init(self, context: object, /) -> None:
+        """Has every text that leaves this process hide the secrets of these settings."""
+        del context
+        know_secrets(vars(self).values())
 
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
         for name, value in super().__repr_args__():
@@ -157,27 +208,3 @@ class Settings(BaseSettings):
         if mode is Mode.INLINE:
             return min(self.max_inline_bytes_per_job, self.max_bytes_per_job)
         return self.max_bytes_per_job
-
-
-def explain(error: ValueError) -> str:
-    """Returns one line that names each wrong variable and its problem, without its value, which may be a secret.
-
-    - `error`: a `pydantic.ValidationError` or a `pydantic_settings.SettingsError`.
-    """
-    if isinstance(error, ValidationError):
-        problems = error.errors(include_url=False, include_input=False, include_context=False)
-        return "; ".join(map(_described, problems))
-    named = re.search(r'"(\w+)"', str(error))
-    return f"{_variable((named[1],) if named else ())}: it must be JSON (see docs/reference.md)"
-
-
-def _described(problem: ErrorDetails) -> str:
-    """A problem, after the variable that it is about. A problem with several variables names them itself."""
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{_variable(problem['loc'])}: {message}" if problem["loc"] else message
-
-
-def _variable(location: tuple[int | str, ...]) -> str:
-    """The environment variable of a setting: its alias, or its name with the prefix."""
-    name = str(location[0]) if location else "settings"
-    return name if name.isupper() else f"LOWTIDE_{name.upper()}"

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import shutil
-import signal
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from celery import Celery
-from tests.chaos.fork_server import ForkServer
 from tests.chaos.handler_app import HANDLER
 from tests.cloud import Cloud
 from tests.stack import Stack, Worker
@@ -47,33 +45,8 @@ HASTE = {
 }
 """Beyond `tests.stack.FAST`: a dead worker is noticed after a second, and batches are cut into jobs of four."""
 FAR = 1e12
-
-
-class ForkedWorker(Worker):
-    """A worker that the fork server has forked."""
-
-    def __init__(
-        self, fork_server: ForkServer, command: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path
-    ) -> None:
-        self.log = log
-        log.touch()
-        self.forked = fork_server.start(command, env=env, log=log, cwd=cwd)
-        self.process = self.forked  # type: ignore[assignment]  # it has what Worker uses
-        wait_until(lambda: self.ready or not self.alive, timeout=30, what=f"worker ready, see {log}")
-
-    @property
-    def killed(self) -> bool:
-        """Whether it ended by SIGKILL."""
-        return self.forked.poll() == -signal.SIGKILL
-
-    def kill(self) -> None:
-        os.killpg(self.forked.pid, signal.SIGKILL)
-        self.forked.wait()
-
-    def children(self) -> list[int]:
-        """The processes of its pool."""
-        found = Path(f"/proc/{self.forked.pid}/task/{self.forked.pid}/children").read_text()
-        return [int(pid) for pid in found.split()]
+# With the queue's name: a wipe removes the handler app's announcement, which comes again only after 30 seconds.
+_ON_RESULT = f"{HANDLER}@celery"
 
 
 @dataclass
@@ -93,19 +66,17 @@ class Submitted:
 
 
 class ChaosStack(Stack):
-    """A stack with forked workers, and a handler app that takes results."""
+    """A stack with workers that may die at once, and a handler app that takes results."""
 
     def __init__(
         self,
         directory: Path,
-        fork_server: ForkServer,
         emulator: EmulatorSettings | None = None,
         *,
         cloud: Cloud | None = None,
         **env: str,
     ) -> None:
         super().__init__(directory, emulator or EmulatorSettings(running_seconds=0.3), cloud=cloud, **(HASTE | env))
-        self.fork_server = fork_server
         self.handler_log = directory / "handler.jsonl"
         self.started = 0
 
@@ -114,22 +85,16 @@ class ChaosStack(Stack):
         self.hold_sweep()
         return self
 
-    def worker(self, *options: str, app: str = "lowtide_worker", **env: str) -> ForkedWorker:
+    def worker(self, *options: str, app: str = "lowtide_worker", **env: str) -> Worker:
         """Starts a worker, by default one that does one task at a time, and waits until it is ready, or dead."""
         self.started += 1
         log = self.directory / f"worker-{self.started}.log"
         command = ["-A", app, "worker", "-l", "info", "-n", f"w{self.started}@%h", "--without-mingle"]
-        worker = ForkedWorker(
-            self.fork_server,
-            [*command, "--without-gossip", *(options or ("-P", "solo"))],
-            self.env | env,
-            log,
-            self.directory,
-        )
+        worker = Worker([*command, "--without-gossip", *(options or ("-P", "solo"))], self.env | env, log)
         self.workers.append(worker)
         return worker
 
-    def handler_app(self, **env: str) -> ForkedWorker:
+    def handler_app(self, **env: str) -> Worker:
         """Starts the user's own worker."""
         return self.worker(
             "-P",
@@ -158,8 +123,7 @@ class ChaosStack(Stack):
             f"{'flaky' if flaky and n == 0 else 'key'}-{tag}-{n}": f"{(marks or {}).get(n, '')} Describe {tag}x{n}."
             for n in range(count)
         }
-        # Named: what is forgotten between two tests, the handler app would say again only after a while.
-        options = {"model": MODEL, "on_result": f"{HANDLER}@celery" if handled else None} | options
+        options = {"model": MODEL, "on_result": _ON_RESULT if handled else None} | options
         batch = self.queue().submit((Request(key=k, contents=p) for k, p in prompts.items()), **options)
         return Submitted(batch, prompts, handled, mode=str(options.get("mode", "file")))
 
@@ -173,7 +137,7 @@ class ChaosStack(Stack):
         inbox = self.inbox(one)
         inbox.mkdir(parents=True)
         self.write_inbox(one, broken=broken)
-        (inbox / "batch.json").write_text(json.dumps({"v": 1, "model": MODEL, "on_result": HANDLER}))
+        (inbox / "batch.json").write_text(json.dumps({"v": 1, "model": MODEL, "on_result": _ON_RESULT}))
         self.tell_of(one)
         return one
 

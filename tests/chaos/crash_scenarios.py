@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from tests.chaos.chaos_stack import ChaosStack, ForkedWorker, Submitted
+from tests.chaos.chaos_stack import ChaosStack, Submitted
 from tests.chaos.handler_app import HANDLER
 from tests.chaos.invariants import Allowed, is_gone
 from tests.chaos.pool import FAST, SLOW
+from tests.stack import Worker
 from tests.waiting import wait_until
 
 import lowtide_worker
@@ -104,7 +105,7 @@ def _known(stack: ChaosStack, one: Submitted) -> None:
 
 
 def _refused(stack: ChaosStack, one: Submitted) -> None:
-    worker = cast("ForkedWorker", stack.workers[-1])
+    worker = stack.workers[-1]
     error = stack.inbox(one) / "error.json"
     wait_until(lambda: error.exists() or worker.killed, timeout=20, what="the refusal")
 
@@ -352,7 +353,7 @@ def killed(stack: ChaosStack, scenario: Scenario, point: str) -> tuple[float, Su
     return seconds, one
 
 
-def fresh(stack: ChaosStack) -> ForkedWorker:
+def fresh(stack: ChaosStack) -> Worker:
     """A worker that goes on with all that is left."""
     stack.release_sweep()
     return stack.worker(*SOLO, LOWTIDE_SWEEP_SECONDS="1", LOWTIDE_BROKERS=json.dumps({_BROKER: stack.redis_server.url}))

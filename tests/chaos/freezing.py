@@ -9,9 +9,10 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, cast
 
-from tests.chaos.chaos_stack import ChaosStack, ForkedWorker, Submitted
+from tests.chaos.chaos_stack import ChaosStack, Submitted
 from tests.chaos.crash_scenarios import Scenario, fresh
 from tests.chaos.invariants import Figures, check
+from tests.stack import Worker
 from tests.waiting import wait_until
 
 _CHANGING = (
@@ -21,6 +22,8 @@ _CHANGING = (
     "lowtide:clock:",
     "lowtide:listeners:",
     "lowtide:handlers",
+    "lowtide:webhooks",
+    "lowtide:serving",
 )
 
 
@@ -38,7 +41,7 @@ def frozen(stack: ChaosStack, scenario: Scenario, point: str) -> Figures:
     other.kill()
     before = _state(stack, one)
 
-    os.kill(late.forked.pid, signal.SIGCONT)
+    os.kill(late.pid, signal.SIGCONT)
     wait_until(lambda: _idle(late), timeout=20, what=f"it ends what it was at, see {late.log}")
 
     assert late.alive, late.text
@@ -49,13 +52,13 @@ def frozen(stack: ChaosStack, scenario: Scenario, point: str) -> Figures:
     return figures
 
 
-def _stands_still(worker: ForkedWorker) -> bool:
+def _stands_still(worker: Worker) -> bool:
     assert worker.alive, worker.text[-3000:]
-    stat = Path(f"/proc/{worker.forked.pid}/stat").read_text()
+    stat = Path(f"/proc/{worker.pid}/stat").read_text()
     return stat.rpartition(")")[2].split()[0] == "T"
 
 
-def _idle(worker: ForkedWorker) -> bool:
+def _idle(worker: Worker) -> bool:
     """Whether each task that it has received has ended."""
     return len(re.findall(r" Task \S+ received", worker.text)) == len(
         re.findall(r" Task \S+ succeeded in", worker.text)

@@ -129,6 +129,10 @@ def check_results(one: Submitted, allowed: Allowed) -> Figures:
             assert result.error is not None, f"{one.id}: {result}"
     spent = [result.usage.total_token_count for result in results if result.usage]
     assert status.usage.total_token_count == sum(spent), f"{one.id}: tokens counted otherwise than stored"
+    reasons = Counter(result.error.reason for result in results if result.error)
+    assert status.reasons == reasons, f"{one.id}: reasons counted {status.reasons}, stored {reasons}"
+    if not (allowed.billed_again or allowed.duplicates or allowed.quarantined):
+        assert not status.discarded_usage.total_token_count, f"{one.id}: more was paid than the results show"
     assert status.quarantined <= allowed.quarantined, f"{one.id}: {status.quarantined} rows quarantined"
     assert status.duplicates <= allowed.duplicates, f"{one.id}: {status.duplicates} duplicate rows"
     return figures
@@ -252,6 +256,8 @@ _PERMANENT = (
     "lowtide:installation",
     "lowtide:deleted",
     "lowtide:handlers",
+    "lowtide:webhooks",
+    "lowtide:serving",
     "lowtide:listeners:",
     "lowtide:clock:",
     "lowtide:ticker:",

@@ -207,11 +207,15 @@ class PacedSpool(Spool):
         with super().write(name) as file:
             yield file
             point(f"complete {name}")
-        os.utime(self._path(name), (self.clock.time(), self.clock.time()))
+        os.utime(self.uri(name).removeprefix("file://"), (self.clock.time(), self.clock.time()))
 
     def delete(self, name: str) -> None:
         point(f"delete {name}")
         super().delete(name)
+
+    def delete_folder(self, folder: str) -> None:
+        point(f"delete {folder}")
+        super().delete_folder(folder)
 
 
 class WatchedClock(Clock):

@@ -262,7 +262,7 @@ class Simulation:
                 if entry[b"batch_id"].decode() == expected.id:
                     only = _decode(entry[b"only"]) if entry[b"only"] else None
                     self.take(
-                        Delivery(expected.id, entry[b"delivery_id"].decode(), entry[b"results"].decode(), 1, only)
+                        Delivery(expected.id, entry[b"delivery_id"].decode(), entry[b"results"].decode(), 1, only, {})
                     )
         return self.taken.get(expected.id, set())
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from tests.chaos.chaos_stack import ChaosStack
-from tests.chaos.fork_server import ForkServer
 from tests.cloud import Cloud
 
 from lowtide_emulator import Settings as EmulatorSettings
@@ -24,24 +23,21 @@ FAST, SLOW = 0.3, 3.0
 class StackPool:
     """Stacks that are wiped and used again, and a few threads that use them."""
 
-    def __init__(
-        self, fork_server: ForkServer, new_folder: Callable[[str], Path], cleanup: ExitStack, cloud: Cloud | None = None
-    ) -> None:
+    def __init__(self, new_folder: Callable[[str], Path], cleanup: ExitStack, cloud: Cloud | None = None) -> None:
         self._stacks: dict[float, queue.SimpleQueue[ChaosStack]] = {
             FAST: queue.SimpleQueue(),
             SLOW: queue.SimpleQueue(),
         }
+        stacks: list[ChaosStack] = []
         for seconds, idle in self._stacks.items():
             for _ in range(POOL_SIZE if seconds == FAST else POOL_SIZE // 2):
-                stack = ChaosStack(
-                    new_folder("stack"), fork_server, EmulatorSettings(running_seconds=seconds), cloud=cloud
-                )
-                cleanup.enter_context(stack)
-                stack.handler_app()
+                stack = ChaosStack(new_folder("stack"), EmulatorSettings(running_seconds=seconds), cloud=cloud)
+                stacks.append(cleanup.enter_context(stack))
                 idle.put(stack)
         # Before the stacks go, the threads do.
         self.threads = cleanup.enter_context(ThreadPoolExecutor(POOL_SIZE))
         cleanup.callback(self.threads.shutdown, wait=True, cancel_futures=True)
+        list(self.threads.map(ChaosStack.handler_app, stacks))
 
     def run(self, scenario: Callable[[ChaosStack], T], running_seconds: float = FAST) -> T:
         """Runs one scenario in a wiped stack; all workers but the handler app are gone at its end."""

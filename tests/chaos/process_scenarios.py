@@ -67,12 +67,12 @@ def a_worker_is_frozen_longer_than_its_lease(call: str, stack: ChaosStack) -> Fi
     batches = submit_three(stack)
     frozen = sweeping(stack, *THREADS)
     wait_until(lambda: stack.emulator.stats().calls.get(call), timeout=10, what="the call")
-    os.kill(frozen.forked.pid, signal.SIGSTOP)
+    os.kill(frozen.pid, signal.SIGSTOP)
     sweeping(stack, *THREADS)
     wait_until(
         lambda: all(one.batch.status().finished for one in batches), timeout=30, what="the other has done its work"
     )
-    os.kill(frozen.forked.pid, signal.SIGCONT)
+    os.kill(frozen.pid, signal.SIGCONT)
     return end(stack, batches, alive=[frozen])
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.chaos.chaos_stack import ChaosStack, ForkedWorker, Submitted
+from tests.chaos.chaos_stack import ChaosStack, Submitted
 from tests.chaos.invariants import Allowed, Figures, check
+from tests.stack import Worker
 from tests.waiting import wait_until
 
 PREFORK = ("-P", "prefork", "-c", "2")
@@ -22,12 +23,12 @@ def submit_three(stack: ChaosStack) -> list[Submitted]:
     ]
 
 
-def sweeping(stack: ChaosStack, *options: str, **env: str) -> ForkedWorker:
+def sweeping(stack: ChaosStack, *options: str, **env: str) -> Worker:
     """A worker that sweeps often."""
     return stack.worker(*options, **(_SWEEP | env))
 
 
-def at_work(stack: ChaosStack, *options: str, **env: str) -> tuple[list[Submitted], ForkedWorker]:
+def at_work(stack: ChaosStack, *options: str, **env: str) -> tuple[list[Submitted], Worker]:
     """Three batches, and a worker that has begun to create their jobs."""
     batches = submit_three(stack)
     worker = sweeping(stack, *options, **env)
@@ -40,7 +41,7 @@ def end(
     batches: Sequence[Submitted],
     allowed: Allowed | None = None,
     *,
-    alive: Sequence[ForkedWorker] = (),
+    alive: Sequence[Worker] = (),
     kills: int = 0,
     restarts: int = 0,
 ) -> Figures:

@@ -162,13 +162,13 @@ def redis_loses_its_last_second_while(what: str, stack: ChaosStack) -> Figures:
     }
     wanted = moments[what]
     wait_until(wanted, timeout=15, what=what)
-    os.kill(worker.forked.pid, signal.SIGSTOP)
+    os.kill(worker.pid, signal.SIGSTOP)
     tail.close()
     stack.redis_server.kill()
     tail.cut(0.95)
     stack.redis_server.start()
     stack.hold_sweep()
-    os.kill(worker.forked.pid, signal.SIGCONT)
+    os.kill(worker.pid, signal.SIGCONT)
     return end(stack, [one], restarts=1, alive=[worker])
 
 

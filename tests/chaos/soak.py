@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.chaos.chaos_stack import ChaosStack, ForkedWorker, Submitted
+from tests.chaos.chaos_stack import ChaosStack, Submitted
 from tests.chaos.faults import rule
 from tests.chaos.invariants import Allowed, Figures, check
+from tests.stack import Worker
 
 from lowtide import BatchNotFinished, LowtideError
 
@@ -44,8 +45,8 @@ class Soak:
     def __init__(self, stack: ChaosStack, chance: random.Random) -> None:
         self._stack = stack
         self._chance = chance
-        self._workers: list[ForkedWorker] = []
-        self._frozen: list[tuple[float, ForkedWorker]] = []
+        self._workers: list[Worker] = []
+        self._frozen: list[tuple[float, Worker]] = []
         self._figures = Figures()
         self.submitted: list[Submitted] = []
 
@@ -125,7 +126,7 @@ class Soak:
     def _do_freeze(self) -> None:
         worker = self._chance.choice(self._workers)
         if worker.alive:
-            os.killpg(worker.forked.pid, signal.SIGSTOP)
+            os.killpg(worker.pid, signal.SIGSTOP)
             self._frozen.append((time.monotonic() + 1.5, worker))
 
     def _do_restart_redis(self) -> None:
@@ -170,7 +171,7 @@ class Soak:
             if when <= until:
                 self._frozen.remove((when, worker))
                 if worker.alive:
-                    os.killpg(worker.forked.pid, signal.SIGCONT)
+                    os.killpg(worker.pid, signal.SIGCONT)
 
     def _keep_two_workers(self) -> None:
         self._workers = [worker for worker in self._workers if worker.alive]

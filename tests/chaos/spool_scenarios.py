@@ -31,7 +31,7 @@ def the_spool_is_full_for_a_while(stack: ChaosStack) -> Figures:
     """Files longer than 150 bytes cannot be written, as on a disk without room."""
     batches = submit_three(stack)
     worker = sweeping(stack, *THREADS)
-    pid = worker.forked.pid
+    pid = worker.pid
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (150, before[1]))
     try:

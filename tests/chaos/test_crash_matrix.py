@@ -81,13 +81,11 @@ def _killed(scenario: Scenario, point: str, stack: ChaosStack) -> Outcome:
 
 
 Case = tuple[ProviderName, tuple[str, str]]
-_WAIT_FOR_SWEEPS = {"inbox.before-files", "inbox.after-record"}
 CASES = [
-    *((ProviderName.GEMINI, case) for case in cases() if case[1] not in _WAIT_FOR_SWEEPS),
+    *((ProviderName.GEMINI, case) for case in cases()),
     *(
         pytest.param(case, marks=pytest.mark.thorough)
         for case in (
-            *((ProviderName.GEMINI, case) for case in cases() if case[1] in _WAIT_FOR_SWEEPS),
             *((ProviderName.GEMINI, case) for case in again()),
             *((ProviderName.VERTEX, case) for case in vertex_cases()),
         )

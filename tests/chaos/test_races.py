@@ -21,7 +21,7 @@ from lowtide_worker.stages.deliver import deliver
 from lowtide_worker.stages.poll import poll
 from lowtide_worker.stages.settle import settle
 from lowtide_worker.stages.submit import submit
-from lowtide_worker.state import Held, HeldJob, HeldSegment, Move, NotHeld, Superseded
+from lowtide_worker.state import Held, HeldJob, HeldSegment, Move, NotHeld, Superseded, Tally
 
 STAGES = {
     Stage.SUBMIT: submit,
@@ -108,7 +108,7 @@ def test_a_batch_that_is_deleted_while_a_segment_is_handed_over_leaves_nothing(s
     segment = worker.begin(worker.segment(0), Stage.DELIVER)
     assert isinstance(segment, HeldSegment)
     worker.runtime.ledger.grant(segment, [])
-    worker.runtime.ledger.record(segment, {"succeeded": 4}, handler_waits=True)
+    worker.runtime.ledger.record(segment, Tally(counts={"succeeded": 4}), handler_waits=True)
     stack.redis.setrange(keys.settled(one.id), 0, b"\xf0")
     worker.do(worker.job, Stage.SETTLE)
     worker.do(worker.job, Stage.CLEAN)
@@ -135,7 +135,7 @@ def test_a_worker_that_lost_its_lease_changes_nothing_any_more(stack: ChaosStack
 
     for attempt in (
         lambda: worker.runtime.ledger.grant(slow, [0]),
-        lambda: worker.runtime.ledger.record(slow, {"succeeded": 4}, handler_waits=True),
+        lambda: worker.runtime.ledger.record(slow, Tally(counts={"succeeded": 4}), handler_waits=True),
         lambda: worker.runtime.deliveries.taken(slow),
         lambda: worker.runtime.clock.keep(slow),
         lambda: worker.runtime.clock.advance(slow, Move(stage=Stage.DELIVER)),

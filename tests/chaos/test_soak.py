@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from tests.chaos.chaos_stack import ChaosStack
-from tests.chaos.fork_server import ForkServer
 from tests.chaos.soak import soak
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "30"))
@@ -16,10 +15,10 @@ SECONDS = float(os.environ.get("CHAOS_SECONDS", "30"))
 
 @pytest.mark.soak
 @pytest.mark.timeout(int(SECONDS * 3 + 180))
-def test_nothing_is_lost_or_paid_twice_in_a_random_run(tmp_path: Path, fork_server: ForkServer) -> None:
+def test_nothing_is_lost_or_paid_twice_in_a_random_run(tmp_path: Path) -> None:
     seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"\nCHAOS_SEED={seed} CHAOS_SECONDS={SECONDS:g}")
-    with ChaosStack(tmp_path, fork_server) as stack:
+    with ChaosStack(tmp_path) as stack:
         stack.handler_app()
         figures = soak(stack, seed=seed, seconds=SECONDS)
     print(figures.table())

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.cli.helpers import MODEL, Cli, requests
+from tests.command import Command
 from tests.waiting import wait_until
 
 from lowtide import Batch, BatchQueue, BatchState, BatchStatus
@@ -51,6 +52,20 @@ def test_standard_input_to_a_file(cli: Cli) -> None:
     assert {result["key"] for result in results} == {"k0", "k1", "k2"}
     assert done.out.strip().startswith("b")
     assert [path.name for path in cli.folder.iterdir()] == ["out.jsonl"]
+
+
+def test_standard_input_may_have_a_mark_and_keys_in_another_field(cli: Cli) -> None:
+    lines = "\ufeff" + "\n".join(
+        json.dumps({"id": n, "contents": line["contents"]}) for n, line in enumerate(requests(2))
+    )
+    done = cli("submit", "-", "--model", MODEL, "--key-field", "id", "--output", "-", stdin=lines)
+    assert {result["key"] for result in done.json_lines()} == {"0", "1"}
+    numbered = cli("submit", "-", "--model", MODEL, "--key-field", "#", "--output", "-", stdin='\n\n{"contents": "x"}')
+    assert [result["key"] for result in numbered.json_lines()] == ["3"]
+    refused = cli("submit", "-", "--model", MODEL, stdin=lines, code=1)
+    assert "standard input: request 1, key: missing; to use id" in refused.err
+    assert "--key-field id" in refused.err
+    assert "standard input is empty" in cli("submit", "-", "--model", MODEL, code=1).err
 
 
 def test_results_on_standard_output_stand_alone(cli: Cli) -> None:
@@ -134,9 +149,19 @@ def test_list_pages_through_all_batches_newest_first(cli: Cli, queue: BatchQueue
     second = cli("list", "--json", "--page-size", "1", "--page-token", first["next_page_token"]).json()
     assert [batch["id"] for batch in first["batches"] + second["batches"]] == ids
     queue.get(ids[0]).wait(30)
-    shown, completed = cli.all(["list", "--page-size", "1"], ["list", "--state", "completed"])
+    labelled = queue.submit(requests(1), model=MODEL, labels={"team": "shop", "day": "1"}).id
+    shown, completed, ours, others, wrong = cli.all(
+        ["list", "--page-size", "1"],
+        ["list", "--state", "completed"],
+        ["list", "--json", "--label", "team=shop", "--label", "day=1"],
+        ["list", "--label", "team=shop", "--label", "day=2"],
+        ["list", "--label", "shop"],
+    )
     assert "--page-token" in shown.out
     assert ids[0] in completed.out
+    assert [batch["id"] for batch in ours.json()["batches"]] == [labelled]
+    assert others.out == "no batch has these labels\n"
+    assert wrong.code == 2
 
 
 @pytest.mark.usefixtures("unending_jobs")
@@ -261,3 +286,26 @@ def test_a_spool_that_is_not_the_workers_is_shown_and_told_and_not_adopted_by_mi
     assert "not the workers' spool" in checks["Installation"]["seen"]
     cli("installation", "adopt", code=2, **strayed)
     assert cli("installation", "--json", code=1, **strayed).json() == shown
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--max-attempts", "200", "expected a whole number from 1 to 100"),
+        ("--outcome", "SAFETY=perhaps", "SAFETY: 'perhaps' is not one of retry, fail, succeed"),
+        ("--mode", "pigeon", "'pigeon' is not one of file, inline"),
+        ("--label", "name", "'name' is not NAME=VALUE"),
+        ("--idempotency-key", "x" * 2000, "2,000 characters; at most 1,024 are allowed"),
+    ],
+)
+def test_a_wrong_option_is_wrong_usage_and_named_as_it_was_given(
+    cli: Cli, capsys: pytest.CaptureFixture[str], option: str, value: str, told: str
+) -> None:
+    said = Command(cli.environment, cli.folder, capsys)("submit", cli.file(requests(1)), "-m", MODEL, option, value)
+    assert said.code == 2
+    assert f"Invalid value for {option}: {told}" in said.err
+
+
+def test_a_question_without_a_terminal_is_wrong_usage(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    said = Command(cli.environment, cli.folder, capsys)("installation", "adopt")
+    assert (said.code, said.err) == (2, "lowtide: there is no terminal to ask for confirmation: add --yes\n")

@@ -27,7 +27,7 @@ def test_every_command_says_that_nobody_listens(cli: Cli, queue: BatchQueue) -> 
         assert [nobody in problem for problem in json.loads(read.out)["problems"]] == [True]
         [line] = [line for line in listed.out.splitlines() if line.startswith(batch.id)]
         assert "completed !" in line
-        assert "`lowtide status BATCH` shows the reason" in listed.out
+        assert f"! {batch.id}: 1 segment undelivered: {nobody}" in listed.out
         [check] = [check for check in checked.json()["checks"] if nobody in check["seen"]]
         assert (check["verdict"], "ghost.save@QUEUE" in check["advice"]) == ("fail", True)
         assert checked.code == 1
@@ -47,5 +47,5 @@ def _gone(queue: BatchQueue, batch_id: str) -> bool:
 
 @pytest.mark.parametrize("handler", ["shop.save@", "shop.save@lowtide.jobs"])
 def test_a_queue_that_is_none_is_refused(cli: Cli, handler: str) -> None:
-    refused = cli("submit", cli.file(requests(1)), "--model", MODEL, "--on-result", handler, code=1)
+    refused = cli("submit", cli.file(requests(1)), "--model", MODEL, "--on-result", handler, code=2)
     assert "is not the name of a handler's queue" in refused.err

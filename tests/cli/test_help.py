@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from lowtide_cli.app import app
 
 BATCH_COMMANDS = ("submit", "list", "status", "watch", "results", "cancel", "delete")
-COMMANDS = ("up", "demo", *BATCH_COMMANDS, "jobs", "doctor", "version")
+COMMANDS = ("up", "demo", *BATCH_COMMANDS, "jobs", "flower", "doctor", "version")
 
 
 def test_help_names_every_command_and_the_exit_codes(lonely_cli: Cli) -> None:

@@ -2,16 +2,21 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from tests.cli.helpers import MODEL, Cli, Run, alive, clean_environment, descendants, requests
+from tests.command import Command
 from tests.waiting import wait_until
 
-from lowtide_cli.local import free_port
+from lowtide_cli.commands.up import Options, _port, _short_pauses
+from lowtide_cli.local import SERVER_VARIABLE, free_port
+from lowtide_worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 NEVER_USED = {"LOWTIDE_REDIS_URL": "redis://127.0.0.1:1/0", "GEMINI_API_KEY": "never-used"}
@@ -41,12 +46,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
         run.process.communicate()
 
 
+@pytest.fixture
+def command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command({"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}, tmp_path, capsys)
+
+
 def test_up_serves_a_batch_and_ctrl_c_leaves_nothing_behind(runs: dict[str, Run]) -> None:
     up = runs["whole"]
     said = up.until_up()
     mine = descendants(up.process.pid)
     assert len(mine) >= 7  # server, emulator, two workers, the processes of one, Flower
     password = next(line for line in said if "Flower" in line).split("lowtide:")[1].split()[0]
+    assert (up.cli.folder / "data" / "flower" / "login").read_text() == f"lowtide:{password}"
     lines = (line.strip().removeprefix("export ") for line in said if line.strip().startswith("export "))
     exports = dict(line.split("=", 1) for line in lines)
     redis_password = (up.cli.folder / "data" / "redis" / "password").read_text()
@@ -115,7 +126,7 @@ def test_ctrl_c_in_a_demo_leaves_nothing_and_promises_nothing(tmp_path: Path) ->
         rest = demo.rest()
         assert process.wait(30) == 130
     assert "stopped; nothing is left behind" in rest
-    assert "the batch goes on" not in rest
+    assert "the batch continues" not in rest
     assert not any(map(alive, mine))
 
 
@@ -135,5 +146,51 @@ def test_demo_goes_from_and_to_cloud_storage_and_bigquery(runs: dict[str, Run]) 
         ("LOWTIDE_REDIS_URL", "redis://127.0.0.1:1/0", "LOWTIDE_REDIS_URL is set: unset it, or start that server"),
     ],
 )
-def test_up_tells_at_once_what_cannot_work(tmp_path: Path, setting: str, value: str, told: str) -> None:
-    assert told in Cli(clean_environment(), tmp_path)("up", code=1, **{setting: value}).err
+def test_up_tells_at_once_what_cannot_work(command: Command, setting: str, value: str, told: str) -> None:
+    said = command("up", **{setting: value})
+    assert (said.code, told in said.err) == (1, True)
+
+
+def test_up_in_a_shell_with_the_export_lines_of_an_earlier_run_says_what_to_unset(command: Command) -> None:
+    exported = {"LOWTIDE_REDIS_URL": "redis://127.0.0.1:1/0", "GOOGLE_API_KEY": "x", "LOWTIDE_SPOOL_URL": "spool"}
+    said = command("up", GOOGLE_GEMINI_BASE_URL="http://127.0.0.1:1", **exported).err
+    assert "unset LOWTIDE_REDIS_URL LOWTIDE_SPOOL_URL GOOGLE_API_KEY GOOGLE_GEMINI_BASE_URL\n" in said
+
+
+@pytest.mark.parametrize("server", ["redis", "emulator", "flower"])
+def test_a_port_that_the_user_chose_is_never_replaced(command: Command, server: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        said = command("up", f"--{server}-port", str(taken.getsockname()[1]))
+    assert said.code == 1
+    assert f"--{server}-port: port " in said.err
+    assert "is in use; choose another one, or leave the option out" in said.err
+
+
+def test_a_usual_port_that_is_taken_is_replaced_and_a_line_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        usual = taken.getsockname()[1]
+        port = _port(Options(), "emulator", usual)
+    assert port != usual
+    assert f"port {usual} is in use: emulator gets port {port}" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_reason_for_an_end_comes_before_the_news_that_everything_is_stopped(tmp_path: Path) -> None:
+    cli = Cli({**clean_environment(), SERVER_VARIABLE: "/bin/false"}, tmp_path)
+    ended = cli.start("up", "--no-flower", "--data-dir", "data").communicate(timeout=60)[0]
+    assert ended.index("lowtide: Redis ended") < ended.index("everything is stopped")
+    assert "Traceback" not in ended
+
+
+@pytest.mark.parametrize(
+    ("given", "first", "longest"),
+    [({}, "2", "10"), ({"poll_first_seconds": 30.0}, "30", "30"), ({"poll_max_seconds": 1.0}, "1", "1")],
+)
+def test_the_short_pauses_of_the_emulator_never_contradict_the_users_own(
+    given: dict[str, Any], first: str, longest: str
+) -> None:
+    settings = WorkerSettings.model_construct(set(given), **given)
+    assert _short_pauses(settings) == {"LOWTIDE_POLL_FIRST_SECONDS": first, "LOWTIDE_POLL_MAX_SECONDS": longest}

@@ -49,8 +49,9 @@ PROTOCOL = ROOT / "docs" / "protocol.md"
 PROVIDERS = ROOT / "docs" / "providers.md"
 ENV_EXAMPLE = ROOT / ".env.example"
 OTHER_NAMES = {
+    "GOOGLE_APPLICATION_CREDENTIALS": "Google's own variable",
     "GOOGLE_API_KEY": "read beside GEMINI_API_KEY",
-    "LOWTIDE_FLOWER_BASIC_AUTH": "read by `lowtide up` and the compose file",
+    "LOWTIDE_FLOWER_BASIC_AUTH": "read by `lowtide up`, `lowtide flower` and the compose file",
     "LOWTIDE_REDIS_SERVER": "read by `lowtide up` and the tests",
 }
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
 from statistics import median
 
 import pytest
@@ -42,3 +44,14 @@ def test_the_figures_are_those_of_the_last_run() -> None:
     assert f"a million results of 1 KiB in {fan_out:.1f} s" in TEXT
     submit = 1_000_000 / seconds("submit", "Request objects", 1_000_000)
     assert f"takes {round(submit, -4):,.0f} small requests a second" in TEXT
+
+
+def test_the_versions_it_asks_for_are_those_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    minors = [int(found[1]) for line in project["classifiers"] if (found := re.search(r"Python :: 3\.(\d+)", line))]
+    assert f"Python 3.{min(minors)} to 3.{max(minors)}" in TEXT
+    assert f"`python3` (3.{min(minors)} or newer" in TEXT
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["worker"]]
+    for name, words in (("celery", "Celery"), ("google-genai", "google-genai")):
+        (spec,) = (one.removeprefix(f"{name}>=") for one in wanted if one.startswith(f"{name}>="))
+        assert f"{words} {spec.partition(',')[0]}" in TEXT

@@ -34,26 +34,25 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+def shop(cloud: Cloud) -> Cloud:
     """The objects and tables of the documentation's shop in Google Cloud."""
-    with Cloud(tmp_path_factory.mktemp("cloud")) as cloud:
-        cloud.storage.create_bucket("shop-data")
-        cloud.put("gs://shop-data/requests/monday.jsonl", [{"key": f"k{n}", "request": PROMPT} for n in range(3)])
-        cloud.bigquery.create_dataset("my-project.shop")
-        rows = [{"sku": f"s{n}", "request": PROMPT, "shelf": "left"} for n in range(3)]
-        cloud.put_table("my-project.shop.requests", {"sku": "STRING", "request": "JSON", "shelf": "STRING"}, rows)
-        yield cloud
+    cloud.storage.create_bucket("shop-data")
+    cloud.put("gs://shop-data/requests/monday.jsonl", [{"key": f"k{n}", "request": PROMPT} for n in range(3)])
+    cloud.bigquery.create_dataset("my-project.shop")
+    rows = [{"sku": f"s{n}", "request": PROMPT, "shelf": "left"} for n in range(3)]
+    cloud.put_table("my-project.shop.requests", {"sku": "STRING", "request": "JSON", "shelf": "STRING"}, rows)
+    return cloud
 
 
 @pytest.fixture(scope="module")
-def vertex(tmp_path_factory: pytest.TempPathFactory, cloud: Cloud) -> Iterator[Stack]:
+def vertex(tmp_path_factory: pytest.TempPathFactory, shop: Cloud) -> Iterator[Stack]:
     """Both providers side by side, the Developer API as the default."""
     both = {
         "LOWTIDE_PROVIDER": "gemini",
         "GEMINI_API_KEY": "test-key",
         "LOWTIDE_VERTEX_LOCATIONS": '["gs://shop-data", "bq://my-project.shop"]',
     }
-    with Stack(tmp_path_factory.mktemp("vertex"), cloud=cloud) as stack:
+    with Stack(tmp_path_factory.mktemp("vertex"), cloud=shop) as stack:
         stack._env |= both | {"GOOGLE_GEMINI_BASE_URL": stack.emulator.url}
         stack.worker("-P", "threads", "-c", "4")
         yield stack
@@ -106,6 +105,8 @@ def run_blocks(stack: Stack, document: str, mark: str, folder: Path) -> None:
 @pytest.mark.parametrize("document", RUN_IN)
 def test_the_marked_blocks_of_a_document_do_their_work(stack: Stack, document: str, tmp_path: Path) -> None:
     names = save_files(document, tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "kettle.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     before = {status.id for status in stack.queue().list(page_size=100).batches}
     shop = None
     if "handlers.py" in names:
@@ -187,6 +188,42 @@ def test_the_quickstarts_file_is_submitted_by_the_command(stack: Stack, tmp_path
     run(stack, "-m", "lowtide_cli", *command.split(), folder=tmp_path)
 
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 3
+
+
+def test_the_documented_tests_pass(stack: Stack, tmp_path: Path) -> None:
+    assert {"conftest.py", "bulk.py", "test_blurbs.py", "test_service.py"} <= set(save_files("how-to.md", tmp_path))
+    stack._env["TEST_REDIS_URL"] = stack.redis_server.url.removesuffix("/0") + "/7"
+
+    out = run(stack, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", folder=tmp_path)
+
+    assert "2 passed" in out
+
+
+SERVICE_CLIENT = """
+import time
+from fastapi.testclient import TestClient
+from service import app
+
+client = TestClient(app)
+key = {"Idempotency-Key": "orders-of-monday"}
+ordered = [client.post("/blurbs", json=[{"sku": "kettle", "name": "a kettle"}], headers=key) for _ in range(2)]
+assert [answer.status_code for answer in ordered] == [202, 202], ordered[0].text
+assert ordered[0].json() == ordered[1].json()
+assert client.post("/blurbs", json=[], headers=key).status_code == 422
+assert client.post("/blurbs", json=[{"sku": "chair", "name": "a chair"}], headers=key).status_code == 409
+assert client.get("/blurbs/never").status_code == 404
+deadline = time.monotonic() + 30
+while (state := client.get(f"/blurbs/{ordered[0].json()['batch']}").json())["state"] != "completed":
+    assert time.monotonic() < deadline, state
+    time.sleep(0.1)
+assert (state["done"], state["total"]) == (1, 1)
+"""
+
+
+def test_the_documented_service_takes_orders_and_reports_their_progress(stack: Stack, tmp_path: Path) -> None:
+    save_files("how-to.md", tmp_path)
+    (tmp_path / "client.py").write_text(SERVICE_CLIENT)
+    run(stack, "client.py", folder=tmp_path)
 
 
 def test_the_examples_run(stack: Stack) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -169,3 +170,55 @@ def peak_memory(pid: int) -> int:
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found is not None
     return int(found[1]) * 1024
+
+
+def refusal(*options: str, code: int = 1, **env: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "lowtide_emulator.cli", "serve", *options],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, done
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_a_taken_port_and_misspelt_variables_are_reported_in_one_line_each() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = refusal("--port", str(port), LOWTIDE_EMULATR_PORT="1", LOWTIDE_EMULATOR_API_KYE="x").splitlines()
+    hint = "is not a setting and has no effect: did you mean"
+    assert said == [
+        f"lowtide-emulator: warning: LOWTIDE_EMULATOR_API_KYE {hint} LOWTIDE_EMULATOR_API_KEY?",
+        f"lowtide-emulator: warning: LOWTIDE_EMULATR_PORT {hint} LOWTIDE_EMULATOR_PORT?",
+        f"lowtide-emulator: port {port} of 127.0.0.1 cannot be used: Address already in use; choose another with "
+        "--port (0: any free one)",
+    ]
+
+
+def test_files_and_functions_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    (tmp_path / "rules.json").write_text("{")
+    (tmp_path / "broken.py").write_text("raise RuntimeError('not today')")
+    rules = str(tmp_path / "rules.json")
+    assert f"{rules} is not a JSON list of fault rules" in refusal("--port", "0", "--faults", rules)
+    assert "it is a module and not a function" in refusal("--port", "0", "--answer-function", "os:path")
+    broken = refusal("--port", "0", "--answer-function", "broken:answer", PYTHONPATH=str(tmp_path))
+    assert "importing broken raised RuntimeError: not today" in broken
+
+
+def test_a_full_disk_ends_it_with_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lowtide_emulator.cli", "serve", "--port", "0"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "lowtide-emulator: No space left on device\n")

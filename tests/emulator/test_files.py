@@ -10,6 +10,7 @@ import httpx
 import pytest
 from google import genai
 from google.genai import errors, types
+from google.oauth2.credentials import Credentials
 from tests.emulator.helpers import jsonl, numbered, run_file, upload
 
 from lowtide_emulator import Emulator
@@ -135,6 +136,52 @@ def test_a_name_can_be_taken_only_once(http: httpx.Client) -> None:
         headers={"X-Goog-Upload-Command": "start"},
     )
     assert reply.status_code == 409
+
+
+@pytest.mark.parametrize("mime_type", ["bad/mime_type", "application/octet-stream", "rows", ""])
+def test_an_unsupported_mime_type_is_refused(client: genai.Client, http: httpx.Client, mime_type: str) -> None:
+    reply = http.post(
+        "/upload/v1/files", json={"file": {"mimeType": mime_type}}, headers={"X-Goog-Upload-Command": "start"}
+    )
+    assert reply.status_code == 400
+    assert reply.json()["error"]["message"] == f"Unsupported MIME type: {mime_type}"
+
+
+def test_objects_of_cloud_storage_are_registered(client: genai.Client) -> None:
+    reply = client.files.register_files(
+        auth=Credentials(token="fake"), uris=["gs://bucket/a.jpg", "gs://bucket/more/in.jsonl"]
+    )
+    assert reply.files is not None
+    assert [file.mime_type for file in reply.files] == ["image/jpeg", "application/jsonl"]
+    found = client.files.get(name=str(reply.files[0].name))
+    assert found.source == types.FileSource.REGISTERED
+    assert found.state == types.FileState.ACTIVE
+    with pytest.raises(errors.ClientError, match="registered"):
+        client.batches.create(model="gemini-3.5-flash", src=str(reply.files[1].name))
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"uris": []}, "uris is not specified"),
+        ({"uris": ["gs://bucket"]}, "uris[0]: 'gs://bucket' is not gs://bucket/object"),
+        ({"uris": ["gs://bucket/a.jpg", "https://example.com/a"]}, "uris[1]"),
+        ({"uris": ["gs://bucket/what"]}, "Unsupported MIME type"),
+        ({"uris": "gs://bucket/a.jpg"}, "uris"),
+        ({"uri": "gs://bucket/a.jpg"}, 'Unknown name "uri"'),
+    ],
+)
+def test_what_cannot_be_registered_is_refused(
+    emulator: Emulator, http: httpx.Client, body: dict[str, object], words: str
+) -> None:
+    reply = http.post("/v1/files:register", json=body, headers={"Authorization": "Bearer fake"})
+    assert reply.status_code == 400
+    assert words in reply.json()["error"]["message"]
+    assert emulator.files() == []
+
+
+def test_nothing_is_registered_without_a_token(http: httpx.Client) -> None:
+    assert http.post("/v1/files:register", json={"uris": ["gs://bucket/a.jpg"]}).status_code == 401
 
 
 def test_uploaded_files_cannot_be_downloaded(client: genai.Client, http: httpx.Client) -> None:

@@ -136,7 +136,7 @@ BAD_LINES = {
         b'{"key":"a","custom_id":"b","request":{}}',
         "no such field: 'custom_id'",
     ),
-    "no request": (b'{"key":"a"}', "missing required field `request`"),
+    "no request": (b'{"key":"a"}', "missing required field 'request'"),
     "flat config of the SDK": (
         b'{"key":"a","request":{"contents":[],"config":{"temperature":1}}}',
         "no such field: 'config' at 'request'",
@@ -153,8 +153,9 @@ BAD_LINES = {
         b'{"key":"a","request":{"contents":[{"parts":[{"txt":"hi"}]}]}}',
         "no such field: 'txt' at 'request.contents[0].parts[0]'",
     ),
-    "contents as a string": (b'{"key":"a","request":{"contents":"hi"}}', "Expected `array | null`"),
-    "key as a number": (b'{"key":1,"request":{"contents":[]}}', "Expected `str | null`"),
+    "contents as a string": (b'{"key":"a","request":{"contents":"hi"}}', "Invalid value at 'request.contents' ("),
+    "key as a number": (b'{"key":1,"request":{"contents":[]}}', "Invalid value at 'key' (TYPE_STRING), 1"),
+    "nested too deeply": (b'{"key":"a","request":' + b'{"contents":' * 3000 + b"1" + b"}" * 3001, "too deep"),
 }
 
 
@@ -177,7 +178,10 @@ def test_a_bad_inline_row_refuses_the_whole_call(emulator: Emulator, http: httpx
     body = {"batch": {"inputConfig": {"requests": {"requests": [row]}}}}
     refused = http.post(CREATE, json=body)
     assert refused.status_code == 400
-    assert "request 1: no such field: 'config'" in refused.json()["error"]["message"]
+    error = refused.json()["error"]
+    place = "batch.input_config.requests.requests[0].request"
+    assert f"Unknown name \"config\" at '{place}': Cannot find field." in error["message"]
+    assert error["details"][0]["fieldViolations"] == [{"field": place, "description": error["message"]}]
     assert emulator.jobs() == []
 
 
@@ -210,7 +214,7 @@ def test_a_meaningless_role_fails_only_its_row(emulator: Emulator, http: httpx.C
         {"request": {"contents": [{"role": "pilot", "parts": [{"text": "hi"}]}]}},
         {"request": {"contents": []}},
         {"request": {"contents": [{"parts": []}]}},
-        {"request": prompt("hi", generationConfig={"maxOutputTokens": "many"})},
+        {"request": prompt("hi", generationConfig={"maxOutputTokens": 0})},
     ]
     body = {"batch": {"inputConfig": {"requests": {"requests": rows}}}}
     name = http.post(CREATE, content=json.dumps(body)).json()["name"]

@@ -15,7 +15,7 @@ from google.cloud import bigquery, storage
 from google.genai import types
 from google.oauth2.credentials import Credentials
 from tests.emulator.helpers import PENDING, RUNNING, finished, prompt
-from tests.emulator.vertex import World, lines, row
+from tests.emulator.vertex import PARENT, World, lines, row
 
 from lowtide_emulator import Emulator, Settings
 from lowtide_emulator.cloud import BigQueryServer, CloudStorageServer
@@ -25,8 +25,16 @@ FIELDS = [("request", "JSON"), ("id", "STRING"), ("score", "FLOAT"), ("made", "T
 
 @pytest.fixture(scope="session")
 def bigquery_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BigQueryServer]:
-    with BigQueryServer(tmp_path_factory.mktemp("bigquery")) as server:
-        yield server
+    server = BigQueryServer(tmp_path_factory.mktemp("bigquery"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", "/dev/null")
+        server.start()
+    yield server
+    server.stop()
+
+
+def test_the_stand_in_needs_no_home_and_keeps_its_extensions_in_its_own_folder(bigquery_server: BigQueryServer) -> None:
+    assert (bigquery_server.folder / ".duckdb").is_dir()
 
 
 @pytest.fixture(scope="session")
@@ -200,3 +208,119 @@ def test_a_table_can_become_lines(world: World, tables: bigquery.Client, dataset
     body = {**table_body(world, f"{dataset}.in", ""), "outputConfig": world.body()["outputConfig"]}
     (found,) = world.rows(ended(world, body))
     assert (found["id"], found["score"], found["status"], found["made"]) == ("r0", 1.5, "", None)
+
+
+# Multimodal datasets
+
+DATASETS = "/v1beta1/projects/p/locations/us-central1/datasets"
+KIND = "gs://google-cloud-aiplatform/schema/dataset/metadata/multimodal_1.0.0.yaml"
+
+
+def dataset_body(table: str, **metadata: Any) -> dict[str, Any]:
+    metadata = {"input_config": {"bigquery_source": {"uri": table}}, **metadata}
+    return {"display_name": "a set", "metadata_schema_uri": KIND, "metadata": metadata}
+
+
+def new_dataset(world: World, table: str, **metadata: Any) -> str:
+    reply = world.http.post(DATASETS, json=dataset_body(table, **metadata))
+    assert reply.status_code == 200, reply.text
+    return str(reply.json()["response"]["name"])
+
+
+def from_dataset(world: World, source: str, output: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **world.body(),
+        "inputConfig": {
+            "instancesFormat": "vertex-dataset",
+            "vertexMultimodalDatasetSource": {"datasetName": source},
+        },
+        "outputConfig": {"predictionsFormat": "vertex-dataset", "vertexMultimodalDatasetDestination": output},
+    }
+
+
+def test_a_job_runs_from_dataset_to_dataset_through_the_sdk(
+    world: World, tables: bigquery.Client, dataset: str
+) -> None:
+    fill(
+        tables,
+        f"{dataset}.in",
+        [{"ask": json.dumps(prompt(f"Number {n}.")), "id": f"r{n}"} for n in range(3)],
+        [("ask", "JSON"), ("id", "STRING")],
+    )
+    source = new_dataset(
+        world, f"bq://{dataset}.in", gemini_request_read_config={"assembled_request_column_name": "ask"}
+    )
+    options = types.HttpOptions(base_url=world.emulator.url)
+    output = types.VertexMultimodalDatasetDestination(
+        bigquery_destination=f"bq://{dataset}.out", display_name="answers"
+    )
+    with genai.Client(
+        vertexai=True, project="p", location="us-central1", credentials=Credentials(token="f"), http_options=options
+    ) as client:
+        job = client.batches.create(
+            model="gemini-3.5-flash",
+            src=source,
+            config={"dest": types.BatchJobDestination(vertex_dataset=output, format="vertex-dataset")},
+        )
+        assert job.src is not None
+        assert job.dest is not None
+        assert (job.src.vertex_dataset_name, job.dest.vertex_dataset) == (source, output)
+        world.answered(f"/v1beta1/{job.name}")
+        world.emulator.advance(PENDING + RUNNING)
+        over = finished(client, job)
+    made = world.get(f"/v1beta1/{over.output_info.vertex_multimodal_dataset_name}")
+    assert made["displayName"] == "answers"
+    assert made["metadata"]["inputConfig"]["bigquerySource"]["uri"] == f"bq://{dataset}.out"
+    out = {one["id"]: one for one in tables.list_rows(f"{dataset}.out")}
+    assert out.keys() == {"r0", "r1", "r2"}
+    assert out["r1"]["response"]["candidates"][0]["content"]["parts"][0]["text"] == "Number 1."
+
+
+def test_a_deleted_dataset_leaves_its_table(world: World, tables: bigquery.Client, dataset: str) -> None:
+    fill(tables, f"{dataset}.in", [{"request": json.dumps(prompt("a"))}], FIELDS)
+    path = f"/v1beta1/{new_dataset(world, f'bq://{dataset}.in')}"
+    assert world.http.delete(path).json()["done"] is True
+    assert (world.http.get(path).status_code, world.http.delete(path).status_code) == (404, 404)
+    assert tables.get_table(f"{dataset}.in").num_rows == 1
+
+
+def test_the_emulator_has_no_templates(world: World, tables: bigquery.Client, dataset: str) -> None:
+    fill(tables, f"{dataset}.in", [{"request": json.dumps(prompt("a"))}], FIELDS)
+    source = new_dataset(world, f"bq://{dataset}.in", gemini_template_config_source={"gemini_template_config": {}})
+    output = {"bigqueryDestination": {"outputUri": f"bq://{dataset}.out"}}
+    job = ended(world, from_dataset(world, source, output))
+    assert (job["state"], job["error"]["code"]) == ("JOB_STATE_FAILED", 12)
+    assert "no templates" in job["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "status", "words"),
+    [
+        (f"{DATASETS[9:]}/404", {"bigqueryDestination": {"outputUri": "bq://p.d.t"}}, 404, "does not exist"),
+        ("somewhere", {"bigqueryDestination": {"outputUri": "bq://p.d.t"}}, 400, "must start with projects/"),
+        (f"{DATASETS[9:]}/404", {}, 400, "no default BigQuery dataset"),
+        (f"{DATASETS[9:]}/404", {"bigqueryDestination": {"outputUri": "gs://b"}}, 400, "must start with bq://"),
+    ],
+)
+def test_a_job_on_a_dataset_that_makes_no_sense_is_refused(
+    world: World, source: str, output: dict[str, Any], status: int, words: str
+) -> None:
+    refused = world.http.post(PARENT, json=from_dataset(world, source, output))
+    assert refused.status_code == status
+    assert words in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (dataset_body("bq://p.d"), "bq://project.dataset.table"),
+        (dataset_body("gs://b/x.jsonl"), "bq://project.dataset.table"),
+        (dataset_body("bq://p.d.t") | {"metadata_schema_uri": "image_1.0.0.yaml"}, "multimodal datasets only"),
+        (dataset_body("bq://p.d.t", other=1), "other"),
+    ],
+    ids=["no table", "no BigQuery", "another kind", "an unknown field"],
+)
+def test_a_dataset_that_makes_no_sense_is_refused(world: World, body: dict[str, Any], words: str) -> None:
+    refused = world.http.post(DATASETS, json=body)
+    assert refused.status_code == 400
+    assert words in refused.json()["error"]["message"]

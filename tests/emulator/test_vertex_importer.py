@@ -38,6 +38,11 @@ def load(*found: Any) -> Schema:
         ({"a": 1}, {"a": 2.5}, {"a": 3}),
         ({"a": []}, {"a": ["x"]}, {}),
         ({"a": {"b": True}}, {"a": {"c": "x"}}),
+        ({"tools": [{"google_search": {"timeRangeFilter": None}}]}, {"tools": []}),
+        (
+            {"tools": [{"googleSearch": {"timeRangeFilter": None}}]},
+            {"tools": [{"googleSearch": {"timeRangeFilter": {"startTime": "x"}}}]},
+        ),
         ({"_a1": 1, "b" * 300: 1},),
         (nested(MAX_DEPTH),),
     ],

@@ -38,7 +38,7 @@ def changed(body: dict[str, Any], **fields: Any) -> dict[str, Any]:
             "bq://project.dataset.table",
         ),
         ({"displayName": "x" * 129}, "display name"),
-        ({"inlineRequests": []}, "no such field: 'inlineRequests'"),
+        ({"inlineRequests": []}, 'Unknown name "inlineRequests"'),
         ({"labels": {"a": 1}}, "labels"),
     ],
 )
@@ -49,6 +49,22 @@ def test_a_body_that_makes_no_sense_is_refused_with_the_reason(
     assert (refused.status_code, refused.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
     assert words in refused.json()["error"]["message"]
     assert world.emulator.jobs() == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"inputConfig": {"instancesFormat": "bigquery", "bigquerySource": {"inputUri": "bq://p.d.t"}}},
+        {"outputConfig": {"predictionsFormat": "bigquery", "bigqueryDestination": {"outputUri": "bq://p.d.t"}}},
+    ],
+    ids=["source", "destination"],
+)
+def test_the_global_location_reads_and_writes_no_tables(world: World, fields: dict[str, Any]) -> None:
+    place = PARENT.replace("us-central1", "global")
+    refused = world.http.post(place, json=changed(world.body("gs://b/in.jsonl"), **fields))
+    assert (refused.status_code, refused.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
+    assert "BigQuery" in refused.json()["error"]["message"]
+    assert world.http.post(place, json=world.body("gs://b/in.jsonl")).status_code == 200
 
 
 def test_a_body_that_is_no_json_is_refused(world: World) -> None:

@@ -12,12 +12,6 @@ from tests.stack import Stack
 from lowtide import BatchQueue, ProviderName
 
 
-@pytest.fixture(scope="session")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    with Cloud(tmp_path_factory.mktemp("cloud")) as cloud:
-        yield cloud
-
-
 @pytest.fixture(scope="module")
 def vertex(tmp_path_factory: pytest.TempPathFactory, cloud: Cloud) -> Iterator[Stack]:
     with Stack(tmp_path_factory.mktemp("vertex"), cloud=cloud) as stack:

@@ -82,6 +82,9 @@ def test_a_cancelled_batch_keeps_what_is_done_and_cancels_the_rest(bare_stack: S
     status = batch.wait(timeout=30)
     assert status.state is BatchState.CANCELLED
     assert status.cancelled == 5
+    assert status.error is None
+    assert [job.error for job in status.jobs] == [None]
+    assert status.reasons == {"CANCELLED": 5}
     assert {result.status for result in batch.results()} == {ResultStatus.CANCELLED}
     wait_until(lambda: not any(j.live for j in bare_stack.emulator.jobs()), what="nothing runs at the provider")
 

@@ -244,7 +244,7 @@ def test_a_batch_may_overrule_what_rows_of_a_reason_come_to(queue: BatchQueue) -
         queue.submit(blurbs(1), model=MODEL, outcomes={"SAFETY": "maybe"})
 
 
-def test_embeddings_come_back_as_vectors(queue: BatchQueue) -> None:
+def test_embeddings_come_back_as_vectors(queue: BatchQueue, caplog: pytest.LogCaptureFixture) -> None:
     requests = [
         Request(
             key=f"text-{n}",
@@ -270,3 +270,7 @@ def test_embeddings_come_back_as_vectors(queue: BatchQueue) -> None:
         queue.submit([Request(key="a", contents="x", config={"temperature": 1})], model="m", kind=Kind.EMBEDDING)
     with pytest.raises(InvalidBatch, match="inline"):
         queue.submit(requests, model="gemini-embedding-2", kind="embedding", mode="inline")
+    assert not caplog.records
+    with pytest.raises(InvalidRequest, match="config"):
+        queue.submit(requests, model="gemini-embedding-2")
+    assert "submit with kind='embedding'" in caplog.text

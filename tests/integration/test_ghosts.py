@@ -16,7 +16,7 @@ from lowtide.protocol import Queue, Stage, keys
 from lowtide.states import BatchState
 from lowtide.store import DeliveryClient, Store
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import JobMove, Ordinals, SegmentMove, Superseded
+from lowtide_worker.state import JobMove, Ordinals, SegmentMove, Superseded, Tally
 
 BATCH = "b0ghost"
 JOB = f"{BATCH}-1"
@@ -62,8 +62,10 @@ LATE: dict[str, Callable[[World], object]] = {
     "keep a job": lambda w: w.runtime.clock.keep(JOB_HELD, {"input": "x"}),
     "keep a batch": lambda w: w.runtime.clock.keep(BATCH_HELD),
     "grant": lambda w: w.runtime.ledger.grant(SEGMENT_HELD, [0]),
-    "record": lambda w: w.runtime.ledger.record(SEGMENT_HELD, {"succeeded": 1}, handler_waits=False),
-    "record for a handler": lambda w: w.runtime.ledger.record(SEGMENT_HELD, {"succeeded": 1}, handler_waits=True),
+    "record": lambda w: w.runtime.ledger.record(SEGMENT_HELD, Tally(counts={"succeeded": 1}), handler_waits=False),
+    "record for a handler": lambda w: w.runtime.ledger.record(
+        SEGMENT_HELD, Tally(counts={"succeeded": 1}), handler_waits=True
+    ),
     "offer": lambda w: w.runtime.deliveries.offer(SEGMENT_HELD, patience=60),
     "withdraw": lambda w: w.runtime.deliveries.withdraw(SEGMENT_HELD),
     "hand over": lambda w: w.runtime.deliveries.taken(SEGMENT_HELD),

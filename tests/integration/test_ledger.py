@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
-from tests.records import a_batch, a_job, a_segment, held_job, held_segment
+from tests.records import a_batch, a_job, a_segment, hash_of, held_job, held_segment
 from tests.stack import Stack
 
-from lowtide.protocol import Stage, keys
+from lowtide.protocol import OTHERS, BatchRecord, Stage, keys, read_record
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import HeldSegment, Ledger, Ordinals, Superseded
+from lowtide_worker.state import HeldSegment, Ledger, Ordinals, Superseded, Tally
 
-BATCH = "b0ledger"
+BATCH, JOB = "b0ledger", "b0ledger-1"
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +26,14 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 @pytest.fixture
 def ledger(runtime: Runtime) -> Ledger:
     runtime.redis.flushdb()
-    runtime.redis.hset(keys.batch(BATCH), "id", BATCH)
+    runtime.redis.hset(keys.batch(BATCH), mapping=hash_of(a_batch(BATCH)))
+    runtime.redis.hset(keys.job(JOB), mapping={"segments": 3, "segments_left": 9})
     return runtime.ledger
 
 
 def segment(runtime: Runtime, number: int, token: int = 1) -> HeldSegment:
-    held = held_segment(a_segment(f"{BATCH}-1", number), a_batch(BATCH), token)
-    runtime.redis.hset(keys.entity(held.member), mapping={"token": 1, "stage": Stage.DELIVER})
+    held = held_segment(a_segment(JOB, number), a_batch(BATCH), token)
+    runtime.redis.hset(keys.entity(held.member), mapping={"token": 1, "stage": Stage.DELIVER, "number": number})
     return held
 
 
@@ -97,3 +99,57 @@ def test_whoever_lost_the_segment_is_granted_nothing(runtime: Runtime, ledger: L
         ledger.grant(segment(runtime, 0, token=9), [1, 2, 3])
 
     assert runtime.redis.get(keys.settled(BATCH)) is None
+
+
+TALLY = Tally(
+    counts={"succeeded": 2, "total_token_count": 46},
+    paid={"total_token_count": 69},
+    reasons={"SAFETY": 1},
+    models={"gemini-3.5-flash": 2},
+)
+
+
+def counted(runtime: Runtime) -> BatchRecord:
+    return read_record(BatchRecord, cast("dict[bytes, bytes]", runtime.redis.hgetall(keys.batch(BATCH))))
+
+
+def test_a_segment_is_counted_once_however_often_it_comes(runtime: Runtime, ledger: Ledger) -> None:
+    held = segment(runtime, 0)
+    ledger.record(held, TALLY, handler_waits=False)
+    with pytest.raises(Superseded):
+        ledger.record(held, TALLY, handler_waits=False)
+
+    batch = counted(runtime)
+    assert (batch.total_token_count, batch.paid_total_token_count) == (46, 69)
+    assert (batch.reasons, batch.models) == ({"SAFETY": 1}, {"gemini-3.5-flash": 2})
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+def test_rows_that_are_collected_again_were_paid_once(runtime: Runtime, ledger: Ledger, late: bool) -> None:
+    """A stored segment is counted before or after another one is found to be gone."""
+    stored, gone = segment(runtime, 0), segment(runtime, 1)
+    for step in (1, 0) if late else (0, 1):
+        if step == 0:
+            ledger.record(stored, TALLY, handler_waits=False)
+        else:
+            ledger.recollect(gone, from_provider=True)
+    # The rows of the stored segment come again, as duplicates.
+    ledger.record(segment(runtime, 3), Tally(paid=TALLY.paid), handler_waits=False)
+    ledger.record(segment(runtime, 4), TALLY, handler_waits=False)
+
+    batch = counted(runtime)
+    assert batch.total_token_count == 2 * 46
+    assert batch.paid_total_token_count == 2 * 69
+
+
+def test_a_batch_has_a_limited_number_of_reasons_and_survives_odd_ones(runtime: Runtime, ledger: Ledger) -> None:
+    odd = {f'R{number}"\\\n€': 2 for number in range(70)}
+    runtime.redis.hset(keys.batch(BATCH), "models", "no json")
+    for number in range(2):
+        ledger.record(segment(runtime, number), Tally(reasons=odd, models={"gemini-3.5-flash": 1}), handler_waits=False)
+
+    batch = counted(runtime)
+    assert len(batch.reasons) == 51
+    assert batch.reasons[OTHERS] == 2 * 2 * 20
+    assert sum(batch.reasons.values()) == 2 * 2 * 70
+    assert batch.models == {"gemini-3.5-flash": 2}

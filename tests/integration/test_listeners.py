@@ -253,7 +253,11 @@ def test_a_queue_that_is_named_is_taken_whoever_listens(stack: Stack, service: A
 
     wait_until(lambda: stack.redis.llen(queue) == 1, what="the message is there")
     assert batch.status().problems == []
-    assert not [one for one in check_handlers(stack.settings()) if named.task in one.seen]
+    assert not [one for one in check_handlers(stack.settings(), [queue]) if queue in one.seen]
+    [finding] = [one for one in check_handlers(stack.settings()) if queue in one.seen]
+    assert finding.health is Health.FAIL
+    assert "1 message waits there" in finding.seen
+    assert f"-Q {queue}" in finding.advice
 
 
 def test_the_services_app_may_have_a_broker_of_its_own(stack: Stack, service: Any) -> None:

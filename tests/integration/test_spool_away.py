@@ -18,7 +18,7 @@ from lowtide.spool import Spool
 from lowtide.store import Installation
 from lowtide.store.installation import MARKER
 
-WAITS = "takes no work until its spool is back"
+WAITS = "takes no work until its spool is available"
 
 
 @pytest.mark.parametrize("how", ["unmounted", "odd marker"])
@@ -48,7 +48,7 @@ def test_a_worker_that_connects_again_while_its_spool_is_away_goes_on_when_it_is
 
     assert queue.submit(blurbs(2), model=MODEL).wait(timeout=30).succeeded == 2
     assert worker.alive, worker.text
-    assert "the spool is back" in worker.text
+    assert "the spool is available again" in worker.text
 
 
 def test_a_worker_that_starts_while_its_spool_does_not_serve_waits_and_ends_when_told(bare_stack: Stack) -> None:

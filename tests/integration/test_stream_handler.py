@@ -8,13 +8,15 @@ import msgspec
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-from lowtide import Request, Result
+from lowtide import Request
+from lowtide.models import read_result
 from lowtide.spool import Spool
 from lowtide.store import DeliveryClient
 from lowtide_worker.handlers import Delivery
 from lowtide_worker.runtime import Runtime
 
 MODEL = "gemini-3.5-flash"
+LABELS = {"team": "shop"}
 
 
 def entries(stack: Stack, name: str) -> list[dict[str, str]]:
@@ -27,7 +29,7 @@ def test_each_segment_is_an_entry_that_leads_to_its_results(bare_stack: Stack) -
     bare_stack.worker(LOWTIDE_SEGMENT_ROWS="10")
     requests = [Request(key=f"sku-{n}", contents=f"{secret} {n}") for n in range(35)]
 
-    batch = bare_stack.queue().submit(requests, model=MODEL, on_result="stream://shop.blurbs")
+    batch = bare_stack.queue().submit(requests, model=MODEL, on_result="stream://shop.blurbs", labels=LABELS)
 
     batch.wait(timeout=30)
     wait_until(lambda: batch.status().undelivered == 0, what="everything is delivered")
@@ -39,10 +41,11 @@ def test_each_segment_is_an_entry_that_leads_to_its_results(bare_stack: Stack) -
     assert sorted(int(entry["count"]) for entry in found) == [5, 10, 10, 10]
     reader = DeliveryClient(bare_stack.settings())
     results = [
-        msgspec.json.decode(line, type=Result)
+        read_result(line, batch_id=entry["batch_id"], labels=msgspec.json.decode(entry["labels"]))
         for entry in found
         for line in reader.lines(entry["batch_id"], entry["results"])
     ]
+    assert {entry["labels"] for entry in found} == {'{"team":"shop"}'}
     assert sorted(results, key=lambda r: r.key) == sorted(batch.results(), key=lambda r: r.key)
     assert secret not in str(found)
 
@@ -55,7 +58,7 @@ def test_the_stream_keeps_about_as_many_entries_as_it_may(bare_stack: Stack) -> 
 
     for number in range(1000):
         handler.hand_over(
-            Delivery("bexample", f"bexample-1:{number}", "batches/bexample/results/00001-0000000.jsonl", 1, None)
+            Delivery("bexample", f"bexample-1:{number}", "batches/bexample/results/00001-0000000.jsonl", 1, None, {})
         )
 
     kept = entries(bare_stack, "blurbs")
@@ -66,7 +69,7 @@ def test_the_stream_keeps_about_as_many_entries_as_it_may(bare_stack: Stack) -> 
 def test_an_entry_says_which_lines_are_still_to_be_handled(bare_stack: Stack) -> None:
     handler = Runtime(bare_stack.worker_settings()).handler("stream://blurbs")
 
-    handler.hand_over(Delivery("bexample", "bexample-1:0", "batches/bexample/results/x.jsonl", 2, [1, 5]))
+    handler.hand_over(Delivery("bexample", "bexample-1:0", "batches/bexample/results/x.jsonl", 2, [1, 5], {}))
 
     (entry,) = entries(bare_stack, "blurbs")
     assert (entry["attempt"], entry["only"], entry["count"]) == ("2", "[1,5]", "2")

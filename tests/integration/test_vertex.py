@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from google.cloud import bigquery
+from backports import zstd
 from tests.cloud import Cloud
 from tests.producer.points import happens
 from tests.stack import Stack
+from tests.vertex_batches import MODEL, finished, line
 from tests.waiting import wait_until
 
 from lowtide import (
@@ -24,8 +26,6 @@ from lowtide import (
     ResultStatus,
     SourceError,
 )
-
-MODEL = "gemini-3.5-flash"
 
 
 @pytest.fixture
@@ -40,14 +40,14 @@ def bare_vertex(tmp_path: Path, cloud: Cloud) -> Iterator[Stack]:
         yield stack
 
 
-def line(key: str, prompt: str = "", **request: Any) -> dict[str, Any]:
-    contents = [{"role": "user", "parts": [{"text": prompt or f"Describe {key}."}]}]
-    return {"key": key, "request": {"contents": contents, **request}}
+def jsonl(keys: Iterable[str]) -> bytes:
+    return "".join(json.dumps(line(key)) + "\n" for key in keys).encode()
 
 
-def finished(batch: Batch) -> dict[str, Any]:
-    batch.wait(timeout=30)
-    return {result.key: result for result in batch.results()}
+def openai_lines(keys: Iterable[str]) -> bytes:
+    bodies = ((key, {"messages": [{"role": "user", "content": f"Describe {key}."}]}) for key in keys)
+    lines = ({"custom_id": key, "url": "/v1/chat/completions", "body": body} for key, body in bodies)
+    return "".join(json.dumps(one) + "\n" for one in lines).encode()
 
 
 def left_behind(vertex: Stack, cloud: Cloud) -> list[str]:
@@ -201,7 +201,11 @@ def test_requests_of_different_schemas_run_in_jobs_of_their_own(queue: BatchQueu
     schema = {"type": "OBJECT", "properties": {"a": {"type": "STRING"}}}
     other = {"type": "OBJECT", "properties": {"b": {"type": "INTEGER"}}}
     requests = [
-        Request(key=f"k{n}", contents=f"Describe k{n}.", config={"response_schema": schema if n % 2 else other})
+        Request(
+            key=f"k{n}",
+            contents=f"Describe k{n}.",
+            config={"response_mime_type": "application/json", "response_schema": schema if n % 2 else other},
+        )
         for n in range(8)
     ]
 
@@ -224,65 +228,73 @@ def test_a_destination_of_the_users_keeps_the_predictions(queue: BatchQueue, ver
         queue.submit([Request(key="k", contents="Describe k.")], model=MODEL, destination=place)
 
 
-# BigQuery
+# Files as they are
 
 
-COLUMNS = {"key": "STRING", "request": "JSON", "shelf": "STRING", "row": "INTEGER"}
-
-
-def table_rows(count: int) -> Iterator[dict[str, Any]]:
-    for n in range(count):
-        yield {"key": f"k{n}", "request": line(f"k{n}")["request"], "shelf": "left", "row": n}
-
-
-def test_a_table_is_used_in_place_and_its_other_columns_come_back(
-    queue: BatchQueue, vertex: Stack, cloud: Cloud
+@pytest.mark.parametrize(
+    ("name", "content", "encoding"),
+    [
+        ("packed.jsonl.gz", gzip.compress(jsonl(["a", "b"])), None),
+        ("packed.JSONL.zst", zstd.compress(jsonl(["a", "b"])), None),
+        ("misnamed.jsonl", gzip.compress(jsonl(["a", "b"])), None),
+        ("encoded.jsonl", gzip.compress(jsonl(["a", "b"])), "gzip"),
+        ("marked.jsonl", jsonl(["a", "b"]).decode().encode("utf-8-sig"), None),
+        ("openai.jsonl", openai_lines(["a", "b"]), None),
+    ],
+    ids=["gzip", "zstd", "gzip without the ending", "content encoding", "byte order mark", "OpenAI lines"],
+)
+def test_an_object_that_the_provider_cannot_read_as_it_is_is_streamed_through(
+    queue: BatchQueue, vertex: Stack, cloud: Cloud, name: str, content: bytes, encoding: str | None
 ) -> None:
-    uri = cloud.put_table(f"{vertex.dataset}.requests", COLUMNS, table_rows(12))
+    uri = cloud.put_bytes(f"gs://{vertex.bucket}/user/as-it-is/{name}", content, encoding)
 
     batch = queue.submit(uri, model=MODEL)
 
     results = finished(batch)
-    assert results.keys() == {f"k{n}" for n in range(12)}
-    assert batch.status().succeeded == 12, list(batch.results())[:1]
-    assert results["k7"].metadata == {"shelf": "left", "row": "7"}
-    assert "k7" in (results["k7"].text or "")
-    [job] = [job for job in vertex.emulator.jobs() if job.display_name == f"lowtide-{vertex.installation}-{batch.id}-1"]
-    assert job.source == uri
-    wait_until(lambda: all(job.deleted for job in vertex.emulator.jobs()), timeout=20, what="jobs deleted")
-    tables = [table.table_id for table in cloud.bigquery.list_tables(vertex.dataset)]
-    assert not [name for name in tables if name.startswith("lowtide_")]
+    assert {key: key in (result.text or "") for key, result in results.items()} == {"a": True, "b": True}
+    assert "requests.jsonl" in spooled(vertex, batch)
 
 
-def test_the_key_may_be_another_column_and_a_failed_row_runs_again(
+def test_a_prefix_finds_each_kind_of_json_lines_and_names_the_rest(
+    queue: BatchQueue, vertex: Stack, cloud: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = f"gs://{vertex.bucket}/user/kinds"
+    for key, name in enumerate(("1.jsonl", "2.ndjson", "3.json", "4.JSONL")):
+        cloud.put_bytes(f"{folder}/{name}", jsonl([f"k{key}"]))
+    cloud.put_bytes(f"{folder}/sub/5.jsonl.gz", gzip.compress(jsonl(["k4"])))
+    cloud.put_bytes(f"{folder}/6.Ndjson.ZST", zstd.compress(jsonl(["k5"])))
+    cloud.put_bytes(f"{folder}/readme.txt", b"no request")
+
+    batch = queue.submit(f"{folder}/", model=MODEL)
+
+    assert finished(batch).keys() == {f"k{key}" for key in range(6)}
+    assert "1 of 7 objects are no .jsonl object" in caplog.text
+    assert "readme.txt" in caplog.text
+    cloud.clear(f"{folder}/")
+    cloud.put_bytes(f"{folder}/readme.txt", b"no request")
+    with pytest.raises(SourceError, match=r"kinds/: no \.jsonl object .* there is user/kinds/readme.txt"):
+        queue.submit(f"{folder}/", model=MODEL)
+
+
+def test_keys_of_objects_may_be_in_another_field_or_be_the_number_of_the_line(
     queue: BatchQueue, vertex: Stack, cloud: Cloud
 ) -> None:
-    rows = [
-        {
-            "sku": f"s{n}",
-            "request": json.dumps(line(f"s{n}", "[[error:8:1]] Describe it." if n == 1 else "")["request"]),
-        }
-        for n in range(4)
-    ]
-    uri = cloud.put_table(f"{vertex.dataset}.skus", {"sku": "STRING", "request": "STRING"}, rows)
-    place = f"bq://{vertex.dataset}.answers"
+    folder = f"gs://{vertex.bucket}/user/ids"
+    ids = [cloud.put(f"{folder}/{n}.jsonl", [{"id": n, "request": line("x")["request"]}]) for n in (-7, 2**70)]
+    bare = [cloud.put(f"{folder}/{name}.jsonl", ["", {"request": line("x")["request"]}]) for name in "ab"]
 
-    batch = queue.submit(uri, model=MODEL, key_column="sku", destination=place)
+    by_id, by_number = queue.submit(ids, model=MODEL, key_field="id"), queue.submit(bare, model=MODEL, key_field="#")
 
-    results = finished(batch)
-    assert results.keys() == {f"s{n}" for n in range(4)}
-    assert {key: result.attempts for key, result in results.items()} == {"s0": 1, "s1": 2, "s2": 1, "s3": 1}
-    assert {row["sku"] for row in cloud.rows(place)} == {f"s{n}" for n in range(4)}
+    assert {key: bool(result.text) for key, result in finished(by_id).items()} == {"-7": True, str(2**70): True}
+    assert finished(by_number).keys() == {"2", "4"}
+    with pytest.raises(InvalidRequest, match=r'7.jsonl, request 1, key: missing; .*key_field="id"'):
+        queue.submit(ids, model=MODEL)
 
 
-def test_a_key_that_predictions_would_not_show_is_not_relied_on(queue: BatchQueue, vertex: Stack, cloud: Cloud) -> None:
-    rows = [{"sku": f"s{n}", "request": line(f"s{n}")["request"]} for n in range(3)]
-    uri = cloud.put_table(f"{vertex.dataset}.elsewhere", {"sku": "STRING", "request": "JSON"}, rows)
-
-    batch = queue.submit(uri, model=MODEL, key_column="sku", destination=f"gs://{vertex.bucket}/user/from-table")
-
-    assert finished(batch).keys() == {"s0", "s1", "s2"}
-    assert len(batch.status().jobs) == 1
+def test_an_empty_object_is_named(queue: BatchQueue, vertex: Stack, cloud: Cloud) -> None:
+    uri = cloud.put(f"gs://{vertex.bucket}/user/nothing.jsonl", ["", ""])
+    with pytest.raises(InvalidBatch, match=r"user/nothing.jsonl is empty"):
+        queue.submit(uri, model=MODEL)
 
 
 # Bad input
@@ -309,25 +321,6 @@ def test_a_place_outside_the_allowed_ones_is_not_opened(queue: BatchQueue, verte
         queue.submit(place.format(bucket=vertex.bucket), model=MODEL)
     with pytest.raises(InvalidBatch, match="not under any of LOWTIDE_VERTEX_LOCATIONS"):
         queue.submit([], model=MODEL, destination=place.format(bucket=vertex.bucket))
-
-
-@pytest.mark.parametrize(
-    ("columns", "says"),
-    [
-        ({"key": "STRING"}, "no column request"),
-        ({"request": "JSON", "id": "STRING"}, "no column key .*it has request, id"),
-        ({"key": "INTEGER", "request": "JSON"}, "column key is of type INTEGER"),
-        ({"key": "STRING", "request": "INTEGER"}, "column request is of type INTEGER"),
-        ({"key": "STRING", "request": "JSON", "at": "DATETIME"}, "column at is of type DATETIME"),
-    ],
-)
-def test_a_table_that_cannot_be_used_is_refused_with_its_column(
-    queue: BatchQueue, vertex: Stack, cloud: Cloud, columns: dict[str, str], says: str
-) -> None:
-    uri = cloud.put_table(f"{vertex.dataset}.bad_{abs(hash(says))}", columns, [])
-
-    with pytest.raises(InvalidBatch, match=says):
-        queue.submit(uri, model=MODEL)
 
 
 def test_a_bad_line_is_named_with_its_object_and_nothing_is_left(
@@ -365,22 +358,6 @@ def test_a_submit_of_objects_that_is_interrupted_is_recorded_and_runs_or_leaves_
 
     assert left == ({batch.id} if where == "after the record" else set())
     assert batch.wait(timeout=60).succeeded == 3
-
-
-def test_a_table_in_another_region_is_refused(queue: BatchQueue, vertex: Stack, cloud: Cloud) -> None:
-    far = bigquery.Dataset(f"{vertex.dataset}_far")
-    far.location = "europe-west4"
-    cloud.bigquery.create_dataset(far)
-    uri = cloud.put_table(f"{vertex.dataset}_far.requests", {"key": "STRING", "request": "JSON"}, [])
-    settings = vertex.settings(vertex_locations=[f"bq://{vertex.dataset}_far"])
-
-    with pytest.raises(InvalidBatch, match=r"is in europe-west4, and GOOGLE_CLOUD_LOCATION is us-central1"):
-        BatchQueue(settings).submit(uri, model=MODEL)
-
-
-def test_a_table_holds_no_embeddings(queue: BatchQueue, vertex: Stack) -> None:
-    with pytest.raises(InvalidBatch, match="not from a table"):
-        queue.submit(f"bq://{vertex.dataset}.texts", model="gemini-embedding-2", kind="embedding")
 
 
 def test_vertex_ai_has_no_inline_jobs(queue: BatchQueue) -> None:

@@ -25,7 +25,7 @@ from lowtide_worker.runtime import Runtime
 from lowtide_worker.settings import WorkerSettings
 
 RESULTS = "batches/bexample/results/00001-0000000.jsonl"
-DELIVERY = Delivery("bexample", "bexample-1:0", RESULTS, 1, None)
+DELIVERY = Delivery("bexample", "bexample-1:0", RESULTS, 1, None, {})
 LINES = [b'{"key":"a","response":{"n": 1.50}}', b'{"key":"b"}', b'{"key":"c"}']
 
 MakeHandler = Callable[..., Handler]

@@ -17,11 +17,12 @@ from lowtide import InvalidBatch, Request
 from lowtide.batch import Batch
 
 MODEL = "gemini-3.5-flash"
+LABELS = {"team": "shop"}
 
 
 def submit(stack: Stack, url: str, count: int = 3) -> Batch:
     requests = [Request(key=f"sku-{n}", contents=f"Article {n}", metadata={"n": str(n)}) for n in range(count)]
-    batch = stack.queue().submit(requests, model=MODEL, on_result=url)
+    batch = stack.queue().submit(requests, model=MODEL, on_result=url, labels=LABELS)
     assert batch.wait(timeout=30).succeeded == count
     return batch
 
@@ -58,6 +59,7 @@ def test_every_result_is_posted_signed_and_as_it_is_stored(bare_stack: Stack) ->
     assert {(hook.method, hook.path) for hook in shop.hooks} == {("POST", "/hooks/results?shop=7")}
     assert {hook.headers["content-type"] for hook in shop.hooks} == {"application/json"}
     assert {hook.data["batch_id"] for hook in shop.hooks} == {batch.id}
+    assert [hook.data["labels"] for hook in shop.hooks] == [LABELS] * 4
     assert all(hook.data["delivery_id"] == hook.id for hook in shop.hooks)
     assert len({hook.id for hook in shop.hooks}) == len(shop.hooks) == 4
     assert lines([result for hook in shop.hooks for result in hook.data["results"]]) == stored(batch)
@@ -173,7 +175,7 @@ def test_the_secret_appears_nowhere_even_if_the_service_shows_it(bare_stack: Sta
 )
 def test_a_malformed_handler_is_refused_at_submit(bare_stack: Stack, url: str) -> None:
     with pytest.raises(InvalidBatch) as caught:
-        bare_stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result=url)
+        bare_stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result=url, labels=LABELS)
 
     assert "on_result" in str(caught.value)
     assert "pw" not in str(caught.value)

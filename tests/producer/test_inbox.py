@@ -61,6 +61,16 @@ def assert_it_runs(stack: Stack, batch_id: str, *, told: bool = True) -> None:
     assert len([job for job in stack.emulator.jobs() if batch_id in job.display_name]) == 1
 
 
+def test_a_file_as_it_is_with_keys_in_another_field_is_taken(stack: Stack) -> None:
+    lines = [json.dumps({"id": n, "contents": "What is two times two?"}) + "\n" for n in range(len(LINES))]
+    leave(stack, "inbox-ids", {"v": 1, "model": MODEL, "key_field": "id"}, ["\ufeff", *lines])
+
+    tell(stack, "inbox-ids")
+
+    assert_it_runs(stack, "inbox-ids")
+    assert {result.key for result in stack.queue().get("inbox-ids").results()} == {"0", "1", "2", "3"}
+
+
 def test_what_fails_for_a_moment_is_no_refusal(stack: Stack) -> None:
     [worker] = stack.workers
     obstacle = stack.directory / "spool" / "batches" / "inbox-later"

@@ -34,7 +34,7 @@ def build_editable(directory, config_settings=None, metadata_directory=None):
 
 def system_python() -> str:
     """The system's Python, whose pip may be old; else the one that runs the tests."""
-    usable = "import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))"
+    usable = "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))"
     if _SYSTEM.exists() and subprocess.run([_SYSTEM, "-c", usable], check=False, capture_output=True).returncode == 0:
         return str(_SYSTEM)
     return sys.executable

@@ -9,8 +9,9 @@ import pytest
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
-from lowtide import Result, ResultStatus, result_handler
-from lowtide.handling.celery_handler import _ends_the_worker
+from lowtide import Result, ResultsFailed, ResultStatus, result_handler
+from lowtide.addresses import handler_name
+from lowtide.handling.attempts import _described, _ends_the_worker
 
 RESULT = Result(key="kettle", status=ResultStatus.SUCCEEDED)
 
@@ -45,6 +46,60 @@ def test_a_bound_function_is_given_its_task_first(app: Celery) -> None:
         return task.name, result.key
 
     assert save(RESULT) == ("shop.save", "kettle")
+
+
+def test_a_batched_function_is_called_with_a_list_in_a_test(app: Celery) -> None:
+    @result_handler(app, name="shop.save", batched=True)
+    def save(results: list[Result]) -> list[str]:
+        return [result.key for result in results]
+
+    assert save([RESULT, RESULT]) == ["kettle", "kettle"]
+
+
+def test_the_task_itself_names_the_handler_of_a_batch(app: Celery) -> None:
+    @result_handler(app, name="shop.save")
+    def save(result: Result) -> None:
+        """Takes a result."""
+
+    @app.task(name="shop.plain")
+    def plain() -> None:
+        """Takes anything."""
+
+    assert (handler_name(save), handler_name(plain)) == ("shop.save", "shop.plain")
+
+
+def test_a_coroutine_function_is_refused_because_celery_would_never_run_it(app: Celery) -> None:
+    async def save(result: Result) -> None:
+        """Takes a result."""
+
+    with pytest.raises(TypeError, match=r"save is a coroutine function.*asyncio.run"):
+        result_handler(app)(save)
+
+
+def test_the_decorator_without_an_app_says_how_to_write_it() -> None:
+    def save(result: Result) -> None:
+        """Takes a result."""
+
+    given: Any = save
+    with pytest.raises(TypeError, match=r"give your Celery app: @result_handler\(app\)"):
+        result_handler(given)
+
+
+def test_an_error_whose_text_raises_is_still_described() -> None:
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    assert _described(Odd()) == "Odd: (its text cannot be read)"
+    assert len(_described(ValueError("x" * 5000))) == 1000
+
+
+def test_failed_results_are_an_expected_error_of_the_task_beside_the_users_own(app: Celery) -> None:
+    @result_handler(app, throws=(LookupError,))
+    def save(result: Result) -> None:
+        """Takes a result."""
+
+    assert save.throws == (LookupError, ResultsFailed)
 
 
 class Gone(BaseException):

@@ -70,13 +70,36 @@ def test_a_config_is_sent_as_the_sdk_sends_it(config: dict[str, Any], form: Call
     assert as_read(inline("hello", form(config))) == wire_request("hello", config)
 
 
-def test_a_list_of_parts_is_one_content() -> None:
+def test_a_content_may_have_several_parts() -> None:
     parts = ["a", types.Part(text="b"), {"text": "c"}]
-    assert inline(parts)["content"] == {"role": "user", "parts": [{"text": "a"}, {"text": "b"}, {"text": "c"}]}
+    expected = {"parts": [{"text": "a"}, {"text": "b"}, {"text": "c"}]}
+    assert inline({"parts": parts})["content"] == expected
+    assert inline([{"parts": parts}])["content"] == expected
+    assert inline([parts])["content"] == {"role": "user", **expected}
 
 
-def test_a_list_of_one_content_is_that_content() -> None:
+def test_a_list_of_one_is_that_one() -> None:
     assert inline([CONTENT]) == {"content": CONTENT}
+    assert inline(["a"]) == inline("a")
+
+
+SEVERAL: list[Any] = [
+    ["red kettle", "folding chair"],
+    ("a", "b"),
+    ["a", types.Part.from_bytes(data=b"a", mime_type="image/png")],
+    [CONTENT, CONTENT],
+    ["a", CONTENT],
+]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("contents", SEVERAL, ids=lambda given: str(len(str(given))))
+def test_several_texts_in_one_request_are_refused_because_their_vectors_could_be_several(
+    contents: Any, provider: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=r"a request for each, or one content with parts") as caught:
+        inline(contents, provider=provider)
+    assert caught.value.field == "contents"
 
 
 def test_the_developer_api_takes_the_fields_beside_the_content() -> None:
@@ -162,7 +185,7 @@ EITHER: list[tuple[dict[str, Any], str]] = [
     ({"contents": ""}, "contents"),
     ({"contents": []}, "contents"),
     ({"contents": 5}, "contents"),
-    ({"contents": ["a", 5]}, "contents[1]"),
+    ({"contents": [5]}, "contents[0]"),
     ({"contents": {"txt": "a"}}, "contents.txt"),
     ({"contents": [CONTENT, CONTENT]}, "contents"),
     ({"contents": ["a", CONTENT]}, "contents"),
@@ -173,7 +196,7 @@ EITHER: list[tuple[dict[str, Any], str]] = [
     ({"contents": "a", "config": types.GenerateContentConfig(temperature=1)}, "config.temperature"),
     ({"contents": "a", "config": {"task_type": 5}}, "config.task_type"),
     ({"contents": "a", "config": {"title": ["a"]}}, "config.title"),
-    ({"contents": "a", "config": {"title": "\ud800"}}, "request"),
+    ({"contents": "a", "config": {"title": "\ud800"}}, "config.title"),
     ({"contents": "a", "config": {"output_dimensionality": "64"}}, "config.output_dimensionality"),
     ({"contents": "a", "config": {"output_dimensionality": 64.0}}, "config.output_dimensionality"),
     ({"contents": "a", "config": {"output_dimensionality": True}}, "config.output_dimensionality"),
@@ -189,6 +212,13 @@ EITHER: list[tuple[dict[str, Any], str]] = [
     ({"request": {"content": {"parts": [{"txt": "a"}]}}}, "request.content.parts[0].txt"),
     ({"request": {"contents": [CONTENT]}}, "request.contents"),
     ({"request": {"content": CONTENT, "model": "other"}}, "request.model"),
+    ({"request": {"content": CONTENT, "embedContentConfig": 5}}, "request.embedContentConfig"),
+    (
+        {"request": {"content": CONTENT, "taskType": "A", "embed_content_config": {"task_type": "A"}}},
+        "request.embed_content_config.task_type",
+    ),
+    ({"request": {"content": {"parts": [{"inline_data": {"data": 5}}]}}}, "request.content.parts[0].inline_data.data"),
+    ({"contents": {"inlineData": {"data": "data:a/b;base64,AA=="}}}, "contents.parts[0].inlineData.data"),
     ({"request": {"content": CONTENT, "config": {}}}, "request.config"),
     ({"request": {"content": CONTENT}, "config": {}}, "request"),
 ]
@@ -199,7 +229,10 @@ GEMINI: list[tuple[dict[str, Any], str]] = [
         {"contents": "a", "config": types.EmbedContentConfig(audio_track_extraction=True)},
         "config.audio_track_extraction",
     ),
-    ({"request": {"content": CONTENT, "embedContentConfig": {"title": "a"}}}, "request.embedContentConfig"),
+    (
+        {"request": {"content": CONTENT, "embedContentConfig": {"autoTruncate": True}}},
+        "request.embedContentConfig.autoTruncate",
+    ),
     ({"request": {"content": CONTENT, "taskType": "A", "task_type": "A"}}, "request.task_type"),
     ({"request": {"content": CONTENT, "output_dimensionality": 0}}, "request.output_dimensionality"),
     ({"request": {"content": CONTENT, "autoTruncate": True}}, "request.autoTruncate"),
@@ -207,7 +240,6 @@ GEMINI: list[tuple[dict[str, Any], str]] = [
 VERTEX: list[tuple[dict[str, Any], str]] = [
     ({"contents": "a", "config": {"auto_truncate": "yes"}}, "config.auto_truncate"),
     ({"contents": "a", "config": {"autoTruncate": 1}}, "config.autoTruncate"),
-    ({"request": {"content": CONTENT, "taskType": "A"}}, "request.taskType"),
     ({"request": {"content": CONTENT, "embedContentConfig": 5}}, "request.embedContentConfig"),
     ({"request": {"content": CONTENT, "embedContentConfig": {"dims": 5}}}, "request.embedContentConfig.dims"),
     (
@@ -239,11 +271,21 @@ def test_what_cannot_be_sent_is_refused_with_its_field(provider: str, item: dict
     assert caught.value.reason
 
 
-def test_a_field_at_the_other_providers_place_is_refused_with_the_right_one() -> None:
-    with pytest.raises(InvalidRequest, match="embed_content_config"):
-        rest("vertex", content=CONTENT, taskType="A")
-    with pytest.raises(InvalidRequest, match="beside content"):
-        rest("gemini", content=CONTENT, embed_content_config={"task_type": "A"})
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_the_fields_may_be_in_either_place_and_are_sent_in_the_providers(provider: str) -> None:
+    places: dict[str, dict[str, Any]] = {
+        ProviderName.GEMINI: {"taskType": "RETRIEVAL_DOCUMENT", "outputDimensionality": 256},
+        ProviderName.VERTEX: {
+            "embed_content_config": {"task_type": "RETRIEVAL_DOCUMENT", "output_dimensionality": 256}
+        },
+    }
+    fields = {"taskType": "RETRIEVAL_DOCUMENT", "outputDimensionality": 256}
+    for request in (
+        {"embedContentConfig": fields},
+        fields,
+        {"taskType": "RETRIEVAL_DOCUMENT", "embed_content_config": {"output_dimensionality": 256}},
+    ):
+        assert rest(provider, content=CONTENT, **request) == {"content": CONTENT, **places[provider]}
 
 
 ODD: st.SearchStrategy[Any] = (

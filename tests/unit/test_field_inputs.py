@@ -45,13 +45,43 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         {"key": "k", "contents": "x", "config": {"safety_settings": [{"category": "HARM_CATEGORY_HARASMENT"}]}},
-        "config.safetySettings[0].category",
+        "config.safety_settings[0].category",
         "did you mean HARM_CATEGORY_HARASSMENT",
     ),
     (
         {"key": "k", "contents": [{"inline_data": {"mime_type": "image/png", "data": "not base64!"}}]},
         "contents[0].parts[0].inline_data.data",
         "not base64",
+    ),
+    (
+        {"key": "k", "request": {"contents": text("x"), "system_instruction": "Be brief."}},
+        "request.system_instruction",
+        "expected an object",
+    ),
+    (
+        {"key": "k", "request": {"contents": [{"role": "system", "parts": [{"text": "x"}]}]}},
+        "request.contents[0].role",
+        "systemInstruction",
+    ),
+    ({"key": "k", "contents": [{"role": "assistant", "parts": ["x"]}]}, "contents[0].role", "write model"),
+    ({"key": "k", "contents": ["a", {"role": "tool", "parts": ["x"]}]}, "contents[1].role", "functionResponse"),
+    ({"key": "k", "contents": {"role": "User", "parts": ["x"]}}, "contents.role", "small letters"),
+    ({"key": "k", "contents": {"role": "narrator", "parts": ["x"]}}, "contents.role", "write user or model"),
+    ({"key": "k", "contents": {"role": 5, "parts": ["x"]}}, "contents[0].role", "expected a string"),
+    (
+        {"key": "k", "contents": [{"text": "Look:", "file_data": {"file_uri": "gs://b/a", "mime_type": "image/png"}}]},
+        "contents[0].file_data",
+        "text and file_data in one part",
+    ),
+    (
+        {"key": "k", "request": {"contents": [{"parts": [{"thought": True}]}]}},
+        "request.contents[0].parts[0]",
+        "a part needs a field",
+    ),
+    (
+        {"custom_id": "r1", "body": {"messages": [{"role": "user", "content": "x"}], "temperature": "hot"}},
+        "body.temperature",
+        "a number",
     ),
     ({"custom_id": "r1", "body": {"messages": []}}, "body.messages", "non-empty list"),
     ({"key": True, "contents": "x"}, "key", "expected a string"),
@@ -77,6 +107,11 @@ TAKEN: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         {"contents": text("A recipe.")},
     ),
     (
+        {"key": "k-content", "request": {"contents": {"role": "user", "parts": {"text": "A recipe."}}}},
+        "k-content",
+        {"contents": text("A recipe.")},
+    ),
+    (
         {"custom_id": "r1", "url": "/v1/chat/completions", "body": {"messages": [{"role": "user", "content": "hi"}]}},
         "r1",
         {"contents": text("hi")},
@@ -93,6 +128,30 @@ def test_these_are_taken_as_they_are(
     assert (done.key, json.loads(done.body)) == (key, body)
 
 
+def test_a_search_without_a_filter_keeps_the_null_that_vertex_needs() -> None:
+    for search in ({"timeRangeFilter": None}, {}):
+        item = {"key": "k", "request": {"contents": text("Who won?"), "tools": [{"google_search": search}]}}
+        sent = json.loads(shaped(item, model=MODEL, provider="vertex").body)
+        assert sent["tools"] == [{"google_search": {"timeRangeFilter": None}}]
+
+
+def test_only_the_malformed_line_of_a_file_is_refused() -> None:
+    shaper = shaper_of(ProviderName.GEMINI, model=MODEL, kind=Kind.GENERATION)
+    good = {"contents": [{"parts": [{"text": "hi"}]}]}
+    items = [
+        {"key": "good1", "request": good},
+        {"key": "bad", "request": {**good, "systemInstruction": "Be brief."}},
+        {"key": "good2", "request": good},
+    ]
+    refused: dict[int, str] = {}
+    for position, item in json_lines(json.dumps(item).encode() for item in items):
+        try:
+            shaper.shape(item)
+        except InvalidRequest as error:
+            refused[position] = error.field
+    assert refused == {1: "request.systemInstruction"}
+
+
 def unknown(policy: UnknownFields, config: dict[str, Any]) -> bytes:
     shaper = shaper_of(ProviderName.GEMINI, model=MODEL, kind=Kind.GENERATION, unknown_fields=policy)
     return shaper.shape(Request(key="k", contents="x", config=config)).body
@@ -104,7 +163,7 @@ MISSPELT = {"thinking_config": {"include_thougts": True}}
 
 def test_what_a_newer_model_may_know_is_treated_as_the_setting_says(caplog: pytest.LogCaptureFixture) -> None:
     assert b"GIGANTIC" in unknown(UnknownFields.WARN, NEWER)
-    assert "config.thinkingConfig.thinking_level: unknown value" in caplog.text
+    assert "config.thinking_config.thinking_level: unknown value" in caplog.text
     caplog.clear()
     assert b"GIGANTIC" in unknown(UnknownFields.PASS, NEWER)
     assert not caplog.text
@@ -112,7 +171,9 @@ def test_what_a_newer_model_may_know_is_treated_as_the_setting_says(caplog: pyte
         unknown(UnknownFields.REFUSE, NEWER)
 
 
-def test_a_misspelling_passes_only_where_all_may_pass() -> None:
+def test_a_misspelling_passes_only_where_all_may_pass(caplog: pytest.LogCaptureFixture) -> None:
+    assert b"include_thougts" in unknown(UnknownFields.PASS, MISSPELT)
+    assert not caplog.records
     for policy in (UnknownFields.WARN, UnknownFields.REFUSE):
         with pytest.raises(InvalidRequest, match="did you mean includeThoughts"):
             unknown(policy, MISSPELT)
@@ -123,6 +184,34 @@ def test_a_field_is_warned_of_once_in_a_batch(caplog: pytest.LogCaptureFixture) 
     for number in range(100):
         shaper.shape(Request(key=f"k{number}", contents="x", config=NEWER))
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("uri", ["https://generativelanguage.googleapis.com/v1beta/files/abc", "files/abc"])
+def test_an_uploaded_file_which_may_be_gone_by_then_is_warned_of_once(
+    uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    shaper = shaper_of(ProviderName.GEMINI, model=MODEL, kind=Kind.GENERATION)
+    for number in range(3):
+        part = {"file_data": {"file_uri": uri, "mime_type": "image/png"}}
+        shaper.shape({"key": f"k{number}", "request": {"contents": [{"parts": [part]}]}})
+    assert "deletes 48 hours after its upload" in caplog.text
+    assert len(caplog.records) == 1
+
+
+def test_a_file_elsewhere_or_a_text_about_one_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    shaper = shaper_of(ProviderName.GEMINI, model=MODEL, kind=Kind.GENERATION)
+    uris = ["gs://bucket/files/a", "https://example.com/files/a"]
+    parts: list[Any] = [{"file_data": {"file_uri": uri, "mime_type": "image/png"}} for uri in uris]
+    shaper.shape(Request(key="k", contents=[*parts, 'Write "fileUri":"files/a" as it is.']))
+    assert not caplog.records
+
+
+def test_an_instruction_may_have_any_role() -> None:
+    instruction = {"role": "system", "parts": [{"text": "Be brief."}]}
+    rest = {"key": "k", "request": {"contents": text("x"), "systemInstruction": instruction}}
+    flat = {"key": "k", "contents": "x", "config": {"system_instruction": instruction}}
+    for item in (rest, flat):
+        assert json.loads(shaped(item).body)["systemInstruction"] == instruction
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,13 @@ def test_what_cannot_be_read_is_refused_with_its_cause(content: bytes, cause: st
     assert cause in str(caught.value)
 
 
+@pytest.mark.parametrize("packed", [bytes, gzip.compress, zstd.compress], ids=["plain", "gzip", "zstd"])
+def test_a_file_without_a_buffer_is_read_too_and_stays_open(packed: Callable[[bytes], bytes]) -> None:
+    file = io.BytesIO(packed(TEXT.encode()))
+    assert b"".join(file_lines(file, "requests.jsonl")) == TEXT.encode()
+    assert not file.closed
+
+
 def test_an_empty_file_has_no_lines_that_matter() -> None:
     assert b"".join(lines(b"")) == b""
 
@@ -69,10 +76,14 @@ def test_an_empty_file_has_no_lines_that_matter() -> None:
         (b"{", "a request must be on one line"),
         (b'  "contents": [', "a request must be on one line"),
         (b'[{"key": "a"}', "a file holds one request a line, not a JSON array"),
-        (b'{"key": }', "not JSON: "),
+        (b'{"key": }', "not JSON: invalid character at column 9"),
+        ('{"key": "ä" "b"}'.encode(), "not JSON: expected ',' or '}' at column 13"),
+        (b'{"key": "a"} {}', "not JSON: trailing characters at column"),
+        (b'{"key": "a", "contents": "x', "not JSON: it ends too early"),
     ],
 )
 def test_a_line_that_is_no_json_says_why(line: bytes, cause: str) -> None:
     with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)) as caught:
         msgspec.json.decode(line)
     assert why_no_json(line, caught.value).startswith(cause)
+    assert "malformed" not in why_no_json(line, caught.value)

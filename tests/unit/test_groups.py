@@ -31,6 +31,15 @@ TOGETHER: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "a schema and none": (generation(responseSchema=RECIPE_SCHEMA), hello()),
     "calls with other arguments": (calling(city="Kiel"), calling(days=2)),
     "a function and none": (declaring(description="a"), hello()),
+    "a search and none": (hello(tools=[{"googleSearch": {}}]), hello()),
+    "a search without a filter and with one": (
+        hello(tools=[{"googleSearch": {}}]),
+        hello(tools=[{"googleSearch": {"timeRangeFilter": {"startTime": "2026-01-01T00:00:00Z"}}}]),
+    ),
+    "a search with a filter and without one": (
+        hello(tools=[{"googleSearch": {"timeRangeFilter": {"startTime": "2026-01-01T00:00:00Z"}}}]),
+        hello(tools=[{"google_search": {}}, {"googleSearch": {"timeRangeFilter": None}}]),
+    ),
 }
 APART: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "a number and a text": (calling(days=1), calling(days="1")),

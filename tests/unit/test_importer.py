@@ -51,6 +51,8 @@ FITS: dict[str, dict[str, Any]] = {
         properties={"examples": {"type": "string"}, "definitions": {"type": "null"}, "required": {"type": "array"}}
     ),
     "false": json_schema(type="object", additionalProperties=False),
+    "a null that keeps a tool from being empty": hello(tools=[{"google_search": {"timeRangeFilter": None}}]),
+    "a null in another tool": hello(tools=[{"googleMaps": {"enableWidget": None}}]),
 }
 
 
@@ -97,6 +99,18 @@ MENDED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "$schema": (
         json_schema(**{"$schema": "https://json-schema.org/draft/2020-12/schema"}, **RECIPE),
         json_schema(**RECIPE),
+    ),
+    "a search without fields": (
+        hello(tools=[{"googleSearch": {}}, {"google_search": {"excludeDomains": []}}]),
+        hello(tools=[{"googleSearch": {"timeRangeFilter": None}}, {"google_search": {"timeRangeFilter": None}}]),
+    ),
+    "several nulls in a tool": (
+        hello(tools=[{"googleSearch": {"exclude_domains": None, "timeRangeFilter": None}}]),
+        hello(tools=[{"googleSearch": {"exclude_domains": None}}]),
+    ),
+    "a null beside a value in a tool": (
+        hello(tools=[{"googleSearch": {"excludeDomains": ["x.de"], "timeRangeFilter": None}}]),
+        hello(tools=[{"googleSearch": {"excludeDomains": ["x.de"]}}]),
     ),
     "annotations": (
         json_schema(**{"$id": "a", "$comment": "b", "examples": [1, "a", None], "deprecated": True}, **RECIPE),
@@ -176,10 +190,12 @@ def test_a_pydantic_models_json_schema_fits() -> None:
 # What cannot be mended is refused, with the field.
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    (hello(tools=[{"googleSearch": {}}]), "request.tools[0].googleSearch"),
     (hello(tools=[{"urlContext": {"a": 1}}, {"code_execution": {}}]), "request.tools[1].code_execution"),
-    (hello(tools=[{"googleSearch": {"excludeDomains": []}}]), "request.tools[0].googleSearch"),
-    (hello(tools=[{"googleSearch": {"timeRangeFilter": None}}]), "request.tools[0].googleSearch"),
+    (hello(tools=[{"urlContext": {}}]), "request.tools[0].urlContext"),
+    (hello(tools=[{"googleMaps": {}}]), "request.tools[0].googleMaps"),
+    (hello(tools=[{"googleSearchRetrieval": {}}]), "request.tools[0].googleSearchRetrieval"),
+    (hello(tools=[{"retrieval": {"externalApi": {"a": None}}}]), "request.tools[0].retrieval.externalApi"),
+    (calling(only=None, filters={"a": None}), "request.contents[0].parts[0].functionCall.args.filters"),
     (hello(tools=[{}]), "request.tools[0]"),
     (hello(tools=[None]), "request.tools[0]"),
     (generation(routingConfig={"autoMode": {}}), "request.generationConfig.routingConfig.autoMode"),
@@ -265,7 +281,7 @@ def test_nesting_beyond_the_interpreter_is_refused_like_any_other() -> None:
 
 
 def test_a_refusal_says_who_refuses() -> None:
-    assert "Vertex AI" in refusal(hello(tools=[{"googleSearch": {}}])).reason
+    assert "Vertex AI" in refusal(hello(tools=[{"codeExecution": {}}])).reason
 
 
 def levels(value: Any) -> int:

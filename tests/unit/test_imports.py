@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = ("google.genai", "celery", "kombu", "fsspec", "typer", "rich", "lowtide_worker")
+HEAVY = ("google.genai", "celery", "kombu", "boto3", "azure", "google.cloud", "typer", "rich", "lowtide_worker")
 
 
 @pytest.mark.parametrize("statement", ["import lowtide", "from lowtide import *", "import lowtide.settings"])

@@ -217,3 +217,10 @@ def test_a_request_without_an_answer_has_an_error() -> None:
     error = ResultError(reason="SAFETY", message="blocked")
     line = output(Result(key="r1", status=ResultStatus.FAILED, error=error))
     assert (line["response"], line["error"]) == (None, {"code": "SAFETY", "message": "blocked"})
+
+
+def test_a_blocked_prompt_has_an_error_and_no_choice_that_is_not_there() -> None:
+    error = ResultError(reason="PROHIBITED_CONTENT", message="blocked")
+    response = {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "modelVersion": MODEL}
+    line = output(Result(key="r1", status=ResultStatus.FAILED, response=response, error=error))
+    assert (line["response"], line["error"]["code"]) == (None, "PROHIBITED_CONTENT")

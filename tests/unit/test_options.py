@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tests.unit.bodies import shaped
 
-from lowtide import AsyncBatchQueue, BatchOptions, BatchQueue, InvalidBatch, InvalidRequest, Mode, Settings
+from lowtide import AsyncBatchQueue, BatchOptions, BatchQueue, InvalidBatch, InvalidRequest, Settings
 from lowtide.limits import (
     MAX_ATTEMPTS,
     MAX_COLUMN_CHARS,
@@ -45,6 +45,7 @@ NAMES = (
     "kind",
     "destination",
     "key_column",
+    "key_field",
 )
 NO_TEXT: list[Any] = [True, 0, 1, 1.5, b"text", ["a"], {"a": "b"}, ..., str]
 NO_NUMBER: list[Any] = [True, False, 1.5, 2.0, "2", None.__class__, [1], float("nan"), float("inf")]
@@ -69,6 +70,9 @@ REFUSED: dict[str, list[Any]] = {
         "a//b",
         "a?key=b",
         "a%2e",
+        "gpt-4o",
+        "publishers/anthropic/models/claude-sonnet-4-5",
+        f"publishers/{'x' * (MAX_MODEL_CHARS - 20)}",
         "x" * (MAX_MODEL_CHARS + 1),
         "x" * (1 << 20),
     ],
@@ -94,8 +98,16 @@ REFUSED: dict[str, list[Any]] = {
     ],
     "provider": [*NO_TEXT, "", "openai", "gemini\n"],
     "kind": [*NO_TEXT, None, "", "image"],
-    "destination": [*NO_TEXT, "", "gs://bucket/x", "ftp://x", "gs://" + "b" * 3000],
+    "destination": [
+        *NO_TEXT,
+        "",
+        "gs://bucket/x",
+        "projects/p/locations/us/datasets/1",
+        "ftp://x",
+        "gs://" + "b" * 3000,
+    ],
     "key_column": [*NO_TEXT, None, "", " ", "a\nb", "c" * (MAX_COLUMN_CHARS + 1)],
+    "key_field": [*NO_TEXT, "", " ", ".id", "a..b", "c" * (MAX_COLUMN_CHARS + 1)],
 }
 
 
@@ -129,7 +141,7 @@ def test_an_option_that_does_not_exist_is_refused_with_the_nearest(wrong: str, r
 
 
 def test_an_option_like_no_other_is_refused_with_the_list_of_them() -> None:
-    with pytest.raises(TypeError, match=r"no option 'xyz': the options are model, on_result, .*, key_column"):
+    with pytest.raises(TypeError, match=r"no option 'xyz': the options are model, on_result, .*, key_field"):
         checked(xyz=1)
 
 
@@ -168,11 +180,11 @@ def test_anything_is_either_an_option_of_the_right_type_or_refused(option: str, 
 def test_what_is_at_its_limit_is_taken() -> None:
     options = checked(
         model="projects/p-1/locations/us-central1/publishers/google/models/gemini-3.5-flash@001:tuned".ljust(256, "x"),
+        provider="vertex",
         idempotency_key="k" * MAX_IDEMPOTENCY_KEY_CHARS,
         labels={f"l{n}".ljust(MAX_LABEL_NAME_CHARS, "n"): "v" * MAX_LABEL_VALUE_CHARS for n in range(MAX_LABELS)},
         max_attempts=MAX_ATTEMPTS,
         priority=-MAX_PRIORITY,
-        mode=Mode.INLINE,
         outcomes={"SAFETY": "retry"},
     )
 

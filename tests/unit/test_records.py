@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.records import a_batch, a_job, a_segment, hash_of
 
-from lowtide.models import ResultError
+from lowtide.models import ResultError, Usage
 from lowtide.protocol import (
     BatchRecord,
     DamagedRecord,
     EntityRecord,
     JobRecord,
     SegmentRecord,
+    batch_status,
     read_record,
     salvage_record,
 )
@@ -91,3 +92,16 @@ def test_any_hash_is_read_or_damaged_and_nothing_else(found: dict[bytes, bytes])
             read_record(kind, found)
         except DamagedRecord:
             salvage_record(kind, found)
+
+
+def test_damaged_counts_stop_no_work() -> None:
+    record = a_batch("b0one", total=4, reasons={"SAFETY": 2}, models={"m": 2})
+    damaged = {b"reasons": b"[1]", b"models": b"{", b"paid_total_token_count": b"x"}
+
+    assert read_record(BatchRecord, stored(record) | damaged) == a_batch("b0one", total=4)
+
+
+def test_what_older_workers_did_not_count_is_not_less_than_nothing() -> None:
+    status = batch_status(a_batch("b0one", total_token_count=9, paid_total_token_count=3), [], [])
+
+    assert status.discarded_usage == Usage()

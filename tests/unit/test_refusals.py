@@ -50,7 +50,7 @@ BAD: list[tuple[object, str]] = [
     ({"key": "k", "request": {"contents": []}}, "request.contents"),
     ({"key": "k", "request": {"contents": None}}, "request.contents"),
     ({"key": "k", "request": {"contents": "a"}}, "request.contents"),
-    ({"key": "k", "request": {"contents": {"parts": [{"text": "a"}]}}}, "request.contents"),
+    ({"key": "k", "request": {"contents": {"text": "a"}}}, "request.contents[0].text"),
     ({"key": "k", "request": {"contents": ["a"]}}, "request.contents[0]"),
     ({"key": "k", "request": {"contents": [{"role": "user"}]}}, "request.contents[0].parts"),
     ({"key": "k", "request": {"contents": [{"parts": []}]}}, "request.contents[0].parts"),
@@ -105,7 +105,7 @@ BAD: list[tuple[object, str]] = [
     ({"key": "k", "contents": "a", "config": {"tools": types.Tool()}}, "config.tools"),
     ({"key": "k", "contents": "a", "config": {"tools": [print]}}, "config.tools"),
     ({"key": "k", "contents": "a", "config": types.GenerateContentConfig(tools=[hello])}, "config.tools"),
-    ({"key": "k", "contents": "a", "config": {"response_schema": int}}, "config.response_schema"),
+    ({"key": "k", "contents": "a", "config": {"response_schema": dict}}, "config.response_schema.additionalProperties"),
     ({"key": "k", "contents": "a", "config": {"response_schema": Enum}}, "config.response_schema"),
     ({"key": "k", "contents": "a", "metadata": "a"}, "metadata"),
     ({"key": "k", "contents": "a", "metadata": ["a"]}, "metadata"),
@@ -176,7 +176,7 @@ def test_a_value_that_json_cannot_hold_is_refused_wherever_it_stands(
 
 def test_nan_is_refused_with_its_place() -> None:
     error = refusal({"key": "k", "contents": "a", "config": {"thinking_config": {"budgets": [1, math.nan]}}})
-    assert error.field == "request.generationConfig.thinkingConfig.budgets[1]"
+    assert error.field == "config.thinking_config.budgets[1]"
 
 
 @pytest.mark.parametrize("text", ["\ud800", "a\ud83d", "\ude00\ud83d"])

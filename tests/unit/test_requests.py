@@ -7,6 +7,7 @@ import json
 import tracemalloc
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -33,10 +34,14 @@ def spool(tmp_path: Path) -> Spool:
     return Spool(str(tmp_path / "spool"))
 
 
-def in_memory() -> Spool:
-    spool = Spool("memory://lowtide-unit-requests")
-    spool.delete("batches")
+def emptied() -> Spool:
+    """The same spool for each example of a property, without batches."""
+    spool = Spool(_FOLDER.name)
+    spool.delete_folder("batches")
     return spool
+
+
+_FOLDER = TemporaryDirectory(prefix="lowtide-unit-")
 
 
 def intake(spool: Spool, items: Iterable[object], *, batch: str = BATCH, limit: int = 10_000_000) -> Accepted:
@@ -63,7 +68,7 @@ def left(tmp_path: Path) -> list[Path]:
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(KEYS, METADATA), min_size=1, max_size=30, unique_by=lambda item: item[0]))
 def test_keys_and_metadata_come_back_as_they_went_in(items: list[tuple[str, dict[str, str] | None]]) -> None:
-    spool = in_memory()
+    spool = emptied()
     accepted = intake(spool, (ask(key, metadata=metadata) for key, metadata in items))
     assert accepted.total == len(items)
     found = RequestReader(spool, BATCH).keys(range(len(items)))
@@ -75,7 +80,7 @@ def test_keys_and_metadata_come_back_as_they_went_in(items: list[tuple[str, dict
 @settings(deadline=None, max_examples=60)
 @given(st.lists(KEYS, min_size=1, max_size=30, unique=True), KEYS)
 def test_the_lines_are_the_providers_and_the_index_points_at_them(keys: list[str], text: str) -> None:
-    spool = in_memory()
+    spool = emptied()
     accepted = intake(spool, (ask(key, text * (1 + n % 3)) for n, key in enumerate(keys)))
     content, reader = spool.read(FILES.requests), RequestReader(spool, BATCH)
     assert accepted.bytes == len(content)
@@ -96,7 +101,7 @@ def test_the_lines_are_the_providers_and_the_index_points_at_them(keys: list[str
     st.integers(1, 3000),
 )
 def test_cuts_cover_everything_once_and_keep_both_limits(sizes: list[int], max_requests: int, max_bytes: int) -> None:
-    spool = in_memory()
+    spool = emptied()
     total = intake(spool, (ask(str(n), "x" * size) for n, size in enumerate(sizes))).total
     reader = RequestReader(spool, BATCH)
     cuts = list(reader.cuts(total, max_requests=max_requests, max_bytes=max_bytes))
@@ -185,7 +190,7 @@ def test_of_several_duplicates_the_first_repetition_is_reported(spool: Spool) ->
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.sampled_from("abcdefghij") | KEYS, min_size=1, max_size=12))
 def test_a_batch_is_accepted_exactly_if_its_keys_are_unique(keys: list[str]) -> None:
-    spool = in_memory()
+    spool = emptied()
     if len(set(keys)) == len(keys):
         assert intake(spool, map(ask, keys)).total == len(keys)
         return
@@ -253,7 +258,7 @@ def test_a_bad_request_is_named_by_its_key_where_it_has_one(spool: Spool, item: 
 
 def test_a_request_larger_than_a_job_is_refused_and_one_just_as_large_is_not(spool: Spool, tmp_path: Path) -> None:
     size = intake(spool, [ask("k")]).bytes
-    spool.delete("batches")
+    spool.delete_folder("batches")
     with pytest.raises(InvalidRequest, match=f"{size:,} bytes, more than the {size - 1:,}") as caught:
         intake(spool, [ask("k")], limit=size - 1)
     assert (caught.value.key, caught.value.position) == ("k", 0)
@@ -311,7 +316,7 @@ BATCHES = st.lists(ITEMS, min_size=1, max_size=4, unique_by=lambda item: item[0]
 def test_fingerprints_are_equal_exactly_if_the_content_is(one: list[Any], other: list[Any]) -> None:
     prints = []
     for batch, items in (("first", one), ("second", other)):
-        prints.append(intake(in_memory(), (ask(*item) for item in items), batch=batch).fingerprint)
+        prints.append(intake(emptied(), (ask(*item) for item in items), batch=batch).fingerprint)
     assert (prints[0] == prints[1]) == (one == other)
 
 
@@ -328,12 +333,12 @@ def test_the_fingerprint_does_not_depend_on_the_form_of_a_request() -> None:
             },
         },
     ]
-    assert len({intake(in_memory(), [form]).fingerprint for form in forms}) == 1
+    assert len({intake(emptied(), [form]).fingerprint for form in forms}) == 1
 
 
 def test_text_moved_from_one_request_to_the_next_changes_the_fingerprint() -> None:
-    one = intake(in_memory(), [ask("a", "xy"), ask("b", "z")]).fingerprint
-    other = intake(in_memory(), [ask("a", "x"), ask("b", "yz")]).fingerprint
+    one = intake(emptied(), [ask("a", "xy"), ask("b", "z")]).fingerprint
+    other = intake(emptied(), [ask("a", "x"), ask("b", "yz")]).fingerprint
     assert one != other
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tests.unit.lists import words
 
 from lowtide import ResultError, ResultStatus, Usage
-from lowtide_worker.output.judging import RETRYABLE_CODES, Outcome, judge
+from lowtide.states import Verdict
+from lowtide_worker.output.judging import RETRYABLE_CODES, Outcome, judge, overruled
 from lowtide_worker.providers import OutputRow
 
 PARTS = {"role": "model", "parts": [{"text": "Because."}]}
@@ -276,3 +277,24 @@ def test_any_json_has_an_outcome(response: Any) -> None:
 @given(st.binary() | st.text().map(lambda text: text.encode(errors="surrogatepass")))
 def test_any_bytes_have_an_outcome(response: bytes) -> None:
     assert judge(OutputRow("k", msgspec.Raw(response))).status in ResultStatus
+
+
+def test_outcomes_reach_answers_that_say_nothing() -> None:
+    thoughts = {"content": {"parts": [{"text": "Hm.", "thought": True}]}, "finishReason": "STOP"}
+    empty = outcome({"candidates": [thoughts], "usageMetadata": {"promptTokenCount": 5}, "modelVersion": "m-001"})
+
+    kept, failed, again = (overruled(empty, {"EMPTY": Verdict(verdict)}) for verdict in ("succeed", "fail", "retry"))
+
+    assert (empty.retryable, kept.retryable, failed.retryable, again.retryable) == (True, False, False, True)
+    assert (kept.status, kept.error) == (ResultStatus.SUCCEEDED, None)
+    assert failed.error == ResultError(reason="EMPTY", message="the candidate is empty")
+    assert {found.model for found in (empty, kept, failed, again)} == {"m-001"}
+    assert kept.usage == empty.usage
+
+
+@pytest.mark.parametrize("version", [None, 7, ["m"], {}], ids=["null", "number", "list", "object"])
+def test_a_model_version_of_another_type_is_unknown_and_the_rest_is_kept(version: Any) -> None:
+    found = outcome({**candidate(), "modelVersion": version, "usageMetadata": {"promptTokenCount": 5}})
+
+    assert (found.status, found.model) == (ResultStatus.SUCCEEDED, None)
+    assert found.usage is not None

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from pydantic import SecretStr, ValidationError
-from pydantic_settings import SettingsError
+from pydantic import SecretStr
 
-from lowtide import Mode, Settings
-from lowtide.settings import explain, without_password
+from lowtide import InvalidSettings, Mode, Settings
+from lowtide.settings import without_password
 from lowtide_worker.settings import WorkerSettings
 
 SECRET = "hunter2"
@@ -120,7 +119,7 @@ def test_a_setting_that_makes_no_sense_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(ValidationError, match=name.removeprefix("LOWTIDE_").lower()):
+    with pytest.raises(InvalidSettings, match=f"^{name}: "):
         WorkerSettings()
 
 
@@ -156,7 +155,7 @@ def test_no_secret_is_in_the_error_about_a_setting(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    with caplog.at_level(logging.DEBUG), pytest.raises((ValidationError, SettingsError)) as caught:
+    with caplog.at_level(logging.DEBUG), pytest.raises(InvalidSettings) as caught:
         WorkerSettings()
     error: BaseException | None = caught.value
     while error is not None:
@@ -223,12 +222,11 @@ def test_no_password_of_a_list_of_brokers_is_shown() -> None:
 def test_settings_that_contradict_each_other_are_refused_by_name(shorter: str, longer: str) -> None:
     given = dict(setting.split("=") for setting in (shorter, longer))
 
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises(InvalidSettings) as caught:
         WorkerSettings(_env_file=None, **given)  # type: ignore[arg-type]  # words, as from the environment
 
-    [error] = caught.value.errors()
     names = [f"LOWTIDE_{setting.upper()}" for setting in (shorter, longer)]
-    assert error["msg"] == f"Value error, {names[0]} is more than {names[1]}"
+    assert str(caught.value) == f"{names[0]} is more than {names[1]}: lower the first or raise the second"
 
 
 def test_a_call_that_carries_much_has_more_time() -> None:
@@ -283,9 +281,9 @@ def test_a_redis_url_that_cannot_be_used_is_refused_without_repeating_it(
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setenv("LOWTIDE_REDIS_URL", url)
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises(InvalidSettings) as caught:
         Settings()
-    told = explain(caught.value)
+    told = str(caught.value)
     assert told.startswith("LOWTIDE_REDIS_URL: ")
     assert "\n" not in told
     for part in ("pa#", "ss/wo", "12", "34", "99999", "zero", "localhost", "sock"):
@@ -299,8 +297,8 @@ def test_a_password_that_is_not_escaped_is_taken_or_refused_and_never_told(passw
         name = "redis_url" if given_url.startswith("redis") else "spool_url"
         try:
             shown = repr(Settings.model_validate({name: given_url}))
-        except ValidationError as error:
-            shown = f"{error} {explain(error)}"
+        except InvalidSettings as error:
+            shown = f"{error}"
         assert SECRET not in shown
 
 
@@ -316,10 +314,10 @@ def test_a_broker_that_can_be_used_is_taken(url: str) -> None:
 )
 def test_a_broker_that_cannot_be_used_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("LOWTIDE_BROKERS", value)
-    with pytest.raises((ValidationError, SettingsError)) as caught:
+    with pytest.raises(InvalidSettings) as caught:
         WorkerSettings()
-    assert explain(caught.value).startswith("LOWTIDE_BROKERS: ")
-    assert "hun" not in explain(caught.value)
+    assert str(caught.value).startswith("LOWTIDE_BROKERS: ")
+    assert "hun" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -341,11 +339,11 @@ def test_a_spool_url_is_taken_as_it_is(url: str) -> None:
 
 @pytest.mark.parametrize("key", ["AIzaSECRET\nAIzaSECOND", "AIza SECRET", "AIza\x1bSECRET", "AIza\u00e9SECRET"])
 def test_an_api_key_that_is_none_is_refused_and_never_told(key: str) -> None:
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises(InvalidSettings) as caught:
         WorkerSettings(_env_file=None, GEMINI_API_KEY=SecretStr(key))
 
-    assert "GEMINI_API_KEY" in explain(caught.value) or "GOOGLE_API_KEY" in explain(caught.value)
-    assert "SEC" not in f"{explain(caught.value)} {caught.value}"
+    assert "GEMINI_API_KEY" in str(caught.value) or "GOOGLE_API_KEY" in str(caught.value)
+    assert "SEC" not in str(caught.value)
 
 
 def test_an_api_key_may_have_the_line_end_of_its_file() -> None:
@@ -356,8 +354,8 @@ def test_an_api_key_may_have_the_line_end_of_its_file() -> None:
 
 
 def test_a_password_in_the_query_of_the_redis_url_is_refused() -> None:
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises(InvalidSettings) as caught:
         Settings(_env_file=None, redis_url=SecretStr("redis://host:6379/0?password=hunter2"))
 
-    assert "before the host" in explain(caught.value)
-    assert "hunter2" not in explain(caught.value)
+    assert "before the host" in str(caught.value)
+    assert "hunter2" not in str(caught.value)

@@ -3,9 +3,11 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lowtide.errors import SpoolError
 from lowtide_worker.providers import SpoolSlice
 from lowtide_worker.providers.upload_slice import MOST_AT_ONCE
 
@@ -69,3 +71,10 @@ def test_closing_a_slice_leaves_the_file_open() -> None:
     with SpoolSlice(file, 1, 3, lambda: None) as piece:
         assert piece.read() == b"bc"
     assert file.read() == b"def"
+
+
+def test_a_file_that_ends_early_is_an_error_and_not_an_empty_read() -> None:
+    piece = slice_of(b"0123456789", 5, 15)
+
+    with pytest.raises(SpoolError, match="end 5 bytes early"):
+        piece.read(100)

@@ -78,7 +78,10 @@ def test_a_rest_request_for_vertex_may_hold_what_only_vertex_knows() -> None:
         "modelConfig": {"featureSelectionPreference": "BALANCED"},
         "audio_timestamp": False,
     }
-    request = generation(**config) | {"modelArmorConfig": {"promptTemplateName": "a"}, "outputConfig": {"x": "y"}}
+    request = generation(**config) | {
+        "modelArmorConfig": {"promptTemplateName": "a"},
+        "outputConfig": {"outputUriPrefix": "gs://b/o"},
+    }
     assert sent({"key": "k", "request": request}) == request
 
 
@@ -98,8 +101,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"contents": "a", "config": {"cachedContent": "a"}}, "config.cachedContent"),
     ({"contents": "a", "config": {"enable_enhanced_civic_answers": True}}, "config.enable_enhanced_civic_answers"),
     ({"contents": "a", "config": {"modelConfig": {"a": 1}}}, "config.modelConfig"),
-    ({"contents": "a", "config": {"tools": [{"google_search": {}}]}}, "request.tools[0].google_search"),
-    ({"contents": "a", "config": {"temperature": float("nan")}}, "request.generationConfig.temperature"),
+    ({"contents": "a", "config": {"tools": [{"code_execution": {}}]}}, "config.tools[0].code_execution"),
+    ({"contents": "a", "config": {"temperature": float("nan")}}, "config.temperature"),
     ({"request": hello(store=True)}, "request.store"),
     ({"request": hello(cached_content="a")}, "request.cached_content"),
     ({"request": hello(outputConfig={"a": 1}, output_config={"a": 1})}, "request.output_config"),
@@ -115,11 +118,22 @@ def test_what_vertex_does_not_take_is_refused_with_its_field(item: dict[str, Any
     assert caught.value.field == field
 
 
+def test_options_of_an_image_have_the_places_of_the_wire_in_both_shapes() -> None:
+    options = {"aspectRatio": "16:9", "output_mime_type": "image/png", "outputCompressionQuality": 80}
+    expected = {
+        "imageOutputOptions": {"mimeType": "image/png", "compressionQuality": 80},
+        "aspectRatio": "16:9",
+    }
+    flat = sent({"key": "k", "contents": "a", "config": {"imageConfig": options}})
+    rest = sent({"key": "k", "request": generation(imageConfig=options)})
+    assert flat["generationConfig"]["imageConfig"] == rest["generationConfig"]["imageConfig"] == expected
+
+
 _VERTEX_VALUES = {
     "routingconfig": {"manualMode": {"modelName": "m"}},
     "modelselectionconfig": {"featureSelectionPreference": "BALANCED"},
     "modelarmorconfig": {"promptTemplateName": "a"},
-    "generationoutputconfig": {"a": 1},
+    "generationoutputconfig": {"outputUriPrefix": "gs://b/o"},
 }
 
 
@@ -130,5 +144,5 @@ def test_every_field_that_only_vertex_knows_is_taken() -> None:
 
 
 def test_the_developer_api_is_sent_what_the_importer_would_not_take() -> None:
-    body = {"key": "k", "contents": "a", "config": {"tools": [{"google_search": {}}]}}
-    assert json.loads(shaped(body, model="m").body)["tools"] == [{"google_search": {}}]
+    body = {"key": "k", "contents": "a", "config": {"tools": [{"google_search": {}}, {"code_execution": {}}]}}
+    assert json.loads(shaped(body, model="m").body)["tools"] == [{"google_search": {}}, {"code_execution": {}}]

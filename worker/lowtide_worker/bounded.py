@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
-import httpcore
+import httpcore2
 
 from lowtide_worker.deadlines import Deadline
 
@@ -70,7 +70,7 @@ def within(exchange: Exchange) -> Iterator[None]:
         _current.reset(token)
 
 
-class BoundedStream(httpcore.NetworkStream):
+class BoundedStream(httpcore2.NetworkStream):
     """A network stream whose every step is bounded.
 
     - `left`: returns the seconds that the next step may take, or None for the step's own timeout.
@@ -103,7 +103,7 @@ class BoundedStream(httpcore.NetworkStream):
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
+    ) -> httpcore2.NetworkStream:
         """Returns the stream with TLS over it, bounded in the same way. Raises `Overdue`."""
         stream = _step(self._left, timeout, partial(self._stream.start_tls, ssl_context, server_hostname))
         return BoundedStream(stream, self._left, self._count)
@@ -113,7 +113,7 @@ class BoundedStream(httpcore.NetworkStream):
         return self._stream.get_extra_info(info)
 
 
-class BoundedBackend(httpcore.NetworkBackend):
+class BoundedBackend(httpcore2.NetworkBackend):
     """Opens connections that several threads use in turn. The exchange of the thread that uses one bounds its steps."""
 
     def __init__(self, backend: Any) -> None:
@@ -125,8 +125,8 @@ class BoundedBackend(httpcore.NetworkBackend):
         port: int,
         timeout: float | None = None,
         local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.NetworkStream:
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.NetworkStream:
         """Opens a bounded connection. Raises `Overdue`."""
         options = [*(socket_options or ()), _ABORT]
         stream = _step(

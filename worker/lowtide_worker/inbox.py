@@ -17,7 +17,7 @@ from lowtide.limits import MAX_INBOX_OPTIONS_BYTES
 from lowtide.options import Options
 from lowtide.protocol import VERSION, BatchFiles, keys
 from lowtide.queue import BatchQueue, Intake
-from lowtide.shaping import json_lines
+from lowtide.shaping import file_lines, json_lines
 from lowtide.spool import RequestWriter, Spool
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
@@ -61,6 +61,7 @@ class InboxBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     provider: str | None = None
     kind: str = "generation"
     destination: str | None = None
+    key_field: str | None = None
 
 
 class _Version(msgspec.Struct, frozen=True):
@@ -89,7 +90,7 @@ def take_in(runtime: Runtime, batch_id: str) -> Outcome:
     try:
         if runtime.ledger.knows(keys.batch_member(batch_id)):
             # A worker died between the record and this.
-            runtime.spool.delete(BatchFiles(batch_id).inbox)
+            runtime.spool.delete_folder(BatchFiles(batch_id).inbox)
             return Outcome.ACCEPTED
         if not is_waiting(runtime, batch_id):
             return Outcome.NOTHING
@@ -136,7 +137,7 @@ def _take_in(runtime: Runtime, batch_id: str, lock: Lock, keep: Callable[[], Non
     reach("inbox.after-record")
     log.info("inbox %s: imported as %s", batch_id, standing, extra=Event.INBOX_IMPORTED.extra)
     if lock.owned():
-        runtime.spool.delete(BatchFiles(batch_id).inbox)
+        runtime.spool.delete_folder(BatchFiles(batch_id).inbox)
     return Outcome.ACCEPTED
 
 
@@ -165,13 +166,13 @@ def _submit(runtime: Runtime, batch_id: str, wanted: InboxBatch, keep: Callable[
     lines = f"{BatchFiles(batch_id).inbox}/requests.jsonl"
     if not runtime.spool.exists(lines):
         raise InvalidBatch("requests.jsonl is not there: it must be written before batch.json")
-    with queue.writer(batch_id, options, RequestWriter) as writer:
-        for position, item in json_lines(runtime.spool.lines(lines)):
+    with queue.writer(batch_id, options, RequestWriter) as writer, runtime.spool.open(lines) as file:
+        for position, item in json_lines(file_lines(file, "requests.jsonl")):
             writer.add(item, position)
             keep()
         reach("inbox.before-files")
         keep()
-        intake = Intake(writer.finish())
+        intake = Intake(writer.finish("requests.jsonl"))
     reach("inbox.before-record")
     return queue.register(batch_id, options, intake).id
 

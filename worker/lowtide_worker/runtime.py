@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, cached_property
+from importlib.util import find_spec
 from typing import assert_never
 
 import redis
 
 from lowtide.addresses import CeleryTarget, StreamTarget, WebhookTarget, parse_handler
 from lowtide.backoff import Backoff
+from lowtide.models import ResultError
 from lowtide.protocol import JobRecord, Queue, display_name, display_name_without_installation
 from lowtide.spool import Spool
 from lowtide.states import ProviderName
@@ -20,9 +23,12 @@ from lowtide_worker.handlers.celery import CeleryTaskHandler
 from lowtide_worker.handlers.stream import RedisStreamHandler
 from lowtide_worker.handlers.webhook import SignedWebhookHandler
 from lowtide_worker.metrics import Measurements, measure_calls
-from lowtide_worker.providers import JobLookup, Provider
+from lowtide_worker.providers import Denied, JobLookup, Provider
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import Admission, Clock, DeletedBatches, Deliveries, Leases, Ledger, Oddities
+
+_VERTEX_PACKAGES = ("google.api_core", "google.cloud.bigquery", "google.cloud.storage")
+_VERTEX_EXTRA = 'Vertex AI needs an extra on the workers\' hosts: pip install "lowtide[worker,vertex]"'
 
 
 class Runtime:
@@ -124,13 +130,26 @@ class Runtime:
         return self._job_lookups[name]
 
     def providers(self) -> list[str]:
-        """The providers that the settings hold credentials for."""
+        """The providers that this worker can serve, and the one that is the default."""
+        return [name for name in ProviderName if not self.missing(name) or name == self.settings.provider]
+
+    def missing(self, name: ProviderName) -> str:
+        """The reason why this worker cannot serve a provider, with the remedy; "" if it can."""
         settings = self.settings
-        usable = {
-            ProviderName.GEMINI: settings.google_api_key is not None,
-            ProviderName.VERTEX: settings.google_cloud_project is not None and settings.vertex_storage is not None,
-        }
-        return [name for name in ProviderName if usable[name] or name == settings.provider]
+        match name:
+            case ProviderName.GEMINI:
+                return "" if settings.google_api_key else "set GEMINI_API_KEY"
+            case ProviderName.VERTEX:
+                needed = {
+                    "GOOGLE_CLOUD_PROJECT": settings.google_cloud_project,
+                    "LOWTIDE_VERTEX_STORAGE": settings.vertex_storage,
+                }
+                unset = [variable for variable, value in needed.items() if not value]
+                if unset:
+                    return f"set {' and '.join(unset)}"
+                return "" if all(map(_is_installed, _VERTEX_PACKAGES)) else _VERTEX_EXTRA
+            case never:
+                assert_never(never)
 
     def check_surroundings(self) -> None:
         """Raises a `LowtideError` where a worker must not take work; what redis-py raises passes through."""
@@ -139,7 +158,8 @@ class Runtime:
 
     def import_provider(self) -> None:
         """Imports the configured provider's SDK, which takes a second, without building its client yet."""
-        _provider_class(self.settings.provider)
+        with suppress(Denied):  # the log says what is missing, when it is set up
+            _provider_class(self.settings.provider)
         # The SDK brings a hundred thousand objects that stay; without this every collection walks them all.
         gc.collect()
         gc.freeze()
@@ -162,6 +182,13 @@ class Runtime:
                 assert_never(never)
 
 
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):  # its parent is missing, or it is made unusable
+        return False
+
+
 def _provider_class(name: str) -> Callable[[WorkerSettings], Provider]:
     # Deferred: Flower and the tests' tools do without Google's SDK, and few workers need both.
     match ProviderName(name):
@@ -170,6 +197,8 @@ def _provider_class(name: str) -> Callable[[WorkerSettings], Provider]:
 
             return GeminiProvider
         case ProviderName.VERTEX:
+            if not all(map(_is_installed, _VERTEX_PACKAGES)):
+                raise Denied(ResultError(reason="NOT_INSTALLED", message=_VERTEX_EXTRA))
             from lowtide_worker.providers.vertex.provider import VertexProvider
 
             return VertexProvider

@@ -12,7 +12,7 @@ from typing import Self
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
 from lowtide import Settings
-from lowtide.addresses import check_broker_url, parse_endpoint, parse_objects, parse_table
+from lowtide.addresses import check_broker_url, check_http_url, parse_endpoint, parse_objects, parse_table
 
 _MIN_SECRET_BYTES = 24
 """The shortest signing secret that Standard Webhooks allows, in bytes."""
@@ -57,11 +57,6 @@ class WorkerSettings(Settings):
         validation_alias="GOOGLE_GEMINI_BASE_URL",
         description="URL of a Gemini endpoint other than Google's, such as the emulator's.",
     )
-    google_vertex_base_url: str | None = Field(
-        None,
-        validation_alias="GOOGLE_VERTEX_BASE_URL",
-        description="URL of a Vertex AI endpoint other than Google's, such as the emulator's.",
-    )
     vertex_storage: str | None = Field(
         None,
         description="Folder in Cloud Storage, gs://bucket/folder, where workers keep the files of jobs on Vertex AI. "
@@ -93,11 +88,11 @@ class WorkerSettings(Settings):
     retry_first_seconds: float = Field(
         5.0,
         gt=0,
-        description="Pause before work is tried again after a first failure, such as one of the provider or of "
+        description="Pause before work is retried after a first failure, such as one of the provider or of "
         "Redis, in seconds. Each further pause is twice as long.",
     )
     retry_max_seconds: float = Field(
-        600.0, gt=0, description="Longest pause before failed work is tried again, in seconds."
+        600.0, gt=0, description="Longest pause before failed work is retried, in seconds."
     )
     quota_first_seconds: float = Field(
         60.0,
@@ -181,6 +176,7 @@ class WorkerSettings(Settings):
         default_factory=dict,
         description='Brokers that handlers may name, as JSON: {"shop-broker": "amqp://user:pw@host//"}. A fragment '
         "of the URL names the queue: amqp://host//#orders.",
+        examples=['{"shop-broker": "amqp://user:password@host//"}'],
     )
     handler_window: int = Field(
         1000,
@@ -228,6 +224,7 @@ class WorkerSettings(Settings):
         description="Webhook URLs that handlers may name, each with the secret that signs its requests, as JSON: "
         '{"https://shop.example/hooks/": "whsec_..."}. A URL that ends in / allows everything below it. '
         "The longest URL that matches gives the secret.",
+        examples=['{"https://shop.example/hooks/": "whsec_..."}'],
     )
     webhook_timeout_seconds: float = Field(
         10.0, gt=0, description="Longest time for one webhook request as a whole, in seconds."
@@ -265,7 +262,10 @@ class WorkerSettings(Settings):
     def _settings_agree(self) -> Self:
         for shorter, longer in _NO_LONGER_THAN:
             if getattr(self, shorter) > getattr(self, longer):
-                raise ValueError(f"{_assignment(self, shorter)} is more than {_assignment(self, longer)}")
+                raise ValueError(
+                    f"{_assignment(self, shorter)} is more than {_assignment(self, longer)}: lower the first or raise "
+                    "the second"
+                )
         return self
 
     @field_validator("google_api_key")
@@ -276,17 +276,32 @@ class WorkerSettings(Settings):
             raise ValueError("it has characters that no key has; set it to the key alone, on one line")
         return SecretStr(bare) if bare else None
 
+    @field_validator("google_gemini_base_url", "google_vertex_base_url")
+    @classmethod
+    def _endpoint_is_a_url(cls, url: str | None) -> str | None:
+        if url is not None:
+            check_http_url(url)
+        return url
+
     @field_validator("vertex_storage")
     @classmethod
     def _storage_is_a_place(cls, uri: str | None) -> str | None:
-        return None if uri is None else str(parse_objects(uri)).rstrip("/")
+        if uri is None:
+            return None
+        try:
+            return str(parse_objects(uri)).rstrip("/")
+        except ValueError:
+            raise ValueError("this is not a folder in Cloud Storage; write gs://bucket/folder") from None
 
     @field_validator("vertex_dataset")
     @classmethod
     def _dataset_is_a_place(cls, uri: str | None) -> str | None:
-        if uri is not None and parse_table(uri).table:
-            raise ValueError("name a dataset without a table, as in bq://project.dataset")
-        return uri
+        try:
+            if uri is None or not parse_table(uri).table:
+                return uri
+        except ValueError:
+            raise ValueError("this is not a dataset of BigQuery; write bq://project.dataset") from None
+        raise ValueError("name a dataset without a table, as in bq://project.dataset")
 
     @field_validator("brokers")
     @classmethod

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from lowtide import DeadLetter, DeadLetters
 from lowtide.models import to_builtins
+from lowtide.text import on_one_line
 from lowtide_cli.terminal.output import ago, local_time, print_json, stdout
 
 
@@ -20,15 +23,11 @@ def list_letters(*, limit: int, as_json: bool) -> None:
     if not letters:
         console.print("no dead letters")
         return
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    # An incomplete id is useless.
-    table.add_column("id", no_wrap=True, min_width=max(len(letter.id) for letter in letters))
-    for name in ("kind", "age"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("reason", overflow="ellipsis", no_wrap=True)
     for letter in letters:
-        table.add_row(letter.id, letter.kind, ago(letter.time), escape(letter.reason))
-    console.print(table)
+        # The id has its line, because a divided one cannot be copied.
+        console.print(letter.id, style="bold", markup=False, soft_wrap=True)
+        remark = f"{letter.kind}, {ago(letter.time)}: {on_one_line(letter.reason)}"
+        console.print(Padding(Text(remark, overflow="fold"), (0, 0, 0, 2)))
 
 
 def show_letter(letter_id: str, *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from lowtide import Batch, BatchNotFound
 from lowtide_cli.batches import find
-from lowtide_cli.terminal import CommandError, Exit
+from lowtide_cli.terminal import CommandError, Exit, WrongUsage
 from lowtide_cli.terminal.output import stderr
 from lowtide_cli.workers import worker_queues
 
@@ -25,7 +25,7 @@ def delete(batch_id: str, *, yes: bool, timeout: float) -> Exit:
     batch = find(batch_id)
     if not yes:
         if not sys.stdin.isatty():
-            raise typer.BadParameter("there is no terminal to ask on: add --yes", param_hint="--yes")
+            raise WrongUsage("there is no terminal to ask for confirmation: add --yes")
         typer.confirm(f"Delete {batch.id} and its results, here and at the provider?", abort=True, err=True)
     batch.delete()
     try:

@@ -12,7 +12,7 @@ from lowtide import Settings
 from lowtide.settings import without_password
 from lowtide.spool import Spool
 from lowtide.store import Installation, Store, redis_errors
-from lowtide_cli.terminal import Exit
+from lowtide_cli.terminal import Exit, WrongUsage
 from lowtide_cli.terminal.output import print_json, stderr, stdout
 
 
@@ -21,7 +21,8 @@ def show(*, as_json: bool) -> Exit:
     settings = Settings()
     spool = Spool(settings.spool_url)
     with _asking(settings):
-        seen = _installation(settings, spool).seen()
+        known = _installation(settings, spool)
+        seen = known.seen()
     same = seen.redis == seen.spool
     redis_place = without_password(settings.redis_url.get_secret_value())
     spool_place = without_password(spool.url)
@@ -30,9 +31,14 @@ def show(*, as_json: bool) -> Exit:
         print_json({"same": same, **places})
     else:
         table = Table.grid(padding=(0, 2))
+        for _ in range(2):
+            table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
         table.add_row("Redis", seen.redis or "none", redis_place)
         table.add_row("Spool", seen.spool or "none", spool_place)
         stdout().print(table)
+    if not same:
+        stderr().print(f"lowtide: {known.described(seen)}", soft_wrap=True, markup=False)
     return Exit.OK if same else Exit.ERROR
 
 
@@ -44,7 +50,7 @@ def adopt(*, yes: bool, over: bool) -> Exit:
     """
     if not yes:
         if not sys.stdin.isatty():
-            raise typer.BadParameter("there is no terminal to ask on: add --yes", param_hint="--yes")
+            raise WrongUsage("there is no terminal to ask for confirmation: add --yes")
         typer.confirm("Are you sure that this Redis and this spool belong together?", abort=True, err=True)
     settings = Settings()
     with _asking(settings):

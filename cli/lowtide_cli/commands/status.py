@@ -12,6 +12,7 @@ from lowtide_cli.batches import find
 from lowtide_cli.terminal import Exit, exit_of
 from lowtide_cli.terminal.output import (
     ago,
+    counts_text,
     duration,
     labels_text,
     local_time,
@@ -20,6 +21,7 @@ from lowtide_cli.terminal.output import (
     state_text,
     status_data,
     stdout,
+    tokens_text,
 )
 
 _SHOWN_JOBS = 20
@@ -52,13 +54,15 @@ def _show(status: BatchStatus) -> None:
 
 def _facts(status: BatchStatus) -> dict[str, str]:
     """Returns the facts about a batch, by name. Empty ones are not shown."""
-    usage = status.usage
-    out = usage.candidates_token_count + usage.thoughts_token_count
     return {
         "model": status.model,
         "provider": str(status.provider),
         "requests": outcome(status),
-        "tokens": f"{usage.total_token_count:,}: {usage.prompt_token_count:,} in, {out:,} out",
+        "answered": _answered(status),
+        "reasons": counts_text(status.reasons),
+        "models": counts_text(status.models) if status.warnings else "",
+        "tokens": tokens_text(status.usage),
+        "discarded tokens": tokens_text(status.discarded_usage),
         "submitted": f"{local_time(status.created_at)}, {ago(status.created_at)}",
         "finished": _finished(status),
         "kind": "" if status.kind is Kind.GENERATION else str(status.kind),
@@ -69,6 +73,7 @@ def _facts(status: BatchStatus) -> dict[str, str]:
         "idempotency key": status.idempotency_key or "",
         "error": f"{status.error.reason}: {status.error.message}" if status.error else "",
         "problem": "\n".join(status.problems),
+        "warning": "\n".join(on_one_line(warning) for warning in status.warnings),
         "undelivered segments": _count(status.undelivered),
         "parked segments": _count(status.parked),
         "duplicate rows": _count(status.duplicates),
@@ -80,6 +85,13 @@ def _finished(status: BatchStatus) -> str:
     if status.finished_at is None:
         return ""
     return f"{local_time(status.finished_at)}, after {duration(status.finished_at - status.created_at)}"
+
+
+def _answered(status: BatchStatus) -> str:
+    """Returns the provider's progress, where it is ahead of the stored results."""
+    if status.answered <= status.settled:
+        return ""
+    return f"{status.answered:,} of {status.total:,} by the provider"
 
 
 def _sources(status: BatchStatus) -> str:
@@ -111,7 +123,7 @@ def _table(jobs: list[JobStatus], width: int) -> Table:
     table.add_column("state", no_wrap=True)
     for name in ("requests", "attempt", "polls"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("provider job", no_wrap=True, overflow="ellipsis", max_width=max(16, width - 54))
+    table.add_column("provider job", overflow="fold", max_width=max(16, width - 54))
     for job in jobs:
         counts = (f"{job.requests:,}", str(job.attempt), str(job.polls))
         table.add_row(_number(job), job.state, *counts, escape(job.name or "-"))

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import sys
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 
 import typer
 
-from lowtide import Batch, BatchOptions, BatchQueue, InvalidRequest, Mode
-from lowtide.shaping import json_lines
+from lowtide import Batch, BatchOptions, BatchQueue, InvalidBatch, InvalidRequest
+from lowtide_cli.batches import pairs
 from lowtide_cli.commands.results import write_results
 from lowtide_cli.commands.watch import follow
 from lowtide_cli.terminal import CommandError, Exit, exit_of
 from lowtide_cli.terminal.output import print_json
 
 _STDIN = "-"
+_WORDS = {"model": "--model", "labels": "--label", "outcomes": "--outcome"}
+"""The command's words for options of `submit` that are not named as in Python."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,53 +57,21 @@ def submit(submission: Submission, *, wait: bool, output: Path | None, as_json: 
 
 
 def _submitted(submission: Submission) -> Batch:
-    mode = submission.options.get("mode")
-    if mode is not None and mode not in set(Mode):
-        raise typer.BadParameter(f"{mode!r} is not one of {', '.join(Mode)}", param_hint="--mode")
     options: BatchOptions = {
         **submission.options,
-        "labels": _pairs(submission.labels, "--label", "NAME=VALUE"),
-        "outcomes": _pairs(submission.outcomes, "--outcome", "REASON=retry|fail|succeed"),
+        "labels": pairs(submission.labels, "--label", "NAME=VALUE"),
+        "outcomes": pairs(submission.outcomes, "--outcome", "REASON=retry|fail|succeed"),
     }
-    lines = _Lines(sys.stdin.buffer) if submission.file == _STDIN else None
+    requests = sys.stdin.buffer if submission.file == _STDIN else submission.file
     try:
-        return BatchQueue().submit(
-            lines or submission.file,
-            model=submission.model,
-            **options,
-        )
+        return BatchQueue().submit(requests, model=submission.model, **options)
     except InvalidRequest as error:
-        if lines is not None:
-            lines.correct(error)
-        name = submission.file if lines is None else "standard input"
+        name = "standard input" if submission.file == _STDIN else submission.file
         raise CommandError(str(error) if error.source else f"{name}: {error}") from error
-
-
-class _Lines:
-    """The requests in a stream of lines. It remembers the empty lines, so that an error names the right line."""
-
-    def __init__(self, lines: Iterable[bytes]) -> None:
-        self._lines = lines
-        self._gaps = [(0, 0)]
-        """Pairs of a request's position and the number of empty lines before it, one for each change."""
-
-    def __iter__(self) -> Iterator[Mapping[str, object]]:
-        for ordinal, (number, item) in enumerate(json_lines(self._lines)):
-            if number - ordinal > self._gaps[-1][1]:
-                self._gaps.append((ordinal, number - ordinal))
-            yield item
-
-    def correct(self, error: InvalidRequest) -> None:
-        """Changes the position of a request in an error to that of its line. A line that is not JSON has it already."""
-        if error.field != "line":
-            error.position += self._gaps[bisect_right(self._gaps, error.position, key=itemgetter(0)) - 1][1]
-
-
-def _pairs(given: list[str], option: str, form: str) -> dict[str, str]:
-    pairs = {}
-    for pair in given:
-        name, equals, value = pair.partition("=")
-        if not (name and equals):
-            raise typer.BadParameter(f"{pair!r} is not {form}", param_hint=option)
-        pairs[name] = value
-    return pairs
+    except InvalidBatch as error:
+        place, _, problem = str(error).partition(": ")
+        name, _, entry = place.partition(".")
+        if name not in _WORDS and name not in submission.options:
+            raise
+        hint = _WORDS.get(name) or f"--{name.replace('_', '-')}"
+        raise typer.BadParameter(f"{entry}: {problem}" if entry else problem, param_hint=hint) from error

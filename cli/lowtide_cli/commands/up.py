@@ -16,9 +16,20 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from lowtide_cli.extras import need
-from lowtide_cli.local import Child, Shape, Stack, ending, free_port, generated_password, last_lines
-from lowtide_cli.terminal import CommandError, Exit
+from lowtide_cli.extras import installed, need
+from lowtide_cli.local import (
+    LOGIN_VARIABLE,
+    Child,
+    Shape,
+    Stack,
+    ending,
+    free_port,
+    given_login,
+    is_free,
+    kept_login,
+    last_lines,
+)
+from lowtide_cli.terminal import CommandError, Exit, report
 from lowtide_cli.terminal.output import stderr, stdout
 
 if TYPE_CHECKING:
@@ -43,6 +54,15 @@ _VERTEX_SETTINGS = (
 )
 _LOCAL = "lowtide-local"
 """The project and the bucket if the settings name none."""
+_EXPORTS = (
+    "LOWTIDE_REDIS_URL",
+    "LOWTIDE_SPOOL_URL",
+    "GOOGLE_API_KEY",
+    "GOOGLE_GEMINI_BASE_URL",
+    "GOOGLE_VERTEX_BASE_URL",
+    "STORAGE_EMULATOR_HOST",
+    "BIGQUERY_EMULATOR_HOST",
+)
 _GOOGLE_VARIABLES = ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST")
 
 
@@ -53,7 +73,8 @@ class Options:
     data_dir: Path | None = None
     emulator: bool | None = None
     """None: use it only if no access to Google is configured."""
-    flower: bool = True
+    flower: bool | None = None
+    """None: run it if its extra is installed."""
     one_worker: bool = False
     threads: int = 8
     processes: int = 2
@@ -68,6 +89,8 @@ def up(options: Options) -> Exit:
     """Runs the stack until a signal ends it, or until a part ends that cannot be restarted."""
     console = stdout()
     need("worker", "`lowtide up`")
+    if options.flower:
+        need("flower", "`lowtide up --flower`")
     # The workers read the same settings, from the environment and from `.env`.
     from lowtide_worker.settings import WorkerSettings
 
@@ -86,6 +109,10 @@ def up(options: Options) -> Exit:
         code = _supervise(console, stack)
     except KeyboardInterrupt:
         console.print("\nstopping: workers first, Redis last (press Ctrl-C again to kill them)")
+    except CommandError as error:
+        # The reason comes before the news that everything is stopped.
+        report(str(error))
+        code = Exit.ERROR
     finally:
         stack.stop()
         console.print("everything is stopped")
@@ -98,38 +125,60 @@ def _shape(options: Options, settings: WorkerSettings) -> Shape:
     use_emulator = _without_google(options, settings)
     environment = dict(os.environ)
     if use_emulator:
-        # The emulator's jobs take seconds, while the default pauses suit Google's, which take hours.
-        for name, seconds in (("poll_first_seconds", "2"), ("poll_max_seconds", "10")):
-            if name not in settings.model_fields_set:
-                environment[f"LOWTIDE_{name.upper()}"] = seconds
+        environment |= _short_pauses(settings)
     own_redis = "redis_url" not in settings.model_fields_set
     if not own_redis:
         try:
             BatchQueue(settings).list(page_size=1)  # fails at once, with a clear message, if Redis does not answer
         except StoreUnavailable as error:
             raise CommandError(
-                "LOWTIDE_REDIS_URL is set: unset it, or start that server. In a shell with the export lines of an "
-                f"earlier run, unset those all. ({str(error).partition(': start it')[0]})"
+                f"LOWTIDE_REDIS_URL is set: unset it, or start that server ({str(error).partition(': start it')[0]}). "
+                "In a shell with the export lines of an earlier run: unset "
+                f"{' '.join(filter(os.environ.get, _EXPORTS))}"
             ) from error
-    auth = os.environ.get("LOWTIDE_FLOWER_BASIC_AUTH") or f"lowtide:{generated_password()}"
-    if not all(auth.partition(":")):
-        raise CommandError("LOWTIDE_FLOWER_BASIC_AUTH: expected user:password")
     directory = (options.data_dir or _home()).absolute()
+    flower = installed("flower") if options.flower is None else options.flower
     return Shape(
         directory=directory,
         environment=environment,
         redis=own_redis,
-        redis_port=options.redis_port or free_port(6379),
+        redis_port=_port(options, "redis", 6379) if own_redis else 0,
         cloud=_google_cloud(options, directory, settings) if use_emulator and _on_vertex(settings) else None,
         emulator=use_emulator,
-        emulator_port=options.emulator_port or free_port(8080),
-        flower=options.flower,
-        flower_port=options.flower_port or free_port(5555),
-        flower_auth=auth,
+        emulator_port=_port(options, "emulator", 8080) if use_emulator else 0,
+        flower=flower,
+        flower_port=_port(options, "flower", 5555) if flower else 0,
+        flower_auth=(given_login() or kept_login(directory / "flower")) if flower else "",
         one_worker=options.one_worker,
         threads=options.threads,
         processes=options.processes,
     )
+
+
+def _port(options: Options, server: str, usual: int) -> int:
+    """Returns the port of a server. Only the usual one may be replaced by a free one, and a line says so.
+
+    Raises `CommandError` if the port that the user chose is taken.
+    """
+    if wanted := getattr(options, f"{server}_port"):
+        if not is_free(wanted):
+            raise CommandError(f"--{server}-port: port {wanted} is in use; choose another one, or leave the option out")
+        return int(wanted)
+    port = free_port(usual)
+    if port != usual:
+        stderr().print(f"port {usual} is in use: {server} gets port {port}; choose one with --{server}-port")
+    return port
+
+
+def _short_pauses(settings: WorkerSettings) -> dict[str, str]:
+    """Returns pauses between polls that suit the emulator, whose jobs take seconds, unless the user has set them."""
+    given = settings.model_fields_set
+    first, longest = settings.poll_first_seconds, settings.poll_max_seconds
+    if "poll_max_seconds" not in given:
+        longest = 10.0 if "poll_first_seconds" not in given else max(10.0, first)
+    if "poll_first_seconds" not in given:
+        first = min(2.0, longest)
+    return {"LOWTIDE_POLL_FIRST_SECONDS": f"{first:g}", "LOWTIDE_POLL_MAX_SECONDS": f"{longest:g}"}
 
 
 def _home() -> Path:
@@ -179,8 +228,8 @@ def _google_cloud(options: Options, directory: Path, settings: WorkerSettings) -
     return GoogleCloud(
         directory / "cloud",
         places,
-        storage_port=options.storage_port or free_port(4443),
-        bigquery_port=options.bigquery_port or free_port(9050),
+        storage_port=_port(options, "storage", 4443),
+        bigquery_port=_port(options, "bigquery", 9050),
     )
 
 
@@ -226,8 +275,7 @@ def _announce(console: Console, stack: Stack, settings: WorkerSettings) -> None:
     for worker in stack.workers:
         table.add_row(worker.name.capitalize(), f"{_served(worker)}  [dim]pid {worker.pid}[/]")
     if stack.flower_url:
-        given = "LOWTIDE_FLOWER_BASIC_AUTH" in os.environ
-        login = "[dim]login: LOWTIDE_FLOWER_BASIC_AUTH[/]" if given else f"[dim]login[/] {shape.flower_auth}"
+        login = f"[dim]login: {LOGIN_VARIABLE}[/]" if given_login() else f"[dim]login[/] {shape.flower_auth}"
         table.add_row("Flower", f"{stack.flower_url}  {login}")
     table.add_row("Spool", escape(without_password(stack.exports.get("LOWTIDE_SPOOL_URL", settings.spool_url))))
     table.add_row("Logs", escape(f"tail -F {shlex.quote(str(stack.logs))}/*.log"))

@@ -15,7 +15,16 @@ from rich.text import Text
 from lowtide import Batch, BatchState, BatchStatus, StoreUnavailable, WaitTimeout
 from lowtide_cli.batches import find
 from lowtide_cli.terminal import Exit, exit_of
-from lowtide_cli.terminal.output import STATE_STYLE, duration, outcome, print_json, status_data, stderr, stdout
+from lowtide_cli.terminal.output import (
+    STATE_STYLE,
+    duration,
+    outcome,
+    print_json,
+    status_data,
+    stderr,
+    stdout,
+    tokens_text,
+)
 
 _POLL_SECONDS = 0.5
 _MIN_SHARE_FOR_ETA = 0.05
@@ -46,7 +55,7 @@ def follow(batch: Batch, *, on_stderr: bool = False) -> BatchStatus | None:
         return None
     took = duration((status.finished_at or time.time()) - status.created_at)
     console.print(f"{batch.id} {status.state} after {took}: {outcome(status)}", soft_wrap=True)
-    for problem in status.problems:
+    for problem in (*status.problems, *status.warnings):
         console.print(problem, style="yellow", markup=False, soft_wrap=True)
     return status
 
@@ -72,13 +81,17 @@ def _follow_json(batch: Batch) -> BatchStatus | None:
 
 
 def _say_that_it_goes_on(batch: Batch) -> None:
-    stderr().print(f"\nno longer watching; the batch goes on. Watch it again: lowtide watch {batch.id}", soft_wrap=True)
+    stderr().print(
+        f"\nno longer watching; the batch continues. Watch it again: lowtide watch {batch.id}", soft_wrap=True
+    )
 
 
 def _lines(batch: Batch, console: Console, timeout: float | None) -> BatchStatus:
     said: set[str] = set()
     for status in _statuses(batch, timeout):
-        lines = [f"{status.state}  {outcome(status)}  {_jobs(status)}", *status.problems]
+        progress = {"requests": f"{status.answered:,} of {status.total:,} answered", **_measures(status)}
+        measures = (f"{name}: {value}" for name, value in progress.items() if value)
+        lines = [str(status.state), *measures, *status.problems, *status.warnings]
         if not status.finished:
             for line in (line for line in lines if line not in said):
                 console.print(line, soft_wrap=True, markup=False)
@@ -123,56 +136,55 @@ def _statuses(batch: Batch, timeout: float | None = None) -> Iterator[BatchStatu
 
 
 def _essence(status: BatchStatus) -> object:
-    return status.state, status.settled, _answered(status), [job.state for job in status.jobs], status.problems
+    jobs = [job.state for job in status.jobs]
+    return status.state, status.settled, status.answered, jobs, status.problems, status.warnings
 
 
 def _picture(status: BatchStatus) -> Group:
-    done = _answered(status)
-    now = status.finished_at or time.time()
-    elapsed = now - status.created_at
     bar = Table.grid(padding=(0, 1), expand=True)
     bar.add_column(no_wrap=True)
     bar.add_column(ratio=1)
     bar.add_column(no_wrap=True, justify="right")
+    style = "green" if _clean(status) else "yellow"
     bar.add_row(
         Text(status.state, style=STATE_STYLE[status.state]),
-        ProgressBar(total=status.total, completed=done, finished_style="green" if _clean(status) else "yellow"),
-        Text(f"{status.settled:,}/{status.total:,} requests"),
+        ProgressBar(total=status.total, completed=status.answered, finished_style=style),
+        Text(f"{status.answered:,}/{status.total:,} answered"),
     )
-    facts = [_jobs(status)]
-    if failed := status.failed + status.expired:
-        facts.append(f"{failed:,} failed")
-    if status.usage.total_token_count:
-        facts.append(f"{status.usage.total_token_count:,} tokens")
-    facts.append(f"{duration(elapsed)} elapsed")
-    if not status.finished:
-        facts.append(_eta(status, done, elapsed))
-    problems = [Text(problem, style="yellow") for problem in status.problems]
-    return Group(bar, Text(" · ".join(filter(None, facts)), style="dim"), *problems)
+    now = status.finished_at or time.time()
+    measures = {**_measures(status), "time": _time(status, now - status.created_at)}
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in measures.items():
+        if value:
+            table.add_row(Text(name, style="dim"), Text(value, style="dim"))
+    return Group(bar, table, *(Text(text, style="yellow") for text in (*status.problems, *status.warnings)))
+
+
+def _measures(status: BatchStatus) -> dict[str, str]:
+    """Returns the progress by what is counted: each is a line of its own, so that none is read as another."""
+    return {"results": outcome(status), "jobs": _jobs(status), "tokens": tokens_text(status.usage)}
 
 
 def _clean(status: BatchStatus) -> bool:
     return status.succeeded == status.settled
 
 
-def _answered(status: BatchStatus) -> int:
-    """Returns the number of requests that are settled or that the provider has answered."""
-    if not status.jobs:
-        return status.settled
-    waiting = sum(job.requests - job.done_requests for job in status.jobs if not job.state.terminal)
-    return max(status.settled, status.total - waiting)
-
-
 def _jobs(status: BatchStatus) -> str:
     counts = Counter(str(job.state) for job in status.jobs)
-    if not counts:
-        return "no jobs yet"
-    number = "1 job" if len(status.jobs) == 1 else f"{len(status.jobs):,} jobs"
-    return f"{number}: " + ", ".join(f"{count:,} {state}" for state, count in counts.items())
+    return ", ".join(f"{count:,} {state}" for state, count in counts.items()) or "none yet"
 
 
-def _eta(status: BatchStatus, done: int, elapsed: float) -> str:
-    """Returns the remaining time at the pace so far. It is a guess: the counts of a batch with few jobs jump."""
-    if done < status.total * _MIN_SHARE_FOR_ETA or status.state is BatchState.CANCELLING:
-        return ""
-    return f"~{duration(elapsed / done * (status.total - done))} left"
+def _time(status: BatchStatus, elapsed: float) -> str:
+    """Returns the time so far, and the remaining time at the pace so far.
+
+    That is a guess: the counts of a batch with few jobs jump.
+    """
+    so_far = f"{duration(elapsed)} elapsed"
+    done = status.answered
+    if status.finished or status.state is BatchState.CANCELLING or done < status.total * _MIN_SHARE_FOR_ETA:
+        return so_far
+    if done == status.total:
+        return f"{so_far}, all answered, results are being stored"
+    return f"{so_far}, ~{duration(elapsed / done * (status.total - done))} left"

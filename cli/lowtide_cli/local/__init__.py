@@ -6,6 +6,14 @@ Google's clients.
 
 from __future__ import annotations
 
+from lowtide_cli.local.flower import (
+    LOGIN_VARIABLE,
+    flower_command,
+    flower_environment,
+    generated_password,
+    given_login,
+    kept_login,
+)
 from lowtide_cli.local.private import private_file, private_folder
 from lowtide_cli.local.processes import (
     Child,
@@ -14,14 +22,16 @@ from lowtide_cli.local.processes import (
     end,
     ending,
     free_port,
+    is_free,
     kill,
     last_lines,
     past_proxies,
 )
 from lowtide_cli.local.redis import SERVER_VARIABLE, EmbeddedRedis, server_binary
-from lowtide_cli.local.stack import Shape, Stack, generated_password
+from lowtide_cli.local.stack import Shape, Stack
 
 __all__ = [
+    "LOGIN_VARIABLE",
     "SERVER_VARIABLE",
     "Child",
     "EmbeddedRedis",
@@ -31,8 +41,13 @@ __all__ = [
     "StartFailed",
     "end",
     "ending",
+    "flower_command",
+    "flower_environment",
     "free_port",
     "generated_password",
+    "given_login",
+    "is_free",
+    "kept_login",
     "kill",
     "last_lines",
     "past_proxies",

@@ -247,6 +247,11 @@ def free_port(preferred: int = 0) -> int:
     raise CommandError("no port of 127.0.0.1 is free")
 
 
+def is_free(port: int) -> bool:
+    """Returns whether a server could listen on this port of 127.0.0.1 now."""
+    return free_port(port) == port
+
+
 def past_proxies() -> dict[str, str]:
     """Returns the variables that keep connections to this machine from going through a proxy."""
     known = (os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or "").split(",")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lowtide_cli.local.flower import flower_command, flower_environment
 from lowtide_cli.local.private import private_folder
 from lowtide_cli.local.processes import Child, StartFailed, free_port, past_proxies
 from lowtide_cli.local.redis import EmbeddedRedis
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from lowtide_cli.local.google_cloud import GoogleCloud
 
 _JOBS, _RESULTS = "lowtide.jobs", "lowtide.results"
-_COLUMNS = "name,kwargs,state,result,received,runtime,worker,uuid"
-"""The columns of Flower's task list: the arguments and the result of a task come before its random id."""
 _KEPT_LOG_BYTES = 20_000_000
 _WORKER_STOPS = ((signal.SIGTERM, 10.0), (signal.SIGQUIT, 5.0))
 """A warm stop, which finishes the running tasks; then a cold one, after which another worker runs them again."""
@@ -149,7 +148,7 @@ class Stack:
             self.shape.cloud.stop()
 
     def _start_emulator(self) -> int:
-        port = free_port(self.shape.emulator_port)
+        port = self.shape.emulator_port or free_port()
         self.emulator_url = f"http://127.0.0.1:{port}"
         # A key of this run alone: other users of the machine can connect to the port, but cannot use the emulator.
         self.exports["GOOGLE_API_KEY"] = key = secrets.token_urlsafe(24)
@@ -190,12 +189,10 @@ class Stack:
                 raise StartFailed(f"the workers are not ready after {timeout:g} s; see {self.workers[0].log}")
 
     def _start_flower(self) -> int:
-        port = free_port(self.shape.flower_port)
+        port = self.shape.flower_port or free_port()
         self.flower_url = f"http://127.0.0.1:{port}"
-        options = ("--address=127.0.0.1", f"--port={port}", "--max_tasks=20000", f"--tasks_columns={_COLUMNS}")
-        # In the environment, because `ps` shows arguments to every user.
-        password = {"FLOWER_BASIC_AUTH": self.shape.flower_auth}
-        self.flower = self._child("Flower", [*_CELERY, "flower", *options], extra=password)
+        _, *command = flower_command(address="127.0.0.1", port=port)
+        self.flower = self._child("Flower", command, extra=flower_environment(self.shape.flower_auth))
         self.flower.start()
         return port
 
@@ -223,8 +220,3 @@ class Stack:
             if path.stat().st_size > _KEPT_LOG_BYTES:
                 path.replace(path.with_suffix(".log.1"))
         return path
-
-
-def generated_password() -> str:
-    """Returns a new password for Flower."""
-    return secrets.token_urlsafe(12)

@@ -7,9 +7,9 @@ quick to import because `lowtide --help` imports it.
 from __future__ import annotations
 
 from lowtide_cli.terminal.arguments import bad_argument
-from lowtide_cli.terminal.errors import CommandError, MissingExtra, one_line
+from lowtide_cli.terminal.errors import CommandError, MissingExtra, WrongUsage, one_line
 from lowtide_cli.terminal.exits import EXIT_CODES, Exit, exit_of
-from lowtide_cli.terminal.streams import discard_output, prepare_streams
+from lowtide_cli.terminal.streams import discard_output, prepare_streams, report
 from lowtide_cli.terminal.variables import warn_of_unknown_variables
 
 __all__ = [
@@ -17,10 +17,12 @@ __all__ = [
     "CommandError",
     "Exit",
     "MissingExtra",
+    "WrongUsage",
     "bad_argument",
     "discard_output",
     "exit_of",
     "one_line",
     "prepare_streams",
+    "report",
     "warn_of_unknown_variables",
 ]

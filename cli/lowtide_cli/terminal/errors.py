@@ -9,6 +9,10 @@ class CommandError(Exception):
     """A command cannot do what the user asked for. The message gives the reason and a remedy."""
 
 
+class WrongUsage(CommandError):
+    """The arguments do not fit the surroundings. The exit code is 2, as for arguments that cannot be parsed."""
+
+
 class MissingExtra(CommandError):
     """An optional part of Lowtide is not installed."""
 
@@ -27,10 +31,6 @@ def one_line(error: BaseException) -> str | None:
     ):
         if _is_one(error, module, names):
             return str(error)
-    if _is_one(error, "pydantic", ("ValidationError",)) or _is_one(error, "pydantic_settings", ("SettingsError",)):
-        from lowtide.settings import explain
-
-        return explain(error)  # type: ignore[arg-type] # `_is_one` has checked the type
     if isinstance(error, UnicodeEncodeError):
         return f"not UTF-8: {error.object[max(0, error.start - 20) : error.end + 20]!a}"
     if isinstance(error, OSError) and error.strerror:

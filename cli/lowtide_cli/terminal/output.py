@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from lowtide import BatchState, BatchStatus
+from lowtide import BatchState, BatchStatus, Usage
 from lowtide.models import to_builtins
 from lowtide.text import printable
 
@@ -107,6 +107,24 @@ def outcome(status: BatchStatus) -> str:
     counts = ((name, getattr(status, name)) for name in ("succeeded", "failed", "expired", "cancelled"))
     done = ", ".join(f"{count:,} {name}" for name, count in counts if count)
     return f"{status.settled:,} of {status.total:,} done" + (f": {done}" if done else "")
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """Returns counts by name in one line, the highest first."""
+    return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])))
+
+
+def tokens_text(usage: Usage) -> str:
+    """Returns tokens in one line; empty where there are none. Thoughts are paid as output and shown apart."""
+    parts = {
+        "in": usage.prompt_token_count,
+        "of them cached": usage.cached_content_token_count,
+        "for tools": usage.tool_use_prompt_token_count,
+        "out": usage.candidates_token_count,
+        "thoughts": usage.thoughts_token_count,
+    }
+    shown = ", ".join(f"{count:,} {name}" for name, count in parts.items() if count)
+    return f"{usage.total_token_count:,}" + (f": {shown}" if shown else "") if usage != Usage() else ""
 
 
 def labels_text(status: BatchStatus) -> str:

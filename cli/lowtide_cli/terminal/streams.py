@@ -8,6 +8,8 @@ from contextlib import suppress
 
 from lowtide_cli.terminal.errors import CommandError
 
+_FEWEST_COLUMNS = 20
+
 
 def prepare_streams() -> None:
     """Makes the standard streams usable in every locale. Raises `CommandError` if standard output is closed."""
@@ -18,9 +20,20 @@ def prepare_streams() -> None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     if sys.stdout is None:
         raise CommandError("standard output is closed")
+    # Some terminals report no width, and output for so few columns has no text.
+    if os.environ.get("COLUMNS", "").isdecimal() and int(os.environ["COLUMNS"]) < _FEWEST_COLUMNS:
+        del os.environ["COLUMNS"]
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def report(problem: str) -> None:
+    """Prints an error. Further lines are indented, so that none looks like a message of Lowtide's own."""
+    from lowtide.redaction import redacted  # deferred: `--help` must be quick
+    from lowtide.text import printable
+
+    print("lowtide: " + printable(redacted(problem)).replace("\n", "\n  "), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def discard_output() -> None:

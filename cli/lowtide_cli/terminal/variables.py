@@ -12,7 +12,6 @@ def warn_of_unknown_variables() -> None:
     # The imports below take time, and without such variables there is nothing to check.
     if Path(".env").exists() or any(name.upper().startswith("LOWTIDE_") for name in os.environ):
         from lowtide.text import on_one_line
-        from lowtide_worker.host.variables import unknown_variables
+        from lowtide.variables import warn_of_unknown_variables as warn
 
-        for problem in unknown_variables():
-            print(f"lowtide: warning: {on_one_line(problem)}", file=sys.stderr)  # noqa: T201
+        warn(lambda problem: print(f"lowtide: warning: {on_one_line(problem)}", file=sys.stderr))  # noqa: T201

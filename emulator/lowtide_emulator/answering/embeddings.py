@@ -61,9 +61,9 @@ class VectorModel:
         """Returns the embedding of a request's content, or an error."""
         del key
         prompt = self._decode(request)
-        if prompt.content is None or not prompt.content.parts:
+        if prompt.content is None or not prompt.content.all_parts:
             return RowError(3, "* EmbedContentRequest.content: content is empty\n")
-        text = " ".join(part.text or "" for part in prompt.content.parts)
+        text = " ".join(part.text or "" for part in prompt.content.all_parts)
         mark = MARK.search(text) if "[[" in text else None
         if mark is not None and mark[1] == "error":
             return row_error(int(mark[2] or 13))

@@ -27,6 +27,10 @@ def load_function(path: str) -> Answer:
         function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"cannot load {path!r}; expected module:function ({error})") from error
+    except Exception as error:
+        raise ValueError(f"cannot load {path!r}: importing {module} raised {type(error).__name__}: {error}") from error
+    if not callable(function):
+        raise ValueError(f"cannot load {path!r}: it is a {type(function).__name__} and not a function")  # noqa: TRY004 - the value of an option
     return cast("Answer", function)
 
 

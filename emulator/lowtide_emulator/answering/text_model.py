@@ -1,7 +1,9 @@
 """The built-in text model: short, deterministic and cheap answers.
 
 The answer to a prompt is its first words; a token is about four characters. The answer to a request for
-`application/json` is a value that is valid for its response schema.
+`application/json` is a value that is valid for its response schema, and to one for `text/x.enum` a value of its enum.
+A request with functions is answered by a call if it must be (mode ANY), or if its text has the name of a function. A
+request for images gets one.
 
 Marks in the prompt make single rows fail. A mark that ends with `:n` works only for the first `n` answers to the same
 text, so that a retry succeeds:
@@ -32,11 +34,16 @@ import msgspec
 from msgspec import Raw
 
 from lowtide_emulator.answering.answers import Oddity, Reply, RowError
+from lowtide_emulator.answering.parts import IMAGE_TOKENS, ImagePart, TextPart, image, wanted_call
+from lowtide_emulator.answering.parts import Part as AnswerPart
+from lowtide_emulator.answering.rules import ENUM, items
 from lowtide_emulator.answering.schema_sample import Schema, sample
 from lowtide_emulator.wire import either, integer
 
 WORDS = 25
 THOUGHT_TOKENS = 16
+_TEXTS, _IMAGES = frozenset({"TEXT", "1"}), frozenset({"IMAGE", "2"})
+"""The modalities of an answer, by name and by number."""
 
 MARK = re.compile(r"\[\[([a-z_]+)(?::(\d+))?(?::(\d+))?\]\]")
 _RPC_MESSAGES = {
@@ -53,16 +60,23 @@ _RPC_MESSAGES = {
 
 
 class Part(msgspec.Struct, gc=False):
-    """A part of a content; only its text is read."""
+    """A part of a content; of the rest it matters only whether it is the response of a function."""
 
     text: str | None = None
+    response: dict[str, Raw] | None = msgspec.field(default=None, name="functionResponse")
+    response_snake: dict[str, Raw] | None = msgspec.field(default=None, name="function_response")
 
 
 class Content(msgspec.Struct, gc=False):
     """One turn of the conversation."""
 
-    parts: list[Part] | None = None
+    parts: list[Part] | Part | None = None
     role: str | None = None
+
+    @property
+    def all_parts(self) -> list[Part]:
+        """The parts; one may be sent without a list."""
+        return [self.parts] if isinstance(self.parts, Part) else self.parts or []
 
 
 class Config(msgspec.Struct, gc=False):
@@ -76,12 +90,17 @@ class Config(msgspec.Struct, gc=False):
     schema_snake: Schema | None = msgspec.field(default=None, name="response_schema")
     json_schema: Schema | None = msgspec.field(default=None, name="responseJsonSchema")
     json_schema_snake: Schema | None = msgspec.field(default=None, name="response_json_schema")
+    modalities: list[str | int] | str | int | None = msgspec.field(default=None, name="responseModalities")
+    modalities_snake: list[str | int] | str | int | None = msgspec.field(default=None, name="response_modalities")
 
 
 class Prompt(msgspec.Struct, gc=False):
     """A GenerateContentRequest."""
 
-    contents: list[Content] | None = None
+    contents: list[Content] | Content | None = None
+    tools: list[Schema] | Schema | None = None
+    tool_config: Schema | None = msgspec.field(default=None, name="toolConfig")
+    tool_config_snake: Schema | None = msgspec.field(default=None, name="tool_config")
     config: Config | None = msgspec.field(default=None, name="generationConfig")
     config_snake: Config | None = msgspec.field(default=None, name="generation_config")
     system: Content | None = msgspec.field(default=None, name="systemInstruction")
@@ -90,17 +109,14 @@ class Prompt(msgspec.Struct, gc=False):
 
 # Responses.
 
-
-class TextPart(msgspec.Struct, gc=False):
-    """The text of an answer."""
-
-    text: str
+Said = str | list[AnswerPart]
+"""The model's turn: a text, or parts of other kinds."""
 
 
 class ModelContent(msgspec.Struct, omit_defaults=True, gc=False):
     """The model's turn."""
 
-    parts: list[TextPart] | None = None
+    parts: list[AnswerPart] | None = None
     role: str = ""
 
 
@@ -158,19 +174,12 @@ class TextModel:
     def reply(self, key: str | None, request: Raw) -> Reply:
         """Returns the response to a request, or an error."""
         prompt = self._decode(request)
-        if not prompt.contents:
-            return RowError(3, "* GenerateContentRequest.contents: contents is not specified\n")
-        for content in prompt.contents:
-            if content.role not in (None, "", "user", "model", "function", "tool"):
-                return RowError(3, "Please use a valid role: user, model.")
-            if not content.parts:
-                return RowError(3, "* GenerateContentRequest.contents.parts: contents.parts must not be empty.\n")
-        text = _text(prompt.contents)
+        contents = [prompt.contents] if isinstance(prompt.contents, Content) else prompt.contents or []
+        text = _text(contents)
         config = either(prompt.config, prompt.config_snake)
-        said = _summary(text) if config is None else _obey(config, _summary(text))
-        finish = "STOP"
+        said, finish = self._said(prompt, config, contents, text), "STOP"
         limit = None if config is None else integer(config.max_tokens, config.max_tokens_snake)
-        if limit is not None and _tokens(said) > limit:
+        if limit is not None and isinstance(said, str) and _tokens(said) > limit:
             said, finish = said[: 4 * limit], "MAX_TOKENS"
         system = either(prompt.system, prompt.system_snake)
         read = _tokens(text) + (0 if system is None else _tokens(_text([system])))
@@ -179,17 +188,35 @@ class TextModel:
             return self._generated(key, text, read, said, finish)
         return self._marked(mark, key, text, read, said, finish)
 
+    def _said(self, prompt: Prompt, config: Config | None, contents: list[Content], text: str) -> Said:
+        if prompt.tools:
+            last = contents[-1].all_parts if contents else []
+            answered = any(part.response is not None or part.response_snake is not None for part in last)
+            calling = either(prompt.tool_config, prompt.tool_config_snake)
+            call = wanted_call(prompt.tools, calling, text, answered=answered)
+            if call is not None:
+                return [call]
+        said = _summary(text)
+        if config is None and "-image" not in self._model:
+            return said
+        config = config or Config()
+        modalities = {str(name).upper() for name in items(either(config.modalities, config.modalities_snake))}
+        if modalities & _IMAGES or (not modalities and "-image" in self._model):
+            only = modalities and not modalities & _TEXTS
+            return [image(text)] if only else [TextPart(said), image(text)]
+        return _obey(config, said)
+
     def _generated(
         self,
         key: str | None,
         text: str,
         read: int,
-        said: str | None,
+        said: Said | None,
         finish: str,
         thoughts: int = THOUGHT_TOKENS,
     ) -> Generated:
-        written = _tokens(said or "")
-        parts = None if said is None else [TextPart(said)]
+        parts: list[AnswerPart] | None = [TextPart(said)] if isinstance(said, str) else said
+        written = sum(map(_written, parts or ()))
         good = Generated(
             candidates=[Candidate(ModelContent(parts, "model"), finish, 0)],
             usage_metadata=Usage(
@@ -207,7 +234,7 @@ class TextModel:
             good.usage_metadata.traffic_type = "ON_DEMAND"
         return good
 
-    def _marked(self, mark: re.Match[str], key: str | None, text: str, read: int, said: str, finish: str) -> Reply:
+    def _marked(self, mark: re.Match[str], key: str | None, text: str, read: int, said: Said, finish: str) -> Reply:
         name, first, second = mark.groups()
         has_code = name in ("error", "status")
         times = second if has_code else first
@@ -255,9 +282,7 @@ def row_error(code: int) -> RowError:
 
 
 def _text(contents: list[Content]) -> str:
-    if len(contents) == 1 and contents[0].parts and len(contents[0].parts) == 1:
-        return contents[0].parts[0].text or ""
-    return " ".join(part.text for content in contents for part in content.parts or () if part.text)
+    return " ".join(part.text for content in contents for part in content.all_parts if part.text)
 
 
 def _summary(text: str) -> str:
@@ -267,14 +292,23 @@ def _summary(text: str) -> str:
 
 
 def _obey(config: Config, said: str) -> str:
-    if "json" not in (either(config.mime, config.mime_snake) or ""):
-        return said
+    mime = either(config.mime, config.mime_snake) or ""
     schema = either(
         either(config.schema, config.schema_snake),
         either(config.json_schema, config.json_schema_snake),
     )
+    if mime == ENUM:
+        return str(sample(schema or {}, said))
+    if "json" not in mime:
+        return said
     value: object = {"summary": said} if schema is None else sample(schema, said)
     return msgspec.json.encode(value).decode()
+
+
+def _written(part: AnswerPart) -> int:
+    if isinstance(part, ImagePart):
+        return IMAGE_TOKENS
+    return _tokens(part.text if isinstance(part, TextPart) else str(part.function_call))
 
 
 def _tokens(text: str) -> int:

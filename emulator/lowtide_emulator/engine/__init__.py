@@ -19,6 +19,7 @@ from lowtide_emulator.engine.output import (
     write_results,
 )
 from lowtide_emulator.engine.rows import STRAY, Row
+from lowtide_emulator.engine.seeds import JobSeed, SeedError, SeedFailure, Timeline, timeline
 from lowtide_emulator.engine.stats import Stats, StatsSnapshot
 
 __all__ = [
@@ -29,14 +30,19 @@ __all__ = [
     "Failure",
     "Job",
     "JobRecord",
+    "JobSeed",
     "JobState",
     "Row",
+    "SeedError",
+    "SeedFailure",
     "Stats",
     "StatsSnapshot",
     "StoppedError",
+    "Timeline",
     "answered_lines",
     "damaged_lines",
     "foreign_lines",
+    "timeline",
     "write_lines",
     "write_results",
 ]

@@ -12,11 +12,21 @@ from pathlib import Path
 import msgspec
 from msgspec import Raw
 
-from lowtide_emulator.answering import Answer, Answerer, CannedModel, RowError, TextModel, UserModel, VectorModel
+from lowtide_emulator.answering import (
+    Answer,
+    Answerer,
+    CannedModel,
+    RowError,
+    RuledModel,
+    TextModel,
+    UserModel,
+    VectorModel,
+)
 from lowtide_emulator.engine.clock import Clock
 from lowtide_emulator.engine.job_store import JobStore
 from lowtide_emulator.engine.jobs import Job
-from lowtide_emulator.engine.stats import Stats
+from lowtide_emulator.engine.models import AnsweringModels
+from lowtide_emulator.engine.stats import Stats, StatsSnapshot
 from lowtide_emulator.faults import FaultPlan
 from lowtide_emulator.settings import Settings
 
@@ -27,6 +37,8 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     name: the resource name; those of Vertex AI begin with `projects/`.
     state: PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED or EXPIRED, for Vertex AI also CANCELLING
         and PARTIALLY_SUCCEEDED. Faults that make a job report another state do not change it.
+    model: the model that was asked for, as the API names it.
+    answered_by: the model that answers and is billed, without a prefix.
     requests: the number of rows in the input.
     billed: the number of rows with a successful response, in a finished job that delivers results.
     created: the time of creation on the emulated clock, in seconds since the epoch.
@@ -40,6 +52,7 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     display_name: str
     model: str
+    answered_by: str
     state: str
     requests: int
     billed: int
@@ -61,6 +74,7 @@ class Engine:
         self.clock = Clock()
         self.stats = Stats()
         self.faults = FaultPlan()
+        self.models = AnsweringModels(settings.answer_as)
         self.answer: Answer | None = None
         self.canned: dict[str, Raw | RowError] = {}
         self._seen: Counter[str] = Counter()
@@ -87,7 +101,15 @@ class Engine:
 
     def records(self, *, keys: bool = False) -> list[JobRecord]:
         """Returns the record of every job ever created, oldest first."""
-        return [self._record(job, keys=keys) for job in self.jobs]
+        return [self.record(job, keys=keys) for job in self.jobs]
+
+    def snapshot(self) -> StatsSnapshot:
+        """Returns the present counters."""
+        now = self.clock.now()
+        billed: Counter[str] = Counter()
+        for job in self.jobs:
+            billed[job.answered_by] += job.billed(now)
+        return self.stats.snapshot(billed=dict(+billed))
 
     def reset(self) -> None:
         """Removes jobs, files, fault rules and counters, and resets the clock; settings stay."""
@@ -95,6 +117,7 @@ class Engine:
         for callback in self._at_reset:
             callback()
         self.faults.replace([])
+        self.models.reset()
         self.stats.reset()
         self.clock.reset()
         self._seen.clear()
@@ -113,10 +136,9 @@ class Engine:
         if self._temporary:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def answerer(self, job: Job, model: str, stamp: Callable[[], str] | None = None) -> Answerer:
+    def answerer(self, job: Job, stamp: Callable[[], str] | None = None) -> Answerer:
         """Returns the model that answers the rows of a job.
 
-        model: the name of the job's model as answers report it.
         stamp: returns the time as answers report it; None if they do not report it.
         """
         answerer: Answerer
@@ -125,10 +147,13 @@ class Engine:
         elif job.embeddings:
             answerer = VectorModel(self.settings.embedding_dimensions)
         else:
-            answerer = TextModel(model, self._seen, stamp=stamp)
+            answerer = TextModel(job.answered_by, self._seen, stamp=stamp)
+        if not job.embeddings:
+            answerer = RuledModel(answerer)
         return CannedModel(self.canned, answerer) if self.canned else answerer
 
-    def _record(self, job: Job, *, keys: bool) -> JobRecord:
+    def record(self, job: Job, *, keys: bool = False) -> JobRecord:
+        """Returns the record of a job."""
         now = self.clock.now()
         moment = job.at(now)
         billed = job.billed(now)
@@ -142,6 +167,7 @@ class Engine:
             name=job.name,
             display_name=job.display_name,
             model=job.model,
+            answered_by=job.answered_by,
             state=moment.state.value,
             requests=job.requests,
             billed=billed,

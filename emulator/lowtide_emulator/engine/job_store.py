@@ -36,6 +36,10 @@ class JobStore:
         job = self._by_id.get(job_id)
         return None if job is None or job.deleted_at is not None or job.collection != collection else job
 
+    def has(self, job_id: str) -> bool:
+        """Whether a job has this id, also a deleted one."""
+        return job_id in self._by_id
+
     def find_deleted(self, job_id: str) -> Job | None:
         """Returns a deleted job; None if no deleted job has this id."""
         job = self._by_id.get(job_id)

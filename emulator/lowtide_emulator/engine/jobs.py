@@ -101,6 +101,7 @@ class Job:
 
     number: the position in the order of creation, from 0.
     collection: the start of its name, before the id.
+    answered_by: the model that answers the rows and is billed for them, without a prefix.
     source: the name of the input; None for inline rows.
     requests: the number of rows; 0 until they are counted.
     expire_seconds: the age at which an unfinished job expires.
@@ -116,6 +117,7 @@ class Job:
     id: str
     collection: str
     model: str
+    answered_by: str
     display_name: str
     embeddings: bool
     source: str | None

@@ -20,6 +20,7 @@ class StatsSnapshot(msgspec.Struct, frozen=True):
     busy_seconds: the processor time for serving and answering; on macOS, for answering only.
     answer_seconds: the part of it for answering.
     rows_answered: the rows that were answered, successfully or not.
+    billed: the rows of finished jobs that are billed, by the model that answered them.
     """
 
     calls: dict[str, int]
@@ -29,6 +30,7 @@ class StatsSnapshot(msgspec.Struct, frozen=True):
     busy_seconds: float
     answer_seconds: float
     rows_answered: int
+    billed: dict[str, int]
 
 
 class Stats:
@@ -82,8 +84,11 @@ class Stats:
             self._rows += rows
             self._answer_seconds += seconds
 
-    def snapshot(self) -> StatsSnapshot:
-        """Returns the present counters."""
+    def snapshot(self, *, billed: dict[str, int]) -> StatsSnapshot:
+        """Returns the present counters.
+
+        billed: the billed rows by model, which the jobs know.
+        """
         with self._lock:
             return StatsSnapshot(
                 calls=dict(sorted(self._calls.items())),
@@ -93,6 +98,7 @@ class Stats:
                 busy_seconds=self._serving_seconds() - self._serving_base + self._answer_seconds,
                 answer_seconds=self._answer_seconds,
                 rows_answered=self._rows,
+                billed=billed,
             )
 
     def reset(self) -> None:

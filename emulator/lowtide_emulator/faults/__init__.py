@@ -6,6 +6,6 @@ The module `rules` describes the form of a rule; the module `kinds` has a struct
 from __future__ import annotations
 
 from lowtide_emulator.faults import kinds
-from lowtide_emulator.faults.rules import Call, FaultPlan, FaultRecord, RuleError
+from lowtide_emulator.faults.rules import Call, FaultPlan, FaultRecord, RuleError, load_rules
 
-__all__ = ["Call", "FaultPlan", "FaultRecord", "RuleError", "kinds"]
+__all__ = ["Call", "FaultPlan", "FaultRecord", "RuleError", "kinds", "load_rules"]

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -36,9 +37,13 @@ Call = Literal[
     "files.upload.start",
     "files.upload.chunk",
     "files.get",
+    "files.register",
     "files.list",
     "files.download",
     "files.delete",
+    "datasets.create",
+    "datasets.get",
+    "datasets.delete",
 ]
 
 
@@ -53,6 +58,14 @@ class FaultRule(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only
     seed: int = 0
     match: str | None = None
     params: dict[str, object] = {}
+
+
+def load_rules(path: Path) -> list[Mapping[str, object]]:
+    """Returns the rules of a JSON file, not yet checked. Raises ValueError."""
+    try:
+        return list(msgspec.json.decode(path.read_bytes(), type=list[dict[str, object]]))
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{path} is not a JSON list of fault rules: {error}") from error
 
 
 class FaultRecord(msgspec.Struct, frozen=True):

@@ -177,6 +177,8 @@ class BatchApi:
                 )
             if not self._work.files.is_active(file):
                 raise RefusalError(400, f"The File {source} is not in an ACTIVE state.", "FAILED_PRECONDITION")
+            if file.path is None:
+                raise RefusalError(400, f"The File {source} is registered; upload it to use it as a batch's input.")
             count = await asyncio.to_thread(load_file, file.path, input_path, keys_path, embeddings=embeddings)
         elif batch.input_config.requests is not None:
             rows = batch.input_config.requests.requests
@@ -195,6 +197,7 @@ class BatchApi:
             id=job_id,
             collection=BATCHES,
             model=f"models/{model}" if model else f"tunedModels/{request.path_params['tuned']}",
+            answered_by=engine.models.answering(model or request.path_params["tuned"], engine.clock.now()),
             display_name=batch.display_name,
             embeddings=embeddings,
             source=source,

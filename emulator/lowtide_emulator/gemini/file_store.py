@@ -1,4 +1,4 @@
-"""Uploaded files, and resumable uploads that are streamed to disk."""
+"""The files of the Files API, and resumable uploads that are streamed to disk."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import re
 import secrets
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from lowtide_emulator.calls import RefusalError
-from lowtide_emulator.engine import Clock
+from lowtide_emulator.engine import Clock, Failure
+from lowtide_emulator.gemini.mime_types import check_mime_type, guessed_mime_type
 from lowtide_emulator.settings import Settings
+
+Source = Literal["UPLOADED", "GENERATED", "REGISTERED"]
 
 ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 _FILE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
@@ -25,9 +28,20 @@ def new_id(length: int) -> str:
     return "".join(secrets.choice(ID_CHARACTERS) for _ in range(length))
 
 
+def encoded_digest(hasher: hashlib._Hash) -> str:
+    """Returns a digest in the form of the Files API."""
+    return base64.b64encode(hasher.digest()).decode()
+
+
 @dataclass(frozen=True)
 class StoredFile:
-    """An uploaded file; times in seconds since the epoch."""
+    """A file; times in seconds since the epoch.
+
+    source: whether a client uploaded it, the service made it, or it is an object in Cloud Storage.
+    active: the time when its processing is over; may be infinite.
+    path: the content; None for a registered file.
+    failure: the error of its processing; None if there is none.
+    """
 
     number: int
     id: str
@@ -38,7 +52,9 @@ class StoredFile:
     created: float
     active: float
     expires: float
-    path: Path
+    path: Path | None
+    source: Source = "UPLOADED"
+    failure: Failure | None = None
 
 
 @dataclass
@@ -79,7 +95,7 @@ class Upload:
 
 
 class FileStore:
-    """The uploaded files of one emulator."""
+    """The files of one emulator."""
 
     def __init__(self, settings: Settings, clock: Clock, folder: Path) -> None:
         self._settings = settings
@@ -103,12 +119,10 @@ class FileStore:
                 f"* CreateFileRequest.file.name: '{file_id}' must be 1 to 40 lowercase letters, "
                 "digits or dashes, with no dash at either end.",
             )
-        if self.find(file_id) is not None:
-            raise RefusalError(409, f"Requested entity already exists: files/{file_id}")
+        self.check_new(file_id)
         if len(display_name) > 512:
             raise RefusalError(400, "The display name can not be longer than 512 characters.")
-        if "/" not in mime_type and mime_type != "jsonl":
-            raise RefusalError(400, f"Unsupported MIME type: {mime_type}")
+        check_mime_type(mime_type)
         self.check_size(size)
         if size + sum(file.size for file in self) > self._settings.max_storage_bytes:
             raise RefusalError(429, "You have exceeded your file storage quota.")
@@ -124,6 +138,11 @@ class FileStore:
         )
         self._uploads[upload_id] = upload
         return upload
+
+    def check_new(self, file_id: str) -> None:
+        """Refuses the id of a file that exists."""
+        if self.find(file_id) is not None:
+            raise RefusalError(409, f"Requested entity already exists: files/{file_id}")
 
     def check_size(self, size: int) -> None:
         """Refuses a file that is too large."""
@@ -142,21 +161,51 @@ class FileStore:
         """Turns a complete upload into a file."""
         upload.out.close()
         now = self._clock.now()
-        with self._lock:
-            self._next += 1
-            upload.finished = self._files[upload.file_id] = StoredFile(
-                number=self._next,
+        upload.finished = self.add(
+            StoredFile(
+                number=0,
                 id=upload.file_id,
                 display_name=upload.display_name,
                 mime_type=upload.mime_type,
                 size=upload.size,
-                sha256=base64.b64encode(upload.hasher.digest()).decode(),
+                sha256=encoded_digest(upload.hasher),
                 created=now,
                 active=now + self._settings.file_processing_seconds,
                 expires=now + self._settings.file_seconds,
                 path=upload.path,
             )
+        )
         return upload.finished
+
+    def register(self, uri: str) -> StoredFile:
+        """Makes a file of an object in Cloud Storage, whose content stays there."""
+        now = self._clock.now()
+        return self.add(
+            StoredFile(
+                number=0,
+                id=new_id(12),
+                display_name=uri.rpartition("/")[2],
+                mime_type=guessed_mime_type(uri),
+                size=0,
+                sha256="",
+                created=now,
+                active=now,
+                expires=now + self._settings.file_seconds,
+                path=None,
+                source="REGISTERED",
+            )
+        )
+
+    def content_path(self) -> Path:
+        """Returns a path for the content of a new file."""
+        return self._folder / new_id(40)
+
+    def add(self, file: StoredFile) -> StoredFile:
+        """Adds a file and returns it with its number."""
+        with self._lock:
+            self._next += 1
+            added = self._files[file.id] = replace(file, number=self._next)
+        return added
 
     def find(self, file_id: str) -> StoredFile | None:
         """Returns a file; None if it does not exist, is deleted or has expired."""
@@ -170,13 +219,14 @@ class FileStore:
         return (file for file in list(self._files.values()) if self.find(file.id) is not None)
 
     def is_active(self, file: StoredFile) -> bool:
-        """Whether the processing of a file is finished."""
-        return self._clock.now() >= file.active
+        """Whether the processing of a file is finished without an error."""
+        return file.failure is None and self._clock.now() >= file.active
 
     def delete(self, file: StoredFile) -> None:
         """Removes a file."""
         self._files.pop(file.id, None)
-        file.path.unlink(missing_ok=True)
+        if file.path is not None:
+            file.path.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Removes all files and all uploads."""

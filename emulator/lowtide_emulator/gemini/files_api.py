@@ -5,6 +5,7 @@ Source: https://ai.google.dev/api/files
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from starlette.routing import Route
 
 from lowtide_emulator.calls import CallDesk, RefusalError, json_reply, page, page_size, read_body
 from lowtide_emulator.faults import kinds
-from lowtide_emulator.gemini.callers import check_caller
+from lowtide_emulator.gemini.callers import check_caller, check_token
 from lowtide_emulator.gemini.file_store import StoredFile, Upload
-from lowtide_emulator.gemini.wire import BATCHES, UploadBody, file_resource
+from lowtide_emulator.gemini.mime_types import check_mime_type, guessed_mime_type
+from lowtide_emulator.gemini.wire import BATCHES, RegisterBody, UploadBody, file_resource
 from lowtide_emulator.gemini.work import GeminiWork
-from lowtide_emulator.wire import either, integer
+from lowtide_emulator.wire import either, explain, integer
 
+OBJECT = re.compile(r"gs://[^/]+/.+")
 MAX_ID = 40
 MAX_PAGE = 100
 MAX_METADATA = 1 << 20
@@ -45,6 +48,7 @@ class FilesApi:
         return [
             Route("/upload/{version}/files", self.upload, methods=["POST", "PUT"]),
             Route("/{version}/files", self.list, methods=["GET"]),
+            Route("/{version}/files:register", self.register, methods=["POST"]),
             Route("/{version}/files/{id}:download", self.download, methods=["GET"]),
             Route("/download/{version}/files/{id}:download", self.download, methods=["GET"]),
             Route("/{version}/files/{id}", self.get, methods=["GET"]),
@@ -96,6 +100,29 @@ class FilesApi:
 
         return await self._desk.serve("files.list", request.url.path, request, work)
 
+    async def register(self, request: Request) -> Response:
+        """Makes files of objects in Cloud Storage, which the caller's OAuth token must be allowed to read."""
+
+        async def work(_: Sequence[kinds.Kind]) -> Response:
+            check_caller(request, self._engine.settings)
+            check_token(request, self._engine.settings)
+            try:
+                body = msgspec.json.decode(await read_body(request, MAX_METADATA), type=RegisterBody)
+            except msgspec.ValidationError as error:
+                raise RefusalError(400, f"Invalid JSON payload received. {explain(error)}") from error
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise RefusalError(400, f"Invalid JSON payload received. {error}") from error
+            if not body.uris:
+                raise RefusalError(400, "* RegisterFilesRequest.uris: uris is not specified")
+            for index, uri in enumerate(body.uris):
+                if OBJECT.fullmatch(uri) is None:
+                    raise RefusalError(400, f"* RegisterFilesRequest.uris[{index}]: {uri!r} is not gs://bucket/object")
+                check_mime_type(guessed_mime_type(uri))
+            files = [self._work.files.register(uri) for uri in body.uris]
+            return json_reply({"files": [self._resource(request, file) for file in files]})
+
+        return await self._desk.serve("files.register", request.url.path, request, work)
+
     async def delete(self, request: Request) -> Response:
         """Deletes an uploaded file."""
 
@@ -107,7 +134,7 @@ class FilesApi:
         return await self._desk.serve("files.delete", self._subject(request), request, work)
 
     async def download(self, request: Request) -> Response:
-        """Sends the results file of a batch, or a part of it."""
+        """Sends the results file of a batch or another generated file, or a part of it."""
 
         async def work(_: Sequence[kinds.Kind]) -> Response:
             check_caller(request, self._engine.settings)
@@ -191,7 +218,10 @@ class FilesApi:
     def _results(self, file_id: str) -> Path:
         jobs, now = self._engine.jobs, self._engine.clock.now()
         job_id = file_id.removeprefix("batch-")
-        if self._work.files.find(file_id) is not None:
+        file = self._work.files.find(file_id)
+        if file is not None and file.source == "GENERATED" and file.path is not None:
+            return file.path
+        if file is not None:
             raise RefusalError(400, f"Only generated files can be downloaded, not files/{file_id}.")
         if file_id == job_id:
             raise _no_access(file_id)

@@ -1,4 +1,4 @@
-"""The rows of a new batch: each is checked, and one invalid row refuses the whole batch."""
+"""The rows of a new batch: each is checked, and one row that cannot be parsed refuses the whole batch."""
 
 from __future__ import annotations
 
@@ -10,19 +10,55 @@ import msgspec
 from msgspec import Raw
 
 from lowtide_emulator.calls import RefusalError
-from lowtide_emulator.engine import BUFFER, Row
-from lowtide_emulator.wire import EmbedContentRequest, GenerateContentRequest, RequestChecker
+from lowtide_emulator.engine import BUFFER
+from lowtide_emulator.wire import DEVELOPER_TYPES, TOO_DEEP, WireError
+
+_PLACE_OF_ROWS = "batch.input_config.requests.requests"
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
 
 
-class RowChecker(RequestChecker):
+class RowChecker:
     """A check for rows of one kind of job: requests with their key or metadata."""
 
-    def __init__(self, request: type[msgspec.Struct], *, inline: bool) -> None:
-        place = "metadata" if inline else "key"
-        kind = dict[str, object] | None if inline else str | None
-        super().__init__(
-            msgspec.defstruct("Row", [("request", request), (place, kind, None)], forbid_unknown_fields=True, gc=False)
+    def __init__(self, *, embeddings: bool, inline: bool) -> None:
+        self._check = DEVELOPER_TYPES.check(("Inline" if inline else "File") + ("EmbedRow" if embeddings else "Row"))
+        self._inline = inline
+
+    def key(self, row: bytes, number: int) -> str:
+        """Returns the key of a row; an empty one if it has none. Raises RefusalError for a row that is not valid.
+
+        number: the position of the row, from 1.
+        """
+        try:
+            value = _decode(row)
+            self._check(value)
+        except WireError as error:
+            raise self._refusal(error, number) from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self._unparsed(f"not valid JSON: {error}", number) from None
+        except RecursionError:
+            raise self._unparsed(TOO_DEEP, number) from None
+        if value.get("request") is None:
+            raise self._unparsed("missing required field 'request'", number)
+        found = (value.get("metadata") or {}).get("key") if self._inline else value.get("key")
+        return "" if found is None else str(found)
+
+    def _refusal(self, error: WireError, number: int) -> RefusalError:
+        if not self._inline:
+            return self._unparsed(error.in_line(), number)
+        # The body of a call is one message, so that the place is counted from its beginning.
+        text = error.inside(f"[{number - 1}]").inside(_PLACE_OF_ROWS).in_call()
+        violation = {"field": error.path, "description": text}
+        return RefusalError(
+            400,
+            text,
+            details=[{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}],
         )
+
+    def _unparsed(self, problem: str, number: int) -> RefusalError:
+        place = f"request {number}" if self._inline else f"line {number} of the input file"
+        return RefusalError(400, f"Failed to parse {place}: {problem}")
 
 
 def load_file(source: Path, input_path: Path, keys_path: Path, *, embeddings: bool) -> int:
@@ -30,48 +66,38 @@ def load_file(source: Path, input_path: Path, keys_path: Path, *, embeddings: bo
 
     The job has its own link to the file, so that it keeps its rows when the upload is deleted.
     """
-    checker = _checker(embeddings=embeddings, inline=False)
     with source.open("rb", buffering=BUFFER) as lines:
-        count = _check(checker, lines, keys_path, "line {} of the input file")
+        count = _check(RowChecker(embeddings=embeddings, inline=False), lines, keys_path)
     os.link(source, input_path)
     return count
 
 
 def load_inline(rows: list[Raw], input_path: Path, keys_path: Path, *, embeddings: bool) -> int:
     """Checks the rows of a create call, keeps them as a file with a file of their keys, and returns their number."""
-    checker = _checker(embeddings=embeddings, inline=True)
-    count = _check(checker, map(bytes, rows), keys_path, "request {}")
+    count = _check(RowChecker(embeddings=embeddings, inline=True), map(bytes, rows), keys_path)
     with input_path.open("wb", buffering=BUFFER) as out:
-        for row in rows:
-            # A line break can be between the tokens of a row but not inside a token.
-            out.write(bytes(row).replace(b"\n", b" "))
-            out.write(b"\n")
+        out.writelines(map(one_line, rows))
     return count
 
 
-def _checker(*, embeddings: bool, inline: bool) -> RowChecker:
-    return RowChecker(EmbedContentRequest if embeddings else GenerateContentRequest, inline=inline)
+def one_line(row: Raw) -> bytes:
+    """Returns a row as a line. A line break can be between the tokens of a row but not inside a token."""
+    return bytes(row).replace(b"\n", b" ") + b"\n"
 
 
-def _check(checker: RowChecker, rows: Iterable[bytes], keys_path: Path, place: str) -> int:
-    decode = msgspec.json.Decoder(Row).decode
-    encode = msgspec.json.Encoder().encode
+def _check(checker: RowChecker, rows: Iterable[bytes], keys_path: Path) -> int:
     count = 0
-    problem: str | None = None
-    with keys_path.open("wb", buffering=BUFFER) as keys:
-        for number, row in enumerate(rows, 1):
-            if row.isspace():
-                continue
-            problem = checker.problem(row)
-            if problem is not None:
-                problem = f"Failed to parse {place.format(number)}: {problem}"
-                break
-            keys.write(encode(decode(row).name or ""))
-            keys.write(b"\n")
-            count += 1
-    if problem is None and count == 0:
-        problem = "The batch has no requests."
-    if problem is not None:
+    try:
+        with keys_path.open("wb", buffering=BUFFER) as keys:
+            for number, row in enumerate(rows, 1):
+                if row.isspace():
+                    continue
+                keys.write(_encode(checker.key(row, number)) + b"\n")
+                count += 1
+    except RefusalError:
         keys_path.unlink()
-        raise RefusalError(400, problem)
+        raise
+    if count == 0:
+        keys_path.unlink()
+        raise RefusalError(400, "The batch has no requests.")
     return count

@@ -158,8 +158,14 @@ def _error(job: Job, state: JobState) -> dict[str, object]:
     return {"code": 13, "message": "Internal error encountered." if failure is None else failure.message}
 
 
+class RegisterBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a call that registers objects of Cloud Storage."""
+
+    uris: list[str] = []
+
+
 def file_resource(file: StoredFile, *, active: bool, base: str) -> dict[str, object]:
-    """Returns an uploaded file as a resource of the Files API.
+    """Returns a file as a resource of the Files API. Only one that the service made can be downloaded.
 
     active: whether its processing is finished.
     base: the URL of the API, with its version.
@@ -170,11 +176,14 @@ def file_resource(file: StoredFile, *, active: bool, base: str) -> dict[str, obj
         "mimeType": file.mime_type,
         "sizeBytes": str(file.size),
         "createTime": timestamp(file.created),
-        "updateTime": timestamp(file.active if active else file.created),
+        "updateTime": timestamp(max(file.created, file.active) if active else file.created),
         "expirationTime": timestamp(file.expires),
         "sha256Hash": file.sha256,
         "uri": f"{base}/files/{file.id}",
-        "state": "ACTIVE" if active else "PROCESSING",
-        "source": "UPLOADED",
+        "downloadUri": f"{base}/files/{file.id}:download?alt=media" if file.source == "GENERATED" else "",
+        "state": "ACTIVE" if active else "PROCESSING" if file.failure is None else "FAILED",
+        "source": file.source,
     }
+    if file.failure is not None:
+        resource["error"] = {"code": file.failure.code, "message": file.failure.message}
     return {field: value for field, value in resource.items() if value not in ("", "0")}

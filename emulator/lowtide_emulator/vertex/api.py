@@ -19,9 +19,18 @@ from lowtide_emulator.calls import CallDesk, RefusalError, json_reply, page, pag
 from lowtide_emulator.engine import Engine
 from lowtide_emulator.faults import kinds
 from lowtide_emulator.vertex.callers import check_caller
+from lowtide_emulator.vertex.datasets import DatasetApi, Datasets
 from lowtide_emulator.vertex.filters import FilterError, Listed, parse_filter
 from lowtide_emulator.vertex.jobs import BigQueryOutput, GcsOutput, PredictionJob
-from lowtide_emulator.vertex.wire import PUBLISHER, JobBody, camel_keys, resource, state_name
+from lowtide_emulator.vertex.wire import (
+    PUBLISHER,
+    BigQueryDestination,
+    DatasetDestination,
+    JobBody,
+    camel_keys,
+    resource,
+    state_name,
+)
 from lowtide_emulator.vertex.work import VertexWork
 from lowtide_emulator.wire import explain, timestamp
 
@@ -36,7 +45,8 @@ class PredictionApi:
     def __init__(self, engine: Engine, desk: CallDesk) -> None:
         self._engine = engine
         self._desk = desk
-        self._work = VertexWork(engine)
+        self._datasets = Datasets(engine)
+        self._work = VertexWork(engine, self._datasets)
 
     def routes(self) -> list[Route]:
         """Returns the routes, for any version, project and location."""
@@ -46,7 +56,13 @@ class PredictionApi:
             Route(PARENT + "/{id}:cancel", self.cancel, methods=["POST"]),
             Route(PARENT + "/{id}", self.get, methods=["GET"]),
             Route(PARENT + "/{id}", self.delete, methods=["DELETE"]),
+            *DatasetApi(self._engine, self._desk, self._datasets).routes(),
         ]
+
+    @property
+    def work(self) -> VertexWork:
+        """The work on the jobs, to which seeds are added."""
+        return self._work
 
     async def create(self, request: Request) -> Response:
         """Creates a job. It fails later if its input cannot be read."""
@@ -174,6 +190,7 @@ class PredictionApi:
         uris = _uris(body)
         created = engine.clock.now()
         output = _output(body, created)
+        self._check_tables(uris[0], output, request.path_params["location"])
         job_id = str(secrets.randbelow(9 * 10**18) + 10**18)
         base = engine.jobs_folder / job_id
         job = PredictionJob(
@@ -181,6 +198,7 @@ class PredictionApi:
             id=job_id,
             collection=_collection(request),
             model=body.model,
+            answered_by=engine.models.answering(body.model.removeprefix(PUBLISHER), created),
             display_name=body.display_name,
             embeddings="embedding" in body.model.rpartition("/")[2],
             source=uris[0],
@@ -205,6 +223,15 @@ class PredictionApi:
         await asyncio.to_thread(self._work.check_servers, job)
         self._work.start(job)
         return job
+
+    def _check_tables(self, source: str, output: GcsOutput | BigQueryOutput, location: str) -> None:
+        in_tables = not source.startswith("gs://") or isinstance(output, BigQueryOutput)
+        if in_tables and location == "global":
+            raise RefusalError(400, "Batch prediction on the global endpoint does not support BigQuery.")
+        if source.startswith("projects/"):
+            self._datasets.find(source)
+            if source.split("/")[3] != location:
+                raise RefusalError(400, f"The dataset {source} is not in the location {location} of the job.")
 
     def _check_model(self, model: str) -> None:
         if not model:
@@ -238,8 +265,14 @@ def _uris(body: JobBody) -> list[str]:
         case "bigquery":
             uris = [] if config.bigquery_source is None else [config.bigquery_source.input_uri]
             _check_uris(uris, "bq://", "input_config.bigquery_source.input_uri")
+        case "vertex-dataset":
+            source = config.vertex_multimodal_dataset_source
+            uris = [] if source is None else [source.dataset_name]
+            _check_uris(uris, "projects/", "input_config.vertex_multimodal_dataset_source.dataset_name")
         case other:
-            raise RefusalError(400, f"Instances format {other!r} is not supported: use jsonl or bigquery.")
+            raise RefusalError(
+                400, f"Instances format {other!r} is not supported: use jsonl, bigquery or vertex-dataset."
+            )
     return uris
 
 
@@ -253,16 +286,28 @@ def _output(body: JobBody, created: float) -> GcsOutput | BigQueryOutput:
             _check_uris([prefix], "gs://", "output_config.gcs_destination.output_uri_prefix")
             return GcsOutput(f"{prefix.rstrip('/')}/prediction-model-{timestamp(created, digits=6)}")
         case "bigquery":
-            uri = "" if config.bigquery_destination is None else config.bigquery_destination.output_uri
-            _check_uris([uri], "bq://", "output_config.bigquery_destination.output_uri")
-            table = uri.removeprefix("bq://")
-            if table.count(".") == 1:
-                table += f".predictions_{int(created * 1000)}"
-            if table.count(".") != 2:
-                raise RefusalError(400, f"{uri} is not of the form bq://project.dataset.table.")
-            return BigQueryOutput(table)
+            return BigQueryOutput(_table(config.bigquery_destination, created, "output_config.bigquery_destination"))
+        case "vertex-dataset":
+            field = "output_config.vertex_multimodal_dataset_destination.bigquery_destination"
+            wanted = config.vertex_multimodal_dataset_destination or DatasetDestination()
+            if wanted.bigquery_destination is None:
+                raise RefusalError(400, f"This emulator has no default BigQuery dataset: set {field}.")
+            return BigQueryOutput(_table(wanted.bigquery_destination, created, field), wanted.display_name)
         case other:
-            raise RefusalError(400, f"Predictions format {other!r} is not supported: use jsonl or bigquery.")
+            raise RefusalError(
+                400, f"Predictions format {other!r} is not supported: use jsonl, bigquery or vertex-dataset."
+            )
+
+
+def _table(destination: BigQueryDestination | None, created: float, field: str) -> str:
+    uri = "" if destination is None else destination.output_uri
+    _check_uris([uri], "bq://", f"{field}.output_uri")
+    table = uri.removeprefix("bq://")
+    if table.count(".") == 1:
+        table += f".predictions_{int(created * 1000)}"
+    if table.count(".") != 2:
+        raise RefusalError(400, f"{uri} is not of the form bq://project.dataset.table.")
+    return table
 
 
 def _check_uris(uris: Sequence[str], scheme: str, field: str) -> None:

@@ -58,14 +58,19 @@ class BigQuery:
         self._alone.release()
         self._client.close()  # type: ignore[no-untyped-call]  # untyped in the library
 
-    def columns(self, uri: str) -> list[TableColumn]:
-        """Returns the columns of a table of requests. Raises JobFailed."""
+    def columns(self, uri: str, request: str) -> list[TableColumn]:
+        """Returns the columns of a table of requests. Raises JobFailed.
+
+        request: the column with the requests.
+        """
         with failures(f"Failed to import data from {uri}", missing=9):
             schema = self._client.get_table(uri.removeprefix("bq://"), timeout=SECONDS, retry=self._retry).schema
         columns = [TableColumn(field.name, _kind(field)) for field in schema]
         kinds = dict(columns)
-        if kinds.get("request") not in ("JSON", "STRING"):
-            raise JobFailed(3, f"Failed to import data from {uri}: it needs a column 'request' of type JSON or STRING")
+        if kinds.get(request) not in ("JSON", "STRING"):
+            raise JobFailed(
+                3, f"Failed to import data from {uri}: it needs a column '{request}' of type JSON or STRING"
+            )
         for name, kind in columns:
             if kind in REFUSED:
                 raise JobFailed(3, f"Failed to import data from {uri}: column '{name}' is of unsupported type {kind}")

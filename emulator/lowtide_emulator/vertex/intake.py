@@ -64,14 +64,19 @@ def load_objects(job: PredictionJob, storage: CloudStorage, *, max_bytes: int, m
     job.layout = schema.root if schema.root.ragged else None
 
 
-def load_table(job: PredictionJob, bigquery: BigQuery, *, max_rows: int) -> None:
-    """Loads a job's rows from BigQuery. Raises JobFailed."""
-    (uri,) = job.uris
-    job.columns = bigquery.columns(uri)
+def load_table(job: PredictionJob, bigquery: BigQuery, uri: str, column: str, *, max_rows: int) -> None:
+    """Loads a job's rows from BigQuery. Raises JobFailed.
+
+    uri: the table.
+    column: the column with the requests, which is called `request` in the output.
+    """
+    found = bigquery.columns(uri, column)
+    job.columns = [TableColumn("request" if name == column else name, kind) for name, kind in found]
     as_text = dict(job.columns)["request"] == "STRING"
     keys = _KeyWriter(job, max_rows)
     with job.input_path.open("wb", buffering=BUFFER) as out, keys:
         for row in bigquery.rows(uri):
+            row["request"] = row.pop(column)
             if as_text and isinstance(text := row["request"], str):
                 # Text that is not JSON stays text, and the row is refused later.
                 row["request"] = _parsed(text)

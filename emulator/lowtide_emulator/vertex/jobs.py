@@ -19,9 +19,13 @@ class GcsOutput(NamedTuple):
 
 
 class BigQueryOutput(NamedTuple):
-    """A table, `project.dataset.table`."""
+    """A table, `project.dataset.table`.
+
+    display_name: the display name of the multimodal dataset that the job makes of the table; None if it makes none.
+    """
 
     table: str
+    display_name: str | None = None
 
 
 class TableColumn(NamedTuple):
@@ -44,16 +48,18 @@ class Phase(Enum):
 class PredictionJob(Job):
     """A batch prediction job.
 
-    uris: the input: `gs://…` URIs, or one `bq://…` URI.
+    uris: the input: `gs://…` URIs, one `bq://…` URI, or the name of one multimodal dataset.
     output: the place of the results.
     labels: the labels that the caller gave.
     input_config, output_config: the configuration that the caller gave, for replies.
     columns: the columns of the input; empty before the import.
+    results: the rows of the output that a seed gives; None to answer the requests.
     layout: the columns of the importer; None if every row has every column.
     key_field: the column with the key of a row.
     delivered_at: the time when the results were in place, on the emulated clock; None before.
     phase: the present work on the job.
     incremental: whether the file of predictions so far is written.
+    output_dataset: the name of the multimodal dataset that the job has made of its output.
     """
 
     uris: list[str]
@@ -62,11 +68,13 @@ class PredictionJob(Job):
     input_config: object
     output_config: object
     columns: list[TableColumn] = field(default_factory=list)
+    results: list[bytes] | None = None
     layout: Column | None = None
     key_field: str = "key"
     delivered_at: float | None = None
     phase: Phase = Phase.ANSWERING
     incremental: bool = False
+    output_dataset: str | None = None
 
     @property
     def answered_path(self) -> Path:

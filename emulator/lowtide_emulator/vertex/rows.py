@@ -110,7 +110,7 @@ class CheckedModel:
         """Returns the response to a request, or an error."""
         problem = self._checker.problem(request)
         if problem is not None:
-            return RowError(3, f"Invalid JSON payload received. {problem}")
+            return RowError(3, problem)
         return self._model.reply(key, request)
 
 

@@ -40,13 +40,19 @@ class BigQuerySource(_Message):
     input_uri: str = ""
 
 
+class DatasetSource(_Message):
+    """A multimodal dataset, `projects/…/locations/…/datasets/…`."""
+
+    dataset_name: str = ""
+
+
 class InputConfig(_Message):
     """The input of a job."""
 
     instances_format: str = ""
     gcs_source: GcsSource | None = None
     bigquery_source: BigQuerySource | None = msgspec.field(default=None, name="bigquerySource")
-    vertex_multimodal_dataset_source: object = None
+    vertex_multimodal_dataset_source: DatasetSource | None = None
 
 
 class GcsDestination(_Message):
@@ -61,13 +67,20 @@ class BigQueryDestination(_Message):
     output_uri: str = ""
 
 
+class DatasetDestination(_Message):
+    """A multimodal dataset that the job makes, and the table that has its rows."""
+
+    bigquery_destination: BigQueryDestination | None = msgspec.field(default=None, name="bigqueryDestination")
+    display_name: str = ""
+
+
 class OutputConfig(_Message):
     """The output of a job."""
 
     predictions_format: str = ""
     gcs_destination: GcsDestination | None = None
     bigquery_destination: BigQueryDestination | None = msgspec.field(default=None, name="bigqueryDestination")
-    vertex_multimodal_dataset_destination: object = None
+    vertex_multimodal_dataset_destination: DatasetDestination | None = None
 
 
 class JobBody(_Message):
@@ -89,6 +102,44 @@ class JobBody(_Message):
     generate_explanation: object = None
     explanation_spec: object = None
     disable_container_logging: object = None
+
+
+class BigQueryUri(_Message):
+    """The table of a dataset."""
+
+    uri: str = ""
+
+
+class DatasetInput(_Message):
+    """The source of a dataset's rows."""
+
+    bigquery_source: BigQueryUri = msgspec.field(default_factory=BigQueryUri, name="bigquerySource")
+
+
+class ReadConfig(_Message):
+    """The way to read requests: a template that makes them, or the column that has them."""
+
+    template_config: object = None
+    assembled_request_column_name: str | None = None
+
+
+class DatasetMetadata(_Message):
+    """The metadata of a multimodal dataset."""
+
+    input_config: DatasetInput = msgspec.field(default_factory=DatasetInput)
+    gemini_request_read_config: ReadConfig | None = None
+    gemini_template_config_source: object = None
+    key_column_name: str | None = None
+
+
+class DatasetBody(_Message):
+    """The body of a call that creates a dataset."""
+
+    display_name: str = ""
+    metadata_schema_uri: str = ""
+    metadata: DatasetMetadata = msgspec.field(default_factory=DatasetMetadata)
+    description: object = None
+    labels: object = None
 
 
 def camel_keys(value: object) -> object:
@@ -163,6 +214,8 @@ def _stats(job: PredictionJob, now: float) -> dict[str, str]:
 def _output_info(job: PredictionJob) -> dict[str, str]:
     if isinstance(job.output, GcsOutput):
         return {"gcsOutputDirectory": job.output.folder}
+    if job.output_dataset is not None:
+        return {"vertexMultimodalDatasetName": job.output_dataset}
     # The full name of the table, because the SDK and its users read it from here.
     return {"bigqueryOutputTable": f"bq://{job.output.table}"}
 

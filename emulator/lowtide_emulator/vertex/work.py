@@ -31,13 +31,14 @@ from lowtide_emulator.engine import (
 from lowtide_emulator.faults import kinds
 from lowtide_emulator.vertex.big_query import BigQuery
 from lowtide_emulator.vertex.cloud_storage import CloudStorage
+from lowtide_emulator.vertex.datasets import Datasets
 from lowtide_emulator.vertex.export import INCREMENTAL_ROWS, export_objects, export_table
 from lowtide_emulator.vertex.failures import JobFailed
 from lowtide_emulator.vertex.intake import load_objects, load_table
 from lowtide_emulator.vertex.jobs import BigQueryOutput, GcsOutput, Phase, PredictionJob
 from lowtide_emulator.vertex.rows import CheckedModel, PredictionShape
-from lowtide_emulator.vertex.wire import PUBLISHER, processed_time
-from lowtide_emulator.wire import EmbedContentRequest, RequestChecker, VertexGenerateContentRequest, timestamp
+from lowtide_emulator.vertex.wire import processed_time
+from lowtide_emulator.wire import VERTEX_TYPES, RequestChecker, timestamp
 
 TICK = 0.02
 EXTRA = 'pip install "lowtide[vertex-emulator]"'
@@ -46,8 +47,9 @@ EXTRA = 'pip install "lowtide[vertex-emulator]"'
 class VertexWork:
     """Does the work on all batch prediction jobs of an engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, datasets: Datasets) -> None:
         self._engine = engine
+        self._datasets = datasets
         self._lock = threading.Lock()
         self._jobs: list[PredictionJob] = []
         self._answerers: dict[str, tuple[Answerer, PredictionShape]] = {}
@@ -67,7 +69,7 @@ class VertexWork:
 
     def check_servers(self, job: PredictionJob) -> None:
         """Refuses a job whose servers or client libraries are missing; the message says how to get them."""
-        needs_tables = isinstance(job.output, BigQueryOutput) or job.uris[0].startswith("bq://")
+        needs_tables = isinstance(job.output, BigQueryOutput) or not job.uris[0].startswith("gs://")
         needs_objects = isinstance(job.output, GcsOutput) or job.uris[0].startswith("gs://")
         for needed, what, url, option, client in (
             (needs_objects, "Cloud Storage", self.storage_url(), "storage", "google.cloud.storage"),
@@ -101,6 +103,23 @@ class VertexWork:
                 self._watcher = threading.Thread(target=self._watch, name="lowtide-emulator-vertex")
                 self._watcher.start()
         self._submit(job, self._answer)
+
+    def write_source(self, job: PredictionJob, data: bytes) -> None:
+        """Writes the rows of a seed where its job reads them. Raises JobFailed."""
+        job.input_path.write_bytes(data)
+        with self._storage() as storage:
+            storage.check_bucket(job.uris[0])
+            storage.upload(job.input_path, job.uris[0])
+
+    def settle(self, job: PredictionJob) -> None:
+        """Returns when all work on a seed's job is done that its state needs, at the time that the seed gives."""
+        while job.phase is not Phase.DONE and not (
+            job.phase is Phase.WAITING and self._engine.clock.now() < job.ending.at
+        ):
+            if self._closed.wait(TICK):
+                return
+        if job.progress.ready_at is not None:
+            job.progress.ready_at = min(job.progress.ready_at, job.ending.at)
 
     def proceed(self, job: PredictionJob) -> None:
         """Starts the next step of a job, if one is due."""
@@ -181,14 +200,17 @@ class VertexWork:
             self._import(job)
             layout, clock = job.layout, self._engine.clock
             shape = PredictionShape(job.key_field, layout, lambda: processed_time(clock.now()))
-            model = self._engine.answerer(job, job.model.removeprefix(PUBLISHER), self._stamp)
+            model = self._engine.answerer(job, self._stamp)
             answerer = CheckedModel(_checker(embeddings=job.embeddings), model)
             self._answerers[job.id] = answerer, shape
             with (
                 job.input_path.open("rb", buffering=BUFFER) as source,
                 job.answered_path.open("wb", buffering=BUFFER) as out,
             ):
-                out.writelines(answered_lines(job, answerer, shape, source))
+                if job.results is None:
+                    out.writelines(answered_lines(job, answerer, shape, source))
+                else:
+                    out.writelines(job.results)
         finally:
             job.input_path.unlink(missing_ok=True)
             self._engine.stats.answered(job.progress.answered, time.thread_time() - began)
@@ -209,14 +231,27 @@ class VertexWork:
             with self._bigquery() as bigquery:
                 bigquery.check_dataset(job.output.table)
         limit = settings.vertex_max_embeddings if job.embeddings else settings.vertex_max_requests
-        if job.uris[0].startswith("bq://"):
+        if not job.uris[0].startswith("gs://"):
+            table, column = self._table(job.uris[0])
             with self._bigquery() as bigquery:
-                load_table(job, bigquery, max_rows=limit)
+                load_table(job, bigquery, table, column, max_rows=limit)
         else:
             with self._storage() as storage:
                 load_objects(job, storage, max_bytes=settings.vertex_max_file_bytes, max_rows=limit)
         if fails is not None:
             raise JobFailed(3, f"Failed to import data from {job.uris[0]}: {fails.reason}")
+
+    def _table(self, source: str) -> tuple[str, str]:
+        """Returns the table of a source, and its column with the requests. Raises JobFailed."""
+        if source.startswith("bq://"):
+            return source, "request"
+        try:
+            dataset = self._datasets.find(source)
+        except RefusalError as gone:
+            raise JobFailed(5, f"Failed to import data from {source}: it does not exist") from gone
+        if dataset.column is None:
+            raise JobFailed(12, f"Failed to import data from {source}: the emulator has no templates of datasets")
+        return dataset.table, dataset.column
 
     def _export_so_far(self, job: PredictionJob) -> None:
         """Exports the rows that a running job has done so far."""
@@ -269,6 +304,10 @@ class VertexWork:
         else:
             with self._bigquery() as bigquery:
                 export_table(job, job.output_path, job.output.table, bigquery)
+            if job.output.display_name is not None:
+                datasets = job.collection.removesuffix("batchPredictionJobs") + "datasets"
+                made = self._datasets.add_output(datasets, job.output.display_name, f"bq://{job.output.table}")
+                job.output_dataset = made.name
 
     def _clean(self, job: PredictionJob) -> None:
         self._answerers.pop(job.id, None)
@@ -280,7 +319,7 @@ class VertexWork:
 
 
 def _checker(*, embeddings: bool) -> RequestChecker:
-    return RequestChecker(EmbedContentRequest if embeddings else VertexGenerateContentRequest)
+    return RequestChecker(VERTEX_TYPES, "EmbedContentRequest" if embeddings else "GenerateContentRequest")
 
 
 def _installed(package: str) -> bool:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from lowtide_emulator.wire.messages import (
-    EmbedContentRequest,
-    GenerateContentRequest,
-    RequestChecker,
-    VertexGenerateContentRequest,
-    explain,
-)
-from lowtide_emulator.wire.proto_json import either, encode, integer, snake, timestamp
+from lowtide_emulator.wire.checking import DEVELOPER_TYPES, TOO_DEEP, VERTEX_TYPES, ApiTypes, RequestChecker, WireError
+from lowtide_emulator.wire.proto_json import either, encode, explain, integer, snake, timestamp
 
 __all__ = [
-    "EmbedContentRequest",
-    "GenerateContentRequest",
+    "DEVELOPER_TYPES",
+    "TOO_DEEP",
+    "VERTEX_TYPES",
+    "ApiTypes",
     "RequestChecker",
-    "VertexGenerateContentRequest",
+    "WireError",
     "either",
     "encode",
     "explain",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 T = TypeVar("T")
 
 _encoder = msgspec.json.Encoder()
+_UNKNOWN = re.compile(r"^Object contains unknown field `(.+?)`(?: - at `\$\.?(.*)`)?$")
 _HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
 
@@ -19,6 +21,7 @@ def encode(value: object) -> bytes:
     return _encoder.encode(value)
 
 
+@lru_cache(maxsize=4096)
 def snake(name: str) -> str:
     """Returns the snake_case spelling of a camelCase name."""
     return _HUMP.sub(lambda hump: "_" + hump[1].lower(), name)
@@ -47,3 +50,12 @@ def timestamp(seconds: float, *, digits: int = 9) -> str:
     whole = int(seconds)
     nanos = int((seconds - whole) * 1e9)
     return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{f'{nanos:09d}'[:digits]}Z"
+
+
+def explain(error: msgspec.ValidationError) -> str:
+    """Returns an error of msgspec in the words of the service."""
+    unknown = _UNKNOWN.match(str(error))
+    if unknown is None:
+        return str(error)
+    place = f" at '{snake(unknown[2])}'" if unknown[2] else ""
+    return f'Unknown name "{unknown[1]}"{place}: Cannot find field.'

@@ -1,4 +1,4 @@
-"""Addresses that users give: handlers, webhook endpoints, places in Cloud Storage and BigQuery, and URLs.
+"""Addresses and names that users give: handlers, webhooks, models, places in Cloud Storage and BigQuery, and URLs.
 
 Each is parsed into one strict form. This wing opens none of them.
 """
@@ -15,23 +15,51 @@ from lowtide.addresses.handlers import (
     listened_for,
     parse_handler,
 )
-from lowtide.addresses.locations import Objects, Table, is_under, parse_objects, parse_table
-from lowtide.addresses.urls import check_broker_url, check_redis_url, check_spool_url, without_password
+from lowtide.addresses.locations import (
+    Dataset,
+    Objects,
+    Table,
+    check_location,
+    check_tables,
+    is_dataset,
+    is_under,
+    parse_dataset,
+    parse_objects,
+    parse_table,
+)
+from lowtide.addresses.model_names import check_model, doubt_about
+from lowtide.addresses.urls import (
+    check_broker_url,
+    check_http_url,
+    check_redis_url,
+    check_spool_url,
+    without_password,
+)
+from lowtide.addresses.webhooks import allowing_url
 
 __all__ = [
     "CeleryTarget",
+    "Dataset",
     "Endpoint",
     "NamedTask",
     "Objects",
     "StreamTarget",
     "Table",
     "WebhookTarget",
+    "allowing_url",
     "check_broker_url",
+    "check_http_url",
+    "check_location",
+    "check_model",
     "check_redis_url",
     "check_spool_url",
+    "check_tables",
+    "doubt_about",
     "handler_name",
+    "is_dataset",
     "is_under",
     "listened_for",
+    "parse_dataset",
     "parse_endpoint",
     "parse_handler",
     "parse_objects",

@@ -1,6 +1,9 @@
-"""URIs of places in Google Cloud that a batch may name: `gs://bucket/path` and `bq://project.dataset.table`.
+"""Names of places in Google Cloud that a batch may use: `gs://bucket/path`, `bq://project.dataset.table`, datasets.
 
 This module only parses and compares them. Lowtide opens such a place only if it is under a configured root.
+
+Source of the locations: https://cloud.google.com/vertex-ai/generative-ai/docs/learn/locations and
+https://cloud.google.com/bigquery/docs/locations.
 """
 
 from __future__ import annotations
@@ -13,6 +16,13 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", re.ASCII)
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,62}", re.ASCII)
 _DATASET = re.compile(r"[A-Za-z0-9_]{1,1024}", re.ASCII)
 _TABLE = re.compile(r"[\w -]{1,1024}")
+_MULTIMODAL = re.compile(
+    r"projects/([a-z0-9][a-z0-9.:-]{0,62})/locations/([a-z0-9-]{1,40})/datasets/([\w-]{1,128})", re.ASCII
+)
+_REGION = re.compile(r"[a-z]+-[a-z]+[0-9]+", re.ASCII)
+_GLOBAL = "global"
+_WIDE = (_GLOBAL, "us", "eu")
+"""Locations of jobs that are no region."""
 
 
 class Objects(NamedTuple):
@@ -60,6 +70,27 @@ def parse_table(uri: str) -> Table:
     return Table(*parts)
 
 
+class Dataset(NamedTuple):
+    """A multimodal dataset of Vertex AI, which names a table of BigQuery."""
+
+    project: str
+    location: str
+    id: str
+
+
+def parse_dataset(name: str) -> Dataset:
+    """Parses `projects/.../locations/.../datasets/...`. Raises `ValueError` for any other form."""
+    found = _MULTIMODAL.fullmatch(name)
+    if found is None:
+        raise ValueError(f"{name} is not of the form projects/.../locations/.../datasets/...")
+    return Dataset(*found.groups())
+
+
+def is_dataset(name: str) -> bool:
+    """Returns whether this is the name of a multimodal dataset."""
+    return _MULTIMODAL.fullmatch(name) is not None
+
+
 def is_under(uri: str, roots: Iterable[str]) -> bool:
     """Returns whether a place is one of the roots or inside one. A root is a folder, a dataset or a table."""
     for root in roots:
@@ -68,3 +99,28 @@ def is_under(uri: str, roots: Iterable[str]) -> bool:
         if uri.rstrip("/") == root or uri.startswith(root + step):
             return True
     return False
+
+
+def check_location(name: str) -> None:
+    """Raises `ValueError` for a name that is no location of jobs on Vertex AI: a region, `global`, `us` or `eu`."""
+    if name not in _WIDE and not _REGION.fullmatch(name):
+        raise ValueError("write a region such as us-central1 or europe-west4, or global, us or eu, in lower case")
+
+
+def check_tables(location: str, dataset: str | None = None) -> None:
+    """Raises `ValueError` where jobs of a location cannot use a dataset of BigQuery.
+
+    - `location`: the jobs' location, as `check_location` accepts it.
+    - `dataset`: the dataset's own location, such as `us-central1` or `US`; None: not known yet.
+
+    A dataset in the multi-region `US` or `EU` serves the regions of its continent.
+    """
+    if location == _GLOBAL:
+        raise ValueError(
+            "jobs of the location global can use no BigQuery tables; set GOOGLE_CLOUD_LOCATION to the dataset's region"
+        )
+    theirs = (dataset or location).lower()
+    wide = {"us", "eu"} & {theirs, location}
+    near = theirs[:2] == location[:2] if wide else theirs == location
+    if not near:
+        raise ValueError(f"it is in {theirs}, and GOOGLE_CLOUD_LOCATION is {location}: they must be the same")

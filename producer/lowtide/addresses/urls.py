@@ -47,6 +47,14 @@ def check_broker_url(urls: str) -> None:
         _check(url, "amqp://user:password@host//")
 
 
+def check_http_url(url: str) -> None:
+    """Raises `ValueError` unless this is an HTTP URL with a host. The message never contains the URL."""
+    _check(url, "https://host:8080")
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("write a URL with its scheme and host, as in https://host:8080")
+
+
 def check_spool_url(url: str) -> None:
     """Raises `ValueError` if a password in the URL would be parsed as another part, and so be shown."""
     if not _SCHEME.match(url):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from lowtide.errors import InvalidBatch
+from lowtide.errors import InvalidBatch, SourceError
 from lowtide.settings import Settings
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 C = TypeVar("C")
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 ANONYMOUS = "anonymous"
+_SECONDS = 60
 
 
 def credentials(settings: Settings) -> Any:
@@ -35,14 +36,18 @@ def credentials(settings: Settings) -> Any:
 
     try:
         return service_account.Credentials.from_service_account_file(chosen, scopes=_SCOPES)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InvalidBatch(f"LOWTIDE_VERTEX_CREDENTIALS: {chosen} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        # Not the error's own text, which may quote the key.
         raise InvalidBatch(
-            f"LOWTIDE_VERTEX_CREDENTIALS: {chosen} is not a readable service account file: {type(error).__name__}"
+            f"LOWTIDE_VERTEX_CREDENTIALS: {chosen} is not the key file of a service account; create one with "
+            "`gcloud iam service-accounts keys create`, or unset it to use Application Default Credentials"
         ) from error
 
 
 def storage_client(settings: Settings) -> StorageClient:
-    """Returns a client of Cloud Storage. Raises `InvalidBatch` where it is not installed."""
+    """Returns a client of Cloud Storage. Raises `SourceError` where it is not installed."""
     try:
         from google.cloud.storage import Client
     except ImportError as error:
@@ -51,12 +56,37 @@ def storage_client(settings: Settings) -> StorageClient:
 
 
 def bigquery_client(settings: Settings) -> BigQueryClient:
-    """Returns a client of BigQuery. Raises `InvalidBatch` where it is not installed."""
+    """Returns a client of BigQuery. Raises `SourceError` where it is not installed, or no project is known."""
     try:
         from google.cloud.bigquery import Client
     except ImportError as error:
         raise missing_extra() from error
-    return _without_redirects(Client(project=settings.google_cloud_project, credentials=credentials(settings)))
+    try:
+        client = Client(project=settings.google_cloud_project, credentials=credentials(settings))
+    except OSError as error:
+        raise SourceError("BigQuery needs a project: set GOOGLE_CLOUD_PROJECT") from error
+    return _without_redirects(client)
+
+
+def rest_get(url: str, settings: Settings) -> Any:
+    """Asks one of Google's REST APIs (GET); returns the JSON of its answer.
+
+    Raises `SourceError` where Google's clients are not installed, and their errors for any other answer.
+    """
+    try:
+        import google.auth
+        from google.api_core.exceptions import from_http_response
+        from google.auth.transport.requests import AuthorizedSession
+    except ImportError as error:
+        raise missing_extra() from error
+    chosen = credentials(settings)
+    if chosen is None:
+        chosen, _ = google.auth.default(scopes=_SCOPES)
+    with AuthorizedSession(chosen) as session:
+        reply = session.get(url, timeout=_SECONDS, allow_redirects=False)
+    if reply.status_code != 200:
+        raise from_http_response(reply)
+    return reply.json()
 
 
 def _without_redirects(client: C) -> C:
@@ -65,6 +95,6 @@ def _without_redirects(client: C) -> C:
     return client
 
 
-def missing_extra() -> InvalidBatch:
+def missing_extra() -> SourceError:
     """Returns the error for an installation without Google's clients."""
-    return InvalidBatch('Vertex AI needs Google\'s clients: pip install "lowtide[vertex]"')
+    return SourceError('Vertex AI needs Google\'s clients: pip install "lowtide[vertex]"')

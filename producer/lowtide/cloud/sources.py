@@ -6,30 +6,41 @@ Source: https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-p
 
 from __future__ import annotations
 
+import io
+import logging
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import msgspec
 
-from lowtide.addresses import Objects, is_under, parse_objects, parse_table
+from lowtide.addresses import Objects, check_tables, is_dataset, is_under, parse_objects, parse_table
 from lowtide.cloud.clients import bigquery_client, missing_extra, storage_client
-from lowtide.errors import InvalidBatch, SourceError
-from lowtide.options import Options
+from lowtide.cloud.datasets import read_dataset
+from lowtide.errors import InvalidBatch, InvalidRequest, SourceError
+from lowtide.options import Options, check_key_column
 from lowtide.settings import Settings
-from lowtide.shaping import json_value
+from lowtide.shaping import file_lines, is_plain, json_lines, json_value
 from lowtide.spool import Accepted, InPlaceWriter, RequestWriter, Writer
 from lowtide.states import Kind
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob
 
+log = logging.getLogger(__name__)
+
 _CHUNK_BYTES = 8 << 20
+_BUFFER_BYTES = 1 << 20
 _PAGE_ROWS = 2_000
+_NAME = re.compile(r".*\.(jsonl|ndjson|json)(\.(gz|gzip|zst|zstd))?", re.IGNORECASE | re.DOTALL)
+"""Names of the objects under a prefix that are read."""
+_NAMES = ".jsonl object (or .ndjson or .json, also with .gz or .zst)"
+_NAMES_SHOWN = 5
 _KEY = re.compile(r"[A-Za-z_][ -~]{0,1023}")
 _WORDS = frozenset({"true", "false", "null", "none", "nan", "inf", "infinity", "yes", "no", "t", "f", "y", "n"})
+_KEY_TYPES = ("STRING", "INTEGER", "INT64")
 _REFUSED_TYPES = frozenset({"ARRAY", "STRUCT", "RECORD", "RANGE", "DATETIME", "GEOGRAPHY"})
 _DEFINITE_CODES = frozenset({400, 401, 403, 404, 405, 409, 410, 412, 416})
 """HTTP statuses that would be the same at another try."""
@@ -70,25 +81,49 @@ def open_source(uri: str | Sequence[str], settings: Settings, options: Options) 
     """Returns the source of these URIs. Raises `InvalidBatch` and `SourceError`."""
     uris = [uri] if isinstance(uri, str) else list(uri)
     for one in uris:
-        if not is_under(one, settings.vertex_locations):
-            raise InvalidBatch(f"{one} is not under any of LOWTIDE_VERTEX_LOCATIONS: {settings.vertex_locations}")
+        if not is_dataset(one):
+            _check_allowed(one, settings)
     try:
-        if uris[0].startswith("bq://"):
+        if not uris[0].startswith("gs://"):
             if len(uris) > 1:
                 raise InvalidBatch("several tables: submit a batch for each")
             if options.kind is Kind.EMBEDDING:
                 raise InvalidBatch("Vertex AI takes embeddings from Cloud Storage, not from a table")
-            return TableRows(uris[0], settings, options)
-        return StorageFiles(uris, settings)
+            if options.key_field is not None:
+                raise InvalidBatch("key_field: a table has columns; name the one with the keys by key_column")
+            return _table(uris[0], settings, options)
+        check_key_column(options)
+        return StorageFiles(uris, settings, options)
     except ValueError as error:
         raise InvalidBatch(str(error)) from None
+
+
+def _table(uri: str, settings: Settings, options: Options) -> TableRows:
+    """Returns the rows of a table, or of the table that a multimodal dataset names."""
+    if not is_dataset(uri):
+        return TableRows(uri, settings, options)
+    _check_region(uri, None, settings)
+    with _errors(uri):
+        found = read_dataset(uri, settings)
+    if found.key not in (None, options.key_column):
+        raise InvalidBatch(f"{uri} has its keys in the column {found.key}: name it by key_column")
+    _check_allowed(found.uri, settings)
+    return TableRows(found.uri, settings, options, request=found.request, dataset=uri)
+
+
+def _check_allowed(uri: str, settings: Settings) -> None:
+    if not is_under(uri, settings.vertex_locations):
+        raise InvalidBatch(f"{uri} is not under any of LOWTIDE_VERTEX_LOCATIONS: {settings.vertex_locations}")
 
 
 class StorageFiles:
     """One or more JSONL objects of Cloud Storage, or all under a prefix (`gs://bucket/folder/`, or with `*`)."""
 
-    def __init__(self, uris: Sequence[str], settings: Settings) -> None:
-        self._client = storage_client(settings)
+    def __init__(self, uris: Sequence[str], settings: Settings, options: Options) -> None:
+        self._name = uris[0] + (f" with {len(uris) - 1:,} more" if len(uris) > 1 else "")
+        self._numbered = options.key_field is not None
+        with _errors(self._name):
+            self._client = storage_client(settings)
         self._blobs = [blob for uri in uris for blob in self._found(uri)]
         self.parts = [(str(Objects(blob.bucket.name, blob.name)), int(blob.size or 0)) for blob in self._blobs]
         self._starts = [0]
@@ -100,43 +135,55 @@ class StorageFiles:
             bucket = self._client.bucket(place.bucket)
             if prefix:
                 found = self._client.list_blobs(bucket, prefix=place.path.removesuffix("*"))
-                blobs = [blob for blob in found if blob.name.endswith(".jsonl")]
-                if not blobs:
-                    raise SourceError(f"{uri}: no .jsonl object has this prefix")
-                return blobs
+                return _requests_among(found, uri)
             blob = bucket.blob(place.path)
             blob.reload()
             return [blob]
 
     def take(self, writer_of: WriterOf, limits: Limits | None) -> tuple[Accepted, bool]:
         """Leaves the lines in place if it can. At the first line that needs a change, it starts again with a copy."""
-        if limits is not None and sum(size for _, size in self.parts) <= limits.bytes:
+        if limits is not None and self._may_stay(limits):
             with writer_of(InPlaceWriter) as in_place:
                 if (accepted := self._take_in_place(in_place, limits.requests)) is not None:
                     return accepted, True
         with writer_of(RequestWriter) as writer:
             for position, _, item in self._items():
                 writer.add(item, position)
-            return writer.finish(), False
+            return writer.finish(self._name), False
+
+    def _may_stay(self, limits: Limits) -> bool:
+        """Returns whether the objects may be used in place, before their lines are read.
+
+        Only keys in the field `key` are known again in the rows, and only this name is documented for JSON lines.
+        """
+        fits = sum(size for _, size in self.parts) <= limits.bytes
+        return fits and not self._numbered and all(uri.endswith(".jsonl") for uri, _ in self.parts)
 
     def _take_in_place(self, writer: InPlaceWriter, max_requests: int) -> Accepted | None:
         for count, (position, offset, item) in enumerate(self._items(), 1):
+            if offset is None:
+                return None
             body = writer.add_at(offset, item, position)
             if not _as_it_is(item, body) or writer.groups > 1 or count > max_requests:
                 return None
-        return writer.finish_at(sum(size for _, size in self.parts))
+        return writer.finish_at(sum(size for _, size in self.parts), self._name)
 
-    def _items(self) -> Iterator[tuple[int, int, object]]:
-        """Yields each line's position and byte offset, over all files together, and its value."""
+    def _items(self) -> Iterator[tuple[int, int | None, object]]:
+        """Yields each line's position, its byte offset and its value, position and offset over all files together.
+
+        The offset is None where the line is not in the file as it is.
+        """
         position = base = 0
         self._starts = [0]
         for blob, (uri, size) in zip(self._blobs, self.parts, strict=True):
-            offset = base
-            for line in _lines(blob, uri):
-                if text := line.strip():
-                    yield position, offset, json_value(text, position)
-                position += 1
-                offset += len(line) + 1
+            with _errors(uri), _opened(blob) as file:
+                plain = is_plain(file)
+                offset = base
+                for line in file_lines(cast("IO[bytes]", file), uri):
+                    for _, item in json_lines([line], position):
+                        yield position, offset if plain else None, item
+                    position += 1
+                    offset += len(line)
             base += size
             self._starts.append(position)
 
@@ -144,6 +191,29 @@ class StorageFiles:
         """Returns the file of a line, and the line's position in it."""
         index = min(bisect_right(self._starts, position), len(self.parts)) - 1
         return self.parts[index][0], position - self._starts[index]
+
+
+def _requests_among(found: Iterable[Blob], uri: str) -> list[Blob]:
+    """The objects that hold requests, by their names. Raises `SourceError` where there are none."""
+    blobs = [blob for blob in found if not blob.name.endswith("/")]
+    taken = [blob for blob in blobs if _NAME.fullmatch(blob.name)]
+    left = [blob.name for blob in blobs if not _NAME.fullmatch(blob.name)]
+    shown = ", ".join(left[:_NAMES_SHOWN]) + (", ..." if len(left) > _NAMES_SHOWN else "")
+    if not taken:
+        there = f"; there is {shown}" if left else ""
+        raise SourceError(f"{uri}: no {_NAMES} has this prefix{there}")
+    if left:
+        log.warning("%s: %d of %d objects are no %s, and are not read: %s", uri, len(left), len(blobs), _NAMES, shown)
+    return taken
+
+
+def _opened(blob: Blob) -> io.BufferedReader:
+    """Opens an object for reading. It reads ranges of one generation, so that a change meanwhile is an error.
+
+    Raw, because Google's client would decompress each range of an object with a content encoding by itself.
+    """
+    ranges = blob.open("rb", chunk_size=_CHUNK_BYTES, if_generation_match=blob.generation, raw_download=True)
+    return io.BufferedReader(cast("io.RawIOBase", ranges), _BUFFER_BYTES)
 
 
 def _as_it_is(item: object, body: bytes) -> bool:
@@ -157,38 +227,47 @@ def _as_it_is(item: object, body: bytes) -> bool:
 
 
 class TableRows:
-    """The rows of a BigQuery table: a key, a request, and columns that come back as metadata."""
+    """The rows of a BigQuery table: a key, a request, and columns that come back as metadata.
 
-    def __init__(self, uri: str, settings: Settings, options: Options) -> None:
+    - `request`: the column with the requests.
+    - `dataset`: the multimodal dataset that names the table, which the provider is to read in its place.
+    """
+
+    def __init__(
+        self, uri: str, settings: Settings, options: Options, *, request: str = "request", dataset: str | None = None
+    ) -> None:
         place = parse_table(uri)
         if not place.table:
             raise InvalidBatch(f"{uri} is a dataset; name a table: bq://project.dataset.table")
-        self._uri = uri
+        self._uri, self._request = uri, request
         self._key = key_column = options.key_column
+        to_objects = (options.destination or "").startswith("gs://")
         # Output in Cloud Storage would have the key under the column's name, which the reader of rows does not know.
-        self._findable = key_column == "key" or not (options.destination or "").startswith("gs://")
-        self._client = bigquery_client(settings)
+        # Nothing says whether a job may read a dataset and write to Cloud Storage.
+        self._findable = not to_objects or (key_column == "key" and dataset is None)
+        _check_region(uri, None, settings)
         with _errors(uri):
+            self._client = bigquery_client(settings)
             self._table = self._client.get_table(".".join(place))
             where = self._client.get_dataset(f"{place.project}.{place.dataset}").location
-        _check_region(uri, str(where or ""), settings.google_cloud_location)
-        self.parts = [(uri, int(self._table.num_bytes or 0))]
+        _check_region(uri, where, settings)
+        self.parts = [(dataset or uri, int(self._table.num_bytes or 0))]
         columns = {field.name: field for field in self._table.schema}
-        _check_column(uri, columns, key_column, "the key (key_column names another)", ("STRING",))
-        _check_column(uri, columns, "request", "the request", ("JSON", "STRING"))
+        _check_column(uri, columns, key_column, "the key (key_column names another)", _KEY_TYPES)
+        _check_column(uri, columns, request, "the request", ("JSON", "STRING"))
         for name, field in columns.items():
             if field.field_type in _REFUSED_TYPES or field.mode == "REPEATED":
                 kind = "ARRAY" if field.mode == "REPEATED" else field.field_type
                 raise InvalidBatch(f"{uri}: column {name} is of type {kind}, which Vertex AI does not import")
-        self._as_text = columns["request"].field_type == "STRING"
-        self._extra = [name for name in columns if name not in (key_column, "request")]
+        self._as_text = columns[request].field_type == "STRING"
+        self._extra = [name for name in columns if name not in (key_column, request)]
 
     def take(self, writer_of: WriterOf, limits: Limits | None) -> tuple[Accepted, bool]:
         """Copies the rows to the spool, because a table has no offsets at which to find rows that must run again."""
         with writer_of(RequestWriter) as writer:
             for position, item in self._items():
                 writer.add(item, position)
-            accepted = writer.finish()
+            accepted = writer.finish(self._uri)
         fits = limits is not None and accepted.total <= limits.requests and accepted.bytes <= limits.bytes
         return accepted, fits and accepted.groups == 1 and self._findable
 
@@ -197,9 +276,11 @@ class TableRows:
         with _errors(self._uri):
             for number, row in enumerate(self._client.list_rows(self._table, page_size=_PAGE_ROWS)):
                 metadata = {name: _shown(row[name]) for name in self._extra if row[name] is not None}
-                request = row["request"]
+                request = row[self._request]
                 if self._as_text and request is not None:
                     request = json_value(request, number, "request")
+                if row[self._key] is None:
+                    raise InvalidRequest(f"column {self._key} is NULL", field="key", position=number)
                 yield number, {"key": row[self._key], "request": request, "metadata": metadata}
 
     def place(self, position: int) -> tuple[str, int]:
@@ -226,20 +307,8 @@ def _has_table(uri: str, settings: Settings) -> bool:
     place = parse_table(uri)
     client = bigquery_client(settings)
     dataset = client.get_dataset(f"{place.project}.{place.dataset}")
+    _check_region(uri, dataset.location, settings)
     return bool(place.table) and any(found.table_id == place.table for found in client.list_tables(dataset))
-
-
-def _lines(blob: Blob, uri: str) -> Iterator[bytes]:
-    """Yields the lines of an object. It reads ranges of one generation, so that a change meanwhile is an error."""
-    rest, at = b"", 0
-    while at < (blob.size or 0):
-        with _errors(uri):
-            chunk = blob.download_as_bytes(start=at, end=at + _CHUNK_BYTES - 1, if_generation_match=blob.generation)
-        at += len(chunk)
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
-    if rest:
-        yield rest
 
 
 def _check_column(uri: str, columns: Mapping[str, Any], name: str, what: str, types: Sequence[str]) -> None:
@@ -249,10 +318,12 @@ def _check_column(uri: str, columns: Mapping[str, Any], name: str, what: str, ty
         raise InvalidBatch(f"{uri}: column {name} is of type {columns[name].field_type}, not {' or '.join(types)}")
 
 
-def _check_region(uri: str, theirs: str, ours: str) -> None:
-    """Refuses a place in another region. For a multi-region (`US`), only the job itself can find out."""
-    if "-" in theirs and "-" in ours and theirs.lower() != ours.lower():
-        raise InvalidBatch(f"{uri} is in {theirs.lower()}, and GOOGLE_CLOUD_LOCATION is {ours}: they must be the same")
+def _check_region(uri: str, dataset: str | None, settings: Settings) -> None:
+    """Raises `InvalidBatch` for a place that the jobs cannot use. `dataset` is the location of its dataset."""
+    try:
+        check_tables(settings.google_cloud_location, dataset)
+    except ValueError as error:
+        raise InvalidBatch(f"{uri}: {error}") from None
 
 
 def _shown(value: object) -> str:
@@ -264,7 +335,7 @@ def _errors(uri: str) -> Iterator[None]:
     """Turns errors of Google's clients about a place into `SourceError`."""
     try:
         from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError
-        from google.auth.exceptions import GoogleAuthError
+        from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError
         from requests import RequestException
     except ImportError as error:
         raise missing_extra() from error
@@ -274,10 +345,17 @@ def _errors(uri: str) -> Iterator[None]:
         code = int(error.code or 0)
         said = {
             403: "no permission: the credentials must be able to read it",
-            404: "there is no such object, bucket or table",
+            404: "there is no such object, bucket, table or dataset",
             412: "it changed while it was read; submit again",
         }.get(code)
         text = f"{uri}: {said or error.message}" + (f" ({error.message})" if said else "")
         raise SourceError(text, transient=code not in _DEFINITE_CODES) from error
+    except (DefaultCredentialsError, RefreshError) as error:
+        # Without the text, which may be long, and names no variable of ours.
+        raise SourceError(
+            f"{uri}: no usable credentials of Google Cloud ({type(error).__name__}); run `gcloud auth "
+            "application-default login`, or set LOWTIDE_VERTEX_CREDENTIALS to the key file of a service account",
+            transient=True,
+        ) from error
     except (GoogleAPIError, GoogleAuthError, RequestException) as error:
         raise SourceError(f"{uri}: {type(error).__name__}: {error}", transient=True) from error

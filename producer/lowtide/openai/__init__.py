@@ -5,10 +5,11 @@ Source: https://platform.openai.com/docs/api-reference/batch and https://platfor
 
 from __future__ import annotations
 
-from lowtide.openai.requests import is_line, translated
+from lowtide.openai.requests import field_of, is_line, translated
 from lowtide.openai.results import result_line
 
 __all__ = [
+    "field_of",
     "is_line",
     "result_line",
     "translated",

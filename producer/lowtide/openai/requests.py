@@ -97,6 +97,13 @@ _ONLY_AS: dict[str, Any] = {"stream": False, "parallel_tool_calls": True, "logit
 """Fields with the one value that asks for nothing that Gemini does not do."""
 
 
+def field_of(path: str) -> str:
+    """The field of a line that a field of its translation comes from: `body` alone where its place is not known."""
+    name = path.removeprefix("generationConfig.")
+    written = [of for of, field in _RENAMED.items() if field == name]
+    return f"body.{'|'.join(written)}" if written else "body"
+
+
 def _stop(value: Any, _: str, __: dict[str, Any], generation: dict[str, Any]) -> None:
     generation["stopSequences"] = [value] if isinstance(value, str) else value
 

@@ -13,21 +13,31 @@ _encode = msgspec.json.encode
 
 
 def result_line(result: Result, *, batch_id: str, model: str, created: int) -> bytes:
-    """One JSON object without a newline; its `custom_id` is the result's key.
+    """Returns a result as a line of OpenAI's batch output: one JSON object without a newline.
 
-    `created` is in Unix seconds, the batch's. A request without an answer has `error` with Lowtide's reason as `code`.
+    - `result`: the result. Its key becomes the `custom_id`.
+    - `batch_id`: the id of its batch, from which the line's `id` and `request_id` are made.
+    - `model`: the model of the batch. The body names it where the answer names none.
+    - `created`: when the batch was submitted, in Unix seconds.
+
+    An answer is the body of a chat completion or an embedding, with the status code 200. A request without an answer
+    has an `error` with the reason of its `ResultError` as `code`.
+
+    Source: https://platform.openai.com/docs/api-reference/batch/request-output
     """
     name = f"{batch_id}-{result.key}"
     line: dict[str, Any] = {"id": name, "custom_id": result.key, "response": None, "error": None}
-    if result.response is None:
+    # A blocked prompt has a response without a candidate, which no client expects among choices.
+    response = result.response or {}
+    if not (response.get("candidates") or "embedding" in response):
         error = result.error
         line["error"] = {
             "code": error.reason if error else result.status.upper(),
             "message": error.message if error else f"the request is {result.status}",
         }
         return _encode(line)
-    body = _embedding(result) if "embedding" in result.response else _completion(result)
-    model = str(result.response.get("modelVersion") or model)
+    body = _embedding(result) if "embedding" in response else _completion(result)
+    model = str(response.get("modelVersion") or model)
     line["response"] = {
         "status_code": 200,
         "request_id": name,
@@ -62,7 +72,7 @@ def _choice(index: int, candidate: Any) -> dict[str, Any]:
             part["functionCall"] for part in parts if isinstance(part.get("functionCall"), dict)
         )
     ]
-    message: dict[str, Any] = {"role": "assistant", "content": text or None}
+    message: dict[str, Any] = {"role": "assistant", "content": text or None, "refusal": None}
     if calls:
         message["tool_calls"] = calls
     reason = candidate.get("finishReason") if isinstance(candidate, dict) else None

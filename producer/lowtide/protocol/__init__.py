@@ -11,7 +11,6 @@ from lowtide.protocol.hashes import (
     hash_reply,
     read_record,
     salvage_record,
-    shown_field,
     written_fields,
 )
 from lowtide.protocol.keys import SWEEP_MEMBER, batch_member
@@ -43,8 +42,8 @@ from lowtide.protocol.messages import (
     sender,
     shown,
 )
-from lowtide.protocol.records import BatchRecord, EntityRecord, JobRecord, SegmentRecord, SweepRecord
-from lowtide.protocol.statuses import batch_status, job_status
+from lowtide.protocol.records import PAID, BatchRecord, EntityRecord, JobRecord, SegmentRecord, SweepRecord
+from lowtide.protocol.statuses import OTHERS, batch_status, job_status, other_models
 from lowtide.protocol.wire_keys import WireKeys, wire_ordinal
 
 __all__ = [
@@ -53,6 +52,8 @@ __all__ = [
     "DISPLAY_PREFIX",
     "INSTALLATION_ID",
     "OLDEST_RECORDS",
+    "OTHERS",
+    "PAID",
     "RECORD_VERSION",
     "SWEEP_MEMBER",
     "TAKEN",
@@ -83,12 +84,12 @@ __all__ = [
     "member",
     "new_batch_id",
     "new_installation_id",
+    "other_models",
     "read_record",
     "salvage_record",
     "segment_of",
     "sender",
     "shown",
-    "shown_field",
     "split_job_id",
     "wire_ordinal",
     "written_fields",

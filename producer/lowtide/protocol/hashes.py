@@ -16,14 +16,20 @@ import msgspec
 import redis
 
 from lowtide.models import Usage
-from lowtide.protocol.records import BatchRecord, EntityRecord, JobRecord
+from lowtide.protocol.records import PAID, BatchRecord, EntityRecord, JobRecord
 
 Record = TypeVar("Record", bound=EntityRecord)
 Hash = Mapping[bytes, bytes]
 _SHOWN_CHARS = 80
 _SHOWN_ONLY: dict[type[EntityRecord], frozenset[str]] = {
-    BatchRecord: frozenset({"labels", "error", "quarantined", "duplicates", "bytes", *Usage.__struct_fields__}),
-    JobRecord: frozenset({"polls", "surprise"}),
+    BatchRecord: frozenset(
+        {
+            *("labels", "error", "quarantined", "duplicates", "bytes", "reasons", "models"),
+            *Usage.__struct_fields__,
+            *PAID.values(),
+        }
+    ),
+    JobRecord: frozenset({"polls", "surprise", *PAID.values()}),
 }
 """Fields that no stage decides by. One that is damaged is left out, and stops no work."""
 
@@ -91,11 +97,6 @@ def hash_reply(reply: Any) -> dict[bytes, bytes]:
         raise reply
     found: dict[bytes, bytes] = reply
     return found
-
-
-def shown_field(reply: Any) -> str:
-    """A field for people to read; nothing where its record is damaged."""
-    return _text(reply) if isinstance(reply, bytes) else ""
 
 
 def _written(value: object) -> str | bytes | int | float:

@@ -21,6 +21,8 @@
 | `lowtide:queued:<handler>` | sorted set | segments that wait for a place there, by time | permanent |
 | `lowtide:listeners:<handler>` | sorted set | `<queue> <worker>` of a Celery handler, by when heard | after a month |
 | `lowtide:handlers` | sorted set | Celery handlers, by when a worker of theirs was heard | permanent |
+| `lowtide:webhooks` | string | URLs of webhooks that workers may call, as JSON | ten sweeps after the last |
+| `lowtide:serving` | sorted set | providers that running workers can serve, by when a worker said so | permanent |
 | `lowtide:parked` | sorted set | segments that no handler took, by time | permanent |
 | `lowtide:sweep` | hash | state of the sweep, on the clock as `sweep` | permanent |
 | `lowtide:dead-letters` | list | messages that no worker could handle, newest first, capped | permanent |
@@ -46,7 +48,9 @@ COUNTERS = f"{PREFIX}counters"
 CENSUS = f"{PREFIX}census"
 LATENCIES = f"{PREFIX}latencies"
 PARKED = f"{PREFIX}parked"
+WEBHOOKS = f"{PREFIX}webhooks"
 HANDLERS = f"{PREFIX}handlers"
+SERVING = f"{PREFIX}serving"
 SWEEP_MEMBER = SWEEP
 
 

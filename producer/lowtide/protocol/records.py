@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from lowtide.models import ResultError
+from lowtide.models import ResultError, Usage
 from lowtide.states import BatchState, JobState, Kind, Mode, ProviderName, Verdict
 
 Part = tuple[str, int]
@@ -43,7 +43,31 @@ class SweepRecord(EntityRecord, frozen=True, kw_only=True):
     """State of the sweep, of which there is one: nothing but what the clock needs."""
 
 
-class BatchRecord(EntityRecord, frozen=True, kw_only=True):
+class PaidTokens(EntityRecord, frozen=True, kw_only=True):
+    """Tokens of all rows that came, whether they are results or not; record.lua counts them up.
+
+    When the output of a job is collected again, recollect.lua takes the job's tokens back: its rows come once more.
+    """
+
+    paid_prompt_token_count: int = 0
+    """Tokens of the prompts; this and the next five are sums under the provider's names."""
+    paid_cached_content_token_count: int = 0
+    """Tokens of prompts that came from a cache."""
+    paid_candidates_token_count: int = 0
+    """Tokens of the answers."""
+    paid_thoughts_token_count: int = 0
+    """Tokens of thoughts."""
+    paid_tool_use_prompt_token_count: int = 0
+    """Tokens of the results of tools."""
+    paid_total_token_count: int = 0
+    """Tokens of all kinds."""
+
+
+PAID = {name: f"paid_{name}" for name in Usage.__struct_fields__}
+"""The fields of `PaidTokens` by the names of `Usage`."""
+
+
+class BatchRecord(PaidTokens, frozen=True, kw_only=True):
     """State, options and counters of a batch. The producer writes the options once, when it submits the batch."""
 
     id: str
@@ -113,7 +137,7 @@ class BatchRecord(EntityRecord, frozen=True, kw_only=True):
     quarantined: int = 0
     """Rows that belong to no request."""
     prompt_token_count: int = 0
-    """Tokens of the prompts; this and the next five are sums under the provider's names."""
+    """Tokens of the prompts of results; this and the next five are sums under the provider's names."""
     cached_content_token_count: int = 0
     """Tokens of prompts that came from a cache."""
     candidates_token_count: int = 0
@@ -124,6 +148,10 @@ class BatchRecord(EntityRecord, frozen=True, kw_only=True):
     """Tokens of the results of tools."""
     total_token_count: int = 0
     """Tokens of all kinds."""
+    reasons: dict[str, int] = {}
+    """Results without success by reason; record.lua counts these and the next, and keeps a limited number of names."""
+    models: dict[str, int] = {}
+    """Results by the model that answered, as the provider named it."""
 
     undelivered: int = 0
     """Segments whose results are stored and not yet taken by the handler."""
@@ -138,7 +166,7 @@ class BatchRecord(EntityRecord, frozen=True, kw_only=True):
     """The error of the last job that ended with one."""
 
 
-class JobRecord(EntityRecord, frozen=True, kw_only=True):
+class JobRecord(PaidTokens, frozen=True, kw_only=True):
     """State of a provider job. draft.lua and close.lua make it; the stages write most of the rest."""
 
     id: str

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lowtide.models import BatchStatus, JobStatus, Usage
 from lowtide.protocol.hashes import DAMAGED, hash_reply, read_record
-from lowtide.protocol.records import BatchRecord, JobRecord
+from lowtide.protocol.records import PAID, BatchRecord, JobRecord
+from lowtide.same_model import is_same_model
 from lowtide.states import JobState
+
+OTHERS = "(others)"
+"""The name under which record.lua counts reasons and models beyond the first few."""
 
 
 def batch_status(batch: BatchRecord, jobs: Sequence[JobStatus], problems: Sequence[str]) -> BatchStatus:
-    """The status of a batch, with those of its jobs and with its problems."""
+    """The status of a batch, with those of its jobs and with its problems.
+
+    `jobs` may be some of its jobs, or none, where the status need not have them.
+    """
     return BatchStatus(
         id=batch.id,
         state=batch.state,
@@ -28,7 +35,15 @@ def batch_status(batch: BatchRecord, jobs: Sequence[JobStatus], problems: Sequen
         cancelled=batch.cancelled,
         jobs=list(jobs),
         problems=list(problems),
-        usage=Usage(**{name: getattr(batch, name) for name in Usage.__struct_fields__}),
+        warnings=[
+            f"{name} gave {count:,} of {_settled(batch):,} results; {batch.model} was asked for"
+            for name, count in other_models(batch.model, batch.models).items()
+        ],
+        answered=_answered(batch, jobs),
+        usage=Usage(**{name: getattr(batch, name) for name in PAID}),
+        discarded_usage=Usage(**{name: _discarded(batch, name) for name in PAID}),
+        reasons=batch.reasons,
+        models=batch.models,
         labels=batch.labels,
         on_result=batch.on_result,
         idempotency_key=batch.idempotency_key,
@@ -40,6 +55,36 @@ def batch_status(batch: BatchRecord, jobs: Sequence[JobStatus], problems: Sequen
         created_at=batch.created,
         finished_at=batch.finished,
     )
+
+
+def other_models(asked: str, models: Mapping[str, int]) -> dict[str, int]:
+    """Those of the models that answered which are not the one that was asked for."""
+    return {name: count for name, count in models.items() if name != OTHERS and not is_same_model(asked, name)}
+
+
+def _discarded(batch: BatchRecord, counter: str) -> int:
+    # Older workers did not count what was paid.
+    return max(0, int(getattr(batch, PAID[counter])) - int(getattr(batch, counter)))
+
+
+def _settled(batch: BatchRecord) -> int:
+    return batch.succeeded + batch.failed + batch.expired + batch.cancelled
+
+
+def _answered(batch: BatchRecord, jobs: Sequence[JobStatus]) -> int:
+    """Requests that are settled, or that the provider has answered as far as these jobs say.
+
+    A damaged job does not say how many requests it has.
+    """
+    settled = _settled(batch)
+    if batch.finished is not None or not jobs:
+        return settled
+    under_way = [job for job in jobs if not job.state.terminal]
+    done = sum(min(job.done_requests, job.requests) for job in under_way)
+    if len(jobs) < batch.jobs or not all(job.requests for job in jobs):
+        return min(batch.total, settled + done)
+    # The rows of a job that has just ended are answered too.
+    return max(settled, batch.total - sum(job.requests for job in under_way) + done)
 
 
 def job_status(name: str, reply: Any, due: float | None) -> JobStatus:

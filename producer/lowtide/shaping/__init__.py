@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lowtide.shaping.files import file_lines
+from lowtide.shaping.files import file_lines, is_plain
+from lowtide.shaping.keys import keyed
 from lowtide.shaping.lines import json_lines, json_value
 from lowtide.shaping.normalise import Shaped
 from lowtide.shaping.shaper import Shaper, shaper_of
@@ -11,7 +12,9 @@ __all__ = [
     "Shaped",
     "Shaper",
     "file_lines",
+    "is_plain",
     "json_lines",
     "json_value",
+    "keyed",
     "shaper_of",
 ]

@@ -12,25 +12,29 @@ import binascii
 import difflib
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
-from types import ModuleType
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
 
 from lowtide.errors import refuse
-from lowtide.models import Request
-from lowtide.states import Kind, UnknownFields
+from lowtide.shaping.json_schema import FOREIGN
+from lowtide.shaping.paths import as_given
+from lowtide.shaping.request_types import DURATION, ONE_OF, PLAIN, ROOTS, Types, types_of
+from lowtide.states import Kind, ProviderName, UnknownFields
 
 log = logging.getLogger(__name__)
 
 _NUMBERS = frozenset({"NaN", "Infinity", "-Infinity"})
 _ALPHABET = str.maketrans("-_", "+/")
+_INT32 = 1 << 31
 _NEAR = 0.8
 """Likeness of a misspelt name to the known one, between 0 and 1."""
 _SHOWN_CHARS = 60
 _MOST_WARNINGS = 100
 """Most fields of one batch that are warned of."""
+_UPLOADED = re.compile(rb'"(fileUri|file_uri)":"(?:https://generativelanguage\.googleapis\.com/[^"]*/)?files/[^"]*"')
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 
 
@@ -40,116 +44,144 @@ class Problem(NamedTuple):
     path: str
     """Of the field, from the request on: `generationConfig.temperature`, `tools[0].functionDeclarations[2].name`."""
     reason: str
-    unknown: bool = False
-    """Whether a newer model may know it: a field or an enum's value that is no misspelt known one."""
+    spared: UnknownFields | None = None
+    """The setting from which on it is sent in spite of it: WARN where a newer model may know it, PASS where it rather
+    is a mistake. None: it is always refused."""
 
 
 class RequestCheck:
     """Checks the requests of one batch, by its setting for unknown fields."""
 
-    def __init__(self, unknown_fields: UnknownFields) -> None:
-        _types()  # built here, once in a process, and not in the middle of the first request
-        self._unknown_fields = unknown_fields
+    def __init__(self, provider: ProviderName, kind: Kind, unknown_fields: UnknownFields) -> None:
+        types_of(provider)  # built here, and not in the middle of the first request
+        self._provider = provider
+        self._kind = kind
+        self._sent = _SENT[unknown_fields]
+        self._warns = unknown_fields is UnknownFields.WARN
         self._warned: set[str] = set()
 
     def __call__(self, item: object, body: bytes) -> None:
         """Raises `InvalidRequest` for the first problem of a request.
 
         - `item`: the request as the user gave it, whose shape decides how a field is called in the error.
-        - `body`: the GenerateContentRequest that was made of it, as JSON.
+        - `body`: the GenerateContentRequest or EmbedContentRequest that was made of it, as JSON.
         """
-        for path, reason, unknown in problems(body):
-            if not unknown or self._unknown_fields is UnknownFields.REFUSE:
-                refuse(reason, _as_given(item, path))
-            if self._unknown_fields is UnknownFields.WARN:
-                self._warn(_as_given(item, path), reason)
+        for path, reason, spared in problems(body, self._kind, self._provider):
+            if spared not in self._sent:
+                refuse(reason, as_given(item, path))
+            if self._warns:
+                self._warn(as_given(item, path), f"{reason}; sent as it is (LOWTIDE_UNKNOWN_FIELDS)")
+        if b"files/" in body and (found := _UPLOADED.search(body)):
+            self._warn(
+                found[1].decode(),
+                "names an uploaded file, which the Developer API deletes 48 hours after its upload, even if the "
+                "request still waits; upload it right before you submit",
+            )
 
     def _warn(self, field: str, reason: str) -> None:
         """Logs a field once for all requests of the batch."""
         name = re.sub(r"\[[0-9]+\]", "[]", field)
         if name not in self._warned and len(self._warned) < _MOST_WARNINGS:
             self._warned.add(name)
-            log.warning("%s: %s; sent as it is (LOWTIDE_UNKNOWN_FIELDS)", name, reason)
+            log.warning("%s: %s", name, reason)
 
 
-def check_of(kind: Kind, unknown_fields: UnknownFields) -> Callable[[object, bytes], None]:
-    """Returns the check of a batch's requests: for embeddings, whose fields are few, it is their form's own."""
-    return RequestCheck(unknown_fields) if kind is Kind.GENERATION else _no_check
+_SENT: dict[UnknownFields, frozenset[UnknownFields | None]] = {
+    UnknownFields.REFUSE: frozenset(),
+    UnknownFields.WARN: frozenset({UnknownFields.WARN}),
+    UnknownFields.PASS: frozenset({UnknownFields.WARN, UnknownFields.PASS}),
+}
 
 
-def _no_check(_item: object, _body: bytes) -> None:
-    pass
-
-
-def _as_given(item: object, path: str) -> str:
-    """The path in the shape that the user wrote: the SDK's flat `config`, or the REST request."""
-    if not isinstance(item, Request) and isinstance(item, Mapping) and "request" in item:
-        return f"request.{path}"
-    return path if path.startswith("contents") else f"config.{path.removeprefix('generationConfig.')}"
-
-
-def problems(body: bytes) -> list[Problem]:
-    """Returns the problems of a GenerateContentRequest as JSON; an empty list where it has none.
+def problems(body: bytes, kind: Kind = Kind.GENERATION, provider: ProviderName = ProviderName.GEMINI) -> list[Problem]:
+    """Returns the problems of a request of a kind as JSON; an empty list where the provider would take it.
 
     Forms that the service accepts although the types do not say so (numbers as text, base64 in its URL form) are no
     problem.
     """
-    types = _types()
+    types = types_of(provider)
     try:
-        types.decode(body)
+        types.decode[kind](body)
     except msgspec.ValidationError:
-        return list(_problems_of(msgspec.json.decode(body), types.ROOT, ""))
+        return list(_Walk(types, provider).problems(msgspec.json.decode(body), ROOTS[kind], ""))
     return []
 
 
-def _types() -> ModuleType:
-    # Its import builds a decoder of 130 types. Python imports a module once, whichever thread comes first.
-    from lowtide.shaping import request_types
+class _Walk:
+    """The way through a request that its types refuse, to each problem."""
 
-    return request_types
+    def __init__(self, types: Types, provider: ProviderName) -> None:
+        self._types = types
+        self._only_the_other = _ONLY_THE_OTHER[provider]
 
+    def problems(self, value: Any, of: str, path: str) -> Iterator[Problem]:
+        """Yields the problems of a value.
 
-def _problems_of(value: Any, of: str, path: str) -> Iterator[Problem]:
-    if value is None:
-        return
-    if of.startswith("["):
-        if not isinstance(value, list):
-            yield _expected("a list", value, path)
+        - `of`: its type, in the notation of `request_types.json`.
+        - `path`: its place in the request.
+        """
+        if value is None:
             return
-        for index, inner in enumerate(value):
-            if inner is None:
-                yield _expected("a value", inner, f"{path}[{index}]")
-            yield from _problems_of(inner, of[1:-1], f"{path}[{index}]")
-    elif of.startswith("{"):
+        if of.startswith("["):
+            if not isinstance(value, list):
+                yield _expected("a list", value, path)
+                return
+            for index, inner in enumerate(value):
+                yield from self._inner(inner, of[1:-1], f"{path}[{index}]")
+        elif of.startswith("{"):
+            if not isinstance(value, dict):
+                yield _expected("an object", value, path)
+                return
+            for name, inner in value.items():
+                yield from self._inner(inner, of[1:-1], f"{path}.{name}")
+        elif of in PLAIN:
+            if found := _problem_of_plain(value, of, path):
+                yield found
+        elif isinstance(known := self._types.known[of], list):
+            if found := _problem_of_enum(value, known, path):
+                yield found
+        else:
+            yield from self._of_object(value, of, known, path)
+
+    def _inner(self, value: Any, of: str, path: str) -> Iterator[Problem]:
+        """A value in a list or a map, where null is no absent field."""
+        if value is None and of != "any":
+            yield _expected("a value", value, path)
+        yield from self.problems(value, of, path)
+
+    def _of_object(self, value: Any, of: str, known: dict[str, str], path: str) -> Iterator[Problem]:
         if not isinstance(value, dict):
             yield _expected("an object", value, path)
             return
+        lost = bool(value) and not value.keys() & known.keys()
+        refused = self._types.refused.get(of, ())
+        chosen = [name for name in value if name in ONE_OF.get(of, ()) and value[name] is not None]
+        if len(chosen) > 1:
+            yield Problem(f"{path}.{chosen[1]}", f"{chosen[0]} is there too; give one of them")
         for name, inner in value.items():
-            yield from _problems_of(inner, of[1:-1], f"{path}.{name}")
-    elif of in _types().PLAIN:
-        if found := _problem_of_plain(value, of, path):
-            yield found
-    elif isinstance(known := _types().KNOWN[of], list):
-        if found := _problem_of_enum(value, known, path):
-            yield found
-    else:
-        yield from _problems_of_object(value, of, known, path)
+            at = f"{path}.{name}" if path else name
+            if name in refused:  # also as null: a service refuses a name that it does not know, whatever its value
+                yield Problem(at, self._only_the_other, UnknownFields.PASS)
+            elif (inner_of := known.get(name)) is not None:
+                yield from self.problems(inner, inner_of, at)
+            elif of == "Schema" and name in FOREIGN:
+                yield Problem(at, _OF_JSON_SCHEMA, UnknownFields.PASS)
+            else:
+                near = _nearest(name, known)
+                hint = f"; did you mean {near}?" if near else ""
+                # An object of which nothing is known would reach the provider as an empty one.
+                spared = UnknownFields.PASS if near or lost else UnknownFields.WARN
+                yield Problem(at, f"unknown field of {_article(of)}{hint}", spared)
 
 
-def _problems_of_object(value: Any, of: str, known: dict[str, str], path: str) -> Iterator[Problem]:
-    if not isinstance(value, dict):
-        yield _expected("an object", value, path)
-        return
-    lost = bool(value) and not value.keys() & known.keys()
-    for name, inner in value.items():
-        at = f"{path}.{name}" if path else name
-        if (inner_of := known.get(name)) is not None:
-            yield from _problems_of(inner, inner_of, at)
-            continue
-        near = _nearest(name, known)
-        hint = f"; did you mean {near}?" if near else ""
-        # An object of which nothing is known would reach the provider as an empty one.
-        yield Problem(at, f"unknown field of {_article(of)}{hint}", unknown=not near and not lost)
+_ONLY_THE_OTHER = {
+    ProviderName.GEMINI: "only Vertex AI knows this field",
+    ProviderName.VERTEX: "only the Gemini Developer API knows this field",
+}
+_OF_JSON_SCHEMA = (
+    "a keyword of JSON Schema, which this schema does not have; give the schema as parametersJsonSchema or "
+    "responseJsonSchema"
+)
 
 
 def _nearest(name: str, known: dict[str, str]) -> str | None:
@@ -172,8 +204,18 @@ def _problem_of_plain(value: Any, of: str, path: str) -> Problem | None:
             return None if isinstance(value, bool) else _expected("true or false", value, path)
         case "int":
             return None if _is_integer(value) else _expected("an integer", value, path)
+        case "int32":
+            if not _is_integer(value):
+                return _expected("an integer", value, path)
+            return None if -_INT32 <= int(value) < _INT32 else _expected("an integer of 32 bits", value, path)
+        case "duration":
+            sound = isinstance(value, str) and re.fullmatch(DURATION, value) is not None
+            return None if sound else _expected('seconds as "1.5s"', value, path)
         case "float":
             return None if _is_number(value) else _expected("a number", value, path)
+        case "time":
+            sound = isinstance(value, str) and _TIME.fullmatch(value) is not None
+            return None if sound else _expected("a time such as 2026-01-01T00:00:00Z", value, path)
         case "bytes":
             return _problem_of_bytes(value, path)
     return None
@@ -215,8 +257,8 @@ def _problem_of_enum(value: Any, known: list[str], path: str) -> Problem | None:
         return None
     near = difflib.get_close_matches(value.upper(), names, n=1, cutoff=_NEAR)
     if near:
-        return Problem(path, f"unknown value {_shown(value)}; did you mean {names[near[0]]}?")
-    return Problem(path, f"unknown value {_shown(value)}; known are {', '.join(known[:12])}", unknown=True)
+        return Problem(path, f"unknown value {_shown(value)}; did you mean {names[near[0]]}?", UnknownFields.PASS)
+    return Problem(path, f"unknown value {_shown(value)}; known are {', '.join(known[:12])}", UnknownFields.WARN)
 
 
 def _expected(what: str, value: Any, path: str) -> Problem:

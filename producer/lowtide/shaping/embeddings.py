@@ -1,7 +1,7 @@
 """The bodies of embedding requests: their fields, the fields' types, and their places for each provider.
 
-The Developer API takes an `EmbedContentRequest` with its fields beside the content; Vertex AI takes them under an
-`embed_content_config`.
+Users may write the fields beside the content or under `embedContentConfig`. They are sent where the SDK sends them: on
+the Developer API beside the content, on Vertex AI under `embed_content_config`.
 
 Source: https://ai.google.dev/api/embeddings (EmbedContentRequest) and
 https://cloud.google.com/vertex-ai/generative-ai/docs/embeddings/batch-prediction-genai-embeddings.
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from lowtide.errors import refuse
 from lowtide.shaping.fields import camel_case
+from lowtide.shaping.paths import as_written
 
 _TYPES: dict[str, type] = {
     "task_type": str,
@@ -57,35 +58,33 @@ def from_inline(names: EmbeddingNames, content: dict[str, Any], config: Mapping[
 
 
 def from_rest(names: EmbeddingNames, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the body of a REST line, its own fields checked and in one letter case.
+    """Returns the body of a REST line, its own fields checked, in one letter case and in the provider's place.
 
-    `content` and `model` stay as they are given: the caller checks them. Raises `InvalidRequest` like `from_inline`,
-    and for a field in the place where another provider takes it.
+    The fields may be beside the content or under `embedContentConfig`, whichever provider the request is for. `content`
+    and `model` stay as they are given: the caller checks them. Raises `InvalidRequest` like `from_inline`.
     """
     body: dict[str, Any] = {}
-    loose: dict[str, Any] = {}
+    beside: dict[str, Any] = {}
     for name, value in request.items():
         field = _REQUEST.get(name)
         if field is None:
-            loose[name] = value
+            beside[name] = value
         elif field in body:
             refuse("given twice, in both letter cases", f"request.{name}")
         else:
             body[field] = value
-    config = body.pop(_CONFIG, None)
-    at = next((name for name in request if _REQUEST.get(name) == _CONFIG), _CONFIG)
-    if names.under_config:
-        for name in loose:
-            hint = f"; this provider takes it under {_CONFIG}" if name in _FIELDS else ""
-            refuse(f"unknown field{hint}", f"request.{name}")
-        if config is not None and not isinstance(config, Mapping):
-            refuse(f"expected an object, got {type(config).__name__}", f"request.{at}")
-        checked = _checked(names, config or {}, f"request.{at}")
-    else:
-        if config is not None:
-            refuse("unknown field; this provider takes its fields beside content", f"request.{at}")
-        checked = _checked(names, loose, "request")
-    return {**body, **_placed(names, checked)}
+    config = body.pop(_CONFIG, None) or {}
+    at = f"request.{as_written(request, camel_case(_CONFIG))}"
+    if not isinstance(config, Mapping):
+        refuse(f"expected an object, got {type(config).__name__}", at)
+    found = _checked(names, beside, "request")
+    for name, value in _checked(names, config, at).items():
+        if name in found:
+            refuse(
+                f"given twice: here, and beside the content as {name}", f"{at}.{as_written(config, camel_case(name))}"
+            )
+        found[name] = value
+    return {**body, **_placed(names, found)}
 
 
 def _checked(names: EmbeddingNames, given: Mapping[str, Any], where: str) -> dict[str, Any]:

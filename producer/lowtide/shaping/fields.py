@@ -1,7 +1,7 @@
 """The provider's field names, so that a misspelt one fails at `submit` and not hours later.
 
-One malformed line makes the provider refuse the whole job, so Lowtide checks the names at the levels that people write
-by hand: request, generation config, content and part. It passes deeper objects on as given.
+One malformed line makes the provider refuse the whole job. These are the names at the levels whose form Lowtide
+changes: request, generation config, content and part. `lowtide.shaping.checking` checks all levels.
 
 Source: https://ai.google.dev/api/generate-content (GenerateContentRequest, GenerationConfig, Content, Part).
 """

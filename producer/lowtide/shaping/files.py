@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
+import re
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any, cast
 
 from lowtide.errors import InvalidBatch
@@ -23,21 +25,47 @@ _WIDE = {
 }
 
 
+_AT = re.compile(r" \(byte (\d+)\)$")
+
+
 def file_lines(file: IO[bytes], name: str) -> Iterator[bytes]:
     """The lines of a JSONL file, UTF-8 with or without a byte order mark, plain or compressed by gzip or zstd.
 
-    `name` is for errors. Raises `InvalidBatch` for a file that is something else or is cut off.
+    - `file`: open for reading at its start. It stays open.
+    - `name`: the file's name, for errors.
+
+    Raises `InvalidBatch` for a file that is something else or is cut off.
     """
-    with _plain(file, name) as plain:
+    with _buffered(file) as buffered, _plain(buffered, name) as plain:
         lines = iter(plain)
-        first = next(lines, b"")
-        yield _checked_start(first, name)
+        for first in lines:
+            yield _checked_start(first, name)
+            break
         yield from lines
+
+
+def is_plain(file: io.BufferedReader) -> bool:
+    """Returns whether the lines of a file are its own bytes: it is neither compressed nor has it a byte order mark."""
+    return not file.peek(_HEAD_BYTES).startswith((_GZIP, _ZSTD, codecs.BOM_UTF8))
+
+
+@contextmanager
+def _buffered(file: IO[bytes]) -> Iterator[IO[bytes]]:
+    if hasattr(file, "peek"):
+        yield file
+        return
+    buffered = io.BufferedReader(cast("io.RawIOBase", file))
+    try:
+        yield cast("IO[bytes]", buffered)
+    finally:
+        # A buffer that is not detached closes the file when it is collected.
+        with suppress(ValueError):
+            buffered.detach()
 
 
 @contextmanager
 def _plain(file: IO[bytes], name: str) -> Iterator[IO[bytes]]:
-    head = cast("Any", file).peek(_HEAD_BYTES) if hasattr(file, "peek") else b""
+    head = cast("Any", file).peek(_HEAD_BYTES)
     for start, what in _OTHERS.items():
         if head.startswith(start):
             raise InvalidBatch(f"{name} is {what}, not JSON lines; gzip and zstd can be read as they are")
@@ -86,8 +114,10 @@ def _checked_start(line: bytes, name: str) -> bytes:
     return line.removeprefix(codecs.BOM_UTF8)
 
 
-def why_no_json(text: bytes, error: Exception) -> str:
-    """Why a line of a file is no JSON, in words that speak of the file. `error` is the decoder's."""
+def why_no_json(text: bytes | str, error: Exception) -> str:
+    """Why a line of a file, or a text in a table, is no JSON. `error` is the decoder's."""
+    if isinstance(text, str):
+        return _why(text.encode(errors="replace"), error)
     try:
         text.decode()
     except UnicodeDecodeError as bad:
@@ -100,4 +130,12 @@ def why_no_json(text: bytes, error: Exception) -> str:
         return "a request must be on one line, and this file has one over several (`jq -c .` puts each on its own)"
     if start.startswith(b"["):
         return AN_ARRAY
-    return f"not JSON: {error}"
+    return _why(text, error)
+
+
+def _why(text: bytes, error: Exception) -> str:
+    said = str(error).removeprefix("JSON is malformed: ")
+    if said == "Input data was truncated":
+        return "not JSON: it ends too early"
+    # The decoder counts bytes, an editor columns.
+    return "not JSON: " + _AT.sub(lambda at: f" at column {len(text[: int(at[1])].decode(errors='replace')) + 1}", said)

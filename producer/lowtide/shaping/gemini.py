@@ -6,19 +6,22 @@ Source: https://ai.google.dev/gemini-api/docs/batch-api (input file format, inli
 from __future__ import annotations
 
 from lowtide.shaping import fields
-from lowtide.shaping.checking import check_of
-from lowtide.shaping.dialects import SDK_CONVERSIONS, Names
+from lowtide.shaping.checking import RequestCheck
+from lowtide.shaping.dialects import SDK_CONVERSIONS, Names, schemas_in
 from lowtide.shaping.embeddings import VERTEX_ONLY, EmbeddingNames
+from lowtide.shaping.json_schema import WORDS
 from lowtide.shaping.normalise import Shaped, embedding_form, encoded, generation_form, read
-from lowtide.states import Kind, UnknownFields
+from lowtide.states import Kind, ProviderName, UnknownFields
 
+_SCHEMAS = schemas_in(WORDS)
 NAMES = Names(
     generation=fields.GENERATION,
     hoisted={**fields.HOISTED, **fields.SYSTEM_INSTRUCTION},
     request=fields.REQUEST,
     rest_generation=fields.GENERATION,
     refused=dict.fromkeys(fields.VERTEX_ONLY, "only Vertex AI knows this field"),
-    converted=SDK_CONVERSIONS,
+    converted={**SDK_CONVERSIONS, **_SCHEMAS},
+    in_both_shapes=_SCHEMAS,
 )
 EMBEDDING_NAMES = EmbeddingNames(
     refused=dict.fromkeys(VERTEX_ONLY, "only Vertex AI knows this field"), under_config=False
@@ -32,11 +35,11 @@ class GeminiShaper:
     def __init__(self, model: str, kind: Kind, unknown_fields: UnknownFields) -> None:
         self._model = model
         self._form = _FORMS[kind]
-        self._check = check_of(kind, unknown_fields)
+        self._check = RequestCheck(ProviderName.GEMINI, kind, unknown_fields)
 
     def shape(self, item: object) -> Shaped:
         """Returns one request in the provider's form. Raises `InvalidRequest`."""
         key, metadata, body = read(item, self._model, self._form)
-        text = encoded(body)
+        text = encoded(item, body)
         self._check(item, text)
         return Shaped(key, metadata, text, 0)

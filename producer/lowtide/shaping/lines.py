@@ -13,12 +13,12 @@ from lowtide.shaping.files import AN_ARRAY, why_no_json
 _decode = msgspec.json.Decoder().decode
 
 
-def json_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
-    """Decodes JSONL. Yields the number (0-based) and the value of each line that is not empty.
+def json_lines(lines: Iterable[bytes], first: int = 0) -> Iterator[tuple[int, Any]]:
+    """Decodes JSONL. Yields the number and the value of each line that is not empty.
 
-    Raises `InvalidRequest`, with its position, for a line that is not JSON.
+    `first` is the number of the first line. Raises `InvalidRequest`, with its position, for a line that is not JSON.
     """
-    for number, line in enumerate(lines):
+    for number, line in enumerate(lines, first):
         if text := line.strip():
             value = json_value(text, number)
             if isinstance(value, list):
@@ -31,5 +31,4 @@ def json_value(text: bytes | str, position: int, field: str = "line") -> Any:
     try:
         return _decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        why = why_no_json(text, error) if isinstance(text, bytes) else f"not JSON: {error}"
-        raise InvalidRequest(why, field=field, position=position) from error
+        raise InvalidRequest(why_no_json(text, error), field=field, position=position) from error

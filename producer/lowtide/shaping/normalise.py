@@ -22,15 +22,17 @@ from lowtide.errors import refuse
 from lowtide.limits import MAX_KEY_BYTES, MAX_METADATA_BYTES
 from lowtide.models import Request
 from lowtide.shaping import embeddings, fields
-from lowtide.shaping.contents import checked_content, given_contents, plain
+from lowtide.shaping.contents import checked_content, checked_turn, given_contents, plain
 from lowtide.shaping.dialects import Names
 from lowtide.shaping.embeddings import EmbeddingNames
+from lowtide.shaping.keys import LINE_FIELDS, missing_key
+from lowtide.shaping.paths import as_given, as_written
+from lowtide.shaping.response_schema import default_mime_type
 
 encode = msgspec.json.Encoder(enc_hook=plain).encode
 _TWICE = "given twice, in both letter cases"
 _FIELD_CHARS = 200
 """Most characters of a field's name in an error: a user's name may be of any length."""
-_LINE = frozenset({"key", "metadata", "request", "contents", "config"})
 
 
 class Shaped(NamedTuple):
@@ -75,7 +77,9 @@ def read(item: object, model: str, form: Form) -> tuple[str, dict[str, str] | No
     elif isinstance(item, (dict, Mapping)):
         if "key" not in item and openai.is_line(item):
             item = openai.translated(item, model)
-        key, metadata = _checked_key(item.get("key")), item.get("metadata")
+        if item.get("key") is None:
+            refuse(missing_key(item), "key")
+        key, metadata = _checked_key(item["key"]), item.get("metadata")
         body = _from_mapping(item, model, form)
     else:
         refuse(f"expected a lowtide.Request or a mapping, got {type(item).__name__}", "request")
@@ -83,7 +87,7 @@ def read(item: object, model: str, form: Form) -> tuple[str, dict[str, str] | No
 
 
 def _from_mapping(item: Mapping[str, Any], model: str, form: Form) -> dict[str, Any]:
-    unknown = item.keys() - _LINE
+    unknown = item.keys() - LINE_FIELDS
     if unknown:
         refuse(
             "unknown field; a line holds key, metadata and either request or contents with config",
@@ -115,22 +119,41 @@ def _from_rest(names: Names, request: Mapping[str, Any], model: str) -> dict[str
         body[field] = value
     _check_model(body.pop("model", None), model)
     contents = body.get("contents")
+    if isinstance(contents, dict):
+        # The service, too, takes one content for a list of one.
+        contents = [contents]
     if not isinstance(contents, list) or not contents:
         refuse("expected a non-empty list of contents", "request.contents")
-    body["contents"] = [checked_content(c, f"request.contents[{i}]") for i, c in enumerate(contents)]
+    body["contents"] = [checked_turn(c, f"request.contents[{i}]") for i, c in enumerate(contents)]
     config = body.get("generationConfig")
     if config is not None:
+        where = f"request.{as_written(request, 'generationConfig')}"
         if not isinstance(config, (dict, Mapping)):
-            refuse(f"expected an object, got {type(config).__name__}", "request.generationConfig")
-        known = names.rest_generation
-        seen: set[str] = set()
-        for name in config:
-            field = known.get(name)
-            if field is None or field in seen:
-                reason = _TWICE if field else names.refused.get(name, "unknown field")
-                refuse(reason, f"request.generationConfig.{name}")
-            seen.add(field)
+            refuse(f"expected an object, got {type(config).__name__}", where)
+        body["generationConfig"] = _generation_config(names, config, where)
     return body
+
+
+def _generation_config(names: Names, config: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """Returns the `generationConfig` of a REST request, its names checked and its schemas in the provider's dialect."""
+    known, converted = names.rest_generation, names.in_both_shapes
+    found: dict[str, Any] = {}
+    seen: set[str] = set()
+    for name in config:
+        field = known.get(name)
+        if field is None or field in seen:
+            refuse(_TWICE if field else names.refused.get(name, "unknown field"), f"{where}.{name}")
+        seen.add(field)
+        if field in converted and config[name] is not None:
+            found[name] = converted[field](config[name], f"{where}.{name}")
+    if "responseSchema" in seen and "responseMimeType" not in seen:
+        _add_mime_type(found, config)
+    return {**config, **found} if found else config
+
+
+def _add_mime_type(generation: dict[str, Any], given: Mapping[str, Any]) -> None:
+    if mime_type := default_mime_type(given.get(as_written(given, "responseSchema"))):
+        generation["responseMimeType"] = mime_type
 
 
 def _check_model(named: object, model: str) -> None:
@@ -147,8 +170,9 @@ def _from_inline(names: Names, contents: Any, config: Any) -> dict[str, Any]:
     if config is None:
         return body
     generation: dict[str, Any] = {}
-    in_generation, hoisted, _, _, refused, converted = names
-    for name, value in _config(config).items():
+    in_generation, hoisted, _, _, refused, converted, _ = names
+    config = _config(config)
+    for name, value in config.items():
         if value is None:
             continue
         if (field := in_generation.get(name)) is not None:
@@ -164,7 +188,9 @@ def _from_inline(names: Names, contents: Any, config: Any) -> dict[str, Any]:
         if field in target:
             refuse(_TWICE, f"config.{name}")
         convert = converted.get(field)
-        target[field] = convert(value) if convert is not None else value
+        target[field] = convert(value, f"config.{name}") if convert is not None else value
+    if "responseSchema" in generation and "responseMimeType" not in generation:
+        _add_mime_type(generation, config)
     body["generationConfig"] = generation
     return body
 
@@ -179,6 +205,13 @@ def _config(config: Any) -> Mapping[str, Any]:
 
 
 def _embedding_from_inline(names: EmbeddingNames, contents: Any, config: Any) -> dict[str, Any]:
+    if isinstance(contents, (list, tuple)) and len(contents) > 1:
+        # For one model the SDK makes a vector of each, for another one vector of all.
+        refuse(
+            f"{len(contents)} items, whose vectors could be one or several; give a request for each, or one content "
+            'with parts: {"parts": [...]}',
+            "contents",
+        )
     found = given_contents(contents)
     if len(found) != 1:
         refuse(f"expected one content, got {len(found)}; submit a request for each content to embed", "contents")
@@ -231,24 +264,39 @@ def _bytes_of(text: str, field: str) -> int:
         refuse("has a lone surrogate (half a character), which JSON cannot hold", field)
 
 
-def encoded(body: dict[str, Any]) -> bytes:
-    """Returns a body as JSON. Raises `InvalidRequest` for a value that JSON cannot hold."""
+def encoded(item: object, body: dict[str, Any]) -> bytes:
+    """Returns a body as JSON. Raises `InvalidRequest` for a value that JSON cannot hold.
+
+    `item`: the request as the user gave it, whose shape decides how a field is called in the error.
+    """
     try:
         text = encode(body)
         # The codec writes NaN and the infinities as null, so only a body with a null needs the slow check.
         if b"null" in text:
-            _check_numbers(msgspec.to_builtins(body, enc_hook=plain), "request")
+            _check_values(item, body, "")
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        _check_values(item, body, "")
         refuse(f"a value JSON cannot hold: {error}", "request")
     return text
 
 
-def _check_numbers(value: Any, where: str) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        refuse(f"a value JSON cannot hold: {value}", where)
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            _check_numbers(inner, f"{where}.{name}")
-    elif isinstance(value, (list, tuple)):
-        for index, inner in enumerate(value):
-            _check_numbers(inner, f"{where}[{index}]")
+def _check_values(item: object, value: Any, path: str) -> None:
+    """Raises `InvalidRequest` for the first value that JSON cannot hold, with its field."""
+    try:
+        if isinstance(value, (dict, Mapping)):
+            encode(dict.fromkeys(value))
+            for name, inner in value.items():
+                _check_values(item, inner, f"{path}.{name}" if path else str(name))
+        elif isinstance(value, (list, tuple)):
+            for index, inner in enumerate(value):
+                _check_values(item, inner, f"{path}[{index}]")
+        elif isinstance(value, float) and not math.isfinite(value):
+            refuse(f"a value JSON cannot hold: {value}", as_given(item, path))
+        elif isinstance(found := msgspec.to_builtins(value, enc_hook=plain), (dict, list)):
+            _check_values(item, found, path)
+        else:
+            encode(found)
+    except RecursionError:
+        refuse("nested too deeply", "request")
+    except (TypeError, ValueError, OverflowError) as error:
+        refuse(f"a value JSON cannot hold: {error}", as_given(item, path))

@@ -1,100 +1,91 @@
-"""Turns a `response_schema` given as a pydantic model into the provider's schema dialect.
+"""Turns a response schema into the provider's dialect: from Python's types, and from JSON Schema.
 
-The provider takes a subset of OpenAPI 3.0: upper-case types, no `$ref`, `nullable` instead of a null
-type, and a property ordering. Source: https://ai.google.dev/api/caching#Schema
+The provider takes a subset of OpenAPI 3.0: upper-case types, choices that are strings, no `$ref`, `nullable` instead of
+a null type, and a property ordering. Source: https://ai.google.dev/api/caching#Schema
 """
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, get_origin
+from enum import EnumMeta
+from functools import lru_cache
+from types import GenericAlias, UnionType
+from typing import Any, Literal, get_origin
 
-from pydantic import PydanticUserError, TypeAdapter
+from pydantic import PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter
 
-from lowtide.errors import InvalidRequest
-
-_KEPT = frozenset(
-    {
-        "default",
-        "description",
-        "enum",
-        "example",
-        "format",
-        "maximum",
-        "maxItems",
-        "maxLength",
-        "maxProperties",
-        "minimum",
-        "minItems",
-        "minLength",
-        "minProperties",
-        "nullable",
-        "pattern",
-        "propertyOrdering",
-        "required",
-        "title",
-    }
-)
+from lowtide.errors import refuse
+from lowtide.shaping.json_schema import WORDS, Conversion, is_json_schema
 
 
-def response_schema(schema: Any) -> Any:
-    """Returns a response schema in the provider's form.
+def response_schema(schema: Any, where: str, words: frozenset[str] = WORDS) -> Any:
+    """Returns a response schema in the provider's dialect.
 
-    It converts a pydantic model class, or a list or union of them, and returns anything else (a dict, an SDK `Schema`)
-    as it is. Raises `InvalidRequest` for a class that is not a pydantic model, and for one that the provider's dialect
-    cannot express: one that is recursive, has dicts or tuples, or has choices that are not strings.
+    - `schema`: a type of Python that pydantic knows (a model, a dataclass, a TypedDict, an Enum, `str`, `list[X]`, a
+      union), a JSON schema as a dict, or a schema in the provider's dialect. The last passes as it is, and so does an
+      SDK object.
+    - `where`: the path of the field, for errors.
+    - `words`: the keywords that the provider's dialect has.
+
+    References are replaced by their definitions. Constraints that the dialect lacks, as `multipleOf`, are left out.
+    Raises `InvalidRequest` for a schema that the dialect cannot express: one that contains itself, choices of several
+    types, and tuples of several types. Only Vertex AI's dialect has dicts.
     """
+    if is_type(schema):
+        name = schema.__name__ if isinstance(schema, type) else str(schema)
+        return (_remembered if _is_hashable(schema) else _of_type)(schema, name, where, words)
     try:
-        if get_origin(schema) is not None:
-            document = TypeAdapter(schema).json_schema()
-        elif not isinstance(schema, type):
-            return schema
-        elif (describe := getattr(schema, "model_json_schema", None)) is not None:
-            document = describe()
-        else:
-            _refuse(f"{schema.__name__} is not a pydantic model; give one, or a schema as a dict")
-    except PydanticUserError as error:
-        _refuse(f"cannot be turned into a JSON schema: {error.message}")
-    return _converted(document, document.get("$defs", {}), ())
+        return Conversion(schema, where, words).converted() if is_json_schema(schema, words) else schema
+    except RecursionError:
+        refuse("nested too deeply", where)
 
 
-def _converted(node: dict[str, Any], definitions: dict[str, Any], open_refs: tuple[str, ...]) -> dict[str, Any]:
-    if "$ref" in node:
-        name = node["$ref"].rpartition("/")[2]
-        if name in open_refs:
-            _refuse(f"{name} contains itself, which the provider's schema cannot express")
-        siblings = {k: v for k, v in node.items() if k != "$ref"}
-        return _converted({**definitions[name], **siblings}, definitions, (*open_refs, name))
-    if "allOf" in node and len(node["allOf"]) == 1:
-        rest = {k: v for k, v in node.items() if k != "allOf"}
-        return _converted({**node["allOf"][0], **rest}, definitions, open_refs)
-    if node.get("additionalProperties") or "prefixItems" in node:
-        _refuse(
-            f"{node.get('title', 'it')} is a dict or a tuple, which the provider's schema cannot express; use a model"
-        )
-    out = {k: v for k, v in node.items() if k in _KEPT}
-    if "const" in node:
-        out["enum"] = [node["const"]]
-    if not all(isinstance(choice, str) for choice in out.get("enum", ())):
-        _refuse(
-            f"{node.get('title', 'it')} has choices that are not strings, which the provider's schema cannot express"
-        )
-    if alternatives := node.get("anyOf") or node.get("oneOf"):
-        options = [o for o in alternatives if o.get("type") != "null"]
-        if len(options) < len(alternatives):
-            out["nullable"] = True
-        converted = [_converted(o, definitions, open_refs) for o in options]
-        return {**converted[0], **out} if len(converted) == 1 else {**out, "anyOf": converted}
-    if "type" in node:
-        out["type"] = node["type"].upper()
-    if "items" in node:
-        out["items"] = _converted(node["items"], definitions, open_refs)
-    if "properties" in node:
-        out["properties"] = {
-            name: _converted(inner, definitions, open_refs) for name, inner in node["properties"].items()
-        }
-        out["propertyOrdering"] = list(node["properties"])
-    return out
+def _is_hashable(schema: Any) -> bool:
+    try:
+        hash(schema)
+    except TypeError:
+        return False
+    return True
 
 
-def _refuse(reason: str) -> NoReturn:
-    raise InvalidRequest(reason, field="config.response_schema")
+def is_type(schema: Any) -> bool:
+    """Returns whether a schema is given as a type of Python."""
+    return isinstance(schema, (type, GenericAlias, UnionType)) or get_origin(schema) is not None
+
+
+def default_mime_type(schema: Any) -> str | None:
+    """Returns the MIME type of answers to a schema that is given without one; None for a schema that is no type.
+
+    The service takes a schema only beside a MIME type.
+    Source: https://ai.google.dev/api/generate-content#GenerationConfig
+    """
+    if not is_type(schema):
+        return None
+    chosen = isinstance(schema, EnumMeta) or get_origin(schema) is Literal
+    return "text/x.enum" if chosen else "application/json"
+
+
+def _of_type(schema: Any, name: str, where: str, words: frozenset[str]) -> dict[str, Any]:
+    try:
+        document = TypeAdapter(schema).json_schema()
+    except (PydanticUserError, PydanticUndefinedAnnotation) as error:
+        refuse(f"{name} cannot be turned into a JSON schema: {error.message}", where)
+    except NameError as error:
+        refuse(f"{name} cannot be turned into a JSON schema: {error}", where)
+    if isinstance(schema, EnumMeta):
+        document = {**document, "type": "string", "enum": _choices(schema, where)}
+    if not document:
+        refuse(f"{name} allows any value; give a model, or a schema as a dict", where)
+    converted: dict[str, Any] = Conversion(document, where, words).converted()
+    return converted
+
+
+_remembered = lru_cache(maxsize=128)(_of_type)
+"""`_of_type` for the types that many requests share. Unions of another order are equal, but their names differ."""
+
+
+def _choices(enum: EnumMeta, where: str) -> list[str]:
+    """Returns the values of an Enum as answers of the MIME type `text/x.enum` hold them."""
+    values: list[Any] = [member.value for member in enum]  # type: ignore[var-annotated]
+    if not values or not all(isinstance(value, (str, int)) for value in values):
+        refuse(f"{enum.__name__} needs members, whose values are strings or integers", where)
+    return [str(value) for value in values]

@@ -10,15 +10,17 @@ from typing import Any
 
 import msgspec
 
-from lowtide.errors import refuse
+from lowtide.errors import InvalidRequest, refuse
 from lowtide.shaping import fields
-from lowtide.shaping.checking import check_of
+from lowtide.shaping.checking import RequestCheck
 from lowtide.shaping.contents import as_mapping, role_of
-from lowtide.shaping.dialects import SDK_CONVERSIONS, Names
+from lowtide.shaping.dialects import SDK_CONVERSIONS, Names, schemas_in
 from lowtide.shaping.embeddings import EmbeddingNames
+from lowtide.shaping.json_schema import VERTEX_WORDS
 from lowtide.shaping.normalise import Form, Shaped, embedding_form, encode, encoded, generation_form, read
+from lowtide.shaping.paths import as_given
 from lowtide.shaping.vertex_import import Schemas, fitted
-from lowtide.states import Kind, UnknownFields
+from lowtide.states import Kind, ProviderName, UnknownFields
 
 _decode = msgspec.json.Decoder().decode
 _BESIDE_GENERATION = frozenset({"modelArmorConfig", "outputConfig"})
@@ -38,9 +40,9 @@ _IMAGE_OPTIONS = {
 }
 
 
-def _image_config(value: Any) -> Any:
+def _image_config(value: Any, where: str) -> Any:
     config, options = {}, {}
-    for name, inner in as_mapping(value, "config.image_config").items():
+    for name, inner in as_mapping(value, where).items():
         if (option := _IMAGE_OPTIONS.get(name)) is None:
             config[name] = inner
         elif inner is not None:
@@ -55,6 +57,7 @@ def _names() -> Names:
     rest |= {camel: camel for camel in _SDK_RENAMES.values()}
     rest |= {"model_config": "modelConfig", "output_config": "outputConfig"}
     hoisted = {**fields.HOISTED, **fields.SYSTEM_INSTRUCTION}
+    in_both_shapes = {**schemas_in(VERTEX_WORDS), "imageConfig": _image_config}
 
     def supported(names: Mapping[str, str]) -> dict[str, str]:
         return {name: camel for name, camel in names.items() if camel not in _REFUSED}
@@ -70,7 +73,8 @@ def _names() -> Names:
         refused={
             name: _REFUSED[camel] for name, camel in {**fields.GENERATION, **hoisted}.items() if camel in _REFUSED
         },
-        converted={**SDK_CONVERSIONS, "imageConfig": _image_config},
+        converted={**SDK_CONVERSIONS, **in_both_shapes},
+        in_both_shapes=in_both_shapes,
     )
 
 
@@ -88,7 +92,7 @@ def _with_roles(form: Form) -> Form:
 
 def _add_roles(body: dict[str, Any]) -> dict[str, Any]:
     for content in body["contents"]:
-        if content.get("role") is None:
+        if not content.get("role"):
             content["role"] = role_of(content["parts"][0])
     return body
 
@@ -107,18 +111,24 @@ class VertexShaper:
     def __init__(self, model: str, kind: Kind, unknown_fields: UnknownFields) -> None:
         self._model = model
         self._form = _FORMS[kind]
-        self._check = check_of(kind, unknown_fields)
+        self._check = RequestCheck(ProviderName.VERTEX, kind, unknown_fields)
         self._schemas = Schemas()
 
     def shape(self, item: object) -> Shaped:
         """Returns one request in the provider's form, with its group. Raises `InvalidRequest`."""
         key, metadata, body = read(item, self._model, self._form)
-        text = encoded(body)
+        text = encoded(item, body)
         self._check(item, text)
         try:
             # The importer's types are those of JSON, and the body may hold SDK objects.
             data = _decode(text)
         except (msgspec.DecodeError, RecursionError) as error:
             refuse(f"a value JSON cannot hold: {error}", "request")
-        fit = fitted(data)
-        return Shaped(key, metadata, encode(fit), self._schemas.group(fit))
+        try:
+            fit = fitted(data)
+            group = self._schemas.group(fit)
+        except InvalidRequest as error:
+            if error.field != "request":
+                error.field = as_given(item, error.field.removeprefix("request."))
+            raise
+        return Shaped(key, metadata, encode(fit), group)

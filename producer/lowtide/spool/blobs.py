@@ -1,29 +1,28 @@
 """The spool: blob storage that producers and workers share. It holds all payloads; the broker holds none.
 
-It is a folder by default, or any object store that fsspec supports (`gs://`, `s3://`). Names are relative to the
-configured root, and nothing outside the root is opened.
+It is a folder by default, or a bucket of an object store. Names are relative to the configured root, and nothing
+outside the root is opened.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import secrets
-import stat
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import cached_property
-from pathlib import Path
-from typing import IO, Any, cast
+from contextlib import contextmanager
+from functools import partial
+from typing import IO
+from urllib.parse import urlsplit
 
 from lowtide.addresses import without_password
 from lowtide.errors import LowtideError, OutsideRoot, SpoolError
+from lowtide.spool.folder import FolderStorage
+from lowtide.spool.objects import Bucket, ObjectStorage
+from lowtide.spool.storage import Storage
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*", re.ASCII)
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", re.ASCII)
 _COPY_BYTES = 1 << 20
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-"""Errors of a file system without hard links."""
 _PROBE = "now"
 """The blob that `Spool.now` writes. It is always the same one, so that no process that dies leaves another behind."""
 
@@ -35,47 +34,21 @@ class Spool:
     """
 
     def __init__(self, url: str) -> None:
-        import fsspec  # deferred: a service that never submits does not need it
-        from fsspec.implementations.local import LocalFileSystem
-
-        if os.path.expanduser(url).startswith("~"):  # noqa: PTH111 - this one never raises
-            raise SpoolError("no home directory for the spool: set HOME or LOWTIDE_SPOOL_URL")
-        fs, root = fsspec.core.url_to_fs(url)
-        self._given = url
-        self._file_systems: dict[int, Any] = {os.getpid(): fs}
-        self._root = root.rstrip("/")
-        self._local = isinstance(fs, LocalFileSystem)
-
-    @property
-    def _fs(self) -> Any:
-        """The file system of this process.
-
-        That of an object store has a thread and connections, which a forked process cannot use. A forked process
-        opens its own, and keeps its parent's unused: to close it would close the parent's connections.
-        """
-        process = os.getpid()
-        if process not in self._file_systems:
-            import fsspec  # deferred, as above
-
-            self._file_systems[process] = fsspec.core.url_to_fs(self._given)[0]
-        return self._file_systems[process]
+        self._storage = storage_of(url)
 
     @property
     def url(self) -> str:
         """The root as a URL."""
-        return cast("str", self._fs.unstrip_protocol(self._root))
+        return self._storage.url
 
     @property
     def is_open_to_others(self) -> bool:
         """Whether every user of this machine can open or list the root; False for an object store."""
-        if not self._local or not os.path.exists(self._root):  # noqa: PTH110 - fsspec speaks str
-            return False
-        root = Path(self._root).resolve()
-        return bool(root.stat().st_mode & 0o007) and all(above.stat().st_mode & 0o001 for above in root.parents)
+        return isinstance(self._storage, FolderStorage) and self._storage.is_open_to_others
 
     def uri(self, name: str) -> str:
         """Returns the full URI of a name."""
-        return f"{self.url}/{self._checked(name)}"
+        return f"{self.url}/{_checked(name)}"
 
     def name_of(self, uri: str) -> str:
         """Returns the name of a URI under the root; raises `OutsideRoot` for any other URI."""
@@ -83,81 +56,29 @@ class Spool:
         if not uri.startswith(prefix):
             shown = without_password(uri)
             raise OutsideRoot(f"{shown} is not under the spool {self.url}; copy it there or give a local path")
-        return self._checked(uri.removeprefix(prefix))
+        return _checked(uri.removeprefix(prefix))
 
     @contextmanager
     def write(self, name: str) -> Iterator[IO[bytes]]:
         """Opens a blob for writing. The complete blob appears under its name when the block ends without an error."""
-        path = self._path(name)
-        draft = f"{path}.{secrets.token_hex(4)}.part" if self._local else path
-        with storage_errors(name):
-            if self._local:
-                self._make_folder(os.path.dirname(path))  # noqa: PTH120 - fsspec speaks str
-            file = self._opened(draft, "wb")
-        try:
-            with storage_errors(name):
-                yield file
-                file.close()
-                if self._local:
-                    os.replace(draft, path)  # noqa: PTH105 - fsspec speaks str
-        except BaseException:
-            self._discard(file, draft)
-            raise
-
-    def _discard(self, file: Any, draft: str) -> None:
-        # An object store drops an upload that is never closed; a local draft must be removed.
-        if self._local:
-            # Closing writes what is pending, which on a full disk fails again.
-            with suppress(OSError):
-                file.close()
-            with suppress(FileNotFoundError):
-                os.unlink(draft)  # noqa: PTH108 - fsspec speaks str
-        elif hasattr(file, "discard"):
-            file.discard()
+        with storage_errors(name), self._storage.write(_checked(name)) as file:
+            yield file
 
     def create(self, name: str, data: bytes) -> bool:
         """Writes a blob unless one of this name exists; returns whether it did."""
-        path = self._path(name)
-        with self._errors(name):
-            try:
-                if not self._local:
-                    self._fs.pipe_file(path, data, mode="create")
-                    return True
-                draft = f"{path}.{secrets.token_hex(4)}.part"
-                self._make_folder(os.path.dirname(path))  # noqa: PTH120 - fsspec speaks str
-                with self._opened(draft, "wb") as file:
-                    file.write(data)
-                try:
-                    # Unlike a rename, a link never replaces another file; and the file is complete.
-                    os.link(draft, path)
-                except OSError as error:
-                    if error.errno not in _NO_LINKS:
-                        raise
-                    # Without links, a reader may see the file before it is complete.
-                    with self._opened(path, "xb") as file:
-                        file.write(data)
-                finally:
-                    os.unlink(draft)  # noqa: PTH108 - fsspec speaks str
-            except FileExistsError:
-                return False
-        return True
+        with storage_errors(name):
+            return self._storage.create(_checked(name), data)
 
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
         """Opens a blob for reading, from its start, seekable."""
-        path = self._path(name)
-        with storage_errors(name), self._opened(path, "rb") as file:
+        with storage_errors(name), self._storage.open(_checked(name)) as file:
             yield file
 
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
         """Returns the bytes [start, end) of a blob; those up to its end where `end` is None."""
-        path = self._path(name)
-        with self._errors(name):
-            if not self._local:
-                return cast("bytes", self._fs.cat_file(path, start=start, end=end))
-            with self._opened(path, "rb") as file:
-                file.seek(start)
-                return file.read(-1 if end is None else end - start)
+        with storage_errors(name):
+            return self._storage.read(_checked(name), start, end)
 
     def copy(self, name: str, start: int, end: int, sink: IO[bytes]) -> None:
         """Writes the bytes [start, end) of a blob to `sink`, about 1 MiB at a time."""
@@ -178,47 +99,28 @@ class Spool:
 
     def exists(self, name: str) -> bool:
         """Returns whether a blob exists."""
-        path = self._path(name)
-        with self._errors(name):
-            self._fs.invalidate_cache()
-            return self._is_there(path)
+        return self.size(name) is not None
 
     def size(self, name: str) -> int | None:
         """Returns the size of a blob in bytes; None where there is no such blob."""
-        path = self._path(name)
-        with self._errors(name):
-            self._fs.invalidate_cache()
-            try:
-                return int(self._fs.size(path))
-            except FileNotFoundError:
-                return None
+        with storage_errors(name):
+            found = self._storage.find(_checked(name))
+            return None if found is None else found.size
 
     def names(self, folder: str) -> list[str]:
         """Returns the names of all complete blobs under a folder, sorted; none where there is no such folder."""
-        path = self._path(folder)
-        with self._errors(folder):
-            self._fs.invalidate_cache()
-            found = self._fs.find(path) if self._is_there(path) else []
-        names = (f"{folder}/{found_path.removeprefix(path).lstrip('/')}" for found_path in found)
-        return sorted(name for name in names if not name.endswith(".part"))
+        with storage_errors(folder):
+            return sorted(entry.path for entry in self._storage.entries(_checked(folder)))
 
     def folders(self, folder: str) -> list[str]:
         """Returns the names of the folders directly in a folder, sorted; none where there is no such folder."""
-        path = self._path(folder)
-        with self._errors(folder):
-            self._fs.invalidate_cache()
-            found = self._fs.ls(path, detail=True) if self._is_there(path) else []
-        return sorted(entry["name"].rpartition("/")[2] for entry in found if entry["type"] == "directory")
+        with storage_errors(folder):
+            return sorted(self._storage.folders(_checked(folder)))
 
-    def modified(self, folder: str) -> float:
+    def modified(self, name: str) -> float:
         """Returns when a blob, or anything in a folder (drafts too), was last written: Unix seconds, 0 for nothing."""
-        path = self._path(folder)
-        with self._errors(folder):
-            # The library caches listings, whose times may be out of date.
-            self._fs.invalidate_cache()
-            # A folder on a disk may be empty: its producer may be about to write to it.
-            found = self._fs.find(path) or ([path] if self._local and self._fs.exists(path) else [])
-            return max((self._fs.modified(one).timestamp() for one in found), default=0.0)
+        with storage_errors(name):
+            return self._storage.last_change(_checked(name))
 
     def now(self) -> float:
         """Returns the time of the storage's clock, which `modified` uses, in Unix seconds. It writes a blob."""
@@ -227,91 +129,75 @@ class Spool:
         return self.modified(_PROBE)
 
     def delete(self, name: str) -> None:
-        """Removes a blob, or a folder with its content. A missing one is no error."""
-        path = self._path(name)
-        with self._errors(name):
-            self._fs.invalidate_cache()
-            try:
-                self._fs.rm(path, recursive=True)
-            except FileNotFoundError:
-                return
+        """Removes a blob. A missing one is no error."""
+        with storage_errors(name):
+            self._storage.delete(_checked(name))
 
-    def _is_there(self, path: str) -> bool:
-        if self._local:
-            return bool(self._fs.exists(path))
-        # Some libraries' own `exists` returns False for any error.
-        try:
-            self._fs.info(path)
-        except FileNotFoundError:
-            return False
-        return True
+    def delete_folder(self, folder: str) -> None:
+        """Removes a folder with its content. A missing one is no error."""
+        with storage_errors(folder):
+            self._storage.delete_folder(_checked(folder))
 
-    def _errors(self, name: str) -> AbstractContextManager[None]:
-        """Turns storage errors into `SpoolError`. An object store's library may raise exceptions of any kind."""
-        return storage_errors(name, OSError if self._local else Exception)
 
-    def _opened(self, path: str, mode: str) -> IO[bytes]:
-        # fsspec's wrapper makes local files half as slow again.
-        if not self._local:
-            return cast("IO[bytes]", self._fs.open(path, mode))
-        return cast("IO[bytes]", open(path, mode, opener=self._opener))
+def storage_of(url: str) -> Storage:
+    """Returns the storage at a path or URL, without a call to it. Raises `SpoolError` for a URL of another kind."""
+    scheme, found, rest = url.partition("://")
+    if not found or scheme == "file":
+        path = os.path.expanduser(rest if found else url.removeprefix("file:"))  # noqa: PTH111 - this one never raises
+        if path.startswith("~"):
+            raise SpoolError("no home directory for the spool: set HOME or LOWTIDE_SPOOL_URL")
+        return FolderStorage(path)
+    if scheme not in _STORES:
+        known = ", ".join(f"{scheme}://" for scheme in _STORES)
+        raise SpoolError(
+            f"LOWTIDE_SPOOL_URL: {scheme}:// is no place for the spool: give a folder, or a URL of {known}"
+        )
+    parts = urlsplit(url)
+    bucket, prefix = parts.netloc, parts.path.strip("/")
+    if not _BUCKET.fullmatch(bucket) or parts.query or parts.fragment:
+        # It is not shown: there may be a password in it.
+        raise SpoolError(f"LOWTIDE_SPOOL_URL: expected {scheme}://BUCKET or {scheme}://BUCKET/FOLDER, and nothing else")
+    if prefix:
+        _checked(prefix)
+    root = f"{scheme}://{bucket}/{prefix}".rstrip("/")
+    return ObjectStorage(root, prefix, partial(_STORES[scheme], bucket))
 
-    def _opener(self, path: str, flags: int) -> int:
-        """Opens a file. A new file is private, whatever the umask, except for the root's permissions for its group.
 
-        Raises `OSError` for a pipe or a device, which may block a process that opens or reads it for ever.
-        """
-        descriptor = os.open(path, flags | os.O_NONBLOCK, 0o600)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise OSError(errno.EINVAL, "not a regular file")
-        if flags & os.O_CREAT:
-            with suppress(OSError):  # some file systems have no permissions
-                os.fchmod(descriptor, 0o600 | self._group & 0o060)
-        return descriptor
+# Each imports its library when the first call is made: a service that never submits needs none of them.
+def _google(bucket: str) -> Bucket:
+    from lowtide.spool.buckets.google import GoogleBucket
 
-    def _make_folder(self, path: str) -> None:
-        """Makes a folder and the missing folders above it, private as files are."""
-        if os.path.isdir(path):  # noqa: PTH112 - fsspec speaks str
-            return
-        self._make_folder(os.path.dirname(path))  # noqa: PTH120
-        # The root, and folders above it, are private to their owner.
-        group = self._group if path.startswith(f"{self._root}/") else 0
-        try:
-            os.mkdir(path, 0o700)  # noqa: PTH102
-        except FileExistsError:  # another process made it meanwhile
-            return
-        with suppress(OSError):
-            os.chmod(path, 0o700 | group)  # noqa: PTH101
+    return GoogleBucket(bucket)
 
-    @cached_property
-    def _group(self) -> int:
-        """The root's permissions for its group. By setting them, its owner shares the spool with that group."""
-        return os.stat(self._root).st_mode & (stat.S_ISGID | stat.S_IRWXG)  # noqa: PTH116
 
-    def _path(self, name: str) -> str:
-        path = f"{self._root}/{self._checked(name)}"
-        if self._local:
-            # A link must not lead out of the root.
-            root = os.path.realpath(self._root)
-            if os.path.commonpath((root, os.path.realpath(path))) != root:
-                raise OutsideRoot(f"{name!r} is a link that leads out of the spool")
-        return path
+def _s3(bucket: str) -> Bucket:
+    from lowtide.spool.buckets.s3 import S3Bucket
 
-    @staticmethod
-    def _checked(name: str) -> str:
-        if not _NAME.fullmatch(name):
-            raise OutsideRoot(f"{name!r} is not a name in the spool")
-        return name
+    return S3Bucket(bucket)
+
+
+def _azure(bucket: str) -> Bucket:
+    from lowtide.spool.buckets.azure import AzureContainer
+
+    return AzureContainer(bucket)
+
+
+_STORES = {"gs": _google, "s3": _s3, "az": _azure}
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise OutsideRoot(f"{name!r} is not a name in the spool")
+    return name
 
 
 @contextmanager
-def storage_errors(name: str, kind: type[Exception] = OSError) -> Iterator[None]:
+def storage_errors(name: str) -> Iterator[None]:
     """Turns storage errors about a blob into `SpoolError`."""
     try:
         yield
     except LowtideError:
         raise
-    except kind as error:
-        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    except OSError as error:
+        said = error.strerror or str(error) or type(error).__name__
         raise SpoolError(f"spool: {name}: {without_password(said)}") from error

@@ -14,7 +14,7 @@ import msgspec
 
 from lowtide.errors import InvalidBatch, InvalidRequest, SpoolError
 from lowtide.protocol import BatchFiles, WireKeys
-from lowtide.shaping import Shaper
+from lowtide.shaping import Shaper, keyed
 from lowtide.spool.blobs import Spool, storage_errors
 from lowtide.spool.format import PAIR, Accepted, decode_key
 
@@ -34,9 +34,12 @@ class RequestWriter:
 
     - `shaper`: brings the requests into the provider's form; a new one for each batch.
     - `max_request_bytes`: the most bytes of one request's line, which is what one job may hold.
+    - `key_field`: where the key of each mapping is: see `keyed`. None: in its field `key`.
     """
 
-    def __init__(self, spool: Spool, batch_id: str, shaper: Shaper, *, max_request_bytes: int) -> None:
+    def __init__(
+        self, spool: Spool, batch_id: str, shaper: Shaper, *, max_request_bytes: int, key_field: str | None = None
+    ) -> None:
         self._spool = spool
         self._files = BatchFiles(batch_id)
         self._wire_key = WireKeys(batch_id).of
@@ -44,6 +47,7 @@ class RequestWriter:
         # The groups of the requests up to the last one whose group is not 0; empty where all may share a job.
         self._groups = bytearray()
         self._max_request_bytes = max_request_bytes
+        self._key_field = key_field
         self._digest = hashlib.sha256()
         self._seen = [array("I") for _ in range(1 << _BUCKET_BITS)]
         self._lines = bytearray()
@@ -86,6 +90,8 @@ class RequestWriter:
         ordinal = self._total
         position = ordinal if position is None else position
         try:
+            if self._key_field is not None:
+                item = keyed(item, self._key_field, position)
             key, metadata, body, group = self._shape(item)
         except InvalidRequest as error:
             error.position, error.key = position, _key_of(item)
@@ -118,10 +124,13 @@ class RequestWriter:
             self._flush()
         return body
 
-    def finish(self) -> Accepted:
-        """Closes the files. Raises `InvalidBatch` for an empty batch and `InvalidRequest` for a duplicate key."""
+    def finish(self, source: str = "the batch") -> Accepted:
+        """Closes the files. Raises `InvalidBatch` for an empty batch and `InvalidRequest` for a duplicate key.
+
+        `source` names the place of the requests in errors.
+        """
         if not self._total:
-            raise InvalidBatch("the batch is empty: submit at least one request")
+            raise InvalidBatch(f"{source} is empty: submit at least one request")
         self._index += PAIR.pack(self._line_end, self._key_end)
         self._flush()
         self._stack.close()
@@ -175,10 +184,10 @@ class InPlaceWriter(RequestWriter):
         self._lines.clear()
         return body
 
-    def finish_at(self, offset: int) -> Accepted:
+    def finish_at(self, offset: int, source: str) -> Accepted:
         """Closes the files. `offset` is the end of the last line, in bytes. Raises as `finish` does."""
         self._line_end = offset
-        return self.finish()
+        return self.finish(source)
 
 
 def _marked(key: str) -> tuple[int, int]:

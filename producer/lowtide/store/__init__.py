@@ -20,11 +20,14 @@ from lowtide.store.listeners import (
 )
 from lowtide.store.places import Places
 from lowtide.store.scripting import Key, Keys, Script, Value, Values, pairs, script
-from lowtide.store.server import require_server
+from lowtide.store.server import WITH_WAITAOF, is_new_enough, require_server
+from lowtide.store.serving import ANNOUNCE_SECONDS, announce, unserved
 
 __all__ = [
+    "ANNOUNCE_SECONDS",
     "BEAT_SECONDS",
     "FRESH_SECONDS",
+    "WITH_WAITAOF",
     "DeadLetter",
     "DeadLetters",
     "DeliveryClient",
@@ -38,9 +41,11 @@ __all__ = [
     "Store",
     "Value",
     "Values",
+    "announce",
     "connect",
     "durably",
     "elsewhere",
+    "is_new_enough",
     "known_handlers",
     "listeners",
     "pairs",
@@ -50,4 +55,5 @@ __all__ = [
     "script",
     "shared_queues",
     "silence",
+    "unserved",
 ]

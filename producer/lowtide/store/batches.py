@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import chain
 from typing import cast
 
+import msgspec
 import redis
+from msgspec.structs import replace
 
-from lowtide.addresses import listened_for
+from lowtide.addresses import WebhookTarget, allowing_url, listened_for, parse_handler
 from lowtide.errors import BatchNotFound, StoreUnavailable
 from lowtide.models import BatchPage, BatchStatus
 from lowtide.options import Options
@@ -28,7 +30,6 @@ from lowtide.protocol import (
     keys,
     measures,
     read_record,
-    shown_field,
     written_fields,
 )
 from lowtide.protocol.changes import NewBatch
@@ -42,9 +43,12 @@ from lowtide.store.installation import Installation
 from lowtide.store.listeners import listeners, silence
 from lowtide.store.problems import problems
 from lowtide.store.server import require_server
+from lowtide.store.serving import unserved
 
-_NEWEST_JOBS = 3
-"""Jobs of a running batch whose problems are shown in a list of batches."""
+_NEWEST_JOBS = 8
+"""Jobs of a running batch whose progress and problems are shown in a list of batches."""
+_MOST_READ = 1000
+"""Batches that one page reads at most."""
 _SUBMIT_GRACE_SECONDS = 5.0
 """Time the submit message gets before the clock sends another."""
 _RECORDING_TRIES = 3
@@ -185,12 +189,31 @@ class Store:
 
     def silence(self, on_result: str | None) -> str:
         """The reason why a batch's results would wait for their handler; "" where they need not."""
+        if disallowed := self._disallowed(on_result):
+            return disallowed
         handler = listened_for(on_result)
         if handler is None or self._settings.handler_queue is not None:
             return ""
         with redis_errors(self._url):
             [found] = listeners(self.redis, [handler])
         return silence(handler, found)
+
+    def unserved(self, provider: str) -> str:
+        """The reason why no running worker can serve a provider; "" where one can, or none has said what it can."""
+        with redis_errors(self._url):
+            return unserved(self.redis, provider)
+
+    def _disallowed(self, on_result: str | None) -> str:
+        """The reason why the workers will not call a webhook; "" where they may, or where their rule is not known."""
+        target = parse_handler(on_result) if on_result else None
+        if not isinstance(target, WebhookTarget):
+            return ""
+        with redis_errors(self._url):
+            rule = cast("bytes | None", self.redis.get(keys.WEBHOOKS))
+        with suppress(ValueError):
+            if rule is not None and allowing_url(target.endpoint, msgspec.json.decode(rule, type=list[str])) is None:
+                return f"the workers may not call {target.endpoint}: name it in their LOWTIDE_WEBHOOK_SECRETS"
+        return ""
 
     def exists(self, batch_id: str) -> bool:
         """Whether the batch is known here."""
@@ -227,14 +250,26 @@ class Store:
             [silence] = self._silences([batch])
             return batch_status(batch, jobs, problems(batch, [(job.id, job.problem) for job in jobs], silence))
 
-    def page(self, *, state: BatchState | None = None, page_size: int = 50, page_token: str | None = None) -> BatchPage:
-        """One page of all batches, newest first, without their jobs."""
+    def page(
+        self,
+        *,
+        state: BatchState | None = None,
+        labels: Mapping[str, str] | None = None,
+        page_size: int = 50,
+        page_token: str | None = None,
+    ) -> BatchPage:
+        """One page of all batches, newest first, without their jobs.
+
+        Where few batches have this state or these labels, it ends after a number of batches that were read, so that no
+        call takes long.
+        """
         found: list[BatchRecord] = []
         unreadable: list[str] = []
-        cursor = page_token
+        cursor, read = page_token, 0
+        filtered = state is not None or labels
         with redis_errors(self._url):
-            while len(found) < page_size:
-                wanted = page_size - len(found) if state is None else max(page_size, 100)
+            while len(found) < page_size and read < _MOST_READ:
+                wanted = max(page_size, 100) if filtered else page_size - len(found)
                 ids = self._ids_before(cursor, wanted)
                 with self.redis.pipeline(transaction=False) as pipe:
                     for batch_id, _ in ids:
@@ -243,21 +278,21 @@ class Store:
                 for (batch_id, created), reply in zip(ids, replies, strict=True):
                     cursor = f"{created!r}:{batch_id}"
                     try:
-                        if reply and state in (None, (batch := read_record(BatchRecord, hash_reply(reply))).state):
+                        if reply and _matches(batch := read_record(BatchRecord, hash_reply(reply)), state, labels):
                             found.append(batch)
                     except DAMAGED:
                         unreadable.append(batch_id)
                     if len(found) == page_size:
                         break
+                read += len(ids)
                 if len(ids) < wanted:
                     break
-            more = bool(found) and bool(self._ids_before(cursor, 1))
-            hindered = self._problems(found)
-        batches = [batch_status(batch, [], why) for batch, why in zip(found, hindered, strict=True)]
-        return BatchPage(batches=batches, next_page_token=cursor if more else None, unreadable=unreadable)
+            more = bool(self._ids_before(cursor, 1))
+            statuses = self._without_jobs(found)
+        return BatchPage(batches=statuses, next_page_token=cursor if more else None, unreadable=unreadable)
 
-    def _problems(self, batches: Sequence[BatchRecord]) -> list[list[str]]:
-        """The problems of each batch: its own, and those of its newest jobs while it runs."""
+    def _without_jobs(self, batches: Sequence[BatchRecord]) -> list[BatchStatus]:
+        """The status of each batch, with its problems and those of its newest jobs while it runs, but not its jobs."""
         names = [
             [
                 job_id(batch.id, number)
@@ -268,12 +303,14 @@ class Store:
         ]
         with self.redis.pipeline(transaction=False) as pipe:
             for name in chain.from_iterable(names):
-                pipe.hget(keys.job(name), "problem")
+                pipe.hgetall(keys.job(name))
             replies = iter(pipe.execute(raise_on_error=False))
-        return [
-            problems(batch, [(job, shown_field(next(replies))) for job in jobs], silence)
-            for batch, jobs, silence in zip(batches, names, self._silences(batches), strict=True)
-        ]
+        statuses = []
+        for batch, mine, unheard in zip(batches, names, self._silences(batches), strict=True):
+            jobs = [job_status(name, reply, None) for name in mine if (reply := next(replies))]
+            why = problems(batch, [(job.id, job.problem) for job in jobs], unheard)
+            statuses.append(replace(batch_status(batch, jobs, why), jobs=[]))
+        return statuses
 
     def _silences(self, batches: Sequence[BatchRecord]) -> list[str]:
         """For each batch with results to deliver: why no worker that has ever listened for its handler does so now."""
@@ -323,6 +360,10 @@ class Store:
                 finished=list(FINISHED_BATCH),
             )
         return _known_state(batch_id, state)
+
+
+def _matches(batch: BatchRecord, state: BatchState | None, labels: Mapping[str, str] | None) -> bool:
+    return state in (None, batch.state) and (not labels or labels.items() <= batch.labels.items())
 
 
 def _known_state(batch_id: str, state: bytes | None) -> BatchState:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
+
+import msgspec
 
 from lowtide.errors import OutsideRoot
 from lowtide.protocol import RECORD_VERSION, BatchFiles, Stage, keys, measures, segment_of, written_fields
 from lowtide.protocol.changes import Redelivery
+from lowtide.redaction import redacted
 from lowtide.settings import Settings
 from lowtide.spool import Spool
 from lowtide.store import scripts
@@ -47,6 +51,15 @@ class DeliveryClient:
             # Checked once in a process, so that a wrong spool is reported as such and not as missing files.
             _ = self._installation.id
         return self._spool.lines(results)
+
+    def labels(self, batch_id: str) -> Mapping[str, str]:
+        """Returns the labels of a batch; none where the batch is deleted, or its labels are damaged."""
+        with redis_errors(self._url):
+            found = self._store.redis.hget(keys.batch(batch_id), "labels")
+        try:
+            return msgspec.json.decode(cast("bytes | None", found) or b"{}", type=dict[str, str])
+        except ValueError:
+            return {}
 
     def started(self, delivery_id: str, attempt: int) -> int:
         """Counts a start of an attempt; returns how often this one has started, 0 if it is over.
@@ -94,7 +107,7 @@ class DeliveryClient:
             "busy": False,
             "stored": True,
             "tries": attempt,
-            "problem": error[:_MAX_PROBLEM_CHARS],
+            "problem": redacted(error)[:_MAX_PROBLEM_CHARS],
             "only": only,
         }
         pause = self._backoff.seconds(attempt - 1)

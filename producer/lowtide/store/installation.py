@@ -86,8 +86,8 @@ class Installation:
         if seen.redis is None or not _agree(seen):
             self._id = None
             if seen.spool is None and seen.redis == self._last_id:
-                raise SpoolError(self._described(seen))
-            raise InstallationMismatch(self._described(seen))
+                raise SpoolError(self.described(seen))
+            raise InstallationMismatch(self.described(seen))
         if seen.place:
             self._write(seen.redis)
         self._id = self._last_id = seen.redis
@@ -100,7 +100,7 @@ class Installation:
         """
         seen = self.seen()
         if seen.redis is None and seen.spool is not None:
-            raise InstallationMismatch(self._described(seen))
+            raise InstallationMismatch(self.described(seen))
 
     def seen(self) -> Seen:
         """Reads the ids in Redis and in the spool."""
@@ -123,7 +123,7 @@ class Installation:
         elif seen.spool is not None and (over or seen.redis in (None, seen.spool) or seen.place):
             self._write(seen.spool)
         elif seen.spool is not None:
-            raise InstallationMismatch(self._described(seen))
+            raise InstallationMismatch(self.described(seen))
         return self.check()
 
     def _write(self, known: str) -> None:
@@ -145,7 +145,8 @@ class Installation:
                 time.sleep(pause)
         raise InstallationMismatch(f"{self._there}: {MARKER} is not readable; restore it from a backup")
 
-    def _described(self, seen: Seen) -> str:
+    def described(self, seen: Seen) -> str:
+        """Returns how the two ids differ, and what to do."""
         adopt = "`lowtide installation adopt`"
         if seen.redis is None or (seen.place and seen.spool):
             return (

@@ -1,10 +1,11 @@
-"""Problems of a batch: why it does not move, or why its results are not delivered."""
+"""Problems of a batch: why it makes no progress, or why its results are not delivered."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from lowtide.protocol import BatchRecord
+from lowtide.redaction import redacted
 
 _MOST_OF_JOBS = 3
 
@@ -26,7 +27,7 @@ def _of_delivery(batch: BatchRecord, silence: str) -> list[str]:
         found.append(f"{_segments(batch.undelivered)} undelivered: {why}")
     if batch.parked:
         because = f": {last}" if last else ""
-        found.append(f"{_segments(batch.parked)} parked, because every try to deliver failed{because}")
+        found.append(f"{_segments(batch.parked)} parked, because every attempt to deliver failed{because}")
     return found
 
 
@@ -38,17 +39,17 @@ def _of_jobs(jobs: Iterable[tuple[str, str | None]]) -> list[str]:
             numbers.setdefault(problem, []).append(job.rpartition("-")[2])
     worst = sorted(numbers.items(), key=lambda one: -len(one[1]))
     found = [
-        f"job {those[0]}: {text}" if len(those) == 1 else f"{len(those):,} jobs: {text}"
+        f"job {those[0]} will be retried: {text}" if len(those) == 1 else f"{len(those):,} jobs will be retried: {text}"
         for text, those in worst[:_MOST_OF_JOBS]
     ]
     if more := len(worst) - len(found):
-        found.append(f"and {more:,} other problems of jobs")
+        found.append(f"jobs have {more:,} other problems")
     return found
 
 
 def _line(text: str) -> str:
     """The text on one line, without characters that move a terminal's cursor: much of it comes from outside."""
-    return "".join(char if char.isprintable() else " " for char in text)
+    return "".join(char if char.isprintable() else " " for char in redacted(text))
 
 
 def _segments(count: int) -> str:

@@ -10,6 +10,10 @@ MINIMUM = (7, 0)
 """The oldest version of Redis. Lowtide counts a job's results by `BITCOUNT` over bits, which is new in Redis 7.0."""
 
 
+WITH_WAITAOF = (7, 2)
+"""The first version of Redis that can report that a write is on its disk."""
+
+
 def require_server(client: redis.Redis) -> None:
     """Raises `UnsupportedServer` unless the server is Redis 7.0, Valkey 7.2, or newer.
 
@@ -29,7 +33,7 @@ def require_server(client: redis.Redis) -> None:
         )
 
 
-def is_new_enough(version: str) -> bool:
-    """Returns whether a version of Redis, such as 7.2.4, is at least 7.0. Text that is no version is not."""
+def is_new_enough(version: str, least: tuple[int, int] = MINIMUM) -> bool:
+    """Returns whether a version of Redis, such as 7.2.4, is at least `least`. Text that is no version is not."""
     parts = version.split(".")[:2]
-    return tuple(int(part) if part.isascii() and part.isdecimal() else 0 for part in parts) >= MINIMUM
+    return tuple(int(part) if part.isascii() and part.isdecimal() else 0 for part in parts) >= least

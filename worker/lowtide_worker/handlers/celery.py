@@ -42,9 +42,10 @@ class CeleryTaskHandler:
         if self._url is None:
             raise HandlerFailed(f"no broker {self._target.broker!r}: name it in LOWTIDE_BROKERS of the workers")
         queue = self._named_queue or self._queue()
-        message = {"v": VERSION, **delivery._asdict()}
+        # Without the labels: they may be large, and a handler's worker reads them from Redis.
+        message = {name: value for name, value in delivery._asdict().items() if name != "labels"}
         try:
-            sender(self._url).send_task(self._target.task, kwargs=message, queue=queue)
+            sender(self._url).send_task(self._target.task, kwargs={"v": VERSION, **message}, queue=queue)
         except (BrokerError, KombuError, OSError) as error:
             raise HandlerFailed(f"{type(error).__name__}: {error}") from error
         return queue

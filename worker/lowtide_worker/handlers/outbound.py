@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from threading import Thread
 
-import httpcore
+import httpcore2
 
 from lowtide_worker.bounded import BoundedStream
 from lowtide_worker.deadlines import Deadline, Overdue
@@ -51,13 +51,13 @@ def _innermost(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     return ip.ipv4_mapped or ip.sixtofour or ip
 
 
-class OutboundBackend(httpcore.NetworkBackend):
+class OutboundBackend(httpcore2.NetworkBackend):
     """Opens connections for one request."""
 
     def __init__(self, deadline: Deadline, *, allow_private: bool) -> None:
         self._deadline = deadline
         self._allow_private = allow_private
-        self._tcp = httpcore.SyncBackend()
+        self._tcp = httpcore2.SyncBackend()
 
     def connect_tcp(
         self,
@@ -65,12 +65,12 @@ class OutboundBackend(httpcore.NetworkBackend):
         port: int,
         timeout: float | None = None,  # noqa: ARG002 - the deadline counts
         local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.NetworkStream:
-        """Connects to the first address of the host that answers. Raises `httpcore.ConnectError`."""
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.NetworkStream:
+        """Connects to the first address of the host that answers. Raises `httpcore2.ConnectError`."""
         addresses = _resolve(host, port, self._deadline.left())
         if not self._allow_private and not all(map(is_public, addresses)):
-            raise httpcore.ConnectError(
+            raise httpcore2.ConnectError(
                 f"{host} has an address that is not public; LOWTIDE_WEBHOOK_ALLOW_PRIVATE=true would allow it"
             )
         for number, address in enumerate(addresses, 1):
@@ -78,10 +78,10 @@ class OutboundBackend(httpcore.NetworkBackend):
             try:
                 stream = self._tcp.connect_tcp(address, port, share, local_address, socket_options)
                 return BoundedStream(stream, self._deadline.left)
-            except (httpcore.NetworkError, httpcore.TimeoutException):
+            except (httpcore2.NetworkError, httpcore2.TimeoutException):
                 if number == len(addresses):
                     raise
-        raise httpcore.ConnectError(f"{host} has no address")
+        raise httpcore2.ConnectError(f"{host} has no address")
 
 
 def _resolve(host: str, port: int, seconds: float) -> list[str]:
@@ -93,7 +93,7 @@ def _resolve(host: str, port: int, seconds: float) -> list[str]:
             answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             found.set_result(list(dict.fromkeys(str(address[0]) for *_, address in answers)))
         except (OSError, UnicodeError) as error:
-            found.set_exception(httpcore.ConnectError(f"{host} cannot be resolved: {error}"))
+            found.set_exception(httpcore2.ConnectError(f"{host} cannot be resolved: {error}"))
 
     Thread(target=look_up, daemon=True).start()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 
@@ -17,6 +18,8 @@ class Delivery(NamedTuple):
     """1 for the first attempt."""
     only: list[int] | None
     """Numbers of the lines still to be handled, from 0; None for all."""
+    labels: Mapping[str, str]
+    """The batch's labels."""
 
 
 class HandlerFailed(Exception):

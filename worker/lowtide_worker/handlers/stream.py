@@ -34,6 +34,7 @@ class RedisStreamHandler:
         entry: dict[FieldT, EncodableT] = {
             "v": VERSION,
             "batch_id": delivery.batch_id,
+            "labels": msgspec.json.encode(delivery.labels),
             "delivery_id": delivery.delivery_id,
             "results": delivery.results,
             "attempt": delivery.attempt,

@@ -12,12 +12,11 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Literal, NamedTuple
 
-import httpcore
+import httpcore2
 import msgspec
-from pydantic import SecretStr
 from standardwebhooks import Webhook
 
-from lowtide.addresses import Endpoint, WebhookTarget, parse_endpoint
+from lowtide.addresses import WebhookTarget, allowing_url
 from lowtide.spool import Spool
 from lowtide_worker.deadlines import Deadline, Overdue
 from lowtide_worker.handlers.outbound import OutboundBackend
@@ -31,6 +30,7 @@ _HIDDEN = "***"
 
 class _Data(msgspec.Struct, frozen=True):
     batch_id: str
+    labels: Mapping[str, str]
     delivery_id: str
     attempt: int
     results: list[msgspec.Raw]
@@ -50,30 +50,6 @@ class _Answer(NamedTuple):
     """The beginning of the body; empty after a success."""
 
 
-class Endpoints:
-    """The webhooks that the settings allow, with the secrets that sign their requests."""
-
-    def __init__(self, secrets: Mapping[str, SecretStr]) -> None:
-        self._exact: dict[Endpoint, SecretStr] = {}
-        self._roots: list[tuple[Endpoint, SecretStr]] = []
-        for url, secret in secrets.items():
-            endpoint = parse_endpoint(url)
-            self._exact[endpoint] = secret
-            if url.endswith("/") and endpoint.query is None:
-                self._roots.append((endpoint, secret))
-        self._roots.sort(key=lambda root: len(root[0].path), reverse=True)
-
-    def secret(self, endpoint: Endpoint) -> SecretStr | None:
-        """The secret that signs requests to an endpoint; None if the endpoint is not allowed."""
-        if endpoint in self._exact:
-            return self._exact[endpoint]
-        return next((secret for root, secret in self._roots if _is_under(endpoint, root)), None)
-
-
-def _is_under(endpoint: Endpoint, root: Endpoint) -> bool:
-    return endpoint[:3] == root[:3] and endpoint.path.startswith(root.path)
-
-
 class SignedWebhookHandler:
     """Posts deliveries to a service over HTTPS. Follows no redirects, uses no proxies, and calls private addresses only
     if they are allowed."""
@@ -82,7 +58,8 @@ class SignedWebhookHandler:
 
     def __init__(self, settings: WorkerSettings, target: WebhookTarget, spool: Spool) -> None:
         self._endpoint = target.endpoint
-        self._secret = Endpoints(settings.webhook_secrets).secret(target.endpoint)
+        url = allowing_url(target.endpoint, settings.webhook_secrets)
+        self._secret = None if url is None else settings.webhook_secrets[url]
         self._timeout = settings.webhook_timeout_seconds
         self._allow_private = settings.webhook_allow_private
         self._allow_http = settings.webhook_allow_http
@@ -116,30 +93,30 @@ class SignedWebhookHandler:
         wanted = None if delivery.only is None else set(delivery.only)
         lines = self._spool.lines(delivery.results)
         results = [msgspec.Raw(line) for position, line in enumerate(lines) if wanted is None or position in wanted]
-        data = _Data(delivery.batch_id, delivery.delivery_id, delivery.attempt, results)
+        data = _Data(delivery.batch_id, delivery.labels, delivery.delivery_id, delivery.attempt, results)
         return msgspec.json.encode(_Event("lowtide.results", now, data))
 
     def _post(self, headers: Mapping[bytes | str, bytes | str], body: bytes) -> _Answer:
         endpoint = self._endpoint
-        url = httpcore.URL(scheme=endpoint.scheme, host=endpoint.host, port=endpoint.port, target=endpoint.target)
+        url = httpcore2.URL(scheme=endpoint.scheme, host=endpoint.host, port=endpoint.port, target=endpoint.target)
         backend = OutboundBackend(Deadline(self._timeout), allow_private=self._allow_private)
         try:
             with (
-                httpcore.ConnectionPool(ssl_context=tls_context(), network_backend=backend) as pool,
+                httpcore2.ConnectionPool(ssl_context=tls_context(), network_backend=backend) as pool,
                 pool.stream("POST", url, headers=headers, content=body) as response,
             ):
                 taken = 200 <= response.status < 300
                 return _Answer(response.status, b"" if taken else _beginning(response.iter_stream()))
-        except (httpcore.TimeoutException, Overdue) as error:
+        except (httpcore2.TimeoutException, Overdue) as error:
             raise HandlerFailed(f"{endpoint} did not answer within {self._timeout:g} s") from error
-        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+        except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
             raise HandlerFailed(f"{endpoint}: {type(error).__name__}: {error}") from error
 
 
 @cache
 def tls_context() -> ssl.SSLContext:
-    """The TLS context: it trusts the system's authorities, or those in `SSL_CERT_FILE`, and certifi's."""
-    return httpcore.default_ssl_context()
+    """The TLS context: it trusts the system's authorities, or instead those that `SSL_CERT_FILE` names."""
+    return httpcore2.default_ssl_context()
 
 
 def _beginning(chunks: Iterable[bytes]) -> bytes:

@@ -22,16 +22,15 @@ from celery.signals import (
 )
 from kombu.entity import Queue as BrokerQueue
 from kombu.transport import TRANSPORT_ALIASES
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
+from lowtide.errors import InvalidSettings
 from lowtide.protocol import Queue
-from lowtide.settings import explain
+from lowtide.states import ProviderName
+from lowtide.variables import warn_of_unknown_variables
 from lowtide_worker.events import Event, leave_stage
 from lowtide_worker.host.health import HEALTH, HealthServer
 from lowtide_worker.host.memory import keep_freed_memory
 from lowtide_worker.host.ticker import Ticker
-from lowtide_worker.host.variables import unknown_variables
 from lowtide_worker.metrics.flower import serve_on_flower
 from lowtide_worker.runtime import runtime
 from lowtide_worker.settings import WorkerSettings
@@ -77,10 +76,19 @@ def _shorten_warm_stop() -> None:
 
 
 @celeryd_after_setup.connect
-def _warn_of_unknown_variables(**_: Any) -> None:
-    """Logs a warning for each unknown variable, as soon as the log is set up."""
-    for problem in unknown_variables():
-        log.warning("%s", problem, extra=Event.SETTING_UNKNOWN.extra)
+def _report_surroundings(**_: Any) -> None:
+    """Logs each unknown variable, and each provider that this worker cannot serve, as soon as the log is set up."""
+    warn_of_unknown_variables(lambda problem: log.warning("%s", problem, extra=Event.SETTING_UNKNOWN.extra))
+    for name in ProviderName:
+        if missing := runtime().missing(name):
+            # Most workers serve one provider, and it is the default one.
+            level = logging.ERROR if name == runtime().settings.provider else logging.INFO
+            log.log(
+                level,
+                "this worker cannot serve provider %s: %s",
+                *(name, missing),
+                extra=Event.PROVIDER_NOT_SERVED.extra,
+            )
 
 
 _servers: list[HealthServer] = []
@@ -112,8 +120,8 @@ def _settings() -> WorkerSettings:
     """The settings of this process. If they are invalid, the process ends with one line instead of a traceback."""
     try:
         return runtime().settings
-    except (ValidationError, SettingsError) as error:
-        raise SystemExit(f"lowtide: {explain(error)}") from None
+    except InvalidSettings as error:
+        raise SystemExit(f"lowtide: {error}") from None
 
 
 def build() -> Celery:

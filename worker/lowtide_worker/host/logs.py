@@ -1,4 +1,4 @@
-"""The formatters of the worker's log, as text or JSON. They keep foreign text from forging log lines.
+"""The formatters of the worker's log, as text or JSON: without secrets, and without lines forged by foreign text.
 
 Log lines contain text from providers, handlers and messages. Its line ends must not begin a new log line, and its
 control characters must not reach the terminal of a reader.
@@ -18,6 +18,7 @@ from celery.app.log import TaskFormatter
 from celery.utils.log import ColorFormatter
 
 from lowtide.protocol import Stage, split_job_id
+from lowtide.redaction import redacted
 from lowtide.text import on_one_line, printable
 from lowtide_worker.events import Event, Fields, stage_fields
 from lowtide_worker.runtime import runtime
@@ -62,7 +63,7 @@ class Lines(ColorFormatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """Returns the message as one line, with its event and its ids at the end."""
-        record.message = on_one_line(record.message)
+        record.message = on_one_line(redacted(record.message))
         fields = _fields(record)
         if fields == {"event": Event.OTHER.value}:
             return str(super().formatMessage(record))
@@ -71,7 +72,7 @@ class Lines(ColorFormatter):
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
         """Returns the traceback, indented."""
-        return "\n".join(f"  {line}" for line in printable(super().formatException(ei)).split("\n"))
+        return "\n".join(f"  {line}" for line in printable(redacted(super().formatException(ei))).split("\n"))
 
 
 class TaskLines(Lines, TaskFormatter):

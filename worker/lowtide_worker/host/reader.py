@@ -138,7 +138,7 @@ def _arguments(decode: Any, body: bytes) -> Any:
     try:
         positional, named, _ = decode(str(body, "utf-8"))
     except _UNREADABLE as error:
-        raise Unacceptable(f"arguments that are none: {_short(error)}") from None
+        raise Unacceptable(f"not the arguments of this task: {_short(error)}") from None
     if positional:
         raise Unacceptable("arguments are named, not positional")
     return named

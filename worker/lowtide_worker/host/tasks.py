@@ -18,6 +18,7 @@ from lowtide.errors import LowtideError
 from lowtide.models import ResultError
 from lowtide.protocol import TAKEN, VERSION, Stage, keys, member
 from lowtide.protocol.changes import EntityChange, JobChange
+from lowtide.redaction import redacted
 from lowtide.states import JobState
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.deadlines import elapsed
@@ -71,9 +72,11 @@ def run(stage: Stage, message: dict[str, Any]) -> Report:
     except redis.RedisError as error:
         # Nothing can be recorded now; the lease lapses and the work comes again.
         log.warning(
-            "%s: left to its lease, Redis does not serve: %s", stage, error, extra=Event.STAGE_INTERRUPTED.extra
+            "%s: Redis does not answer, so this work is done again when its lease expires: %s",
+            *(stage, error),
+            extra=Event.STAGE_INTERRUPTED.extra,
         )
-        return {"skipped": "Redis does not serve"}
+        return {"skipped": "Redis does not answer"}
 
 
 def _world() -> Runtime:
@@ -154,10 +157,10 @@ def _again(world: Runtime, stage: Stage, held: Held[Any], error: Exception) -> M
     backoff = world.quota_backoff if isinstance(error, Throttled) else world.retry_backoff
     pause = backoff.seconds(failures - 1)
     expected = isinstance(error, ProviderError)
-    problem = f"{error}"[:_PROBLEM_CHARS]
+    problem = redacted(f"{error}")[:_PROBLEM_CHARS]
     log.warning(
-        "%s: %s failed, again in %.0f s: %s: %s",
-        *(held.member, stage, pause, type(error).__name__, error),
+        "%s: %s failed and will be retried in %.0f s: %s: %s",
+        *(held.member, stage, pause, type(error).__name__, problem),
         exc_info=not expected,
         extra=Event.STAGE_FAILED.extra,
     )

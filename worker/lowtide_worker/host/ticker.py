@@ -16,6 +16,8 @@ from kombu.exceptions import OperationalError
 
 from lowtide.errors import InstallationMismatch, SpoolError, UnsupportedServer
 from lowtide.protocol import Queue, arguments, shown
+from lowtide.states import ProviderName
+from lowtide.store import ANNOUNCE_SECONDS, announce
 from lowtide_worker.events import Event
 from lowtide_worker.host.health import HEALTH
 from lowtide_worker.runtime import runtime
@@ -35,6 +37,7 @@ class Ticker(bootsteps.StartStopStep):
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
         self._timer: Any = None
+        self._announcer: Any = None
 
     def start(self, parent: Any) -> None:
         """Starts the timer on the worker's event loop, at the start and after each new connection to the broker.
@@ -53,6 +56,8 @@ class Ticker(bootsteps.StartStopStep):
             log.error("the sweep cannot be put on the clock: %s", error, extra=Event.CLOCK_NO_SWEEP.extra)  # noqa: TRY400 - the trace says nothing more
         HEALTH.connected(blocks=isinstance(parent.pool, solo.TaskPool))
         self._timer = parent.timer.call_repeatedly(runtime().settings.clock_tick_seconds, self.tick, args=(parent.app,))
+        self.announce()
+        self._announcer = parent.timer.call_repeatedly(ANNOUNCE_SECONDS, self.announce)
 
     def _await_surroundings(self) -> None:
         said = ""
@@ -66,7 +71,9 @@ class Ticker(bootsteps.StartStopStep):
                 if str(error) != said:
                     said = str(error)
                     log.error(  # noqa: TRY400 - likewise
-                        "this worker takes no work until its spool is back: %s", error, extra=Event.SPOOL_AWAY.extra
+                        "this worker takes no work until its spool is available: %s",
+                        error,
+                        extra=Event.SPOOL_AWAY.extra,
                     )
             else:
                 break
@@ -74,14 +81,24 @@ class Ticker(bootsteps.StartStopStep):
             maybe_shutdown()
             time.sleep(_SPOOL_PAUSE_SECONDS)
         if said:
-            log.warning("the spool is back, this worker goes on", extra=Event.SPOOL_BACK.extra)
+            log.warning("the spool is available again: this worker takes work", extra=Event.SPOOL_BACK.extra)
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Stops the timer; due work waits for other workers, or for this one to come back."""
         HEALTH.disconnected()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._announcer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._announcer = None
+
+    def announce(self) -> None:
+        """Records the providers that this worker can serve."""
+        try:
+            announce(runtime().redis, [name for name in ProviderName if not runtime().missing(name)])
+        except redis.RedisError as error:
+            log.warning(
+                "the providers of this worker are not announced: %s", error, extra=Event.PROVIDER_NOT_ANNOUNCED.extra
+            )
 
     def tick(self, app: Any) -> None:
         """Sends the due messages of both clocks, whichever queues this worker serves."""
@@ -91,7 +108,7 @@ class Ticker(bootsteps.StartStopStep):
                 send(app, runtime().clock.claim(queue, tick=True))
             except (redis.RedisError, OperationalError, OSError) as error:
                 log.warning(
-                    "tick of %s failed, the next will do its work: %s",
+                    "tick of %s failed, and the next one does its work: %s",
                     queue,
                     error,
                     extra=Event.CLOCK_TICK_FAILED.extra,
@@ -108,7 +125,7 @@ def send(app: Any, dispatches: Iterable[Dispatch]) -> None:
             try:
                 message = arguments(member, token)
             except ValueError as error:
-                log.warning("%r on the clock is passed over: %s", member, error, extra=Event.CLOCK_ODD_MEMBER.extra)
+                log.warning("%r on the clock is ignored: %s", member, error, extra=Event.CLOCK_ODD_MEMBER.extra)
                 continue
             app.send_task(stage, kwargs=message, kwargsrepr=shown(member), queue=stage.queue, producer=producer)
 
@@ -118,4 +135,4 @@ def pump(app: Any, queue: Queue) -> None:
     try:
         send(app, runtime().clock.claim(queue))
     except (redis.RedisError, OperationalError, OSError) as error:
-        log.warning("messages of %s are left to the tick: %s", queue, error, extra=Event.CLOCK_TICK_FAILED.extra)
+        log.warning("messages of %s are sent by the next tick: %s", queue, error, extra=Event.CLOCK_TICK_FAILED.extra)

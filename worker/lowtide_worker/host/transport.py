@@ -66,7 +66,7 @@ class QoS(kombu_redis.QoS):
             action()
         except (AttributeError, OSError, *self.channel.connection_errors) as error:
             log.warning(
-                "%d messages are left to the visibility timeout: %s",
+                "%d messages come again after the visibility timeout: %s",
                 len(self._delivered),
                 error,
                 extra=Event.BROKER_UNACKNOWLEDGED.extra,

@@ -7,10 +7,12 @@
 | `parts` | output that is read by byte ranges at the provider |
 | `joining` | the join of rows with their requests |
 | `judging` | the table from a row to a request's outcome |
+| `counting` | the counts of a segment |
 """
 
 from __future__ import annotations
 
+from lowtide_worker.output.counting import tally
 from lowtide_worker.output.download_check import DownloadCheck, IncompleteOutput
 from lowtide_worker.output.joining import Joined, QuarantinedRow, RestRow, Row, join, provider_rows, rest_rows
 from lowtide_worker.output.judging import overruled, retryable
@@ -35,4 +37,5 @@ __all__ = [
     "provider_rows",
     "rest_rows",
     "retryable",
+    "tally",
 ]

@@ -7,7 +7,8 @@
 | any other error | failed, with the provider's reason |
 | a prompt that was blocked (`promptFeedback.blockReason`) | failed, with the block reason |
 | a candidate that ended for any other reason (MAX_TOKENS, SAFETY, RECITATION, ...) | failed, with the finish reason |
-| no response at all, none but an empty or unreadable one, or a candidate without content | retry |
+| no response at all, or an unreadable one | retry |
+| an answer that says nothing: no candidate, no content, or only white space and thoughts (`EMPTY`) | retry |
 
 A batch's `outcomes`, and those of `LOWTIDE_OUTCOMES`, overrule the table for a reason or a code. `retry` becomes
 `failed` when the request has no attempt left. A failed row keeps the response that it came with.
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, assert_never
+from typing import Annotated, Any, assert_never
 
 import msgspec
 from msgspec.structs import replace
@@ -47,6 +48,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     """The tokens used; None if the response does not say."""
     retryable: bool = False
     """Whether a failed request runs again in another job, if it has an attempt left."""
+    model: str | None = None
+    """The model that answered, as the response names it; None if it does not say."""
 
 
 class _Content(msgspec.Struct, frozen=True, gc=False):
@@ -81,6 +84,7 @@ class _Response(msgspec.Struct, frozen=True, rename="camel", gc=False):
     candidates: list[_Candidate] | None = None
     prompt_feedback: _PromptFeedback | None = None
     embedding: msgspec.Raw = NO_RESPONSE
+    model_version: Any = None
 
 
 class _MeasuredResponse(_Response, frozen=True, rename="camel", gc=False):
@@ -136,7 +140,7 @@ def overruled(outcome: Outcome, outcomes: Mapping[str, Verdict]) -> Outcome:
         case Verdict.FAIL:
             return replace(outcome, retryable=False)
         case Verdict.SUCCEED if outcome.error.reason != _MALFORMED:
-            return Outcome(ResultStatus.SUCCEEDED, None, outcome.usage)
+            return replace(outcome, status=ResultStatus.SUCCEEDED, error=None, retryable=False)
         case Verdict.SUCCEED | None:
             # An unreadable response is never a result, whatever the verdict.
             return outcome
@@ -166,21 +170,24 @@ def _outcome(error: ResultError | None, response: _Response | None) -> Outcome:
     if response is None:
         return _failed(ResultError(reason="MISSING", message="the provider gave no response"), retryable=True)
     usage = _usage(response) if isinstance(response, _MeasuredResponse) else None
+    model = response.model_version if isinstance(response.model_version, str) else None
     if response.embedding != NO_RESPONSE:
-        return Outcome(ResultStatus.SUCCEEDED, None, usage)
+        return Outcome(ResultStatus.SUCCEEDED, None, usage, model=model)
     feedback = response.prompt_feedback
     if feedback is not None and feedback.block_reason:
         text = feedback.block_reason_message or "the provider blocked the prompt"
-        return _failed(ResultError(reason=feedback.block_reason, message=text), usage)
+        return _failed(ResultError(reason=feedback.block_reason, message=text), usage, model)
     if not response.candidates:
-        return _failed(ResultError(reason="EMPTY", message="no candidate in the response"), usage, retryable=True)
+        return _failed(
+            ResultError(reason="EMPTY", message="no candidate in the response"), usage, model, retryable=True
+        )
     candidate = response.candidates[0]
     if candidate.finish_reason not in _FINISHED:
         text = candidate.finish_message or f"the answer ended with {candidate.finish_reason}"
-        return _failed(ResultError(reason=str(candidate.finish_reason), message=text), usage)
+        return _failed(ResultError(reason=str(candidate.finish_reason), message=text), usage, model)
     if candidate.content is None or not candidate.content.parts or _is_empty(candidate.content.parts):
-        return _failed(ResultError(reason="EMPTY", message="the candidate is empty"), usage, retryable=True)
-    return Outcome(ResultStatus.SUCCEEDED, None, usage)
+        return _failed(ResultError(reason="EMPTY", message="the candidate is empty"), usage, model, retryable=True)
+    return Outcome(ResultStatus.SUCCEEDED, None, usage, model=model)
 
 
 def _is_empty(parts: list[msgspec.Raw]) -> bool:
@@ -192,8 +199,10 @@ def _is_empty(parts: list[msgspec.Raw]) -> bool:
     return is_empty({"candidates": [{"content": {"parts": decoded}}]})
 
 
-def _failed(error: ResultError, usage: Usage | None = None, *, retryable: bool = False) -> Outcome:
-    return Outcome(ResultStatus.FAILED, error, usage, retryable)
+def _failed(
+    error: ResultError, usage: Usage | None = None, model: str | None = None, *, retryable: bool = False
+) -> Outcome:
+    return Outcome(ResultStatus.FAILED, error, usage, retryable, model)
 
 
 def _usage(response: _MeasuredResponse) -> Usage | None:

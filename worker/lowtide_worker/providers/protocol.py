@@ -24,14 +24,14 @@ _MAX_SHOWN_CHARS = 1000
 class ProviderError(Exception):
     """The base class of a provider's failures.
 
-    - `error`: the provider's reason, message and gRPC code.
+    - `error`: the provider's reason, message and gRPC code; it is kept without secrets, and not longer than is shown.
     - `http_status`: the status of the reply; None where there was no reply.
     """
 
     def __init__(self, error: ResultError, *, http_status: int | None = None) -> None:
-        self.error = error
+        self.error = error.shortened(_MAX_SHOWN_CHARS)
         self.http_status = http_status
-        super().__init__(f"{error.reason}: {error.message}"[:_MAX_SHOWN_CHARS])
+        super().__init__(f"{self.error.reason}: {self.error.message}"[:_MAX_SHOWN_CHARS])
 
 
 class Refused(ProviderError):

@@ -6,6 +6,8 @@ import io
 from collections.abc import Callable
 from typing import IO
 
+from lowtide.errors import SpoolError
+
 MOST_AT_ONCE = 4 << 20
 """Size limit of one read, in bytes. Google's clients send what one read returns, and hold two such blocks in memory.
 The SDK asks for 8 MiB. Resumable uploads need multiples of 256 KiB."""
@@ -46,6 +48,11 @@ class SpoolSlice(io.RawIOBase):
             return self.readall()
         self._keep()
         self._file.seek(self._start + self._at)
-        data = self._file.read(min(size, MOST_AT_ONCE, max(0, self._size - self._at)))
+        wanted = min(size, MOST_AT_ONCE, max(0, self._size - self._at))
+        data = self._file.read(wanted)
+        if len(data) < wanted:
+            # Google's clients take an empty read as "not yet", and would send empty chunks for ever.
+            missing = wanted - len(data)
+            raise SpoolError(f"the requests in the spool end {missing:,} bytes early; restore them from a backup")
         self._at += len(data)
         return data

@@ -34,7 +34,7 @@ def _delete_files(runtime: Runtime, job: HeldJob) -> None:
     """Deletes the working files. The intent stays for as long as the job is at the provider."""
     files, number = BatchFiles(job.batch_id), job.record.number
     if runtime.settings.delete_at_provider:
-        runtime.spool.delete(files.job(number))
+        runtime.spool.delete_folder(files.job(number))
         return
     for name in runtime.spool.names(files.job(number)):
         if name != files.intent(number):

@@ -38,11 +38,13 @@ def collect(runtime: Runtime, job: HeldJob) -> JobMove | Done:
         parts = provider.parts(output)
         segments = _download(runtime, provider, job, output) if parts is None else _segment_parts(runtime, job, parts)
     except Missing as missing:
-        log.warning("job %s: its output is gone: %s", job.record.id, missing, extra=Event.OUTPUT_GONE.extra)
+        log.warning("job %s: its output is missing: %s", job.record.id, missing, extra=Event.OUTPUT_GONE.extra)
         return _without(missing)
     except ProviderError as error:
         if _given_up(runtime, job):
-            log.error("job %s: its output cannot be had: %s", job.record.id, error, extra=Event.OUTPUT_GIVEN_UP.extra)  # noqa: TRY400 - no more in it
+            log.error(  # noqa: TRY400 - the trace says nothing more
+                "job %s: its output cannot be fetched: %s", job.record.id, error, extra=Event.OUTPUT_GIVEN_UP.extra
+            )
             return _without(error)
         if not isinstance(error, IncompleteOutput):
             raise
@@ -64,7 +66,7 @@ def _without(error: ProviderError) -> JobMove:
 
 
 def _given_up(runtime: Runtime, job: HeldJob) -> bool:
-    """Whether to wait no longer for output that cannot be had: the batch is cancelled, or past its deadline."""
+    """Whether to wait no longer for output that cannot be fetched: the batch is cancelled, or past its deadline."""
     settings = runtime.settings
     if job.now() - known(job.record.ended, "ended") <= settings.output_grace_seconds:
         return False

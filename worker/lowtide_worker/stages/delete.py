@@ -40,8 +40,8 @@ def delete(runtime: Runtime, batch: HeldBatch) -> BatchMove | Done:
     files = BatchFiles(batch.batch_id)
     # A worker that was frozen may write a late file, which the sweep may then remove.
     runtime.deleted.note(batch.batch_id)
-    runtime.spool.delete(files.inbox)
-    runtime.spool.delete(files.folder)
+    runtime.spool.delete_folder(files.inbox)
+    runtime.spool.delete_folder(files.folder)
     reach("delete.after-files")
     runtime.ledger.forget(batch, keep)
     reach("delete.after-record")

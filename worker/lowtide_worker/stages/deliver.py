@@ -12,21 +12,33 @@ from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
 import msgspec
+from msgspec.structs import replace
 
 from lowtide.errors import SpoolError
 from lowtide.models import ResultError, Usage
-from lowtide.protocol import BatchFiles, Queue, measures, split_job_id
+from lowtide.protocol import BatchFiles, Queue, measures, other_models, split_job_id
 from lowtide.protocol.records import Part
 from lowtide.spool import RequestReader
 from lowtide.states import ResultStatus
+from lowtide.text import on_one_line
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
 from lowtide_worker.in_place import in_place, under_wire_keys
-from lowtide_worker.output import Joined, QuarantinedRow, Row, join, overruled, part_ranges, provider_rows, rest_rows
+from lowtide_worker.output import (
+    Joined,
+    QuarantinedRow,
+    Row,
+    join,
+    overruled,
+    part_ranges,
+    provider_rows,
+    rest_rows,
+    tally,
+)
 from lowtide_worker.providers import NO_RESPONSE, Missing, Provider
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.hand_over import Stored, hand_over
-from lowtide_worker.state import Done, HeldSegment, SegmentMove
+from lowtide_worker.state import Done, HeldSegment, SegmentMove, Tally
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +72,7 @@ def deliver(runtime: Runtime, segment: HeldSegment) -> SegmentMove | Done:
         if not _is_gone(runtime, segment):
             raise
         log.warning(
-            "segment %s: its bytes are gone from the spool; they are collected again",
+            "segment %s: its bytes are missing from the spool and will be collected again",
             segment.member,
             extra=Event.SEGMENT_COLLECTED_AGAIN.extra,
         )
@@ -68,7 +80,7 @@ def deliver(runtime: Runtime, segment: HeldSegment) -> SegmentMove | Done:
         return Done({"gone": 1}, wakes=(Queue.RESULTS, Queue.JOBS))
     except Missing as missing:
         # The provider has the output no more. Requests that were granted to this segment, but not stored, run again.
-        log.warning("segment %s: its output is gone: %s", segment.member, missing, extra=Event.OUTPUT_GONE.extra)
+        log.warning("segment %s: its output is missing: %s", segment.member, missing, extra=Event.OUTPUT_GONE.extra)
         runtime.ledger.recollect(segment, from_provider=False)
         return Done({"gone": 1}, wakes=(Queue.JOBS,))
     if stored.handler_waits:
@@ -99,14 +111,29 @@ def _store(runtime: Runtime, segment: HeldSegment) -> Stored:
     _write_results(runtime, segment, results)
     _write_quarantine(runtime, segment, quarantined)
     retried = Counter() if len(final) == len(joined) else _retried(joined)
-    counts = _counts(results) | {"duplicates": len(final) - len(results), "quarantined": len(quarantined)}
+    odd = {"duplicates": len(final) - len(results), "quarantined": len(quarantined)}
+    found = tally(rows, results, odd)
+    found = replace(found, totals=_totals(segment, results, retried, found.counts), retried=retried.total())
     handler_waits = bool(segment.batch.on_result and results)
     reach("deliver.before-record")
-    totals = _totals(segment, results, retried, counts)
-    left = runtime.ledger.record(segment, counts, totals=totals, retried=retried.total(), handler_waits=handler_waits)
+    left = runtime.ledger.record(segment, found, handler_waits=handler_waits)
     reach("deliver.after-record")
-    shown = {name: count for name, count in counts.items() if name not in Usage.__struct_fields__}
-    return Stored(shown | {"left": left}, handler_waits=handler_waits, wakes=_wakes(runtime, segment, left))
+    others = _warn_of_others(segment, found)
+    shown = {name: count for name, count in found.counts.items() if name not in Usage.__struct_fields__}
+    return Stored(shown | {"left": left} | others, handler_waits=handler_waits, wakes=_wakes(runtime, segment, left))
+
+
+def _warn_of_others(segment: HeldSegment, found: Tally) -> dict[str, int]:
+    """The models that gave results without being asked for. Each is logged when the batch first gets such a result."""
+    asked = segment.batch.model
+    others = other_models(asked, found.models)
+    for name in others.keys() - segment.batch.models.keys():
+        log.warning(
+            "batch %s asked for %s and is answered by %s",
+            *(segment.batch_id, asked, on_one_line(name)),
+            extra=Event.BATCH_OTHER_MODEL.extra,
+        )
+    return {f"answered by {name}": count for name, count in others.items()}
 
 
 def _wakes(runtime: Runtime, segment: HeldSegment, left: int | None = None) -> tuple[Queue, ...]:
@@ -216,16 +243,6 @@ def _result_line(item: Joined, attempts: int) -> _ResultLine:
 
 
 # ---- count
-
-
-def _counts(results: Sequence[Joined]) -> dict[str, int]:
-    """How many results there are of each status, and the sums of their usages."""
-    statuses = [item.outcome.status for item in results]
-    counts: dict[str, int] = {status: count for status in ResultStatus if (count := statuses.count(status))}
-    usages = [item.outcome.usage for item in results if item.outcome.usage is not None]
-    for name in Usage.__struct_fields__:
-        counts[name] = sum(map(attrgetter(name), usages))
-    return counts
 
 
 def _retried(joined: Sequence[Joined]) -> Counter[str]:

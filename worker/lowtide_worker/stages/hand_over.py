@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from lowtide.backoff import Backoff
 from lowtide.protocol import BatchFiles, Queue, Stage, split_job_id
+from lowtide.redaction import redacted
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
 from lowtide_worker.handlers import Delivery, HandlerFailed, NoListener
@@ -85,12 +86,13 @@ def _delivery(segment: HeldSegment, *, attempt: int) -> Delivery:
         results=BatchFiles(segment.batch_id).result(split_job_id(segment.record.job_id)[1], segment.record.number),
         attempt=attempt,
         only=segment.record.only,
+        labels=segment.batch.labels,
     )
 
 
 def _without_listener(runtime: Runtime, segment: HeldSegment, stored: Stored, no_listener: NoListener) -> SegmentMove:
     """The end for a handler that no worker listens for: it costs no try."""
-    problem = str(no_listener)[:_MAX_PROBLEM_CHARS]
+    problem = redacted(str(no_listener))[:_MAX_PROBLEM_CHARS]
     waits = runtime.deliveries.await_listener(segment, no_listener.listens_as, problem)
     looks = segment.record.looks
     if not looks:
@@ -106,8 +108,8 @@ def _without_listener(runtime: Runtime, segment: HeldSegment, stored: Stored, no
 def _failed(runtime: Runtime, segment: HeldSegment, stored: Stored, failure: HandlerFailed) -> SegmentMove:
     """The end for a handler that did not take the segment: its next try comes later."""
     tries = segment.record.tries
-    problem = str(failure)[:_MAX_PROBLEM_CHARS]
-    log.warning("segment %s: handler failed: %s", segment.member, failure, extra=Event.DELIVERY_FAILED.extra)
+    problem = redacted(str(failure))[:_MAX_PROBLEM_CHARS]
+    log.warning("segment %s: handler failed: %s", segment.member, problem, extra=Event.DELIVERY_FAILED.extra)
     runtime.clock.check(segment)
     runtime.deliveries.withdraw(segment)
     runtime.deliveries.note_problem(segment, problem)

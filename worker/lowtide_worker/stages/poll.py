@@ -46,7 +46,7 @@ def poll(runtime: Runtime, job: HeldJob) -> JobMove:
         return _ended(runtime, job, seen, fields)
     if seen.state is JobState.UNKNOWN and job.record.provider_state != seen.provider_state:
         log.warning(
-            "job %s: unknown state %r; polling on",
+            "job %s: unknown state %r; it will be polled again",
             job.record.id,
             seen.provider_state,
             extra=Event.JOB_UNKNOWN_STATE.extra,
@@ -108,7 +108,9 @@ def _stopping(runtime: Runtime, provider: Provider, job: HeldJob, fields: JobCha
 
 def _ended(runtime: Runtime, job: HeldJob, seen: ProviderJob, fields: JobChange) -> JobMove:
     ended = fields["ended"] = job.record.ended or job.now()
-    if seen.error is not None:
+    # The provider calls it an error that a job was cancelled. It is none where Lowtide asked for it.
+    asked = seen.state is JobState.CANCELLED and (job.batch.cancel or job.record.cancel_sent)
+    if seen.error is not None and not asked:
         fields["error"] = bounded(seen.error)
     if seen.output is not None:
         runtime.admission.release(job)

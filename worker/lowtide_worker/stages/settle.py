@@ -88,7 +88,11 @@ def _tidy(runtime: Runtime, batch_id: str) -> None:
         job, number = map(int, place.groups())
         count, given_up = segments.get(job, (0, set()))
         if number >= count or number in given_up:
-            log.warning("batch %s: %s is no result of it; removed", batch_id, name, extra=Event.RESULTS_REMOVED.extra)
+            log.warning(
+                "batch %s: %s is not a result of this batch and is removed",
+                *(batch_id, name),
+                extra=Event.RESULTS_REMOVED.extra,
+            )
             runtime.spool.delete(name)
 
 

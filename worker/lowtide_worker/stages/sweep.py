@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 def sweep(runtime: Runtime, held: HeldSweep) -> SweepMove:
     """One round over everything; comes again after `sweep_seconds`."""
     keep = runtime.clock.keeper(held)
+    runtime.deliveries.note_webhooks(list(runtime.settings.webhook_secrets))
     counts = {"put_back": runtime.oddities.put_back_on_clock(keep)}
     reach("sweep.after-store")
     try:
@@ -136,7 +137,7 @@ def _spool(runtime: Runtime, keep: Callable[[], None]) -> int:
             keep()
             runtime.installation.check()
             if not runtime.ledger.knows(batch_member(batch_id)):
-                runtime.spool.delete(files.folder)
+                runtime.spool.delete_folder(files.folder)
                 removed += 1
     return removed
 

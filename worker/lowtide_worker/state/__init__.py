@@ -28,6 +28,7 @@ from lowtide_worker.state.leases import Leases
 from lowtide_worker.state.ledger import Ledger
 from lowtide_worker.state.oddities import Oddities
 from lowtide_worker.state.ordinals import Ordinals
+from lowtide_worker.state.tally import Tally
 
 __all__ = [
     "Admission",
@@ -53,6 +54,7 @@ __all__ = [
     "SegmentMove",
     "Superseded",
     "SweepMove",
+    "Tally",
     "bounded",
     "known",
 ]

@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 _CLAIM_LIMIT = 500
 _OLDER_SECONDS = 30.0
-"""Pause until a record of an older version is tried again, by chance half to one and a half times as long.
+"""Pause until a record of an older version is retried, by chance half to one and a half times as long.
 
 The message may reach a worker of the older version then, which finishes the batch.
 """
@@ -101,7 +101,7 @@ class Clock:
                 claimed.append(Dispatch(Member(member, errors="replace"), Stage(stage.decode()), token))
             else:
                 self._redis.hincrby(keys.COUNTERS, "odd_members", 1)
-                log.warning("%r on the clock is passed over: %r", member, stage, extra=Event.CLOCK_ODD_MEMBER.extra)
+                log.warning("%r on the clock is ignored: %r", member, stage, extra=Event.CLOCK_ODD_MEMBER.extra)
         return claimed
 
     def start_sweep(self) -> None:

@@ -6,6 +6,9 @@ one atomic script that first checks that the caller still holds the segment.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
 import redis
 
 from lowtide.protocol import Stage, keys, measures
@@ -17,11 +20,14 @@ from lowtide_worker.state.held import HeldSegment, Superseded
 _QUEUE_KEPT_SECONDS = 30 * 86_400
 """How long the deliveries that wait for a listener are remembered as waiting; each also retries by itself."""
 
+_SWEEPS_KEPT = 10
+
 
 class Deliveries:
     """Redis scripts around segments whose results are stored."""
 
     def __init__(self, client: redis.Redis, settings: WorkerSettings) -> None:
+        self._redis = client
         self._settings = settings
         self._places = Places(client)
         self._offer = scripts.offer.load(client)
@@ -49,6 +55,11 @@ class Deliveries:
         if answer < 0:
             raise Superseded(segment.member)
         return bool(answer)
+
+    def note_webhooks(self, urls: Sequence[str]) -> None:
+        """Notes for producers which webhooks workers may call, until some sweeps have not done so again."""
+        kept = max(1, round(_SWEEPS_KEPT * self._settings.sweep_seconds))
+        self._redis.set(keys.WEBHOOKS, msgspec.json.encode(urls), ex=kept)
 
     def withdraw(self, segment: HeldSegment) -> None:
         """Gives a place back: the handler did not get the segment."""

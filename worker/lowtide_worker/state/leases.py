@@ -47,7 +47,7 @@ class Leases:
             if self._pid != os.getpid():
                 self._held = {}
                 threading.Thread(target=self._renew, name="leases", daemon=True).start()
-                # Last: another thread that sees it needs nothing else, and a thread that cannot start is tried again.
+                # Last: another thread that sees it needs nothing else, and a thread that cannot start is started again.
                 self._pid = os.getpid()
 
     def _renew(self) -> None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from types import MappingProxyType
 from typing import Any, cast
 
 import msgspec
@@ -20,6 +19,7 @@ from msgspec.structs import replace
 from lowtide.models import ResultError
 from lowtide.protocol import (
     DAMAGED,
+    PAID,
     RECORD_VERSION,
     JobRecord,
     Stage,
@@ -40,6 +40,7 @@ from lowtide_worker.state import scripts
 from lowtide_worker.state.held import Held, HeldBatch, HeldJob, HeldSegment, Superseded, bounded
 from lowtide_worker.state.ordinals import Ordinals, missing
 from lowtide_worker.state.retries import NO_RETRY, retry_job
+from lowtide_worker.state.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -188,19 +189,10 @@ class Ledger:
             raise Superseded(segment.member)
         return [bit == 0x31 for bit in answer]
 
-    def record(
-        self,
-        segment: HeldSegment,
-        counts: Mapping[str, int],
-        *,
-        handler_waits: bool,
-        totals: Mapping[str, int] = MappingProxyType({}),
-        retried: int = 0,
-    ) -> int:
+    def record(self, segment: HeldSegment, tally: Tally, *, handler_waits: bool) -> int:
         """Counts a stored segment; returns how many segments of its job are still to be stored. Raises `Superseded`.
 
-        `counts` are added to the batch, `totals` to the counters of all batches; `retried` requests run again. With
-        `handler_waits` the segment stays on the clock until a handler has taken it; else it is removed.
+        With `handler_waits` the segment stays on the clock until a handler has taken it; else it is removed.
         """
         job = segment.record.job_id
         left = self._record(
@@ -214,11 +206,9 @@ class Ledger:
             member=segment.member,
             token=segment.token,
             job_member=keys.job_member(job),
-            retried=retried,
             handler_waits=int(handler_waits),
             lease=self._settings.lease_seconds,
-            counts=pairs((name, amount) for name, amount in counts.items() if amount),
-            totals=pairs(totals.items()),
+            **tally.arguments(),
         )
         if left < 0:
             raise Superseded(segment.member)
@@ -233,6 +223,7 @@ class Ledger:
         given_up = self._recollect(
             segment=keys.entity(segment.member),
             job=keys.job(job),
+            batch=keys.batch(segment.batch_id),
             settled=keys.settled(segment.batch_id),
             clock=keys.clock(Stage.DELIVER.queue),
             job_clock=keys.clock(Stage.SETTLE.queue),
@@ -241,6 +232,7 @@ class Ledger:
             token=segment.token,
             job_member=keys.job_member(job),
             stage=Stage.COLLECT if from_provider else "",
+            paid=list(PAID.values()),
         )
         self._checked(given_up, segment)
 

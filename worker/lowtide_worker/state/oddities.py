@@ -13,6 +13,7 @@ from typing import Any
 import redis
 
 from lowtide.protocol import Queue, Stage, keys
+from lowtide.redaction import redacted
 from lowtide.store import redis_time
 from lowtide_worker.events import Event
 from lowtide_worker.state import scripts
@@ -49,7 +50,7 @@ class Oddities:
             raise
         except Exception as error:  # noqa: BLE001 - whatever is odd about it, the others have their turn
             log.error(  # noqa: TRY400 - the trace says nothing more
-                "%s: %.200r is passed over: %s: %s",
+                "%s: %.200r is ignored: %s: %s",
                 *(what, name, type(error).__name__, error),
                 extra=Event.ITEM_PASSED_OVER.extra,
             )
@@ -91,10 +92,11 @@ class Oddities:
 
     def dead_letter(self, reason: str, what: Mapping[str, object]) -> None:
         """Keeps a message that no worker could handle, for people to inspect, and counts it."""
-        reason = "".join(char if char.isprintable() else "?" for char in reason[:_REASON_CHARS])
+        reason = "".join(char if char.isprintable() else "?" for char in redacted(reason)[:_REASON_CHARS])
         log.error("dead letter: %s", reason, extra=Event.DEAD_LETTER_STORED.extra)
         about = {"id": uuid.uuid4().hex, "time": redis_time(self._redis), "reason": reason}
-        entry = json.dumps({**what, **about}, default=repr)
+        shown = {name: redacted(value) if isinstance(value, str) else value for name, value in what.items()}
+        entry = json.dumps({**shown, **about}, default=repr)
         with self._redis.pipeline() as pipe:
             pipe.lpush(keys.DEAD_LETTERS, entry)
             pipe.ltrim(keys.DEAD_LETTERS, 0, _DEAD_LETTERS_KEPT - 1)

@@ -36,7 +36,7 @@ def demo(*, flower: bool, vertex: bool) -> Exit:
     - `vertex`: run the requests on Vertex AI, emulated, instead of the Gemini Developer API.
     """
     console = stdout()
-    for extra in ("worker", "emulator", *(("vertex-emulator",) if vertex else ())):
+    for extra in ("worker", "emulator", *["vertex-emulator"] * vertex, *["flower"] * flower):
         need(extra, "`lowtide demo`")
     for polite in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(polite, signal.default_int_handler)

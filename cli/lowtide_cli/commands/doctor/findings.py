@@ -11,9 +11,9 @@ class Health(StrEnum):
 
     OK = "ok"
     WARN = "warn"
-    """Batches work, but something needs attention."""
+    """Batches work, but something needs attention. The exit code stays 0."""
     FAIL = "fail"
-    """Batches do not work."""
+    """Batches do not work, or results do not reach their handler. The exit code is 1."""
 
 
 @dataclass(frozen=True)

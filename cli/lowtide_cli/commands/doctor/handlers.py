@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from itertools import groupby
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from itertools import groupby, starmap
 from operator import attrgetter
 
 import redis
 
-from lowtide import BatchQueue, BatchStatus, Settings, StoreUnavailable
-from lowtide.addresses import listened_for
+from lowtide import BatchQueue, BatchStatus, InvalidBatch, LowtideError, Settings
+from lowtide.addresses import CeleryTarget, listened_for, parse_handler
 from lowtide.protocol import keys
 from lowtide.store import Listener, connect, known_handlers, listeners, redis_errors, shared_queues, silence
 from lowtide_cli.commands.doctor.findings import Finding, Health
@@ -20,8 +21,11 @@ _CHECKED_BATCHES = 1000
 _SHOWN = 20
 
 
-def check_handlers(settings: Settings) -> list[Finding]:
-    """Returns the findings about handlers: who listens, which have no listener, and undelivered results."""
+def check_handlers(settings: Settings, served: Collection[str] = ()) -> list[Finding]:
+    """Returns the findings about handlers: who listens, which have no listener, and undelivered results.
+
+    - `served`: the queues of Lowtide's broker for which a Celery worker has answered.
+    """
     client = connect(settings)
     try:
         with redis_errors(settings.redis_url.get_secret_value()):
@@ -31,7 +35,9 @@ def check_handlers(settings: Settings) -> list[Finding]:
             waited_for = sorted({name for batch in batches if (name := listened_for(batch.on_result))})
             names = list(dict.fromkeys([*known, *waited_for]))
             found = dict(zip(names, listeners(client, names), strict=True))
-    except (StoreUnavailable, redis.RedisError) as error:
+            heard = {one.queue for workers in found.values() for one in workers if one.fresh}
+            unserved = {queue: client.llen(queue) for queue in _named_queues(settings, batches) - heard - set(served)}
+    except (LowtideError, redis.RedisError) as error:
         return [Finding("Handlers", Health.FAIL, str(error))]
     finally:
         client.close()
@@ -43,6 +49,7 @@ def check_handlers(settings: Settings) -> list[Finding]:
             for name in waited_for
             if settings.handler_queue is None and silence(name, found[name])
         ),
+        *starmap(_unserved, sorted(unserved.items())),
         *_undelivered(batches),
         _parked(parked),
     ]
@@ -90,6 +97,25 @@ def _unheard(name: str, workers: Sequence[Listener], batches: Sequence[BatchStat
     return Finding("Handler", health, f"{what}, the handler of {count}: {waiting}", advice)
 
 
+def _named_queues(settings: Settings, batches: Sequence[BatchStatus]) -> set[str]:
+    """Returns the queues on Lowtide's broker that batches or the settings name themselves."""
+    queues = set()
+    for batch in batches:
+        with suppress(InvalidBatch):  # the handler of a version that knows more kinds
+            target = parse_handler(str(batch.on_result))
+            if isinstance(target, CeleryTarget) and target.broker is None:
+                queues.add(target.queue or settings.handler_queue or "")
+    return queues - {""}
+
+
+def _unserved(queue: str, waiting: int) -> Finding:
+    seen = f"no Celery worker answers for queue {queue}, which batches name for their handler"
+    if waiting:
+        seen += f": {waiting:,} {'message waits' if waiting == 1 else 'messages wait'} there"
+    advice = f"start the handler's worker with -Q {queue}, or correct the name of the queue"
+    return Finding("Handler", Health.FAIL if waiting else Health.WARN, seen, advice)
+
+
 def _undelivered(batches: Sequence[BatchStatus]) -> list[Finding]:
     """Returns the other reasons for undelivered results, the most frequent first."""
     hindered = [
@@ -102,8 +128,9 @@ def _undelivered(batches: Sequence[BatchStatus]) -> list[Finding]:
     return [
         Finding(
             "Delivery",
-            Health.WARN,
+            Health.FAIL,
             f"{count:,} {'batch has' if count == 1 else 'batches have'} undelivered results: {reason}",
+            "fix the handler; the results are delivered again by themselves. For details: "
             f"lowtide status {next(batch for batch, problem in hindered if problem.endswith(reason))}",
         )
         for reason, count in reasons.most_common(3)
@@ -115,7 +142,7 @@ def _parked(count: int) -> Finding:
         return Finding("Parked results", Health.OK, "none")
     return Finding(
         "Parked results",
-        Health.WARN,
-        f"{count:,} segments that their handler did not accept in any try",
+        Health.FAIL,
+        f"{count:,} {'segment' if count == 1 else 'segments'} of results that the handler accepted in no attempt",
         "lowtide dead-letters list shows the reasons; when the handler is fixed: lowtide dead-letters redeliver --all",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lowtide import LowtideError
+from lowtide import InvalidSettings, LowtideError
 from lowtide.states import ProviderName
 from lowtide_cli.commands.doctor.findings import Finding, Health
 from lowtide_cli.extras import installed
@@ -24,7 +24,10 @@ def check_provider() -> list[Finding]:
     from lowtide_cli.commands.doctor.vertex import check_vertex
     from lowtide_worker.settings import WorkerSettings
 
-    known = WorkerSettings()
+    try:
+        known = WorkerSettings()
+    except InvalidSettings as error:
+        return [Finding("Provider", Health.FAIL, str(error), "correct it here, in .env, and on the workers' hosts")]
     # A worker has time to wait for an answer. A person at a terminal does not.
     timeout = min(known.provider_timeout_seconds, _PROVIDER_SECONDS)
     hurried = known.model_copy(update={"provider_timeout_seconds": timeout})
@@ -40,8 +43,6 @@ def _jobs(settings: WorkerSettings) -> Finding:
     name = f"{settings.provider} at {endpoint or 'Google'}"
     try:
         jobs, more = Runtime(settings).provider(settings.provider).jobs()
-    except ImportError as error:
-        return Finding("Provider", Health.FAIL, str(error), 'pip install "lowtide[worker,vertex]"')
     except LowtideError as error:  # an unreadable file of credentials
         return Finding("Provider", Health.FAIL, str(error))
     except ProviderError as error:
@@ -63,6 +64,8 @@ def _advice_on_gemini(error: ProviderError, *, has_key: bool) -> str:
 def _advice_on_vertex(error: ProviderError) -> str:
     from lowtide_worker.providers import Unavailable
 
+    if error.error.reason == "NOT_INSTALLED":
+        return "install it on every host of a worker, or set LOWTIDE_PROVIDER=gemini"
     if error.error.reason == "NOT_CONFIGURED":
         return "see docs/how-to.md, Use Vertex AI"
     if isinstance(error, Unavailable):

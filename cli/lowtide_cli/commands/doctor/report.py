@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lowtide import Settings
+from lowtide import InvalidSettings, Settings
 from lowtide_cli.commands.doctor.findings import Finding, Health
 from lowtide_cli.commands.doctor.handlers import check_handlers
 from lowtide_cli.commands.doctor.provider import check_provider
@@ -21,7 +21,7 @@ _COLOURS = {Health.OK: "green", Health.WARN: "yellow", Health.FAIL: "red"}
 
 def doctor(*, as_json: bool) -> Exit:
     """Runs every check and prints the findings."""
-    findings = _findings(Settings())
+    findings = _findings()
     failed = any(finding.health is Health.FAIL for finding in findings)
     if as_json:
         print_json({"ok": not failed, "checks": [finding.data() for finding in findings]})
@@ -30,7 +30,11 @@ def doctor(*, as_json: bool) -> Exit:
     return Exit.ERROR if failed else Exit.OK
 
 
-def _findings(settings: Settings) -> list[Finding]:
+def _findings() -> list[Finding]:
+    try:
+        settings = Settings()
+    except InvalidSettings as error:
+        return [Finding("Settings", Health.FAIL, str(error), "correct it here, in .env, and on every host")]
     findings = check_redis(settings)
     reachable = findings[0].health is not Health.FAIL
     spool = check_spool(settings)
@@ -39,8 +43,9 @@ def _findings(settings: Settings) -> list[Finding]:
         findings.append(check_installation(settings))
     findings += check_provider()
     if reachable:
-        findings += check_workers(settings)
-        findings += check_handlers(settings)
+        workers, served = check_workers(settings)
+        findings += workers
+        findings += check_handlers(settings, served)
     return findings
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 
+import redis
+
 from lowtide import Settings, StoreUnavailable, UnsupportedServer
 from lowtide.protocol import keys
 from lowtide.settings import without_password
-from lowtide.store import connect, redis_errors, require_server
+from lowtide.store import WITH_WAITAOF, connect, is_new_enough, redis_errors, require_server
 from lowtide_cli.commands.doctor.findings import Finding, Health
 
 _SKEW_SECONDS = 2.0
@@ -25,6 +27,7 @@ def check_redis(settings: Settings) -> list[Finding]:
             require_server(client)
             info = client.info()
             dead = client.llen(keys.DEAD_LETTERS)
+            syncs = _syncs(client)
     except (StoreUnavailable, UnsupportedServer) as error:
         return [Finding("Redis", Health.FAIL, str(error))]
     finally:
@@ -34,6 +37,7 @@ def check_redis(settings: Settings) -> list[Finding]:
         Finding("Redis", Health.OK, f"{server} at {without_password(url)}"),
         _eviction(str(info.get("maxmemory_policy", "unknown"))),
         _append_only(on=bool(info.get("aof_enabled"))),
+        *_last_second(str(info["redis_version"]), syncs),
         _skew(skew),
         _dead_letters(dead),
     ]
@@ -52,6 +56,26 @@ def _append_only(*, on: bool) -> Finding:
         return Finding("Append-only", Health.OK, "on")
     seen = "off: a restart of Redis loses every batch since its last snapshot"
     return Finding("Append-only", Health.WARN, seen, "CONFIG SET appendonly yes, and the same in its configuration")
+
+
+def _syncs(client: redis.Redis) -> str:
+    """Returns how often the server writes its append-only file to the disk; empty if it does not say."""
+    try:
+        return str(client.config_get("appendfsync").get("appendfsync", ""))
+    except redis.ResponseError:  # managed servers refuse CONFIG
+        return ""
+
+
+def _last_second(version: str, syncs: str) -> list[Finding]:
+    """Returns a finding if Lowtide cannot wait until a write is on the server's disk."""
+    if syncs == "always" or is_new_enough(version, WITH_WAITAOF):
+        return []
+    seen = (
+        f"Redis {version} cannot report that a write is on its disk (WAITAOF): a power cut loses up to a second of "
+        "batches and notes, and a job of that second may be paid for twice"
+    )
+    advice = "upgrade to Redis 7.2 or Valkey 7.2, or CONFIG SET appendfsync always and the same in its configuration"
+    return [Finding("Durability", Health.WARN, seen, advice)]
 
 
 def _skew(skew: float) -> Finding:

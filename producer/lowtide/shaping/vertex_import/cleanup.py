@@ -29,6 +29,8 @@ _IDLE_OBJECTS = frozenset(
     }
 )
 """Fields for which an empty object means the same as no field. For others, such as `googleSearch`, it does not."""
+_SEARCH, _SEARCH_FIELD = "googlesearch", "timeRangeFilter"
+"""A tool without fields, and the null that keeps it from being empty: Vertex AI has answered batches of that form."""
 _IDLE_KEYWORDS = frozenset({"properties", "patternproperties", "dependentschemas", "additionalproperties"})
 _IDLE_JSON_KEYWORDS = _IDLE_KEYWORDS | {"items"}  # the provider's own dialect requires the items of an array
 _ANNOTATIONS = frozenset(
@@ -89,9 +91,19 @@ def cleaned(value: Any, where: str, parent: str = "") -> Any:
             kept = cleaned(inner, at, field)
             if kept == []:
                 continue
+            if kept == {} and parent == "tools":
+                kept = _kept_by_null(field, inner)
         if kept is not None and not (kept == {} and field in _IDLE_OBJECTS):
             result[name] = kept
     return result
+
+
+def _kept_by_null(field: str, tool: dict[str, Any]) -> dict[str, Any]:
+    """Returns a tool that has no values with one field that is null, where one is known: its own, or a search's."""
+    nulls = [name for name, value in tool.items() if value is None]
+    if not nulls and field == _SEARCH:
+        nulls = [_SEARCH_FIELD]
+    return dict.fromkeys(nulls[:1])
 
 
 def _without_nulls(value: Any) -> Any:

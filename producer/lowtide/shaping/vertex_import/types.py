@@ -18,6 +18,8 @@ FIELDS = 10_000
 Schema: TypeAlias = "str | dict[str, Schema] | tuple[Schema, ...]"
 """Type of a field: a scalar's name, an object's fields, or a list's element (none as long as all lists were empty)."""
 
+NULL = "null"
+"""Type of a field that is null, which agrees with every type."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,299}")
 _RESERVED = (
     "__root__",
@@ -31,7 +33,7 @@ _RESERVED = (
     "_table_",
 )
 """Prefixes of names that BigQuery reserves."""
-SCALARS: dict[type, str] = {str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
+SCALARS: dict[type, str] = {str: "string", int: "number", float: "number", bool: "boolean", type(None): NULL}
 _ALIKE = frozenset({"responseschema", "responsejsonschema", "functiondeclarations"})
 """Fields below which the bodies of one group have the same names."""
 TOO_DEEP = f"nested deeper than the {LEVELS} levels that Vertex AI's importer takes"
@@ -62,7 +64,9 @@ def infer(body: Any, where: str) -> Schema:
 def _type(value: Any, where: str, levels: int) -> Schema:
     if isinstance(value, dict):
         if not value:
-            refuse("an empty object, which Vertex AI's importer refuses", where)
+            refuse("an empty object, which Vertex AI's importer refuses; give it a field, or leave it out", where)
+        if [*value.values()] == [None]:
+            return dict.fromkeys(value, NULL)  # the null is what keeps the object from being empty
         if levels == LEVELS:
             refuse(TOO_DEEP, where)
         _check_names(value, where)
@@ -118,8 +122,10 @@ def merge(one: Schema, other: Schema, where: str, *, across: bool, alike: bool =
     - `across`: whether the schemas come from two requests.
     - `alike`: whether they must have the same names.
     """
-    if one == other:
+    if one == other or other == NULL:
         return one
+    if one == NULL:
+        return other
     if isinstance(one, tuple) and isinstance(other, tuple):
         if not one or not other:
             return one or other

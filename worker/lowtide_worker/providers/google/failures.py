@@ -45,7 +45,9 @@ def failures() -> Iterator[None]:
         found = ResultError(reason=error.status or f"HTTP_{code}", message=error.message or str(code), code=code)
         raise failure(code, found, str(error.details)) from error
     except (DefaultCredentialsError, RefreshError) as error:
-        raise Denied(ResultError(reason="NO_CREDENTIALS", message=f"{type(error).__name__}: {error}")) from error
+        said = error.args[0] if error.args else type(error).__name__
+        advice = "run `gcloud auth application-default login`, or set LOWTIDE_VERTEX_CREDENTIALS"
+        raise Denied(ResultError(reason="NO_CREDENTIALS", message=f"{advice} ({said})")) from error
     except _NETWORK as error:
         found = ResultError(reason="UNAVAILABLE", message=_described(error))
         raise Unavailable(found) from error

@@ -1,7 +1,8 @@
 """The provider for Vertex AI batch prediction.
 
-A job reads its requests from a file that Lowtide wrote into Cloud Storage, or from the user's own objects or BigQuery
-table. Its output is read from where the job wrote it: from Cloud Storage by byte ranges, from BigQuery page by page.
+A job reads its requests from a file that Lowtide wrote into Cloud Storage, or from the user's own objects, BigQuery
+table or multimodal dataset. Its output is read from where the job wrote it: from Cloud Storage by byte ranges, from
+BigQuery page by page.
 
 Source: https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-gemini and
 https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.batchPredictionJobs
@@ -10,11 +11,13 @@ https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.bat
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import IO, Any
 from urllib.parse import urlencode
 
 import msgspec
 
+from lowtide.addresses import is_dataset
 from lowtide.cloud import credentials
 from lowtide.models import ResultError
 from lowtide_worker.deadlines import Deadline
@@ -47,6 +50,7 @@ from lowtide_worker.providers.protocol import (
     Refused,
     Unavailable,
 )
+from lowtide_worker.providers.vertex.datasets import VertexDatasets
 from lowtide_worker.providers.vertex.storage import VertexStorage
 from lowtide_worker.providers.vertex.tables import VertexTables
 from lowtide_worker.settings import WorkerSettings
@@ -88,6 +92,7 @@ class VertexProvider:
             )
         self._storage = VertexStorage(settings, settings.vertex_storage)
         self._tables = VertexTables(settings)
+        self._datasets = VertexDatasets(self._client, self._tables)
 
     def upload(self, display_name: str, data: IO[bytes]) -> str:
         """Writes request lines into Lowtide's folder, over a file of the same name; returns their URI."""
@@ -99,24 +104,27 @@ class VertexProvider:
 
     def create(self, job: NewJob, deadline: Deadline) -> ProviderJob:
         """Creates a job by one POST, which is never repeated."""
-        sources = job.sources or ((job.input,) if job.input else ())
-        table = next((uri for uri in sources if uri.startswith("bq://")), None)
+        sources = job.sources or (job.input or "",)
         body: dict[str, Any] = {
             "displayName": job.display_name,
             "model": job.model if "/" in job.model else f"publishers/google/models/{job.model}",
-            "inputConfig": {"instancesFormat": "bigquery", "bigquerySource": {"inputUri": table}}
-            if table
-            else {"instancesFormat": "jsonl", "gcsSource": {"uris": list(sources)}},
+            "inputConfig": _input_config(sources),
+            "outputConfig": self._output_config(job, sources[0]),
         }
-        target = job.destination or ("bq://" if table else "gs://")
-        if target.startswith("bq://"):
-            uri = self._tables.output(job.display_name, job.destination)
-            body["outputConfig"] = {"predictionsFormat": "bigquery", "bigqueryDestination": {"outputUri": uri}}
-        else:
-            uri = self._storage.output(job.display_name, job.destination)
-            body["outputConfig"] = {"predictionsFormat": "jsonl", "gcsDestination": {"outputUriPrefix": uri}}
         with failures():
             return _provider_job(call(self._client, "post", _JOBS, body, ONCE, deadline))
+
+    def _output_config(self, job: NewJob, source: str) -> dict[str, Any]:
+        """Returns the place of a job's output. A job that reads a dataset makes a dataset, on a table that we name."""
+        target = job.destination or ("gs://" if source.startswith("gs://") else "bq://")
+        if target.startswith("gs://"):
+            prefix = self._storage.output(job.display_name, job.destination)
+            return {"predictionsFormat": "jsonl", "gcsDestination": {"outputUriPrefix": prefix}}
+        table = {"bigqueryDestination": {"outputUri": self._tables.output(job.display_name, job.destination)}}
+        if not is_dataset(source):
+            return {"predictionsFormat": "bigquery", **table}
+        dataset = {"displayName": job.display_name, **table}
+        return {"predictionsFormat": "vertex-dataset", "vertexMultimodalDatasetDestination": dataset}
 
     def get(self, name: str) -> ProviderJob:
         """Fetches the job (GET)."""
@@ -154,6 +162,7 @@ class VertexProvider:
         try:
             job = self.get(name)
             if job.output is not None:
+                self._datasets.delete_output(job.output)
                 self._storage.delete_output(job.output)
                 self._tables.delete_output(job.output)
             call(self._client, "delete", name)
@@ -181,7 +190,7 @@ class VertexProvider:
 
     def download(self, output: Output, sink: IO[bytes]) -> None:
         """Writes the rows of an output table as lines, page by page."""
-        self._tables.download(output.location, output.key, sink)
+        self._tables.download(self._datasets.table(output.location), output.key, sink)
 
     def rows(self, block: bytes) -> list[OutputRow]:
         """Decodes whole lines of a predictions file."""
@@ -190,6 +199,15 @@ class VertexProvider:
     def row(self, line: bytes) -> OutputRow:
         """Decodes one line of a predictions file."""
         return _lines.one(line)
+
+
+def _input_config(sources: Sequence[str]) -> dict[str, Any]:
+    [first, *_] = sources
+    if is_dataset(first):
+        return {"instancesFormat": "vertex-dataset", "vertexMultimodalDatasetSource": {"datasetName": first}}
+    if first.startswith("bq://"):
+        return {"instancesFormat": "bigquery", "bigquerySource": {"inputUri": first}}
+    return {"instancesFormat": "jsonl", "gcsSource": {"uris": list(sources)}}
 
 
 def _unset(variable: str, what: str) -> Denied:
@@ -222,7 +240,12 @@ def _provider_job(value: object) -> ProviderJob:
 
 
 def _output(info: Any) -> str | None:
-    """Returns the URI of the output. A table comes either with its dataset's name in it, or beside it."""
+    """Returns the URI of the output. A table comes either with its dataset's name in it, or beside it.
+
+    The name of a multimodal dataset goes first, because the dataset must be deleted too.
+    """
+    if (dataset := as_text(info.get("vertexMultimodalDatasetName"))) and is_dataset(dataset):
+        return dataset
     if folder := as_text(info.get("gcsOutputDirectory")):
         return folder
     table = as_text(info.get("bigqueryOutputTable"))

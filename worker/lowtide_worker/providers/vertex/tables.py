@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _PAGE_ROWS = 2000
 _OURS = "lowtide_"
+_SHOWN_CHARS = 200
 _encode = msgspec.json.Encoder().encode
 
 
@@ -61,7 +62,7 @@ class VertexTables:
         - `uri`: the table.
         - `key`: the column with the rows' keys.
 
-        Raises `Refused` for a table outside the configured places.
+        Raises `Refused` for a table outside the configured places, and for one without responses.
         """
         if not is_under(uri, [self._settings.vertex_dataset or "bq://", *self._settings.vertex_locations]):
             message = f"{uri} is outside LOWTIDE_VERTEX_DATASET and LOWTIDE_VERTEX_LOCATIONS"
@@ -70,16 +71,24 @@ class VertexTables:
             table = self._client.get_table(".".join(parse_table(uri)), **self._call_options)
             columns = [field for field in table.schema if field.name in {key, "key", "response", "status"}]
             names = {field.name for field in columns}
+            if "response" not in names:
+                found = ", ".join(field.name for field in table.schema)[:_SHOWN_CHARS]
+                message = f"{uri} has no column response, so its rows cannot be read; it has {found}"
+                raise Refused(ResultError(reason="UNKNOWN_OUTPUT", message=message))
             # Requests that run again are uploaded under Lowtide's wire keys, in the column `key`.
             key = key if key in names else "key"
             for row in self._client.list_rows(table, columns, page_size=_PAGE_ROWS, **self._call_options):
-                line = {"key": row.get(key), "status": row.get("status"), "response": _json(row.get("response"))}
+                line = {"key": _text(row.get(key)), "status": row.get("status"), "response": _json(row.get("response"))}
                 sink.write(_encode(line) + b"\n")
 
-    def delete_output(self, location: str) -> None:
-        """Deletes a table `lowtide_*` of Lowtide's dataset, and no other. One that is gone is no error."""
+    def is_ours(self, location: str) -> bool:
+        """Returns whether this is a table `lowtide_*` of Lowtide's dataset."""
         root = self._settings.vertex_dataset
-        if root is None or not location.startswith(f"{root}.{_OURS}"):
+        return root is not None and location.startswith(f"{root}.{_OURS}")
+
+    def delete_output(self, location: str) -> None:
+        """Deletes a table of Lowtide's, and no other. One that is gone is no error."""
+        if not self.is_ours(location):
             return
         with cloud_failures(location):
             self._client.delete_table(".".join(parse_table(location)), not_found_ok=True, **self._call_options)
@@ -89,6 +98,11 @@ class VertexTables:
             message = "set LOWTIDE_VERTEX_DATASET to bq://project.dataset, or give the batch a destination"
             raise Refused(ResultError(reason="NO_DATASET", message=message))
         return self._settings.vertex_dataset
+
+
+def _text(key: object) -> str | None:
+    """Returns a key as text: a column of integers has their decimal digits."""
+    return None if key is None else str(key)
 
 
 def _json(value: object) -> object:

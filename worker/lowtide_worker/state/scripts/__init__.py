@@ -251,6 +251,7 @@ def recollect(
     *,
     segment: Key,
     job: Key,
+    batch: Key,
     settled: Key,
     clock: Key,
     job_clock: Key,
@@ -259,6 +260,7 @@ def recollect(
     token: Value,
     job_member: Value,
     stage: Value,
+    paid: Values,
 ) -> Any: ...
 
 
@@ -278,8 +280,13 @@ def record(
     retried: Value,
     handler_waits: Value,
     lease: Value,
+    most: Value,
+    others: Value,
     counts: Values,
     totals: Values,
+    paid: Values,
+    failed_by: Values,
+    answered_by: Values,
 ) -> Any: ...
 
 

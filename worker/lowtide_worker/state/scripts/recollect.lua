@@ -1,6 +1,8 @@
 -- Gives up a segment whose bytes are gone, and has its job find them again.
--- KEYS: segment, job, settled (bitmap), clock (of the segment and of collect), job_clock (that the job waits on), census
--- ARGV: member (of the segment), token, job_member, stage (that brings the bytes again; "" where settle itself does)
+-- KEYS: segment, job, batch, settled (bitmap), clock (of the segment and of collect), job_clock (that the job waits
+--       on), census
+-- ARGV: member (of the segment), token, job_member, stage (that brings the bytes again; "" where settle itself does),
+--       paid... (counters of paid tokens)
 -- Returns 1, or 0 if another worker holds the segment now.
 if held_by_other(segment, token) then return 0 end
 local granted, ordinals, number = unpack(redis.call('HMGET', segment, 'granted', 'ordinals', 'number'))
@@ -28,6 +30,14 @@ if stage ~= '' and (taken_back or tonumber(number) >= tonumber(recollected or 0)
   -- `collected` is not empty, no segment that ends wakes settle.
   redis.call('HINCRBY', job, 'token', 1)
   redis.call('HSET', job, 'stage', stage, 'busy', '0', 'collected', '0', 'recollected', segments)
+  -- Every row comes again, so what they cost is counted again. Of a batch that is deleted, a counter would bring back
+  -- a part.
+  if exists(batch) then
+    for _, counter in ipairs(paid) do
+      redis.call('HINCRBY', batch, counter, -(redis.call('HGET', job, counter) or 0))
+      redis.call('HDEL', job, counter)
+    end
+  end
   redis.call('ZREM', job_clock, job_member)
   redis.call('ZADD', clock, due, job_member)
 elseif left == 0 and (collected or '') == '' then

@@ -1,7 +1,10 @@
 -- Counts a segment whose results are stored, once; with the job's last segment the job is due to be settled.
 -- KEYS: segment, job, batch, clock (of the segment), job_clock, census, counters
 -- ARGV: member (of the segment), token, job_member, retried (requests that run again because of their row),
---       handler_waits ("1" if one waits for the results), lease (in seconds), counts... (counter, amount pairs of the batch), totals... (the same of all batches)
+--       handler_waits ("1" if one waits for the results), lease (in seconds), most (names that are counted by
+--       themselves), others (the name of those beyond), counts... (counter, amount pairs of the batch), totals...
+--       (the same of all batches), paid... (counter, amount pairs of the batch and the job), failed_by... (reason,
+--       amount pairs), answered_by... (model, amount pairs)
 -- Returns -1 if another worker holds the segment now or its batch is deleted, else the number of segments that the job
 -- has left.
 -- Of a batch that is deleted, a counter would bring back a part.
@@ -9,6 +12,35 @@ if held_by_other(segment, token) or not exists(batch) then return -1 end
 for index = 1, #counts, 2 do redis.call('HINCRBY', batch, counts[index], counts[index + 1]) end
 add_all(counters, totals)
 if retried ~= '0' then redis.call('HINCRBY', job, 'retried', retried) end
+-- Rows of a segment from before the output was collected again come once more in a later segment, which counts them.
+local number, recollected = redis.call('HGET', segment, 'number'), redis.call('HGET', job, 'recollected')
+if tonumber(number or 0) >= tonumber(recollected or 0) then
+  for index = 1, #paid, 2 do
+    redis.call('HINCRBY', batch, paid[index], paid[index + 1])
+    redis.call('HINCRBY', job, paid[index], paid[index + 1])
+  end
+end
+-- JSON with amounts by name. Names come from outside, so those beyond the first few are counted together.
+local function tallied(json, amounts)
+  local readable, names = pcall(cjson.decode, json or '{}')
+  if not readable or type(names) ~= 'table' then names = {} end
+  local kept = 0
+  for _ in pairs(names) do kept = kept + 1 end
+  for index = 1, #amounts, 2 do
+    local name = amounts[index]
+    if not names[name] then
+      if kept < tonumber(most) then kept = kept + 1 else name = others end
+    end
+    names[name] = (tonumber(names[name]) or 0) + amounts[index + 1]
+  end
+  return cjson.encode(names)
+end
+if #failed_by > 0 then
+  redis.call('HSET', batch, 'reasons', tallied(redis.call('HGET', batch, 'reasons'), failed_by))
+end
+if #answered_by > 0 then
+  redis.call('HSET', batch, 'models', tallied(redis.call('HGET', batch, 'models'), answered_by))
+end
 if handler_waits == '1' then
   redis.call('HSET', segment, 'stored', '1')
   redis.call('HDEL', segment, 'granted', 'ordinals')

@@ -1,4 +1,4 @@
-"""A server that forks workers: a chaos run starts hundreds, and most of a worker's start is importing libraries.
+"""A server that forks workers: the tests start hundreds, and most of a worker's start is importing libraries.
 
 It imports the libraries once, nothing of Lowtide, and forks. The child becomes a session of its own, takes the
 environment and the log it is given, and runs the `celery` command: from there on it is a worker like any other.
@@ -7,8 +7,10 @@ Requests and replies are JSON lines on its standard input and output; at their e
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -19,24 +21,31 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 from tests.waiting import wait_until
 
 _LIBRARIES = (
+    "celery.app.amqp",
+    "celery.app.control",
+    "celery.app.events",
+    "celery.app.log",
     "celery.apps.worker",
     "celery.bin.celery",
     "celery.concurrency.prefork",
     "celery.concurrency.solo",
     "celery.concurrency.thread",
     "celery.events.state",
+    "celery.worker.autoscale",
+    "celery.worker.components",
     "celery.worker.consumer",
     "celery.worker.strategy",
-    "fsspec.implementations.local",
     "google.genai",
-    "httpcore",
+    "httpcore2",
     "kombu.transport.redis",
+    "msgspec.json",
     "pydantic_settings",
     "redis.asyncio",
     "rich.console",
@@ -50,10 +59,10 @@ class ForkServer:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.fork_server"],
+            [sys.executable, "-m", "tests.fork_server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            cwd=Path(__file__).parents[2],
+            cwd=Path(__file__).parents[1],
             text=True,
         )
 
@@ -75,6 +84,14 @@ class ForkServer:
         """Kills all workers that are left, and ends."""
         with self._process:
             pass
+
+
+@cache
+def shared() -> ForkServer:
+    """The one of this process, started when it is first needed."""
+    server = ForkServer()
+    atexit.register(server.close)
+    return server
 
 
 class ForkedProcess:
@@ -129,6 +146,9 @@ def _serve() -> None:
 def _import_libraries() -> None:
     for name in _LIBRARIES:
         importlib.import_module(name)
+    # A collection in a child would touch, and so copy, every page with objects of the parent.
+    gc.collect()
+    gc.freeze()
 
 
 def _die_with_parent() -> None:

@@ -1,4 +1,4 @@
-"""`lowtide results`: the stored results of a batch, streamed as JSON lines."""
+"""`lowtide results`: finds a batch, and writes its results to a file or to standard output."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import typer
+
 from lowtide import Batch
+from lowtide.text import printable
 from lowtide_cli.batches import find
+from lowtide_cli.commands.results.formats import Format, formatted
 from lowtide_cli.terminal import CommandError, Exit, exit_of
 from lowtide_cli.terminal.output import quiet_json, stderr
 
 _STDOUT = Path("-")
 
 
-def results(batch_id: str, output: Path | None) -> Exit:
+def results(batch_id: str, output: Path | None, form: str) -> Exit:
     """Writes the results of a batch to a file, or to standard output."""
+    if form not in set(Format):
+        raise typer.BadParameter(f"{form!r} is not one of {', '.join(Format)}", param_hint="--format")
     batch = find(batch_id)
     status = batch.status()
     if not status.finished:
@@ -27,25 +33,34 @@ def results(batch_id: str, output: Path | None) -> Exit:
             f"partial: batch {batch.id} is {status.state}, {status.settled:,} of {status.total:,} requests are done",
             soft_wrap=True,
         )
-    write_results(batch, output or _STDOUT)
+    write_results(batch, output or _STDOUT, Format(form))
     return exit_of(status)
 
 
-def write_results(batch: Batch, output: Path) -> None:
+def write_results(batch: Batch, output: Path, form: Format = Format.JSONL) -> None:
     """Streams the stored results to a file, which gets its name when it is complete, or to standard output."""
     if output == _STDOUT:
-        # A file or another program gets the stored bytes unchanged.
-        shown = quiet_json if sys.stdout.isatty() else bytes
-        for line in batch.result_lines():
-            sys.stdout.buffer.write(shown(line) + b"\n")
+        # A file or another program gets the bytes unchanged.
+        shown = _shown if sys.stdout.isatty() else bytes
+        for line in formatted(batch, batch.summary(), form):
+            sys.stdout.buffer.write(shown(line))
         sys.stdout.buffer.flush()
         return
     with complete_file(output) as file:
         count = 0
-        for line in batch.result_lines():
-            file.write(line + b"\n")
+        for line in formatted(batch, batch.summary(), form):
+            file.write(line)
             count += 1
+    if form is Format.CSV:
+        count -= 1  # the header
     stderr().print(f"{count:,} results in {output}", soft_wrap=True, markup=False)
+
+
+def _shown(line: bytes) -> bytes:
+    """The line without what a terminal acts on. JSON lines have it escaped, others have a mark in its place."""
+    if line.startswith(b"{"):
+        return quiet_json(line)
+    return printable(line.decode(errors="replace").removesuffix("\r\n")).encode() + b"\n" * line.endswith(b"\r\n")
 
 
 @contextmanager

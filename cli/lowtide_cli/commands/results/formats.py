@@ -1,0 +1,85 @@
+"""The formats of `lowtide results`. Each is a stream of lines, so that results of any number fit in memory."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+
+import msgspec
+
+from lowtide import Batch, BatchStatus, Result
+from lowtide.openai import result_line
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_COLUMNS = ("key", "status", "reason", "text", "metadata")
+
+
+class Format(StrEnum):
+    """The formats, as `--format` names them."""
+
+    JSONL = "jsonl"
+    """Stored results as they are: one JSON object a line."""
+    OPENAI = "openai"
+    """Lines of OpenAI's batch output."""
+    CSV = "csv"
+    """RFC 4180 with a header line."""
+    TEXT = "text"
+    """Key, tab, text: one request a line."""
+
+
+def formatted(batch: Batch, status: BatchStatus, form: Format) -> Iterator[bytes]:
+    """Yields the results of a batch as lines of this format, with their line ends.
+
+    Raises as `Batch.results` does.
+    """
+    if form is Format.JSONL:
+        return (line + b"\n" for line in batch.result_lines())
+    return _FORMATS[form](batch.results(), status)
+
+
+def _openai(results: Iterator[Result], status: BatchStatus) -> Iterator[bytes]:
+    created = int(status.created_at)
+    for result in results:
+        yield result_line(result, batch_id=status.id, model=status.model, created=created) + b"\n"
+
+
+def _csv(results: Iterator[Result], status: BatchStatus) -> Iterator[bytes]:
+    del status
+    yield _csv_line(_COLUMNS)
+    for result in results:
+        reason = result.error.reason if result.error else ""
+        metadata = msgspec.json.encode(result.metadata).decode() if result.metadata else ""
+        yield _csv_line((result.key, str(result.status), reason, _text(result), metadata))
+
+
+def _csv_line(values: tuple[str, ...]) -> bytes:
+    line = io.StringIO(newline="")
+    csv.writer(line).writerow(values)
+    return _encoded(line.getvalue())
+
+
+def _lines(results: Iterator[Result], status: BatchStatus) -> Iterator[bytes]:
+    del status
+    for result in results:
+        yield _encoded(f"{result.key.translate(_ESCAPES)}\t{_text(result).translate(_ESCAPES)}\n")
+
+
+def _text(result: Result) -> str:
+    """The text of an answer, or the vector of an embedding as JSON; empty where there is neither."""
+    if (vector := result.vector) is not None:
+        return msgspec.json.encode(vector).decode()
+    return result.text or ""
+
+
+def _encoded(text: str) -> bytes:
+    # JSON can hold half a surrogate pair, UTF-8 cannot.
+    return text.encode(errors="replace")
+
+
+_FORMATS: dict[Format, Callable[[Iterator[Result], BatchStatus], Iterator[bytes]]] = {
+    Format.OPENAI: _openai,
+    Format.CSV: _csv,
+    Format.TEXT: _lines,
+}

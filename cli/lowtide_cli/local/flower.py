@@ -1,0 +1,51 @@
+"""Flower as Lowtide runs it: its command line, and the login that it keeps between starts."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+
+from lowtide_cli.local.private import private_file, private_folder
+from lowtide_cli.terminal import CommandError
+
+LOGIN_VARIABLE = "LOWTIDE_FLOWER_BASIC_AUTH"
+_COLUMNS = "name,kwargs,state,result,received,runtime,worker,uuid"
+"""The columns of the task list: the arguments and the result of a task come before its random id."""
+_TASKS = 20_000
+"""Most tasks that Flower holds in memory."""
+
+
+def flower_command(*, address: str, port: int) -> list[str]:
+    """Returns the command that runs Flower with Lowtide's columns; its login is in `flower_environment`."""
+    flower = [sys.executable, "-m", "celery", "-A", "lowtide_worker", "flower"]
+    return [*flower, f"--address={address}", f"--port={port}", f"--max_tasks={_TASKS}", f"--tasks_columns={_COLUMNS}"]
+
+
+def flower_environment(login: str) -> dict[str, str]:
+    """Returns the variable with Flower's login: `ps` shows arguments to every user, but not the environment."""
+    return {"FLOWER_BASIC_AUTH": login}
+
+
+def given_login() -> str | None:
+    """Returns the login of the environment, as `user:password`. Raises `CommandError` for one of another form."""
+    given = os.environ.get(LOGIN_VARIABLE)
+    if given and not all(given.partition(":")):
+        raise CommandError(f"{LOGIN_VARIABLE}: expected user:password")
+    return given or None
+
+
+def kept_login(folder: Path) -> str:
+    """Returns the login that is kept in a folder. It is generated once, so a browser may remember it."""
+    private_folder(folder)
+    path = folder / "login"
+    # A full disk can leave an empty file, and an empty login would leave Flower open to every user.
+    if not path.exists() or not path.read_text().strip():
+        private_file(path, f"lowtide:{generated_password()}")
+    return path.read_text().strip()
+
+
+def generated_password() -> str:
+    """Returns a new password for Flower."""
+    return secrets.token_urlsafe(12)

@@ -1,0 +1,178 @@
+"""A bucket of Google Cloud Storage, by google-cloud-storage.
+
+Source: https://cloud.google.com/storage/docs/json_api/v1 (Objects).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from lowtide.spool.buckets.errors import absent, changed, failure, not_installed
+from lowtide.spool.objects import Block, Upload
+from lowtide.spool.storage import Entry
+
+_RETRY_SECONDS = 30.0
+_TIMEOUT = (5, 60)
+"""Seconds to connect, and between bytes."""
+_PART_BYTES = 8 << 20
+_DELETES_AT_ONCE = 8
+_ADVICE = {
+    401: "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to the key of an account",
+    403: "the account needs the role storage.objectUser on the bucket, and no retention policy may hold its objects",
+    404: "make the bucket, or set LOWTIDE_SPOOL_URL to one that exists",
+}
+
+
+class GoogleBucket:
+    """The calls of one bucket, with Application Default Credentials. STORAGE_EMULATOR_HOST names an emulator."""
+
+    def __init__(self, name: str) -> None:
+        try:
+            from google.api_core import exceptions
+            from google.cloud import storage
+            from google.cloud.storage.retry import DEFAULT_RETRY
+        except ImportError as error:
+            raise not_installed("gs", "gs") from error
+        self._place = f"gs://{name}"
+        self._exceptions = exceptions
+        with self._errors():
+            self._client = storage.Client(project=None)
+            # A redirect is an error: requests must reach no host but the one that they were meant for.
+            self._client._http.max_redirects = 0  # noqa: SLF001 - there is no public way to set it
+        self._bucket = self._client.bucket(name)
+        self._exists = False
+        self._bounds: Any = {"retry": DEFAULT_RETRY.with_timeout(_RETRY_SECONDS), "timeout": _TIMEOUT}
+
+    def put(self, key: str, data: bytes) -> None:
+        """Writes an object in one call."""
+        with self._errors():
+            self._bucket.blob(key).upload_from_string(data, _TYPE, checksum="crc32c", **self._bounds)
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        """Writes an object unless there is one of this key; returns whether it did."""
+        with self._errors():
+            try:
+                self._bucket.blob(key).upload_from_string(data, _TYPE, if_generation_match=0, **self._bounds)
+            except self._exceptions.PreconditionFailed:
+                return False
+        return True
+
+    def begin(self, key: str) -> Upload:
+        """Begins an upload in parts."""
+        return _Upload(self, self._bucket.blob(key), self._bounds)
+
+    def get(self, key: str, start: int, end: int | None, version: str | None) -> Block:
+        """Returns a range of an object."""
+        if end is not None and start >= end:
+            return Block(b"", version or "")
+        blob = self._bucket.blob(key)
+        with self._errors():
+            try:
+                data = blob.download_as_bytes(
+                    start=start,
+                    end=None if end is None else end - 1,
+                    raw_download=True,
+                    if_generation_match=None if version is None else int(version),
+                    **self._bounds,
+                )
+            except self._exceptions.RequestRangeNotSatisfiable:
+                return Block(b"", version or "")
+            except self._exceptions.NotFound as error:
+                self._check_bucket()
+                raise absent(self._place, key) from error
+            except self._exceptions.PreconditionFailed as error:
+                raise changed(self._place, key) from error
+        found = str(blob.generation or "")
+        if version is not None and found != version:
+            raise changed(self._place, key)
+        return Block(data, found)
+
+    def head(self, key: str) -> Entry | None:
+        """Returns the entry of one object; None where there is none."""
+        with self._errors():
+            try:
+                blob = self._bucket.blob(key)
+                blob.reload(**self._bounds)
+            except self._exceptions.NotFound:
+                self._check_bucket()
+                return None
+            return _entry(blob)
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """Yields the objects whose keys begin with a prefix."""
+        with self._errors():
+            for blob in self._client.list_blobs(self._bucket, prefix=prefix, **self._bounds):
+                yield _entry(blob)
+
+    def prefixes(self, prefix: str) -> Iterator[str]:
+        """Yields the prefixes up to the next slash of the keys that begin with a prefix."""
+        with self._errors():
+            pages = self._client.list_blobs(self._bucket, prefix=prefix, delimiter="/", **self._bounds)
+            for page in pages.pages:
+                yield from page.prefixes
+
+    def delete(self, keys: list[str]) -> None:
+        """Removes objects, a few at a time. A batch would be one call, but hides which of its deletes failed."""
+        with ThreadPoolExecutor(_DELETES_AT_ONCE) as pool, self._errors():
+            for _ in pool.map(self._delete, keys):
+                pass
+
+    def _delete(self, key: str) -> None:
+        with suppress(self._exceptions.NotFound):
+            self._bucket.blob(key).delete(**self._bounds)
+
+    def _check_bucket(self) -> None:
+        """Raises the library's error where there is no bucket: without it, each object would seem to be missing."""
+        if not self._exists:
+            self._bucket.reload(**self._bounds)
+            self._exists = True
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:
+            answer = getattr(error, "response", None)
+            status = getattr(error, "code", None) or getattr(answer, "status_code", None)
+            if type(error).__name__ in _CREDENTIALS:
+                status = 401
+            raise failure(self._place, error, status if isinstance(status, int) else None, _ADVICE) from error
+
+
+class _Upload:
+    """A resumable upload."""
+
+    def __init__(self, bucket: GoogleBucket, blob: Any, bounds: Any) -> None:
+        self._errors = bucket._errors  # noqa: SLF001 - one unit
+        self._file = blob.open(
+            "wb", chunk_size=_PART_BYTES, ignore_flush=True, content_type=_TYPE, checksum="crc32c", **bounds
+        )
+
+    def add(self, part: bytes) -> None:
+        """Uploads the next part."""
+        with self._errors():
+            self._file.write(part)
+
+    def complete(self, last: bytes) -> None:
+        """Uploads the last part, and shows the object."""
+        with self._errors():
+            self._file.write(last)
+            self._file.close()
+
+    def abandon(self) -> None:
+        """Gives the upload up, and removes its parts."""
+        with self._errors():
+            self._file.terminate()
+
+
+_TYPE = "application/octet-stream"
+_CREDENTIALS = {"DefaultCredentialsError", "RefreshError"}
+
+
+def _entry(blob: Any) -> Entry:
+    return Entry(blob.name, int(blob.size or 0), blob.updated.timestamp())

@@ -1,0 +1,204 @@
+"""Blobs as files in a folder, on a disk or a network file system."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import IO, cast
+
+from lowtide.errors import OutsideRoot
+from lowtide.spool.storage import Entry
+
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+"""Errors of a file system without hard links."""
+_DRAFT = ".part"
+
+
+class FolderStorage:
+    """Files under a root. A file is written as a draft beside its place, and renamed when it is complete."""
+
+    def __init__(self, root: str) -> None:
+        # "/" itself may be a root; its paths begin with one slash, as all others do.
+        self._root = os.path.abspath(root).rstrip("/")  # noqa: PTH100 - a link in the root is kept
+
+    @property
+    def url(self) -> str:
+        """The root as a URL."""
+        return f"file://{self._root}"
+
+    @property
+    def is_open_to_others(self) -> bool:
+        """Whether every user of this machine can open or list the root."""
+        given = Path(self._root)
+        if not given.exists():
+            return False
+        root = given.resolve()
+        return bool(root.stat().st_mode & 0o007) and all(above.stat().st_mode & 0o001 for above in root.parents)
+
+    @contextmanager
+    def write(self, path: str) -> Iterator[IO[bytes]]:
+        """Opens a file for writing. It appears when the block ends without an error, in place of an older one."""
+        place = self._place(path)
+        draft = _draft_of(place)
+        self._make_folder(os.path.dirname(place))  # noqa: PTH120 - the hot path speaks str
+        file = self._opened(draft, "wb")
+        try:
+            yield file
+            file.close()
+            os.replace(draft, place)  # noqa: PTH105
+        except BaseException:
+            # Closing writes what is pending, which on a full disk fails again.
+            with suppress(OSError):
+                file.close()
+            with suppress(FileNotFoundError):
+                os.unlink(draft)  # noqa: PTH108
+            raise
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Writes a file unless there is one; returns whether it did."""
+        place = self._place(path)
+        draft = _draft_of(place)
+        self._make_folder(os.path.dirname(place))  # noqa: PTH120
+        with self._opened(draft, "wb") as file:
+            file.write(data)
+        try:
+            # Unlike a rename, a link never replaces another file; and the file is complete.
+            os.link(draft, place)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return self._create_without_links(place, data)
+        finally:
+            os.unlink(draft)  # noqa: PTH108
+        return True
+
+    def _create_without_links(self, place: str, data: bytes) -> bool:
+        # A reader may see the file before it is complete.
+        try:
+            with self._opened(place, "xb") as file:
+                file.write(data)
+        except FileExistsError:
+            return False
+        return True
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[IO[bytes]]:
+        """Opens a file for reading."""
+        with self._opened(self._place(path), "rb") as file:
+            yield file
+
+    def read(self, path: str, start: int, end: int | None) -> bytes:
+        """Returns the bytes [start, end) of a file, fewer where it is shorter."""
+        with self._opened(self._place(path), "rb") as file:
+            file.seek(start)
+            return file.read(-1 if end is None else end - start)
+
+    def find(self, path: str) -> Entry | None:
+        """Returns the entry of one file; None where there is none."""
+        try:
+            found = os.stat(self._place(path))  # noqa: PTH116
+        except FileNotFoundError:
+            return None
+        return Entry(path, found.st_size, found.st_mtime)
+
+    def entries(self, folder: str) -> Iterator[Entry]:
+        """Yields the complete files under a folder."""
+        return (entry for entry in self._all(folder) if not entry.path.endswith(_DRAFT))
+
+    def _all(self, folder: str) -> Iterator[Entry]:
+        top = self._place(folder)
+        for place, _, names in os.walk(top, onerror=_raise_unless_missing):
+            for name in names:
+                path = f"{place}/{name}"
+                # Another process may remove it meanwhile.
+                with suppress(FileNotFoundError):
+                    found = os.stat(path)  # noqa: PTH116
+                    yield Entry(folder + path.removeprefix(top), found.st_size, found.st_mtime)
+
+    def folders(self, folder: str) -> Iterator[str]:
+        """Yields the names of the folders directly in a folder."""
+        try:
+            with os.scandir(self._place(folder)) as found:
+                yield from [entry.name for entry in found if entry.is_dir()]
+        except FileNotFoundError:
+            return
+
+    def last_change(self, path: str) -> float:
+        """Returns when a file, or anything in a folder (drafts too), was last written: Unix seconds, 0 for nothing."""
+        found = self.find(path)
+        if found is None:
+            return 0.0
+        # A folder may be empty: its producer may be about to write to it.
+        return max((entry.modified for entry in self._all(path)), default=found.modified)
+
+    def delete(self, path: str) -> None:
+        """Removes a file."""
+        with suppress(FileNotFoundError):
+            os.unlink(self._place(path))  # noqa: PTH108
+
+    def delete_folder(self, folder: str) -> None:
+        """Removes a folder with its content."""
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self._place(folder))
+
+    def _place(self, path: str) -> str:
+        place = f"{self._root}/{path}"
+        # A link must not lead out of the root.
+        root = os.path.realpath(self._root)
+        if os.path.commonpath((root, os.path.realpath(place))) != root:
+            raise OutsideRoot(f"{path!r} is a link that leads out of the spool")
+        return place
+
+    def _opened(self, place: str, mode: str) -> IO[bytes]:
+        return cast("IO[bytes]", open(place, mode, opener=self._opener))
+
+    def _opener(self, place: str, flags: int) -> int:
+        """Opens a file. A new file is private, whatever the umask, except for the root's permissions for its group.
+
+        Raises `OSError` for a pipe or a device, which may block a process that opens or reads it for ever.
+        """
+        descriptor = os.open(place, flags | os.O_NONBLOCK, 0o600)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "not a regular file")
+        if flags & os.O_CREAT:
+            with suppress(OSError):  # some file systems have no permissions
+                os.fchmod(descriptor, 0o600 | self._group & 0o060)
+        return descriptor
+
+    def _make_folder(self, place: str) -> None:
+        """Makes a folder and the missing folders above it, private as files are."""
+        if os.path.isdir(place):  # noqa: PTH112
+            return
+        self._make_folder(os.path.dirname(place))  # noqa: PTH120
+        # The root, and folders above it, are private to their owner.
+        group = self._group if place.startswith(f"{self._root}/") else 0
+        try:
+            os.mkdir(place, 0o700)  # noqa: PTH102
+        except FileExistsError:  # another process made it meanwhile
+            return
+        with suppress(OSError):
+            os.chmod(place, 0o700 | group)  # noqa: PTH101
+
+    @cached_property
+    def _group(self) -> int:
+        """The root's permissions for its group. By setting them, its owner shares the spool with that group."""
+        return os.stat(self._root).st_mode & (stat.S_ISGID | stat.S_IRWXG)  # noqa: PTH116
+
+
+def _draft_of(place: str) -> str:
+    return f"{place}.{secrets.token_hex(4)}{_DRAFT}"
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error

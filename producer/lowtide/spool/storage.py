@@ -1,0 +1,59 @@
+"""The storage behind a spool: a folder, or a bucket of an object store.
+
+Paths are relative to the root, with `/` between their parts. A storage fails with an `OSError` whose text is for
+people: `FileNotFoundError` only where the storage says that there is no such blob.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import IO, NamedTuple, Protocol
+
+
+class Entry(NamedTuple):
+    """A blob in a listing."""
+
+    path: str
+    size: int
+    """In bytes."""
+    modified: float
+    """Unix seconds, by the storage's clock."""
+
+
+class Storage(Protocol):
+    """Blobs under one root. Each blob is whole or absent, whatever happens while it is written."""
+
+    @property
+    def url(self) -> str:
+        """The root as a URL, without a slash at its end."""
+
+    def write(self, path: str) -> AbstractContextManager[IO[bytes]]:
+        """Opens a blob for writing. It appears when the block ends without an error, in place of an older one."""
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Writes a blob unless there is one; returns whether it did."""
+
+    def open(self, path: str) -> AbstractContextManager[IO[bytes]]:
+        """Opens a blob for reading, seekable."""
+
+    def read(self, path: str, start: int, end: int | None) -> bytes:
+        """Returns the bytes [start, end) of a blob, fewer where it is shorter."""
+
+    def find(self, path: str) -> Entry | None:
+        """Returns the entry of one blob; None where there is none."""
+
+    def entries(self, folder: str) -> Iterator[Entry]:
+        """Yields the complete blobs under a folder, in any order; none where there is no such folder."""
+
+    def folders(self, folder: str) -> Iterator[str]:
+        """Yields the names of the folders directly in a folder; none where there is no such folder."""
+
+    def last_change(self, path: str) -> float:
+        """Returns when a blob, or anything in a folder (drafts too), was last written: Unix seconds, 0 for nothing."""
+
+    def delete(self, path: str) -> None:
+        """Removes a blob. A missing one is no error."""
+
+    def delete_folder(self, folder: str) -> None:
+        """Removes all under a folder. A missing one is no error."""

@@ -1,0 +1,63 @@
+"""`lowtide flower`: one command that runs Flower with Lowtide's columns, behind a login that is kept."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.cli.helpers import Cli, clean_environment
+from tests.waiting import wait_until
+
+from lowtide_cli.local import free_port, given_login, kept_login
+from lowtide_cli.terminal import CommandError
+
+
+def test_flower_shows_lowtides_columns_to_those_who_know_the_printed_login(cli: Cli, tmp_path: Path) -> None:
+    port = free_port()
+    flower = cli.start("flower", f"--port={port}", HOME=str(tmp_path))
+    try:
+        assert flower.stdout is not None
+        said = flower.stdout.readline()
+        found = re.fullmatch(rf"Flower at (http://127.0.0.1:{port})  login (\S+):(\S+)\n", said)
+        assert found, said + flower.stdout.read()
+        url, user, password = found.groups()
+        with httpx.Client(trust_env=False, base_url=url) as browser:
+
+            def status(auth: tuple[str, str] | None) -> int:
+                try:
+                    return browser.get("/tasks", auth=auth).status_code
+                except httpx.TransportError:
+                    return 0
+
+            wait_until(lambda: status(None) == 401, timeout=30, what="Flower asks for the login")
+            page = browser.get("/tasks", auth=(user, password))
+        assert page.status_code == 200
+        columns = ["name", "kwargs", "state", "result", "received", "runtime", "worker", "uuid"]
+        assert re.findall(r'<th data-column="(\w+)"', page.text) == columns
+        assert password not in Path(f"/proc/{flower.pid}/cmdline").read_text()
+        assert kept_login(tmp_path / ".lowtide" / "flower") == f"{user}:{password}"
+        assert "choose another one with --port" in cli("flower", f"--port={port}", code=1, HOME=str(tmp_path)).err
+    finally:
+        flower.kill()
+        flower.communicate()
+
+
+def test_the_login_is_generated_once_and_again_where_its_file_is_empty(tmp_path: Path) -> None:
+    login = kept_login(tmp_path)
+    assert re.fullmatch(r"lowtide:\S{16}", login)
+    assert kept_login(tmp_path) == login
+    assert (tmp_path / "login").stat().st_mode & 0o077 == 0
+    (tmp_path / "login").write_text("")
+    assert kept_login(tmp_path) != login
+
+
+def test_a_login_without_a_password_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LOWTIDE_FLOWER_BASIC_AUTH", "user:")
+    with pytest.raises(CommandError, match="expected user:password"):
+        given_login()
+    assert (
+        "expected user:password"
+        in Cli(clean_environment(), tmp_path)("flower", code=1, LOWTIDE_FLOWER_BASIC_AUTH="user").err
+    )

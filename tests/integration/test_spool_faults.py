@@ -1,0 +1,124 @@
+"""Object stores that fail: what passes is retried, what stays is a `SpoolError`, and a blob is whole or absent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.faulty_http import Fault, FaultyProxy
+from tests.object_stores import new_bucket, object_store
+
+from lowtide.errors import SpoolError
+from lowtide.spool import Spool
+
+# The libraries leave a connection that was cut to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+ADDRESS = {"gs": "STORAGE_EMULATOR_HOST", "s3": "AWS_ENDPOINT_URL"}
+LARGE = (8 << 20) + 5
+
+
+class World:
+    """A spool behind a proxy that fails, and the same spool without the proxy."""
+
+    def __init__(self, scheme: str, proxy: FaultyProxy, server: str) -> None:
+        root = f"{new_bucket(scheme)}/spool"
+        self.proxy = proxy
+        self.direct = Spool(root)
+        self.direct.exists("x")
+        os.environ[ADDRESS[scheme]] = proxy.url
+        try:
+            self.spool = Spool(root)
+            # It has found its server now.
+            self.spool.exists("x")
+        finally:
+            os.environ[ADDRESS[scheme]] = server
+
+
+@pytest.fixture(scope="module", params=list(ADDRESS))
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    scheme = request.param
+    with object_store(scheme, tmp_path_factory.mktemp(scheme)) as variables, pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        server = variables[ADDRESS[scheme]]
+        with FaultyProxy(server) as proxy:
+            yield World(scheme, proxy, server)
+
+
+@pytest.fixture(autouse=True)
+def _without_faults(world: World) -> Iterator[None]:
+    world.proxy.faults.clear()
+    yield
+    world.proxy.faults.clear()
+
+
+def put(spool: Spool, name: str, content: bytes) -> None:
+    with spool.write(name) as file:
+        file.write(content)
+
+
+CALLS: dict[str, Callable[[Spool], object]] = {
+    "write": lambda spool: put(spool, "new", b"new"),
+    "write in parts": lambda spool: put(spool, "new", b"n" * LARGE),
+    "read": lambda spool: spool.read("old"),
+    "lines": lambda spool: list(spool.lines("old")),
+    "size": lambda spool: spool.size("old"),
+    "names": lambda spool: spool.names("folder"),
+    "folders": lambda spool: spool.folders("folder"),
+    "delete": lambda spool: spool.delete("old"),
+    "delete folder": lambda spool: spool.delete_folder("folder"),
+}
+PASSING: list[Fault] = [429, 500, 503, "cut before", "cut after", "half an answer"]
+
+
+@pytest.mark.parametrize("fault", PASSING)
+@pytest.mark.parametrize("call", CALLS)
+def test_a_fault_that_passes_is_not_seen(world: World, call: str, fault: Fault) -> None:
+    for name in ("old", "folder/a", "folder/inner/b"):
+        put(world.direct, name, b"one\ntwo\n" * 1000)
+    expected = CALLS[call](world.direct)
+    for name in ("old", "folder/a", "folder/inner/b"):
+        put(world.direct, name, b"one\ntwo\n" * 1000)
+    world.direct.delete("new")
+    world.proxy.faults.append(fault)
+
+    assert CALLS[call](world.spool) == expected
+
+    assert not world.proxy.faults
+    if call.startswith("write"):
+        assert world.direct.size("new") == (LARGE if call.endswith("parts") else 3)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+@pytest.mark.parametrize("call", CALLS)
+def test_a_refusal_is_a_spool_error_and_changes_nothing(world: World, call: str, status: int) -> None:
+    for name in ("old", "folder/a", "folder/inner/b"):
+        put(world.direct, name, b"one\ntwo\n")
+    world.direct.delete("new")
+    world.proxy.faults.extend([status] * 20)
+
+    with pytest.raises(SpoolError) as refused:
+        CALLS[call](world.spool)
+
+    assert status != 403 or "the account needs" in str(refused.value)
+    assert not world.direct.exists("new")
+    assert world.direct.names("folder") == ["folder/a", "folder/inner/b"]
+    assert world.direct.size("old") == 8
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_an_upload_that_fails_in_the_middle_leaves_no_blob(world: World, parts: int) -> None:
+    world.direct.delete("new")
+
+    def write() -> None:
+        with world.spool.write("new") as file:
+            for _ in range(parts):
+                file.write(b"n" * LARGE)
+            world.proxy.faults.extend([403] * 20)
+
+    with pytest.raises(SpoolError, match="the account needs"):
+        write()
+
+    assert not world.direct.exists("new")

@@ -1,0 +1,96 @@
+"""The formats of `lowtide results`: every key and text comes back, and no text breaks a line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lowtide import Batch, BatchState, BatchStatus, Result, ResultError, ResultStatus
+from lowtide_cli.commands.results.formats import Format, formatted
+
+STATUS = BatchStatus(id="b0one", state=BatchState.COMPLETED, model="gemini-3.5-flash", total=2, created_at=17.5)
+TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
+
+
+class Stored(Batch):
+    """A batch whose results are given."""
+
+    def __init__(self, *results: Result) -> None:
+        self._results = results
+
+    def results(self) -> Iterator[Result]:
+        return iter(self._results)
+
+    def result_lines(self) -> Iterator[bytes]:
+        return map(msgspec.json.encode, self._results)
+
+
+def answer(key: str, text: str) -> Result:
+    response = {"candidates": [{"content": {"parts": [{"text": text}]}, "finishReason": "STOP"}]}
+    return Result(key=key, status=ResultStatus.SUCCEEDED, response=response, metadata={"row": "1"})
+
+
+FAILED = Result(key="b", status=ResultStatus.FAILED, error=ResultError(reason="SAFETY", message="blocked"))
+
+
+def written(form: Format, *results: Result) -> str:
+    return b"".join(formatted(Stored(*results), STATUS, form)).decode()
+
+
+def test_json_lines_are_the_stored_ones() -> None:
+    lines = written(Format.JSONL, answer("a", "x"), FAILED).splitlines()
+
+    assert [json.loads(line)["key"] for line in lines] == ["a", "b"]
+
+
+def test_lines_of_openai_name_the_batch_and_its_time() -> None:
+    first, second = map(json.loads, written(Format.OPENAI, answer("a", "x"), FAILED).splitlines())
+
+    assert first.keys() == {"id", "custom_id", "response", "error"}
+    assert first["response"].keys() == {"status_code", "request_id", "body"}
+    assert (first["custom_id"], first["response"]["body"]["created"]) == ("a", 17)
+    assert (second["custom_id"], second["response"], second["error"]["code"]) == ("b", None, "SAFETY")
+
+
+def test_csv_has_a_header_and_the_reason_of_a_failure() -> None:
+    assert written(Format.CSV, answer("a", 'say "hi",\nnow'), FAILED) == (
+        'key,status,reason,text,metadata\r\na,succeeded,,"say ""hi"",\nnow","{""row"":""1""}"\r\nb,failed,SAFETY,,\r\n'
+    )
+
+
+@given(TEXT.filter(bool), TEXT)
+def test_csv_gives_back_every_key_and_text(key: str, text: str) -> None:
+    rows = list(csv.reader(io.StringIO(written(Format.CSV, answer(key, text)), newline="")))
+
+    assert rows[1][0] == key
+    assert rows[1][3] == text
+
+
+@given(st.lists(st.tuples(TEXT.filter(bool), TEXT), max_size=4))
+def test_text_has_a_line_for_each_request_and_gives_back_every_key_and_text(pairs: list[tuple[str, str]]) -> None:
+    lines = written(Format.TEXT, *(answer(key, text) for key, text in pairs)).split("\n")
+
+    assert lines.pop() == ""
+    assert [tuple(map(unescaped, line.split("\t"))) for line in lines] == pairs
+
+
+def unescaped(text: str) -> str:
+    plain = {"\\": "\\", "t": "\t", "n": "\n", "r": "\r"}
+    return re.sub(r"\\(.)", lambda found: plain[found[1]], text)
+
+
+@pytest.mark.parametrize("form", [Format.CSV, Format.TEXT])
+def test_half_a_surrogate_pair_and_a_vector_can_be_written(form: Format) -> None:
+    odd = answer("a", "\ud800")
+    vector = Result(key="v", status=ResultStatus.SUCCEEDED, response={"embedding": {"values": [1, 0.5]}})
+
+    assert "a" in written(form, odd)
+    assert "[1.0,0.5]" in written(form, vector).replace('"', "")
