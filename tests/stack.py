@@ -6,7 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -186,10 +186,10 @@ class Stack:
         """Returns a producer."""
         return BatchQueue(self.settings(**changes))
 
-    @cached_property
+    @property
     def redis(self) -> redis.Redis:
         """A client of the stack's own server. Tests that poll would spend more time on connecting than on asking."""
-        return redis.Redis.from_url(self.redis_server.url)
+        return _client(self.redis_server.url)
 
     @property
     def installation(self) -> str:
@@ -208,6 +208,11 @@ class Stack:
     def logs(self) -> str:
         """Returns the logs of all workers."""
         return "\n".join(worker.text for worker in self.workers)
+
+
+@cache
+def _client(url: str) -> redis.Redis:
+    return redis.Redis.from_url(url)
 
 
 def _as_settings(env: Mapping[str, str]) -> dict[str, Any]:

@@ -172,6 +172,8 @@ NOWHERE = {
     "STORAGE_EMULATOR_HOST": "http://127.0.0.1:1",
     "BIGQUERY_EMULATOR_HOST": "http://127.0.0.1:1",
     "NO_GCE_CHECK": "true",
+    # Otherwise the shell that runs the tests decides whether completion is supported.
+    "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1",
 }
 """A network on which nothing answers."""
 VERTEX = {

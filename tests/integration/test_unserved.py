@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,12 +31,19 @@ def test_a_worker_without_the_extra_says_so_and_its_batch_waits_with_the_reason(
     stack: Stack, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(WITHOUT_EXTRA)
-    vertex = {"GOOGLE_CLOUD_PROJECT": "p", "LOWTIDE_VERTEX_STORAGE": "gs://bucket/folder"}
-    worker = stack.worker("-P", "solo", PYTHONPATH=str(tmp_path), LOWTIDE_PROVIDER="vertex", **vertex)
+    vertex = {"GOOGLE_CLOUD_PROJECT": "p", "LOWTIDE_VERTEX_STORAGE": "gs://bucket/folder", "LOWTIDE_PROVIDER": "vertex"}
+    command = [sys.executable, "-m", "celery", "-A", "lowtide_worker", "worker", "-l", "info", "-P", "solo"]
+    log = tmp_path / "worker.log"
+    # A process of its own: one that is forked has the packages already.
+    with log.open("wb") as output:
+        worker = subprocess.Popen(
+            command, env=stack.env | vertex | {"PYTHONPATH": str(tmp_path)}, stdout=output, stderr=output, cwd=tmp_path
+        )
+    wait_until(lambda: " ready." in log.read_text() or worker.poll() is not None, what="the worker is ready")
     pip = 'pip install "lowtide[worker,vertex]"'
     assert (
         f"this worker cannot serve provider vertex: Vertex AI needs an extra on the workers' hosts: {pip}"
-        in worker.text
+        in log.read_text()
     )
 
     with caplog.at_level(logging.WARNING, logger="lowtide"):
@@ -43,12 +52,13 @@ def test_a_worker_without_the_extra_says_so_and_its_batch_waits_with_the_reason(
     assert "no running worker can serve provider vertex, only gemini" in caplog.text
     [problem] = wait_until(lambda: batch.status().problems, what="the status names the reason")
     assert pip in problem
-    assert "Traceback" not in worker.text
+    assert "Traceback" not in log.read_text()
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger="lowtide"):
         stack.queue().submit(blurbs(1), model=MODEL)
     assert "no running worker" not in caplog.text
-    assert worker.stop() == 0
+    worker.terminate()
+    assert worker.wait(20) == 0
 
 
 def test_workers_that_have_ended_or_said_nothing_refuse_nothing(stack: Stack) -> None:
