@@ -391,6 +391,33 @@ def adopt_installation(
 
 
 @app.command(rich_help_panel=_OPERATIONS)
+def health(
+    probe: Annotated[str, typer.Argument(metavar="live|ready", help="Question to the worker.", show_default=False)],
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of the worker.", show_default="LOWTIDE_HEALTH_PORT")
+    ] = None,
+) -> None:
+    """Ask the worker on this machine whether it is alive, or ready for work.
+
+    Exits with 1 if it is not.
+    """
+    from lowtide_cli.commands.health import health as run
+
+    raise typer.Exit(run(probe, port=port))
+
+
+@app.command(rich_help_panel=_OPERATIONS)
+def metrics(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on. 0: any free one.")] = 9464,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Serve the metrics of this installation for Prometheus, until Ctrl-C."""
+    from lowtide_cli.commands.metrics import metrics as run
+
+    run(host=host, port=port)
+
+
+@app.command(rich_help_panel=_OPERATIONS)
 def flower(
     address: Annotated[str, typer.Option(help="Address that Flower listens on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of Flower.")] = 5555,

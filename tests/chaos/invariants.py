@@ -14,6 +14,7 @@ from statistics import median
 from typing import Self
 
 from msgspec.structs import replace
+from tests.census import counted, scanned
 from tests.chaos.chaos_stack import ChaosStack, Submitted
 
 from lowtide import BatchNotFound, ResultStatus
@@ -240,6 +241,7 @@ def check_left_overs(stack: ChaosStack, submitted: Sequence[Submitted], allowed:
             f"left: {own}"
         )
     assert not keys, f"keys that belong to no batch: {keys}"
+    assert counted(client) == scanned(client), "the census differs from what exists"
     parts = [name for name in _files(stack, "") if name.endswith(".part")]
     assert allowed.drafts or not parts, f"drafts left in the spool: {parts}"
     for one in submitted:
@@ -266,6 +268,8 @@ _PERMANENT = (
     "lowtide:sweep",
     "lowtide:dead-letters",
     "lowtide:counters",
+    "lowtide:census",
+    "lowtide:latencies",
 )
 
 

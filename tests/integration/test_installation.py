@@ -275,7 +275,7 @@ def test_a_late_file_of_a_deleted_batch_goes_and_a_new_batch_of_its_id_stays(emp
     runtime = Runtime(empty.worker_settings())
     runtime.installation.check()
     for batch_id, names in {"late": ["results/00001-0000000.jsonl"], "anew": ["index.bin", "results/x.jsonl"]}.items():
-        runtime.ledger.note_deleted(batch_id)
+        runtime.deleted.note(batch_id)
         for name in names:
             with runtime.spool.write(f"batches/{batch_id}/{name}") as file:
                 file.write(b"{}\n")

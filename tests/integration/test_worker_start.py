@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -55,3 +56,22 @@ def test_a_worker_names_variables_that_nothing_reads_and_forged_lines_stay_withi
     assert not any(character in worker.text for character in "\x1b\x07\x9b\u202e\r")
     assert not any(line.startswith("[2026-01-01") for line in worker.text.splitlines())
     assert batch.status().total == 1
+
+
+def test_a_worker_logs_json_with_the_ids_of_each_stage(bare_stack: Stack) -> None:
+    worker = bare_stack.worker("-P", "threads", "-c", "2", LOWTIDE_LOG_FORMAT="json", LOWTIDE_REDISURL="x")
+    bare_stack.emulator.set_faults([{"on": "batches.create", "kind": "status", "times": 1, "params": {"code": 429}}])
+    batch = bare_stack.queue().submit(blurbs(3), model=MODEL)
+    batch.wait(timeout=30)
+
+    def lines() -> list[dict[str, object]]:
+        return [json.loads(line) for line in worker.text.splitlines() if line.startswith("{")]
+
+    wait_until(lambda: any(line.get("stage") == "lowtide.clean" and "duration" in line for line in lines()))
+    assert not any(line.startswith("[20") for line in worker.text.splitlines())
+    done = [line for line in lines() if line["event"] == "stage.done" and line["stage"] == "lowtide.deliver"]
+    assert [(line["batch_id"], line["job_id"], line["segment"]) for line in done] == [(batch.id, f"{batch.id}-1", 0)]
+    throttled = [line for line in lines() if line["event"] == "create.throttled"]
+    assert [(line["job_id"], line["stage"]) for line in throttled] == [(f"{batch.id}-1", "lowtide.create")]
+    [unknown] = [line for line in lines() if line["event"] == "setting.unknown"]
+    assert "batch_id" not in unknown

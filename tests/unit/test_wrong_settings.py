@@ -18,7 +18,21 @@ from lowtide.variables import OF_WORKERS, _unsaid, unknown_variables
 from lowtide_worker.settings import WorkerSettings
 
 SECRET = "hunter2"
-FREE_TEXT = {"spool_url", "google_cloud_project", "google_cloud_location", "vertex_credentials", "handler_queue"}
+FREE_TEXT = {
+    "google_cloud_location",
+    "google_cloud_project",
+    "handler_queue",
+    "health_host",
+    "spool_url",
+    "vertex_credentials",
+}
+    "spool_url",
+    "google_cloud_project",
+    "google_cloud_location",
+    "vertex_credentials",
+    "handler_queue",
+    "health_host",
+}
 TOLD = re.compile(r"\bwrite\b|\bset it to\b|\bunset\b|should look like|lower the first|must come|\bas in ")
 
 

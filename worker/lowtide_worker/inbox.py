@@ -20,6 +20,7 @@ from lowtide.queue import BatchQueue, Intake
 from lowtide.shaping import file_lines, json_lines
 from lowtide.spool import RequestWriter, Spool
 from lowtide_worker.crashpoints import reach
+from lowtide_worker.events import Event
 from lowtide_worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -95,13 +96,19 @@ def take_in(runtime: Runtime, batch_id: str) -> Outcome:
             return Outcome.NOTHING
         return _take_in(runtime, batch_id, lock, _keeper(lock, lease))
     except Exception as error:  # noqa: BLE001 - whatever it was, the batch is still in the inbox
-        log.warning("inbox %s: the next sweep tries again: %s: %s", batch_id, type(error).__name__, error)
+        log.warning(
+            "inbox %s: the next sweep tries again: %s: %s",
+            batch_id,
+            type(error).__name__,
+            error,
+            extra=Event.INBOX_LATER.extra,
+        )
         return Outcome.LATER
     finally:
         try:
             lock.release()
         except LockError:
-            log.warning("inbox %s: took longer than its lease", batch_id)
+            log.warning("inbox %s: took longer than its lease", batch_id, extra=Event.INBOX_SLOW.extra)
 
 
 def _keeper(lock: Lock, lease: float) -> Callable[[], None]:
@@ -128,7 +135,7 @@ def _take_in(runtime: Runtime, batch_id: str, lock: Lock, keep: Callable[[], Non
             raise
         return _refuse(runtime, batch_id, lock, error)
     reach("inbox.after-record")
-    log.info("inbox %s: imported as %s", batch_id, standing)
+    log.info("inbox %s: imported as %s", batch_id, standing, extra=Event.INBOX_IMPORTED.extra)
     if lock.owned():
         runtime.spool.delete_folder(BatchFiles(batch_id).inbox)
     return Outcome.ACCEPTED
@@ -140,7 +147,12 @@ def _wanted(spool: Spool, batch_id: str) -> InboxBatch | None:
     if len(raw) > MAX_INBOX_OPTIONS_BYTES:
         raise InvalidBatch(f"batch.json: more than the {MAX_INBOX_OPTIONS_BYTES:,} bytes it may have")
     if msgspec.json.decode(raw, type=_Version).v > VERSION:
-        log.warning("inbox %s: its version is newer than this worker's %d; left for a newer one", batch_id, VERSION)
+        log.warning(
+            "inbox %s: its version is newer than this worker's %d; left for a newer one",
+            batch_id,
+            VERSION,
+            extra=Event.INBOX_NEWER.extra,
+        )
         return None
     return msgspec.json.decode(raw, type=InboxBatch)
 
@@ -169,7 +181,7 @@ def _refuse(runtime: Runtime, batch_id: str, lock: Lock, error: Exception) -> Ou
     reach("inbox.before-refusal")
     if not lock.owned() or runtime.ledger.knows(keys.batch_member(batch_id)):
         return Outcome.LATER
-    log.error("inbox %s: refused: %s", batch_id, error)
+    log.error("inbox %s: refused: %s", batch_id, error, extra=Event.INBOX_REFUSED.extra)
     with runtime.spool.write(f"{BatchFiles(batch_id).inbox}/error.json") as file:
         file.write(msgspec.json.encode({"error": type(error).__name__, "message": str(error)}))
     return Outcome.REFUSED

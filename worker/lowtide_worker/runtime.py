@@ -22,9 +22,10 @@ from lowtide_worker.handlers import Handler
 from lowtide_worker.handlers.celery import CeleryTaskHandler
 from lowtide_worker.handlers.stream import RedisStreamHandler
 from lowtide_worker.handlers.webhook import SignedWebhookHandler
+from lowtide_worker.metrics import Measurements, measure_calls
 from lowtide_worker.providers import Denied, JobLookup, Provider
 from lowtide_worker.settings import WorkerSettings
-from lowtide_worker.state import Admission, Clock, Deliveries, Leases, Ledger, Oddities
+from lowtide_worker.state import Admission, Clock, DeletedBatches, Deliveries, Leases, Ledger, Oddities
 
 _VERTEX_PACKAGES = ("google.api_core", "google.cloud.bigquery", "google.cloud.storage")
 _VERTEX_EXTRA = 'Vertex AI needs an extra on the workers\' hosts: pip install "lowtide[worker,vertex]"'
@@ -73,6 +74,11 @@ class Runtime:
         return Ledger(self.redis, self.settings)
 
     @cached_property
+    def deleted(self) -> DeletedBatches:
+        """The record of which batches were deleted."""
+        return DeletedBatches(self.redis)
+
+    @cached_property
     def deliveries(self) -> Deliveries:
         """The record of which handler has which segments in hand."""
         return Deliveries(self.redis, self.settings)
@@ -86,6 +92,11 @@ class Runtime:
     def oddities(self) -> Oddities:
         """The handling of odd things."""
         return Oddities(self.redis)
+
+    @cached_property
+    def measurements(self) -> Measurements:
+        """The measurements of this process."""
+        return Measurements(lambda: self.redis)
 
     @cached_property
     def spool(self) -> Spool:
@@ -108,7 +119,8 @@ class Runtime:
     def provider(self, name: str) -> Provider:
         """The provider of this name; its client is built at first use and then shared by all threads."""
         if name not in self._providers:
-            self._providers[name] = _provider_class(name)(self.settings)
+            provider = _provider_class(name)(self.settings)
+            self._providers[name] = measure_calls(provider, name, self.measurements)
         return self._providers[name]
 
     def job_lookup(self, name: str) -> JobLookup:

@@ -6,6 +6,7 @@ They are read from `LOWTIDE_*` variables, from the variables of Google's SDK, an
 from __future__ import annotations
 
 import base64
+from enum import StrEnum
 from typing import Self
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
@@ -34,6 +35,13 @@ _NO_LONGER_THAN = (
 
 def _assignment(settings: WorkerSettings, name: str) -> str:
     return f"LOWTIDE_{name.upper()}={getattr(settings, name):g}"
+
+
+class LogFormat(StrEnum):
+    """The form of the workers' log: `LOWTIDE_LOG_FORMAT`."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 class WorkerSettings(Settings):
@@ -228,6 +236,17 @@ class WorkerSettings(Settings):
     )
     webhook_allow_http: bool = Field(
         False, description="Whether webhooks may go to http:// URLs, where anyone on the way can read the results."
+    )
+    health_port: int = Field(
+        0,
+        ge=0,
+        le=65_535,
+        description="Port on which each worker serves the probes /livez and /readyz. 0: none. Workers on one host need "
+        "different ports.",
+    )
+    health_host: str = Field("127.0.0.1", description="Address on which a worker serves its probes.")
+    log_format: LogFormat = Field(
+        LogFormat.TEXT, description="Form of the workers' log: text, or json with one object a line."
     )
     stream_max_length: int = Field(
         100_000,

@@ -89,7 +89,12 @@ class Stack:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of the children."""
-        return {**self.shape.environment, **self.exports, **past_proxies(), "PYTHONUNBUFFERED": "1"}
+        own = {
+            "PYTHONUNBUFFERED": "1",
+            # The workers run on one host, where they cannot share a port.
+            "LOWTIDE_HEALTH_PORT": "0",
+        }
+        return {**self.shape.environment, **self.exports, **past_proxies(), **own}
 
     @property
     def children(self) -> Iterator[Child]:

@@ -28,6 +28,8 @@
 | `lowtide:dead-letters` | list | messages that no worker could handle, newest first, capped | permanent |
 | `lowtide:stream:<name>` | stream | references to stored results, one entry a segment, capped | permanent |
 | `lowtide:counters` | hash | totals since the first start | permanent |
+| `lowtide:census` | hash | how many batches, requests, jobs and segments exist in each state | permanent |
+| `lowtide:latencies` | hash | histograms since the first start | permanent |
 
 A *member* (`batch:<batch>`, `job:<job>`, `segment:<job>:<n>`) names an entity on the clock; its hash is
 `lowtide:<member>`, and `records` has its fields.
@@ -43,6 +45,8 @@ BATCHES = f"{PREFIX}batches"
 DELETED = f"{PREFIX}deleted"
 DEAD_LETTERS = f"{PREFIX}dead-letters"
 COUNTERS = f"{PREFIX}counters"
+CENSUS = f"{PREFIX}census"
+LATENCIES = f"{PREFIX}latencies"
 PARKED = f"{PREFIX}parked"
 WEBHOOKS = f"{PREFIX}webhooks"
 HANDLERS = f"{PREFIX}handlers"

@@ -35,6 +35,8 @@ class EntityRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Tries in a row in which the present stage has failed; set by the worker that ran it."""
     problem: str | None = None
     """The reason why the last try failed, for people; None after one that did not."""
+    counted: str | None = None
+    """The name under which it is counted in the census; None where an earlier version has made it."""
 
 
 class SweepRecord(EntityRecord, frozen=True, kw_only=True):
@@ -245,6 +247,8 @@ class JobRecord(PaidTokens, frozen=True, kw_only=True):
     """`segments` when its output was last collected again. Losing an earlier segment need not start that again."""
     dropped: str | None = None
     """Numbers of segments that were given up, separated by spaces."""
+    retried: int = 0
+    """Requests that run again because of their row; counted up by record.lua."""
     refused: bool = False
     """Whether the provider refused it: its requests have failed for good."""
 

@@ -28,6 +28,7 @@ from lowtide.protocol import (
     job_prefix,
     job_status,
     keys,
+    measures,
     read_record,
     written_fields,
 )
@@ -139,12 +140,14 @@ class Store:
                     batches=keys.BATCHES,
                     clock=keys.clock(Stage.SUBMIT.queue),
                     idempotency=keys.idempotency(options.idempotency_key or ""),
+                    census=keys.CENSUS,
                     batch_id=batch_id,
                     member=keys.batch_member(batch_id),
                     grace=_SUBMIT_GRACE_SECONDS,
                     fingerprint=fingerprint,
                     keyed=int(bool(options.idempotency_key)),
                     batch_prefix=keys.batch(""),
+                    counted=measures.counted_batch(total),
                     fields=written_fields(fields),
                 ),
                 replicas=self._settings.replicas_to_wait_for,
@@ -339,6 +342,7 @@ class Store:
             state = self._cancel(
                 batch=keys.batch(batch_id),
                 clock=keys.clock(Stage.CREATE.queue),
+                census=keys.CENSUS,
                 job_hash=keys.job(job),
                 job_member=keys.job_member(job),
             )
@@ -350,6 +354,7 @@ class Store:
             state = self._delete(
                 batch=keys.batch(batch_id),
                 clock=keys.clock(Stage.DELETE.queue),
+                census=keys.CENSUS,
                 member=keys.batch_member(batch_id),
                 stage=Stage.DELETE,
                 finished=list(FINISHED_BATCH),

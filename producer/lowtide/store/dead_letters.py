@@ -116,6 +116,7 @@ class DeadLetters:
                 batch=keys.batch(batch_id),
                 parked=keys.PARKED,
                 clock=keys.clock(Stage.DELIVER.queue),
+                census=keys.CENSUS,
                 member=member,
                 stage=Stage.DELIVER if again else "",
             )

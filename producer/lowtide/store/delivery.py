@@ -8,7 +8,7 @@ from typing import cast
 import msgspec
 
 from lowtide.errors import OutsideRoot
-from lowtide.protocol import RECORD_VERSION, BatchFiles, Stage, keys, segment_of, written_fields
+from lowtide.protocol import RECORD_VERSION, BatchFiles, Stage, keys, measures, segment_of, written_fields
 from lowtide.protocol.changes import Redelivery
 from lowtide.redaction import redacted
 from lowtide.settings import Settings
@@ -79,7 +79,12 @@ class DeliveryClient:
                 segment=keys.entity(member),
                 clock=keys.clock(Stage.DELIVER.queue),
                 parked=keys.PARKED,
+                census=keys.CENSUS,
+                latencies=keys.LATENCIES,
+                job=keys.job(member.job),
                 member=member,
+                latency=measures.DELIVERY,
+                bounds=measures.DELIVERY_BOUNDS,
             )
             self._places.free(batch_id, member, client=pipe)
             pipe.execute()
@@ -112,6 +117,7 @@ class DeliveryClient:
                 segment=keys.entity(member),
                 clock=keys.clock(Stage.DELIVER.queue),
                 parked=keys.PARKED,
+                census=keys.CENSUS,
                 member=member,
                 pause=pause,
                 attempt=attempt,

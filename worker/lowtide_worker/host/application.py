@@ -7,12 +7,19 @@ One worker can serve both queues. To scale, run the stages that wait for the net
 from __future__ import annotations
 
 import logging
-from functools import partial
 from typing import Any
 
 import billiard.pool
 from celery import Celery
-from celery.signals import celeryd_after_setup, worker_init
+from celery.signals import (
+    celeryd_after_setup,
+    import_modules,
+    task_postrun,
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutdown,
+)
 from kombu.entity import Queue as BrokerQueue
 from kombu.transport import TRANSPORT_ALIASES
 
@@ -20,8 +27,11 @@ from lowtide.errors import InvalidSettings
 from lowtide.protocol import Queue
 from lowtide.states import ProviderName
 from lowtide.variables import warn_of_unknown_variables
+from lowtide_worker.events import Event, leave_stage
+from lowtide_worker.host.health import HEALTH, HealthServer
 from lowtide_worker.host.memory import keep_freed_memory
 from lowtide_worker.host.ticker import Ticker
+from lowtide_worker.metrics.flower import serve_on_flower
 from lowtide_worker.runtime import runtime
 from lowtide_worker.settings import WorkerSettings
 
@@ -32,6 +42,7 @@ _RESULT_WAIT_SECONDS = 2.0
 
 # The fixed transport replaces kombu's own, so that the broker's URL keeps the form that Flower and users expect.
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "lowtide_worker.host.transport:Transport"))
+import_modules.connect(serve_on_flower)
 
 
 @worker_init.connect
@@ -40,6 +51,18 @@ def _before_fork(**_: Any) -> None:
     keep_freed_memory()
     _shorten_warm_stop()
     runtime().import_provider()
+
+
+@task_postrun.connect
+def _leave_stage(**_: Any) -> None:
+    leave_stage()
+
+
+@worker_process_shutdown.connect
+@worker_shutdown.connect
+def _flush_measurements(**_: Any) -> None:
+    """Stores what this process has measured since the last flush."""
+    runtime().measurements.flush()
 
 
 def _shorten_warm_stop() -> None:
@@ -55,12 +78,42 @@ def _shorten_warm_stop() -> None:
 @celeryd_after_setup.connect
 def _report_surroundings(**_: Any) -> None:
     """Logs each unknown variable, and each provider that this worker cannot serve, as soon as the log is set up."""
-    warn_of_unknown_variables(partial(log.warning, "%s"))
+    warn_of_unknown_variables(lambda problem: log.warning("%s", problem, extra=Event.SETTING_UNKNOWN.extra))
     for name in ProviderName:
         if missing := runtime().missing(name):
             # Most workers serve one provider, and it is the default one.
             level = logging.ERROR if name == runtime().settings.provider else logging.INFO
-            log.log(level, "this worker cannot serve provider %s: %s", name, missing)
+            log.log(
+                level,
+                "this worker cannot serve provider %s: %s",
+                *(name, missing),
+                extra=Event.PROVIDER_NOT_SERVED.extra,
+            )
+
+
+_servers: list[HealthServer] = []
+
+
+@celeryd_after_setup.connect
+def _serve_health(**_: Any) -> None:
+    """Serves the probes. Raises `SystemExit` where their port cannot be listened on."""
+    settings = runtime().settings
+    if not settings.health_port:
+        return
+    try:
+        _servers.append(HealthServer(settings, HEALTH))
+    except OSError as error:
+        place = f"{settings.health_host}:{settings.health_port}"
+        raise SystemExit(
+            f"lowtide: cannot listen on {place} for the probes: {error.strerror or error}; set LOWTIDE_HEALTH_PORT to "
+            "a free port, a different one for each worker on this host"
+        ) from None
+
+
+@worker_process_init.connect
+def _leave_health_to_parent(**_: Any) -> None:
+    for server in _servers:
+        server.close_in_child()
 
 
 def _settings() -> WorkerSettings:

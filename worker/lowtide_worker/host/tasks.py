@@ -21,6 +21,8 @@ from lowtide.protocol.changes import EntityChange, JobChange
 from lowtide.redaction import redacted
 from lowtide.states import JobState
 from lowtide_worker.crashpoints import reach
+from lowtide_worker.deadlines import elapsed
+from lowtide_worker.events import Event, enter_stage
 from lowtide_worker.host.application import app
 from lowtide_worker.host.ticker import pump, send
 from lowtide_worker.inbox import Outcome, take_in
@@ -69,7 +71,11 @@ def run(stage: Stage, message: dict[str, Any]) -> Report:
         return _run(_world(), stage, message)
     except redis.RedisError as error:
         # Nothing can be recorded now; the lease lapses and the work comes again.
-        log.warning("%s: Redis does not answer, so this work is done again when its lease expires: %s", stage, error)
+        log.warning(
+            "%s: Redis does not answer, so this work is done again when its lease expires: %s",
+            *(stage, error),
+            extra=Event.STAGE_INTERRUPTED.extra,
+        )
         return {"skipped": "Redis does not answer"}
 
 
@@ -87,7 +93,9 @@ def _run(world: Runtime, stage: Stage, message: dict[str, Any]) -> Report:
         if world.ledger.knows(about):
             return {"skipped": "newer"}
         return _refused(world, stage, message, f"version {version} is newer than this worker's {VERSION}")
+    enter_stage(stage, about)
     token = int(message["token"])
+    began = elapsed()
     held = world.clock.begin(stage, about, token)
     reach(f"{stage.name.lower()}.after-begin")
     if held is NotHeld.MISSING and stage is Stage.SUBMIT:
@@ -100,7 +108,10 @@ def _run(world: Runtime, stage: Stage, message: dict[str, Any]) -> Report:
         return _refused(world, stage, message, f"there is no {about}")
     if isinstance(held, NotHeld):
         return {"skipped": str(held)}
-    return _work(world, stage, held)
+    try:
+        return _work(world, stage, held)
+    finally:
+        world.measurements.ran_stage(stage, elapsed() - began)
 
 
 def _work(world: Runtime, stage: Stage, held: Held[Any]) -> Report:
@@ -122,7 +133,7 @@ def _work(world: Runtime, stage: Stage, held: Held[Any]) -> Report:
             reach(f"{stage.name.lower()}.after-advance")
             send(app, [dispatch] if dispatch else [])
     except Superseded:
-        log.info("%s: another worker has taken over", held.member)
+        log.info("%s: another worker has taken over", held.member, extra=Event.STAGE_SUPERSEDED.extra)
         return {"skipped": "superseded"}
     for queue in end.wakes:
         pump(app, queue)
@@ -141,6 +152,7 @@ def _surprises(held: Held[Any]) -> int:
 
 def _again(world: Runtime, stage: Stage, held: Held[Any], error: Exception) -> Move[Any]:
     """The end of a stage that has raised an error: it runs again after a pause."""
+    world.measurements.stage_failed(stage, error)
     failures = held.record.failures + 1
     backoff = world.quota_backoff if isinstance(error, Throttled) else world.retry_backoff
     pause = backoff.seconds(failures - 1)
@@ -150,6 +162,7 @@ def _again(world: Runtime, stage: Stage, held: Held[Any], error: Exception) -> M
         "%s: %s failed and will be retried in %.0f s: %s: %s",
         *(held.member, stage, pause, type(error).__name__, problem),
         exc_info=not expected,
+        extra=Event.STAGE_FAILED.extra,
     )
     if stage is Stage.CREATE and isinstance(held, HeldJob) and not expected and not _has_intent(world, held):
         # There is nothing at the provider: other jobs may have the slot while this one waits.
@@ -190,7 +203,7 @@ def _given_up(world: Runtime, stage: Stage, held: Held[Any]) -> JobMove | None:
     if there and held.now() - there < world.settings.job_deadline_seconds:
         return None
     problem = f"{stage} failed {job.surprises} times: {job.surprise}"
-    log.error("%s is given up: %s", held.member, problem)
+    log.error("%s is given up: %s", held.member, problem, extra=Event.JOB_GIVEN_UP.extra)
     world.admission.release(held)
     state = JobState.EXPIRED if there else JobState.FAILED
     error = bounded(ResultError(reason="INTERNAL", message=problem))

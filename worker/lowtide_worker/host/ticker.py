@@ -9,6 +9,7 @@ from typing import Any
 
 import redis
 from celery import bootsteps
+from celery.concurrency import solo
 from celery.exceptions import WorkerShutdown
 from celery.worker.state import maybe_shutdown
 from kombu.exceptions import OperationalError
@@ -17,6 +18,8 @@ from lowtide.errors import InstallationMismatch, SpoolError, UnsupportedServer
 from lowtide.protocol import Queue, arguments, shown
 from lowtide.states import ProviderName
 from lowtide.store import ANNOUNCE_SECONDS, announce
+from lowtide_worker.events import Event
+from lowtide_worker.host.health import HEALTH
 from lowtide_worker.runtime import runtime
 from lowtide_worker.state import Dispatch
 
@@ -50,7 +53,8 @@ class Ticker(bootsteps.StartStopStep):
             if "WRONGTYPE" not in str(error):
                 raise
             # A key of another program has its name; a worker without a sweep is better than no worker.
-            log.error("the sweep cannot be put on the clock: %s", error)  # noqa: TRY400 - the trace says nothing more
+            log.error("the sweep cannot be put on the clock: %s", error, extra=Event.CLOCK_NO_SWEEP.extra)  # noqa: TRY400 - the trace says nothing more
+        HEALTH.connected(blocks=isinstance(parent.pool, solo.TaskPool))
         self._timer = parent.timer.call_repeatedly(runtime().settings.clock_tick_seconds, self.tick, args=(parent.app,))
         self.announce()
         self._announcer = parent.timer.call_repeatedly(ANNOUNCE_SECONDS, self.announce)
@@ -61,22 +65,27 @@ class Ticker(bootsteps.StartStopStep):
             try:
                 runtime().check_surroundings()
             except (InstallationMismatch, UnsupportedServer) as error:
-                log.critical("this worker ends: %s", error)
+                log.critical("this worker ends: %s", error, extra=Event.WORKER_ENDS.extra)
                 raise WorkerShutdown(1) from None
             except SpoolError as error:
                 if str(error) != said:
                     said = str(error)
-                    log.error("this worker takes no work until its spool is available: %s", error)  # noqa: TRY400 - likewise
+                    log.error(  # noqa: TRY400 - likewise
+                        "this worker takes no work until its spool is available: %s",
+                        error,
+                        extra=Event.SPOOL_AWAY.extra,
+                    )
             else:
                 break
             # Ends the worker here as well when Celery is asked to stop.
             maybe_shutdown()
             time.sleep(_SPOOL_PAUSE_SECONDS)
         if said:
-            log.warning("the spool is available again: this worker takes work")
+            log.warning("the spool is available again: this worker takes work", extra=Event.SPOOL_BACK.extra)
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Stops the timer; due work waits for other workers, or for this one to come back."""
+        HEALTH.disconnected()
         for timer in (self._timer, self._announcer):
             if timer is not None:
                 timer.cancel()
@@ -87,15 +96,23 @@ class Ticker(bootsteps.StartStopStep):
         try:
             announce(runtime().redis, [name for name in ProviderName if not runtime().missing(name)])
         except redis.RedisError as error:
-            log.warning("the providers of this worker are not announced: %s", error)
+            log.warning(
+                "the providers of this worker are not announced: %s", error, extra=Event.PROVIDER_NOT_ANNOUNCED.extra
+            )
 
     def tick(self, app: Any) -> None:
         """Sends the due messages of both clocks, whichever queues this worker serves."""
+        HEALTH.ticked()
         for queue in Queue:
             try:
                 send(app, runtime().clock.claim(queue, tick=True))
             except (redis.RedisError, OperationalError, OSError) as error:
-                log.warning("tick of %s failed, and the next one does its work: %s", queue, error)
+                log.warning(
+                    "tick of %s failed, and the next one does its work: %s",
+                    queue,
+                    error,
+                    extra=Event.CLOCK_TICK_FAILED.extra,
+                )
 
 
 def send(app: Any, dispatches: Iterable[Dispatch]) -> None:
@@ -108,7 +125,7 @@ def send(app: Any, dispatches: Iterable[Dispatch]) -> None:
             try:
                 message = arguments(member, token)
             except ValueError as error:
-                log.warning("%r on the clock is ignored: %s", member, error)
+                log.warning("%r on the clock is ignored: %s", member, error, extra=Event.CLOCK_ODD_MEMBER.extra)
                 continue
             app.send_task(stage, kwargs=message, kwargsrepr=shown(member), queue=stage.queue, producer=producer)
 
@@ -118,4 +135,4 @@ def pump(app: Any, queue: Queue) -> None:
     try:
         send(app, runtime().clock.claim(queue))
     except (redis.RedisError, OperationalError, OSError) as error:
-        log.warning("messages of %s are sent by the next tick: %s", queue, error)
+        log.warning("messages of %s are sent by the next tick: %s", queue, error, extra=Event.CLOCK_TICK_FAILED.extra)

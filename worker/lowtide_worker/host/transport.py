@@ -21,6 +21,7 @@ from kombu.transport import redis as kombu_redis
 from kombu.utils.json import loads
 
 from lowtide.protocol import Queue
+from lowtide_worker.events import Event
 from lowtide_worker.host.reader import Unacceptable, accepted
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,12 @@ class QoS(kombu_redis.QoS):
         try:
             action()
         except (AttributeError, OSError, *self.channel.connection_errors) as error:
-            log.warning("%d messages come again after the visibility timeout: %s", len(self._delivered), error)
+            log.warning(
+                "%d messages come again after the visibility timeout: %s",
+                len(self._delivered),
+                error,
+                extra=Event.BROKER_UNACKNOWLEDGED.extra,
+            )
             self._delivered.clear()
 
     def _connected(self, action: Callable[[], None]) -> None:
@@ -89,7 +95,7 @@ class Channel(kombu_redis.Channel):
             return super()._brpop_read(**options)
         except redis.ResponseError as error:
             # Celery takes this for a lost connection, and its log names only the type of the error.
-            log.warning("a read of the queues failed: %s", error)
+            log.warning("a read of the queues failed: %s", error, extra=Event.BROKER_READ_FAILED.extra)
             raise
 
     def _popped(self, reply: Any, **_: object) -> tuple[bytes, bytes] | None:
@@ -144,7 +150,7 @@ class Transport(kombu_redis.Transport):
         except _CONNECTION_ERRORS:
             raise
         except Exception as error:
-            log.exception("broker: a message on %s cannot be handled", queue)
+            log.exception("broker: a message on %s cannot be handled", queue, extra=Event.BROKER_MESSAGE_FAILED.extra)
             _store_dead_letter(f"cannot be handled: {error}", queue, repr(message).encode(errors="replace"))
             self._reject(message["properties"]["delivery_tag"])
 

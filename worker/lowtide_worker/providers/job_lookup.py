@@ -9,6 +9,7 @@ import logging
 import time
 from threading import Lock
 
+from lowtide_worker.events import Event
 from lowtide_worker.providers.protocol import Provider, ProviderError, ProviderJob
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,11 @@ class _List:
         try:
             jobs, self._next = self._provider.jobs(self._next)
         except (ProviderError, ValueError) as error:
-            log.info("the list of jobs cannot be fetched, so each job is fetched by itself: %s", error)
+            log.info(
+                "the list of jobs cannot be fetched, so each job is fetched by itself: %s",
+                error,
+                extra=Event.PROVIDER_LIST_FAILED.extra,
+            )
             jobs, self._next = [], None
         self._jobs |= {job.name: job for job in jobs}
         self._over = self._next is None or self.pages == _MOST_PAGES

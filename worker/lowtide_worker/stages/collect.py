@@ -15,6 +15,7 @@ from typing import IO, cast
 
 from lowtide.protocol import BatchFiles, Queue, Stage
 from lowtide_worker.crashpoints import reach
+from lowtide_worker.events import Event
 from lowtide_worker.output import DownloadCheck, IncompleteOutput, Piece, PieceWriter, SegmentCutter, even_ends
 from lowtide_worker.providers import Missing, Output, Part, Provider, ProviderError
 from lowtide_worker.runtime import Runtime
@@ -37,15 +38,17 @@ def collect(runtime: Runtime, job: HeldJob) -> JobMove | Done:
         parts = provider.parts(output)
         segments = _download(runtime, provider, job, output) if parts is None else _segment_parts(runtime, job, parts)
     except Missing as missing:
-        log.warning("job %s: its output is missing: %s", job.record.id, missing)
+        log.warning("job %s: its output is missing: %s", job.record.id, missing, extra=Event.OUTPUT_GONE.extra)
         return _without(missing)
     except ProviderError as error:
         if _given_up(runtime, job):
-            log.error("job %s: its output cannot be fetched: %s", job.record.id, error)  # noqa: TRY400 - no more in it
+            log.error(  # noqa: TRY400 - the trace says nothing more
+                "job %s: its output cannot be fetched: %s", job.record.id, error, extra=Event.OUTPUT_GIVEN_UP.extra
+            )
             return _without(error)
         if not isinstance(error, IncompleteOutput):
             raise
-        log.warning("job %s: %s", job.record.id, error)
+        log.warning("job %s: %s", job.record.id, error, extra=Event.OUTPUT_INCOMPLETE.extra)
         return Move(
             stage=Stage.COLLECT,
             after=runtime.retry_backoff.seconds(job.record.doubts),
@@ -75,7 +78,7 @@ def _expected(runtime: Runtime, job: HeldJob) -> int:
     """The rows that the output must have; 0 where it is accepted as it is, because it was odd for too long."""
     since = job.record.doubted
     if since is not None and job.now() - since > runtime.settings.output_grace_seconds:
-        log.warning("job %s: its output is taken as it is", job.record.id)
+        log.warning("job %s: its output is taken as it is", job.record.id, extra=Event.OUTPUT_ACCEPTED.extra)
         return 0
     return max(1, job.record.done_requests)
 

@@ -18,6 +18,7 @@ from lowtide.spool import RequestReader
 from lowtide.states import JobState, Mode
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.deadlines import Deadline
+from lowtide_worker.events import Event
 from lowtide_worker.in_place import copy_lines, in_place, lines_elsewhere, source_uris
 from lowtide_worker.intents import Intent, forgotten_intent, next_intent, take_back_intent, write_intent
 from lowtide_worker.providers import Denied, Missing, NewJob, Provider, Refused, SpoolSlice, Throttled, Unavailable
@@ -37,7 +38,9 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
     if job.record.intent:
         return reconcile(runtime, runtime.provider(job.batch.provider), job)
     if intent := forgotten_intent(runtime, job):
-        log.warning("job %s: Redis has forgotten that it was to be created", job.record.id)
+        log.warning(
+            "job %s: Redis has forgotten that it was to be created", job.record.id, extra=Event.CREATE_FORGOTTEN.extra
+        )
         return Move(stage=Stage.CREATE, fields=_intended(job, intent, until=None))
     if job.batch.cancel:
         runtime.admission.release(job)
@@ -74,7 +77,9 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
     try:
         seen = provider.create(new, deadline)
     except Throttled as throttled:
-        log.warning("job %s: the provider's quota is used up: %s", job.record.id, throttled)
+        log.warning(
+            "job %s: the provider's quota is used up: %s", job.record.id, throttled, extra=Event.CREATE_THROTTLED.extra
+        )
         runtime.admission.throttled(job)
         tries = job.record.throttled
         return Move(
@@ -83,7 +88,7 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
             fields={"intent": None, "state": JobState.PLANNED, "throttled": tries + 1},
         )
     except Denied as denied:
-        log.error("job %s: %s", job.record.id, denied)  # noqa: TRY400 - the trace says nothing more
+        log.error("job %s: %s", job.record.id, denied, extra=Event.CREATE_DENIED.extra)  # noqa: TRY400 - the trace says nothing more
         return Move(
             stage=Stage.CREATE,
             after=runtime.quota_backoff.seconds(0),
@@ -92,7 +97,12 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
     except Refused as refusal:
         return _refused(runtime, job, refusal)
     except Unavailable as unknown:
-        log.warning("job %s: the outcome of its creation is unknown: %s", job.record.id, unknown)
+        log.warning(
+            "job %s: the outcome of its creation is unknown: %s",
+            job.record.id,
+            unknown,
+            extra=Event.CREATE_UNKNOWN.extra,
+        )
         return Move(stage=Stage.CREATE, after=runtime.settings.create_settle_seconds, fields={"answered": job.now()})
     reach("create.after-call")
     runtime.admission.succeeded(job)

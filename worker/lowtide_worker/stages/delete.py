@@ -7,6 +7,7 @@ import logging
 from lowtide.protocol import BatchFiles, Stage
 from lowtide.states import BatchState
 from lowtide_worker.crashpoints import reach
+from lowtide_worker.events import Event
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import BatchMove, Done, HeldBatch, Move, known
 
@@ -38,13 +39,13 @@ def delete(runtime: Runtime, batch: HeldBatch) -> BatchMove | Done:
     keep()
     files = BatchFiles(batch.batch_id)
     # A worker that was frozen may write a late file, which the sweep may then remove.
-    runtime.ledger.note_deleted(batch.batch_id)
+    runtime.deleted.note(batch.batch_id)
     runtime.spool.delete_folder(files.inbox)
     runtime.spool.delete_folder(files.folder)
     reach("delete.after-files")
     runtime.ledger.forget(batch, keep)
     reach("delete.after-record")
-    log.info("batch %s is deleted", batch.batch_id)
+    log.info("batch %s is deleted", batch.batch_id, extra=Event.BATCH_DELETED.extra)
     return Done({"state": "deleted"})
 
 
@@ -58,6 +59,6 @@ def _kept(runtime: Runtime, batch: HeldBatch) -> BatchMove | None:
         f"kept beyond its retention: {waiting} segments of results are not delivered (redeliver or drop them; "
         f"else deleted in {left / 86_400:.1f} days)"
     )
-    log.warning("batch %s: %s", batch.batch_id, problem)
+    log.warning("batch %s: %s", batch.batch_id, problem, extra=Event.BATCH_KEPT.extra)
     pause = min(left, _LOOK_AGAIN_SECONDS, runtime.settings.retention_seconds)
     return Move(stage=Stage.DELETE, after=pause, fields={"problem": problem})

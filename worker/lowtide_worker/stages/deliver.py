@@ -7,19 +7,22 @@ whose key belongs to no request of the job goes to the quarantine, with the reas
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
 import msgspec
+from msgspec.structs import replace
 
 from lowtide.errors import SpoolError
 from lowtide.models import ResultError, Usage
-from lowtide.protocol import BatchFiles, Queue, other_models, split_job_id
+from lowtide.protocol import BatchFiles, Queue, measures, other_models, split_job_id
 from lowtide.protocol.records import Part
 from lowtide.spool import RequestReader
 from lowtide.states import ResultStatus
 from lowtide.text import on_one_line
 from lowtide_worker.crashpoints import reach
+from lowtide_worker.events import Event
 from lowtide_worker.in_place import in_place, under_wire_keys
 from lowtide_worker.output import (
     Joined,
@@ -68,12 +71,16 @@ def deliver(runtime: Runtime, segment: HeldSegment) -> SegmentMove | Done:
     except SpoolError:
         if not _is_gone(runtime, segment):
             raise
-        log.warning("segment %s: its bytes are missing from the spool and will be collected again", segment.member)
+        log.warning(
+            "segment %s: its bytes are missing from the spool and will be collected again",
+            segment.member,
+            extra=Event.SEGMENT_COLLECTED_AGAIN.extra,
+        )
         runtime.ledger.recollect(segment, from_provider=not _is_rest(segment))
         return Done({"gone": 1}, wakes=(Queue.RESULTS, Queue.JOBS))
     except Missing as missing:
         # The provider has the output no more. Requests that were granted to this segment, but not stored, run again.
-        log.warning("segment %s: its output is missing: %s", segment.member, missing)
+        log.warning("segment %s: its output is missing: %s", segment.member, missing, extra=Event.OUTPUT_GONE.extra)
         runtime.ledger.recollect(segment, from_provider=False)
         return Done({"gone": 1}, wakes=(Queue.JOBS,))
     if stored.handler_waits:
@@ -103,8 +110,10 @@ def _store(runtime: Runtime, segment: HeldSegment) -> Stored:
     runtime.clock.check(segment)
     _write_results(runtime, segment, results)
     _write_quarantine(runtime, segment, quarantined)
+    retried = Counter() if len(final) == len(joined) else _retried(joined)
     odd = {"duplicates": len(final) - len(results), "quarantined": len(quarantined)}
     found = tally(rows, results, odd)
+    found = replace(found, totals=_totals(segment, results, retried, found.counts), retried=retried.total())
     handler_waits = bool(segment.batch.on_result and results)
     reach("deliver.before-record")
     left = runtime.ledger.record(segment, found, handler_waits=handler_waits)
@@ -119,7 +128,11 @@ def _warn_of_others(segment: HeldSegment, found: Tally) -> dict[str, int]:
     asked = segment.batch.model
     others = other_models(asked, found.models)
     for name in others.keys() - segment.batch.models.keys():
-        log.warning("batch %s asked for %s and is answered by %s", segment.batch_id, asked, on_one_line(name))
+        log.warning(
+            "batch %s asked for %s and is answered by %s",
+            *(segment.batch_id, asked, on_one_line(name)),
+            extra=Event.BATCH_OTHER_MODEL.extra,
+        )
     return {f"answered by {name}": count for name, count in others.items()}
 
 
@@ -212,7 +225,7 @@ def _write_quarantine(runtime: Runtime, segment: HeldSegment, odd: Sequence[Quar
     name = BatchFiles(segment.batch_id).quarantined(_job_number(segment), segment.record.number)
     with runtime.spool.write(name) as file:
         file.write(_encode_lines([{"reason": o.reason, "line": o.line.decode(errors="replace")} for o in odd]))
-    log.warning("job %s: %d rows quarantined", segment.record.job_id, len(odd))
+    log.warning("job %s: %d rows quarantined", segment.record.job_id, len(odd), extra=Event.ROWS_QUARANTINED.extra)
 
 
 def _job_number(segment: HeldSegment) -> int:
@@ -227,3 +240,31 @@ def _result_line(item: Joined, attempts: int) -> _ResultLine:
         if error.reason == "MALFORMED":
             response = NO_RESPONSE
     return _ResultLine(request.key, outcome.status, response, error, outcome.usage, request.metadata, attempts)
+
+
+# ---- count
+
+
+def _retried(joined: Sequence[Joined]) -> Counter[str]:
+    """How many rows there are, by reason, whose requests run again."""
+    return Counter(_reason(item) for item in joined if item.outcome.retryable)
+
+
+def _reason(item: Joined) -> str:
+    return measures.short_reason(item.outcome.error.reason) if item.outcome.error else ""
+
+
+def _totals(
+    segment: HeldSegment, results: Sequence[Joined], retried: Mapping[str, int], counts: Mapping[str, int]
+) -> dict[str, int]:
+    """The counters of all batches that a segment's results add to."""
+    failed = [item for item in results if item.outcome.error is not None]
+    by_reason = Counter((str(item.outcome.status), _reason(item)) for item in failed)
+    by_reason[str(ResultStatus.SUCCEEDED), ""] = len(results) - len(failed)
+    totals = {measures.counter(measures.RESULTS, *labels): count for labels, count in by_reason.items() if count}
+    totals |= {measures.counter(measures.RETRIES, reason): count for reason, count in retried.items()}
+    for name in Usage.__struct_fields__:
+        if counts[name]:
+            kind = name.removesuffix("_token_count")
+            totals[measures.counter(measures.TOKENS, kind, segment.batch.provider, segment.batch.model)] = counts[name]
+    return totals

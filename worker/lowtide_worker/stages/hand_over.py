@@ -14,6 +14,7 @@ from lowtide.backoff import Backoff
 from lowtide.protocol import BatchFiles, Queue, Stage, split_job_id
 from lowtide.redaction import redacted
 from lowtide_worker.crashpoints import reach
+from lowtide_worker.events import Event
 from lowtide_worker.handlers import Delivery, HandlerFailed, NoListener
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import Done, HeldSegment, Move, SegmentMove, known
@@ -44,7 +45,9 @@ def hand_over(runtime: Runtime, segment: HeldSegment, stored: Stored) -> Segment
     """Gives the results to the handler: again later if it fails, and parks them after the last try."""
     tries = segment.record.tries
     if tries >= runtime.settings.max_delivery_attempts:
-        log.error("segment %s: its handler failed %d times; parked", segment.member, tries)
+        log.error(
+            "segment %s: its handler failed %d times; parked", segment.member, tries, extra=Event.DELIVERY_PARKED.extra
+        )
         runtime.deliveries.park(segment)
         return Done({"parked": tries})
     handler = runtime.handler(known(segment.batch.on_result, "on_result"))
@@ -93,7 +96,7 @@ def _without_listener(runtime: Runtime, segment: HeldSegment, stored: Stored, no
     waits = runtime.deliveries.await_listener(segment, no_listener.listens_as, problem)
     looks = segment.record.looks
     if not looks:
-        log.warning("segment %s: %s", segment.member, problem)
+        log.warning("segment %s: %s", segment.member, problem, extra=Event.DELIVERY_NO_LISTENER.extra)
     return Move(
         stage=Stage.DELIVER,
         after=_LISTENER_BACKOFF.seconds(looks) if waits else 0.0,
@@ -106,7 +109,7 @@ def _failed(runtime: Runtime, segment: HeldSegment, stored: Stored, failure: Han
     """The end for a handler that did not take the segment: its next try comes later."""
     tries = segment.record.tries
     problem = redacted(str(failure))[:_MAX_PROBLEM_CHARS]
-    log.warning("segment %s: handler failed: %s", segment.member, problem)
+    log.warning("segment %s: handler failed: %s", segment.member, problem, extra=Event.DELIVERY_FAILED.extra)
     runtime.clock.check(segment)
     runtime.deliveries.withdraw(segment)
     runtime.deliveries.note_problem(segment, problem)

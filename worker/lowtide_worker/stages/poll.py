@@ -10,6 +10,7 @@ from lowtide.protocol import Stage
 from lowtide.protocol.changes import JobChange
 from lowtide.states import JobState
 from lowtide_worker.crashpoints import reach
+from lowtide_worker.events import Event
 from lowtide_worker.providers import Missing, Provider, ProviderJob
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import HeldJob, JobMove, Move, bounded, known
@@ -44,7 +45,12 @@ def poll(runtime: Runtime, job: HeldJob) -> JobMove:
     if seen.state.terminal:
         return _ended(runtime, job, seen, fields)
     if seen.state is JobState.UNKNOWN and job.record.provider_state != seen.provider_state:
-        log.warning("job %s: unknown state %r; it will be polled again", job.record.id, seen.provider_state)
+        log.warning(
+            "job %s: unknown state %r; it will be polled again",
+            job.record.id,
+            seen.provider_state,
+            extra=Event.JOB_UNKNOWN_STATE.extra,
+        )
     overdue = age > runtime.settings.job_deadline_seconds
     if overdue or job.batch.cancel:
         return _stopping(runtime, provider, job, fields, overdue=overdue)
@@ -70,10 +76,12 @@ def _missing(runtime: Runtime, job: HeldJob, missing: Missing) -> JobMove:
     patient = awaited and now - since < settings.missing_job_seconds
     if patient and not runtime.ledger.sees_jobs(job, before=last, after=since):
         problem = f"{job.batch.provider} does not know any of our jobs: is it the right key, or the right project?"
-        log.error("job %s: %s", job.record.id, problem)
+        log.error("job %s: %s", job.record.id, problem, extra=Event.PROVIDER_WRONG_ACCOUNT.extra)
         fields["problem"] = problem
         return replace(later, after=runtime.poll_backoff.seconds(job.record.polls + 1))
-    log.warning("job %s: the provider does not know %s any more", job.record.id, job.record.name)
+    log.warning(
+        "job %s: the provider does not know %s any more", job.record.id, job.record.name, extra=Event.JOB_LOST.extra
+    )
     return _settled(runtime, job, {"state": JobState.LOST, "error": bounded(missing.error)})
 
 
@@ -87,7 +95,12 @@ def _stopping(runtime: Runtime, provider: Provider, job: HeldJob, fields: JobCha
         return Move(stage=Stage.POLL, after=runtime.poll_backoff.seconds(0), fields=fields)
     patience = runtime.settings.output_grace_seconds
     if overdue and job.now() - job.record.cancel_sent > patience:
-        log.warning("job %s: still %s after its cancel; given up", job.record.id, fields["provider_state"])
+        log.warning(
+            "job %s: still %s after its cancel; given up",
+            job.record.id,
+            fields["provider_state"],
+            extra=Event.JOB_CANCEL_IGNORED.extra,
+        )
         return _settled(runtime, job, {**fields, "state": JobState.EXPIRED})
     polls = min(job.record.polls, 3)
     return Move(stage=Stage.POLL, after=runtime.poll_backoff.seconds(polls), fields=fields)

@@ -12,6 +12,7 @@ from functools import partial
 from lowtide.protocol import Stage
 from lowtide.states import JobState
 from lowtide_worker.crashpoints import reach
+from lowtide_worker.events import Event
 from lowtide_worker.providers import Provider, ProviderJob, every
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import HeldJob, JobMove, Move, known
@@ -32,7 +33,7 @@ def reconcile(runtime: Runtime, provider: Provider, job: HeldJob) -> JobMove:
     found = [candidate for candidate in listed if candidate.display_name == wanted]
     reach("reconcile.after-list")
     if not found:
-        log.info("job %s was not created; creating it again", job.record.id)
+        log.info("job %s was not created; creating it again", job.record.id, extra=Event.JOB_NOT_CREATED.extra)
         return Move(stage=Stage.CREATE, fields={"intent": None, "state": JobState.PLANNED})
     chosen = job.record.adopted
     adopted = next((candidate for candidate in found if candidate.name == chosen), None) or max(found, key=_progress)
@@ -43,7 +44,7 @@ def reconcile(runtime: Runtime, provider: Provider, job: HeldJob) -> JobMove:
         if twin is not adopted:
             remove_twin(provider, twin, job.record.id)
             reach("reconcile.after-twin-removed")
-    log.info("job %s: adopted %s", job.record.id, adopted.name)
+    log.info("job %s: adopted %s", job.record.id, adopted.name, extra=Event.JOB_ADOPTED.extra)
     runtime.admission.succeeded(job)
     return created(runtime, job, adopted)
 
@@ -69,7 +70,7 @@ def created(runtime: Runtime, job: HeldJob, seen: ProviderJob) -> JobMove:
 
 def remove_twin(provider: Provider, twin: ProviderJob, job: str) -> None:
     """Stops and deletes a second provider job made for the same job."""
-    log.warning("job %s: removing the surplus twin %s", job, twin.name)
+    log.warning("job %s: removing the surplus twin %s", job, twin.name, extra=Event.TWIN_REMOVED.extra)
     if not twin.state.terminal:
         provider.cancel(twin.name)
     provider.delete(twin.name)

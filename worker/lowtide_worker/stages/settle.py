@@ -19,6 +19,7 @@ from lowtide.protocol import BatchFiles, Queue, Stage
 from lowtide.spool import RequestReader
 from lowtide.states import JobState, ResultStatus
 from lowtide_worker.crashpoints import reach
+from lowtide_worker.events import Event
 from lowtide_worker.output import RestRow, SegmentCutter, SegmentedWriter, retryable
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import Done, HeldJob, JobMove, Move, Ordinals, Superseded
@@ -42,7 +43,7 @@ def settle(runtime: Runtime, job: HeldJob) -> JobMove | Done:
     lost = job.record.state not in (JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED)
     verdict = _verdict(runtime, job, lost=lost)
     if verdict is None:
-        log.info("job %s: %d requests run again", job.record.id, len(missing))
+        log.info("job %s: %d requests run again", job.record.id, len(missing), extra=Event.REQUESTS_AGAIN.extra)
         # A job that was lost as a whole costs its requests no attempt; such losses have a limit of their own.
         again = {"losses": job.record.losses + 1} if lost else {"attempt": job.record.attempt + 1}
         return _close(runtime, job, retry=missing, **again)
@@ -66,7 +67,7 @@ def _close(runtime: Runtime, job: HeldJob, *, retry: Ordinals | None = None, **a
     state = runtime.ledger.close(job, tidy=partial(_tidy, runtime, job.batch_id), retry=retry, **again)
     reach("settle.after-close")
     if state is not None:
-        log.info("batch %s is %s", job.batch_id, state)
+        log.info("batch %s is %s", job.batch_id, state, extra=Event.BATCH_FINISHED.extra)
     facts = {"state": job.record.state, "batch": state or "running", "again": len(retry) if retry else 0}
     return Done(facts, wakes=(Queue.JOBS,))
 
@@ -87,7 +88,11 @@ def _tidy(runtime: Runtime, batch_id: str) -> None:
         job, number = map(int, place.groups())
         count, given_up = segments.get(job, (0, set()))
         if number >= count or number in given_up:
-            log.warning("batch %s: %s is not a result of this batch and is removed", batch_id, name)
+            log.warning(
+                "batch %s: %s is not a result of this batch and is removed",
+                *(batch_id, name),
+                extra=Event.RESULTS_REMOVED.extra,
+            )
             runtime.spool.delete(name)
 
 

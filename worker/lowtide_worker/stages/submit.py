@@ -11,6 +11,7 @@ from lowtide.models import REQUESTS_LOST, ResultError
 from lowtide.protocol import BatchFiles, Queue
 from lowtide.spool import PAIR, RequestReader
 from lowtide_worker.crashpoints import reach
+from lowtide_worker.events import Event
 from lowtide_worker.in_place import lines_elsewhere
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import Done, HeldBatch, Ordinals
@@ -75,7 +76,7 @@ def _without_requests(runtime: Runtime, batch: HeldBatch, damaged: str) -> Done:
         raise SpoolError(f"{damaged} is missing or not whole; after {grace:g} s of this, the batch has failed")
     message = f"{damaged} is missing from the spool, or not whole, so nothing was sent; submit the requests again"
     runtime.ledger.lose(batch, ResultError(reason=REQUESTS_LOST, message=message))
-    log.error("batch %s has ended without results: %s", batch.batch_id, message)
+    log.error("batch %s has ended without results: %s", batch.batch_id, message, extra=Event.BATCH_LOST.extra)
     return Done({"state": "failed", "missing": damaged})
 
 

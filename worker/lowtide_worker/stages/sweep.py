@@ -15,6 +15,7 @@ from lowtide.errors import InstallationMismatch, SpoolError
 from lowtide.protocol import BatchFiles, Stage, batch_member, job_of_display_name
 from lowtide.states import JobState
 from lowtide_worker.crashpoints import reach
+from lowtide_worker.events import Event
 from lowtide_worker.inbox import is_waiting, take_in
 from lowtide_worker.providers import Provider, ProviderError, every
 from lowtide_worker.runtime import Runtime
@@ -33,7 +34,7 @@ def sweep(runtime: Runtime, held: HeldSweep) -> SweepMove:
     try:
         runtime.installation.check()
     except (InstallationMismatch, SpoolError) as mismatch:
-        log.error("sweep: nothing is deleted: %s", mismatch)  # noqa: TRY400 - the trace says nothing more
+        log.error("sweep: nothing is deleted: %s", mismatch, extra=Event.SWEEP_STOPPED.extra)  # noqa: TRY400 - the trace says nothing more
         return Move(stage=Stage.SWEEP, after=runtime.settings.sweep_seconds, fields={"problem": str(mismatch)})
     with runtime.oddities.apart("spool", "inbox"):
         counts["inbox"] = _inbox(runtime, keep)
@@ -47,10 +48,16 @@ def sweep(runtime: Runtime, held: HeldSweep) -> SweepMove:
                 counts[f"{name}_{what}"] = clean(runtime, provider, keep)
                 counts[f"{name}_odd_{what}"] = provider.unreadable_items() - unreadable
             except ProviderError as error:
-                log.info("sweep: %s of %s are left for the next round: %s", what, name, error)
+                log.info(
+                    "sweep: %s of %s are left for the next round: %s",
+                    what,
+                    name,
+                    error,
+                    extra=Event.SWEEP_INCOMPLETE.extra,
+                )
     for what, count in counts.items():
         if count:
-            log.warning("sweep: %s: %d", what, count)
+            log.warning("sweep: %s: %d", what, count, extra=Event.SWEEP_REPAIRED.extra)
             runtime.oddities.count(f"swept_{what}", count)
     return Move(stage=Stage.SWEEP, after=runtime.settings.sweep_seconds, fields={"problem": None})
 
@@ -115,7 +122,11 @@ def _spool(runtime: Runtime, keep: Callable[[], None]) -> int:
                 continue
             files = BatchFiles(batch_id)
             if not _is_waste(runtime, files):
-                log.info("sweep: %s stays: a batch that Redis does not know has results or work in it", files.folder)
+                log.info(
+                    "sweep: %s stays: a batch that Redis does not know has results or work in it",
+                    files.folder,
+                    extra=Event.SWEEP_KEPT_FILES.extra,
+                )
                 continue
             if now is None:
                 # Not by this host's clock alone: a file's time is that of its storage.
@@ -140,4 +151,4 @@ def _is_waste(runtime: Runtime, files: BatchFiles) -> bool:
     names = runtime.spool.names(files.folder)
     if all("/" not in name.removeprefix(f"{files.folder}/") for name in names):
         return True
-    return files.index not in names and runtime.ledger.was_deleted(files.folder.rpartition("/")[2])
+    return files.index not in names and runtime.deleted.has(files.folder.rpartition("/")[2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lowtide_worker.state.admission import Admission
 from lowtide_worker.state.clock import Clock, Dispatch
+from lowtide_worker.state.deleted import DeletedBatches
 from lowtide_worker.state.deliveries import Deliveries
 from lowtide_worker.state.held import (
     BatchMove,
@@ -33,6 +34,7 @@ __all__ = [
     "Admission",
     "BatchMove",
     "Clock",
+    "DeletedBatches",
     "Deliveries",
     "Dispatch",
     "Done",

@@ -30,6 +30,7 @@ from lowtide.protocol import (
 from lowtide.protocol.changes import NewSweep
 from lowtide.store import durably, redis_time
 from lowtide_worker.deadlines import elapsed
+from lowtide_worker.events import Event
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import scripts
 from lowtide_worker.state.held import (
@@ -100,7 +101,7 @@ class Clock:
                 claimed.append(Dispatch(Member(member, errors="replace"), Stage(stage.decode()), token))
             else:
                 self._redis.hincrby(keys.COUNTERS, "odd_members", 1)
-                log.warning("%r on the clock is ignored: %r", member, stage)
+                log.warning("%r on the clock is ignored: %r", member, stage, extra=Event.CLOCK_ODD_MEMBER.extra)
         return claimed
 
     def start_sweep(self) -> None:
@@ -135,6 +136,7 @@ class Clock:
             entity=keys.entity(member),
             clock=keys.clock(stage.queue),
             batch=keys.entity(batch),
+            census=keys.CENSUS,
             member=member,
             stage=stage,
             token=token,
@@ -150,7 +152,7 @@ class Clock:
         )
         if answer != b"held":
             if answer == b"older":
-                log.error("%s: %s", member, _OLDER)
+                log.error("%s: %s", member, _OLDER, extra=Event.RECORD_OLDER.extra)
             return NotHeld(answer.decode())
         token, begun, *hashes = rest
         return held_from(member, stage, token, float(begun), Lease(until), *map(hash_pairs, hashes))
@@ -169,6 +171,7 @@ class Clock:
             entity=keys.entity(held.member),
             clock=keys.clock(held.stage.queue),
             next_clock=keys.clock((move.stage or held.stage).queue),
+            census=keys.CENSUS,
             member=held.member,
             token=held.token,
             stage=move.stage or "",
@@ -195,6 +198,7 @@ class Clock:
         return self._keep.within(client)(
             entity=keys.entity(held.member),
             clock=keys.clock(held.stage.queue),
+            census=keys.CENSUS,
             member=held.member,
             token=held.token,
             lease=self._lease,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 import redis
 
-from lowtide.protocol import Stage, keys
+from lowtide.protocol import Stage, keys, measures
 from lowtide.store import FRESH_SECONDS, Places
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import scripts
@@ -111,9 +111,14 @@ class Deliveries:
             batch=keys.batch(segment.batch_id),
             clock=keys.clock(Stage.DELIVER.queue),
             parked=keys.PARKED,
+            census=keys.CENSUS,
+            latencies=keys.LATENCIES,
+            job=keys.job(segment.record.job_id),
             member=segment.member,
             token=segment.token,
             parks=int(park),
+            latency=measures.DELIVERY,
+            bounds=measures.DELIVERY_BOUNDS,
         )
         if not ended:
             raise Superseded(segment.member)

@@ -12,6 +12,7 @@ from typing import Any
 import redis
 
 from lowtide_worker.deadlines import elapsed
+from lowtide_worker.events import Event
 from lowtide_worker.state.held import Held, Superseded
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,13 @@ class Leases:
                 if lease.lost or lease.until - elapsed() > self._lease * 2 / 3:
                     continue
                 if elapsed() > end:
-                    log.error("%s: %s takes more than %g s; given up", held.member, held.stage, self._limit)
+                    log.error(
+                        "%s: %s takes more than %g s; given up",
+                        held.member,
+                        held.stage,
+                        self._limit,
+                        extra=Event.STAGE_TOO_LONG.extra,
+                    )
                     lease.lost = True
                     continue
                 # The stage finds out by itself, and so does the next round.

@@ -26,25 +26,26 @@ from lowtide.protocol import (
     job_id,
     job_prefix,
     keys,
+    measures,
     read_record,
     salvage_record,
     written_fields,
 )
-from lowtide.protocol.changes import CarriedRequests, new_job
+from lowtide.protocol.changes import new_job
 from lowtide.states import BatchState
-from lowtide.store import pairs, redis_time
+from lowtide.store import pairs
+from lowtide_worker.events import Event
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import scripts
 from lowtide_worker.state.held import Held, HeldBatch, HeldJob, HeldSegment, Superseded, bounded
 from lowtide_worker.state.ordinals import Ordinals, missing
+from lowtide_worker.state.retries import NO_RETRY, retry_job
 from lowtide_worker.state.tally import Tally
 
 log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 600.0
 """How often a job that waits for its segments is checked, in case that its last segment did not wake it."""
-_DELETED_NOTED_SECONDS = 30 * 86_400.0
-"""How long it is remembered that a batch was deleted."""
 _AT_ONCE = 500
 _RUNNING = frozenset({BatchState.PENDING, BatchState.RUNNING, BatchState.CANCELLING})
 _encode = msgspec.json.encode
@@ -72,11 +73,13 @@ class Ledger:
         prefix = job_prefix(batch.batch_id)
         drafted = self._draft(
             batch=keys.entity(batch.member),
+            census=keys.CENSUS,
             token=batch.token,
             job_hash=keys.job(prefix),
             job_carried=keys.carried(prefix),
             job_id=prefix,
             first=first,
+            counted=measures.counted_job(batch.record.provider, batch.record.model),
             shared=written_fields(new_job(batch.batch_id, stage=None, attempt=1, losses=0)),
             jobs=[part for some in jobs for part in (some.first, some.last, len(some), some.bitmap or b"")],
         )
@@ -91,6 +94,7 @@ class Ledger:
         planned = self._plan(
             batch=keys.entity(batch.member),
             clock=keys.clock(Stage.CREATE.queue),
+            census=keys.CENSUS,
             member=batch.member,
             token=batch.token,
             job_hash=keys.job(prefix),
@@ -107,12 +111,16 @@ class Ledger:
             batch=keys.entity(batch.member),
             clock=keys.clock(Stage.DELETE.queue),
             idempotency=keys.idempotency(batch.record.idempotency_key or ""),
+            census=keys.CENSUS,
+            counters=keys.COUNTERS,
             member=batch.member,
             token=batch.token,
             batch_id=batch.batch_id,
             error=_encode(bounded(error)),
             stage=Stage.DELETE,
             retention=self._settings.retention_seconds,
+            counter=measures.RESULTS,
+            reason=measures.short_reason(error.reason),
         )
         self._checked(lost, batch)
 
@@ -143,6 +151,7 @@ class Ledger:
             clock=keys.clock(job.stage.queue),
             segments_clock=keys.clock(Stage.DELIVER.queue),
             next_clock=keys.clock(Stage.SETTLE.queue),
+            census=keys.CENSUS,
             member=job.member,
             token=job.token,
             stage=Stage.SETTLE,
@@ -192,6 +201,8 @@ class Ledger:
             batch=keys.batch(segment.batch_id),
             clock=keys.clock(Stage.DELIVER.queue),
             job_clock=keys.clock(Stage.SETTLE.queue),
+            census=keys.CENSUS,
+            counters=keys.COUNTERS,
             member=segment.member,
             token=segment.token,
             job_member=keys.job_member(job),
@@ -216,6 +227,7 @@ class Ledger:
             settled=keys.settled(segment.batch_id),
             clock=keys.clock(Stage.DELIVER.queue),
             job_clock=keys.clock(Stage.SETTLE.queue),
+            census=keys.CENSUS,
             member=segment.member,
             token=segment.token,
             job_member=keys.job_member(job),
@@ -240,18 +252,7 @@ class Ledger:
         """
         batch_id = job.batch_id
         prefix = job_prefix(batch_id)
-        bitmap: bytes | str = ""
-        fields: list[Any] = []
-        if retry is not None:
-            bitmap = retry.bitmap or b""
-            new = new_job(
-                batch_id,
-                stage=Stage.CREATE,
-                attempt=job.record.attempt if attempt is None else attempt,
-                losses=job.record.losses if losses is None else losses,
-            )
-            own: CarriedRequests = {"first": retry.first, "last": retry.last, "requests": len(retry), "sparse": True}
-            fields = [*written_fields(new), *written_fields(own)]
+        again = NO_RETRY if retry is None else retry_job(job, retry, attempt=attempt, losses=losses)
 
         def ask(*, is_tidy: bool) -> Any:
             return self._close(
@@ -259,6 +260,8 @@ class Ledger:
                 batch=keys.batch(batch_id),
                 clock=keys.clock(Stage.SETTLE.queue),
                 carried=keys.carried(prefix),
+                census=keys.CENSUS,
+                counters=keys.COUNTERS,
                 member=job.member,
                 token=job.token,
                 stage=Stage.CLEAN,
@@ -269,9 +272,11 @@ class Ledger:
                 job_member=keys.job_member(prefix),
                 job_id=prefix,
                 error=_encode(job.record.error) if job.record.error else "",
-                bitmap=bitmap,
+                bitmap=again.bitmap,
                 tidy=int(is_tidy),
-                fields=fields,
+                counted=measures.counted_job(job.batch.provider, job.batch.model),
+                totals=again.totals,
+                fields=again.fields,
             )
 
         closed, state = ask(is_tidy=False)
@@ -316,6 +321,7 @@ class Ledger:
                         parked=keys.PARKED,
                         in_hand=keys.in_hand(handler),
                         queued=keys.queued(handler),
+                        census=keys.CENSUS,
                         token=batch.token,
                         job_member=keys.job_member(name),
                         segment_member=f"segment:{name}:",
@@ -328,6 +334,7 @@ class Ledger:
             batches=keys.BATCHES,
             clock=keys.clock(Stage.DELETE.queue),
             idempotency=keys.idempotency(batch.record.idempotency_key or ""),
+            census=keys.CENSUS,
             batch_id=batch_id,
             member=batch.member,
             token=batch.token,
@@ -367,20 +374,8 @@ class Ledger:
             try:
                 yield read_record(JobRecord, found)
             except DAMAGED as damage:
-                log.warning("job %s is deleted as far as its record can be read: %s", name, damage)
+                log.warning("job %s: its record is damaged: %s", name, damage, extra=Event.RECORD_DAMAGED.extra)
                 yield replace(salvage_record(JobRecord, found), id=name)
-
-    def note_deleted(self, batch_id: str) -> None:
-        """Notes that a batch is deleted, for as long as a late file of it may appear."""
-        now = redis_time(self._redis)
-        with self._redis.pipeline() as pipe:
-            pipe.zadd(keys.DELETED, {batch_id: now})
-            pipe.zremrangebyscore(keys.DELETED, "-inf", now - _DELETED_NOTED_SECONDS)
-            pipe.execute()
-
-    def was_deleted(self, batch_id: str) -> bool:
-        """Whether a batch of this id was deleted."""
-        return self._redis.zscore(keys.DELETED, batch_id) is not None
 
     def runs(self, batch_id: str) -> bool:
         """Whether a batch has requests without a result."""

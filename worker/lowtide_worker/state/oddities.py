@@ -15,6 +15,7 @@ import redis
 from lowtide.protocol import Queue, Stage, keys
 from lowtide.redaction import redacted
 from lowtide.store import redis_time
+from lowtide_worker.events import Event
 from lowtide_worker.state import scripts
 from lowtide_worker.state.held import Superseded
 
@@ -48,7 +49,11 @@ class Oddities:
         except (Superseded, redis.ConnectionError, redis.TimeoutError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever is odd about it, the others have their turn
-            log.error("%s: %.200r is ignored: %s: %s", what, name, type(error).__name__, error)  # noqa: TRY400
+            log.error(  # noqa: TRY400 - the trace says nothing more
+                "%s: %.200r is ignored: %s: %s",
+                *(what, name, type(error).__name__, error),
+                extra=Event.ITEM_PASSED_OVER.extra,
+            )
             self.count(f"odd_{what}", 1)
 
     def put_back_on_clock(self, keep: Callable[[], None]) -> int:
@@ -88,7 +93,7 @@ class Oddities:
     def dead_letter(self, reason: str, what: Mapping[str, object]) -> None:
         """Keeps a message that no worker could handle, for people to inspect, and counts it."""
         reason = "".join(char if char.isprintable() else "?" for char in redacted(reason)[:_REASON_CHARS])
-        log.error("dead letter: %s", reason)
+        log.error("dead letter: %s", reason, extra=Event.DEAD_LETTER_STORED.extra)
         about = {"id": uuid.uuid4().hex, "time": redis_time(self._redis), "reason": reason}
         shown = {name: redacted(value) if isinstance(value, str) else value for name, value in what.items()}
         entry = json.dumps({**shown, **about}, default=repr)

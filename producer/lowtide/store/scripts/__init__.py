@@ -8,11 +8,11 @@ from lowtide.store.scripting import Key, Value, Values, script
 
 
 @script
-def cancel(*, batch: Key, clock: Key, job_hash: Value, job_member: Value) -> Any: ...
+def cancel(*, batch: Key, clock: Key, census: Key, job_hash: Value, job_member: Value) -> Any: ...
 
 
 @script
-def delete(*, batch: Key, clock: Key, member: Value, stage: Value, finished: Values) -> Any: ...
+def delete(*, batch: Key, clock: Key, census: Key, member: Value, stage: Value, finished: Values) -> Any: ...
 
 
 @script
@@ -23,7 +23,16 @@ def free_place(
 
 @script
 def hand_back(
-    *, batch: Key, segment: Key, clock: Key, parked: Key, member: Value, pause: Value, attempt: Value, fields: Values
+    *,
+    batch: Key,
+    segment: Key,
+    clock: Key,
+    parked: Key,
+    census: Key,
+    member: Value,
+    pause: Value,
+    attempt: Value,
+    fields: Values,
 ) -> Any: ...
 
 
@@ -53,12 +62,14 @@ def register(
     batches: Key,
     clock: Key,
     idempotency: Key,
+    census: Key,
     batch_id: Value,
     member: Value,
     grace: Value,
     fingerprint: Value,
     keyed: Value,
     batch_prefix: Value,
+    counted: Value,
     fields: Values,
 ) -> Any: ...
 
@@ -68,8 +79,20 @@ def started(*, segment: Key, attempt: Value) -> Any: ...
 
 
 @script
-def taken(*, batch: Key, segment: Key, clock: Key, parked: Key, member: Value) -> Any: ...
+def taken(
+    *,
+    batch: Key,
+    segment: Key,
+    clock: Key,
+    parked: Key,
+    census: Key,
+    latencies: Key,
+    job: Key,
+    member: Value,
+    latency: Value,
+    bounds: Values,
+) -> Any: ...
 
 
 @script
-def unpark(*, segment: Key, batch: Key, parked: Key, clock: Key, member: Value, stage: Value) -> Any: ...
+def unpark(*, segment: Key, batch: Key, parked: Key, clock: Key, census: Key, member: Value, stage: Value) -> Any: ...

@@ -31,3 +31,82 @@ local function slice(items, first, last)
   for index = first, last do found[#found + 1] = items[index] end
   return found
 end
+
+-- Adds to one counter of a hash. A hash with thousands of counters gets no new name: its last part is `other` then.
+-- Errors are ignored, as a damaged counter must not stop work. Returns the name that was counted under.
+local function add(counters, name, amount)
+  local count = redis.pcall('HINCRBY', counters, name, amount)
+  if count == 0 then
+    redis.call('HDEL', counters, name)
+  elseif count == tonumber(amount) and redis.call('HLEN', counters) > 5000 then
+    redis.call('HDEL', counters, name)
+    name = (string.match(name, '^.*|') or '') .. 'other'
+    redis.pcall('HINCRBY', counters, name, amount)
+  end
+  return name
+end
+
+-- Adds to several counters: names and amounts in pairs.
+local function add_all(counters, totals)
+  for index = 1, #totals, 2 do add(counters, totals[index], totals[index + 1]) end
+end
+
+-- Counts a time in a histogram: under `name|bound` with the first bound that it does not exceed, and in the sum, in
+-- microseconds.
+local function observe(latencies, name, seconds, bounds)
+  seconds = math.max(0, seconds)
+  local place = 'inf'
+  for _, bound in ipairs(bounds) do
+    if seconds <= tonumber(bound) then
+      place = bound
+      break
+    end
+  end
+  redis.pcall('HINCRBY', latencies, name .. '|' .. place, 1)
+  redis.pcall('HINCRBY', latencies, name .. '|sum', math.floor(seconds * 1e6))
+end
+
+-- Adds an entity to the census, or takes it out: `sign` is 1 or -1. Returns the name that it was counted under.
+-- A name is `kind|state` and what stays the same: of a job its provider and model, of a batch its number of requests,
+-- which are counted by the state of their batch.
+local function count(census, name, sign)
+  local state, requests = string.match(name, '^batches|([^|]*)|(%d+)$')
+  if not requests then return add(census, name, sign) end
+  add(census, 'batches|' .. state, sign)
+  add(census, 'requests|' .. state, sign * requests)
+  return name
+end
+
+-- Counts an entity that has just been made. Its hash keeps the name, so that it is never counted twice.
+local function count_in(hash, census, name) redis.call('HSET', hash, 'counted', count(census, name, 1)) end
+
+-- The name under which an entity is counted; nil for one that an earlier version has made.
+local function counted_as(hash)
+  local name = redis.pcall('HGET', hash, 'counted')
+  return type(name) == 'string' and name or nil
+end
+
+-- Counts an entity under its new state.
+local function recount(hash, census, state)
+  local before = counted_as(hash)
+  local name = before and string.gsub(before, '|[^|]*', '|' .. state, 1)
+  if name == before then return end
+  count(census, before, -1)
+  count_in(hash, census, name)
+end
+
+-- Writes fields, in pairs. A new state is counted.
+local function write(hash, census, fields)
+  if #fields == 0 then return end
+  redis.call('HSET', hash, unpack(fields))
+  for index = 1, #fields, 2 do
+    if fields[index] == 'state' then recount(hash, census, fields[index + 1]) end
+  end
+end
+
+-- Removes the hash of an entity, which is counted no more.
+local function remove(hash, census)
+  local name = counted_as(hash)
+  if name then count(census, name, -1) end
+  redis.call('DEL', hash)
+end

@@ -1,7 +1,7 @@
 -- Records a new batch and puts it on the clock, once per batch id and once per idempotency key.
--- KEYS: batch, batches, clock, idempotency
+-- KEYS: batch, batches, clock, idempotency, census
 -- ARGV: batch_id, member, grace (seconds until due), fingerprint, keyed ("1" if the idempotency key counts),
---       batch_prefix (of a batch's hash), fields... (of the batch, in pairs)
+--       batch_prefix (of a batch's hash), counted (name in the census), fields... (of the batch, in pairs)
 -- Returns {batch id, fingerprint} of the recorded batch: this one, or the earlier one of the same key.
 -- A producer that got no reply may call it again: a batch that is recorded already stays as it is.
 if exists(batch) then return {batch_id, redis.call('HGET', batch, 'fingerprint')} end
@@ -20,6 +20,7 @@ end
 local time = now()
 if keyed == '1' then redis.call('SET', idempotency, batch_id .. ' ' .. fingerprint) end
 redis.call('HSET', batch, 'created', score(time), 'fingerprint', fingerprint, unpack(fields))
+count_in(batch, census, counted)
 redis.call('ZADD', batches, score(time), batch_id)
 redis.call('ZADD', clock, score(time + grace), member)
 return {batch_id, fingerprint}

@@ -1,19 +1,20 @@
 -- Ends the parking of a segment: delivers it again, or drops it.
--- KEYS: segment, batch, parked, clock
+-- KEYS: segment, batch, parked, clock, census
 -- ARGV: member (of the segment), stage (to go to; "" drops it)
 -- Returns 1, or 0 where the segment is not parked, or its batch is deleted.
 if redis.call('ZREM', parked, member) == 0 then return 0 end
 if not exists(batch) then
-  redis.call('DEL', segment)
+  remove(segment, census)
   return 0
 end
 redis.call('HINCRBY', batch, 'parked', -1)
 if stage == '' then
-  redis.call('DEL', segment)
+  remove(segment, census)
   return 1
 end
 redis.call('HINCRBY', segment, 'token', 1)
 redis.call('HSET', segment, 'stage', stage, 'tries', '0', 'busy', '0')
+recount(segment, census, 'undelivered')
 -- Its attempts are counted from one again.
 redis.call('HDEL', segment, 'begun_attempt', 'begun')
 redis.call('HINCRBY', batch, 'undelivered', 1)

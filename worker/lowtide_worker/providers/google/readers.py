@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from lowtide.protocol import DISPLAY_PREFIX
+from lowtide_worker.events import Event
 from lowtide_worker.providers.google.wire import as_object, as_text, either
 from lowtide_worker.providers.protocol import OutputRow
 
@@ -64,7 +65,8 @@ class PageReader:
             return
         self.unreadable.add(text)
         level = logging.ERROR if (name or "").startswith(DISPLAY_PREFIX) else logging.WARNING
-        log.log(level, "skipped an unreadable item of the provider's list: %s: %s", name, error)
+        skipped = "skipped an unreadable item of the provider's list: %s: %s"
+        log.log(level, skipped, name, error, extra=Event.ITEM_PASSED_OVER.extra)
 
 
 def _display_name(item: object) -> str | None:

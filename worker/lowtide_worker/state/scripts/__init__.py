@@ -8,6 +8,10 @@ from lowtide.store import Key, Keys, Value, Values, script
 
 
 @script
+def add_measured(*, counters: Key, latencies: Key, totals: Values, times: Values) -> Any: ...
+
+
+@script
 def admit(
     *,
     job: Key,
@@ -28,6 +32,7 @@ def advance(
     entity: Key,
     clock: Key,
     next_clock: Key,
+    census: Key,
     member: Value,
     token: Value,
     stage: Value,
@@ -59,6 +64,7 @@ def begin(
     entity: Key,
     clock: Key,
     batch: Key,
+    census: Key,
     member: Value,
     stage: Value,
     token: Value,
@@ -95,6 +101,8 @@ def close(
     batch: Key,
     clock: Key,
     carried: Key,
+    census: Key,
+    counters: Key,
     member: Value,
     token: Value,
     stage: Value,
@@ -107,6 +115,8 @@ def close(
     error: Value,
     bitmap: Value,
     tidy: Value,
+    counted: Value,
+    totals: Values,
     fields: Values,
 ) -> Any: ...
 
@@ -115,11 +125,13 @@ def close(
 def draft(
     *,
     batch: Key,
+    census: Key,
     token: Value,
     job_hash: Value,
     job_carried: Value,
     job_id: Value,
     first: Value,
+    counted: Value,
     shared: Values,
     jobs: Values,
 ) -> Any: ...
@@ -133,6 +145,7 @@ def forget(
     batches: Key,
     clock: Key,
     idempotency: Key,
+    census: Key,
     batch_id: Value,
     member: Value,
     token: Value,
@@ -150,6 +163,7 @@ def forget_job(
     parked: Key,
     in_hand: Key,
     queued: Key,
+    census: Key,
     token: Value,
     job_member: Value,
     segment_member: Value,
@@ -163,12 +177,24 @@ def grant(*, segment: Key, settled: Key, batch: Key, token: Value, ordinals: Val
 
 @script
 def handed_over(
-    *, segment: Key, batch: Key, clock: Key, parked: Key, member: Value, token: Value, parks: Value
+    *,
+    segment: Key,
+    batch: Key,
+    clock: Key,
+    parked: Key,
+    census: Key,
+    latencies: Key,
+    job: Key,
+    member: Value,
+    token: Value,
+    parks: Value,
+    latency: Value,
+    bounds: Values,
 ) -> Any: ...
 
 
 @script
-def keep(*, entity: Key, clock: Key, member: Value, token: Value, lease: Value, fields: Values) -> Any: ...
+def keep(*, entity: Key, clock: Key, census: Key, member: Value, token: Value, lease: Value, fields: Values) -> Any: ...
 
 
 @script
@@ -177,12 +203,16 @@ def lose(
     batch: Key,
     clock: Key,
     idempotency: Key,
+    census: Key,
+    counters: Key,
     member: Value,
     token: Value,
     batch_id: Value,
     error: Value,
     stage: Value,
     retention: Value,
+    counter: Value,
+    reason: Value,
 ) -> Any: ...
 
 
@@ -201,6 +231,7 @@ def plan(
     *,
     batch: Key,
     clock: Key,
+    census: Key,
     member: Value,
     token: Value,
     job_hash: Value,
@@ -224,6 +255,7 @@ def recollect(
     settled: Key,
     clock: Key,
     job_clock: Key,
+    census: Key,
     member: Value,
     token: Value,
     job_member: Value,
@@ -240,14 +272,18 @@ def record(
     batch: Key,
     clock: Key,
     job_clock: Key,
+    census: Key,
+    counters: Key,
     member: Value,
     token: Value,
     job_member: Value,
+    retried: Value,
     handler_waits: Value,
     lease: Value,
     most: Value,
     others: Value,
     counts: Values,
+    totals: Values,
     paid: Values,
     failed_by: Values,
     answered_by: Values,
@@ -279,6 +315,7 @@ def segment(
     clock: Key,
     segments_clock: Key,
     next_clock: Key,
+    census: Key,
     member: Value,
     token: Value,
     stage: Value,

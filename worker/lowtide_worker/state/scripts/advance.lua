@@ -1,10 +1,10 @@
 -- Ends a piece of work: writes what it found and when the entity is due next.
--- KEYS: entity, clock (it is on), next_clock (it goes to)
+-- KEYS: entity, clock (it is on), next_clock (it goes to), census
 -- ARGV: member, token, stage (to come; "" for none: off the clock), after (seconds until due), lease (in seconds),
 --       fields... (in pairs)
 -- Returns -1 if another worker holds the entity now, the token of the next message if it is due at once, else 0.
 if held_by_other(entity, token) then return -1 end
-if #fields > 0 then redis.call('HSET', entity, unpack(fields)) end
+write(entity, census, fields)
 if clock ~= next_clock or stage == '' then redis.call('ZREM', clock, member) end
 if stage == '' then
   redis.call('HSET', entity, 'stage', '', 'busy', '0')

@@ -1,5 +1,5 @@
 -- Starts the work a message asks for, if it is still asked for: the dispatch token is used up.
--- KEYS: entity, clock, batch
+-- KEYS: entity, clock, batch, census
 -- ARGV: member, stage, token, lease (in seconds), version (newest schema known here), job_hash (prefix), pause (seconds
 --       until a newer entity is tried again), absent (the answer where there is no such entity), oldest (schema known
 --       here), older_pause (seconds until an older entity is tried again), older_problem (of its batch meanwhile)
@@ -8,7 +8,7 @@
 local found = redis.call('HMGET', entity, 'stage', 'token', 'v', 'job_id')
 if not found[1] then return {absent} end
 if not exists(batch) then
-  redis.call('DEL', entity)
+  remove(entity, census)
   redis.call('ZREM', clock, member)
   return {'gone'}
 end

@@ -1,19 +1,20 @@
 -- Removes a job of a deleted batch with all its segments: those on the clock, parked ones, those in a handler's hands.
 -- KEYS: batch, job, carried (bitmap), clock, segments_clock, parked, in_hand (deliveries that the handler has),
---       queued (deliveries that wait)
+--       queued (deliveries that wait), census
 -- ARGV: token, job_member, segment_member (prefix), hash_prefix
 -- Returns 1, or 0 if another worker holds the batch now.
 if held_by_other(batch, token) then return 0 end
 local freed = 0
 for number = 0, tonumber(redis.call('HGET', job, 'segments') or 0) - 1 do
   local member = segment_member .. number
-  redis.call('DEL', hash_prefix .. member)
+  remove(hash_prefix .. member, census)
   redis.call('ZREM', segments_clock, member)
   redis.call('ZREM', parked, member)
   redis.call('ZREM', queued, member)
   freed = freed + redis.call('ZREM', in_hand, member)
 end
-redis.call('DEL', job, carried)
+remove(job, census)
+redis.call('DEL', carried)
 redis.call('ZREM', clock, job_member)
 local due = score(now())
 while freed > 0 do

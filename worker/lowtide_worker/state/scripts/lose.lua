@@ -1,7 +1,7 @@
 -- Ends a batch whose requests are gone before any job was made of them: all of them have failed, or were cancelled.
--- KEYS: batch, clock, idempotency
+-- KEYS: batch, clock, idempotency, census, counters
 -- ARGV: member (of the batch), token, batch_id, error (as JSON), stage (of the finished batch),
---       retention (seconds a finished batch is kept)
+--       retention (seconds a finished batch is kept), counter (of results), reason (that they are counted under)
 -- Returns 1, or 0 if another worker holds the batch now.
 if held_by_other(batch, token) then return 0 end
 local total, cancel = unpack(redis.call('HMGET', batch, 'total', 'cancel'))
@@ -9,6 +9,8 @@ local time = now()
 local ended = cancel == '1' and 'cancelled' or 'failed'
 redis.call('HSET', batch, 'state', ended, ended, total, 'error', error, 'finished', score(time),
   'stage', stage, 'busy', '0', 'failures', '0', 'problem', '')
+recount(batch, census, ended)
+add(counters, counter .. '|' .. ended .. '|' .. reason, total)
 redis.call('ZADD', clock, score(time + retention), member)
 -- It never ran: a second submit under the same key gets a new batch.
 local held = redis.call('GET', idempotency)

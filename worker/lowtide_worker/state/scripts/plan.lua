@@ -1,5 +1,5 @@
 -- Puts the jobs that a batch was cut into on the clock, and takes the batch off it.
--- KEYS: batch, clock
+-- KEYS: batch, clock, census
 -- ARGV: member (of the batch), token, job_hash, job_member, job_carried (prefixes), jobs (their number), stage (theirs)
 -- Returns 1, or 0 if another worker holds the batch now.
 if held_by_other(batch, token) then return 0 end
@@ -10,11 +10,15 @@ for number = 1, tonumber(jobs) do
 end
 -- A run that died may have cut it into more.
 for number = jobs + 1, tonumber(redis.call('HGET', batch, 'drafted')) do
-  redis.call('DEL', job_hash .. number, job_carried .. number)
+  remove(job_hash .. number, census)
+  redis.call('DEL', job_carried .. number)
 end
 redis.call('HDEL', batch, 'drafted')
 redis.call('HSET', batch, 'stage', '', 'busy', '0', 'jobs', jobs, 'open', jobs)
-if redis.call('HGET', batch, 'cancel') == '0' then redis.call('HSET', batch, 'state', 'running') end
+if redis.call('HGET', batch, 'cancel') == '0' then
+  redis.call('HSET', batch, 'state', 'running')
+  recount(batch, census, 'running')
+end
 -- What its earlier tries failed of is over.
 redis.call('HDEL', batch, 'problem', 'failures')
 redis.call('ZREM', clock, member)

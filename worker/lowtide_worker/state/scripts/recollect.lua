@@ -1,5 +1,6 @@
 -- Gives up a segment whose bytes are gone, and has its job find them again.
--- KEYS: segment, job, batch, settled (bitmap), clock (of the segment and of collect), job_clock (that the job waits on)
+-- KEYS: segment, job, batch, settled (bitmap), clock (of the segment and of collect), job_clock (that the job waits
+--       on), census
 -- ARGV: member (of the segment), token, job_member, stage (that brings the bytes again; "" where settle itself does),
 --       paid... (counters of paid tokens)
 -- Returns 1, or 0 if another worker holds the segment now.
@@ -15,7 +16,7 @@ if granted and ordinals then
     end
   end
 end
-redis.call('DEL', segment)
+remove(segment, census)
 redis.call('ZREM', clock, member)
 local segments, recollected, dropped, collected =
   unpack(redis.call('HMGET', job, 'segments', 'recollected', 'dropped', 'collected'))

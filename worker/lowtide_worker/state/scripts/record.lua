@@ -1,15 +1,17 @@
 -- Counts a segment whose results are stored, once; with the job's last segment the job is due to be settled.
--- KEYS: segment, job, batch, clock (of the segment), job_clock
--- ARGV: member (of the segment), token, job_member, handler_waits ("1" if one waits for the results), lease (in
---       seconds), most (names that are counted by themselves), others (the name of those
---       beyond), counts... (counter, amount pairs of the batch), paid...
---       (counter, amount pairs of the batch and the job), failed_by... (reason, amount pairs), answered_by... (model,
---       amount pairs)
+-- KEYS: segment, job, batch, clock (of the segment), job_clock, census, counters
+-- ARGV: member (of the segment), token, job_member, retried (requests that run again because of their row),
+--       handler_waits ("1" if one waits for the results), lease (in seconds), most (names that are counted by
+--       themselves), others (the name of those beyond), counts... (counter, amount pairs of the batch), totals...
+--       (the same of all batches), paid... (counter, amount pairs of the batch and the job), failed_by... (reason,
+--       amount pairs), answered_by... (model, amount pairs)
 -- Returns -1 if another worker holds the segment now or its batch is deleted, else the number of segments that the job
 -- has left.
 -- Of a batch that is deleted, a counter would bring back a part.
 if held_by_other(segment, token) or not exists(batch) then return -1 end
 for index = 1, #counts, 2 do redis.call('HINCRBY', batch, counts[index], counts[index + 1]) end
+add_all(counters, totals)
+if retried ~= '0' then redis.call('HINCRBY', job, 'retried', retried) end
 -- Rows of a segment from before the output was collected again come once more in a later segment, which counts them.
 local number, recollected = redis.call('HGET', segment, 'number'), redis.call('HGET', job, 'recollected')
 if tonumber(number or 0) >= tonumber(recollected or 0) then
@@ -43,9 +45,10 @@ if handler_waits == '1' then
   redis.call('HSET', segment, 'stored', '1')
   redis.call('HDEL', segment, 'granted', 'ordinals')
   redis.call('HINCRBY', batch, 'undelivered', 1)
+  recount(segment, census, 'undelivered')
   redis.call('ZADD', clock, 'XX', score(now() + lease), member)
 else
-  redis.call('DEL', segment)
+  remove(segment, census)
   redis.call('ZREM', clock, member)
 end
 local left = redis.call('HINCRBY', job, 'segments_left', -1)

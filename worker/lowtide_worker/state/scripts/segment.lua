@@ -1,5 +1,5 @@
 -- Puts segments of a job on the clock; with the last of them the job is left to wait until all are stored.
--- KEYS: job, clock, segments_clock, next_clock (that the job waits on)
+-- KEYS: job, clock, segments_clock, next_clock (that the job waits on), census
 -- ARGV: member (of the job), token, stage (that the job waits in), watch (seconds until it is due in any case),
 --       version (of the schema), batch_id, job_id, segment_stage, origin, segment_hash, segment_member (prefixes),
 --       piece (of the output), collected (bytes of output cut so far, or "" with the last segments),
@@ -12,6 +12,7 @@ for index = 1, #spans, 2 do
   redis.call('HSET', segment_hash .. number, 'v', version, 'batch_id', batch_id, 'job_id', job_id,
     'number', number, 'stage', segment_stage, 'token', 0, 'busy', 0, 'origin', origin, 'piece', piece,
     'start', spans[index], 'end', spans[index + 1])
+  count_in(segment_hash .. number, census, 'segments|waiting')
   redis.call('ZADD', segments_clock, score(time), segment_member .. number)
   number = number + 1
 end

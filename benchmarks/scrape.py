@@ -1,0 +1,83 @@
+"""The cost of one scrape of the metrics beside many batches: its time, and the commands that it sends to Redis.
+
+`python -m benchmarks.scrape 100000` starts a Redis of its own, fills it with batches of one waiting job each by the
+project's own scripts, and scrapes it. It needs the packages of `make setup` alone.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+
+import redis
+from prometheus_client import CollectorRegistry, generate_latest
+
+from lowtide.options import Options
+from lowtide.protocol import Stage, keys, new_batch_id
+from lowtide.store import Store
+from lowtide_cli.local import EmbeddedRedis
+from lowtide_worker.metrics.exposition import StoreCollector
+from lowtide_worker.settings import WorkerSettings
+from lowtide_worker.state import Clock, HeldBatch, Ledger, Ordinals
+
+_FILLERS = 2
+_SCRAPES = 20
+
+
+def _fill(url: str, spool: str, batches: range) -> None:
+    settings = WorkerSettings(_env_file=None, redis_url=url, spool_url=spool)
+    store, client = Store(settings), redis.Redis.from_url(url)
+    clock, ledger = Clock(client, settings), Ledger(client, settings)
+    options = Options.checked(settings, model="gemini-3.5-flash")
+    for _ in batches:
+        batch_id = new_batch_id()
+        store.register(batch_id, options, total=100, size=12_000, groups=1, fingerprint="scrape")
+        held = clock.begin(Stage.SUBMIT, keys.batch_member(batch_id), 0)
+        assert isinstance(held, HeldBatch)
+        ledger.draft(held, 1, [Ordinals(first=0, last=100)])
+        ledger.plan(held, 1)
+
+
+def _commands(client: redis.Redis) -> int:
+    """The commands that the server has processed since its start, with those of scripts."""
+    info = client.info("commandstats")
+    assert isinstance(info, dict)
+    return sum(int(each["calls"]) for each in info.values())
+
+
+def measure(batches: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        server = EmbeddedRedis(Path(folder) / "redis")
+        server.start()
+        try:
+            spool = str(Path(folder) / "spool")
+            parts = [range(first, batches, _FILLERS) for first in range(_FILLERS)]
+            with ProcessPoolExecutor(_FILLERS, mp_context=get_context("spawn")) as pool:
+                list(pool.map(partial(_fill, server.url, spool), parts))
+            registry = CollectorRegistry()
+            registry.register(StoreCollector(WorkerSettings(_env_file=None, redis_url=server.url, spool_url=spool)))
+            generate_latest(registry)
+            client = redis.Redis.from_url(server.url)
+            before, times = _commands(client), []
+            for _ in range(_SCRAPES):
+                began = time.perf_counter()
+                text = generate_latest(registry).decode()
+                times.append(time.perf_counter() - began)
+            # The second look counts itself.
+            commands = (_commands(client) - before - 1) / _SCRAPES
+            counted = next(line for line in text.splitlines() if line.startswith("lowtide_batches{"))
+            print(counted)
+            print(f"commands a scrape: {commands:.1f}")
+            print(f"time of a scrape: median {median(times) * 1000:.1f} ms, longest {max(times) * 1000:.1f} ms")
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    measure(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)

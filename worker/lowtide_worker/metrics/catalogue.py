@@ -1,0 +1,162 @@
+"""The catalogue of all metrics: name, type, labels and meaning. The reference's table has the same."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from lowtide.protocol import measures
+from lowtide_worker.metrics import measurements
+
+
+class Kind(StrEnum):
+    """The type of a metric, in the words of Prometheus."""
+
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    HISTOGRAM = "histogram"
+
+
+class Metric(NamedTuple):
+    """One metric. All durations are in seconds."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    help: str
+    stored_as: str = ""
+    """The first part of its names in the store's hashes; "" where it is read in another way."""
+
+
+STORE_UP = Metric("lowtide_store_up", Kind.GAUGE, (), "1 if Redis answered this scrape. Else all others are absent.")
+BATCHES = Metric("lowtide_batches", Kind.GAUGE, ("state",), "Batches in this state.", "batches")
+REQUESTS = Metric("lowtide_requests", Kind.GAUGE, ("state",), "Requests of the batches in this state.", "requests")
+JOBS = Metric("lowtide_jobs", Kind.GAUGE, ("state", "provider", "model"), "Jobs in this state.", "jobs")
+SEGMENTS = Metric(
+    "lowtide_segments",
+    Kind.GAUGE,
+    ("state",),
+    "Segments: waiting to be stored, undelivered (stored, not taken by their handler yet), or parked.",
+    "segments",
+)
+LIVE_JOBS = Metric("lowtide_live_jobs", Kind.GAUGE, ("provider",), "Jobs that hold a slot at the provider.")
+LIVE_JOBS_LIMIT = Metric(
+    "lowtide_live_jobs_limit",
+    Kind.GAUGE,
+    ("provider",),
+    "Slots at the provider: LOWTIDE_MAX_ACTIVE_JOBS, or fewer while a quota is used up.",
+)
+WAITING_JOBS = Metric("lowtide_waiting_jobs", Kind.GAUGE, ("provider",), "Jobs that wait for a slot.")
+OLDEST_LIVE_JOB = Metric(
+    "lowtide_oldest_live_job_seconds", Kind.GAUGE, ("provider",), "Age of the oldest job without an end."
+)
+CLOCK_MEMBERS = Metric("lowtide_clock_members", Kind.GAUGE, ("queue",), "Members of the clock: all work to come.")
+CLOCK_DUE = Metric(
+    "lowtide_clock_due_members",
+    Kind.GAUGE,
+    ("queue",),
+    "Members that are due, for which no message is sent yet. With the messages, it is the backlog.",
+)
+CLOCK_LAG = Metric(
+    "lowtide_clock_lag_seconds", Kind.GAUGE, ("queue",), "Time for which the oldest due member has waited."
+)
+QUEUE_MESSAGES = Metric(
+    "lowtide_queue_messages", Kind.GAUGE, ("queue",), "Messages that wait for a worker; at most LOWTIDE_QUEUE_WINDOW."
+)
+DEAD_LETTER_MESSAGES = Metric(
+    "lowtide_dead_letter_messages", Kind.GAUGE, (), "Messages that no worker could handle, as far as they are kept."
+)
+RESULTS = Metric(
+    "lowtide_results_total",
+    Kind.COUNTER,
+    ("status", "reason"),
+    "Results by status and reason; no reason for succeeded ones.",
+    measures.RESULTS,
+)
+RETRIES = Metric(
+    "lowtide_retries_total",
+    Kind.COUNTER,
+    ("reason",),
+    "Requests that ran again, or will, by the reason of their row or of their job.",
+    measures.RETRIES,
+)
+TOKENS = Metric(
+    "lowtide_tokens_total",
+    Kind.COUNTER,
+    ("type", "provider", "model"),
+    "Tokens of stored results: prompt, cached_content, candidates, thoughts, tool_use_prompt, total.",
+    measures.TOKENS,
+)
+DEAD_LETTERS = Metric(
+    "lowtide_dead_letters_total", Kind.COUNTER, (), "Messages that no worker could handle.", "dead_letters"
+)
+ODDITIES = Metric(
+    "lowtide_oddities_total",
+    Kind.COUNTER,
+    ("kind",),
+    "Things that were damaged or foreign, and were passed over.",
+    "odd",
+)
+REPAIRS = Metric(
+    "lowtide_sweep_repairs_total", Kind.COUNTER, ("kind",), "Things that the sweep has repaired or removed.", "swept"
+)
+STAGE_FAILURES = Metric(
+    "lowtide_stage_failures_total",
+    Kind.COUNTER,
+    ("stage", "error"),
+    "Runs of a stage that failed and come again, by class of error.",
+    measurements.STAGE_FAILURES,
+)
+PROVIDER_ERRORS = Metric(
+    "lowtide_provider_errors_total",
+    Kind.COUNTER,
+    ("provider", "call", "error"),
+    "Calls that failed, by kind of failure. Throttled is HTTP 429.",
+    measurements.CALL_ERRORS,
+)
+STAGE_DURATION = Metric(
+    "lowtide_stage_duration_seconds", Kind.HISTOGRAM, ("stage",), "Time of one run of a stage.", measurements.STAGE
+)
+CALL_DURATION = Metric(
+    "lowtide_provider_call_duration_seconds",
+    Kind.HISTOGRAM,
+    ("provider", "call"),
+    "Time of one call to the provider, with the client's own retries.",
+    measurements.CALL,
+)
+DELIVERY_DELAY = Metric(
+    "lowtide_delivery_delay_seconds",
+    Kind.HISTOGRAM,
+    (),
+    "Time from the end of a job at the provider until a handler has taken a segment of its results.",
+    measures.DELIVERY,
+)
+
+CATALOGUE = (
+    STORE_UP,
+    BATCHES,
+    REQUESTS,
+    JOBS,
+    SEGMENTS,
+    LIVE_JOBS,
+    LIVE_JOBS_LIMIT,
+    WAITING_JOBS,
+    OLDEST_LIVE_JOB,
+    CLOCK_MEMBERS,
+    CLOCK_DUE,
+    CLOCK_LAG,
+    QUEUE_MESSAGES,
+    DEAD_LETTER_MESSAGES,
+    RESULTS,
+    RETRIES,
+    TOKENS,
+    DEAD_LETTERS,
+    ODDITIES,
+    REPAIRS,
+    STAGE_FAILURES,
+    PROVIDER_ERRORS,
+    STAGE_DURATION,
+    CALL_DURATION,
+    DELIVERY_DELAY,
+)
+"""Every metric, in the order of the reference."""

@@ -1,0 +1,48 @@
+"""The retry job of a job that closes: what it carries, and how its requests are counted."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from lowtide.protocol import Stage, measures, written_fields
+from lowtide.protocol.changes import CarriedRequests, new_job
+from lowtide.states import JobState
+from lowtide_worker.state.held import HeldJob
+from lowtide_worker.state.ordinals import Ordinals
+
+
+class RetryJob(NamedTuple):
+    """A retry job as close.lua takes it."""
+
+    bitmap: bytes | str
+    """The requests that it carries; "" for no retry job."""
+    totals: list[Any]
+    """Counters of all batches and their amounts, one after the other."""
+    fields: list[Any]
+    """Its fields and their values, one after the other."""
+
+
+NO_RETRY = RetryJob("", [], [])
+
+
+def retry_job(job: HeldJob, retry: Ordinals, *, attempt: int | None = None, losses: int | None = None) -> RetryJob:
+    """The job in which `retry` run again. It has the attempt and the losses of `job`, but for the one that is given."""
+    new = new_job(
+        job.batch_id,
+        stage=Stage.CREATE,
+        attempt=job.record.attempt if attempt is None else attempt,
+        losses=job.record.losses if losses is None else losses,
+    )
+    own: CarriedRequests = {"first": retry.first, "last": retry.last, "requests": len(retry), "sparse": True}
+    # Requests whose rows say why they run again are counted with their segments.
+    without_row = max(0, len(retry) - job.record.retried)
+    totals = [measures.counter(measures.RETRIES, _reason(job)), without_row] if without_row else []
+    return RetryJob(retry.bitmap or b"", totals, [*written_fields(new), *written_fields(own)])
+
+
+def _reason(job: HeldJob) -> str:
+    """The reason why requests of a job got no row."""
+    if job.record.error is not None:
+        return measures.short_reason(job.record.error.reason)
+    ended_well = job.record.state in (JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED)
+    return measures.MISSING if ended_well else job.record.state.upper()
