@@ -26,13 +26,6 @@ FREE_TEXT = {
     "spool_url",
     "vertex_credentials",
 }
-    "spool_url",
-    "google_cloud_project",
-    "google_cloud_location",
-    "vertex_credentials",
-    "handler_queue",
-    "health_host",
-}
 TOLD = re.compile(r"\bwrite\b|\bset it to\b|\bunset\b|should look like|lower the first|must come|\bas in ")
 
 

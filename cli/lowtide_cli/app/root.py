@@ -1,0 +1,49 @@
+"""The command itself, with what its commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lowtide_cli.terminal import EXIT_CODES, warn_of_unknown_variables
+
+app = typer.Typer(
+    name="lowtide",
+    help="A job queue for batch inference on Gemini: half the price, nothing lost, nothing paid twice.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+ONE_MACHINE, BATCHES, OPERATIONS = "On one machine", "Batches", "Operations"
+
+BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Batch id, as printed by `submit`.", show_default=False)]
+Letters = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, as printed by `dead-letters list`.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Provider = Annotated[
+    str | None, typer.Option(metavar="gemini|vertex", help="Provider to use.", show_default="LOWTIDE_PROVIDER")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+
+
+def print_version(wanted: bool = True) -> None:
+    """Prints the version and ends, if it is wanted."""
+    from importlib.metadata import version as installed
+
+    if wanted:
+        typer.echo(f"lowtide {installed('lowtide')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
+    if context.invoked_subcommand not in {"version", "demo"}:
+        warn_of_unknown_variables()
