@@ -24,6 +24,7 @@ _CHANGING = (
     "lowtide:handlers",
     "lowtide:webhooks",
     "lowtide:serving",
+    "lowtide:latencies",
 )
 
 
