@@ -95,6 +95,8 @@ class Emulator:
 
     def __enter__(self) -> Self:
         self._listen()
+        # Before the thread, so that `stop` never ends another server than the one that runs.
+        self._prepare()
         self._thread = threading.Thread(target=self.serve, name="lowtide-emulator", daemon=True)
         self._thread.start()
         return self
