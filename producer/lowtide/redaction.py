@@ -19,12 +19,15 @@ from urllib.parse import quote, quote_plus, unquote
 _MARK = "***"
 _MIN_CHARS = 4
 """Shorter secrets are not searched for: they would be found in every text."""
+_REPEATED_CHARS = 4000
+"""Longer texts are not kept, although the same text often comes again."""
 _PASSWORD = re.compile(r"[^:/]*://[^:@/]*:(.+)@", re.DOTALL)
 _PERCENT = re.compile(r"%[0-9A-F]{2}")
 _SIGNS = ("://", "PRIVATE KEY", "AIza", "ya29.", "whsec_", "Bearer ", "key=")
 """A text without any of these has nothing that looks like a secret."""
 _LOOKS_SECRET = (
-    r"(?P<user>://[^\s/@:]*:)[^\s@]+(?=@)",
+    # Both parts have a bound, so that no text takes the square of its length.
+    r"(?P<user>://[^\s/@:]{0,256}+:)[^\s@]{1,1024}+(?=@)",
     r"-----BEGIN [A-Z ]*PRIVATE KEY.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
     r"\bAIza[\w-]{30,}",
     r"\bya29\.[\w.-]+",
@@ -49,7 +52,7 @@ class _Known:
         if more != self._secrets:
             self._secrets = more
             self._pattern = self._compiled()
-            redacted.cache_clear()
+            _redacted.cache_clear()
 
     def hide(self, text: str) -> str:
         """Returns the text with a mark in place of each secret in it."""
@@ -100,9 +103,13 @@ def _forms(secret: str) -> Iterable[str]:
     return (form for form in found if len(form) >= _MIN_CHARS)
 
 
-@lru_cache(maxsize=256)
 def redacted(text: str) -> str:
     """Returns the text with a mark in place of each secret in it."""
+    return _redacted(text) if len(text) <= _REPEATED_CHARS else _known.hide(text)
+
+
+@lru_cache(maxsize=256)
+def _redacted(text: str) -> str:
     return _known.hide(text)
 
 

@@ -156,6 +156,10 @@ class Settings(BaseSettings):
                 super().__init__(**values)
             except (ValidationError, SettingsError, UnicodeDecodeError) as error:
                 raise InvalidSettings(explain(error, type(self).model_fields)) from None
+            except RecursionError:
+                raise InvalidSettings(
+                    "a setting in JSON, such as LOWTIDE_OUTCOMES, is nested too deeply: write one level"
+                ) from None
 
     @field_validator("*")
     @classmethod

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from lowtide import InvalidRequest, InvalidSettings, ResultError, StoreUnavailable
 from lowtide import redaction as module
+from lowtide.handling.attempts import _described
 from lowtide.redaction import know_secrets, redacted
 from lowtide.settings import Settings
 from lowtide_worker.providers import Refused
@@ -44,7 +45,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 def _own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Secrets of a test are not hidden from the texts of others."""
     monkeypatch.setattr(module, "_known", module._Known())
-    redacted.cache_clear()
+    module._redacted.cache_clear()
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
@@ -120,3 +121,18 @@ def test_a_key_with_a_character_that_no_key_has_is_refused_without_being_shown(k
 
     assert "AIzaSy" not in str(caught.value)
     assert str(caught.value).startswith(("GEMINI_API_KEY", "GOOGLE_API_KEY"))
+
+
+def test_a_hostile_text_does_not_take_the_square_of_its_length() -> None:
+    # Without a bound, this takes minutes, and the limit of the test ends it.
+    text = "://a:" * 200_000
+
+    assert redacted(text) == text
+
+
+def test_a_secret_at_the_cut_is_hidden_before_the_cut() -> None:
+    know_secrets([SecretStr("SuperSecretPasswordOfTheBroker")])
+
+    said = _described(ValueError("x" * 968 + " SuperSecretPasswordOfTheBroker"))
+
+    assert "Super" not in said

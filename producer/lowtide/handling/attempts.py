@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lowtide.errors import InstallationMismatch, ResultsFailed, SpoolError, StoreUnavailable
 from lowtide.models import Result, read_result
+from lowtide.redaction import redacted
 
 if TYPE_CHECKING:
     from lowtide.store import DeliveryClient
@@ -147,7 +148,7 @@ def _described(error: BaseException) -> str:
         text = str(error)
     except Exception:  # noqa: BLE001 - its text is not worth the other results
         text = "(its text cannot be read)"
-    return f"{type(error).__name__}: {text}"[:_MAX_PROBLEM_CHARS]
+    return redacted(f"{type(error).__name__}: {text}")[:_MAX_PROBLEM_CHARS]
 
 
 def _ends_the_worker(error: BaseException) -> bool:

@@ -28,7 +28,7 @@ _AUDIO = {"wav": "audio/wav", "mp3": "audio/mp3"}
 
 def is_line(item: Mapping[str, Any]) -> bool:
     """Whether a mapping is a line of an OpenAI batch file: `custom_id` and `body`, and no `key`."""
-    return "custom_id" in item and "body" in item and "key" not in item
+    return "custom_id" in item and "body" in item and item.get("key") is None
 
 
 def translated(line: Mapping[str, Any], model: str) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def translated(line: Mapping[str, Any], model: str) -> dict[str, Any]:
     `model` is the batch's and decides; one that the line names is ignored, unless it is another Gemini model. Raises
     `InvalidRequest` (without its position) for what has no equivalent.
     """
-    if unknown := sorted(line.keys() - _LINE):
+    if unknown := sorted(map(str, line.keys() - _LINE - {"key"})):
         refuse("unknown field; a line of OpenAI's batches holds custom_id, method, url and body", unknown[0])
     body = line["body"]
     if not isinstance(body, Mapping):
@@ -67,6 +67,8 @@ def _chat(body: Mapping[str, Any]) -> dict[str, Any]:
         if value is None or name in _LEFT_OUT:
             continue
         if name in _RENAMED:
+            if _RENAMED[name] in generation:
+                refuse("given twice, under both of its names", f"body.{name}")
             generation[_RENAMED[name]] = value
         elif name in _TRANSLATED:
             _TRANSLATED[name](value, f"body.{name}", request, generation)
@@ -118,7 +120,7 @@ def _response_format(value: Any, where: str, _: dict[str, Any], generation: dict
             return
         case {"type": "json_object"}:
             generation["responseMimeType"] = "application/json"
-        case {"type": "json_schema", "json_schema": {"schema": schema}}:
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
             generation |= {"responseMimeType": "application/json", "responseJsonSchema": schema}
         case _:
             refuse("expected text, json_object or json_schema with a schema", where)
@@ -219,12 +221,17 @@ def _media(url: str, where: str, expected: str) -> dict[str, Any]:
     """An inline part from a data: URL, or a reference to a place that the provider reads itself."""
     if url.startswith("data:"):
         head, comma, data = url.removeprefix("data:").partition(",")
-        if not comma or not head.endswith(";base64"):
-            refuse("expected a data: URL with base64", where)
-        return {"inlineData": {"mimeType": head.removesuffix(";base64").partition(";")[0], "data": data}}
-    if urlsplit(url).scheme not in {"gs", "https"}:
+        mime_type = head.removesuffix(";base64").partition(";")[0]
+        if not comma or not mime_type or not head.endswith(";base64"):
+            refuse("expected a data: URL with a MIME type and base64", where)
+        return {"inlineData": {"mimeType": mime_type, "data": data}}
+    try:
+        place = urlsplit(url)
+    except ValueError as error:
+        refuse(f"not a URL: {error}", where)
+    if place.scheme not in {"gs", "https"}:
         refuse("expected a data:, https: or gs: URL", where)
-    kind, _ = mimetypes.guess_type(urlsplit(url).path)
+    kind, _ = mimetypes.guess_type(place.path)
     if kind is None or not kind.startswith(expected):
         refuse(f"the URL does not end as the name of a file of type {expected} does, so its type is unknown", where)
     return {"fileData": {"mimeType": kind, "fileUri": url}}
@@ -232,7 +239,7 @@ def _media(url: str, where: str, expected: str) -> dict[str, Any]:
 
 def _calls(calls: Any, where: str, called: dict[str, str]) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = []
-    for index, call in enumerate(calls or ()):
+    for index, call in enumerate(_listed(calls, where) if calls else ()):
         match call:
             case {"id": str(call_id), "function": {"name": str(name), "arguments": arguments}}:
                 called[call_id] = name
@@ -271,9 +278,12 @@ def _object(text: Any, where: str) -> dict[str, Any]:
     return found
 
 
+_VECTORS_AS_NUMBERS = (("encoding_format", "float"), ("encoding_format", None))
+
+
 def _embedding(body: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in body.items():
-        if name not in {"model", "input", "dimensions", "user"} and (name, value) != ("encoding_format", "float"):
+        if name not in {"model", "input", "dimensions", "user"} and (name, value) not in _VECTORS_AS_NUMBERS:
             refuse("has no equivalent in Gemini", f"body.{name}")
     if not isinstance(body.get("input"), str):
         refuse("expected one text; give each text a line of its own", "body.input")

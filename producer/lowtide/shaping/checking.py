@@ -11,7 +11,9 @@ import base64
 import binascii
 import difflib
 import logging
+import math
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -35,6 +37,7 @@ _MOST_WARNINGS = 100
 """Most fields of one batch that are warned of."""
 _UPLOADED = re.compile(rb'"(fileUri|file_uri)":"(?:https://generativelanguage\.googleapis\.com/[^"]*/)?files/[^"]*"')
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 
 
@@ -230,9 +233,11 @@ def _is_integer(value: Any) -> bool:
 def _is_number(value: Any) -> bool:
     if isinstance(value, str):
         try:
-            return value in _NUMBERS or (float(value), value.strip() == value)[1]
+            return value in _NUMBERS or (_NUMBER.fullmatch(value) is not None and math.isfinite(float(value)))
         except ValueError:
             return False
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        return False
     return not isinstance(value, bool) and isinstance(value, (int, float))
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from lowtide.errors import refuse
 from lowtide.shaping.fields import camel_case
 
@@ -43,6 +45,8 @@ VERTEX_WORDS = WORDS | {"additionalProperties"}
 """The keywords of Vertex AI's dialect."""
 KEYWORDS = 100_000
 """Most keywords of one schema, after its references are replaced by their definitions."""
+_EXPANDED_BYTES = 20 << 20
+"""Most bytes of the definitions that replace references: a short schema must not become a huge one."""
 
 _CONVERTED = frozenset(
     {
@@ -161,6 +165,8 @@ class Conversion:
         self._where = where
         self._words = words
         self._left = KEYWORDS
+        self._bytes_left = _EXPANDED_BYTES
+        self._sizes: dict[str, int] = {}
         self._definitions: dict[str, Any] = {}
         for place in ("definitions", "$defs"):
             if isinstance(named := document.get(place), Mapping):
@@ -189,6 +195,19 @@ class Conversion:
             inner |= self._keyword(node, word, value, out, f"{where}.{word}", opened)
         return {**inner, **out}
 
+    def _count(self, reference: str, target: Mapping[str, Any], depth: int) -> None:
+        """Counts a definition that replaces a reference. Raises `InvalidRequest` where a schema becomes too large."""
+        if reference not in self._sizes:
+            self._sizes[reference] = len(msgspec.json.encode(target, enc_hook=str))
+        self._bytes_left -= self._sizes[reference]
+        # A long chain of references costs the square of its length.
+        self._left -= depth
+        if self._left < 0 or self._bytes_left < 0:
+            refuse(
+                f"more than {KEYWORDS:,} keywords or {_EXPANDED_BYTES >> 20} MiB, after its references are replaced",
+                self._where,
+            )
+
     def _without_references(
         self, node: Mapping[str, Any], where: str, opened: tuple[str, ...]
     ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
@@ -201,6 +220,7 @@ class Conversion:
                     refuse(f"{name} contains itself, which the provider's schema cannot express", where)
                 if not isinstance(target, Mapping):
                     refuse(f"refers to a definition that this schema does not have: {reference}", f"{where}.$ref")
+                self._count(reference, target, len(opened))
                 opened = (*opened, reference)
                 node = {**target, **{word: value for word, value in node.items() if word != "$ref"}}
             else:
@@ -321,4 +341,5 @@ def _put_bound(word: str, value: Any, out: dict[str, Any], *, whole: bool) -> No
         return  # `true` belongs to the bound beside it
     name, step, tighter = _BOUNDS[word]
     bound = value + step if whole else value
-    out[name] = tighter(out[name], bound) if name in out else bound
+    # Another bound that is no number stays for the check of the whole request.
+    out[name] = tighter(out[name], bound) if isinstance(out.get(name), (int, float)) else out.get(name, bound)

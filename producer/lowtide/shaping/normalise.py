@@ -32,6 +32,7 @@ from lowtide.shaping.response_schema import default_mime_type
 encode = msgspec.json.Encoder(enc_hook=plain).encode
 _TWICE = "given twice, in both letter cases"
 _FIELD_CHARS = 200
+_KEY_BITS = 10_000
 """Most characters of a field's name in an error: a user's name may be of any length."""
 
 
@@ -75,7 +76,7 @@ def read(item: object, model: str, form: Form) -> tuple[str, dict[str, str] | No
         key, metadata = _checked_key(item.key), item.metadata
         body = form.from_inline(item.contents, item.config)
     elif isinstance(item, (dict, Mapping)):
-        if "key" not in item and openai.is_line(item):
+        if openai.is_line(item):
             item = openai.translated(item, model)
         if item.get("key") is None:
             refuse(missing_key(item), "key")
@@ -229,6 +230,8 @@ def _embedding_from_rest(names: EmbeddingNames, request: Mapping[str, Any], mode
 
 def _checked_key(key: object) -> str:
     if type(key) is int:
+        if key.bit_length() > _KEY_BITS:  # Python writes no longer numbers as text
+            refuse("a number with thousands of digits; write it as text", "key")
         key = str(key)
     if not isinstance(key, str):
         refuse("missing" if key is None else f"expected a string, got {type(key).__name__}", "key")

@@ -218,6 +218,11 @@ class _Reader(io.RawIOBase):
         self._at = offset + (self._at if whence == io.SEEK_CUR else 0)
         return self._at
 
+    def readall(self) -> bytes:
+        data, self._version = self._bucket.get(self._key, self._at, None, self._version)
+        self._at += len(data)
+        return data
+
     def readinto(self, buffer: Any) -> int:
         wanted = len(buffer)
         if self._end is not None and self._at >= self._end:

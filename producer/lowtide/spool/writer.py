@@ -96,6 +96,15 @@ class RequestWriter:
         except InvalidRequest as error:
             error.position, error.key = position, _key_of(item)
             raise
+        except RecursionError:
+            raise InvalidRequest("nested too deeply", position=position, key=_key_of(item), field="request") from None
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(
+                f"half of a surrogate pair, which UTF-8 cannot hold: {error.object[error.start : error.end]!a}",
+                position=position,
+                key=_key_of(item),
+                field="request",
+            ) from None
         wire = self._wire_key(ordinal, key).encode()
         line = b'{"key":"%b","request":%b}\n' % (wire, body)
         if len(line) > self._max_request_bytes:

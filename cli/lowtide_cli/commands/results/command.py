@@ -41,7 +41,7 @@ def write_results(batch: Batch, output: Path, form: Format = Format.JSONL) -> No
     """Streams the stored results to a file, which gets its name when it is complete, or to standard output."""
     if output == _STDOUT:
         # A file or another program gets the bytes unchanged.
-        shown = _shown if sys.stdout.isatty() else bytes
+        shown = bytes if not sys.stdout.isatty() else quiet_json if form in (Format.JSONL, Format.OPENAI) else _shown
         for line in formatted(batch, batch.summary(), form):
             sys.stdout.buffer.write(shown(line))
         sys.stdout.buffer.flush()
@@ -57,9 +57,7 @@ def write_results(batch: Batch, output: Path, form: Format = Format.JSONL) -> No
 
 
 def _shown(line: bytes) -> bytes:
-    """The line without what a terminal acts on. JSON lines have it escaped, others have a mark in its place."""
-    if line.startswith(b"{"):
-        return quiet_json(line)
+    """The line with a mark in place of each character that a terminal acts on."""
     return printable(line.decode(errors="replace").removesuffix("\r\n")).encode() + b"\n" * line.endswith(b"\r\n")
 
 

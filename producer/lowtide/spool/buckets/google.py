@@ -78,7 +78,11 @@ class GoogleBucket:
                     if_generation_match=None if version is None else int(version),
                     **self._bounds,
                 )
-            except self._exceptions.RequestRangeNotSatisfiable:
+            except self._exceptions.RequestRangeNotSatisfiable as error:
+                # Either this is the end, or a shorter object has taken its place.
+                blob.reload(**self._bounds)
+                if version is not None and str(blob.generation) != version:
+                    raise changed(self._place, key) from error
                 return Block(b"", version or "")
             except self._exceptions.NotFound as error:
                 self._check_bucket()
