@@ -82,7 +82,7 @@ def test_ids_and_models_of_a_list_are_whole() -> None:
         ({"undelivered": 3}, ""),
         ({"problems": ["job 1: quota"]}, "job 1: quota"),
         ({"problems": ["a", "b"]}, "a (and 1 more: lowtide status b0one)"),
-        ({"state": BatchState.COMPLETED, "undelivered": 3}, "3 segments of its results are not delivered yet"),
+        ({"state": BatchState.COMPLETED, "undelivered": 3}, "results not delivered yet: 3 segments"),
         ({"state": BatchState.COMPLETED, "warnings": ["another model"]}, "another model"),
     ],
     ids=["fine", "being delivered", "a problem", "two problems", "undelivered", "a warning"],

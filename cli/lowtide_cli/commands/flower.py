@@ -19,7 +19,7 @@ def flower(*, address: str, port: int) -> None:
     WorkerSettings()  # an invalid setting ends this command with one line, before anything starts
     login = given_login() or kept_login(_folder())
     if free_port(port) != port:
-        raise CommandError(f"port {port} is in use: choose another one with --port")
+        raise CommandError(f"port {port} is in use, perhaps by `lowtide up`: choose another one with --port")
     shown = f"login: {LOGIN_VARIABLE}" if given_login() else f"login {login}"
     stdout().print(f"Flower at http://{address}:{port}  {shown}", soft_wrap=True, markup=False)
     command = flower_command(address=address, port=port)

@@ -64,7 +64,7 @@ def _remark(status: BatchStatus) -> str:
         more = len(status.problems) - 1
         return status.problems[0] + (f" (and {more} more: lowtide status {status.id})" if more else "")
     if status.finished and status.undelivered:
-        return f"{status.undelivered:,} segments of its results are not delivered yet"
+        return f"results not delivered yet: {status.undelivered:,} segments"
     return status.warnings[0] if status.warnings else ""
 
 
