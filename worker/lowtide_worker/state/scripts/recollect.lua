@@ -34,7 +34,7 @@ if stage ~= '' and (taken_back or tonumber(number) >= tonumber(recollected or 0)
   -- a part.
   if exists(batch) then
     for _, counter in ipairs(paid) do
-      redis.call('HINCRBY', batch, counter, -(redis.call('HGET', job, counter) or 0))
+      redis.call('HINCRBY', batch, counter, 0 - (redis.call('HGET', job, counter) or 0)) -- Redis refuses -0
       redis.call('HDEL', job, counter)
     end
   end
