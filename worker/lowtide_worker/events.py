@@ -27,6 +27,7 @@ class Event(StrEnum):
     CLOCK_TICK_FAILED = "clock.tick_failed"
     CREATE_DENIED = "create.denied"
     CREATE_FORGOTTEN = "create.forgotten"
+    CREATE_OVERDUE = "create.overdue"
     CREATE_THROTTLED = "create.throttled"
     CREATE_UNKNOWN = "create.unknown"
     DEAD_LETTER_STORED = "dead_letter.stored"

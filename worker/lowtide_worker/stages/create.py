@@ -45,9 +45,14 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
     if job.batch.cancel:
         runtime.admission.release(job)
         return Move(stage=Stage.SETTLE, fields={"state": JobState.CANCELLED})
+    left = job.batch.created + runtime.settings.batch_deadline_seconds - job.now()
+    if left <= 0:
+        log.warning("job %s: its batch is past its deadline", job.record.id, extra=Event.CREATE_OVERDUE.extra)
+        runtime.admission.release(job)
+        return Move(stage=Stage.SETTLE, fields={"state": JobState.EXPIRED})
     provider = runtime.provider(job.batch.provider)
     if not runtime.admission.admit(job):
-        return Move(stage=Stage.CREATE, after=_WAITING_SECONDS)
+        return Move(stage=Stage.CREATE, after=min(_WAITING_SECONDS, left))
     reach("create.after-admission")
     try:
         new = _prepared(runtime, provider, job)
@@ -84,8 +89,14 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
         tries = job.record.throttled
         return Move(
             stage=Stage.CREATE,
-            after=runtime.quota_backoff.seconds(tries),
-            fields={"intent": None, "state": JobState.PLANNED, "throttled": tries + 1},
+            after=min(runtime.quota_backoff.seconds(tries), max(1.0, left)),
+            fields={
+                "intent": None,
+                "state": JobState.PLANNED,
+                "throttled": tries + 1,
+                "problem": str(throttled),
+                "error": bounded(throttled.error),
+            },
         )
     except Denied as denied:
         log.error("job %s: %s", job.record.id, denied, extra=Event.CREATE_DENIED.extra)  # noqa: TRY400 - the trace says nothing more

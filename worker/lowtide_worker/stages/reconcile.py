@@ -64,6 +64,8 @@ def created(runtime: Runtime, job: HeldJob, seen: ProviderJob) -> JobMove:
             "state": JobState.PENDING if seen.state.terminal else seen.state,
             "provider_state": seen.provider_state,
             "created": job.now(),
+            # What kept it from being created is over.
+            "error": None,
         },
     )
 

@@ -1,0 +1,41 @@
+"""A batch's deadline holds while its job waits: for a quota, or for a slot at the provider."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.integration.blurbs import MODEL, blurbs
+from tests.stack import Stack
+from tests.waiting import wait_until
+
+from lowtide import BatchState, ResultStatus
+from lowtide_emulator import Settings as EmulatorSettings
+
+
+def test_a_batch_that_the_quota_never_lets_in_expires_with_the_reason(bare_stack: Stack) -> None:
+    bare_stack.worker("-P", "threads", "-c", "2", LOWTIDE_BATCH_DEADLINE_SECONDS="3")
+    bare_stack.emulator.set_faults(
+        [{"on": "batches.create", "kind": "status", "params": {"code": 429, "message": "enqueued tokens"}}]
+    )
+    batch = bare_stack.queue().submit(blurbs(3), model=MODEL)
+
+    status = batch.wait(timeout=60)
+
+    assert (status.state, status.expired) == (BatchState.EXPIRED, 3)
+    assert status.reasons == {"RESOURCE_EXHAUSTED": 3}
+    assert {result.status for result in batch.results()} == {ResultStatus.EXPIRED}
+
+
+def test_a_batch_that_never_gets_a_slot_expires(tmp_path: Path) -> None:
+    with Stack(tmp_path, EmulatorSettings(running_seconds=600)) as stack:
+        stack.worker("-P", "threads", "-c", "2", LOWTIDE_MAX_ACTIVE_JOBS="1", LOWTIDE_BATCH_DEADLINE_SECONDS="3")
+        has_it = stack.queue().submit(blurbs(2), model=MODEL)
+        wait_until(lambda: has_it.status().jobs and has_it.status().jobs[0].name)
+        waits = stack.queue().submit(blurbs(2), model=MODEL)
+
+        status = waits.wait(timeout=60)
+
+        assert (status.state, status.expired) == (BatchState.EXPIRED, 2)
+        assert status.reasons == {"EXPIRED": 2}
+        assert len(list(waits.results())) == 2
+        assert not has_it.status().finished
