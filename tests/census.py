@@ -21,6 +21,9 @@ def scanned(client: redis.Redis) -> dict[str, int]:
     for name in client.scan_iter(keys.batch("*"), count=1000):
         record = read_record(BatchRecord, hash_reply(client.hgetall(name)))
         batches[record.id] = record
+        if record.bundled:
+            # Its requests are counted with the batches that they belong to.
+            continue
         found[f"batches|{record.state}"] += 1
         found[f"requests|{record.state}"] += record.total
     for name in client.scan_iter(keys.job("*"), count=1000):

@@ -78,6 +78,10 @@ class Batch:
     def _lines(self, status: BatchStatus) -> Iterator[bytes]:
         self._store.confirm(self._store.installation(self._spool))
         found = 0
+        if status.bundle is not None:
+            for line in self._shared_lines():
+                found += 1
+                yield line
         for name in self._spool.names(self._files.results):
             for line in self._spool.lines(name):
                 found += 1
@@ -88,6 +92,11 @@ class Batch:
                 f"only {found:,} of {status.total:,} results of batch {self.id} are in the spool; restore "
                 f"{self._files.results} from a backup"
             )
+
+    def _shared_lines(self) -> Iterator[bytes]:
+        """The results that are in files of its bundle."""
+        for name, start, end in self._store.stored(self.id):
+            yield from self._spool.read(name, start, end).removesuffix(b"\n").split(b"\n")
 
     def cancel(self) -> None:
         """Asks the batch to stop, and returns at once: use `wait` to wait for the end.

@@ -86,7 +86,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     - `error`: the reason why the request did not succeed; None where it did.
     - `usage`: the tokens of this request; None where they are unknown.
     - `attempts`: the number of provider jobs that carried the request.
-    - `batch_id`, `labels`: those of the batch. Stored lines do not have them; here they come with the delivery.
+    - `batch_id`, `labels`: those of the batch. Stored lines have them only where batches shared a job; else they come
+      with the delivery.
     """
 
     key: str
@@ -159,8 +160,10 @@ def read_result(line: bytes, *, batch_id: str = "", labels: Mapping[str, str] | 
     except (ValueError, RecursionError):
         result = _read_odd_result(line)
     # Set in place, as no other code has this result yet: a copy would cost each of a million results as much again.
-    _set(result, "batch_id", batch_id)
-    _set(result, "labels", labels or {})
+    # The lines of batches that share jobs have their own.
+    if not result.batch_id:
+        _set(result, "batch_id", batch_id)
+        _set(result, "labels", labels or {})
     return result
 
 
@@ -225,6 +228,9 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     expired: int = 0
     cancelled: int = 0
     jobs: list[JobStatus] = []
+    bundle: str | None = None
+    """The bundle whose jobs carry the requests, together with those of other small batches; None where the batch has
+    jobs of its own. `jobs` are then those of the bundle."""
     answered: int = 0
     """Requests that are settled, or that the provider reported as done at the last poll. It grows before `settled`."""
     usage: Usage = Usage()

@@ -74,6 +74,9 @@ class BatchOptions(TypedDict, total=False):
     writes its output, which stays there. Default None: a place of Lowtide's, which it cleans up."""
     key_column: str
     """The column that holds the keys, for requests in a `bq://` table. Default `key`."""
+    share: bool | None
+    """Whether its requests may share provider jobs with those of other small batches. Default None:
+    `LOWTIDE_SHARE_JOBS`."""
     key_field: str | None
     """The field that holds the keys, for all other requests that are JSON lines or mappings: a name (`id`), a dotted
     path (`meta.id`), or `#` for the number of the line, from 1. Default None: `key`, or `custom_id` of an OpenAI line.
@@ -109,6 +112,7 @@ class Options:
     destination: str | None
     key_column: str
     key_field: str | None
+    share: bool
 
     @classmethod
     def checked(cls, settings: Settings, *, model: str, **given: Unpack[BatchOptions]) -> Self:
@@ -149,6 +153,7 @@ class Options:
             destination=destination,
             key_column=_checked_column(given.get("key_column", "key")),
             key_field=_checked_field(given.get("key_field")),
+            share=_decided_share(given.get("share"), settings),
         )
 
 
@@ -223,6 +228,14 @@ def _checked_field(name: str | None) -> str | None:
     if name is not None and not all(step.strip() for step in _text(name, "key_field", MAX_COLUMN_CHARS).split(".")):
         raise InvalidBatch('key_field: expected a field of each line, such as "id" or "meta.id", or "#" for its number')
     return name
+
+
+def _decided_share(share: object, settings: Settings) -> bool:
+    if share is None:
+        return settings.share_jobs
+    if not isinstance(share, bool):
+        raise InvalidBatch(f"share: expected True or False, got {type(share).__name__}")
+    return share
 
 
 def _decided_mode(mode: Mode | str | None, provider: ProviderName, kind: Kind, settings: Settings) -> Mode:

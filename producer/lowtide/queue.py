@@ -22,7 +22,7 @@ from lowtide.settings import Settings
 from lowtide.shaping import file_lines, json_lines, shaper_of
 from lowtide.spool import Accepted, KeyIndex, RequestWriter, Spool, Writer
 from lowtide.states import BatchState, ProviderName
-from lowtide.store import Installation, Store
+from lowtide.store import Installation, Recorded, Store
 from lowtide.variables import warn_of_unknown_variables
 
 log = logging.getLogger(__name__)
@@ -109,6 +109,8 @@ class BatchQueue:
         - `destination`: on Vertex AI, an empty `gs://` or `bq://` place where the provider writes its output, which
           stays there. Default None: a place that Lowtide cleans up.
         - `key_column`: the column of a `bq://` table that holds the keys. Default `key`.
+        - `share`: whether its requests may share provider jobs with those of other small batches. Default None:
+          `LOWTIDE_SHARE_JOBS`.
         - `key_field`: the field that holds the keys, for all other requests but `Request`: a name (`id`), a dotted path
           (`meta.id`), or `#` for the number of the line, from 1. The field need not be one of a request, and is not
           sent. Default None: `key`, or `custom_id` of an OpenAI line.
@@ -149,9 +151,10 @@ class BatchQueue:
             else:
                 intake = self._read_requests(batch_id, checked, cast("Iterable[RequestLike]", requests))
         # From here on only Redis knows whether the batch is recorded, so its files stay.
-        batch = self.register(batch_id, checked, intake)
-        self._announce(batch.id)
-        return batch
+        recorded = self._record(batch_id, checked, intake)
+        if recorded.due:
+            self._announce(recorded.due)
+        return Batch(recorded.batch_id, self._store, self._spool)
 
     @contextmanager
     def _removed_on_error(self, batch_id: str) -> Iterator[None]:
@@ -235,6 +238,9 @@ class BatchQueue:
         It removes the files only where Redis answers that the key belongs to another batch: after a lost reply, the
         batch may be recorded. Raises `IdempotencyConflict` and `StoreUnavailable`.
         """
+        return Batch(self._record(batch_id, options, intake).batch_id, self._store, self._spool)
+
+    def _record(self, batch_id: str, options: Options, intake: Intake) -> Recorded:
         accepted = intake.accepted
         parts = (
             accepted.fingerprint,
@@ -246,7 +252,7 @@ class BatchQueue:
             options.destination or "",
         )
         fingerprint = "-".join(parts)
-        standing, standing_fingerprint = self._store.register(
+        recorded = self._store.register(
             batch_id,
             options,
             total=accepted.total,
@@ -255,14 +261,14 @@ class BatchQueue:
             fingerprint=fingerprint,
             sources=intake.sources,
         )
-        if standing != batch_id:
+        if recorded.batch_id != batch_id:
             self._remove_files(batch_id)
-        if standing_fingerprint != fingerprint:
+        if recorded.fingerprint != fingerprint:
             raise IdempotencyConflict(
-                f"idempotency key {options.idempotency_key!r} belongs to batch {standing}, which has other "
+                f"idempotency key {options.idempotency_key!r} belongs to batch {recorded.batch_id}, which has other "
                 "content; use a new key for new content"
             )
-        return Batch(standing, self._store, self._spool)
+        return recorded
 
     def _prepare_to_announce(self) -> None:
         """Imports what `_announce` needs, while a failure cannot interrupt a batch that is already recorded."""

@@ -105,6 +105,22 @@ class Settings(BaseSettings):
         description="Largest inline job, in bytes. The provider allows less than 20 MB.",
     )
 
+    share_jobs: bool = Field(
+        False,
+        description="Whether small batches of equal options share provider jobs. A batch may decide for itself.",
+    )
+    linger_seconds: float = Field(
+        3.0,
+        ge=0,
+        description="How long a small batch waits for others to share a provider job with, in seconds.",
+    )
+    linger_requests: int = Field(
+        1000,
+        ge=1,
+        description="Number of requests that need not wait for more to share a provider job with. A batch of as many "
+        "has jobs of its own.",
+    )
+
     google_cloud_project: str | None = Field(
         None,
         validation_alias="GOOGLE_CLOUD_PROJECT",

@@ -59,10 +59,24 @@ class Submitted:
     mode: str = "file"
     deleted: bool = False
     ended: float | None = field(default=None, repr=False)
+    was_in: str | None = None
+    """The bundle that carried its requests, of a batch that is deleted."""
+    others: list[Submitted] = field(default_factory=list, repr=False)
+    """Batches that were submitted with it, to share jobs with it."""
 
     @property
     def id(self) -> str:
         return self.batch.id
+
+    @property
+    def all(self) -> list[Submitted]:
+        """It, and those that were submitted with it."""
+        return [self, *self.others]
+
+    @property
+    def bundle(self) -> str | None:
+        """The bundle whose jobs carry its requests."""
+        return None if self.deleted else self.batch.status().bundle
 
 
 class ChaosStack(Stack):
@@ -124,8 +138,16 @@ class ChaosStack(Stack):
             for n in range(count)
         }
         options = {"model": MODEL, "on_result": _ON_RESULT if handled else None} | options
-        batch = self.queue().submit((Request(key=k, contents=p) for k, p in prompts.items()), **options)
+        batch = self.queue(linger_seconds=0.2).submit(
+            (Request(key=k, contents=p) for k, p in prompts.items()), **options
+        )
         return Submitted(batch, prompts, handled, mode=str(options.get("mode", "file")))
+
+    def submit_sharing(self, *, handled: bool = True) -> Submitted:
+        """Submits three small batches that share jobs; one row of the first needs a second attempt."""
+        one = self.submit(3, share=True, handled=handled, marks={1: "[[error:8:1]]"})
+        one.others += [self.submit(count, share=True, handled=handled, flaky=handled) for count in (2, 4)]
+        return one
 
     def leave_in_inbox(self, count: int = 4, *, broken: bool = False) -> Submitted:
         """Leaves a batch in the inbox, as a producer without the package does; of a `broken` one, a key comes twice."""
@@ -215,6 +237,7 @@ class ChaosStack(Stack):
         going: dict[str, object] = {}
         client = self.redis
         resting = {f"batch:{one.id}" for one in submitted if not one.deleted} | {"sweep"}
+        resting |= {f"batch:{one.bundle}" for one in submitted if one.bundle}
         for queue in ("lowtide.jobs", "lowtide.results"):
             if members := {str(m, "utf-8") for m in self.on_clock(queue)} - resting:
                 going[f"clock of {queue}"] = sorted(members)

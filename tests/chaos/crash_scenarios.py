@@ -31,7 +31,7 @@ def _nothing(stack: ChaosStack, one: Submitted) -> None:
 
 
 def _at_rest(stack: ChaosStack, one: Submitted) -> None:
-    stack.rest([one])
+    stack.rest(one.all)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +84,32 @@ def _delete(stack: ChaosStack, one: Submitted) -> None:
     stack.rest([one])
     one.deleted = True
     one.batch.delete()
+
+
+def _delete_all(stack: ChaosStack, one: Submitted) -> None:
+    stack.rest(one.all)
+    for each in one.all:
+        each.was_in, each.deleted = each.bundle, True
+        each.batch.delete()
+
+
+def _all_gone(stack: ChaosStack, one: Submitted) -> None:
+    wait_until(lambda: all(map(is_gone, one.all)), timeout=60, what="the batches are gone")
+    stack.rest(one.all)
+
+
+def _cancel_one(stack: ChaosStack, one: Submitted) -> None:
+    wait_until(
+        lambda: any(job.state is JobState.RUNNING for job in one.batch.status().jobs), timeout=60, what="a job runs"
+    )
+    one.batch.cancel()
+
+
+def _cancel_others(stack: ChaosStack, one: Submitted) -> None:
+    one.batch.wait(timeout=60)
+    for other in one.others:
+        other.batch.cancel()
+    stack.rest(one.all)
 
 
 def _delete_in_vain(stack: ChaosStack, one: Submitted) -> None:
@@ -164,6 +190,17 @@ SCENARIOS = {
     "plain": Scenario(submit=_plain),
     "inline": Scenario(submit=partial(_plain, mode="inline")),
     # The worker that goes on cuts otherwise, and first delivers all that the killed one had put on the clock.
+    "batches that share jobs": Scenario(submit=ChaosStack.submit_sharing),
+    "a deleted batch that shared a job": Scenario(
+        submit=partial(ChaosStack.submit_sharing, handled=False), during=_delete_all, end=_all_gone
+    ),
+    "a batch that shared a job is cancelled": Scenario(
+        submit=ChaosStack.submit_sharing,
+        before=_faults({"on": "job", "kind": "stuck_running"}),
+        during=_cancel_one,
+        end=_cancel_others,
+        allowed=_ENDS_CANCELLED,
+    ),
     "an output in pieces": Scenario(
         submit=partial(ChaosStack.submit, count=40),
         env={"LOWTIDE_MAX_REQUESTS_PER_JOB": "40", "LOWTIDE_SEGMENT_ROWS": "1"},
@@ -220,7 +257,34 @@ SCENARIOS = {
 }
 
 
+_SHARING = {
+    "batches that share jobs": (
+        "submit.after-begin",
+        "submit.before-draft",
+        "submit.before-plan",
+        "submit.after-plan",
+        "create.after-call",
+        "deliver.before-grant",
+        "deliver.after-grant",
+        "deliver.before-record",
+        "deliver.after-record:2",
+        "deliver.after-hand-over",
+        "settle.after-count",
+        "settle.after-close:2",
+    ),
+    "a deleted batch that shared a job": ("delete.after-files", "delete.after-record", "delete.after-record:3"),
+    "a batch that shared a job is cancelled": (
+        "settle.after-begin",
+        "settle.after-rest-written",
+        "settle.after-rest-segments",
+        "deliver.after-grant",
+        "settle.after-close",
+    ),
+}
+"""Points at which a kill leaves something half done where batches share jobs."""
 _SCENARIO_OF = {
+    "submit.after-seal": "batches that share jobs",
+    "submit.after-bundle": "batches that share jobs",
     "inbox.before-files": "a batch in the inbox",
     "inbox.before-record": "a batch in the inbox",
     "inbox.after-record": "a batch in the inbox",
@@ -305,6 +369,11 @@ def scenario_of(point: str) -> str:
 def cases() -> list[tuple[str, str]]:
     """Each crash point with its scenario."""
     return [(scenario_of(point), point) for point in sorted(crash_points())]
+
+
+def sharing() -> list[tuple[str, str]]:
+    """Those of batches that share jobs."""
+    return [(scenario, point) for scenario, points in _SHARING.items() for point in points]
 
 
 def again() -> list[tuple[str, str]]:

@@ -145,8 +145,8 @@ def check_provider(stack: ChaosStack, submitted: Sequence[Submitted], allowed: A
         batch_id, _, _ = record.display_name.removeprefix(stack.display_name("")[:-1]).rpartition("-")
         records[batch_id].append(record)
     figures = Figures(faults=sum(fault.fired for fault in stack.emulator.faults()))
-    for one in submitted:
-        figures += _check_jobs(one, records.pop(one.id, []))
+    for name, requests in _carried(submitted).items():
+        figures += _check_jobs(name, requests, records.pop(name, []))
     assert not records, f"jobs of unknown batches at the provider: {list(records)}"
     assert figures.twins <= allowed.twins, f"{figures.twins} twins"
     assert figures.twins_removed == figures.twins
@@ -156,25 +156,33 @@ def check_provider(stack: ChaosStack, submitted: Sequence[Submitted], allowed: A
     return figures
 
 
-def _check_jobs(one: Submitted, records: list[JobRecord]) -> Figures:
+def _carried(submitted: Sequence[Submitted]) -> dict[str, int]:
+    """By the batch or the bundle whose jobs carry them: the number of requests."""
+    carried: Counter[str] = Counter()
+    for one in submitted:
+        carried[one.bundle or one.was_in or one.id] += len(one.prompts)
+    return dict(carried)
+
+
+def _check_jobs(name: str, requests: int, records: list[JobRecord]) -> Figures:
     by_name: dict[str, list[JobRecord]] = defaultdict(list)
     carriers: dict[int, list[JobRecord]] = defaultdict(list)
     billed: Counter[str] = Counter()
     for record in records:
-        assert not record.live, f"{one.id}: {record.name} is live"
-        assert record.deleted, f"{one.id}: {record.name} is left at the provider"
+        assert not record.live, f"{name}: {record.name} is live"
+        assert record.deleted, f"{name}: {record.name} is left at the provider"
         by_name[record.display_name].append(record)
         billed.update(record.billed_keys or ())
         for key in record.keys or ():
             carriers[int(key.partition(".")[0].removeprefix("r"))].append(record)
-    assert carriers.keys() <= set(range(len(one.prompts)))
+    assert carriers.keys() <= set(range(requests))
     twins = sum(len(same) - 1 for same in by_name.values())
     for ordinal, jobs in carriers.items():
         jobs.sort(key=lambda record: record.created)
         for earlier, later in pairwise(jobs):
             if earlier.ended is None or later.created < earlier.ended:
                 same = earlier.display_name == later.display_name
-                assert same, f"{one.id}: request {ordinal} lived in {earlier} and {later} at once"
+                assert same, f"{name}: request {ordinal} lived in {earlier} and {later} at once"
     return Figures(
         jobs_created=len(records),
         jobs_needed=len(by_name),
@@ -213,8 +221,9 @@ def check_handler(stack: ChaosStack, submitted: Sequence[Submitted]) -> Figures:
             continue
         status = one.batch.status()
         assert (status.undelivered, status.parked) == (0, 0), f"{one.id}: {status}"
-        files = {name for name in _files(stack, f"batches/{one.id}/results") if not name.endswith(".part")}
-        delivered = {name for name in names if f"/{one.id}/" in name}
+        folder = one.bundle or one.id
+        files = {name for name in _files(stack, f"batches/{folder}/results") if not name.endswith(".part")}
+        delivered = {name for name in names if f"/{folder}/" in name}
         assert delivered == files, f"{one.id}: delivered {delivered}, stored {files}"
     ours = {key for one in submitted for key in one.prompts}
     assert taken.keys() <= ours, f"the handler was given keys of no batch: {taken.keys() - ours}"
@@ -224,7 +233,9 @@ def check_handler(stack: ChaosStack, submitted: Sequence[Submitted]) -> Figures:
 def check_left_overs(stack: ChaosStack, submitted: Sequence[Submitted], allowed: Allowed) -> None:
     """Nothing is stuck on the clock, at admission, in the spool or on a key of its own."""
     client = stack.redis
-    permanent = {b"batch:%b" % one.id.encode() for one in submitted if not one.deleted} | {b"sweep"}
+    bundles = {one.bundle for one in submitted if one.bundle}
+    names = {one.id for one in submitted if not one.deleted} | bundles
+    permanent = {b"batch:%b" % name.encode() for name in names} | {b"sweep"}
     on_clock = set(client.zrange("lowtide:clock:lowtide.jobs", 0, -1)) | set(
         client.zrange("lowtide:clock:lowtide.results", 0, -1)
     )
@@ -240,13 +251,17 @@ def check_left_overs(stack: ChaosStack, submitted: Sequence[Submitted], allowed:
         assert kinds <= (set() if one.deleted else {"batch", "settled", "job", "carried", "idempotency"}), (
             f"left: {own}"
         )
+    for bundle in bundles:
+        own = {key for key in keys if bundle in key}
+        keys -= own
+        assert {key.split(":")[1] for key in own} <= {"batch", "settled", "job", "carried", "bundled"}, f"left: {own}"
     assert not keys, f"keys that belong to no batch: {keys}"
     assert counted(client) == scanned(client), "the census differs from what exists"
     parts = [name for name in _files(stack, "") if name.endswith(".part")]
     assert allowed.drafts or not parts, f"drafts left in the spool: {parts}"
-    for one in submitted:
-        folder = f"batches/{one.id}" if one.deleted else f"batches/{one.id}/jobs"
-        assert not (left := _files(stack, folder)), f"{one.id}: left {left}"
+    for name in [*bundles, *(one.id for one in submitted)]:
+        folder = f"batches/{name}/jobs" if name in names else f"batches/{name}"
+        assert not (left := _files(stack, folder)), f"{name}: left {left}"
     letters = client.lrange("lowtide:dead-letters", 0, -1)
     assert len(letters) <= allowed.dead_letters, f"dead letters: {letters[:3]}"
 

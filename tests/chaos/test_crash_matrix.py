@@ -19,6 +19,7 @@ from tests.chaos.crash_scenarios import (
     cases,
     crash_points,
     killed,
+    sharing,
     undisturbed,
     vertex_cases,
 )
@@ -69,20 +70,20 @@ class Matrix:
 
 def _undisturbed(scenario: Scenario, stack: ChaosStack) -> float:
     seconds, one = undisturbed(stack, scenario)
-    check(stack, [one], scenario.allowed)
+    check(stack, one.all, scenario.allowed)
     return seconds
 
 
 def _killed(scenario: Scenario, point: str, stack: ChaosStack) -> Outcome:
     seconds, one = killed(stack, scenario, point)
-    figures = check(stack, [one], scenario.allowed)
+    figures = check(stack, one.all, scenario.allowed)
     figures.kills += 1
     return Outcome(figures, seconds)
 
 
 Case = tuple[ProviderName, tuple[str, str]]
 CASES = [
-    *((ProviderName.GEMINI, case) for case in cases()),
+    *((ProviderName.GEMINI, case) for case in (*cases(), *sharing())),
     *(
         pytest.param(case, marks=pytest.mark.thorough)
         for case in (

@@ -72,7 +72,7 @@ def test_a_late_delete_leaves_the_key_to_the_next_batch(stack: Stack, runtime: R
     assert second.id != first.id
 
     with pytest.raises(Superseded):
-        runtime.ledger.forget(late, lambda: None)
+        runtime.deleted.forget(late, lambda: None)
 
     assert finished(stack, "nightly").id == second.id
 
@@ -107,7 +107,7 @@ def test_dead_letters_of_a_batch_with_a_longer_name_stay(runtime: Runtime) -> No
     mine, others = with_segments(runtime, "nightly-1", 1), with_segments(runtime, "nightly-2-1", 2)
     runtime.redis.zadd(keys.PARKED, dict.fromkeys([*mine, *others], 1.0))
 
-    runtime.ledger.forget(deleting(runtime, "nightly", jobs=2), lambda: None)
+    runtime.deleted.forget(deleting(runtime, "nightly", jobs=2), lambda: None)
 
     assert runtime.redis.zrange(keys.PARKED, 0, -1) == [member.encode() for member in others]
     assert all(runtime.redis.exists(keys.entity(member)) for member in others)
@@ -118,7 +118,7 @@ def test_places_in_a_handlers_hands_go_to_those_who_wait(runtime: Runtime) -> No
     runtime.redis.zadd(keys.in_hand(HANDLER), {held[0]: 9e9})
     runtime.redis.zadd(keys.queued(HANDLER), {waiting[0]: 1, waiting[1]: 2})
 
-    runtime.ledger.forget(deleting(runtime, "b0first", jobs=1, on_result=HANDLER), lambda: None)
+    runtime.deleted.forget(deleting(runtime, "b0first", jobs=1, on_result=HANDLER), lambda: None)
 
     assert runtime.redis.zcard(keys.in_hand(HANDLER)) == 0
     scores = [runtime.redis.zscore(keys.clock(Stage.DELIVER.queue), member) for member in waiting]

@@ -106,7 +106,7 @@ def test_nothing_that_comes_late_brings_back_a_part_of_a_deleted_batch(
     client.hset(keys.job(JOB), mapping=hash_of(JOB_RECORD))
     client.set(keys.settled(BATCH), b"\x80")
     client.zadd(keys.BATCHES, {BATCH: 1})
-    runtime.ledger.forget(BATCH_HELD, lambda: None)
+    runtime.deleted.forget(BATCH_HELD, lambda: None)
     assert not left(runtime)
     # What may outlive it: a segment on the clock, and members of sets for all batches.
     client.zadd(keys.waiting("gemini"), {JOB: 1})

@@ -45,6 +45,7 @@ NAMES = (
     "kind",
     "destination",
     "key_column",
+    "share",
     "key_field",
 )
 NO_TEXT: list[Any] = [True, 0, 1, 1.5, b"text", ["a"], {"a": "b"}, ..., str]
@@ -107,6 +108,7 @@ REFUSED: dict[str, list[Any]] = {
         "gs://" + "b" * 3000,
     ],
     "key_column": [*NO_TEXT, None, "", " ", "a\nb", "c" * (MAX_COLUMN_CHARS + 1)],
+    "share": ["yes", 0, 1, 1.5, [], {}],
     "key_field": [*NO_TEXT, "", " ", ".id", "a..b", "c" * (MAX_COLUMN_CHARS + 1)],
 }
 

@@ -61,6 +61,7 @@ class InboxBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     provider: str | None = None
     kind: str = "generation"
     destination: str | None = None
+    share: bool | None = None
     key_field: str | None = None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache, partial
 from importlib.util import find_spec
 from typing import assert_never
 
@@ -18,6 +18,7 @@ from lowtide.protocol import JobRecord, Queue, display_name, display_name_withou
 from lowtide.spool import Spool
 from lowtide.states import ProviderName
 from lowtide.store import DeliveryClient, Installation, connect, require_server
+from lowtide_worker.bundling import BundledBatch, read_batches
 from lowtide_worker.handlers import Handler
 from lowtide_worker.handlers.celery import CeleryTaskHandler
 from lowtide_worker.handlers.stream import RedisStreamHandler
@@ -25,8 +26,10 @@ from lowtide_worker.handlers.webhook import SignedWebhookHandler
 from lowtide_worker.metrics import Measurements, measure_calls
 from lowtide_worker.providers import Denied, JobLookup, Provider
 from lowtide_worker.settings import WorkerSettings
-from lowtide_worker.state import Admission, Clock, DeletedBatches, Deliveries, Leases, Ledger, Oddities
+from lowtide_worker.state import Admission, Bundles, Clock, DeletedBatches, Deliveries, Leases, Ledger, Oddities
 
+_BUNDLES_KEPT = 32
+"""Bundles whose batches a process remembers: about 100 bytes a batch."""
 _VERTEX_PACKAGES = ("google.api_core", "google.cloud.bigquery", "google.cloud.storage")
 _VERTEX_EXTRA = 'Vertex AI needs an extra on the workers\' hosts: pip install "lowtide[worker,vertex]"'
 
@@ -69,6 +72,11 @@ class Runtime:
         return Admission(self.redis, self.settings)
 
     @cached_property
+    def bundles(self) -> Bundles:
+        """The record of which batches share jobs."""
+        return Bundles(self.redis, self.settings)
+
+    @cached_property
     def ledger(self) -> Ledger:
         """The record of which request has its result."""
         return Ledger(self.redis, self.settings)
@@ -102,6 +110,11 @@ class Runtime:
     def spool(self) -> Spool:
         """The place of payloads."""
         return Spool(self.settings.spool_url)
+
+    @cached_property
+    def batches_of(self) -> Callable[[str], tuple[BundledBatch, ...]]:
+        """The batches of a bundle. Its file does not change."""
+        return lru_cache(maxsize=_BUNDLES_KEPT)(partial(read_batches, self.spool))
 
     @cached_property
     def installation(self) -> Installation:

@@ -68,6 +68,10 @@ def submit(
     key_field: Annotated[
         str | None, typer.Option(help="Field of each line that holds its key, or # for the line's number.")
     ] = None,
+    share: Annotated[
+        bool | None,
+        typer.Option("--share/--no-share", help="Share provider jobs with other small batches. Default: the setting."),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch the batch until it is finished.")] = False,
     output: Annotated[
         Path | None,
@@ -97,6 +101,7 @@ def submit(
             "destination": destination,
             "key_column": key_column,
             "key_field": key_field,
+            "share": share,
         },
     )
     raise typer.Exit(run(submission, wait=wait, output=output, as_json=as_json))

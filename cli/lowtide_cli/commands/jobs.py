@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lowtide import BatchNotFound, BatchQueue, ProviderName, Settings
+from lowtide import ProviderName, Settings
 from lowtide.protocol import job_of_display_name, split_job_id
 from lowtide.spool import Spool
 from lowtide.store import Store, redis_errors
@@ -70,10 +70,9 @@ class _Owners:
     """The batches that provider jobs belong to."""
 
     def __init__(self, settings: Settings) -> None:
-        self._queue = BatchQueue(settings)
-        store = Store(settings)
+        self._store = Store(settings)
         with redis_errors(settings.redis_url.get_secret_value()):
-            self._installation = store.installation(Spool(settings.spool_url)).seen().redis
+            self._installation = self._store.installation(Spool(settings.spool_url)).seen().redis
         self._known: dict[str, bool] = {}
 
     def of(self, job: ProviderJob) -> tuple[str | None, bool]:
@@ -86,12 +85,7 @@ class _Owners:
         except ValueError:
             return None, False
         if batch_id not in self._known:
-            try:
-                self._queue.get(batch_id)
-            except BatchNotFound:
-                self._known[batch_id] = False
-            else:
-                self._known[batch_id] = True
+            self._known[batch_id] = self._store.exists(batch_id)
         return batch_id, self._known[batch_id]
 
 

@@ -63,6 +63,7 @@ def _facts(status: BatchStatus) -> dict[str, str]:
         "models": counts_text(status.models) if status.warnings else "",
         "tokens": tokens_text(status.usage),
         "discarded tokens": tokens_text(status.discarded_usage),
+        "shares jobs in": status.bundle or "",
         "submitted": f"{local_time(status.created_at)}, {ago(status.created_at)}",
         "finished": _finished(status),
         "kind": "" if status.kind is Kind.GENERATION else str(status.kind),

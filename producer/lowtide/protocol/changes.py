@@ -15,13 +15,38 @@ from lowtide.protocol.records import Part
 from lowtide.states import BatchState, JobState, Kind, Mode, ProviderName
 
 
+class NewBundle(TypedDict):
+    """The fields of a new bundle; register.lua adds its id, the time, its lane and its totals.
+
+    All batches of a lane have the same model, provider, mode, kind, attempts, priority, handler and outcomes.
+    """
+
+    v: int
+    state: BatchState
+    stage: Stage
+    token: int
+    busy: bool
+    model: str
+    provider: ProviderName
+    mode: Mode
+    kind: Kind
+    groups: int
+    max_attempts: int
+    priority: int
+    on_result: str | None
+    outcomes: Mapping[str, str]
+    cancel: bool
+    jobs: int
+    open: int
+
+
 class NewBatch(TypedDict):
     """The fields of a batch at submit; register.lua adds the time and the fingerprint."""
 
     v: int
     id: str
     state: BatchState
-    stage: Stage
+    stage: Stage | None
     token: int
     busy: bool
     model: str

@@ -11,6 +11,8 @@
 | `lowtide:installation` | string | `<id>`; `<id> <place>` until the spool there has it too | permanent |
 | `lowtide:batches` | sorted set | batches by creation time | permanent |
 | `lowtide:deleted` | sorted set | ids of deleted batches, by time | each after 30 days |
+| `lowtide:lane:<lane>` | string | the bundle that is open for the batches of a lane | when it is closed |
+| `lowtide:bundled:<bundle>` | sorted set | its batches by the ordinal of their first request in it | with its bundle |
 | `lowtide:clock:<queue>` | sorted set | what is due when, in Unix seconds | permanent |
 | `lowtide:inbox:<batch>` | string | held by the worker that imports a batch from the inbox | after a lease |
 | `lowtide:ticker:<queue>` | string | held by the worker that ticks now | after a tick |
@@ -92,6 +94,16 @@ def settled(batch_id: str) -> str:
 def carried(job_id: str) -> str:
     """Bitmap of the requests that a job carries, where it does not carry all of a range."""
     return f"{PREFIX}carried:{job_id}"
+
+
+def lane(name: str) -> str:
+    """The bundle that is open for the batches of a lane."""
+    return f"{PREFIX}lane:{name}"
+
+
+def bundled(bundle_id: str) -> str:
+    """The batches of a bundle, by the ordinal of their first request in it."""
+    return f"{PREFIX}bundled:{bundle_id}"
 
 
 def idempotency(key: str) -> str:

@@ -16,6 +16,10 @@ Part = tuple[str, int]
 """A file or table that is read by ranges: its name and its size in bytes."""
 
 
+Range = tuple[str, int, int]
+"""A range of bytes of a file in the spool: its name, its first byte, and the one behind its last."""
+
+
 class EntityRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The fields that every record has, by which the clock works."""
 
@@ -112,6 +116,18 @@ class BatchRecord(PaidTokens, frozen=True, kw_only=True):
     """Size of its requests in the spool."""
     groups: int = 1
     """Number of groups that its requests fall into; requests of two groups cannot share a job."""
+
+    bundle: str | None = None
+    """The bundle whose jobs carry its requests; None where it has jobs of its own. register.lua writes this and the
+    next three."""
+    bundled: int = 0
+    """Number of batches in it, where it is a bundle; 0 for a batch that was submitted."""
+    bundled_left: int = 0
+    """Those of them that are not deleted yet; counted down by forget.lua."""
+    lane: str | None = None
+    """The lane that it is open for, where it is a bundle; None once it is cut into jobs."""
+    stored: tuple[Range, ...] = ()
+    """The ranges of its results in the files of its bundle; record.lua adds one for each segment."""
 
     cancel: bool = False
     """Whether cancel was asked for; set by cancel.lua."""

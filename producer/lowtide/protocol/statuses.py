@@ -34,6 +34,7 @@ def batch_status(batch: BatchRecord, jobs: Sequence[JobStatus], problems: Sequen
         expired=batch.expired,
         cancelled=batch.cancelled,
         jobs=list(jobs),
+        bundle=batch.bundle,
         problems=list(problems),
         warnings=[
             f"{name} gave {count:,} of {_settled(batch):,} results; {batch.model} was asked for"
@@ -77,7 +78,7 @@ def _answered(batch: BatchRecord, jobs: Sequence[JobStatus]) -> int:
     A damaged job does not say how many requests it has.
     """
     settled = _settled(batch)
-    if batch.finished is not None or not jobs:
+    if batch.finished is not None or not jobs or batch.bundle:
         return settled
     under_way = [job for job in jobs if not job.state.terminal]
     done = sum(min(job.done_requests, job.requests) for job in under_way)

@@ -52,8 +52,11 @@ class RequestReader:
         """Returns the group and the size in bytes of each request, in order; None where all may share a job."""
         if not self._spool.exists(self._files.groups):
             return None
-        sizes = (end - start for start, end in pairwise(chain([0], self._line_ends())))
-        return zip(self._spool.read(self._files.groups), sizes, strict=True)
+        return zip(self._spool.read(self._files.groups), self.sizes(), strict=True)
+
+    def sizes(self) -> Iterator[int]:
+        """Yields the size in bytes of the line of each request, in order."""
+        return (end - start for start, end in pairwise(chain([0], self._line_ends())))
 
     def _line_ends(self) -> Iterator[int]:
         with self._spool.open(self._files.index) as file:

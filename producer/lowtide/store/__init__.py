@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lowtide.store.batches import Store
+from lowtide.store.batches import Recorded, Store
 from lowtide.store.connection import connect, redis_errors, redis_time
 from lowtide.store.dead_letters import DeadLetter, DeadLetters
 from lowtide.store.delivery import DeliveryClient
@@ -36,6 +36,7 @@ __all__ = [
     "Keys",
     "Listener",
     "Places",
+    "Recorded",
     "Script",
     "Seen",
     "Store",

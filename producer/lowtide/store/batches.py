@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import chain
-from typing import cast
+from typing import NamedTuple, cast
 
 import msgspec
 import redis
@@ -29,17 +29,20 @@ from lowtide.protocol import (
     job_status,
     keys,
     measures,
+    new_batch_id,
     read_record,
     written_fields,
 )
-from lowtide.protocol.changes import NewBatch
+from lowtide.protocol.changes import NewBatch, new_job
+from lowtide.protocol.records import Range
 from lowtide.settings import Settings
 from lowtide.spool import Spool
-from lowtide.states import FINISHED_BATCH, BatchState
+from lowtide.states import FINISHED_BATCH, BatchState, JobState
 from lowtide.store import scripts
 from lowtide.store.connection import connect, redis_errors
 from lowtide.store.durability import durably
 from lowtide.store.installation import Installation
+from lowtide.store.lanes import lane_of, new_bundle
 from lowtide.store.listeners import listeners, silence
 from lowtide.store.problems import problems
 from lowtide.store.server import require_server
@@ -53,6 +56,15 @@ _SUBMIT_GRACE_SECONDS = 5.0
 """Time the submit message gets before the clock sends another."""
 _RECORDING_TRIES = 3
 """How often Redis is asked to record a batch whose reply does not come."""
+
+
+class Recorded(NamedTuple):
+    """The batch that stands for an idempotency key: the new one, or an earlier one."""
+
+    batch_id: str
+    fingerprint: str
+    due: str
+    """The batch or the bundle whose work may begin now; "" for none."""
 
 
 @contextmanager
@@ -93,8 +105,8 @@ class Store:
         groups: int,
         fingerprint: str,
         sources: Sequence[tuple[str, int]] = (),
-    ) -> tuple[str, str]:
-        """Records a batch; returns the id and fingerprint of the one that stands for its idempotency key.
+    ) -> Recorded:
+        """Records a batch; returns the one that stands for its idempotency key.
 
         `groups` is the number of groups that the requests fall into; requests of two groups cannot share a job.
         `sources` are the places where the provider reads them, if it is to use them in place, with their sizes in
@@ -103,11 +115,12 @@ class Store:
         When a reply is lost, Redis is asked again: the script knows the batch by its id. After `StoreUnavailable` the
         batch may be recorded or not.
         """
+        lane = lane_of(options, self._settings, total=total, sources=sources)
         fields: NewBatch = {
             "v": RECORD_VERSION,
             "id": batch_id,
             "state": BatchState.PENDING,
-            "stage": Stage.SUBMIT,
+            "stage": None if lane else Stage.SUBMIT,
             "token": 0,
             "busy": False,
             "model": options.model,
@@ -131,7 +144,7 @@ class Store:
             "open": 0,
         }
 
-        def record() -> tuple[str, str]:
+        def record() -> Recorded:
             # A failover must not lose a batch whose id its producer has.
             standing = durably(
                 self.redis,
@@ -141,6 +154,7 @@ class Store:
                     clock=keys.clock(Stage.SUBMIT.queue),
                     idempotency=keys.idempotency(options.idempotency_key or ""),
                     census=keys.CENSUS,
+                    lane=keys.lane(lane),
                     batch_id=batch_id,
                     member=keys.batch_member(batch_id),
                     grace=_SUBMIT_GRACE_SECONDS,
@@ -148,12 +162,23 @@ class Store:
                     keyed=int(bool(options.idempotency_key)),
                     batch_prefix=keys.batch(""),
                     counted=measures.counted_batch(total),
+                    total=total,
+                    size=size,
+                    lane_name=lane,
+                    bundle_id=new_batch_id(),
+                    batch_member=keys.batch_member(""),
+                    bundled=keys.bundled(""),
+                    linger=self._settings.linger_seconds,
+                    enough=self._settings.linger_requests,
+                    most=self._settings.max_requests_per_job,
+                    most_bytes=self._settings.max_job_bytes(options.mode, options.provider),
+                    bundle_fields=written_fields(new_bundle(options)),
                     fields=written_fields(fields),
                 ),
                 replicas=self._settings.replicas_to_wait_for,
                 disk=False,
             )
-            return standing[0].decode(), standing[1].decode()
+            return Recorded(*(part.decode() for part in standing))
 
         with redis_errors(self._url):
             for _ in range(_RECORDING_TRIES - 1):
@@ -230,7 +255,10 @@ class Store:
             found = hash_reply(self.redis.hgetall(keys.batch(batch_id)))
             if not found:
                 raise BatchNotFound(f"no batch {batch_id}: it was never submitted here, or it is deleted")
-            return read_record(BatchRecord, found)
+            batch = read_record(BatchRecord, found)
+        if batch.bundled:
+            raise BatchNotFound(f"{batch_id} is a bundle of {batch.bundled:,} small batches; ask for one of these")
+        return batch
 
     def status(self, batch_id: str) -> BatchStatus:
         """The state of a batch, with its jobs.
@@ -240,6 +268,9 @@ class Store:
         batch = self._batch(batch_id)
         with redis_errors(self._url):
             names = [job_id(batch_id, number) for number in range(1, batch.jobs + 1)]
+            if batch.bundle:
+                batch, shared = self._with_bundle(batch)
+                names += shared
             with self.redis.pipeline(transaction=False) as pipe:
                 for name in names:
                     pipe.hgetall(keys.job(name))
@@ -249,6 +280,27 @@ class Store:
             jobs = [job_status(name, job, due) for name, job, due in found if job]
             [silence] = self._silences([batch])
             return batch_status(batch, jobs, problems(batch, [(job.id, job.problem) for job in jobs], silence))
+
+    def _with_bundle(self, batch: BatchRecord) -> tuple[BatchRecord, list[str]]:
+        """A bundled batch with what only its bundle knows, and the ids of the jobs of the bundle."""
+        found = hash_reply(self.redis.hgetall(keys.batch(batch.bundle or "")))
+        if not found:
+            return batch, []
+        bundle = read_record(BatchRecord, found)
+        names = [job_id(bundle.id, number) for number in range(1, bundle.jobs + 1)]
+        if batch.finished and not (bundle.undelivered or bundle.parked):
+            return batch, names
+        return replace(
+            batch,
+            problem=batch.problem or bundle.problem,
+            undelivered=bundle.undelivered,
+            parked=bundle.parked,
+            delivery_problem=bundle.delivery_problem,
+        ), names
+
+    def stored(self, batch_id: str) -> Sequence[Range]:
+        """The places of a bundled batch's results, in the files of its bundle; none for another batch."""
+        return self._batch(batch_id).stored
 
     def page(
         self,
@@ -338,6 +390,7 @@ class Store:
     def cancel(self, batch_id: str) -> BatchState:
         """Asks a batch to stop; returns its state from before. Raises `BatchNotFound`."""
         job = job_prefix(batch_id)
+        cancelled = {**new_job(batch_id, stage=Stage.SETTLE, attempt=1, losses=0), "state": JobState.CANCELLED}
         with redis_errors(self._url):
             state = self._cancel(
                 batch=keys.batch(batch_id),
@@ -345,6 +398,13 @@ class Store:
                 census=keys.CENSUS,
                 job_hash=keys.job(job),
                 job_member=keys.job_member(job),
+                job_id=job,
+                batch_prefix=keys.batch(""),
+                batch_member=keys.batch_member(""),
+                bundled=keys.bundled(""),
+                every_job_hash=keys.job(""),
+                every_job_member=keys.job_member(""),
+                cancelled=written_fields(cancelled),
             )
         return _known_state(batch_id, state)
 

@@ -16,7 +16,7 @@ _MAX_NAME_CHARS = 100
 """Most characters of a reason or a model's name that are counted."""
 
 
-def tally(rows: Sequence[Row], results: Sequence[Joined], odd: dict[str, int]) -> Tally:
+def tally(rows: Sequence[Row] | Sequence[Joined], results: Sequence[Joined], odd: dict[str, int]) -> Tally:
     """Returns the counts of a segment.
 
     - `rows`: all its rows. The provider was paid for each of them.

@@ -13,12 +13,15 @@ from lowtide_worker.state import BatchMove, Done, HeldBatch, Move, known
 
 log = logging.getLogger(__name__)
 
+_SHORTEST_PAUSE_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 3600.0
 """Pause between two checks of a batch that is kept beyond its retention."""
 
 
 def delete(runtime: Runtime, batch: HeldBatch) -> BatchMove | Done:
     """Deletes at the provider, then in the spool, and last the record itself; later, where results are undelivered."""
+    if needed := _needed(runtime, batch):
+        return needed
     if batch.record.state is not BatchState.DELETING and (kept := _kept(runtime, batch)):
         return kept
     # Nothing is deleted because of a Redis or a spool of another installation.
@@ -43,15 +46,27 @@ def delete(runtime: Runtime, batch: HeldBatch) -> BatchMove | Done:
     runtime.spool.delete_folder(files.inbox)
     runtime.spool.delete_folder(files.folder)
     reach("delete.after-files")
-    runtime.ledger.forget(batch, keep)
+    runtime.deleted.forget(batch, keep)
     reach("delete.after-record")
     log.info("batch %s is deleted", batch.batch_id, extra=Event.BATCH_DELETED.extra)
     return Done({"state": "deleted"})
 
 
+def _needed(runtime: Runtime, batch: HeldBatch) -> BatchMove | None:
+    """A later check, where a bundle has results of a batch, or is still to read its requests; else None."""
+    if batch.record.bundled_left:
+        # The last of its batches wakes it.
+        return Move(stage=Stage.DELETE, after=runtime.settings.retention_seconds)
+    bundle = runtime.bundles.record(batch.record.bundle) if batch.record.bundle else None
+    if bundle is not None and bundle.stage == Stage.SUBMIT:
+        return Move(stage=Stage.DELETE, after=max(runtime.settings.linger_seconds, _SHORTEST_PAUSE_SECONDS))
+    return None
+
+
 def _kept(runtime: Runtime, batch: HeldBatch) -> BatchMove | None:
     """A later check, where its retention is over and its handler has not taken all results; else None."""
-    waiting = batch.record.undelivered + batch.record.parked
+    bundle = runtime.bundles.record(batch.record.bundle) if batch.record.bundle else None
+    waiting = sum(one.undelivered + one.parked for one in (batch.record, bundle) if one is not None)
     left = known(batch.record.finished, "finished") + runtime.settings.undelivered_retention_seconds - batch.now()
     if not waiting or left <= 0:
         return None

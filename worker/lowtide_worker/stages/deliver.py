@@ -17,10 +17,11 @@ from msgspec.structs import replace
 from lowtide.errors import SpoolError
 from lowtide.models import ResultError, Usage
 from lowtide.protocol import BatchFiles, Queue, measures, other_models, split_job_id
-from lowtide.protocol.records import Part
+from lowtide.protocol.records import Part, Range
 from lowtide.spool import RequestReader
 from lowtide.states import ResultStatus
 from lowtide.text import on_one_line
+from lowtide_worker.bundling import BundledBatch, by_batch
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
 from lowtide_worker.in_place import in_place, under_wire_keys
@@ -38,7 +39,7 @@ from lowtide_worker.output import (
 from lowtide_worker.providers import NO_RESPONSE, Missing, Provider
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.hand_over import Stored, hand_over
-from lowtide_worker.state import Done, HeldSegment, SegmentMove, Tally
+from lowtide_worker.state import BundledTally, Done, HeldSegment, SegmentMove, Share, Tally
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ _FILLS_PER_WINDOW = 8
 _LINES_AT_ONCE = 500
 
 
-class _ResultLine(msgspec.Struct, frozen=True, gc=False):
+class _ResultLine(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A stored result: `lowtide.Result` with the response passed through as the provider's own bytes."""
 
     key: str
@@ -59,6 +60,9 @@ class _ResultLine(msgspec.Struct, frozen=True, gc=False):
     usage: Usage | None
     metadata: msgspec.Raw
     attempts: int
+    batch_id: str = ""
+    """Its batch, in the files of a bundle; else the file's own batch."""
+    labels: Mapping[str, str] = {}
 
 
 _encode_lines = msgspec.json.Encoder().encode_lines
@@ -76,12 +80,12 @@ def deliver(runtime: Runtime, segment: HeldSegment) -> SegmentMove | Done:
             segment.member,
             extra=Event.SEGMENT_COLLECTED_AGAIN.extra,
         )
-        runtime.ledger.recollect(segment, from_provider=not _is_rest(segment))
+        runtime.ledger.recollect(segment, from_provider=not _is_rest(segment), shares=_shares(runtime, segment))
         return Done({"gone": 1}, wakes=(Queue.RESULTS, Queue.JOBS))
     except Missing as missing:
         # The provider has the output no more. Requests that were granted to this segment, but not stored, run again.
         log.warning("segment %s: its output is missing: %s", segment.member, missing, extra=Event.OUTPUT_GONE.extra)
-        runtime.ledger.recollect(segment, from_provider=False)
+        runtime.ledger.recollect(segment, from_provider=False, shares=_shares(runtime, segment))
         return Done({"gone": 1}, wakes=(Queue.JOBS,))
     if stored.handler_waits:
         return hand_over(runtime, segment, stored)
@@ -103,17 +107,27 @@ def _store(runtime: Runtime, segment: HeldSegment) -> Stored:
     )
     final = _final(joined, is_last_attempt=job.attempt >= segment.batch.max_attempts)
     reach("deliver.before-grant")
-    granted = runtime.ledger.grant(segment, [item.ordinal for item in final])
+    ordinals = [item.ordinal for item in final]
+    batches = _batches(runtime, segment)
+    if batches:
+        granted = runtime.bundles.grant(segment, ordinals, _shares(runtime, segment))
+    else:
+        granted = runtime.ledger.grant(segment, ordinals)
     reach("deliver.after-grant")
     results = [item for item, is_granted in zip(final, granted, strict=True) if is_granted]
     quarantined = malformed + foreign
     runtime.clock.check(segment)
-    _write_results(runtime, segment, results)
+    ranges = _write_results(runtime, segment, results, batches)
     _write_quarantine(runtime, segment, quarantined)
     retried = Counter() if len(final) == len(joined) else _retried(joined)
     odd = {"duplicates": len(final) - len(results), "quarantined": len(quarantined)}
     found = tally(rows, results, odd)
-    found = replace(found, totals=_totals(segment, results, retried, found.counts), retried=retried.total())
+    found = replace(
+        found,
+        totals=_totals(segment, results, retried, found.counts),
+        retried=retried.total(),
+        bundled=_bundled(joined, final, results, batches, ranges),
+    )
     handler_waits = bool(segment.batch.on_result and results)
     reach("deliver.before-record")
     left = runtime.ledger.record(segment, found, handler_waits=handler_waits)
@@ -195,6 +209,38 @@ def _is_gone(runtime: Runtime, segment: HeldSegment) -> bool:
     return True
 
 
+# ---- bundles
+
+
+def _batches(runtime: Runtime, segment: HeldSegment) -> Sequence[BundledBatch]:
+    """The batches of the bundle that the segment is of; none for another batch."""
+    return runtime.batches_of(segment.batch_id) if segment.batch.bundled else ()
+
+
+def _shares(runtime: Runtime, segment: HeldSegment) -> list[Share]:
+    return [Share(batch.id, batch.first, batch.last) for batch in _batches(runtime, segment)]
+
+
+def _bundled(
+    joined: Sequence[Joined],
+    final: Sequence[Joined],
+    results: Sequence[Joined],
+    batches: Sequence[BundledBatch],
+    ranges: Mapping[str, Range],
+) -> list[BundledTally]:
+    """The counts of each batch of a bundle: of its rows, of those that are final, and of those that became results."""
+    if not batches:
+        return []
+    ends = {batch.id: len(some) for batch, some in by_batch(final, batches)}
+    mine: dict[str, list[Joined]] = {batch.id: some for batch, some in by_batch(results, batches)}
+    tallies = []
+    for batch, rows in by_batch(joined, batches):
+        got = mine.get(batch.id) or []
+        odd = {"duplicates": ends.get(batch.id, 0) - len(got)}
+        tallies.append(BundledTally.of(batch.id, tally(rows, got, odd), ranges.get(batch.id)))
+    return tallies
+
+
 # ---- write
 
 
@@ -206,17 +252,30 @@ def _final(joined: Sequence[Joined], *, is_last_attempt: bool) -> list[Joined]:
     return sorted(joined, key=attrgetter("outcome.retryable"))
 
 
-def _write_results(runtime: Runtime, segment: HeldSegment, results: Sequence[Joined]) -> None:
+def _write_results(
+    runtime: Runtime, segment: HeldSegment, results: Sequence[Joined], batches: Sequence[BundledBatch]
+) -> dict[str, Range]:
+    """Writes the results of a segment; returns where those of each batch of a bundle are."""
     name = BatchFiles(segment.batch_id).result(_job_number(segment), segment.record.number)
     if not results:
         # A Redis that was restored from a backup may have granted other results to this segment before.
         runtime.spool.delete(name)
-        return
+        return {}
     attempts = segment.job.attempt + segment.job.losses
+    ranges: dict[str, Range] = {}
     with runtime.spool.write(name) as file:
+        if batches:
+            start = 0
+            for batch, its_own in by_batch(results, batches):
+                block = _encode_lines([_result_line(item, attempts, batch) for item in its_own])
+                file.write(block)
+                ranges[batch.id] = (name, start, start + len(block))
+                start += len(block)
+            return ranges
         for first in range(0, len(results), _LINES_AT_ONCE):
             some = results[first : first + _LINES_AT_ONCE]
             file.write(_encode_lines([_result_line(item, attempts) for item in some]))
+    return ranges
 
 
 def _write_quarantine(runtime: Runtime, segment: HeldSegment, odd: Sequence[QuarantinedRow]) -> None:
@@ -232,14 +291,15 @@ def _job_number(segment: HeldSegment) -> int:
     return split_job_id(segment.record.job_id)[1]
 
 
-def _result_line(item: Joined, attempts: int) -> _ResultLine:
+def _result_line(item: Joined, attempts: int, batch: BundledBatch | None = None) -> _ResultLine:
     request, response, outcome = item.request, item.response, item.outcome
     error = outcome.error
     if error is not None:
         error = error.shortened(_MAX_ERROR_CHARS)
         if error.reason == "MALFORMED":
             response = NO_RESPONSE
-    return _ResultLine(request.key, outcome.status, response, error, outcome.usage, request.metadata, attempts)
+    line = request.key, outcome.status, response, error, outcome.usage, request.metadata, attempts
+    return _ResultLine(*line) if batch is None else _ResultLine(*line, batch.id, batch.labels)
 
 
 # ---- count

@@ -36,6 +36,8 @@ def settle(runtime: Runtime, job: HeldJob) -> JobMove | Done:
     """Closes a job, runs requests without a result again, or writes their outcome."""
     if job.record.segments_left:
         return Move(stage=Stage.SETTLE, after=_WATCH_SECONDS)
+    if job.batch.bundled:
+        runtime.bundles.spare(job)
     missing = runtime.ledger.unsettled(job.batch_id, runtime.ledger.carried(job))
     reach("settle.after-count")
     if missing is None:
@@ -109,6 +111,9 @@ def _verdict(runtime: Runtime, job: HeldJob, *, lost: bool) -> tuple[ResultStatu
     if not spent and not overdue:
         return None
     # A job past its deadline is cancelled by Lowtide: its requests have expired, the user did not cancel them.
+    if overdue and job.record.name is None and error is not None:
+        # It was never created: the reason is what it waited for.
+        return ResultStatus.EXPIRED, error
     if overdue or state is JobState.EXPIRED or (state is JobState.CANCELLED and job.record.cancel_sent):
         return ResultStatus.EXPIRED, ResultError(reason="EXPIRED", message="the provider did not answer in time")
     if state is JobState.CANCELLED:

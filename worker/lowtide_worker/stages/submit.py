@@ -8,25 +8,33 @@ from collections.abc import Iterable, Iterator
 
 from lowtide.errors import SpoolError
 from lowtide.models import REQUESTS_LOST, ResultError
-from lowtide.protocol import BatchFiles, Queue
+from lowtide.protocol import BatchFiles, Queue, Stage, batch_member
 from lowtide.spool import PAIR, RequestReader
+from lowtide_worker.bundling import RequestsDamagedError, write_bundle
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
 from lowtide_worker.in_place import lines_elsewhere
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import Done, HeldBatch, Ordinals
+from lowtide_worker.state import BatchMove, Done, HeldBatch, Move, Ordinals
 
 log = logging.getLogger(__name__)
 
+_SHORTEST_LINGER_SECONDS = 0.5
 _AT_ONCE = 500
 """Most jobs in one script: Redis takes at most a million arguments, and serves nothing else meanwhile."""
 
 
-def submit(runtime: Runtime, batch: HeldBatch) -> Done:
+def submit(runtime: Runtime, batch: HeldBatch) -> BatchMove | Done:
     """Plans the jobs of a batch and puts them on the clock, or ends a batch whose requests are gone."""
+    if batch.record.bundled:
+        return _bundle(runtime, batch)
     if damaged := _damaged(runtime, batch):
         return _without_requests(runtime, batch, damaged)
-    jobs, count = _jobs(runtime, batch), 0
+    return _plan(runtime, batch, _jobs(runtime, batch))
+
+
+def _plan(runtime: Runtime, batch: HeldBatch, jobs: Iterator[Ordinals]) -> Done:
+    count = 0
     while some := list(itertools.islice(jobs, _AT_ONCE)):
         reach("submit.before-draft")
         runtime.ledger.draft(batch, count + 1, some)
@@ -46,9 +54,68 @@ def _jobs(runtime: Runtime, batch: HeldBatch) -> Iterator[Ordinals]:
     max_requests = settings.max_requests_per_job
     max_bytes = settings.max_job_bytes(batch.record.mode, batch.record.provider)
     if batch.record.groups > 1 and (groups := reader.groups()) is not None:
-        return _cut(groups, max_requests=max_requests, max_bytes=max_bytes)
+        requests = ((ordinal, *group) for ordinal, group in enumerate(groups))
+        return _cut(requests, max_requests=max_requests, max_bytes=max_bytes)
     cuts = reader.cuts(batch.record.total, max_requests=max_requests, max_bytes=max_bytes)
     return (Ordinals(first=first, last=last) for first, last in cuts)
+
+
+def _bundle(runtime: Runtime, bundle: HeldBatch) -> BatchMove | Done:
+    """Plans the jobs of a bundle, or leaves it open while jobs wait for a slot at the provider."""
+    total = runtime.bundles.seal(bundle)
+    if not total:
+        return Move(stage=Stage.SUBMIT, after=max(runtime.settings.linger_seconds, _SHORTEST_LINGER_SECONDS))
+    reach("submit.after-seal")
+    batches = runtime.bundles.shares(bundle.batch_id, total)
+    lost: set[str] = set()
+    while True:
+        try:
+            write_bundle(
+                runtime.spool,
+                bundle.batch_id,
+                batches,
+                runtime.bundles.labels(batches),
+                lost=lost,
+                keep=runtime.clock.keeper(bundle),
+            )
+            break
+        except RequestsDamagedError as damaged:
+            _lose(runtime, bundle, damaged)
+            lost.add(damaged.batch_id)
+    reach("submit.after-bundle")
+    runtime.bundles.spare(bundle)
+    wanted = runtime.ledger.unsettled(bundle.batch_id, Ordinals(first=0, last=total))
+    if wanted is None:
+        # The bundle is cancelled: its one job is never created.
+        return _plan(runtime, bundle, iter([Ordinals(first=0, last=total)]))
+    settings = runtime.settings
+    sizes = list(RequestReader(runtime.spool, bundle.batch_id).sizes())
+    jobs = _cut(
+        ((ordinal, 0, sizes[ordinal]) for ordinal in wanted),
+        max_requests=settings.max_requests_per_job,
+        max_bytes=settings.max_job_bytes(bundle.record.mode, bundle.record.provider),
+    )
+    return _plan(runtime, bundle, jobs)
+
+
+def _lose(runtime: Runtime, bundle: HeldBatch, damaged: RequestsDamagedError) -> None:
+    """Ends a batch of a bundle whose requests are gone.
+
+    Raises `SpoolError` for as long as the spool may only be away for a moment.
+    """
+    now, grace = bundle.now(), runtime.settings.output_grace_seconds
+    since = bundle.record.damaged_since or now
+    if now - since < grace:
+        runtime.clock.keep(bundle, {"damaged_since": since})
+        raise damaged
+    record = runtime.bundles.record(damaged.batch_id)
+    if record is None or record.finished:
+        return
+    message = f"its requests are missing from the spool, or not whole, so nothing was sent: {damaged}"
+    member = batch_member(damaged.batch_id)
+    held = HeldBatch(member=member, stage=bundle.stage, token=record.token, record=record, begun=bundle.begun)
+    runtime.ledger.lose(held, ResultError(reason=REQUESTS_LOST, message=message))
+    log.error("batch %s has ended without results: %s", damaged.batch_id, message, extra=Event.BATCH_LOST.extra)
 
 
 def _damaged(runtime: Runtime, batch: HeldBatch) -> str | None:
@@ -101,10 +168,13 @@ class _Open:
         return Ordinals(first=self.first, last=self.last, bitmap=None if whole else bytes(self._bits))
 
 
-def _cut(groups: Iterable[tuple[int, int]], *, max_requests: int, max_bytes: int) -> Iterator[Ordinals]:
-    """Fills jobs in order of the requests, each with requests of one group only."""
+def _cut(requests: Iterable[tuple[int, int, int]], *, max_requests: int, max_bytes: int) -> Iterator[Ordinals]:
+    """Fills jobs in order of the requests, each with requests of one group only.
+
+    `requests` are the ordinal, the group and the size in bytes of each.
+    """
     filling: dict[int, _Open] = {}
-    for ordinal, (group, size) in enumerate(groups):
+    for ordinal, group, size in requests:
         job = filling.get(group)
         if job is not None and (job.requests >= max_requests or job.bytes + size > max_bytes):
             yield filling.pop(group).ordinals()

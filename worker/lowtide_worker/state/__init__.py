@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lowtide_worker.state.admission import Admission
+from lowtide_worker.state.bundles import Bundles, Share
 from lowtide_worker.state.clock import Clock, Dispatch
 from lowtide_worker.state.deleted import DeletedBatches
 from lowtide_worker.state.deliveries import Deliveries
@@ -28,11 +29,13 @@ from lowtide_worker.state.leases import Leases
 from lowtide_worker.state.ledger import Ledger
 from lowtide_worker.state.oddities import Oddities
 from lowtide_worker.state.ordinals import Ordinals
-from lowtide_worker.state.tally import Tally
+from lowtide_worker.state.tally import BundledTally, Tally
 
 __all__ = [
     "Admission",
     "BatchMove",
+    "BundledTally",
+    "Bundles",
     "Clock",
     "DeletedBatches",
     "Deliveries",
@@ -52,6 +55,7 @@ __all__ = [
     "Oddities",
     "Ordinals",
     "SegmentMove",
+    "Share",
     "Superseded",
     "SweepMove",
     "Tally",

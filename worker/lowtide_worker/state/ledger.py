@@ -37,6 +37,7 @@ from lowtide.store import pairs
 from lowtide_worker.events import Event
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import scripts
+from lowtide_worker.state.bundles import Share
 from lowtide_worker.state.held import Held, HeldBatch, HeldJob, HeldSegment, Superseded, bounded
 from lowtide_worker.state.ordinals import Ordinals, missing
 from lowtide_worker.state.retries import NO_RETRY, retry_job
@@ -64,8 +65,6 @@ class Ledger:
         self._record = scripts.record.load(client)
         self._recollect = scripts.recollect.load(client)
         self._close = scripts.close.load(client)
-        self._forget_job = scripts.forget_job.load(client)
-        self._forget = scripts.forget.load(client)
         self._lose = scripts.lose.load(client)
 
     def draft(self, batch: HeldBatch, first: int, jobs: Sequence[Ordinals]) -> None:
@@ -208,16 +207,21 @@ class Ledger:
             job_member=keys.job_member(job),
             handler_waits=int(handler_waits),
             lease=self._settings.lease_seconds,
+            batch_prefix=keys.batch(""),
+            batch_member=keys.batch_member(""),
+            batch_stage=Stage.DELETE,
+            retention=self._settings.retention_seconds,
             **tally.arguments(),
         )
         if left < 0:
             raise Superseded(segment.member)
         return int(left)
 
-    def recollect(self, segment: HeldSegment, *, from_provider: bool) -> None:
+    def recollect(self, segment: HeldSegment, *, from_provider: bool, shares: Sequence[Share] = ()) -> None:
         """Removes a segment whose bytes are gone, and takes back its granted requests. Raises `Superseded`.
 
-        With `from_provider` the job collects its output again; else settle treats the requests as unanswered.
+        With `from_provider` the job collects its output again; else settle treats the requests as unanswered. `shares`
+        are the batches of a bundle.
         """
         job = segment.record.job_id
         given_up = self._recollect(
@@ -232,7 +236,9 @@ class Ledger:
             token=segment.token,
             job_member=keys.job_member(job),
             stage=Stage.COLLECT if from_provider else "",
+            settled_prefix=keys.settled(""),
             paid=list(PAID.values()),
+            shares=[part for one in shares for part in one],
         )
         self._checked(given_up, segment)
 
@@ -300,46 +306,6 @@ class Ledger:
                 for number, (count, dropped) in zip(some, pipe.execute(), strict=True):
                     found[number] = int(count or 0), {int(given_up) for given_up in (dropped or b"").split()}
         return found
-
-    def forget(self, batch: HeldBatch, check: Callable[[], None]) -> None:
-        """Removes every key of a batch. Calls `check` before each pipeline. Raises `Superseded`.
-
-        It works job by job, in pipelines: one script would hold up Redis for seconds where there are many segments.
-        """
-        batch_id, handler, jobs = batch.batch_id, batch.record.on_result or "", batch.record.jobs
-        for first in range(1, jobs + 1, _AT_ONCE):
-            check()
-            numbers = range(first, min(first + _AT_ONCE, jobs + 1))
-            with self._redis.pipeline(transaction=False) as pipe:
-                for name in (job_id(batch_id, number) for number in numbers):
-                    self._forget_job.within(pipe)(
-                        batch=keys.entity(batch.member),
-                        job=keys.job(name),
-                        carried=keys.carried(name),
-                        clock=keys.clock(Stage.CLEAN.queue),
-                        segments_clock=keys.clock(Stage.DELIVER.queue),
-                        parked=keys.PARKED,
-                        in_hand=keys.in_hand(handler),
-                        queued=keys.queued(handler),
-                        census=keys.CENSUS,
-                        token=batch.token,
-                        job_member=keys.job_member(name),
-                        segment_member=f"segment:{name}:",
-                        hash_prefix=keys.PREFIX,
-                    )
-                self._checked(all(pipe.execute()), batch)
-        forgotten = self._forget(
-            batch=keys.entity(batch.member),
-            settled=keys.settled(batch_id),
-            batches=keys.BATCHES,
-            clock=keys.clock(Stage.DELETE.queue),
-            idempotency=keys.idempotency(batch.record.idempotency_key or ""),
-            census=keys.CENSUS,
-            batch_id=batch_id,
-            member=batch.member,
-            token=batch.token,
-        )
-        self._checked(forgotten, batch)
 
     def job(self, job: str) -> JobRecord | None:
         """The record of a job; None where there is none. Raises `DamagedRecord`."""

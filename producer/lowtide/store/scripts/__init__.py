@@ -8,7 +8,21 @@ from lowtide.store.scripting import Key, Value, Values, script
 
 
 @script
-def cancel(*, batch: Key, clock: Key, census: Key, job_hash: Value, job_member: Value) -> Any: ...
+def cancel(
+    *,
+    batch: Key,
+    clock: Key,
+    census: Key,
+    job_hash: Value,
+    job_member: Value,
+    job_id: Value,
+    batch_prefix: Value,
+    batch_member: Value,
+    bundled: Value,
+    every_job_hash: Value,
+    every_job_member: Value,
+    cancelled: Values,
+) -> Any: ...
 
 
 @script
@@ -63,6 +77,7 @@ def register(
     clock: Key,
     idempotency: Key,
     census: Key,
+    lane: Key,
     batch_id: Value,
     member: Value,
     grace: Value,
@@ -70,6 +85,17 @@ def register(
     keyed: Value,
     batch_prefix: Value,
     counted: Value,
+    total: Value,
+    size: Value,
+    lane_name: Value,
+    bundle_id: Value,
+    batch_member: Value,
+    bundled: Value,
+    linger: Value,
+    enough: Value,
+    most: Value,
+    most_bytes: Value,
+    bundle_fields: Values,
     fields: Values,
 ) -> Any: ...
 

@@ -110,3 +110,23 @@ local function remove(hash, census)
   if name then count(census, name, -1) end
   redis.call('DEL', hash)
 end
+
+-- The numbers of a batch's requests: all, succeeded, failed, expired, cancelled; and whether the last four make up all.
+local function counts_of(batch)
+  local found = redis.call('HMGET', batch, 'total', 'succeeded', 'failed', 'expired', 'cancelled')
+  for index = 1, 5 do found[index] = tonumber(found[index] or 0) end
+  return found, found[1] == found[2] + found[3] + found[4] + found[5]
+end
+
+-- Ends a batch whose requests all have their result. Returns its final state.
+local function finish(batch, census, found, clock, member, stage, retention)
+  local time = now()
+  local state = 'completed'
+  if found[5] > 0 then state = 'cancelled'
+  elseif found[4] > 0 then state = 'expired'
+  elseif found[2] == 0 then state = 'failed' end
+  redis.call('HSET', batch, 'state', state, 'finished', score(time), 'stage', stage, 'busy', '0')
+  recount(batch, census, state)
+  redis.call('ZADD', clock, score(time + retention), member)
+  return state
+end

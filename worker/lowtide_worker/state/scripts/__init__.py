@@ -146,9 +146,12 @@ def forget(
     clock: Key,
     idempotency: Key,
     census: Key,
+    bundled: Key,
     batch_id: Value,
     member: Value,
     token: Value,
+    batch_prefix: Value,
+    batch_member: Value,
 ) -> Any: ...
 
 
@@ -173,6 +176,20 @@ def forget_job(
 
 @script
 def grant(*, segment: Key, settled: Key, batch: Key, token: Value, ordinals: Value, consecutive: Value) -> Any: ...
+
+
+@script
+def grant_bundled(
+    *,
+    segment: Key,
+    settled: Key,
+    batch: Key,
+    token: Value,
+    ordinals: Value,
+    batch_prefix: Value,
+    settled_prefix: Value,
+    shares: Values,
+) -> Any: ...
 
 
 @script
@@ -260,7 +277,9 @@ def recollect(
     token: Value,
     job_member: Value,
     stage: Value,
+    settled_prefix: Value,
     paid: Values,
+    shares: Values,
 ) -> Any: ...
 
 
@@ -282,6 +301,11 @@ def record(
     lease: Value,
     most: Value,
     others: Value,
+    bundled: Value,
+    batch_prefix: Value,
+    batch_member: Value,
+    batch_stage: Value,
+    retention: Value,
     counts: Values,
     totals: Values,
     paid: Values,
@@ -309,6 +333,22 @@ def release(
 
 
 @script
+def seal(
+    *,
+    batch: Key,
+    lane: Key,
+    waiting: Key,
+    census: Key,
+    token: Value,
+    bundle_id: Value,
+    most: Value,
+    oldest: Value,
+    batches: Value,
+    batch_prefix: Value,
+) -> Any: ...
+
+
+@script
 def segment(
     *,
     job: Key,
@@ -331,3 +371,7 @@ def segment(
     collected: Value,
     spans: Values,
 ) -> Any: ...
+
+
+@script
+def spare(*, entity: Key, batch: Key, settled: Key, batches: Key, token: Value, batch_prefix: Value) -> Any: ...

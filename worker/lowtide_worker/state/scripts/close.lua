@@ -9,15 +9,12 @@
 -- tidy first, and {1, "unbalanced"} where the batch's last job leaves requests without a result.
 if held_by_other(job, token) then return {0, ''} end
 local last = bitmap == '' and tonumber(redis.call('HGET', batch, 'open')) <= 1
-local count = {}
+local found, balanced = counts_of(batch)
 if last then
-  count = redis.call('HMGET', batch, 'total', 'succeeded', 'failed', 'expired', 'cancelled')
-  for index = 1, 5 do count[index] = tonumber(count[index] or 0) end
-  if count[1] ~= count[2] + count[3] + count[4] + count[5] then return {1, 'unbalanced'} end
+  if not balanced then return {1, 'unbalanced'} end
   if tidy ~= '1' then return {1, 'untidy'} end
 end
-local time = now()
-local due = score(time)
+local due = score(now())
 redis.call('HSET', job, 'stage', stage, 'busy', '0')
 redis.call('ZADD', clock, due, member)
 add_all(counters, totals)
@@ -32,11 +29,4 @@ if bitmap ~= '' then
 end
 redis.call('HINCRBY', batch, 'open', -1)
 if not last then return {1, ''} end
-local state = 'completed'
-if count[5] > 0 then state = 'cancelled'
-elseif count[4] > 0 then state = 'expired'
-elseif count[2] == 0 then state = 'failed' end
-redis.call('HSET', batch, 'state', state, 'finished', due, 'stage', batch_stage, 'busy', '0')
-recount(batch, census, state)
-redis.call('ZADD', clock, score(time + retention), batch_member)
-return {1, state}
+return {1, finish(batch, census, found, clock, batch_member, batch_stage, retention)}

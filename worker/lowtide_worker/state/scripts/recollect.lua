@@ -2,7 +2,8 @@
 -- KEYS: segment, job, batch, settled (bitmap), clock (of the segment and of collect), job_clock (that the job waits
 --       on), census
 -- ARGV: member (of the segment), token, job_member, stage (that brings the bytes again; "" where settle itself does),
---       paid... (counters of paid tokens)
+--       settled_prefix (of a batch's bitmap), paid... (counters of paid tokens), shares... (of each batch of a bundle: as
+--       in grant_bundled.lua; none for another batch)
 -- Returns 1, or 0 if another worker holds the segment now.
 if held_by_other(segment, token) then return 0 end
 local granted, ordinals, number = unpack(redis.call('HMGET', segment, 'granted', 'ordinals', 'number'))
@@ -11,7 +12,14 @@ local taken_back = false
 if granted and ordinals then
   for index = 1, #granted do
     if string.sub(granted, index, index) == '1' then
-      redis.call('SETBIT', settled, (struct.unpack('<I4', ordinals, 4 * index - 3)), 0)
+      local ordinal = (struct.unpack('<I4', ordinals, 4 * index - 3))
+      redis.call('SETBIT', settled, ordinal, 0)
+      for at = 1, #shares, 3 do
+        local first = tonumber(shares[at + 1])
+        if ordinal >= first and ordinal < tonumber(shares[at + 2]) then
+          redis.call('SETBIT', settled_prefix .. shares[at], ordinal - first, 0)
+        end
+      end
       taken_back = true
     end
   end

@@ -2,7 +2,9 @@
 -- KEYS: segment, job, batch, clock (of the segment), job_clock, census, counters
 -- ARGV: member (of the segment), token, job_member, retried (requests that run again because of their row),
 --       handler_waits ("1" if one waits for the results), lease (in seconds), most (names that are counted by
---       themselves), others (the name of those beyond), counts... (counter, amount pairs of the batch), totals...
+--       themselves), others (the name of those beyond), bundled (JSON: what the segment holds for each batch of a bundle,
+--       see `BundledTally`; "" for no bundle), batch_prefix (of a batch's hash), batch_member (prefix), batch_stage (of a
+--       finished batch), retention (seconds that one is kept), counts... (counter, amount pairs of the batch), totals...
 --       (the same of all batches), paid... (counter, amount pairs of the batch and the job), failed_by... (reason,
 --       amount pairs), answered_by... (model, amount pairs)
 -- Returns -1 if another worker holds the segment now or its batch is deleted, else the number of segments that the job
@@ -40,6 +42,30 @@ if #failed_by > 0 then
 end
 if #answered_by > 0 then
   redis.call('HSET', batch, 'models', tallied(redis.call('HGET', batch, 'models'), answered_by))
+end
+if bundled ~= '' then
+  for _, part in ipairs(cjson.decode(bundled)) do
+    local batch = batch_prefix .. part.batch_id
+    if exists(batch) then
+      for counter, amount in pairs(part.counts) do redis.call('HINCRBY', batch, counter, amount) end
+      if part.failed_by then
+        redis.call('HSET', batch, 'reasons', tallied(redis.call('HGET', batch, 'reasons'), part.failed_by))
+      end
+      if part.answered_by then
+        redis.call('HSET', batch, 'models', tallied(redis.call('HGET', batch, 'models'), part.answered_by))
+      end
+      if part.range then
+        local ranges = cjson.decode(redis.call('HGET', batch, 'stored') or '[]')
+        ranges[#ranges + 1] = part.range
+        redis.call('HSET', batch, 'stored', cjson.encode(ranges))
+      end
+      local found, balanced = counts_of(batch)
+      -- One that was cancelled ends with the job that writes the outcome of the rest.
+      if balanced and redis.call('HGET', batch, 'state') == 'running' then
+        finish(batch, census, found, job_clock, batch_member .. part.batch_id, batch_stage, retention)
+      end
+    end
+  end
 end
 if handler_waits == '1' then
   redis.call('HSET', segment, 'stored', '1')

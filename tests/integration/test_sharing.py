@@ -1,0 +1,185 @@
+"""Small batches share provider jobs, and each behaves as if it had one of its own."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+from tests.integration.blurbs import MODEL, blurbs
+from tests.stack import Stack
+from tests.waiting import wait_until
+
+from lowtide import BatchQueue, BatchState, ResultStatus
+
+
+@pytest.fixture
+def sharing(stack: Stack) -> BatchQueue:
+    stack.emulator.reset()
+    return stack.queue(share_jobs=True, linger_seconds=1)
+
+
+def created(stack: Stack) -> int:
+    return int(stack.emulator.stats().calls.get("batches.create", 0))
+
+
+def test_small_batches_share_a_job_and_each_has_its_own_results(stack: Stack, sharing: BatchQueue) -> None:
+    batches = [sharing.submit(blurbs(count), model=MODEL, labels={"n": str(count)}) for count in (1, 3, 10, 2)]
+
+    for batch, count in zip(batches, (1, 3, 10, 2), strict=True):
+        status = batch.wait(timeout=60)
+        assert (status.state, status.succeeded, status.labels) == (BatchState.COMPLETED, count, {"n": str(count)})
+        results = {result.key: result for result in batch.results()}
+        assert set(results) == {f"sku-{number}" for number in range(count)}
+        assert all(result.text and result.batch_id == batch.id for result in results.values())
+        assert all(result.labels == {"n": str(count)} for result in results.values())
+        assert all(result.metadata == {"row": key.removeprefix("sku-")} for key, result in results.items())
+        assert status.usage.total_token_count == sum(r.usage.total_token_count for r in results.values() if r.usage)
+    assert created(stack) == 1
+
+
+def test_a_batch_of_other_options_or_many_requests_shares_no_job(stack: Stack, sharing: BatchQueue) -> None:
+    alone = [
+        sharing.submit(blurbs(2), model=MODEL, max_attempts=2),
+        sharing.submit(blurbs(2), model=MODEL, share=False),
+        sharing.submit(blurbs(2), model=MODEL, mode="inline"),
+        stack.queue(share_jobs=True, linger_requests=2).submit(blurbs(2), model=MODEL),
+    ]
+    shared = [sharing.submit(blurbs(2), model=MODEL) for _ in range(2)]
+
+    for batch in (*alone, *shared):
+        assert batch.wait(timeout=60).succeeded == 2
+        assert len(list(batch.results())) == 2
+    assert created(stack) == 5
+    assert [batch.status().bundle is None for batch in alone] == [False, True, False, True]
+
+
+def test_enough_requests_need_not_wait(stack: Stack) -> None:
+    queue = stack.queue(share_jobs=True, linger_seconds=3600, linger_requests=10)
+    stack.emulator.reset()
+    batches = [queue.submit(blurbs(4), model=MODEL) for _ in range(3)]
+
+    assert [batch.wait(timeout=60).succeeded for batch in batches] == [4, 4, 4]
+    assert created(stack) == 1
+
+
+def test_rows_that_run_again_do_so_for_their_own_batches(stack: Stack, sharing: BatchQueue) -> None:
+    marked = [{"key": f"k{n}", "contents": f"[[error:8:1]] Article {n}."} for n in range(3)]
+    again = sharing.submit(marked, model=MODEL)
+    at_once = sharing.submit(blurbs(3), model=MODEL)
+    refused = sharing.submit([{"key": "no", "contents": "[[error:3]] Article."}, *marked], model=MODEL)
+
+    assert again.wait(timeout=60).succeeded == 3
+    assert at_once.wait(timeout=60).succeeded == 3
+    status = refused.wait(timeout=60)
+    assert (status.state, status.succeeded, status.failed) == (BatchState.COMPLETED, 3, 1)
+    assert status.reasons == {"INVALID_ARGUMENT": 1}
+    assert {result.key: result.attempts for result in again.results()} == {"k0": 2, "k1": 2, "k2": 2}
+    assert {result.attempts for result in at_once.results()} == {1}
+    assert sorted(result.key for result in refused.results()) == ["k0", "k1", "k2", "no"]
+    assert created(stack) == 2
+
+
+def test_a_batch_that_is_cancelled_while_it_waits_is_not_sent(stack: Stack, sharing: BatchQueue) -> None:
+    stops, runs = (sharing.submit(blurbs(3), model=MODEL) for _ in range(2))
+    stops.cancel()
+
+    ended = stops.wait(timeout=60)
+    assert (ended.state, ended.cancelled) == (BatchState.CANCELLED, 3)
+    assert {result.status for result in stops.results()} == {ResultStatus.CANCELLED}
+    assert runs.wait(timeout=60).succeeded == 3
+    [job] = stack.emulator.jobs(keys=True)
+    assert len(job.keys or ()) == 3
+
+
+def test_nothing_is_sent_where_every_batch_is_cancelled(stack: Stack, sharing: BatchQueue) -> None:
+    batches = [sharing.submit(blurbs(2), model=MODEL) for _ in range(3)]
+    for batch in batches:
+        batch.cancel()
+
+    assert [batch.wait(timeout=60).cancelled for batch in batches] == [2, 2, 2]
+    bundle = batches[0].status().bundle
+    assert bundle
+    for batch in batches:
+        batch.delete()
+    wait_until(lambda: not left_of(stack, bundle), what="the bundle is deleted")
+    assert created(stack) == 0
+
+
+def test_a_cancel_ends_one_batch_at_once_and_the_job_with_the_last(stack: Stack, sharing: BatchQueue) -> None:
+    stack.emulator.set_faults([{"on": "job", "kind": "stuck_running"}])
+    first, last = (sharing.submit(blurbs(2), model=MODEL) for _ in range(2))
+    wait_until(lambda: created(stack), what="the job is created")
+
+    first.cancel()
+    assert first.wait(timeout=60).cancelled == 2
+    assert not last.status().finished
+    last.cancel()
+    assert last.wait(timeout=60).cancelled == 2
+    wait_until(lambda: not any(job.live for job in stack.emulator.jobs()), what="the job is cancelled")
+
+
+def left_of(stack: Stack, bundle: str) -> list[str]:
+    """The keys and the files of a bundle that exist."""
+    keys = [key.decode() for key in stack.redis.scan_iter("lowtide:*") if bundle.encode() in key]
+    return keys + [str(path) for path in (stack.directory / "spool" / "batches" / bundle).rglob("*.*")]
+
+
+def test_a_bundle_goes_with_its_last_batch(stack: Stack, sharing: BatchQueue) -> None:
+    first, last = (sharing.submit(blurbs(2), model=MODEL) for _ in range(2))
+    for batch in (first, last):
+        batch.wait(timeout=60)
+    bundle = first.status().bundle
+    assert bundle is not None
+    assert last.status().bundle == bundle
+
+    first.delete()
+    wait_until(lambda: not stack.redis.exists(f"lowtide:batch:{first.id}"), what="the first is deleted")
+    assert len(list(last.results())) == 2
+    last.delete()
+    wait_until(lambda: not left_of(stack, bundle), what="the bundle is deleted")
+
+
+def test_the_same_idempotency_key_gives_the_same_batch(sharing: BatchQueue) -> None:
+    first, again = (sharing.submit(blurbs(2), model=MODEL, idempotency_key="nightly") for _ in range(2))
+
+    assert first.id == again.id
+    assert first.wait(timeout=60).total == 2
+
+
+def test_a_batch_whose_requests_are_gone_takes_no_other_with_it(stack: Stack, sharing: BatchQueue) -> None:
+    gone, runs = (sharing.submit(blurbs(2), model=MODEL) for _ in range(2))
+    for file in (stack.directory / "spool" / "batches" / gone.id).iterdir():
+        file.unlink()
+
+    assert runs.wait(timeout=60).succeeded == 2
+    status = gone.wait(timeout=60)
+    assert status.error is not None
+    assert (status.state, status.error.reason) == (BatchState.FAILED, "REQUESTS_LOST")
+
+
+def test_batches_gather_while_no_slot_is_free(bare_stack: Stack) -> None:
+    bare_stack.worker("-P", "threads", "-c", "2", LOWTIDE_MAX_ACTIVE_JOBS="1", LOWTIDE_LINGER_SECONDS="0.5")
+    bare_stack.emulator.set_faults([{"on": "job", "kind": "stuck_running"}])
+    queue = bare_stack.queue(share_jobs=True, linger_seconds=0.2)
+    has_it = queue.submit(blurbs(1), model=MODEL, share=False)
+    wait_until(lambda: created(bare_stack), what="the slot is taken")
+    waits = queue.submit(blurbs(1), model=MODEL, share=False)
+    wait_until(lambda: bare_stack.redis.zcard("lowtide:waiting:gemini"), what="a job waits for the slot")
+    batches = [queue.submit(blurbs(2), model=MODEL)]
+    bundle = f"lowtide:batch:{batches[0].status().bundle}"
+    for _ in range(2):
+        looks = looked_at(bare_stack, bundle)
+        wait_until(partial(looked_at, bare_stack, bundle, looks), what="it was due and stays open")
+        batches.append(queue.submit(blurbs(2), model=MODEL))
+    bare_stack.emulator.set_faults([])
+    for batch in (has_it, waits):
+        batch.cancel()
+
+    assert [batch.wait(timeout=60).succeeded for batch in batches] == [2, 2, 2]
+    assert len({batch.status().bundle for batch in batches}) == 1
+
+
+def looked_at(stack: Stack, entity: str, already: int = 0) -> int:
+    """The token of an entity, if it is higher than one that was seen already; else 0."""
+    token = int(stack.redis.hget(entity, "token") or 0)
+    return token if token > already else 0

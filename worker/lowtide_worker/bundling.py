@@ -1,0 +1,122 @@
+"""The files of a bundle: the requests of its batches, one batch after the other, under the bundle's own wire keys.
+
+A bundle has the files of every batch, so that all stages work on it as on any other. One more file says which requests
+belong to which batch.
+"""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+
+import msgspec
+
+from lowtide.errors import SpoolError
+from lowtide.protocol import BatchFiles, WireKeys
+from lowtide.spool import PAIR, KeyLine, RequestReader, Spool
+from lowtide_worker.output import Joined
+from lowtide_worker.state import Share
+
+_encode = msgspec.json.Encoder().encode
+_LINE_START = b'{"key":"'
+
+
+class BundledBatch(msgspec.Struct, array_like=True, frozen=True):
+    """A batch in its bundle, as the bundle's file has it."""
+
+    id: str
+    first: int
+    """Ordinal of its first request in the bundle."""
+    last: int
+    """Ordinal behind its last request."""
+    labels: dict[str, str] = {}
+
+
+_decode = msgspec.json.Decoder(tuple[BundledBatch, ...]).decode
+
+
+class RequestsDamagedError(SpoolError):
+    """The requests of a batch are missing from the spool, or not whole."""
+
+    def __init__(self, batch_id: str, why: str) -> None:
+        super().__init__(why)
+        self.batch_id = batch_id
+
+
+def write_bundle(
+    spool: Spool,
+    bundle_id: str,
+    batches: Iterable[Share],
+    labels: Mapping[str, Mapping[str, str]],
+    *,
+    lost: Collection[str],
+    keep: Callable[[], object],
+) -> None:
+    """Writes the files of a bundle. Equal batches have equal files, whichever worker writes them.
+
+    - `lost`: batches whose requests are known to be gone. Their ordinals get empty lines, which no job carries.
+    - `keep`: called between two batches.
+
+    Raises `RequestsDamagedError` for another batch whose requests cannot be read, and `SpoolError`.
+    """
+    files = BatchFiles(bundle_id)
+    members = []
+    with (
+        spool.write(files.requests) as lines,
+        spool.write(files.keys) as keys,
+        spool.write(files.index) as index,
+    ):
+        wire_key = WireKeys(bundle_id).of
+        at = key_at = 0
+        for batch in batches:
+            keep()
+            count = batch.last - batch.first
+            members.append((batch.batch_id, batch.first, batch.last, labels.get(batch.batch_id, {})))
+            requests = [(b"", KeyLine("", ""))] * count if batch.batch_id in lost else _requests(spool, batch)
+            for ordinal, (line, request) in enumerate(requests, batch.first):
+                wire = wire_key(ordinal, request.key)
+                rest = line[len(_LINE_START) + len(request.wire) :]
+                new = _LINE_START + wire.encode() + rest if line else b""
+                key = _encode(KeyLine(wire, request.key, request.metadata)) + b"\n"
+                index.write(PAIR.pack(at, key_at))
+                lines.write(new)
+                keys.write(key)
+                at, key_at = at + len(new), key_at + len(key)
+        index.write(PAIR.pack(at, key_at))
+    with spool.write(files.bundled) as file:
+        file.write(_encode(members))
+
+
+def _requests(spool: Spool, batch: Share) -> Iterator[tuple[bytes, KeyLine]]:
+    """The lines of a small batch, with their newlines, and what belongs to each."""
+    count = batch.last - batch.first
+    reader = RequestReader(spool, batch.batch_id)
+    copy = io.BytesIO()
+    try:
+        reader.copy_lines([(0, count)], copy)
+        requests = reader.keys(range(count))
+    except (SpoolError, ValueError) as error:
+        raise RequestsDamagedError(batch.batch_id, f"batch {batch.batch_id}: its requests: {error}") from error
+    lines = copy.getvalue().splitlines(keepends=True)
+    if len(lines) != count or len(requests) != count:
+        raise RequestsDamagedError(batch.batch_id, f"batch {batch.batch_id}: its requests are not whole")
+    return zip(lines, requests.values(), strict=True)
+
+
+def read_batches(spool: Spool, bundle_id: str) -> tuple[BundledBatch, ...]:
+    """The batches of a bundle, in order. Raises `SpoolError`."""
+    name = BatchFiles(bundle_id).bundled
+    try:
+        return _decode(spool.read(name))
+    except msgspec.DecodeError as error:
+        raise SpoolError(f"{name} is damaged: {error}") from error
+
+
+def by_batch(items: Sequence[Joined], batches: Sequence[BundledBatch]) -> Iterator[tuple[BundledBatch, list[Joined]]]:
+    """The items of each batch that has some, in the order of the requests."""
+    firsts = [batch.first for batch in batches]
+    ordered = sorted(items, key=lambda item: item.ordinal)
+    for place, some in groupby(ordered, key=lambda item: bisect_right(firsts, item.ordinal) - 1):
+        yield batches[place], list(some)

@@ -1,0 +1,120 @@
+"""Bundles: small batches whose requests share jobs.
+
+A bundle is a batch that no user submitted. It has the requests of the batches that were added to it, one batch after
+the other, and goes the way of every batch; its results are counted in their own batches as well. It ends when all its
+requests are settled, and is deleted with the last of its batches.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple, cast
+
+import msgspec
+import redis
+
+from lowtide.protocol import BatchRecord, keys, read_record
+from lowtide_worker.settings import WorkerSettings
+from lowtide_worker.state import scripts
+from lowtide_worker.state.held import HeldBatch, HeldJob, HeldSegment, Superseded
+
+
+class Share(NamedTuple):
+    """The requests of one batch in its bundle."""
+
+    batch_id: str
+    first: int
+    """Ordinal of its first request in the bundle."""
+    last: int
+    """Ordinal behind its last request."""
+
+
+class Bundles:
+    """Redis scripts around bundles and their batches."""
+
+    def __init__(self, client: redis.Redis, settings: WorkerSettings) -> None:
+        self._redis = client
+        self._settings = settings
+        self._seal = scripts.seal.load(client)
+        self._spare = scripts.spare.load(client)
+        self._grant = scripts.grant_bundled.load(client)
+
+    def seal(self, bundle: HeldBatch) -> int:
+        """Closes a bundle; returns the number of its requests, 0 if it stays open for more. Raises `Superseded`."""
+        record, settings = bundle.record, self._settings
+        total = self._seal(
+            batch=keys.entity(bundle.member),
+            lane=keys.lane(record.lane or ""),
+            waiting=keys.waiting(record.provider),
+            census=keys.CENSUS,
+            token=bundle.token,
+            bundle_id=bundle.batch_id,
+            most=settings.max_requests_per_job,
+            oldest=bundle.now() - settings.batch_deadline_seconds,
+            batches=keys.bundled(bundle.batch_id),
+            batch_prefix=keys.batch(""),
+        )
+        if total < 0:
+            raise Superseded(bundle.member)
+        return int(total)
+
+    def shares(self, bundle_id: str, total: int) -> list[Share]:
+        """The batches of a bundle of `total` requests, in order."""
+        found = cast("list[tuple[bytes, float]]", self._redis.zrange(keys.bundled(bundle_id), 0, -1, withscores=True))
+        firsts = [int(first) for _, first in found]
+        ids = (name.decode() for name, _ in found)
+        return [Share(*one) for one in zip(ids, firsts, [*firsts[1:], total], strict=True)]
+
+    def labels(self, batches: Sequence[Share]) -> dict[str, dict[str, str]]:
+        """The labels of batches, by their ids; none for one that is deleted or damaged."""
+        found: dict[str, dict[str, str]] = {}
+        with self._redis.pipeline(transaction=False) as pipe:
+            for batch in batches:
+                pipe.hget(keys.batch(batch.batch_id), "labels")
+            for batch, reply in zip(batches, pipe.execute(raise_on_error=False), strict=True):
+                if isinstance(reply, bytes):
+                    with suppress(ValueError):
+                        found[batch.batch_id] = msgspec.json.decode(reply, type=dict[str, str])
+        return found
+
+    def record(self, bundle_id: str) -> BatchRecord | None:
+        """The record of a bundle, or of one of its batches; None where there is none. Raises `DamagedRecord`."""
+        found = cast("dict[bytes, bytes]", self._redis.hgetall(keys.batch(bundle_id)))
+        return read_record(BatchRecord, found) if found else None
+
+    def spare(self, held: HeldBatch | HeldJob) -> int:
+        """Settles the requests of a bundle whose batches want no results any more; returns how many.
+
+        Raises `Superseded`.
+        """
+        spared = self._spare(
+            entity=keys.entity(held.member),
+            batch=keys.batch(held.batch_id),
+            settled=keys.settled(held.batch_id),
+            batches=keys.bundled(held.batch_id),
+            token=held.token,
+            batch_prefix=keys.batch(""),
+        )
+        if spared < 0:
+            raise Superseded(held.member)
+        return int(spared)
+
+    def grant(self, segment: HeldSegment, ordinals: Sequence[int], shares: Sequence[Share]) -> list[bool]:
+        """As `Ledger.grant`, for a segment of a bundle with these batches. Raises `Superseded`."""
+        if not ordinals:
+            return []
+        answer = self._grant(
+            segment=keys.entity(segment.member),
+            settled=keys.settled(segment.batch_id),
+            batch=keys.batch(segment.batch_id),
+            token=segment.token,
+            ordinals=struct.pack(f"<{len(ordinals)}I", *ordinals),
+            batch_prefix=keys.batch(""),
+            settled_prefix=keys.settled(""),
+            shares=[part for one in shares for part in one],
+        )
+        if answer is None:
+            raise Superseded(segment.member)
+        return [bit == 0x31 for bit in answer]
