@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from lowtide.errors import SpoolError
 from lowtide.models import REQUESTS_LOST, ResultError
 from lowtide.protocol import BatchFiles, Queue
-from lowtide.spool import PAIR, RequestReader
+from lowtide.spool import KeyIndex, RequestReader
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
 from lowtide_worker.in_place import lines_elsewhere
@@ -53,18 +53,11 @@ def _jobs(runtime: Runtime, batch: HeldBatch) -> Iterator[Ordinals]:
 
 def _damaged(runtime: Runtime, batch: HeldBatch) -> str | None:
     """The name of a file of the batch that is missing or not whole; None where all are whole."""
-    files, spool, total = BatchFiles(batch.batch_id), runtime.spool, batch.record.total
-    if spool.size(files.index) != (total + 1) * PAIR.size:
-        return files.index
-    line_end, key_end = RequestReader(spool, batch.batch_id).ends(total)
-    sizes = {files.keys: key_end}
-    if not lines_elsewhere(batch.record):
-        sizes[files.requests] = line_end
-    if batch.record.sources:
-        sizes[files.key_index] = total * PAIR.size
-    if batch.record.groups > 1:
-        sizes[files.groups] = total
-    return next((name for name, size in sizes.items() if spool.size(name) != size), None)
+    record, reader = batch.record, RequestReader(runtime.spool, batch.batch_id)
+    damaged = reader.damaged(record.total, lines=not lines_elsewhere(record), groups=record.groups > 1)
+    if damaged is None and record.sources and not KeyIndex.is_whole(runtime.spool, batch.batch_id, record.total):
+        return BatchFiles(batch.batch_id).key_index
+    return damaged
 
 
 def _without_requests(runtime: Runtime, batch: HeldBatch, damaged: str) -> Done:
@@ -74,6 +67,8 @@ def _without_requests(runtime: Runtime, batch: HeldBatch, damaged: str) -> Done:
     if now - since < grace:
         runtime.clock.keep(batch, {"damaged_since": since})
         raise SpoolError(f"{damaged} is missing or not whole; after {grace:g} s of this, the batch has failed")
+    # A spool that is not mounted has lost no requests.
+    runtime.installation.check()
     message = f"{damaged} is missing from the spool, or not whole, so nothing was sent; submit the requests again"
     runtime.ledger.lose(batch, ResultError(reason=REQUESTS_LOST, message=message))
     log.error("batch %s has ended without results: %s", batch.batch_id, message, extra=Event.BATCH_LOST.extra)
