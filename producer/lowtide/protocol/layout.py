@@ -85,6 +85,8 @@ class BatchFiles:
         """Folder of output rows that belong to no request, with the reason."""
         self.inbox = f"inbox/{batch_id}"
         """Folder in which a producer without this package leaves `batch.json` and `requests.jsonl`."""
+        self.inbox_files = tuple(f"{self.inbox}/{name}" for name in ("batch.json", "requests.jsonl", "error.json"))
+        """All that Lowtide reads and writes there. Without the first there is no batch in the inbox."""
 
     def job(self, number: int) -> str:
         """Folder of a job's working files."""

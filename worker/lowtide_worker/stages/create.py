@@ -39,12 +39,9 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
     """Uploads a job's requests and creates it at the provider, once it has a slot there."""
     if job.record.intent:
         return reconcile(runtime, runtime.provider(job.batch.provider), job)
-    if intent := forgotten_intent(runtime, job):
-        log.warning(
-            "job %s: Redis has forgotten that it was to be created", job.record.id, extra=Event.CREATE_FORGOTTEN.extra
-        )
-        return Move(stage=Stage.CREATE, fields=_intended(job, intent, until=None))
     if job.batch.cancel:
+        if forgotten := forgotten_intent(runtime, job):
+            return _forgotten(job, forgotten)
         runtime.admission.release(job)
         return Move(stage=Stage.SETTLE, fields={"state": JobState.CANCELLED})
     provider = runtime.provider(job.batch.provider)
@@ -68,7 +65,8 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
     intent = next_intent(runtime, job)
     # A worker that was superseded during the upload must not overwrite another's intent, or write one after the clean.
     runtime.clock.keep(job)
-    write_intent(runtime, job, intent)
+    if forgotten := write_intent(runtime, job, intent):
+        return _forgotten(job, forgotten)
     reach("create.after-intent-written")
     try:
         runtime.clock.keep_durably(job, _intended(job, intent, until=until))
@@ -109,6 +107,14 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
     reach("create.after-call")
     runtime.admission.succeeded(job)
     return created(runtime, job, seen)
+
+
+def _forgotten(job: HeldJob, intent: Intent) -> JobMove:
+    """Moves on to reconcile, for a create that only the spool knows of."""
+    log.warning(
+        "job %s: Redis has forgotten that it was to be created", job.record.id, extra=Event.CREATE_FORGOTTEN.extra
+    )
+    return Move(stage=Stage.CREATE, fields=_intended(job, intent, until=None))
 
 
 def _intended(job: HeldJob, intent: Intent, *, until: float | None) -> JobChange:

@@ -24,9 +24,10 @@ _AT_ONCE = 500
 
 def submit(runtime: Runtime, batch: HeldBatch) -> Done:
     """Plans the jobs of a batch and puts them on the clock, or ends a batch whose requests are gone."""
-    if damaged := _damaged(runtime, batch):
+    reader = RequestReader(runtime.spool, batch.batch_id)
+    if damaged := _damaged(runtime, batch, reader):
         return _without_requests(runtime, batch, damaged)
-    jobs, count = _jobs(runtime, batch), 0
+    jobs, count = _jobs(runtime, batch, reader), 0
     while some := list(itertools.islice(jobs, _AT_ONCE)):
         reach("submit.before-draft")
         runtime.ledger.draft(batch, count + 1, some)
@@ -37,12 +38,11 @@ def submit(runtime: Runtime, batch: HeldBatch) -> Done:
     return Done({"jobs": count}, wakes=(Queue.JOBS,))
 
 
-def _jobs(runtime: Runtime, batch: HeldBatch) -> Iterator[Ordinals]:
+def _jobs(runtime: Runtime, batch: HeldBatch, reader: RequestReader) -> Iterator[Ordinals]:
     if batch.record.sources:
         # Submit has checked that it fits one job. If it were cut, each job would be given the whole source.
         return iter([Ordinals(first=0, last=batch.record.total)])
     settings = runtime.settings
-    reader = RequestReader(runtime.spool, batch.batch_id)
     max_requests = settings.max_requests_per_job
     max_bytes = settings.max_job_bytes(batch.record.mode, batch.record.provider)
     if batch.record.groups > 1 and (groups := reader.groups()) is not None:
@@ -51,9 +51,9 @@ def _jobs(runtime: Runtime, batch: HeldBatch) -> Iterator[Ordinals]:
     return (Ordinals(first=first, last=last) for first, last in cuts)
 
 
-def _damaged(runtime: Runtime, batch: HeldBatch) -> str | None:
+def _damaged(runtime: Runtime, batch: HeldBatch, reader: RequestReader) -> str | None:
     """The name of a file of the batch that is missing or not whole; None where all are whole."""
-    record, reader = batch.record, RequestReader(runtime.spool, batch.batch_id)
+    record = batch.record
     damaged = reader.damaged(record.total, lines=not lines_elsewhere(record), groups=record.groups > 1)
     if damaged is None and record.sources and not KeyIndex.is_whole(runtime.spool, batch.batch_id, record.total):
         return BatchFiles(batch.batch_id).key_index
