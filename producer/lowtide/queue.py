@@ -196,7 +196,7 @@ class BatchQueue:
         try:
             accepted, stays = source.take(partial(self.writer, batch_id, options), limits)
             if stays:
-                KeyIndex.write(self._spool, BatchFiles(batch_id))
+                KeyIndex.write(self._spool, batch_id)
         except InvalidRequest as error:
             error.source, error.position = source.place(error.position)
             raise

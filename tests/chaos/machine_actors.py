@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Any, cast
 
 import pytest
@@ -203,19 +203,39 @@ class PacedSpool(Spool):
 
     @contextmanager
     def write(self, name: str) -> Iterator[IO[bytes]]:
+        with self._paced(name, super().write(name)) as file:
+            yield file
+
+    @contextmanager
+    def write_working(self, name: str) -> Iterator[IO[bytes]]:
+        with self._paced(name, super().write_working(name)) as file:
+            yield file
+
+    @contextmanager
+    def _paced(self, name: str, writing: AbstractContextManager[IO[bytes]]) -> Iterator[IO[bytes]]:
         point(f"write {name}")
-        with super().write(name) as file:
+        with writing as file:
             yield file
             point(f"complete {name}")
+        self._date(name)
+
+    def create(self, name: str, data: bytes) -> bool:
+        point(f"create {name}")
+        created = super().create(name, data)
+        if created:
+            self._date(name)
+        return created
+
+    def _date(self, name: str) -> None:
         os.utime(self.uri(name).removeprefix("file://"), (self.clock.time(), self.clock.time()))
 
     def delete(self, name: str) -> None:
         point(f"delete {name}")
         super().delete(name)
 
-    def delete_folder(self, folder: str) -> None:
+    def delete_folder(self, folder: str, *names: str) -> None:
         point(f"delete {folder}")
-        super().delete_folder(folder)
+        super().delete_folder(folder, *names)
 
 
 class WatchedClock(Clock):

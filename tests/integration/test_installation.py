@@ -251,7 +251,7 @@ def test_requests_of_a_second_installation_on_the_spool_are_not_swept(empty: Sta
 
     swept(empty, orphan_seconds=1, redis_url=other)
 
-    assert (folder / "requests.jsonl").exists()
+    assert (folder / "index.bin").exists()
 
 
 def test_drafts_of_a_dead_producer_go_by_the_times_of_files_and_redis(

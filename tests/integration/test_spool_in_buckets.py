@@ -2,29 +2,69 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
+from tests.faulty_http import FaultyProxy
 from tests.integration.blurbs import MODEL, blurbs
 from tests.object_stores import new_bucket, object_store
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-from lowtide import BatchNotFound, BatchState
+from lowtide import Batch, BatchNotFound, BatchState
 from lowtide.spool import Spool
 
+ADDRESS = {"gs": "STORAGE_EMULATOR_HOST", "s3": "AWS_ENDPOINT_URL"}
+MOST_OPERATIONS = 12
 
-@pytest.fixture(scope="module", params=["gs", "s3"])
-def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """With a worker."""
+
+@pytest.fixture(scope="module", params=list(ADDRESS))
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyProxy]:
+    """A proxy before an object store, to which this process's variables lead."""
     folder = tmp_path_factory.mktemp(request.param)
     with object_store(request.param, folder) as variables, pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        variables["LOWTIDE_SPOOL_URL"] = f"{new_bucket(request.param)}/spool"
-        with Stack(folder / "stack", None, cloud=None, **variables) as stack:
-            stack.worker()
-            yield stack
+        address = ADDRESS[request.param]
+        with FaultyProxy(variables[address]) as proxy:
+            for name, value in (variables | {address: proxy.url}).items():
+                patch.setenv(name, value)
+            yield proxy
+
+
+@pytest.fixture(scope="module")
+def stack(store: FaultyProxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """With a worker."""
+    scheme = next(scheme for scheme, address in ADDRESS.items() if os.environ.get(address) == store.url)
+    variables = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    variables[ADDRESS[scheme]] = store.url
+    variables["LOWTIDE_SPOOL_URL"] = f"{new_bucket(scheme)}/spool"
+    with Stack(tmp_path_factory.mktemp("stack"), None, cloud=None, **variables) as stack:
+        stack.worker()
+        yield stack
+
+
+def is_gone(batch: Batch) -> bool:
+    try:
+        batch.summary()
+    except BatchNotFound:
+        return True
+    return False
+
+
+def test_a_small_batch_is_a_dozen_operations_from_submit_to_delete(stack: Stack, store: FaultyProxy) -> None:
+    queue = stack.queue()
+    # The first one also connects, and looks for the installation.
+    queue.submit(blurbs(1), model=MODEL).wait(timeout=60)
+    before = len(store.requests)
+
+    batch = queue.submit(blurbs(50), model=MODEL)
+    assert batch.wait(timeout=60).succeeded == 50
+    batch.delete()
+    wait_until(lambda: is_gone(batch), what="the batch is deleted")
+
+    operations = store.requests[before:]
+    assert len(operations) <= MOST_OPERATIONS, "\n".join(operations)
+    assert Spool(stack.env["LOWTIDE_SPOOL_URL"]).names(f"batches/{batch.id}") == []
 
 
 @pytest.mark.parametrize("mode", ["file", "inline"])

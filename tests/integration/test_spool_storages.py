@@ -14,7 +14,7 @@ import pytest
 from tests.object_stores import AZURITE, STORES, new_bucket, object_store
 
 from lowtide.errors import OutsideRoot, SpoolError
-from lowtide.spool import Spool
+from lowtide.spool import DamagedBlob, Spool
 
 PART = 8 << 20
 
@@ -94,12 +94,22 @@ def test_a_blob_that_is_created_never_takes_the_place_of_another(spool: Spool) -
     assert spool.read("folder/x") == b"3"
 
 
-@pytest.mark.parametrize(
-    ("start", "end"), [(0, None), (0, 0), (0, 3), (3, 3), (3, 7), (7, 10), (9, None), (10, None), (10, 12), (8, 99)]
-)
+@pytest.mark.parametrize(("start", "end"), [(0, None), (0, 0), (0, 3), (3, 3), (3, 7), (7, 10), (9, None), (10, None)])
 def test_a_range_is_what_a_slice_would_be(spool: Spool, start: int, end: int | None) -> None:
     put(spool, "a", b"0123456789")
     assert spool.read("a", start, end) == b"0123456789"[start:end]
+
+
+def test_a_blob_is_read_to_its_end_or_found_missing(spool: Spool) -> None:
+    put(spool, "a", b"0123456789")
+    for start, end in ((10, 12), (8, 99)):
+        with pytest.raises(DamagedBlob, match="a ends at byte 10"):
+            spool.read("a", start, end)
+    assert [spool.head("a", most) for most in (0, 3, 10, 99)] == [b"", b"012", b"0123456789", b"0123456789"]
+    assert spool.find("a") == b"0123456789"
+    assert spool.find("b") is None
+    with pytest.raises(DamagedBlob, match="b"):
+        spool.read("b")
 
 
 def test_a_copy_beyond_the_end_is_an_error(spool: Spool) -> None:

@@ -18,8 +18,13 @@ def _cut(name: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-1])
 
 
-DAMAGE: dict[str, Callable[[Path], object]] = {
+SMALL: dict[str, Callable[[Path], object]] = {
     "all files are gone": shutil.rmtree,
+    "the file is gone": lambda folder: (folder / "index.bin").unlink(),
+    "the file is cut": _cut("index.bin"),
+    "the file is another's": lambda folder: (folder / "index.bin").write_bytes(bytes(1000)),
+}
+LARGE: dict[str, Callable[[Path], object]] = {
     "the index is gone": lambda folder: (folder / "index.bin").unlink(),
     "the index is cut": _cut("index.bin"),
     "the keys are gone": lambda folder: (folder / "keys.jsonl").unlink(),
@@ -53,10 +58,14 @@ def is_gone(batch: Batch) -> bool:
 @pytest.fixture(scope="module")
 def batches(stack: Stack) -> dict[str, Batch]:
     """One of each, waiting for their end at the same time."""
-    return {name: damaged(stack, damage, f"lost, {name}") for name, damage in DAMAGE.items()}
+    small = {name: damaged(stack, damage, f"lost, {name}") for name, damage in SMALL.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        # So that few requests are written as many are.
+        patch.setattr("lowtide.spool.writer.PACKED_BYTES", 0)
+        return small | {name: damaged(stack, damage, f"lost, {name}") for name, damage in LARGE.items()}
 
 
-@pytest.mark.parametrize("name", DAMAGE)
+@pytest.mark.parametrize("name", [*SMALL, *LARGE])
 def test_a_batch_without_its_files_ends_with_an_error(stack: Stack, batches: dict[str, Batch], name: str) -> None:
     batch = batches[name]
 

@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowtide import InvalidRequest, Request
-from lowtide.protocol import BatchFiles, new_batch_id
+from lowtide.protocol import new_batch_id
 from lowtide.shaping import file_lines, json_lines, keyed, shaper_of
-from lowtide.spool import RequestWriter, Spool
-from lowtide.spool.format import decode_key
+from lowtide.spool import RequestReader, RequestWriter, Spool
 from lowtide.states import Kind, ProviderName
 
 MODEL = "gemini-3.5-flash"
@@ -32,7 +31,7 @@ def written(folder: Path, items: list[Any], key_field: str | None) -> list[str]:
         for position, item in json_lines(file_lines(io.BytesIO(text), "requests.jsonl")):
             writer.add(item, position)
         writer.finish()
-    return [decode_key(line).key for line in spool.lines(BatchFiles(batch_id).keys)]
+    return [line.key for line in RequestReader(spool, batch_id).all_keys()]
 
 
 @pytest.mark.parametrize(

@@ -15,14 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lowtide import InvalidBatch, InvalidRequest, Request, SpoolError
-from lowtide.protocol import BatchFiles
 from lowtide.protocol.wire_keys import wire_key
 from lowtide.shaping import json_lines, shaper_of
-from lowtide.spool import PAIR, Accepted, RequestReader, RequestWriter, Spool
+from lowtide.spool import Accepted, RequestReader, RequestWriter, Spool
 from lowtide.states import Kind, ProviderName
 
 BATCH = "batch"
-FILES = BatchFiles(BATCH)
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30) | st.sampled_from(
     ["\n", '"', "\\", "\r\n", "a\nb", "\x00", "\u2028", "🌊", "null", "[]", '","', "a\ufeff", " ", "é", "e\u0301"]
 )
@@ -57,8 +55,11 @@ def ask(key: str, text: str = "hello", metadata: dict[str, str] | None = None) -
     return {"key": key, "contents": text, "metadata": metadata}
 
 
-def lines(spool: Spool) -> list[bytes]:
-    return spool.read(FILES.requests).splitlines(keepends=True)
+def content(spool: Spool, total: int, batch: str = BATCH) -> bytes:
+    """All lines of a batch."""
+    sink = io.BytesIO()
+    RequestReader(spool, batch).copy_lines([(0, total)], sink)
+    return sink.getvalue()
 
 
 def left(tmp_path: Path) -> list[Path]:
@@ -82,16 +83,15 @@ def test_keys_and_metadata_come_back_as_they_went_in(items: list[tuple[str, dict
 def test_the_lines_are_the_providers_and_the_index_points_at_them(keys: list[str], text: str) -> None:
     spool = emptied()
     accepted = intake(spool, (ask(key, text * (1 + n % 3)) for n, key in enumerate(keys)))
-    content, reader = spool.read(FILES.requests), RequestReader(spool, BATCH)
-    assert accepted.bytes == len(content)
-    assert content.count(b"\n") == len(keys)
+    found, reader = content(spool, len(keys)), RequestReader(spool, BATCH)
+    assert accepted.bytes == len(found)
+    assert found.count(b"\n") == len(keys)
     for ordinal, key in enumerate(keys):
         start, end = reader.byte_range(ordinal, ordinal + 1)
-        assert content[end - 1 : end] == b"\n"
-        line = json.loads(content[start:end])
+        assert found[end - 1 : end] == b"\n"
+        line = json.loads(found[start:end])
         assert line["key"] == wire_key(BATCH, ordinal, key)
         assert line["request"]["contents"][0]["parts"][0]["text"] == text * (1 + ordinal % 3)
-    assert len(spool.read(FILES.index)) == PAIR.size * (len(keys) + 1)
 
 
 @settings(deadline=None, max_examples=60)
@@ -166,7 +166,7 @@ def test_all_keys_of_a_large_batch_are_read_in_several_spans(large: Spool) -> No
 def test_lines_are_copied_by_runs(large: Spool) -> None:
     sink = io.BytesIO()
     RequestReader(large, BATCH).copy_lines(iter([(0, 1), (5, 8), (19_999, 20_000)]), sink)
-    all_lines = lines(large)
+    all_lines = content(large, 20_000).splitlines(keepends=True)
     assert sink.getvalue() == b"".join([all_lines[0], *all_lines[5:8], all_lines[19_999]])
 
 
@@ -213,13 +213,13 @@ def test_keys_with_equal_hashes_are_told_apart(spool: Spool, monkeypatch: pytest
 
 
 def test_a_duplicate_in_a_file_with_empty_lines_is_reported_by_line(spool: Spool) -> None:
-    content = ["", '{"key":"a","contents":"x"}', "", "", '{"key":"b","contents":"x"}', "", '{"key":"a","contents":"x"}']
+    text = ["", '{"key":"a","contents":"x"}', "", "", '{"key":"b","contents":"x"}', "", '{"key":"a","contents":"x"}']
 
     def submit() -> None:
         with RequestWriter(
             spool, BATCH, shaper_of(ProviderName.GEMINI, model="m", kind=Kind.GENERATION), max_request_bytes=1000
         ) as writer:
-            for position, item in json_lines(line.encode() for line in content):
+            for position, item in json_lines(line.encode() for line in text):
                 writer.add(item, position)
             writer.finish()
 
@@ -300,7 +300,7 @@ def test_two_batches_lie_side_by_side(spool: Spool) -> None:
     intake(spool, [ask("b"), ask("c")], batch="other")
     assert RequestReader(spool, BATCH).keys([0])[0].key == "a"
     assert RequestReader(spool, "other").keys([1])[1].key == "c"
-    assert not set(spool.read(FILES.requests).split()) & set(spool.read(BatchFiles("other").requests).split())
+    assert not set(content(spool, 1).split()) & set(content(spool, 2, "other").split())
 
 
 # The fingerprint

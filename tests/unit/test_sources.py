@@ -15,8 +15,8 @@ from lowtide import BatchQueue, InvalidBatch, Settings, SourceError
 from lowtide.cloud import open_source
 from lowtide.cloud.datasets import endpoint
 from lowtide.options import Options
-from lowtide.protocol import BatchFiles, new_batch_id
-from lowtide.spool.format import decode_key
+from lowtide.protocol import new_batch_id
+from lowtide.spool import RequestReader
 
 PLACES = ["gs://shop-data/requests.jsonl", "bq://my-project.shop.requests"]
 LINES = '{"contents": "one"}\n\n{"contents": "two"}\n'
@@ -87,7 +87,7 @@ def test_an_open_file_is_read_like_one_with_a_name(text: str, packed: Callable[[
     for requests in (io.BytesIO(content), io.BufferedReader(io.BytesIO(content)), tmp_path / "requests"):
         batch_id = new_batch_id()
         queue._read_requests(batch_id, options, requests)  # type: ignore[arg-type]
-        read.append([decode_key(line).key for line in queue._spool.lines(BatchFiles(batch_id).keys)])
+        read.append([line.key for line in RequestReader(queue._spool, batch_id).all_keys()])
     assert read == [["1", "3"]] * 3
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.unit.lists import words
 
 from lowtide.errors import OutsideRoot, SpoolError
-from lowtide.spool import Spool
+from lowtide.spool import DamagedBlob, Spool
 
 SEGMENT = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", fullmatch=True)
 NAMES = st.lists(SEGMENT, min_size=1, max_size=4).map("/".join)
@@ -227,12 +227,27 @@ def test_a_blob_may_be_empty(spool: Spool) -> None:
     assert list(spool.lines("a")) == []
 
 
-@pytest.mark.parametrize(
-    ("start", "end"), [(0, None), (0, 0), (0, 3), (3, 3), (3, 7), (7, 10), (9, None), (10, None), (8, 99)]
-)
+@pytest.mark.parametrize(("start", "end"), [(0, None), (0, 0), (0, 3), (3, 3), (3, 7), (7, 10), (9, None), (10, None)])
 def test_a_range_of_a_file_is_what_a_slice_would_be(spool: Spool, start: int, end: int | None) -> None:
     put(spool, "a", b"0123456789")
     assert spool.read("a", start, end) == b"0123456789"[start:end]
+
+
+def test_a_range_beyond_the_end_is_an_error_that_names_the_blob_and_its_head_is_none(spool: Spool) -> None:
+    put(spool, "folder/a", b"0123456789")
+    with pytest.raises(DamagedBlob, match="folder/a ends at byte 10, 89 bytes early"):
+        spool.read("folder/a", 8, 99)
+    with pytest.raises(DamagedBlob, match="folder/a"):
+        spool.read("folder/a", 12, 13)
+    assert spool.head("folder/a", 99) == b"0123456789"
+    assert spool.head("folder/a", 3) == b"012"
+
+
+def test_a_blob_is_found_or_not(spool: Spool) -> None:
+    put(spool, "folder/a", b"0123456789")
+    assert spool.find("folder/a") == b"0123456789"
+    assert spool.find("folder/b") is None
+    assert spool.find("nowhere/b") is None
 
 
 def test_a_copy_is_the_range_however_large(spool: Spool) -> None:

@@ -15,7 +15,7 @@ import msgspec
 
 from lowtide.errors import SpoolError
 from lowtide.protocol import BatchFiles, WireKeys
-from lowtide.spool import PAIR, KeyLine, RequestReader, Spool
+from lowtide.spool import KeyLine, RequestReader, Spool, write_unpacked
 from lowtide_worker.output import Joined
 from lowtide_worker.state import Share
 
@@ -63,13 +63,8 @@ def write_bundle(
     """
     files = BatchFiles(bundle_id)
     members = []
-    with (
-        spool.write(files.requests) as lines,
-        spool.write(files.keys) as keys,
-        spool.write(files.index) as index,
-    ):
+    with write_unpacked(spool, files) as writer:
         wire_key = WireKeys(bundle_id).of
-        at = key_at = 0
         for batch in batches:
             keep()
             count = batch.last - batch.first
@@ -78,13 +73,8 @@ def write_bundle(
             for ordinal, (line, request) in enumerate(requests, batch.first):
                 wire = wire_key(ordinal, request.key)
                 rest = line[len(_LINE_START) + len(request.wire) :]
-                new = _LINE_START + wire.encode() + rest if line else b""
-                key = _encode(KeyLine(wire, request.key, request.metadata)) + b"\n"
-                index.write(PAIR.pack(at, key_at))
-                lines.write(new)
-                keys.write(key)
-                at, key_at = at + len(new), key_at + len(key)
-        index.write(PAIR.pack(at, key_at))
+                key_line = _encode(KeyLine(wire, request.key, request.metadata)) + b"\n"
+                writer.add(_LINE_START + wire.encode() + rest if line else b"", key_line)
     with spool.write(files.bundled) as file:
         file.write(_encode(members))
 

@@ -11,7 +11,7 @@ from typing import IO
 import msgspec
 
 from lowtide.models import ResultError
-from lowtide.protocol import BatchFiles, BatchRecord, JobRecord, WireKeys
+from lowtide.protocol import BatchRecord, JobRecord, WireKeys
 from lowtide.protocol.records import Part
 from lowtide.spool import KeyIndex, RequestReader, Spool
 from lowtide_worker.output import Row, part_ranges
@@ -45,7 +45,7 @@ def lines_elsewhere(batch: BatchRecord) -> bool:
 
 def under_wire_keys(rows: Sequence[Row], spool: Spool, batch_id: str) -> list[Row]:
     """The rows under the wire keys of their requests. Rows of no request keep their keys."""
-    index = KeyIndex.read(spool, BatchFiles(batch_id))
+    index = KeyIndex.read(spool, batch_id)
     wire_key = WireKeys(batch_id).of
     ordinals = (index.ordinal(row.key) if row.key is not None else None for row in rows)
     return [

@@ -144,7 +144,7 @@ def _take_in(runtime: Runtime, batch_id: str, lock: Lock, keep: Callable[[], Non
 
 def _wanted(spool: Spool, batch_id: str) -> InboxBatch | None:
     """The options of the batch; None where only a newer worker understands them. Raises `DecodeError`."""
-    raw = spool.read(f"{BatchFiles(batch_id).inbox}/batch.json", 0, MAX_INBOX_OPTIONS_BYTES + 1)
+    raw = spool.head(f"{BatchFiles(batch_id).inbox}/batch.json", MAX_INBOX_OPTIONS_BYTES + 1)
     if len(raw) > MAX_INBOX_OPTIONS_BYTES:
         raise InvalidBatch(f"batch.json: more than the {MAX_INBOX_OPTIONS_BYTES:,} bytes it may have")
     if msgspec.json.decode(raw, type=_Version).v > VERSION:

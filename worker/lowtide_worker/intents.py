@@ -31,10 +31,19 @@ def next_intent(runtime: Runtime, job: HeldJob) -> Intent:
     return Intent(runtime.display_name(job.record), job.record.creates + 1, job.token)
 
 
-def write_intent(runtime: Runtime, job: HeldJob, intent: Intent) -> None:
-    """Writes an intent into the spool. Call it before the intent is in Redis, and so before the provider is called."""
-    with runtime.spool.write(_place(job)) as file:
-        file.write(msgspec.json.encode(intent))
+def write_intent(runtime: Runtime, job: HeldJob, intent: Intent) -> Intent | None:
+    """Writes an intent into the spool; returns None, or the one that is there and that Redis has forgotten.
+
+    Call it before the intent is in Redis, and so before the provider is called.
+    """
+    place, data = _place(job), msgspec.json.encode(intent)
+    if runtime.spool.create(place, data):
+        return None
+    if forgotten := forgotten_intent(runtime, job):
+        return forgotten
+    with runtime.spool.write(place) as file:
+        file.write(data)
+    return None
 
 
 def take_back_intent(runtime: Runtime, job: HeldJob, intent: Intent) -> None:
@@ -46,12 +55,10 @@ def take_back_intent(runtime: Runtime, job: HeldJob, intent: Intent) -> None:
 
 
 def forgotten_intent(runtime: Runtime, job: HeldJob) -> Intent | None:
-    """The intent in the spool that Redis does not know; None where Redis knows it."""
-    place = _place(job)
-    if not runtime.spool.exists(place):
-        return None
-    intent = msgspec.json.decode(runtime.spool.read(place), type=Intent)
-    return intent if intent.number > job.record.creates else None
+    """The intent in the spool that Redis does not know; None where Redis knows it, or where there is none."""
+    data = runtime.spool.find(_place(job))
+    intent = msgspec.json.decode(data, type=Intent) if data is not None else None
+    return intent if intent is not None and intent.number > job.record.creates else None
 
 
 def _place(job: HeldJob) -> str:

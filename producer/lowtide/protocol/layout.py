@@ -74,9 +74,9 @@ class BatchFiles:
         self.keys = f"{self.folder}/keys.jsonl"
         """`[wire key, key]` or `[wire key, key, metadata]` of each request, in ordinal order."""
         self.index = f"{self.folder}/index.bin"
-        """Offsets into both, 16 bytes a request: see `lowtide.spool.writer`."""
+        """Offsets into both; of a small batch also their content: see `lowtide.spool.format`."""
         self.key_index = f"{self.folder}/keyindex.bin"
-        """Ordinals by the hash of their key, for requests that travel under it: see `lowtide.spool.writer.KeyIndex`."""
+        """Ordinals by the hash of their key, for requests that travel under it: see `lowtide.spool.key_index`."""
         self.groups = f"{self.folder}/groups.bin"
         """A byte for each request, where not all may share a job: see `lowtide.shaping.vertex_import.groups`."""
         self.bundled = f"{self.folder}/bundled.json"
@@ -87,6 +87,8 @@ class BatchFiles:
         """Folder of output rows that belong to no request, with the reason."""
         self.inbox = f"inbox/{batch_id}"
         """Folder in which a producer without this package leaves `batch.json` and `requests.jsonl`."""
+        self.inbox_files = tuple(f"{self.inbox}/{name}" for name in ("batch.json", "requests.jsonl", "error.json"))
+        """All that Lowtide reads and writes there. Without the first there is no batch in the inbox."""
 
     def job(self, number: int) -> str:
         """Folder of a job's working files."""

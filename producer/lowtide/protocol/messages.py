@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 _SEGMENT = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 VERSION = 1
 """Version of messages, of inbox files, and of what handlers get. A worker leaves a newer one for a newer worker."""
-RECORD_VERSION = 2
-"""Version of the records in Redis. A worker leaves a newer one for a newer worker."""
-OLDEST_RECORDS = 2
+RECORD_VERSION = 3
+"""Version of the records in Redis and of the batches' files. A worker leaves a newer one for a newer worker."""
+OLDEST_RECORDS = 3
 """The oldest version of records that this version works on."""
 TAKEN = "lowtide.taken"
 """The message by which a handler without this package says that a delivery is handled."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from lowtide.spool.blobs import Spool
-from lowtide.spool.format import PAIR, Accepted, KeyLine
+from lowtide.spool.blobs import DamagedBlob, Spool
+from lowtide.spool.format import Accepted, KeyLine
 from lowtide.spool.key_index import KeyIndex
 from lowtide.spool.reader import RequestReader
+from lowtide.spool.unpacked import write_unpacked
 from lowtide.spool.writer import InPlaceWriter, RequestWriter, Writer
 
 __all__ = [
-    "PAIR",
     "Accepted",
+    "DamagedBlob",
     "InPlaceWriter",
     "KeyIndex",
     "KeyLine",
@@ -18,4 +19,5 @@ __all__ = [
     "RequestWriter",
     "Spool",
     "Writer",
+    "write_unpacked",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import IO
 from urllib.parse import urlsplit
@@ -25,6 +25,13 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", re.ASCII)
 _COPY_BYTES = 1 << 20
 _PROBE = "now"
 """The blob that `Spool.now` writes. It is always the same one, so that no process that dies leaves another behind."""
+
+
+class DamagedBlob(SpoolError):
+    """A blob that is missing, or not as long or not of the form that it should have.
+
+    The storage itself works: any other `SpoolError` may pass.
+    """
 
 
 class Spool:
@@ -60,12 +67,24 @@ class Spool:
 
     @contextmanager
     def write(self, name: str) -> Iterator[IO[bytes]]:
-        """Opens a blob for writing. The complete blob appears under its name when the block ends without an error."""
-        with storage_errors(name), self._storage.write(_checked(name)) as file:
+        """Opens a blob for writing. The complete blob appears under its name when the block ends without an error.
+
+        It survives a power cut of the spool's host from then on.
+        """
+        with storage_errors(name), self._storage.write(_checked(name), durable=True) as file:
+            yield file
+
+    @contextmanager
+    def write_working(self, name: str) -> Iterator[IO[bytes]]:
+        """Opens a working file for writing. It appears as by `write`, and does not wait for the disk.
+
+        It is for content that also exists elsewhere: a power cut may leave it short, or empty.
+        """
+        with storage_errors(name), self._storage.write(_checked(name), durable=False) as file:
             yield file
 
     def create(self, name: str, data: bytes) -> bool:
-        """Writes a blob unless one of this name exists; returns whether it did."""
+        """Writes a blob, as durably as `write`, unless one of this name exists; returns whether it did."""
         with storage_errors(name):
             return self._storage.create(_checked(name), data)
 
@@ -76,9 +95,26 @@ class Spool:
             yield file
 
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
-        """Returns the bytes [start, end) of a blob; those up to its end where `end` is None."""
+        """Returns the bytes [start, end) of a blob; those up to its end where `end` is None.
+
+        Raises `DamagedBlob` where there is no blob, or where it ends before `end`.
+        """
         with storage_errors(name):
-            return self._storage.read(_checked(name), start, end)
+            data = self._storage.read(_checked(name), start, end)
+        if end is not None and len(data) < end - start:
+            raise _short(name, start + len(data), end)
+        return data
+
+    def head(self, name: str, most: int) -> bytes:
+        """Returns the first bytes of a blob: `most` of them, or the whole blob where it is shorter."""
+        with storage_errors(name):
+            return self._storage.read(_checked(name), 0, most)
+
+    def find(self, name: str) -> bytes | None:
+        """Returns a whole blob; None where there is no such blob."""
+        with storage_errors(name), suppress(FileNotFoundError):
+            return self._storage.read(_checked(name), 0, None)
+        return None
 
     def copy(self, name: str, start: int, end: int, sink: IO[bytes]) -> None:
         """Writes the bytes [start, end) of a blob to `sink`, about 1 MiB at a time."""
@@ -87,7 +123,7 @@ class Spool:
             while start < end:
                 chunk = file.read(min(_COPY_BYTES, end - start))
                 if not chunk:
-                    raise SpoolError(f"{name} ends at byte {start}, {end - start} bytes early")
+                    raise _short(name, start, end)
                 sink.write(chunk)
                 start += len(chunk)
 
@@ -133,10 +169,10 @@ class Spool:
         with storage_errors(name):
             self._storage.delete(_checked(name))
 
-    def delete_folder(self, folder: str) -> None:
-        """Removes a folder with its content. A missing one is no error."""
+    def delete_folder(self, folder: str, *names: str) -> None:
+        """Removes a folder with its content, and these blobs. A missing one is no error."""
         with storage_errors(folder):
-            self._storage.delete_folder(_checked(folder))
+            self._storage.delete_folder(_checked(folder), [_checked(name) for name in names])
 
 
 def storage_of(url: str) -> Storage:
@@ -185,6 +221,10 @@ def _azure(bucket: str) -> Bucket:
 _STORES = {"gs": _google, "s3": _s3, "az": _azure}
 
 
+def _short(name: str, at: int, end: int) -> DamagedBlob:
+    return DamagedBlob(f"{name} ends at byte {at}, {end - at} bytes early; restore it from a backup")
+
+
 def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise OutsideRoot(f"{name!r} is not a name in the spool")
@@ -200,4 +240,5 @@ def storage_errors(name: str) -> Iterator[None]:
         raise
     except OSError as error:
         said = error.strerror or str(error) or type(error).__name__
-        raise SpoolError(f"spool: {name}: {without_password(said)}") from error
+        kind = DamagedBlob if isinstance(error, FileNotFoundError) else SpoolError
+        raise kind(f"spool: {name}: {without_password(said)}") from error

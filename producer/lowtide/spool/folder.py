@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,8 @@ from lowtide.spool.storage import Entry
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """Errors of a file system without hard links."""
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""Errors of a file system that cannot sync a folder, as those of some networks."""
 _DRAFT = ".part"
 
 
@@ -43,16 +45,21 @@ class FolderStorage:
         return bool(root.stat().st_mode & 0o007) and all(above.stat().st_mode & 0o001 for above in root.parents)
 
     @contextmanager
-    def write(self, path: str) -> Iterator[IO[bytes]]:
+    def write(self, path: str, *, durable: bool) -> Iterator[IO[bytes]]:
         """Opens a file for writing. It appears when the block ends without an error, in place of an older one."""
         place = self._place(path)
         draft = _draft_of(place)
-        self._make_folder(os.path.dirname(place))  # noqa: PTH120 - the hot path speaks str
+        changed = self._make_folder(os.path.dirname(place))  # noqa: PTH120 - the hot path speaks str
         file = self._opened(draft, "wb")
         try:
             yield file
+            if durable:
+                # Before the rename: else the name may survive a power cut, and the content not.
+                _sync(file)
             file.close()
             os.replace(draft, place)  # noqa: PTH105
+            if durable:
+                _sync_folders(changed)
         except BaseException:
             # Closing writes what is pending, which on a full disk fails again.
             with suppress(OSError):
@@ -62,13 +69,14 @@ class FolderStorage:
             raise
 
     def create(self, path: str, data: bytes) -> bool:
-        """Writes a file unless there is one; returns whether it did."""
+        """Writes a file, durably, unless there is one; returns whether it did."""
         place = self._place(path)
         draft = _draft_of(place)
-        self._make_folder(os.path.dirname(place))  # noqa: PTH120
-        with self._opened(draft, "wb") as file:
-            file.write(data)
+        changed = self._make_folder(os.path.dirname(place))  # noqa: PTH120
         try:
+            with self._opened(draft, "wb") as file:
+                file.write(data)
+                _sync(file)
             # Unlike a rename, a link never replaces another file; and the file is complete.
             os.link(draft, place)
         except FileExistsError:
@@ -76,9 +84,12 @@ class FolderStorage:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            return self._create_without_links(place, data)
+            if not self._create_without_links(place, data):
+                return False
         finally:
-            os.unlink(draft)  # noqa: PTH108
+            with suppress(FileNotFoundError):
+                os.unlink(draft)  # noqa: PTH108
+        _sync_folders(changed)
         return True
 
     def _create_without_links(self, place: str, data: bytes) -> bool:
@@ -86,6 +97,7 @@ class FolderStorage:
         try:
             with self._opened(place, "xb") as file:
                 file.write(data)
+                _sync(file)
         except FileExistsError:
             return False
         return True
@@ -99,8 +111,13 @@ class FolderStorage:
     def read(self, path: str, start: int, end: int | None) -> bytes:
         """Returns the bytes [start, end) of a file, fewer where it is shorter."""
         with self._opened(self._place(path), "rb") as file:
+            # A damaged index may ask for more than fits into memory.
+            size = os.fstat(file.fileno()).st_size
+            end = size if end is None else min(end, size)
+            if start >= end:
+                return b""
             file.seek(start)
-            return file.read(-1 if end is None else end - start)
+            return file.read(end - start)
 
     def find(self, path: str) -> Entry | None:
         """Returns the entry of one file; None where there is none."""
@@ -145,8 +162,10 @@ class FolderStorage:
         with suppress(FileNotFoundError):
             os.unlink(self._place(path))  # noqa: PTH108
 
-    def delete_folder(self, folder: str) -> None:
-        """Removes a folder with its content."""
+    def delete_folder(self, folder: str, paths: Sequence[str]) -> None:
+        """Removes a folder with its content, and these files."""
+        for path in paths:
+            self.delete(path)
         with suppress(FileNotFoundError):
             shutil.rmtree(self._place(folder))
 
@@ -175,19 +194,22 @@ class FolderStorage:
                 os.fchmod(descriptor, 0o600 | self._group & 0o060)
         return descriptor
 
-    def _make_folder(self, place: str) -> None:
-        """Makes a folder and the missing folders above it, private as files are."""
+    def _make_folder(self, place: str) -> list[str]:
+        """Makes a folder and the missing folders above it, private as files are.
+
+        Returns the folders that have new entries once a file is in it, the innermost first.
+        """
         if os.path.isdir(place):  # noqa: PTH112
-            return
-        self._make_folder(os.path.dirname(place))  # noqa: PTH120
+            return [place]
+        above = self._make_folder(os.path.dirname(place))  # noqa: PTH120
         # The root, and folders above it, are private to their owner.
         group = self._group if place.startswith(f"{self._root}/") else 0
-        try:
+        # Another process may make it meanwhile, and may not have synced the folder above yet.
+        with suppress(FileExistsError):
             os.mkdir(place, 0o700)  # noqa: PTH102
-        except FileExistsError:  # another process made it meanwhile
-            return
-        with suppress(OSError):
-            os.chmod(place, 0o700 | group)  # noqa: PTH101
+            with suppress(OSError):
+                os.chmod(place, 0o700 | group)  # noqa: PTH101
+        return [place, *above]
 
     @cached_property
     def _group(self) -> int:
@@ -197,6 +219,25 @@ class FolderStorage:
 
 def _draft_of(place: str) -> str:
     return f"{place}.{secrets.token_hex(4)}{_DRAFT}"
+
+
+def _sync(file: IO[bytes]) -> None:
+    """Waits until a file's content is on the disk. Its times may come later."""
+    file.flush()
+    getattr(os, "fdatasync", os.fsync)(file.fileno())
+
+
+def _sync_folders(places: Sequence[str]) -> None:
+    """Waits until the names in folders are on the disk."""
+    for place in places:
+        folder = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER_SYNC:
+                raise
+        finally:
+            os.close(folder)
 
 
 def _raise_unless_missing(error: OSError) -> None:

@@ -1,21 +1,87 @@
-"""The files that hold the accepted requests of a batch.
+"""The blobs that hold the accepted requests of a batch.
 
-There are three files: the provider's lines; the keys with the users' metadata; and an index. The index has a pair of
-unsigned 64-bit offsets (little-endian; into the lines, into the keys) for each request, and one more pair at the end.
+The contents are: the provider's lines; the keys with the users' metadata; an index; and the groups, a byte for each
+request, where not all may share a job. The index has a `PAIR` for each request, and one more at the end.
+
+`index.bin` is always there. It begins with a header, and the index follows. The contents of a small batch are all in
+this one blob, in the order of the header's sizes, because an object store takes its time and its money by the call. A
+large batch is written while it is read, so that its lines, keys and groups are blobs of their own, and the sizes in the
+header are 0.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from enum import IntEnum
+from typing import NamedTuple, Self
 
 import msgspec
 
+from lowtide.spool.blobs import DamagedBlob
+
 PAIR = struct.Struct("<QQ")
+"""An entry of the index: where a request's line and its key line begin, in bytes."""
+PACKED_BYTES = 1 << 20
+"""A batch with more bytes of lines and keys is not packed."""
+
+_MAGIC = b"lowtide\x03"
+"""The last byte is the version of the format."""
+_HEADER = struct.Struct("<8s4Q")
+HEADER_BYTES = _HEADER.size
+_MOST_BYTES = 1 << 40
+"""A larger size is damage. One request may be as large as a job."""
+
+
+class Content(IntEnum):
+    """The contents, in the order of their sizes in the header."""
+
+    INDEX = 0
+    KEYS = 1
+    GROUPS = 2
+    LINES = 3
+
+
+class Header(NamedTuple):
+    """The beginning of `index.bin`."""
+
+    sizes: tuple[int, ...] = (0,) * len(Content)
+    """The sizes in bytes of what is packed there, by `Content`; all 0 where only the index is."""
+
+    @classmethod
+    def read(cls, data: bytes, name: str) -> Self:
+        """Reads the header of the blob `name`. Raises `DamagedBlob` for one of another version, or none."""
+        if len(data) < _HEADER.size:
+            raise DamagedBlob(f"{name} ends at byte {len(data)}, within its header; restore it from a backup")
+        magic, *sizes = _HEADER.unpack_from(data)
+        if magic != _MAGIC or max(sizes) > _MOST_BYTES:
+            raise DamagedBlob(
+                f"{name} is damaged, or another version of Lowtide wrote it; restore it from a backup, or finish its "
+                "batch with that version"
+            )
+        return cls(tuple(sizes))
+
+    @property
+    def packed(self) -> bool:
+        """Whether all contents are in this blob."""
+        return any(self.sizes)
+
+    @property
+    def end(self) -> int:
+        """The size of the whole blob in bytes, where it is packed."""
+        return _HEADER.size + sum(self.sizes)
+
+    def span(self, content: Content) -> tuple[int, int]:
+        """Returns the bytes [start, end) of a packed content in the blob."""
+        start = _HEADER.size + sum(self.sizes[:content])
+        return start, start + self.sizes[content]
+
+    def encoded(self) -> bytes:
+        """Returns the header as it is stored."""
+        return _HEADER.pack(_MAGIC, *self.sizes)
 
 
 class KeyLine(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A line of the file of keys: a request's wire key, the user's key, and the metadata."""
+    """A line of the keys: a request's wire key, the user's key, and the metadata."""
 
     wire: str
     key: str

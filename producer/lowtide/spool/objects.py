@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any, NamedTuple, Protocol, cast
 
@@ -95,7 +95,7 @@ class ObjectStorage:
         return self._buckets[process]
 
     @contextmanager
-    def write(self, path: str) -> Iterator[IO[bytes]]:
+    def write(self, path: str, *, durable: bool) -> Iterator[IO[bytes]]:  # noqa: ARG002 - the Protocol's
         """Opens an object for writing. It appears when the block ends without an error, in place of an older one."""
         upload = _Writer(self._bucket, self._key(path))
         try:
@@ -146,9 +146,11 @@ class ObjectStorage:
         """Removes an object."""
         self._bucket.delete([self._key(path)])
 
-    def delete_folder(self, folder: str) -> None:
-        """Removes all objects under a folder."""
-        if keys := [entry.path for entry in self._bucket.entries(f"{self._key(folder)}/")]:
+    def delete_folder(self, folder: str, paths: Sequence[str]) -> None:
+        """Removes all objects under a folder, and these objects."""
+        keys = [self._key(path) for path in paths]
+        keys += [entry.path for entry in self._bucket.entries(f"{self._key(folder)}/")]
+        if keys:
             self._bucket.delete(keys)
 
     def _key(self, path: str) -> str:

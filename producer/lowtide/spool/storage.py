@@ -6,7 +6,7 @@ people: `FileNotFoundError` only where the storage says that there is no such bl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import IO, NamedTuple, Protocol
 
@@ -28,11 +28,14 @@ class Storage(Protocol):
     def url(self) -> str:
         """The root as a URL, without a slash at its end."""
 
-    def write(self, path: str) -> AbstractContextManager[IO[bytes]]:
-        """Opens a blob for writing. It appears when the block ends without an error, in place of an older one."""
+    def write(self, path: str, *, durable: bool) -> AbstractContextManager[IO[bytes]]:
+        """Opens a blob for writing. It appears when the block ends without an error, in place of an older one.
+
+        - `durable`: whether it is to survive a power cut as soon as it appears. An object store knows nothing else.
+        """
 
     def create(self, path: str, data: bytes) -> bool:
-        """Writes a blob unless there is one; returns whether it did."""
+        """Writes a blob, durably, unless there is one; returns whether it did."""
 
     def open(self, path: str) -> AbstractContextManager[IO[bytes]]:
         """Opens a blob for reading, seekable."""
@@ -55,5 +58,5 @@ class Storage(Protocol):
     def delete(self, path: str) -> None:
         """Removes a blob. A missing one is no error."""
 
-    def delete_folder(self, folder: str) -> None:
-        """Removes all under a folder. A missing one is no error."""
+    def delete_folder(self, folder: str, paths: Sequence[str]) -> None:
+        """Removes all under a folder, and these blobs, in as few calls as it can. A missing one is no error."""

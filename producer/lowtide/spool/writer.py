@@ -1,14 +1,13 @@
-"""Writes the accepted requests of a batch to the spool, once and in order."""
+"""Writes the accepted requests of a batch to the spool, once and in order: see `lowtide.spool.format`."""
 
 from __future__ import annotations
 
 import hashlib
-import sys
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from typing import Any, Self, TypeVar
+from typing import IO, Any, Self, TypeVar
 
 import msgspec
 
@@ -16,7 +15,7 @@ from lowtide.errors import InvalidBatch, InvalidRequest, SpoolError
 from lowtide.protocol import BatchFiles, WireKeys
 from lowtide.shaping import Shaper, keyed
 from lowtide.spool.blobs import Spool, storage_errors
-from lowtide.spool.format import PAIR, Accepted, decode_key
+from lowtide.spool.format import PACKED_BYTES, PAIR, Accepted, Content, Header, decode_key
 
 _FLUSH_BYTES = 1 << 18
 _BUCKET_BITS = 12
@@ -28,6 +27,8 @@ _encode = msgspec.json.Encoder().encode
 
 class RequestWriter:
     """Writes requests one by one, in flat memory (4 bytes a request to find duplicate keys, 1 byte for its group).
+
+    A small batch is held in memory and becomes one blob in `finish`; a larger one is written to three as it grows.
 
     It is a context manager. An exception removes files that are not complete. Complete files stay: the caller removes
     them if it knows that the batch was not recorded.
@@ -56,16 +57,12 @@ class RequestWriter:
         self._line_end = self._key_end = self._total = 0
         # Empty lines count as positions, not as ordinals. After the nth jump, a position is its ordinal plus a shift.
         self._jumps, self._shifts = array("q"), array("q", [0])
+        self._stack = ExitStack()
+        self._outputs: list[tuple[IO[bytes], bytearray]] = []
+        """The open blobs, each with the bytes that are still to be written to it; none while the batch is small."""
+        self._flush_at = PACKED_BYTES
 
     def __enter__(self) -> Self:
-        self._stack = ExitStack()
-        try:
-            self._outputs = [
-                (self._stack.enter_context(self._spool.write(name)), buffer) for name, buffer in self._blobs().items()
-            ]
-        except BaseException:
-            self._stack.__exit__(*sys.exc_info())
-            raise
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -129,7 +126,7 @@ class RequestWriter:
         self._line_end += len(line)
         self._key_end += len(key_line)
         self._total += 1
-        if len(self._lines) + len(self._keys) >= _FLUSH_BYTES:
+        if len(self._lines) + len(self._keys) >= self._flush_at:
             self._flush()
         return body
 
@@ -141,14 +138,31 @@ class RequestWriter:
         if not self._total:
             raise InvalidBatch(f"{source} is empty: submit at least one request")
         self._index += PAIR.pack(self._line_end, self._key_end)
-        self._flush()
-        self._stack.close()
-        if suspects := {(bucket, mark) for bucket, marks in enumerate(self._seen) for mark in _repeated(marks)}:
-            self._refuse_duplicates(suspects)
-        if self._groups:
-            with self._spool.write(self._files.groups) as file:
-                file.write(self._groups.ljust(self._total, b"\0"))
+        groups = self._groups.ljust(self._total, b"\0") if self._groups else b""
+        suspects = {(bucket, mark) for bucket, marks in enumerate(self._seen) for mark in _repeated(marks)}
+        if self._outputs:
+            self._flush()
+            self._stack.close()
+            self._refuse_duplicates(suspects, self._spool.lines(self._files.keys))
+            if groups:
+                with self._spool.write(self._files.groups) as file:
+                    file.write(groups)
+        else:
+            self._refuse_duplicates(suspects, self._keys.splitlines())
+            self._write_packed(groups)
         return Accepted(self._total, self._line_end, self._digest.hexdigest(), self.groups)
+
+    def _write_packed(self, groups: bytes | bytearray) -> None:
+        contents = {
+            Content.INDEX: self._index,
+            Content.KEYS: self._keys,
+            Content.GROUPS: groups,
+            Content.LINES: self._lines,
+        }
+        in_order = [contents[content] for content in Content]
+        header = Header(tuple(map(len, in_order)))
+        with self._spool.write(self._files.index) as file:
+            file.write(b"".join((header.encoded(), *in_order)))
 
     @property
     def groups(self) -> int:
@@ -156,15 +170,25 @@ class RequestWriter:
         return max(self._groups, default=0) + 1
 
     def _flush(self) -> None:
+        """Writes what is in memory to the blobs. From the first time on, the batch is not packed."""
         with storage_errors(self._files.folder):
+            if not self._outputs:
+                self._outputs = [
+                    (self._stack.enter_context(self._spool.write(name)), buffer)
+                    for name, buffer in self._blobs().items()
+                ]
+                self._index[:0] = Header().encoded()
+                self._flush_at = _FLUSH_BYTES
             for output, buffer in self._outputs:
                 output.write(buffer)
                 buffer.clear()
 
-    def _refuse_duplicates(self, suspects: set[tuple[int, int]]) -> None:
+    def _refuse_duplicates(self, suspects: set[tuple[int, int]], key_lines: Iterable[bytes | bytearray]) -> None:
         """Raises `InvalidRequest` for a duplicate key. Equal marks are a hint only, so it compares the keys."""
+        if not suspects:
+            return
         first: dict[str, int] = {}
-        for ordinal, line in enumerate(self._spool.lines(self._files.keys)):
+        for ordinal, line in enumerate(key_lines):
             key = decode_key(line).key
             if _marked(key) not in suspects:
                 continue

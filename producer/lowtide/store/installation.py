@@ -133,10 +133,11 @@ class Installation:
     def _marked(self) -> str | None:
         # On file systems without hard links, another process may be writing it at this moment.
         for pause in (0.05, 0.2, 0.5, None):
-            if not self._spool.exists(MARKER):
+            marker = self._spool.find(MARKER)
+            if marker is None:
                 return None
             try:
-                known = msgspec.json.decode(self._spool.read(MARKER), type=_Marker).installation
+                known = msgspec.json.decode(marker, type=_Marker).installation
             except ValueError:  # of the JSON, its structure or its encoding
                 known = ""
             if INSTALLATION_ID.fullmatch(known):

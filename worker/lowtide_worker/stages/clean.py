@@ -31,7 +31,12 @@ def clean(runtime: Runtime, job: HeldJob) -> JobMove:
 
 
 def _delete_files(runtime: Runtime, job: HeldJob) -> None:
-    """Deletes the working files. The intent stays for as long as the job is at the provider."""
+    """Deletes the working files. The intent stays for as long as the job is at the provider.
+
+    Those of a small job stay until its batch is deleted: an object store charges more for the calls than for the bytes.
+    """
+    if job.record.segments <= 1 and not job.record.sparse:
+        return
     files, number = BatchFiles(job.batch_id), job.record.number
     if runtime.settings.delete_at_provider:
         runtime.spool.delete_folder(files.job(number))

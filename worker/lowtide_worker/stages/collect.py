@@ -118,7 +118,7 @@ def _download(runtime: Runtime, provider: Provider, job: HeldJob, output: Output
 
     with PieceWriter(
         SegmentCutter(max_bytes=settings.segment_bytes, max_rows=settings.segment_rows),
-        opened=lambda piece: runtime.spool.write(files.output(number, name(piece))),
+        opened=lambda piece: runtime.spool.write_working(files.output(number, name(piece))),
         release=release,
         keep=runtime.clock.keeper(job),
         collected=job.record.collected or 0,

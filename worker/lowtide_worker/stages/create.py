@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import IO, cast
 
@@ -37,12 +39,9 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
     """Uploads a job's requests and creates it at the provider, once it has a slot there."""
     if job.record.intent:
         return reconcile(runtime, runtime.provider(job.batch.provider), job)
-    if intent := forgotten_intent(runtime, job):
-        log.warning(
-            "job %s: Redis has forgotten that it was to be created", job.record.id, extra=Event.CREATE_FORGOTTEN.extra
-        )
-        return Move(stage=Stage.CREATE, fields=_intended(job, intent, until=None))
     if job.batch.cancel:
+        if forgotten := forgotten_intent(runtime, job):
+            return _forgotten(job, forgotten)
         runtime.admission.release(job)
         return Move(stage=Stage.SETTLE, fields={"state": JobState.CANCELLED})
     left = job.batch.created + runtime.settings.batch_deadline_seconds - job.now()
@@ -71,7 +70,8 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
     intent = next_intent(runtime, job)
     # A worker that was superseded during the upload must not overwrite another's intent, or write one after the clean.
     runtime.clock.keep(job)
-    write_intent(runtime, job, intent)
+    if forgotten := write_intent(runtime, job, intent):
+        return _forgotten(job, forgotten)
     reach("create.after-intent-written")
     try:
         runtime.clock.keep_durably(job, _intended(job, intent, until=until))
@@ -120,6 +120,14 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
     return created(runtime, job, seen)
 
 
+def _forgotten(job: HeldJob, intent: Intent) -> JobMove:
+    """Moves on to reconcile, for a create that only the spool knows of."""
+    log.warning(
+        "job %s: Redis has forgotten that it was to be created", job.record.id, extra=Event.CREATE_FORGOTTEN.extra
+    )
+    return Move(stage=Stage.CREATE, fields=_intended(job, intent, until=None))
+
+
 def _intended(job: HeldJob, intent: Intent, *, until: float | None) -> JobChange:
     """The fields that hold an intent in Redis. `until` is when its call is over at the latest; None: not known."""
     return {
@@ -149,30 +157,39 @@ def _prepared(runtime: Runtime, provider: Provider, job: HeldJob) -> NewJob | No
 
 def _upload(runtime: Runtime, provider: Provider, job: HeldJob, carried: Ordinals) -> str:
     """Uploads the job's lines. Those of a retry job are gathered in the spool first."""
-    files = BatchFiles(job.batch_id)
-    reader = RequestReader(runtime.spool, job.batch_id)
     keep = runtime.clock.keeper(job)
     display_name = runtime.display_name(job.record)
-    if carried.bitmap is None:
-        name, span = files.requests, reader.byte_range(carried.first, carried.last)
-    else:
-        name = f"{files.job(job.record.number)}/input.jsonl"
+    with _opened_lines(runtime, provider, job, carried) as (file, start, end):
+        reach("create.before-upload")
         keep()
-        with runtime.spool.write(name) as file:
-            if lines_elsewhere(job.batch):
-                copy_lines(provider, job.batch, reader, carried.runs(), file, keep)
-            else:
-                reader.copy_lines(carried.runs(), file)
-            span = (0, file.tell())
-    reach("create.before-upload")
-    keep()
-    with runtime.spool.open(name) as file:
-        lines = cast("IO[bytes]", SpoolSlice(file, *span, keep))
-        uploaded = provider.upload(display_name, lines)
+        uploaded = provider.upload(display_name, cast("IO[bytes]", SpoolSlice(file, start, end, keep)))
     reach("create.after-upload")
     runtime.clock.keep(job, {"input": uploaded, "display_name": display_name})
     reach("create.after-input-recorded")
     return uploaded
+
+
+@contextmanager
+def _opened_lines(
+    runtime: Runtime, provider: Provider, job: HeldJob, carried: Ordinals
+) -> Iterator[tuple[IO[bytes], int, int]]:
+    """Opens a job's lines: yields a seekable file, and where in it they start and end."""
+    reader = RequestReader(runtime.spool, job.batch_id)
+    if carried.bitmap is None:
+        with reader.open_lines(carried.first, carried.last) as lines:
+            yield lines
+        return
+    name = f"{BatchFiles(job.batch_id).job(job.record.number)}/input.jsonl"
+    keep = runtime.clock.keeper(job)
+    keep()
+    with runtime.spool.write_working(name) as file:
+        if lines_elsewhere(job.batch):
+            copy_lines(provider, job.batch, reader, carried.runs(), file, keep)
+        else:
+            reader.copy_lines(carried.runs(), file)
+        size = file.tell()
+    with runtime.spool.open(name) as file:
+        yield file, 0, size
 
 
 def _lines(runtime: Runtime, job: HeldJob, carried: Ordinals) -> list[bytes]:

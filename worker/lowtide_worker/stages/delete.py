@@ -43,8 +43,8 @@ def delete(runtime: Runtime, batch: HeldBatch) -> BatchMove | Done:
     files = BatchFiles(batch.batch_id)
     # A worker that was frozen may write a late file, which the sweep may then remove.
     runtime.deleted.note(batch.batch_id)
-    runtime.spool.delete_folder(files.inbox)
-    runtime.spool.delete_folder(files.folder)
+    # Those of the inbox are there only if the worker that took the batch from there died.
+    runtime.spool.delete_folder(files.folder, *files.inbox_files)
     reach("delete.after-files")
     runtime.deleted.forget(batch, keep)
     reach("delete.after-record")

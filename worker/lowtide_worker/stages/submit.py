@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from lowtide.errors import SpoolError
 from lowtide.models import REQUESTS_LOST, ResultError
 from lowtide.protocol import BatchFiles, Queue, Stage, batch_member
-from lowtide.spool import PAIR, RequestReader
+from lowtide.spool import KeyIndex, RequestReader
 from lowtide_worker.bundling import RequestsDamagedError, write_bundle
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
@@ -28,9 +28,10 @@ def submit(runtime: Runtime, batch: HeldBatch) -> BatchMove | Done:
     """Plans the jobs of a batch and puts them on the clock, or ends a batch whose requests are gone."""
     if batch.record.bundled:
         return _bundle(runtime, batch)
-    if damaged := _damaged(runtime, batch):
+    reader = RequestReader(runtime.spool, batch.batch_id)
+    if damaged := _damaged(runtime, batch, reader):
         return _without_requests(runtime, batch, damaged)
-    return _plan(runtime, batch, _jobs(runtime, batch))
+    return _plan(runtime, batch, _jobs(runtime, batch, reader))
 
 
 def _plan(runtime: Runtime, batch: HeldBatch, jobs: Iterator[Ordinals]) -> Done:
@@ -45,12 +46,11 @@ def _plan(runtime: Runtime, batch: HeldBatch, jobs: Iterator[Ordinals]) -> Done:
     return Done({"jobs": count}, wakes=(Queue.JOBS,))
 
 
-def _jobs(runtime: Runtime, batch: HeldBatch) -> Iterator[Ordinals]:
+def _jobs(runtime: Runtime, batch: HeldBatch, reader: RequestReader) -> Iterator[Ordinals]:
     if batch.record.sources:
         # Submit has checked that it fits one job. If it were cut, each job would be given the whole source.
         return iter([Ordinals(first=0, last=batch.record.total)])
     settings = runtime.settings
-    reader = RequestReader(runtime.spool, batch.batch_id)
     max_requests = settings.max_requests_per_job
     max_bytes = settings.max_job_bytes(batch.record.mode, batch.record.provider)
     if batch.record.groups > 1 and (groups := reader.groups()) is not None:
@@ -108,6 +108,8 @@ def _lose(runtime: Runtime, bundle: HeldBatch, damaged: RequestsDamagedError) ->
     if now - since < grace:
         runtime.clock.keep(bundle, {"damaged_since": since})
         raise damaged
+    # A spool that is not mounted has lost no requests.
+    runtime.installation.check()
     record = runtime.bundles.record(damaged.batch_id)
     if record is None or record.finished:
         return
@@ -118,20 +120,13 @@ def _lose(runtime: Runtime, bundle: HeldBatch, damaged: RequestsDamagedError) ->
     log.error("batch %s has ended without results: %s", damaged.batch_id, message, extra=Event.BATCH_LOST.extra)
 
 
-def _damaged(runtime: Runtime, batch: HeldBatch) -> str | None:
+def _damaged(runtime: Runtime, batch: HeldBatch, reader: RequestReader) -> str | None:
     """The name of a file of the batch that is missing or not whole; None where all are whole."""
-    files, spool, total = BatchFiles(batch.batch_id), runtime.spool, batch.record.total
-    if spool.size(files.index) != (total + 1) * PAIR.size:
-        return files.index
-    line_end, key_end = RequestReader(spool, batch.batch_id).ends(total)
-    sizes = {files.keys: key_end}
-    if not lines_elsewhere(batch.record):
-        sizes[files.requests] = line_end
-    if batch.record.sources:
-        sizes[files.key_index] = total * PAIR.size
-    if batch.record.groups > 1:
-        sizes[files.groups] = total
-    return next((name for name, size in sizes.items() if spool.size(name) != size), None)
+    record = batch.record
+    damaged = reader.damaged(record.total, lines=not lines_elsewhere(record), groups=record.groups > 1)
+    if damaged is None and record.sources and not KeyIndex.is_whole(runtime.spool, batch.batch_id, record.total):
+        return BatchFiles(batch.batch_id).key_index
+    return damaged
 
 
 def _without_requests(runtime: Runtime, batch: HeldBatch, damaged: str) -> Done:
@@ -141,6 +136,8 @@ def _without_requests(runtime: Runtime, batch: HeldBatch, damaged: str) -> Done:
     if now - since < grace:
         runtime.clock.keep(batch, {"damaged_since": since})
         raise SpoolError(f"{damaged} is missing or not whole; after {grace:g} s of this, the batch has failed")
+    # A spool that is not mounted has lost no requests.
+    runtime.installation.check()
     message = f"{damaged} is missing from the spool, or not whole, so nothing was sent; submit the requests again"
     runtime.ledger.lose(batch, ResultError(reason=REQUESTS_LOST, message=message))
     log.error("batch %s has ended without results: %s", batch.batch_id, message, extra=Event.BATCH_LOST.extra)

@@ -5,10 +5,12 @@ Source: https://cloud.google.com/storage/docs/json_api/v1 (Objects).
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
+from urllib.parse import quote
 
 from lowtide.spool.buckets.errors import absent, changed, failure, not_installed
 from lowtide.spool.objects import Block, Upload
@@ -18,7 +20,8 @@ _RETRY_SECONDS = 30.0
 _TIMEOUT = (5, 60)
 """Seconds to connect, and between bytes."""
 _PART_BYTES = 8 << 20
-_DELETES_AT_ONCE = 8
+_BATCH = 100
+"""Most deletes in one call."""
 _ADVICE = {
     401: "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to the key of an account",
     403: "the account needs the role storage.objectUser on the bucket, and no retention policy may hold its objects",
@@ -119,14 +122,39 @@ class GoogleBucket:
                 yield from page.prefixes
 
     def delete(self, keys: list[str]) -> None:
-        """Removes objects, a few at a time. A batch would be one call, but hides which of its deletes failed."""
-        with ThreadPoolExecutor(_DELETES_AT_ONCE) as pool, self._errors():
-            for _ in pool.map(self._delete, keys):
-                pass
+        """Removes objects, many of them in one call."""
+        with self._errors():
+            if len(keys) == 1:
+                with suppress(self._exceptions.NotFound):
+                    self._bucket.blob(keys[0]).delete(**self._bounds)
+                return
+            for first in range(0, len(keys), _BATCH):
+                # It may be repeated: what is gone stays gone.
+                self._bounds["retry"](self._delete_many)(keys[first : first + _BATCH])
 
-    def _delete(self, key: str) -> None:
-        with suppress(self._exceptions.NotFound):
-            self._bucket.blob(key).delete(**self._bounds)
+    def _delete_many(self, keys: list[str]) -> None:
+        """Removes objects in one call, by hand: the library's batch has no public way to the answer for each object."""
+        boundary = secrets.token_hex()
+        folder = f"/storage/v1/b/{self._bucket.name}/o"
+        parts = [
+            f"--{boundary}\r\nContent-Type: application/http\r\nContent-ID: <{number}>\r\n\r\n"
+            f"DELETE {folder}/{quote(key, safe='')} HTTP/1.1\r\n\r\n\r\n"
+            for number, key in enumerate(keys)
+        ]
+        answer = self._client._http.post(  # noqa: SLF001 - there is no public way to this call
+            f"{self._client.api_endpoint}/batch/storage/v1",
+            data="".join((*parts, f"--{boundary}--\r\n")),
+            headers={"Content-Type": f"multipart/mixed; boundary={boundary}"},
+            timeout=_TIMEOUT,
+        )
+        if not answer.ok:
+            raise self._exceptions.from_http_response(answer)
+        statuses = [int(status) for status in _STATUS_LINE.findall(answer.content)]
+        if len(statuses) != len(keys):
+            raise self._exceptions.ServiceUnavailable(f"{len(statuses)} of {len(keys)} deletes were answered")
+        for key, status in zip(keys, statuses, strict=True):
+            if status >= 400 and status != 404:
+                raise self._exceptions.from_http_status(status, f"the delete of {key} was refused: {_reason(answer)}")
 
     def _check_bucket(self) -> None:
         """Raises the library's error where there is no bucket: without it, each object would seem to be missing."""
@@ -172,6 +200,16 @@ class _Upload:
         """Gives the upload up, and removes its parts."""
         with self._errors():
             self._file.terminate()
+
+
+_STATUS_LINE = re.compile(rb"^HTTP/[0-9.]+ ([0-9]{3})", re.MULTILINE)
+_MESSAGE = re.compile(rb'"message": *"([^"]{1,300})')
+
+
+def _reason(answer: Any) -> str:
+    """Returns the first reason in the answer to a batch of calls."""
+    found = _MESSAGE.search(answer.content)
+    return found[1].decode(errors="replace") if found else "no reason given"
 
 
 _TYPE = "application/octet-stream"
