@@ -18,7 +18,7 @@ from lowtide import InvalidBatch, InvalidRequest, Request, SpoolError
 from lowtide.protocol import BatchFiles
 from lowtide.protocol.wire_keys import wire_key
 from lowtide.shaping import json_lines, shaper_of
-from lowtide.spool import PAIR, Accepted, RequestReader, RequestWriter, Spool
+from lowtide.spool import ENTRY, Accepted, RequestReader, RequestWriter, Spool
 from lowtide.states import Kind, ProviderName
 
 BATCH = "batch"
@@ -91,7 +91,7 @@ def test_the_lines_are_the_providers_and_the_index_points_at_them(keys: list[str
         line = json.loads(content[start:end])
         assert line["key"] == wire_key(BATCH, ordinal, key)
         assert line["request"]["contents"][0]["parts"][0]["text"] == text * (1 + ordinal % 3)
-    assert len(spool.read(FILES.index)) == PAIR.size * (len(keys) + 1)
+    assert len(spool.read(FILES.index)) == ENTRY.size * (len(keys) + 1)
 
 
 @settings(deadline=None, max_examples=60)

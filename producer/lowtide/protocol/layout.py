@@ -74,7 +74,7 @@ class BatchFiles:
         self.keys = f"{self.folder}/keys.jsonl"
         """`[wire key, key]` or `[wire key, key, metadata]` of each request, in ordinal order."""
         self.index = f"{self.folder}/index.bin"
-        """Offsets into both, 16 bytes a request: see `lowtide.spool.writer`."""
+        """Offsets into both and sums of tokens, 24 bytes a request: see `lowtide.spool.format`."""
         self.key_index = f"{self.folder}/keyindex.bin"
         """Ordinals by the hash of their key, for requests that travel under it: see `lowtide.spool.writer.KeyIndex`."""
         self.groups = f"{self.folder}/groups.bin"

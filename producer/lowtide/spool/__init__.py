@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from lowtide.spool.blobs import Spool
-from lowtide.spool.format import PAIR, Accepted, KeyLine
+from lowtide.spool.format import ENTRY, PAIR, Accepted, KeyLine
 from lowtide.spool.key_index import KeyIndex
 from lowtide.spool.reader import RequestReader
 from lowtide.spool.writer import InPlaceWriter, RequestWriter, Writer
 
 __all__ = [
+    "ENTRY",
     "PAIR",
     "Accepted",
     "InPlaceWriter",

@@ -1,7 +1,7 @@
 """The files that hold the accepted requests of a batch.
 
-There are three files: the provider's lines; the keys with the users' metadata; and an index. The index has a pair of
-unsigned 64-bit offsets (little-endian; into the lines, into the keys) for each request, and one more pair at the end.
+There are three files: the provider's lines; the keys with the users' metadata; and an index. The index has an `ENTRY`
+for each request, and one more at the end.
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ from typing import NamedTuple
 import msgspec
 
 PAIR = struct.Struct("<QQ")
+"""An entry of the index of keys."""
+ENTRY = struct.Struct("<QQQ")
+"""An entry of the index: the sums over all requests before this one, which are where its line and its key line begin,
+in bytes, and the estimated input tokens before it."""
 
 
 class KeyLine(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -27,6 +31,8 @@ class Accepted(NamedTuple):
 
     total: int
     bytes: int
+    tokens: int
+    """Estimated input tokens."""
     fingerprint: str
     """SHA-256 of keys, metadata and requests in order. Equal content has an equal fingerprint."""
     groups: int = 1

@@ -16,7 +16,7 @@ from lowtide.errors import InvalidBatch, InvalidRequest, SpoolError
 from lowtide.protocol import BatchFiles, WireKeys
 from lowtide.shaping import Shaper, keyed
 from lowtide.spool.blobs import Spool, storage_errors
-from lowtide.spool.format import PAIR, Accepted, decode_key
+from lowtide.spool.format import ENTRY, Accepted, decode_key
 
 _FLUSH_BYTES = 1 << 18
 _BUCKET_BITS = 12
@@ -53,7 +53,7 @@ class RequestWriter:
         self._lines = bytearray()
         self._keys = bytearray()
         self._index = bytearray()
-        self._line_end = self._key_end = self._total = 0
+        self._line_end = self._key_end = self._tokens = self._total = 0
         # Empty lines count as positions, not as ordinals. After the nth jump, a position is its ordinal plus a shift.
         self._jumps, self._shifts = array("q"), array("q", [0])
 
@@ -92,7 +92,7 @@ class RequestWriter:
         try:
             if self._key_field is not None:
                 item = keyed(item, self._key_field, position)
-            key, metadata, body, group = self._shape(item)
+            key, metadata, body, group, tokens = self._shape(item)
         except InvalidRequest as error:
             error.position, error.key = position, _key_of(item)
             raise
@@ -111,8 +111,7 @@ class RequestWriter:
             reason = f"{len(line):,} bytes, more than the {self._max_request_bytes:,} that one job may hold"
             raise InvalidRequest(reason, field="request", position=position, key=key)
         user_line = _encode((key, metadata) if metadata else (key,))
-        self._digest.update(b"%d %d " % (len(user_line), len(body)))
-        self._digest.update(user_line)
+        self._digest.update(b"%d %d %b" % (len(user_line), len(body), user_line))
         self._digest.update(body)
         if position - ordinal != self._shifts[-1]:
             self._jumps.append(ordinal)
@@ -122,12 +121,13 @@ class RequestWriter:
             self._groups.append(group)
         bucket, mark = _marked(key)
         self._seen[bucket].append(mark)
-        self._index += PAIR.pack(self._line_end, self._key_end)
+        self._index += ENTRY.pack(self._line_end, self._key_end, self._tokens)
         self._lines += line
         key_line = b'["%b",%b\n' % (wire, user_line[1:])
         self._keys += key_line
         self._line_end += len(line)
         self._key_end += len(key_line)
+        self._tokens += tokens
         self._total += 1
         if len(self._lines) + len(self._keys) >= _FLUSH_BYTES:
             self._flush()
@@ -140,7 +140,7 @@ class RequestWriter:
         """
         if not self._total:
             raise InvalidBatch(f"{source} is empty: submit at least one request")
-        self._index += PAIR.pack(self._line_end, self._key_end)
+        self._index += ENTRY.pack(self._line_end, self._key_end, self._tokens)
         self._flush()
         self._stack.close()
         if suspects := {(bucket, mark) for bucket, marks in enumerate(self._seen) for mark in _repeated(marks)}:
@@ -148,7 +148,7 @@ class RequestWriter:
         if self._groups:
             with self._spool.write(self._files.groups) as file:
                 file.write(self._groups.ljust(self._total, b"\0"))
-        return Accepted(self._total, self._line_end, self._digest.hexdigest(), self.groups)
+        return Accepted(self._total, self._line_end, self._tokens, self._digest.hexdigest(), self.groups)
 
     @property
     def groups(self) -> int:

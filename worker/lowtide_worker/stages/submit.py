@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from lowtide.errors import SpoolError
 from lowtide.models import REQUESTS_LOST, ResultError
 from lowtide.protocol import BatchFiles, Queue
-from lowtide.spool import PAIR, RequestReader
+from lowtide.spool import ENTRY, PAIR, RequestReader
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
 from lowtide_worker.in_place import lines_elsewhere
@@ -54,9 +54,9 @@ def _jobs(runtime: Runtime, batch: HeldBatch) -> Iterator[Ordinals]:
 def _damaged(runtime: Runtime, batch: HeldBatch) -> str | None:
     """The name of a file of the batch that is missing or not whole; None where all are whole."""
     files, spool, total = BatchFiles(batch.batch_id), runtime.spool, batch.record.total
-    if spool.size(files.index) != (total + 1) * PAIR.size:
+    if spool.size(files.index) != (total + 1) * ENTRY.size:
         return files.index
-    line_end, key_end = RequestReader(spool, batch.batch_id).ends(total)
+    line_end, key_end, _ = RequestReader(spool, batch.batch_id).sums(total)
     sizes = {files.keys: key_end}
     if not lines_elsewhere(batch.record):
         sizes[files.requests] = line_end
