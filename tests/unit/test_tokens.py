@@ -13,7 +13,7 @@ from lowtide.shaping.tokens import TokenEstimate
 from lowtide.shaping.tokens.text import text_tokens
 from lowtide.states import Kind, ProviderName
 
-OLDER, NEWER = "gemini-2.0-flash", "gemini-3.5-flash"
+OLDER, NEWER = "gemini-2.5-flash-lite", "gemini-3.5-flash"
 HEBREW, KOREAN = "שלום לכולם, מה שלומכם היום?", "안녕하세요, 오늘 기분이 어떠세요?"
 
 

@@ -81,7 +81,7 @@ def _seconds_of_ogg(file: Encoded, head: bytes) -> float | None:
 
 
 def _seconds_of_mp3(file: Encoded, at: int) -> float | None:
-    """The duration by the number of frames, which the first one has in files of a variable rate, or else by its rate."""
+    """The duration by the number of frames, which the first one has in files of a variable rate; else by its rate."""
     found = file.read(at, _SYNC_BYTES)
     start = found.find(b"\xff")
     while start >= 0:

@@ -1,7 +1,7 @@
 """Estimates the tokens of text by its length and its characters.
 
 "A token is equivalent to about 4 characters", says Google of its models; other scripts, digits and signs need more. The
-rates are approximate: the real tokenizer is not at hand, and the answers tell how far off an estimate was.
+rates are approximate: the real tokenizer is not at hand, and the answers show how far off an estimate was.
 
 Source: https://ai.google.dev/gemini-api/docs/tokens
 """
