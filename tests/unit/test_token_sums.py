@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from lowtide.shaping import shaper_of
 from lowtide.spool import Accepted, RequestReader, RequestWriter, Spool
 from lowtide.states import Kind, ProviderName
+from lowtide_worker.stages.submit import _cut
 
 MANY = 5000
 _FOLDER = TemporaryDirectory(prefix="lowtide-unit-")
@@ -69,6 +71,29 @@ def test_a_cut_of_many_requests_reads_a_few_entries_of_the_index(tmp_path: Path)
             spool.reads = 0
             assert reader.fitting(first, MANY, max_bytes=1 << 40, max_tokens=3 * count + 2) == min(MANY, first + count)
             assert spool.reads <= 6
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=20), st.integers(1, 150))
+def test_jobs_are_cut_by_tokens_too(sizes: list[int], most: int) -> None:
+    spool = Spool(_FOLDER.name)
+    intake(spool, sizes, "batch")
+    cuts = list(RequestReader(spool, "batch").cuts(len(sizes), max_requests=99, max_bytes=1 << 30, max_tokens=most))
+    assert [ordinal for first, last in cuts for ordinal in range(first, last)] == list(range(len(sizes)))
+    for first, last in cuts:
+        assert sum(sizes[first:last]) <= most or last == first + 1
+    for (first, last), _ in pairwise(cuts):
+        assert sum(sizes[first : last + 1]) > most, "cut too early"
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 60)), min_size=1, max_size=20), st.integers(1, 150))
+def test_jobs_of_groups_are_cut_by_tokens_too(requests: list[tuple[int, int]], most: int) -> None:
+    groups = [(group, 1, tokens) for group, tokens in requests]
+    jobs = [list(job) for job in _cut(groups, max_requests=99, max_bytes=99, max_tokens=most)]
+    assert sorted(ordinal for job in jobs for ordinal in job) == list(range(len(requests)))
+    for job in jobs:
+        assert len({requests[ordinal][0] for ordinal in job}) == 1
+        assert sum(requests[ordinal][1] for ordinal in job) <= most or len(job) == 1
 
 
 class Counting(Spool):

@@ -68,29 +68,38 @@ class RequestReader:
         """Returns the range of bytes in the file of lines that holds requests [first, last)."""
         return self.sums(first)[0], self.sums(last)[0]
 
-    def cuts(self, total: int, *, max_requests: int, max_bytes: int) -> Iterator[tuple[int, int]]:
-        """Cuts [0, total) into consecutive ranges of ordinals, each within both limits."""
-        first, first_byte, start = 0, 0, 0
-        for ordinal, end in enumerate(self._line_ends()):
-            if ordinal > first and (ordinal - first >= max_requests or end - first_byte > max_bytes):
+    def cuts(
+        self, total: int, *, max_requests: int, max_bytes: int, max_tokens: int | None = None
+    ) -> Iterator[tuple[int, int]]:
+        """Cuts [0, total) into consecutive ranges of ordinals, each within all limits or of one request."""
+        most = sys.maxsize if max_tokens is None else max_tokens
+        first, first_byte, first_token, start, before = 0, 0, 0, 0, 0
+        for ordinal, (end, tokens) in enumerate(self._ends()):
+            if ordinal > first and (
+                ordinal - first >= max_requests or end - first_byte > max_bytes or tokens - first_token > most
+            ):
                 yield first, ordinal
-                first, first_byte = ordinal, start
-            start = end
+                first, first_byte, first_token = ordinal, start, before
+            start, before = end, tokens
         yield first, total
 
-    def groups(self) -> Iterator[tuple[int, int]] | None:
-        """Returns the group and the size in bytes of each request, in order; None where all may share a job."""
+    def groups(self) -> Iterator[tuple[int, int, int]] | None:
+        """Returns the group, the size in bytes and the estimated tokens of each request, in order.
+
+        None where all requests may share a job.
+        """
         if not self._spool.exists(self._files.groups):
             return None
-        sizes = (end - start for start, end in pairwise(chain([0], self._line_ends())))
-        return zip(self._spool.read(self._files.groups), sizes, strict=True)
+        sizes = ((end - start, last - first) for (start, first), (end, last) in pairwise(chain([(0, 0)], self._ends())))
+        groups = zip(self._spool.read(self._files.groups), sizes, strict=True)
+        return ((group, size, tokens) for group, (size, tokens) in groups)
 
-    def _line_ends(self) -> Iterator[int]:
+    def _ends(self) -> Iterator[tuple[int, int]]:
         with self._spool.open(self._files.index) as file:
             file.seek(ENTRY.size)
             while block := file.read(ENTRY.size * 4096):
-                for line_end, _, _ in ENTRY.iter_unpack(block):
-                    yield line_end
+                for line_end, _, tokens in ENTRY.iter_unpack(block):
+                    yield line_end, tokens
 
     def copy_lines(self, runs: Iterable[tuple[int, int]], sink: IO[bytes]) -> None:
         """Writes the provider's lines of ranges of ordinals [first, last) to `sink`."""
