@@ -233,6 +233,8 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     jobs of its own. `jobs` are then those of the bundle."""
     answered: int = 0
     """Requests that are settled, or that the provider reported as done at the last poll. It grows before `settled`."""
+    estimated_tokens: int = 0
+    """Estimated input tokens of all requests, by which the provider's quotas are kept; `usage` has what was paid."""
     usage: Usage = Usage()
     """Tokens of all results."""
     discarded_usage: Usage = Usage()

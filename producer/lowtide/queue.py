@@ -257,6 +257,7 @@ class BatchQueue:
             options,
             total=accepted.total,
             size=accepted.bytes,
+            tokens=accepted.tokens,
             groups=accepted.groups,
             fingerprint=fingerprint,
             sources=intake.sources,

@@ -24,16 +24,18 @@ def is_same_model(asked: str, answered: str) -> bool:
     name = _bare(asked)
     if "/" in name or name.endswith("-latest"):
         return True
-    return _without_version(name) == _without_version(_bare(answered))
+    return without_version(name) == without_version(answered)
+
+
+def without_version(name: str) -> str:
+    """Returns the name that all versions of a model share, in lower case."""
+    plain = _bare(name)
+    while (shorter := _VERSION.sub("", plain)) != plain:
+        plain = shorter
+    return plain
 
 
 def _bare(name: str) -> str:
     lowered = name.strip().lower()
     folder = _FOLDER.match(lowered)
     return lowered[folder.end() :] if folder else lowered
-
-
-def _without_version(name: str) -> str:
-    while (shorter := _VERSION.sub("", name)) != name:
-        name = shorter
-    return name

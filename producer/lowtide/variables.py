@@ -30,6 +30,7 @@ OF_WORKERS = frozenset(
         "log_format",
         "max_active_jobs",
         "max_delivery_attempts",
+        "max_enqueued_tokens",
         "max_job_losses",
         "missing_job_seconds",
         "orphan_seconds",

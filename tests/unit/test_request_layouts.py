@@ -13,7 +13,7 @@ from lowtide import InvalidRequest
 from lowtide.protocol import BatchFiles
 from lowtide.shaping import shaper_of
 from lowtide.spool import Accepted, DamagedBlob, InPlaceWriter, KeyIndex, RequestReader, RequestWriter, Spool
-from lowtide.spool.format import HEADER_BYTES, PAIR
+from lowtide.spool.format import ENTRY, HEADER_BYTES
 from lowtide.states import Kind, ProviderName
 
 BATCH = "batch"
@@ -96,8 +96,8 @@ def test_groups_and_sizes_are_the_same_in_every_layout(spool: Spool, layout: str
     found = list(reader.groups() or ())
 
     assert accepted.groups > 1
-    assert len({group for group, _ in found}) == accepted.groups
-    assert sum(size for _, size in found) == accepted.bytes
+    assert len({group for group, *_ in found}) == accepted.groups
+    assert sum(size for _, size, _ in found) == accepted.bytes
     assert RequestReader(spool, BATCH).damaged(90, lines=True, groups=True) is None
     assert RequestReader(spool, BATCH).damaged(90, lines=True, groups=False) in (None, FILES.index)
 
@@ -185,10 +185,10 @@ def test_damage_is_found_and_named_and_nothing_is_read_short(spool: Spool, layou
         read(spool)
 
 
-@pytest.mark.parametrize("entry", [bytes(PAIR.size), b"\xff" * PAIR.size], ids=["zeros", "ones"])
+@pytest.mark.parametrize("entry", [bytes(ENTRY.size), b"\xff" * ENTRY.size], ids=["zeros", "ones"])
 def test_an_index_that_points_elsewhere_is_damage_and_no_other_error(spool: Spool, layout: str, entry: bytes) -> None:
     write(spool, items())
-    _replaced(FILES.index, HEADER_BYTES + 3 * PAIR.size, entry)(spool)
+    _replaced(FILES.index, HEADER_BYTES + 3 * ENTRY.size, entry)(spool)
 
     for ordinals in ([2], [3], [2, 3, 5]):
         with pytest.raises(DamagedBlob, match="batches/batch/"):

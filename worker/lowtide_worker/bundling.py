@@ -69,30 +69,31 @@ def write_bundle(
             keep()
             count = batch.last - batch.first
             members.append((batch.batch_id, batch.first, batch.last, labels.get(batch.batch_id, {})))
-            requests = [(b"", KeyLine("", ""))] * count if batch.batch_id in lost else _requests(spool, batch)
-            for ordinal, (line, request) in enumerate(requests, batch.first):
+            requests = [(b"", KeyLine("", ""), 0)] * count if batch.batch_id in lost else _requests(spool, batch)
+            for ordinal, (line, request, tokens) in enumerate(requests, batch.first):
                 wire = wire_key(ordinal, request.key)
                 rest = line[len(_LINE_START) + len(request.wire) :]
                 key_line = _encode(KeyLine(wire, request.key, request.metadata)) + b"\n"
-                writer.add(_LINE_START + wire.encode() + rest if line else b"", key_line)
+                writer.add(_LINE_START + wire.encode() + rest if line else b"", key_line, tokens)
     with spool.write(files.bundled) as file:
         file.write(_encode(members))
 
 
-def _requests(spool: Spool, batch: Share) -> Iterator[tuple[bytes, KeyLine]]:
-    """The lines of a small batch, with their newlines, and what belongs to each."""
+def _requests(spool: Spool, batch: Share) -> Iterator[tuple[bytes, KeyLine, int]]:
+    """The lines of a small batch, with their newlines, what belongs to each, and its estimated tokens."""
     count = batch.last - batch.first
     reader = RequestReader(spool, batch.batch_id)
     copy = io.BytesIO()
     try:
         reader.copy_lines([(0, count)], copy)
         requests = reader.keys(range(count))
+        tokens = [tokens for _, tokens in reader.sizes()]
     except (SpoolError, ValueError) as error:
         raise RequestsDamagedError(batch.batch_id, f"batch {batch.batch_id}: its requests: {error}") from error
     lines = copy.getvalue().splitlines(keepends=True)
-    if len(lines) != count or len(requests) != count:
+    if len(lines) != count or len(requests) != count or len(tokens) != count:
         raise RequestsDamagedError(batch.batch_id, f"batch {batch.batch_id}: its requests are not whole")
-    return zip(lines, requests.values(), strict=True)
+    return zip(lines, requests.values(), tokens, strict=True)
 
 
 def read_batches(spool: Spool, bundle_id: str) -> tuple[BundledBatch, ...]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import base64
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode
 
 from lowtide import Settings
 from lowtide.addresses import check_broker_url, check_http_url, parse_endpoint, parse_objects, parse_table
+from lowtide.quotas import limit_of, token_limits
 
 _MIN_SECRET_BYTES = 24
 """The shortest signing secret that Standard Webhooks allows, in bytes."""
@@ -113,6 +115,13 @@ class WorkerSettings(Settings):
         100,
         ge=1,
         description="Highest number of live jobs at the provider. Further jobs wait, by priority and then by age.",
+    )
+    max_enqueued_tokens: Annotated[dict[str, int], NoDecode] = Field(
+        default_factory=dict,
+        description="Highest number of input tokens that may be enqueued at the provider, by model, as JSON: "
+        '{"gemini-3.5-flash": 3000000}; or the tier of your project, whose published limits are taken: tier-1, tier-2 '
+        "or tier-3. No job has more estimated tokens. Unset: no limit is known.",
+        examples=["tier-1"],
     )
     job_deadline_seconds: float = Field(
         169_200.0,
@@ -267,6 +276,15 @@ class WorkerSettings(Settings):
                     "the second"
                 )
         return self
+
+    def max_tokens(self, model: str) -> int | None:
+        """Returns the highest number of enqueued input tokens of a model; None where no limit is known."""
+        return limit_of(self.max_enqueued_tokens, model)
+
+    @field_validator("max_enqueued_tokens", mode="before")
+    @classmethod
+    def _limits_are_a_tier_or_by_model(cls, given: object) -> dict[str, int]:
+        return token_limits(given)
 
     @field_validator("google_api_key")
     @classmethod

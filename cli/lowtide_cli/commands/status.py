@@ -61,6 +61,7 @@ def _facts(status: BatchStatus) -> dict[str, str]:
         "answered": _answered(status),
         "reasons": counts_text(status.reasons),
         "models": counts_text(status.models) if status.warnings else "",
+        "estimated tokens": f"{status.estimated_tokens:,} of input" if status.estimated_tokens else "",
         "tokens": tokens_text(status.usage),
         "discarded tokens": tokens_text(status.discarded_usage),
         "shares jobs in": status.bundle or "",

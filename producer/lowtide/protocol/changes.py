@@ -58,6 +58,7 @@ class NewBatch(TypedDict):
     sources: Sequence[Part] | None
     total: int
     bytes: int
+    tokens: int
     groups: int
     max_attempts: int
     priority: int

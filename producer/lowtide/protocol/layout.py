@@ -74,7 +74,7 @@ class BatchFiles:
         self.keys = f"{self.folder}/keys.jsonl"
         """`[wire key, key]` or `[wire key, key, metadata]` of each request, in ordinal order."""
         self.index = f"{self.folder}/index.bin"
-        """Offsets into both; of a small batch also their content: see `lowtide.spool.format`."""
+        """Offsets into both and sums of tokens; of a small batch also their content: see `lowtide.spool.format`."""
         self.key_index = f"{self.folder}/keyindex.bin"
         """Ordinals by the hash of their key, for requests that travel under it: see `lowtide.spool.key_index`."""
         self.groups = f"{self.folder}/groups.bin"

@@ -114,6 +114,8 @@ class BatchRecord(PaidTokens, frozen=True, kw_only=True):
     """Number of its requests."""
     bytes: int = 0
     """Size of its requests in the spool."""
+    tokens: int = 0
+    """Estimated input tokens of its requests."""
     groups: int = 1
     """Number of groups that its requests fall into; requests of two groups cannot share a job."""
 

@@ -41,6 +41,7 @@ def batch_status(batch: BatchRecord, jobs: Sequence[JobStatus], problems: Sequen
             for name, count in other_models(batch.model, batch.models).items()
         ],
         answered=_answered(batch, jobs),
+        estimated_tokens=batch.tokens,
         usage=Usage(**{name: getattr(batch, name) for name in PAID}),
         discarded_usage=Usage(**{name: _discarded(batch, name) for name in PAID}),
         reasons=batch.reasons,

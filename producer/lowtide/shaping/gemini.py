@@ -11,6 +11,7 @@ from lowtide.shaping.dialects import SDK_CONVERSIONS, Names, schemas_in
 from lowtide.shaping.embeddings import VERTEX_ONLY, EmbeddingNames
 from lowtide.shaping.json_schema import WORDS
 from lowtide.shaping.normalise import Shaped, embedding_form, encoded, generation_form, read
+from lowtide.shaping.tokens import TokenEstimate
 from lowtide.states import Kind, ProviderName, UnknownFields
 
 _SCHEMAS = schemas_in(WORDS)
@@ -36,10 +37,11 @@ class GeminiShaper:
         self._model = model
         self._form = _FORMS[kind]
         self._check = RequestCheck(ProviderName.GEMINI, kind, unknown_fields)
+        self._tokens = TokenEstimate(model)
 
     def shape(self, item: object) -> Shaped:
         """Returns one request in the provider's form. Raises `InvalidRequest`."""
         key, metadata, body = read(item, self._model, self._form)
         text = encoded(item, body)
         self._check(item, text)
-        return Shaped(key, metadata, text, 0)
+        return Shaped(key, metadata, text, 0, self._tokens(text))

@@ -45,6 +45,8 @@ class Shaped(NamedTuple):
     """The GenerateContentRequest or EmbedContentRequest as JSON, one line, no newline."""
     group: int
     """Number (0-based) of the requests that it may share a job with. Always 0 where all may share one."""
+    tokens: int
+    """Estimated input tokens."""
 
 
 class Form(NamedTuple):

@@ -19,6 +19,7 @@ from lowtide.shaping.embeddings import EmbeddingNames
 from lowtide.shaping.json_schema import VERTEX_WORDS
 from lowtide.shaping.normalise import Form, Shaped, embedding_form, encode, encoded, generation_form, read
 from lowtide.shaping.paths import as_given
+from lowtide.shaping.tokens import TokenEstimate
 from lowtide.shaping.vertex_import import Schemas, fitted
 from lowtide.states import Kind, ProviderName, UnknownFields
 
@@ -112,6 +113,7 @@ class VertexShaper:
         self._model = model
         self._form = _FORMS[kind]
         self._check = RequestCheck(ProviderName.VERTEX, kind, unknown_fields)
+        self._tokens = TokenEstimate(model)
         self._schemas = Schemas()
 
     def shape(self, item: object) -> Shaped:
@@ -131,4 +133,5 @@ class VertexShaper:
             if error.field != "request":
                 error.field = as_given(item, error.field.removeprefix("request."))
             raise
-        return Shaped(key, metadata, encode(fit), group)
+        text = encode(fit)
+        return Shaped(key, metadata, text, group, self._tokens(text))

@@ -1,7 +1,8 @@
 """The blobs that hold the accepted requests of a batch.
 
 The contents are: the provider's lines; the keys with the users' metadata; an index; and the groups, a byte for each
-request, where not all may share a job. The index has a `PAIR` for each request, and one more at the end.
+request, where not all may share a job. The index has an `ENTRY` for each request, and one more at the
+end.
 
 `index.bin` is always there. It begins with a header, and the index follows. The contents of a small batch are all in
 this one blob, in the order of the header's sizes, because an object store takes its time and its money by the call. A
@@ -20,7 +21,10 @@ import msgspec
 from lowtide.spool.blobs import DamagedBlob
 
 PAIR = struct.Struct("<QQ")
-"""An entry of the index: where a request's line and its key line begin, in bytes."""
+"""An entry of the index of keys."""
+ENTRY = struct.Struct("<QQQ")
+"""An entry of the index: the sums over all requests before this one, which are where its line and its key line begin,
+in bytes, and the estimated input tokens before it."""
 PACKED_BYTES = 1 << 20
 """A batch with more bytes of lines and keys is not packed."""
 
@@ -93,6 +97,8 @@ class Accepted(NamedTuple):
 
     total: int
     bytes: int
+    tokens: int
+    """Estimated input tokens."""
     fingerprint: str
     """SHA-256 of keys, metadata and requests in order. Equal content has an equal fingerprint."""
     groups: int = 1

@@ -15,7 +15,7 @@ import msgspec
 
 from lowtide.protocol import BatchFiles
 from lowtide.spool.blobs import DamagedBlob, Spool
-from lowtide.spool.format import HEADER_BYTES, PAIR, Content, Header, KeyLine, decode_key, key_decoder
+from lowtide.spool.format import ENTRY, HEADER_BYTES, Content, Header, KeyLine, decode_key, key_decoder
 
 _HEAD_BYTES = 1 << 17
 """Bytes of the first read, which has all contents of most small batches."""
@@ -23,6 +23,8 @@ _GAP = 256
 """Requests further apart than this are read separately, without those between them."""
 _SPAN = 16_384
 """Most requests in one ranged read of keys."""
+_BISECTED = 1024
+"""Most entries of the index that a search reads at once rather than halves again."""
 
 
 class _Place(NamedTuple):
@@ -43,14 +45,46 @@ class RequestReader:
         self._spool = spool
         self._files = BatchFiles(batch_id)
 
+    def sums(self, ordinal: int) -> tuple[int, int, int]:
+        """Returns the sums over all requests before `ordinal`: bytes of lines, bytes of key lines, estimated tokens.
+
+        With the batch's total as `ordinal` they are those of the whole batch.
+        """
+        at = ordinal * ENTRY.size
+        line, key, tokens = ENTRY.unpack(self._read(Content.INDEX, at, at + ENTRY.size))
+        return line, key, tokens
+
+    def tokens(self, first: int, last: int) -> int:
+        """Returns the estimated input tokens of requests [first, last)."""
+        return self.sums(last)[2] - self.sums(first)[2]
+
+    def fitting(self, first: int, last: int, *, max_bytes: int, max_tokens: int | None) -> int:
+        """Returns the ordinal behind the longest run of requests from `first` on that is within both limits.
+
+        - `last`: the ordinal at which the run ends at the latest.
+        - `max_bytes`: the most bytes of lines.
+        - `max_tokens`: the most estimated input tokens; None: any number.
+
+        It is `first` where not even one request is within the limits. A bisection: it reads a few entries of the index,
+        however many requests there are.
+        """
+        line, _, tokens = self.sums(first)
+        most = line + max_bytes, sys.maxsize if max_tokens is None else tokens + max_tokens
+        low, high = first, last  # the run ends in [low, high]
+        while high - low > _BISECTED:
+            middle = (low + high) // 2
+            line, _, tokens = self.sums(middle)
+            low, high = (middle, high) if line <= most[0] and tokens <= most[1] else (low, middle - 1)
+        block = self._read(Content.INDEX, (low + 1) * ENTRY.size, (high + 1) * ENTRY.size)
+        for line, _, tokens in ENTRY.iter_unpack(block):
+            if line > most[0] or tokens > most[1]:
+                break
+            low += 1
+        return low
+
     def byte_range(self, first: int, last: int) -> tuple[int, int]:
         """Returns the range of bytes in the lines that holds requests [first, last)."""
-        return self._pair(first)[0], self._pair(last)[0]
-
-    def _pair(self, ordinal: int) -> tuple[int, int]:
-        at = ordinal * PAIR.size
-        line, key = PAIR.unpack(self._read(Content.INDEX, at, at + PAIR.size))
-        return line, key
+        return self.sums(first)[0], self.sums(last)[0]
 
     def damaged(self, total: int, *, lines: bool, groups: bool) -> str | None:
         """Returns the name of a blob that is missing or not whole; None where all are whole.
@@ -58,10 +92,10 @@ class RequestReader:
         - `total`: the number of requests in the batch.
         - `lines`, `groups`: whether the spool must have these.
         """
-        index_size = (total + 1) * PAIR.size
+        index_size = (total + 1) * ENTRY.size
         try:
             packed = self._header.packed
-            line_end, key_end = self._pair(total)
+            line_end, key_end, _ = self.sums(total)
         except DamagedBlob:
             return self._files.index
         if packed:
@@ -75,39 +109,49 @@ class RequestReader:
             sizes[self._files.groups] = total
         return next((name for name, size in sizes.items() if self._size(name) != size), None)
 
-    def cuts(self, total: int, *, max_requests: int, max_bytes: int) -> Iterator[tuple[int, int]]:
-        """Cuts [0, total) into consecutive ranges of ordinals, each within both limits."""
-        first, first_byte, start = 0, 0, 0
-        for ordinal, end in enumerate(self._line_ends()):
-            if ordinal > first and (ordinal - first >= max_requests or end - first_byte > max_bytes):
+    def cuts(
+        self, total: int, *, max_requests: int, max_bytes: int, max_tokens: int | None = None
+    ) -> Iterator[tuple[int, int]]:
+        """Cuts [0, total) into consecutive ranges of ordinals, each within all limits or of one request."""
+        most = sys.maxsize if max_tokens is None else max_tokens
+        first, first_byte, first_token, start, before = 0, 0, 0, 0, 0
+        for ordinal, (end, tokens) in enumerate(self._ends()):
+            if ordinal > first and (
+                ordinal - first >= max_requests or end - first_byte > max_bytes or tokens - first_token > most
+            ):
                 yield first, ordinal
-                first, first_byte = ordinal, start
-            start = end
+                first, first_byte, first_token = ordinal, start, before
+            start, before = end, tokens
         yield first, total
 
-    def groups(self) -> Iterator[tuple[int, int]] | None:
-        """Returns the group and the size in bytes of each request, in order; None where all may share a job."""
+    def groups(self) -> Iterator[tuple[int, int, int]] | None:
+        """Returns the group, the size in bytes and the estimated tokens of each request, in order.
+
+        None where all requests may share a job.
+        """
         if self._header.packed:
             found = self._read(Content.GROUPS, 0, self._header.sizes[Content.GROUPS]) or None
         else:
             found = self._spool.find(self._files.groups)
         if found is None:
             return None
-        return zip(found, self.sizes(), strict=True)
+        groups = zip(found, self.sizes(), strict=True)
+        return ((group, size, tokens) for group, (size, tokens) in groups)
 
-    def sizes(self) -> Iterator[int]:
-        """Yields the size in bytes of the line of each request, in order."""
-        return (end - start for start, end in pairwise(chain([0], self._line_ends())))
+    def sizes(self) -> Iterator[tuple[int, int]]:
+        """Returns the size in bytes and the estimated tokens of each request, in order."""
+        pairs = pairwise(chain([(0, 0)], self._ends()))
+        return ((end - start, last - first) for (start, first), (end, last) in pairs)
 
-    def _line_ends(self) -> Iterator[int]:
+    def _ends(self) -> Iterator[tuple[int, int]]:
         with self._opened(Content.INDEX) as (file, start, end):
-            at = start + PAIR.size
+            at = start + ENTRY.size
             file.seek(at)
-            while block := file.read(PAIR.size * 4096 if end is None else min(PAIR.size * 4096, end - at)):
-                if len(block) % PAIR.size:
+            while block := file.read(ENTRY.size * 4096 if end is None else min(ENTRY.size * 4096, end - at)):
+                if len(block) % ENTRY.size:
                     raise DamagedBlob(f"{self._files.index} ends within an entry; restore it from a backup")
-                for line_end, _ in PAIR.iter_unpack(block):
-                    yield line_end
+                for line_end, _, tokens in ENTRY.iter_unpack(block):
+                    yield line_end, tokens
                 at += len(block)
 
     @contextmanager
@@ -132,18 +176,18 @@ class RequestReader:
         found: dict[int, KeyLine] = {}
         for group in _groups(sorted(set(ordinals))):
             first, last = group[0], group[-1] + 1
-            offsets = array("Q", self._read(Content.INDEX, first * PAIR.size, (last + 1) * PAIR.size))
+            offsets = array("Q", self._read(Content.INDEX, first * ENTRY.size, (last + 1) * ENTRY.size))
             if sys.byteorder == "big":
                 offsets.byteswap()
             base = offsets[1]
-            block = self._read(Content.KEYS, base, offsets[-1])
+            block = self._read(Content.KEYS, base, offsets[-2])
             with self._decoding():
                 if last - first == len(group):
                     found.update(zip(group, key_decoder.decode_lines(block), strict=True))
                     continue
                 for ordinal in group:
-                    at = 2 * (ordinal - first) + 1
-                    found[ordinal] = decode_key(block[offsets[at] - base : offsets[at + 2] - base])
+                    at = 3 * (ordinal - first) + 1
+                    found[ordinal] = decode_key(block[offsets[at] - base : offsets[at + 3] - base])
         return found
 
     def all_keys(self) -> Iterator[KeyLine]:

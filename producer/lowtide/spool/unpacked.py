@@ -8,7 +8,7 @@ from typing import IO
 
 from lowtide.protocol import BatchFiles
 from lowtide.spool.blobs import Spool
-from lowtide.spool.format import PAIR, Header
+from lowtide.spool.format import ENTRY, Header
 
 
 class UnpackedWriter:
@@ -16,23 +16,24 @@ class UnpackedWriter:
 
     def __init__(self, lines: IO[bytes], keys: IO[bytes], index: IO[bytes]) -> None:
         self._lines, self._keys, self._index = lines, keys, index
-        self._line_end = self._key_end = 0
+        self._line_end = self._key_end = self._tokens = 0
         index.write(Header().encoded())
 
-    def add(self, line: bytes, key_line: bytes) -> None:
-        """Adds a request: its line for the provider and its key line, both with their newlines."""
+    def add(self, line: bytes, key_line: bytes, tokens: int) -> None:
+        """Adds a request: its line for the provider and its key line, with their newlines, and its estimated tokens."""
         self._mark()
         self._lines.write(line)
         self._keys.write(key_line)
         self._line_end += len(line)
         self._key_end += len(key_line)
+        self._tokens += tokens
 
     def finish(self) -> None:
         """Completes the index."""
         self._mark()
 
     def _mark(self) -> None:
-        self._index.write(PAIR.pack(self._line_end, self._key_end))
+        self._index.write(ENTRY.pack(self._line_end, self._key_end, self._tokens))
 
 
 @contextmanager

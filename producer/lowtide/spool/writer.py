@@ -15,7 +15,7 @@ from lowtide.errors import InvalidBatch, InvalidRequest, SpoolError
 from lowtide.protocol import BatchFiles, WireKeys
 from lowtide.shaping import Shaper, keyed
 from lowtide.spool.blobs import Spool, storage_errors
-from lowtide.spool.format import PACKED_BYTES, PAIR, Accepted, Content, Header, decode_key
+from lowtide.spool.format import ENTRY, PACKED_BYTES, Accepted, Content, Header, decode_key
 
 _FLUSH_BYTES = 1 << 18
 _BUCKET_BITS = 12
@@ -54,7 +54,7 @@ class RequestWriter:
         self._lines = bytearray()
         self._keys = bytearray()
         self._index = bytearray()
-        self._line_end = self._key_end = self._total = 0
+        self._line_end = self._key_end = self._tokens = self._total = 0
         # Empty lines count as positions, not as ordinals. After the nth jump, a position is its ordinal plus a shift.
         self._jumps, self._shifts = array("q"), array("q", [0])
         self._stack = ExitStack()
@@ -89,7 +89,7 @@ class RequestWriter:
         try:
             if self._key_field is not None:
                 item = keyed(item, self._key_field, position)
-            key, metadata, body, group = self._shape(item)
+            key, metadata, body, group, tokens = self._shape(item)
         except InvalidRequest as error:
             error.position, error.key = position, _key_of(item)
             raise
@@ -108,8 +108,7 @@ class RequestWriter:
             reason = f"{len(line):,} bytes, more than the {self._max_request_bytes:,} that one job may hold"
             raise InvalidRequest(reason, field="request", position=position, key=key)
         user_line = _encode((key, metadata) if metadata else (key,))
-        self._digest.update(b"%d %d " % (len(user_line), len(body)))
-        self._digest.update(user_line)
+        self._digest.update(b"%d %d %b" % (len(user_line), len(body), user_line))
         self._digest.update(body)
         if position - ordinal != self._shifts[-1]:
             self._jumps.append(ordinal)
@@ -119,12 +118,13 @@ class RequestWriter:
             self._groups.append(group)
         bucket, mark = _marked(key)
         self._seen[bucket].append(mark)
-        self._index += PAIR.pack(self._line_end, self._key_end)
+        self._index += ENTRY.pack(self._line_end, self._key_end, self._tokens)
         self._lines += line
         key_line = b'["%b",%b\n' % (wire, user_line[1:])
         self._keys += key_line
         self._line_end += len(line)
         self._key_end += len(key_line)
+        self._tokens += tokens
         self._total += 1
         if len(self._lines) + len(self._keys) >= self._flush_at:
             self._flush()
@@ -137,7 +137,7 @@ class RequestWriter:
         """
         if not self._total:
             raise InvalidBatch(f"{source} is empty: submit at least one request")
-        self._index += PAIR.pack(self._line_end, self._key_end)
+        self._index += ENTRY.pack(self._line_end, self._key_end, self._tokens)
         groups = self._groups.ljust(self._total, b"\0") if self._groups else b""
         suspects = {(bucket, mark) for bucket, marks in enumerate(self._seen) for mark in _repeated(marks)}
         if self._outputs:
@@ -150,7 +150,7 @@ class RequestWriter:
         else:
             self._refuse_duplicates(suspects, self._keys.splitlines())
             self._write_packed(groups)
-        return Accepted(self._total, self._line_end, self._digest.hexdigest(), self.groups)
+        return Accepted(self._total, self._line_end, self._tokens, self._digest.hexdigest(), self.groups)
 
     def _write_packed(self, groups: bytes | bytearray) -> None:
         contents = {

@@ -102,12 +102,14 @@ class Store:
         *,
         total: int,
         size: int,
+        tokens: int,
         groups: int,
         fingerprint: str,
         sources: Sequence[tuple[str, int]] = (),
     ) -> Recorded:
         """Records a batch; returns the one that stands for its idempotency key.
 
+        `size` is that of the requests in bytes, `tokens` their estimated input tokens.
         `groups` is the number of groups that the requests fall into; requests of two groups cannot share a job.
         `sources` are the places where the provider reads them, if it is to use them in place, with their sizes in
         bytes.
@@ -132,6 +134,7 @@ class Store:
             "sources": list(sources) or None,
             "total": total,
             "bytes": size,
+            "tokens": tokens,
             "groups": groups,
             "max_attempts": options.max_attempts,
             "priority": options.priority,
@@ -164,6 +167,7 @@ class Store:
                     counted=measures.counted_batch(total),
                     total=total,
                     size=size,
+                    tokens=tokens,
                     lane_name=lane,
                     bundle_id=new_batch_id(),
                     batch_member=keys.batch_member(""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import sys
 from collections.abc import Iterable, Iterator
 
 from lowtide.errors import SpoolError
@@ -53,10 +54,11 @@ def _jobs(runtime: Runtime, batch: HeldBatch, reader: RequestReader) -> Iterator
     settings = runtime.settings
     max_requests = settings.max_requests_per_job
     max_bytes = settings.max_job_bytes(batch.record.mode, batch.record.provider)
+    max_tokens = settings.max_tokens(batch.record.model)
     if batch.record.groups > 1 and (groups := reader.groups()) is not None:
         requests = ((ordinal, *group) for ordinal, group in enumerate(groups))
-        return _cut(requests, max_requests=max_requests, max_bytes=max_bytes)
-    cuts = reader.cuts(batch.record.total, max_requests=max_requests, max_bytes=max_bytes)
+        return _cut(requests, max_requests=max_requests, max_bytes=max_bytes, max_tokens=max_tokens)
+    cuts = reader.cuts(batch.record.total, max_requests=max_requests, max_bytes=max_bytes, max_tokens=max_tokens)
     return (Ordinals(first=first, last=last) for first, last in cuts)
 
 
@@ -91,9 +93,10 @@ def _bundle(runtime: Runtime, bundle: HeldBatch) -> BatchMove | Done:
     settings = runtime.settings
     sizes = list(RequestReader(runtime.spool, bundle.batch_id).sizes())
     jobs = _cut(
-        ((ordinal, 0, sizes[ordinal]) for ordinal in wanted),
+        ((ordinal, 0, *sizes[ordinal]) for ordinal in wanted),
         max_requests=settings.max_requests_per_job,
         max_bytes=settings.max_job_bytes(bundle.record.mode, bundle.record.provider),
+        max_tokens=settings.max_tokens(bundle.record.model),
     )
     return _plan(runtime, bundle, jobs)
 
@@ -149,34 +152,40 @@ class _Open:
 
     def __init__(self, first: int) -> None:
         self.first = self.last = first
-        self.requests = self.bytes = 0
+        self.requests = self.bytes = self.tokens = 0
         self._bits = bytearray()
 
-    def add(self, ordinal: int, size: int) -> None:
+    def add(self, ordinal: int, size: int, tokens: int) -> None:
         at = ordinal - self.first
         self._bits.extend(bytes(at // 8 + 1 - len(self._bits)))
         self._bits[at // 8] |= 0x80 >> at % 8
         self.last = ordinal + 1
         self.requests += 1
         self.bytes += size
+        self.tokens += tokens
 
     def ordinals(self) -> Ordinals:
         whole = self.requests == self.last - self.first
         return Ordinals(first=self.first, last=self.last, bitmap=None if whole else bytes(self._bits))
 
 
-def _cut(requests: Iterable[tuple[int, int, int]], *, max_requests: int, max_bytes: int) -> Iterator[Ordinals]:
+def _cut(
+    requests: Iterable[tuple[int, int, int, int]], *, max_requests: int, max_bytes: int, max_tokens: int | None
+) -> Iterator[Ordinals]:
     """Fills jobs in order of the requests, each with requests of one group only.
 
-    `requests` are the ordinal, the group and the size in bytes of each.
+    `requests` are the ordinal, the group, the size in bytes and the estimated tokens of each.
     """
+    most = sys.maxsize if max_tokens is None else max_tokens
     filling: dict[int, _Open] = {}
-    for ordinal, group, size in requests:
+    for ordinal, group, size, tokens in requests:
         job = filling.get(group)
-        if job is not None and (job.requests >= max_requests or job.bytes + size > max_bytes):
+        if job is not None and (
+            job.requests >= max_requests or job.bytes + size > max_bytes or job.tokens + tokens > most
+        ):
             yield filling.pop(group).ordinals()
             job = None
         if job is None:
             job = filling[group] = _Open(ordinal)
-        job.add(ordinal, size)
+        job.add(ordinal, size, tokens)
     yield from (job.ordinals() for job in filling.values())

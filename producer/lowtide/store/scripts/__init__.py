@@ -87,6 +87,7 @@ def register(
     counted: Value,
     total: Value,
     size: Value,
+    tokens: Value,
     lane_name: Value,
     bundle_id: Value,
     batch_member: Value,

@@ -2,10 +2,10 @@
 -- added to the bundle that is open for that lane, whose jobs will carry its requests.
 -- KEYS: batch, batches, clock, idempotency, census, lane (the open bundle)
 -- ARGV: batch_id, member, grace (seconds until due), fingerprint, keyed ("1" if the idempotency key counts),
---       batch_prefix (of a batch's hash), counted (name in the census), total, size (in bytes), lane_name ("" for jobs of
---       its own), bundle_id (for a new bundle), batch_member (prefix), bundled (prefix of the set of its batches),
---       linger (seconds until a bundle is due), enough (requests of a bundle that is due at once), most (requests of a
---       bundle), most_bytes, bundle_fields... (of a new bundle, in pairs), fields... (of the batch, in pairs)
+--       batch_prefix (of a batch's hash), counted (name in the census), total, size (in bytes), tokens (estimated),
+--       lane_name ("" for jobs of its own), bundle_id (for a new bundle), batch_member (prefix), bundled (prefix
+--       of the set of its batches), linger (seconds until a bundle is due), enough (requests of a bundle that is due at
+--       once), most (requests of a bundle), most_bytes, bundle_fields... (of a new bundle, in pairs), fields... (of the batch, in pairs)
 -- Returns {batch id, fingerprint, due} of the recorded batch: this one, or the earlier one of the same key. `due` is the
 -- batch or bundle whose work may begin now, or "".
 -- A producer that got no reply may call it again: a batch that is recorded already stays as it is.
@@ -53,6 +53,7 @@ if not bundle then
 end
 local first = redis.call('HINCRBY', batch_prefix .. bundle, 'total', total) - total
 redis.call('HINCRBY', batch_prefix .. bundle, 'bytes', size)
+redis.call('HINCRBY', batch_prefix .. bundle, 'tokens', tokens)
 redis.call('HINCRBY', batch_prefix .. bundle, 'bundled', 1)
 redis.call('HINCRBY', batch_prefix .. bundle, 'bundled_left', 1)
 redis.call('HSET', batch, 'bundle', bundle)
