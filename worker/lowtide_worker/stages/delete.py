@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from lowtide.protocol import BatchFiles, Stage
+from lowtide.spool import DeleteRefused
 from lowtide.states import BatchState
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
@@ -14,7 +15,7 @@ from lowtide_worker.state import BatchMove, Done, HeldBatch, Move, known
 log = logging.getLogger(__name__)
 
 _LOOK_AGAIN_SECONDS = 3600.0
-"""Pause between two checks of a batch that is kept beyond its retention."""
+"""Pause between two checks of a batch that is kept beyond its retention, or that its storage does not let go."""
 
 
 def delete(runtime: Runtime, batch: HeldBatch) -> BatchMove | Done:
@@ -41,12 +42,23 @@ def delete(runtime: Runtime, batch: HeldBatch) -> BatchMove | Done:
     # A worker that was frozen may write a late file, which the sweep may then remove.
     runtime.deleted.note(batch.batch_id)
     # Those of the inbox are there only if the worker that took the batch from there died.
-    runtime.spool.delete_folder(files.folder, *files.inbox_files)
+    try:
+        runtime.spool.delete_folder(files.folder, *files.inbox_files)
+    except DeleteRefused as refused:
+        return _refused(batch, refused)
     reach("delete.after-files")
     runtime.ledger.forget(batch, keep)
     reach("delete.after-record")
     log.info("batch %s is deleted", batch.batch_id, extra=Event.BATCH_DELETED.extra)
     return Done({"state": "deleted"})
+
+
+def _refused(batch: HeldBatch, refused: DeleteRefused) -> BatchMove:
+    """A later try, where the storage holds the files: nothing changes before somebody changes the storage."""
+    problem = f"cannot be deleted: {refused}"
+    if problem != batch.record.problem:
+        log.error("batch %s %s", batch.batch_id, problem, extra=Event.BATCH_KEPT.extra)
+    return Move(stage=Stage.DELETE, after=_LOOK_AGAIN_SECONDS, fields={"problem": problem})
 
 
 def _kept(runtime: Runtime, batch: HeldBatch) -> BatchMove | None:
