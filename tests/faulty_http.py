@@ -6,21 +6,31 @@ import http.client
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-Fault = int | Literal["cut before", "cut after", "half an answer"]
-"""A status that the proxy answers itself, or a connection that it cuts: before the server has the request, after it did
-the work, or in the middle of its answer."""
+Fault = int | tuple[int, bytes] | Literal["cut before", "cut after", "half an answer"]
+"""A status that the proxy answers itself, with or without a body, or a connection that it cuts: before the server has
+the request, after it did the work, or in the middle of its answer."""
+
+
+def is_batch_delete(request: str) -> bool:
+    """Whether a request, as in `POST /path`, removes several objects at once, in Cloud Storage or S3."""
+    return request.startswith("POST /batch/") or request.endswith("?delete")
 
 
 class FaultyProxy:
-    """Forwards to `server`, as in `http://127.0.0.1:1234`. Each fault in `faults` is for one request."""
+    """Forwards to `server`, as in `http://127.0.0.1:1234`.
+
+    Each fault in `faults` is for one request. `rule` returns the fault for a request, as in `GET /path`, or None.
+    """
 
     def __init__(self, server: str) -> None:
         self.faults: list[Fault] = []
+        self.rule: Callable[[str], Fault | None] = lambda _: None
         self.requests: list[str] = []
         self._behind = urlsplit(server).netloc
         self._lock = threading.Lock()
@@ -61,16 +71,19 @@ class FaultyProxy:
     def forward(self, call: BaseHTTPRequestHandler) -> None:
         """Answers one request."""
         with self._lock:
-            fault = self.faults.pop(0) if self.faults else None
-            self.requests.append(f"{call.command} {call.path}")
+            request = f"{call.command} {call.path}"
+            fault = self.faults.pop(0) if self.faults else self.rule(request)
+            self.requests.append(request)
         if call.headers.get("Expect", "").lower() == "100-continue":
             call.send_response_only(100)
             call.end_headers()
         body = _body(call)
-        if isinstance(fault, int):
-            call.send_response(fault)
-            call.send_header("Content-Length", "0")
+        if isinstance(fault, (int, tuple)):
+            status, content = (fault, b"") if isinstance(fault, int) else fault
+            call.send_response(status)
+            call.send_header("Content-Length", str(len(content)))
             call.end_headers()
+            call.wfile.write(content)
             return
         if fault == "cut before":
             _cut(call)

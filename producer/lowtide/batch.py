@@ -13,6 +13,9 @@ from lowtide.spool import Spool
 from lowtide.states import BatchState
 from lowtide.store import Store
 
+_MOST_NAMES = 5
+"""Most names of missing files in an error."""
+
 
 class Batch:
     """One batch, as `BatchQueue.submit` and `BatchQueue.get` return it.
@@ -66,7 +69,8 @@ class Batch:
         """Yields the stored results, one at a time, in no particular order: all of them once the batch is finished.
 
         Raises `InstallationMismatch` where the spool is not the workers'. Where the batch is finished and results are
-        missing, raises `SpoolError` after those that exist. A batch that ended with `REQUESTS_LOST` has no results.
+        missing, raises `SpoolError` with the files' names, after the results that exist. A batch that ended with
+        `REQUESTS_LOST` has no results.
         """
         status = self.summary()
         yield from map(partial(read_result, batch_id=self.id, labels=status.labels), self._lines(status))
@@ -77,20 +81,22 @@ class Batch:
 
     def _lines(self, status: BatchStatus) -> Iterator[bytes]:
         self._store.confirm(self._store.installation(self._spool))
-        found = 0
+        found, names = 0, self._spool.names(self._files.results)
         if status.bundle is not None:
             for line in self._shared_lines():
                 found += 1
                 yield line
-        for name in self._spool.names(self._files.results):
+        for name in names:
             for line in self._spool.lines(name):
                 found += 1
                 yield line
         lost = status.error is not None and status.error.reason == REQUESTS_LOST
         if status.finished and not lost and found < status.total:
+            missing = [name for name in self._store.result_files(self.id) if name not in names]
+            shown = ", ".join(missing[:_MOST_NAMES]) + ("" if len(missing) <= _MOST_NAMES else ", ...")
             raise SpoolError(
                 f"only {found:,} of {status.total:,} results of batch {self.id} are in the spool; restore "
-                f"{self._files.results} from a backup"
+                f"{shown or self._files.results} from a backup"
             )
 
     def _shared_lines(self) -> Iterator[bytes]:

@@ -190,9 +190,9 @@ def test_an_intent_that_is_written_too_late_does_not_stay(stack: ChaosStack, mon
     worker.do(worker.batch, Stage.SUBMIT)
     late = worker.begin(worker.job, Stage.CREATE)
 
-    def write(runtime: Runtime, job: HeldJob, intent: Intent) -> None:
+    def write(runtime: Runtime, job: HeldJob, intent: Intent) -> Intent | None:
         stack.redis.hincrby(keys.entity(worker.job), "token", 1)  # another worker has taken over meanwhile
-        write_intent(runtime, job, intent)
+        return write_intent(runtime, job, intent)
 
     monkeypatch.setattr("lowtide_worker.stages.create.write_intent", write)
     with pytest.raises(Superseded):

@@ -66,8 +66,17 @@ def test_results_that_are_not_all_there_are_an_error_not_an_end(
 
     with pytest.raises(InstallationMismatch):
         list(elsewhere.get(batch.id).results())
-    shutil.rmtree(stack.directory / "spool" / "batches" / batch.id / "results")
-    with pytest.raises(SpoolError, match="0 of 2 results"):
+    folder = stack.directory / "spool" / "batches" / batch.id / "results"
+    [file] = folder.iterdir()
+    content = file.read_bytes()
+    file.write_bytes(content[:-1])
+    with pytest.raises(SpoolError, match=f"{file.name} ends within a line"):
+        list(batch.results())
+    file.write_bytes(content[: content.index(b"\n") + 1])
+    with pytest.raises(SpoolError, match="1 of 2 results"):
+        list(batch.results())
+    shutil.rmtree(folder)
+    with pytest.raises(SpoolError, match=f"0 of 2 results.*restore batches/{batch.id}/results/{file.name} from"):
         list(batch.results())
 
 

@@ -6,11 +6,14 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.faulty_http import Fault, FaultyProxy
+from tests.faulty_http import Fault, FaultyProxy, is_batch_delete
 from tests.object_stores import new_bucket, object_store
 
+from lowtide import Settings
 from lowtide.errors import SpoolError
-from lowtide.spool import Spool
+from lowtide.spool import DeleteRefused, Spool
+from lowtide_cli.commands.doctor.findings import Health
+from lowtide_cli.commands.doctor.spool import check_spool
 
 # The libraries leave a connection that was cut to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -106,6 +109,61 @@ def test_a_refusal_is_a_spool_error_and_changes_nothing(world: World, call: str,
     assert not world.direct.exists("new")
     assert world.direct.names("folder") == ["folder/a", "folder/inner/b"]
     assert world.direct.size("old") == 8
+
+
+def _s3_error(code: str) -> bytes:
+    return f"<Error><Code>{code}</Code><Message>Said by a test.</Message></Error>".encode()
+
+
+@pytest.mark.parametrize(
+    ("schemes", "fault", "advice"),
+    [
+        ({"gs"}, 401, "gcloud auth application-default login"),
+        ({"s3"}, 401, "set AWS_ACCESS_KEY_ID"),
+        ({"s3"}, (400, _s3_error("ExpiredToken")), "renew a session token"),
+        ({"s3"}, (403, _s3_error("SignatureDoesNotMatch")), "set AWS_ACCESS_KEY_ID"),
+        ({"s3"}, (400, _s3_error("AuthorizationHeaderMalformed")), "set AWS_REGION"),
+        ({"gs", "s3"}, 404, "make the bucket"),
+    ],
+    ids=["gs token", "s3 key", "s3 token", "s3 secret", "s3 region", "bucket"],
+)
+def test_credentials_that_expire_and_a_bucket_elsewhere_are_named_with_the_remedy(
+    world: World, schemes: set[str], fault: Fault, advice: str
+) -> None:
+    if world.direct.url.partition(":")[0] not in schemes:
+        pytest.skip("another store's error")
+    world.direct.delete("new")
+
+    def write() -> None:
+        with world.spool.write("new") as file:
+            file.write(b"n" * LARGE)
+            world.proxy.faults.extend([fault] * 20)
+
+    with pytest.raises(SpoolError, match=advice):
+        write()
+
+    assert not world.direct.exists("new")
+
+
+def test_a_delete_that_is_refused_is_told_from_other_failures_and_doctor_shows_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(world.direct, "folder/a", b"1")
+    put(world.direct, "folder/b", b"1")
+    world.proxy.rule = lambda request: 403 if request.startswith("DELETE") or is_batch_delete(request) else None
+    scheme = world.direct.url.partition(":")[0]
+    monkeypatch.setenv(ADDRESS[scheme], world.proxy.url)
+    try:
+        for delete in (lambda: world.spool.delete("folder/a"), lambda: world.spool.delete_folder("folder")):
+            with pytest.raises(DeleteRefused, match="the account needs"):
+                delete()
+        finding = check_spool(Settings(_env_file=None, spool_url=world.direct.url))
+    finally:
+        world.proxy.rule = lambda _: None
+
+    assert finding.health is Health.FAIL
+    assert "the account needs" in finding.seen
+    assert world.direct.names("folder") == ["folder/a", "folder/b"]
 
 
 @pytest.mark.parametrize("parts", [1, 2])

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
-from tests.faulty_http import FaultyProxy
+from tests.faulty_http import Fault, FaultyProxy, is_batch_delete
 from tests.integration.blurbs import MODEL, blurbs
 from tests.object_stores import new_bucket, object_store
 from tests.stack import Stack
 from tests.waiting import wait_until
 
 from lowtide import Batch, BatchNotFound, BatchState
+from lowtide.protocol import Stage, keys
 from lowtide.spool import Spool
 
 ADDRESS = {"gs": "STORAGE_EMULATOR_HOST", "s3": "AWS_ENDPOINT_URL"}
@@ -93,3 +96,55 @@ def test_a_worker_that_is_killed_loses_nothing(stack: Stack) -> None:
 
     assert batch.wait(timeout=90).succeeded == 400
     assert len({result.key for result in batch.results()}) == 400
+
+
+def test_a_store_that_is_away_in_the_middle_of_a_batch_costs_nothing(stack: Stack, store: FaultyProxy) -> None:
+    batch = stack.queue().submit(blurbs(100), model=MODEL)
+    wait_until(lambda: any(job.name for job in batch.status().jobs), what="the job is created")
+    before = len(store.requests)
+    store.rule = lambda _: "cut before"
+    try:
+        wait_until(lambda: len(store.requests) - before >= 6, timeout=60, what="the worker tries")
+        assert not batch.summary().finished
+    finally:
+        store.rule = lambda _: None
+
+    assert batch.wait(timeout=90).succeeded == 100
+    assert len({result.key for result in batch.results()}) == 100
+    assert len([job for job in stack.emulator.jobs() if batch.id in job.display_name]) <= 1
+    assert len(batch.status().jobs) == 1
+
+
+def test_a_store_that_refuses_deletes_is_named_once_and_asked_seldom(stack: Stack, store: FaultyProxy) -> None:
+    batch = stack.queue().submit(blurbs(3), model=MODEL)
+    batch.wait(timeout=60)
+    refused: list[str] = []
+
+    def refuse(request: str) -> Fault | None:
+        if not (request.startswith("DELETE") or is_batch_delete(request)):
+            return None
+        refused.append(request)
+        return 403
+
+    store.rule = refuse
+    try:
+        batch.delete()
+        wait_until(lambda: batch.status().problems, what="the problem is shown")
+        tries = len(refused)
+        other = stack.queue().submit(blurbs(1), model=MODEL)
+        other.wait(timeout=60)
+    finally:
+        store.rule = lambda _: None
+
+    status = batch.status()
+    assert status.state is BatchState.DELETING
+    assert "cannot be deleted" in status.problems[0]
+    assert "the account needs" in status.problems[0]
+    assert len(refused) == tries
+    log = next(worker for worker in stack.workers if batch.id in worker.text).text
+    assert log.count(f"batch {batch.id} cannot be deleted") == 1
+    clock = keys.clock(Stage.DELETE.queue)
+    assert cast("float", stack.redis.zscore(clock, keys.batch_member(batch.id))) > time.time() + 3000
+
+    stack.redis.zadd(clock, {str(keys.batch_member(batch.id)): 0})
+    wait_until(lambda: is_gone(batch), what="the batch is deleted, now that it may be")

@@ -120,7 +120,7 @@ def test_a_copy_beyond_the_end_is_an_error(spool: Spool) -> None:
 
 def test_lines_are_read_across_windows_and_end_at_newlines_only(spool: Spool) -> None:
     lines = [b"%d " % number + b"\r\x0b\xe2\x80\xa8x" * (number % 50) for number in range(60_000)]
-    put(spool, "a", b"\n".join(lines))
+    put(spool, "a", b"".join(line + b"\n" for line in lines))
 
     assert list(spool.lines("a")) == lines
 

@@ -55,7 +55,7 @@ def test_a_job_whose_creation_fails_for_ever_is_failed_and_gives_its_slot_back(s
 def test_a_job_that_cannot_be_prepared_does_not_hold_a_slot_while_it_waits(stack: Stack) -> None:
     queue = stack.queue()
     odd = queue.submit([Request(key="a", contents="x")], model=MODEL, priority=10)
-    requests = stack.directory / "spool" / BatchFiles(odd.id).requests
+    requests = stack.directory / "spool" / BatchFiles(odd.id).index
     requests.rename(requests.with_suffix(".away"))
     good = queue.submit([Request(key="a", contents="x")], model=MODEL)
 

@@ -266,8 +266,14 @@ def test_a_copy_beyond_the_end_is_an_error_and_not_a_shorter_copy(spool: Spool) 
 
 
 def test_lines_end_at_newline_bytes_and_at_nothing_else(spool: Spool) -> None:
-    put(spool, "a", b"one\r\n\ntwo\x0b\x0c\x1c\xe2\x80\xa8\x85\nthree")
-    assert list(spool.lines("a")) == [b"one\r", b"", b"two\x0b\x0c\x1c\xe2\x80\xa8\x85", b"three"]
+    put(spool, "a", b"one\r\n\ntwo\x0b\x0c\x1c\xe2\x80\xa8\x85\n")
+    assert list(spool.lines("a")) == [b"one\r", b"", b"two\x0b\x0c\x1c\xe2\x80\xa8\x85"]
+
+
+def test_lines_of_a_blob_that_was_cut_are_not_taken_for_all(spool: Spool) -> None:
+    put(spool, "a", b"one\ntwo\nthr")
+    with pytest.raises(DamagedBlob, match="a ends within a line"):
+        list(spool.lines("a"))
 
 
 def test_an_open_blob_can_be_read_from_any_place(spool: Spool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lowtide.spool.blobs import DamagedBlob, Spool
+from lowtide.spool.blobs import DamagedBlob, DeleteRefused, Spool
 from lowtide.spool.format import Accepted, KeyLine
 from lowtide.spool.key_index import KeyIndex
 from lowtide.spool.reader import RequestReader
@@ -12,6 +12,7 @@ from lowtide.spool.writer import InPlaceWriter, RequestWriter, Writer
 __all__ = [
     "Accepted",
     "DamagedBlob",
+    "DeleteRefused",
     "InPlaceWriter",
     "KeyIndex",
     "KeyLine",

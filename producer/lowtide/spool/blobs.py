@@ -34,6 +34,13 @@ class DamagedBlob(SpoolError):
     """
 
 
+class DeleteRefused(SpoolError):
+    """The storage does not let this account delete: it lacks the permission, or a policy holds the blobs.
+
+    To try again soon is of no use.
+    """
+
+
 class Spool:
     """Reads and writes blobs under one root, given as a path or URL.
 
@@ -128,10 +135,15 @@ class Spool:
                 start += len(chunk)
 
     def lines(self, name: str) -> Iterator[bytes]:
-        """Yields the lines of a blob, without their newlines."""
+        """Yields the lines of a blob, without their newlines.
+
+        Raises `DamagedBlob` where the last line has no newline: the blob was cut.
+        """
         with self.open(name) as file:
             for line in file:
-                yield line.rstrip(b"\n")
+                if not line.endswith(b"\n"):
+                    raise DamagedBlob(f"{name} ends within a line; restore it from a backup")
+                yield line[:-1]
 
     def exists(self, name: str) -> bool:
         """Returns whether a blob exists."""
@@ -165,13 +177,13 @@ class Spool:
         return self.modified(_PROBE)
 
     def delete(self, name: str) -> None:
-        """Removes a blob. A missing one is no error."""
-        with storage_errors(name):
+        """Removes a blob. A missing one is no error. Raises `DeleteRefused`."""
+        with storage_errors(name, refused=DeleteRefused):
             self._storage.delete(_checked(name))
 
     def delete_folder(self, folder: str, *names: str) -> None:
-        """Removes a folder with its content, and these blobs. A missing one is no error."""
-        with storage_errors(folder):
+        """Removes a folder with its content, and these blobs. A missing one is no error. Raises `DeleteRefused`."""
+        with storage_errors(folder, refused=DeleteRefused):
             self._storage.delete_folder(_checked(folder), [_checked(name) for name in names])
 
 
@@ -232,13 +244,19 @@ def _checked(name: str) -> str:
 
 
 @contextmanager
-def storage_errors(name: str) -> Iterator[None]:
-    """Turns storage errors about a blob into `SpoolError`."""
+def storage_errors(name: str, *, refused: type[SpoolError] = SpoolError) -> Iterator[None]:
+    """Turns storage errors about a blob into `SpoolError`; `refused` is for what the storage does not permit."""
     try:
         yield
     except LowtideError:
         raise
     except OSError as error:
+        match error:
+            case FileNotFoundError():
+                kind: type[SpoolError] = DamagedBlob
+            case PermissionError():
+                kind = refused
+            case _:
+                kind = SpoolError
         said = error.strerror or str(error) or type(error).__name__
-        kind = DamagedBlob if isinstance(error, FileNotFoundError) else SpoolError
         raise kind(f"spool: {name}: {without_password(said)}") from error

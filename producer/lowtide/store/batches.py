@@ -45,6 +45,7 @@ from lowtide.store.installation import Installation
 from lowtide.store.lanes import lane_of, new_bundle
 from lowtide.store.listeners import listeners, silence
 from lowtide.store.problems import problems
+from lowtide.store.result_files import result_files
 from lowtide.store.server import require_server
 from lowtide.store.serving import unserved
 
@@ -253,6 +254,11 @@ class Store:
         """The state of a batch without its jobs: one read, however many they are. Raises `BatchNotFound`."""
         with _damaged(batch_id):
             return batch_status(self._batch(batch_id), [], [])
+
+    def result_files(self, batch_id: str) -> list[str]:
+        """The names of the files that a finished batch may have. A segment whose rows were no results has none."""
+        with redis_errors(self._url):
+            return list(result_files(self.redis, batch_id))
 
     def _batch(self, batch_id: str) -> BatchRecord:
         with redis_errors(self._url), _damaged(batch_id):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 from lowtide.protocol import BatchFiles
+from lowtide.spool import DeleteRefused
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import HeldJob, JobMove, Move
+
+log = logging.getLogger(__name__)
 
 
 def clean(runtime: Runtime, job: HeldJob) -> JobMove:
@@ -25,7 +30,11 @@ def clean(runtime: Runtime, job: HeldJob) -> JobMove:
             keep()
         provider.clear(runtime.display_name(job.record))
     keep()
-    _delete_files(runtime, job)
+    try:
+        _delete_files(runtime, job)
+    except DeleteRefused as refused:
+        # They go with the batch. Its deletion shows the reason if it fails.
+        log.info("job %s: its files stay: %s", job.record.id, refused)
     reach("clean.after-files-deleted")
     return Move(stage=None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from lowtide.protocol import BatchFiles, Stage
+from lowtide.spool import DeleteRefused
 from lowtide.states import BatchState
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
@@ -15,7 +16,7 @@ log = logging.getLogger(__name__)
 
 _SHORTEST_PAUSE_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 3600.0
-"""Pause between two checks of a batch that is kept beyond its retention."""
+"""Pause between two checks of a batch that is kept beyond its retention, or that its storage does not let go."""
 
 
 def delete(runtime: Runtime, batch: HeldBatch) -> BatchMove | Done:
@@ -44,7 +45,10 @@ def delete(runtime: Runtime, batch: HeldBatch) -> BatchMove | Done:
     # A worker that was frozen may write a late file, which the sweep may then remove.
     runtime.deleted.note(batch.batch_id)
     # Those of the inbox are there only if the worker that took the batch from there died.
-    runtime.spool.delete_folder(files.folder, *files.inbox_files)
+    try:
+        runtime.spool.delete_folder(files.folder, *files.inbox_files)
+    except DeleteRefused as refused:
+        return _refused(batch, refused)
     reach("delete.after-files")
     runtime.deleted.forget(batch, keep)
     reach("delete.after-record")
@@ -61,6 +65,14 @@ def _needed(runtime: Runtime, batch: HeldBatch) -> BatchMove | None:
     if bundle is not None and bundle.stage == Stage.SUBMIT:
         return Move(stage=Stage.DELETE, after=max(runtime.settings.linger_seconds, _SHORTEST_PAUSE_SECONDS))
     return None
+
+
+def _refused(batch: HeldBatch, refused: DeleteRefused) -> BatchMove:
+    """A later try, where the storage holds the files: nothing changes before somebody changes the storage."""
+    problem = f"cannot be deleted: {refused}"
+    if problem != batch.record.problem:
+        log.error("batch %s %s", batch.batch_id, problem, extra=Event.BATCH_KEPT.extra)
+    return Move(stage=Stage.DELETE, after=_LOOK_AGAIN_SECONDS, fields={"problem": problem})
 
 
 def _kept(runtime: Runtime, batch: HeldBatch) -> BatchMove | None:

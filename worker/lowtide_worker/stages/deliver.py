@@ -259,7 +259,8 @@ def _write_results(
     name = BatchFiles(segment.batch_id).result(_job_number(segment), segment.record.number)
     if not results:
         # A Redis that was restored from a backup may have granted other results to this segment before.
-        runtime.spool.delete(name)
+        if runtime.spool.exists(name):
+            runtime.spool.delete(name)
         return {}
     attempts = segment.job.attempt + segment.job.losses
     ranges: dict[str, Range] = {}

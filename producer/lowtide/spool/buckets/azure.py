@@ -127,7 +127,8 @@ class AzureContainer:
                 answers = self._container.delete_blobs(*keys[first : first + _BATCH], raise_on_any_failure=False)
                 for answer in answers:
                     if answer.status_code not in (202, 404):
-                        raise failure(self._place, answer.reason, answer.status_code, _ADVICE)
+                        code = answer.headers.get("x-ms-error-code", "")
+                        raise failure(self._place, code or answer.reason, _status(answer.status_code, code), _ADVICE)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -137,7 +138,8 @@ class AzureContainer:
             raise
         except self._exceptions.AzureError as error:
             said = getattr(error, "message", None) or error
-            raise failure(self._place, said, getattr(error, "status_code", None), _ADVICE) from error
+            status = _status(getattr(error, "status_code", None), _code(error))
+            raise failure(self._place, said, status, _ADVICE) from error
         except ValueError as error:
             # Its text may hold the connection string.
             raise failure(self._place, "AZURE_STORAGE_CONNECTION_STRING cannot be read", 401, _ADVICE) from error
@@ -169,6 +171,11 @@ class _Upload:
 
 def _entry(found: Any) -> Entry:
     return Entry(found.name, found.size, found.last_modified.timestamp())
+
+
+def _status(status: int | None, code: str) -> int | None:
+    """Returns the status of an answer; 403 for a blob that a policy holds, which Azure calls a conflict."""
+    return 403 if code.startswith("BlobImmutable") else status
 
 
 def _code(error: Any) -> str:

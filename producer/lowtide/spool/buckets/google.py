@@ -213,7 +213,7 @@ def _reason(answer: Any) -> str:
 
 
 _TYPE = "application/octet-stream"
-_CREDENTIALS = {"DefaultCredentialsError", "RefreshError"}
+_CREDENTIALS = {"DefaultCredentialsError", "InvalidOperation", "RefreshError"}
 
 
 def _entry(blob: Any) -> Entry:

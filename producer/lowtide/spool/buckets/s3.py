@@ -19,12 +19,22 @@ _CONNECTIONS = 32
 _BATCH = 1000
 """Most deletes in one call."""
 _ADVICE = {
-    401: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    401: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; renew a session token that has expired",
     403: "the account needs GetObject, PutObject, DeleteObject, AbortMultipartUpload and ListBucket, and no lock may "
     "hold its objects",
     404: "make the bucket, or set LOWTIDE_SPOOL_URL to one that exists",
     301: "set AWS_REGION to the bucket's region",
 }
+_CODES = {
+    "ExpiredToken": 401,
+    "InvalidAccessKeyId": 401,
+    "InvalidToken": 401,
+    "SignatureDoesNotMatch": 401,
+    "TokenRefreshRequired": 401,
+    "AuthorizationHeaderMalformed": 301,
+    "IllegalLocationConstraintException": 301,
+}
+"""The status whose advice fits a code better than its own: S3 calls these 400 or 403."""
 
 
 class S3Bucket:
@@ -161,7 +171,7 @@ class S3Bucket:
         except (OSError, MemoryError):
             raise
         except self._client_error as error:
-            raise failure(self._place, error, _status(error), _ADVICE) from error
+            raise failure(self._place, error, _CODES.get(_code(error), _status(error)), _ADVICE) from error
         except Exception as error:
             status = 401 if "Credential" in type(error).__name__ else None
             raise failure(self._place, error, status, _ADVICE) from error
