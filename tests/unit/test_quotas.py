@@ -82,5 +82,5 @@ def test_what_is_no_limit_is_refused_and_says_what_to_write(monkeypatch: pytest.
 
 def test_limits_may_be_given_in_code() -> None:
     assert WorkerSettings(max_enqueued_tokens={"m": 5}).max_tokens("m") == 5
-    assert WorkerSettings(max_enqueued_tokens="tier-1").max_tokens("gemini-3.5-flash") == 3_000_000  # type: ignore[arg-type]
+    assert WorkerSettings(max_enqueued_tokens="tier-1").max_tokens("gemini-3.5-flash") == 3_000_000
     assert limit_of(token_limits({"M-preview": 5}), "m") == 5
