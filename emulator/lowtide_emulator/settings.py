@@ -97,6 +97,28 @@ class Settings:
     max_active_jobs: Annotated[
         int, Setting("Most unfinished jobs at the same time. One more is refused with status 429.", panel=LIMITS, min=1)
     ] = 100
+    max_enqueued_tokens: Annotated[
+        str | None,
+        Setting(
+            "Most input tokens of a model in unfinished jobs; a job beyond it is refused with status 429. A number for "
+            'each model, or JSON: {"gemini-3.5-flash": 3000000}, where "*" stands for all others.',
+            panel=LIMITS,
+            show_default="no limit",
+        ),
+    ] = None
+    max_spend: Annotated[
+        float | None,
+        Setting(
+            "Most money for the input of jobs that are created within ten minutes, in US dollars. A job beyond it is "
+            "refused with status 429.",
+            panel=LIMITS,
+            min=0,
+            show_default="no limit",
+        ),
+    ] = None
+    token_price: Annotated[
+        float, Setting("Price of a million input tokens for --max-spend, in US dollars.", panel=LIMITS, min=0)
+    ] = 0.75
     max_inline_bytes: Annotated[int, Setting("Largest body of a create call, in bytes.", panel=LIMITS, min=1)] = (
         20 * MIB
     )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lowtide_emulator.answering import sample
 from lowtide_emulator.calls import RefusalError
 from lowtide_emulator.engine.output import _chosen
-from lowtide_emulator.gemini.intake import RowChecker
+from lowtide_emulator.gemini.intake import RowChecker, RowKind
 from lowtide_emulator.wire import snake, timestamp
 
 PARAMETERS = {
@@ -27,7 +27,7 @@ PARAMETERS = {
     "topK": 2,
     "topP": 0.5,
 }
-CHECKER = RowChecker(embeddings=False, inline=False)
+CHECKER = RowChecker(RowKind(embeddings=False, count_tokens=True), inline=False)
 
 
 @given(parameters=st.dictionaries(st.sampled_from(sorted(PARAMETERS)), st.booleans()), outer=st.booleans())
@@ -70,7 +70,7 @@ def test_no_bytes_break_the_checker(data: bytes) -> None:
     for embeddings in (True, False):
         for inline in (True, False):
             with suppress(RefusalError):
-                RowChecker(embeddings=embeddings, inline=inline).key(data, 1)
+                RowChecker(RowKind(embeddings=embeddings, count_tokens=True), inline=inline).key(data, 1)
 
 
 @given(st.integers(1, 500), st.floats(0, 1))

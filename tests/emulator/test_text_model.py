@@ -185,3 +185,26 @@ def test_a_reference_without_an_end_is_an_error(schema: dict[str, Any]) -> None:
 
 def test_the_schemas_of_vertex_have_references_too() -> None:
     assert sample({"defs": {"A": {"type": "INTEGER", "minimum": 7, "maximum": 7}}, "ref": "#/defs/A"}, "x") == 7
+
+
+def continued(text: str, **more: Any) -> tuple[str, str, str | None]:
+    (candidate,) = answer(prompt(text, **more))["candidates"]
+    return candidate["content"]["parts"][0]["text"], candidate["finishReason"], candidate.get("continuationToken")
+
+
+@pytest.mark.parametrize(("mark", "count"), [("[[continuation]]", 2), ("[[continuation:3]]", 3)])
+def test_an_answer_in_parts_goes_on_with_the_token_of_the_part_before(mark: str, count: int) -> None:
+    text = f"Tell the long story of the tides. {mark}"
+    found = [continued(text)]
+    while token := found[-1][2]:
+        found.append(continued(text, continuationToken=token))
+        assert found[-1] == continued(text, continuation_token=token)
+    assert [finish for _, finish, _ in found] == ["CONTINUATION"] * (count - 1) + ["STOP"]
+    assert "".join(said for said, _, _ in found) == f"{text}."
+    assert all(said for said, _, _ in found)
+
+
+@pytest.mark.parametrize("token", ["eA==", "no base64", base64.b64encode(b"part-9").decode()])
+def test_a_token_that_was_never_returned_is_refused(token: str) -> None:
+    with pytest.raises(ValueError, match=r"token|base64"):
+        answer(prompt("Tell it. [[continuation]]", continuationToken=token))

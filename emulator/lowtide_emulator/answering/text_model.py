@@ -20,11 +20,14 @@ text, so that a retry succeeds:
 - `[[null]]`: the response is null
 - `[[neither]]`: the line has neither a response nor an error
 - `[[no_usage]]`: a good answer without usageMetadata
+- `[[continuation]]`: half the text, finishReason CONTINUATION, and a continuationToken; the same request with this token
+  gets the other half (`[[continuation:3]]`: three parts)
 - `[[garbage]]`: text that is not JSON, even if JSON was requested
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from collections import Counter
@@ -105,6 +108,8 @@ class Prompt(msgspec.Struct, gc=False):
     config_snake: Config | None = msgspec.field(default=None, name="generation_config")
     system: Content | None = msgspec.field(default=None, name="systemInstruction")
     system_snake: Content | None = msgspec.field(default=None, name="system_instruction")
+    continuation: str | None = msgspec.field(default=None, name="continuationToken")
+    continuation_snake: str | None = msgspec.field(default=None, name="continuation_token")
 
 
 # Responses.
@@ -126,6 +131,7 @@ class Candidate(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
     content: ModelContent
     finish_reason: str
     index: int | None = None
+    continuation_token: str = ""
 
 
 class ModalityCount(msgspec.Struct, rename="camel", gc=False):
@@ -186,6 +192,9 @@ class TextModel:
         mark = MARK.search(text) if "[[" in text else None
         if mark is None:
             return self._generated(key, text, read, said, finish)
+        if mark[1] == "continuation":
+            token = either(prompt.continuation, prompt.continuation_snake)
+            return self._part_of(int(mark[2] or 2), token, key, text, read, said, finish)
         return self._marked(mark, key, text, read, said, finish)
 
     def _said(self, prompt: Prompt, config: Config | None, contents: list[Content], text: str) -> Said:
@@ -234,6 +243,24 @@ class TextModel:
             good.usage_metadata.traffic_type = "ON_DEMAND"
         return good
 
+    def _part_of(
+        self, parts: int, token: str | None, key: str | None, text: str, read: int, said: Said, finish: str
+    ) -> Generated:
+        """Returns one of the parts of an answer: the first, or that of a token. Raises ValueError for another token."""
+        number = 0 if token is None else _part_number(token)
+        if not isinstance(said, str):
+            parts = 1
+        if number and number >= parts:
+            raise ValueError("the continuation token is not of this request")
+        if not isinstance(said, str) or parts <= 1:
+            return self._generated(key, text, read, said, finish)
+        size = -(-len(said) // parts)
+        answer = self._generated(key, text, read, said[number * size : (number + 1) * size], finish)
+        if number + 1 < parts:
+            candidate = answer.candidates[0]
+            candidate.finish_reason, candidate.continuation_token = "CONTINUATION", _token(number + 1)
+        return answer
+
     def _marked(self, mark: re.Match[str], key: str | None, text: str, read: int, said: Said, finish: str) -> Reply:
         name, first, second = mark.groups()
         has_code = name in ("error", "status")
@@ -274,6 +301,18 @@ class TextModel:
                 return Oddity()
             case _:
                 return self._generated(key, text, read, said, finish)
+
+
+def _token(number: int) -> str:
+    """Returns the token of a part of an answer. It is bytes, which JSON has as base64."""
+    return base64.b64encode(b"part-%d" % number).decode()
+
+
+def _part_number(token: str) -> int:
+    found = re.fullmatch(rb"part-(\d{1,3})", base64.b64decode(token))
+    if found is None:
+        raise ValueError("the continuation token is not one that was returned")
+    return int(found[1])
 
 
 def row_error(code: int) -> RowError:

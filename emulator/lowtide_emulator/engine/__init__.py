@@ -18,6 +18,7 @@ from lowtide_emulator.engine.output import (
     write_lines,
     write_results,
 )
+from lowtide_emulator.engine.quotas import text_tokens
 from lowtide_emulator.engine.rows import STRAY, Row
 from lowtide_emulator.engine.seeds import JobSeed, SeedError, SeedFailure, Timeline, timeline
 from lowtide_emulator.engine.stats import Stats, StatsSnapshot
@@ -42,6 +43,7 @@ __all__ = [
     "answered_lines",
     "damaged_lines",
     "foreign_lines",
+    "text_tokens",
     "timeline",
     "write_lines",
     "write_results",

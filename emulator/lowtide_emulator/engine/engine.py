@@ -26,6 +26,7 @@ from lowtide_emulator.engine.clock import Clock
 from lowtide_emulator.engine.job_store import JobStore
 from lowtide_emulator.engine.jobs import Job
 from lowtide_emulator.engine.models import AnsweringModels
+from lowtide_emulator.engine.quotas import Quotas
 from lowtide_emulator.engine.stats import Stats, StatsSnapshot
 from lowtide_emulator.faults import FaultPlan
 from lowtide_emulator.settings import Settings
@@ -72,6 +73,8 @@ class Engine:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.clock = Clock()
+        self.jobs = JobStore()
+        self.quotas = Quotas(settings, self.jobs, self.clock)
         self.stats = Stats()
         self.faults = FaultPlan()
         self.models = AnsweringModels(settings.answer_as)
@@ -82,7 +85,6 @@ class Engine:
         self.folder = settings.data_dir or Path(tempfile.mkdtemp(prefix="lowtide-emulator-"))
         self.jobs_folder = self.folder / "jobs"
         self.jobs_folder.mkdir(parents=True, exist_ok=True)
-        self.jobs = JobStore()
         self._at_reset: list[Callable[[], None]] = []
         self._at_close: list[Callable[[], None]] = []
         self._threads = ThreadPoolExecutor(settings.answer_threads, thread_name_prefix="lowtide-emulator-answers")
@@ -109,7 +111,9 @@ class Engine:
         billed: Counter[str] = Counter()
         for job in self.jobs:
             billed[job.answered_by] += job.billed(now)
-        return self.stats.snapshot(billed=dict(+billed))
+        return self.stats.snapshot(
+            billed=dict(+billed), enqueued_tokens=self.quotas.enqueued(), spent=self.quotas.spent()
+        )
 
     def reset(self) -> None:
         """Removes jobs, files, fault rules and counters, and resets the clock; settings stay."""

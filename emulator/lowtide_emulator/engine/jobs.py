@@ -104,6 +104,7 @@ class Job:
     answered_by: the model that answers the rows and is billed for them, without a prefix.
     source: the name of the input; None for inline rows.
     requests: the number of rows; 0 until they are counted.
+    tokens: the input tokens; 0 if no quota needs them.
     expire_seconds: the age at which an unfinished job expires.
     queue_seconds: the longest time that a job is PENDING.
     run_seconds: the longest time that a job is RUNNING.
@@ -130,6 +131,7 @@ class Job:
     keys_path: Path
     output_path: Path
     expire_seconds: float = inf
+    tokens: int = 0
     queue_seconds: float = inf
     run_seconds: float = inf
     cancelling_seconds: float = 0.0

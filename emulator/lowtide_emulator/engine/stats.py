@@ -21,6 +21,10 @@ class StatsSnapshot(msgspec.Struct, frozen=True):
     answer_seconds: the part of it for answering.
     rows_answered: the rows that were answered, successfully or not.
     billed: the rows of finished jobs that are billed, by the model that answered them.
+    refused: the create calls that a quota refused, by quota: `jobs`, `tokens` or `spend`.
+    enqueued_tokens: the input tokens of unfinished jobs, by the model that was asked for; counted only if a limit of
+        tokens or money is set.
+    spent: the price of the input tokens of the last ten minutes' jobs, in US dollars; counted likewise.
     """
 
     calls: dict[str, int]
@@ -31,6 +35,9 @@ class StatsSnapshot(msgspec.Struct, frozen=True):
     answer_seconds: float
     rows_answered: int
     billed: dict[str, int]
+    refused: dict[str, int]
+    enqueued_tokens: dict[str, int]
+    spent: float
 
 
 class Stats:
@@ -45,6 +52,7 @@ class Stats:
     def _clear(self) -> None:
         self._calls: Counter[str] = Counter()
         self._replies: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
         self._bytes_in = 0
         self._bytes_out = 0
         self._answer_seconds = 0.0
@@ -70,6 +78,11 @@ class Stats:
         with self._lock:
             self._replies[str(status)] += 1
 
+    def refused(self, quota: str) -> None:
+        """Counts one create call that a quota refused."""
+        with self._lock:
+            self._refused[quota] += 1
+
     def received(self, count: int) -> None:
         """Counts bytes of a request body."""
         self._bytes_in += count
@@ -84,11 +97,8 @@ class Stats:
             self._rows += rows
             self._answer_seconds += seconds
 
-    def snapshot(self, *, billed: dict[str, int]) -> StatsSnapshot:
-        """Returns the present counters.
-
-        billed: the billed rows by model, which the jobs know.
-        """
+    def snapshot(self, *, billed: dict[str, int], enqueued_tokens: dict[str, int], spent: float) -> StatsSnapshot:
+        """Returns the present counters, with those that the jobs know."""
         with self._lock:
             return StatsSnapshot(
                 calls=dict(sorted(self._calls.items())),
@@ -99,6 +109,9 @@ class Stats:
                 answer_seconds=self._answer_seconds,
                 rows_answered=self._rows,
                 billed=billed,
+                refused=dict(sorted(self._refused.items())),
+                enqueued_tokens=enqueued_tokens,
+                spent=spent,
             )
 
     def reset(self) -> None:

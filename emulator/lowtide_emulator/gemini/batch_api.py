@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 from starlette.requests import Request
@@ -18,7 +19,7 @@ from lowtide_emulator.engine import Job
 from lowtide_emulator.faults import kinds
 from lowtide_emulator.gemini.callers import check_caller
 from lowtide_emulator.gemini.file_store import new_id
-from lowtide_emulator.gemini.intake import load_file, load_inline
+from lowtide_emulator.gemini.intake import RowKind, load_file, load_inline
 from lowtide_emulator.gemini.wire import BATCHES, BatchBody, CreateBody, operation
 from lowtide_emulator.gemini.work import GeminiWork
 from lowtide_emulator.wire import explain
@@ -162,7 +163,8 @@ class BatchApi:
                 f"models/{model} is not found for API version {request.path_params['version']}, "
                 "or is not supported for batchGenerateContent.",
             )
-        self._check_quota()
+        asked = f"models/{model}" if model else f"tunedModels/{request.path_params['tuned']}"
+        self._check_quota(asked, 0)
         job_id = new_id(36)
         base = engine.jobs_folder / job_id
         input_path, keys_path = base.with_suffix(".input"), base.with_suffix(".keys")
@@ -179,15 +181,16 @@ class BatchApi:
                 raise RefusalError(400, f"The File {source} is not in an ACTIVE state.", "FAILED_PRECONDITION")
             if file.path is None:
                 raise RefusalError(400, f"The File {source} is registered; upload it to use it as a batch's input.")
-            count = await asyncio.to_thread(load_file, file.path, input_path, keys_path, embeddings=embeddings)
+            load = partial(load_file, file.path)
         elif batch.input_config.requests is not None:
-            rows = batch.input_config.requests.requests
-            count = await asyncio.to_thread(load_inline, rows, input_path, keys_path, embeddings=embeddings)
+            load = partial(load_inline, batch.input_config.requests.requests)
         else:
             raise RefusalError(400, "* BatchGenerateContentRequest.batch.input_config: is required")
+        kind = RowKind(embeddings=embeddings, count_tokens=engine.quotas.count_tokens)
+        loaded = await asyncio.to_thread(load, input_path, keys_path, kind)
         try:
             # Other calls may have created batches while the rows were checked.
-            self._check_quota()
+            self._check_quota(asked, loaded.tokens)
         except RefusalError:
             input_path.unlink(missing_ok=True)
             keys_path.unlink(missing_ok=True)
@@ -196,12 +199,13 @@ class BatchApi:
             number=engine.jobs.next_number(),
             id=job_id,
             collection=BATCHES,
-            model=f"models/{model}" if model else f"tunedModels/{request.path_params['tuned']}",
+            model=asked,
             answered_by=engine.models.answering(model or request.path_params["tuned"], engine.clock.now()),
             display_name=batch.display_name,
             embeddings=embeddings,
             source=source,
-            requests=count,
+            requests=loaded.requests,
+            tokens=loaded.tokens,
             created=engine.clock.now(),
             pending_seconds=settings.pending_seconds,
             running_seconds=settings.running_seconds,
@@ -214,9 +218,10 @@ class BatchApi:
         self._work.start(job)
         return job
 
-    def _check_quota(self) -> None:
-        live = sum(job.collection == BATCHES for job in self._engine.jobs.live(self._engine.clock.now()))
-        if live >= self._engine.settings.max_active_jobs:
+    def _check_quota(self, model: str, tokens: int) -> None:
+        quota = self._engine.quotas.exceeded(BATCHES, model, tokens)
+        if quota is not None:
+            self._engine.stats.refused(quota)
             raise RefusalError(
                 429,
                 "You exceeded your current quota, please check your plan and billing details. "

@@ -15,7 +15,7 @@ from msgspec import Meta, Raw
 
 from lowtide_emulator.engine import BUFFER, Failure, Job, JobSeed, SeedError, SeedFailure, timeline
 from lowtide_emulator.gemini.file_store import Source, StoredFile, encoded_digest
-from lowtide_emulator.gemini.intake import load_file, load_inline, one_line
+from lowtide_emulator.gemini.intake import Loaded, RowKind, load_file, load_inline, one_line
 from lowtide_emulator.gemini.mime_types import check_mime_type
 from lowtide_emulator.gemini.wire import BATCHES
 from lowtide_emulator.gemini.work import GeminiWork
@@ -117,35 +117,36 @@ def seed_batch(work: GeminiWork, seed: JobSeed) -> Job:
         output_path=base.with_suffix(".output"),
         cancelled_at=times.cancelled_at,
     )
-    job.requests = _load(work, job, seed)
+    job.requests, job.tokens = _load(work, job, seed)
     work.seed(job, seed.results)
     return job
 
 
-def _load(work: GeminiWork, job: Job, seed: JobSeed) -> int:
-    """Writes the rows of a seed and their keys, and returns the number of rows."""
+def _load(work: GeminiWork, job: Job, seed: JobSeed) -> Loaded:
+    """Writes the rows of a seed and their keys, and returns what they hold."""
+    kind = RowKind(embeddings=job.embeddings, count_tokens=work.engine.quotas.count_tokens)
     if seed.requests and seed.source is None:
-        return load_inline(seed.requests, job.input_path, job.keys_path, embeddings=job.embeddings)
+        return load_inline(seed.requests, job.input_path, job.keys_path, kind)
     if seed.requests:
-        return _load_lines(seed.requests, job)
+        return _load_lines(seed.requests, job, kind)
     file = None if seed.source is None else work.files.find(seed.source.removeprefix("files/"))
     if file is not None and file.path is not None:
-        return load_file(file.path, job.input_path, job.keys_path, embeddings=job.embeddings)
+        return load_file(file.path, job.input_path, job.keys_path, kind)
     if seed.results:
         return _keys_of_results(seed.results, job)
     raise SeedError(f"{seed.name}: give its requests, its results, or a source that exists")
 
 
-def _load_lines(rows: list[Raw], job: Job) -> int:
+def _load_lines(rows: list[Raw], job: Job, kind: RowKind) -> Loaded:
     lines = job.input_path.with_suffix(".lines")
     try:
         lines.write_bytes(b"".join(one_line(row) for row in rows))
-        return load_file(lines, job.input_path, job.keys_path, embeddings=job.embeddings)
+        return load_file(lines, job.input_path, job.keys_path, kind)
     finally:
         lines.unlink(missing_ok=True)
 
 
-def _keys_of_results(results: list[Raw], job: Job) -> int:
+def _keys_of_results(results: list[Raw], job: Job) -> Loaded:
     job.input_path.touch()
     with job.keys_path.open("wb", buffering=BUFFER) as keys:
         for row in results:
@@ -154,4 +155,4 @@ def _keys_of_results(results: list[Raw], job: Job) -> int:
             if found is None and "metadata" in fields:
                 found = _decode_result(fields["metadata"]).get("key")
             keys.write(msgspec.json.encode("" if found is None else _decode_key(found)) + b"\n")
-    return len(results)
+    return Loaded(len(results), 0)
