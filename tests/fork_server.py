@@ -108,7 +108,7 @@ class ForkedProcess:
             self.returncode = self._fork_server.ask({"poll": self.pid})
         return self.returncode
 
-    def wait(self, timeout: float = 30) -> int:
+    def wait(self, timeout: float = 60) -> int:
         """Waits for its end. Raises `subprocess.TimeoutExpired`."""
         try:
             wait_until(lambda: self.poll() is not None, timeout=timeout)

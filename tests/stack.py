@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
+from threading import Event
 from types import TracebackType
 from typing import Any, Self
 
@@ -52,7 +54,7 @@ class Worker:
         self.log = log
         log.touch()
         self.process = fork_server.shared().start(command, env=env, log=log, cwd=log.parent)
-        wait_until(lambda: self.ready or not self.alive, timeout=30, what=f"worker ready, see {log}")
+        wait_until(lambda: self.ready or not self.alive, what=f"worker ready, see {log}")
 
     @property
     def pid(self) -> int:
@@ -80,7 +82,7 @@ class Worker:
         found = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
         return [int(pid) for pid in found.split()]
 
-    def stop(self, timeout: float = 20) -> int | None:
+    def stop(self, timeout: float = 60) -> int | None:
         """Stops it warm, and kills it after `timeout` seconds. Returns its exit code."""
         end(self.process, ((signal.SIGTERM, timeout),))
         return self.process.returncode
@@ -121,6 +123,26 @@ class Stack:
                 worker.kill()
         self.emulator.__exit__(kind, error, trace)
         self.redis_server.stop()
+
+    @contextmanager
+    def held_jobs(self) -> Iterator[None]:
+        """Keeps the provider's jobs that are created meanwhile running: a fault comes before the work can end."""
+        engine, over = self.emulator._engine, Event()
+        submit = engine.submit
+
+        def held(work: Callable[[], None]) -> None:
+            def later() -> None:
+                over.wait()
+                work()
+
+            submit(later)
+
+        vars(engine)["submit"] = held
+        try:
+            yield
+        finally:
+            del vars(engine)["submit"]
+            over.set()
 
     @cached_property
     def bucket(self) -> str:

@@ -10,7 +10,7 @@ T = TypeVar("T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.03
 
 
-def wait_until(condition: Callable[[], T | None], *, timeout: float = 30.0, what: str = "") -> T:
+def wait_until(condition: Callable[[], T | None], *, timeout: float = 60.0, what: str = "") -> T:
     """The first truthy value of `condition`; fails the test when none comes within `timeout` seconds."""
     deadline, pause = time.monotonic() + timeout, _FIRST_PAUSE
     while True:

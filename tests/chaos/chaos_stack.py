@@ -238,12 +238,12 @@ class ChaosStack(Stack):
             going["not taken"] = missed[:10]
         return going
 
-    def rest(self, submitted: Sequence[Submitted], *, timeout: float = 30) -> None:
+    def rest(self, submitted: Sequence[Submitted], *, timeout: float = 60) -> None:
         """Waits until all batches are finished, delivered and cleaned up.
 
         Where a machine is so busy that a lease of a second lapses in the middle of an upload, the sweep is let out.
         """
-        calm, patience = 0, time.monotonic() + timeout / 3
+        calm, patience = 0, time.monotonic() + 10
 
         def at_rest() -> bool:
             nonlocal calm, patience

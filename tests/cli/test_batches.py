@@ -120,7 +120,7 @@ def test_a_submit_that_a_signal_ends_takes_back_what_it_wrote(cli: Cli, stack: S
         process.send_signal(one)
 
     for one, process in running.items():
-        said, _ = process.communicate(timeout=30)
+        said, _ = process.communicate(timeout=60)
         assert process.returncode == codes[one]
         assert "Traceback" not in said
     assert set(folder.glob("*")) == before
@@ -275,7 +275,7 @@ def test_exit_codes(state: BatchState, succeeded: int, code: Exit) -> None:
 def test_a_spool_that_is_not_the_workers_is_shown_and_told_and_not_adopted_by_mistake(
     cli: Cli, queue: BatchQueue, tmp_path: Path
 ) -> None:
-    queue.submit([{"key": "a", "contents": "Hi"}], model="gemini-3.5-flash").wait(timeout=30)
+    queue.submit([{"key": "a", "contents": "Hi"}], model="gemini-3.5-flash").wait(timeout=60)
     strayed = {"LOWTIDE_SPOOL_URL": str(tmp_path / "elsewhere")}
 
     assert cli("installation", "--json").json()["same"] is True

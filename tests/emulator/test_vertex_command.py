@@ -35,7 +35,7 @@ def test_memory_stays_flat_while_seventy_megabytes_come_and_go(
 
         def run(uri: str) -> str:
             job = http.post(PARENT, json=body(f"{folder}/out", uri)).json()["name"]
-            state = wait_until(lambda: (found := http.get(f"/v1/{job}").json()["state"]) in OVER and found, timeout=60)
+            state = wait_until(lambda: (found := http.get(f"/v1/{job}").json()["state"]) in OVER and found)
             assert state == "JOB_STATE_SUCCEEDED"
             return str(job)
 

@@ -68,8 +68,8 @@ def test_requests_of_a_program_run_on_vertex_ai_and_nothing_is_left_there(
 
     assert batch.status().state is BatchState.COMPLETED
     assert all(f"thing-{n}" in (results[f"k{n}"].text or "") for n in range(30))
-    wait_until(lambda: not left_behind(vertex, cloud), timeout=20, what="files of the job deleted")
-    wait_until(lambda: all(job.deleted for job in vertex.emulator.jobs()), timeout=20, what="jobs deleted")
+    wait_until(lambda: not left_behind(vertex, cloud), what="files of the job deleted")
+    wait_until(lambda: all(job.deleted for job in vertex.emulator.jobs()), what="jobs deleted")
 
 
 def test_an_object_is_used_in_place(queue: BatchQueue, vertex: Stack, cloud: Cloud) -> None:
@@ -117,7 +117,7 @@ def test_a_source_that_changed_before_it_runs_again_gives_nobody_a_wrong_answer(
     place = f"gs://{vertex.bucket}/user/changing.jsonl"
     uri = cloud.put(place, [line("a", "[[error:8:9]] Describe a."), line("b")])
     batch = queue.submit(uri, model=MODEL)
-    wait_until(lambda: batch.status().jobs and batch.status().jobs[0].name, timeout=20, what="job created")
+    wait_until(lambda: batch.status().jobs and batch.status().jobs[0].name, what="job created")
     cloud.put(place, [line("x", "[[error:8:9]] Describe x."), line("y")])
 
     results = finished(batch)
@@ -138,7 +138,7 @@ def test_a_source_that_is_not_what_it_was_fails_what_runs_again(
     place = f"gs://{bare_vertex.bucket}/user/source.jsonl"
     batch = bare_vertex.queue().submit(cloud.put(place, [line("a"), line("b"), line("c")]), model=MODEL)
     bare_vertex.worker("-Q", "lowtide.jobs", "-P", "threads")
-    wait_until(lambda: bare_vertex.redis.zcard("lowtide:clock:lowtide.results"), timeout=20, what="output to collect")
+    wait_until(lambda: bare_vertex.redis.zcard("lowtide:clock:lowtide.results"), what="output to collect")
     cloud.clear(place) if becomes is None else cloud.put(place, becomes)
 
     bare_vertex.worker("-Q", "lowtide.results", "-P", "solo")
@@ -165,7 +165,7 @@ def test_a_source_in_place_is_never_cut_whatever_the_worker_thinks_of_its_size(
 def test_output_that_somebody_took_away_is_asked_for_again(bare_vertex: Stack, cloud: Cloud) -> None:
     batch = bare_vertex.queue().submit([Request(key="k", contents="Describe k.")], model=MODEL)
     bare_vertex.worker("-Q", "lowtide.jobs", "-P", "threads")
-    wait_until(lambda: bare_vertex.redis.zcard("lowtide:clock:lowtide.results"), timeout=20, what="output to collect")
+    wait_until(lambda: bare_vertex.redis.zcard("lowtide:clock:lowtide.results"), what="output to collect")
     cloud.clear(f"gs://{bare_vertex.bucket}/jobs/outputs/")
 
     bare_vertex.worker("-Q", "lowtide.results", "-P", "solo")
@@ -222,7 +222,7 @@ def test_a_destination_of_the_users_keeps_the_predictions(queue: BatchQueue, ver
     batch = queue.submit([Request(key="k", contents="Describe k.")], model=MODEL, destination=place)
 
     assert finished(batch)["k"].text
-    wait_until(lambda: all(job.deleted for job in vertex.emulator.jobs()), timeout=20, what="jobs deleted")
+    wait_until(lambda: all(job.deleted for job in vertex.emulator.jobs()), what="jobs deleted")
     assert any(name.endswith("predictions.jsonl") for name in cloud.objects(place))
     with pytest.raises(SourceError, match=r"user/kept has data already"):
         queue.submit([Request(key="k", contents="Describe k.")], model=MODEL, destination=place)
