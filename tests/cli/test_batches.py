@@ -148,7 +148,7 @@ def test_list_pages_through_all_batches_newest_first(cli: Cli, queue: BatchQueue
     first = cli("list", "--json", "--page-size", "2").json()
     second = cli("list", "--json", "--page-size", "1", "--page-token", first["next_page_token"]).json()
     assert [batch["id"] for batch in first["batches"] + second["batches"]] == ids
-    queue.get(ids[0]).wait(30)
+    queue.get(ids[0]).wait(60)
     labelled = queue.submit(requests(1), model=MODEL, labels={"team": "shop", "day": "1"}).id
     shown, completed, ours, others, wrong = cli.all(
         ["list", "--page-size", "1"],
@@ -176,7 +176,7 @@ def test_cancel_keeps_what_is_done_and_exits_4_afterwards(cli: Cli, queue: Batch
 
 def test_delete_waits_until_the_batch_is_gone(cli: Cli, queue: BatchQueue) -> None:
     batch = submitted(queue, 2)
-    batch.wait(30)
+    batch.wait(60)
     assert "--yes" in cli("delete", batch.id, code=2).err
     assert "is deleted" in cli("delete", batch.id, "--yes").err
     assert "no batch" in cli("status", batch.id, code=1).err
@@ -184,7 +184,7 @@ def test_delete_waits_until_the_batch_is_gone(cli: Cli, queue: BatchQueue) -> No
 
 def test_without_a_worker_results_are_partial_and_nothing_is_deleted(cli: Cli, stack: Stack, queue: BatchQueue) -> None:
     finished = submitted(queue, 1)
-    finished.wait(30)
+    finished.wait(60)
     (worker,) = stack.workers
     worker.stop()
     try:
@@ -211,7 +211,7 @@ def test_unknown_and_impossible_ids(cli: Cli) -> None:
 
 def test_results_go_to_a_file_whole_or_not_at_all(cli: Cli, queue: BatchQueue) -> None:
     batch = submitted(queue, 2)
-    batch.wait(30)
+    batch.wait(60)
     target = cli.folder / "results.jsonl"
     target.write_text("old\n")
     done, impossible = cli.all(["results", batch.id, "-o", str(target)], ["results", batch.id, "-o", "no/x.jsonl"])

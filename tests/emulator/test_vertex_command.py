@@ -57,5 +57,5 @@ def test_the_command_can_start_the_servers_it_needs(tmp_path: Path) -> None:
             assert process.stdout.readline().startswith(name)
         assert http.get(PARENT).json() == {}
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     assert (tmp_path / "cloud" / "cloud-storage.log").exists()

@@ -100,9 +100,10 @@ def test_a_batch_cancelled_before_any_worker_saw_it_ends_cancelled(bare_stack: S
 
 
 def test_a_finished_batch_can_be_deleted_with_all_it_left(stack: Stack, queue: BatchQueue) -> None:
-    batch = queue.submit(blurbs(2), model=MODEL, idempotency_key="to-be-deleted")
-    with pytest.raises(BatchNotFinished):
-        batch.delete()
+    with stack.held_jobs():
+        batch = queue.submit(blurbs(2), model=MODEL, idempotency_key="to-be-deleted")
+        with pytest.raises(BatchNotFinished):
+            batch.delete()
     batch.wait(timeout=60)
 
     batch.delete()

@@ -268,7 +268,7 @@ def test_the_metrics_are_served(stack: Stack, server: str, tmp_path: Path) -> No
         text = wait_until(read)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
     samples = {
         sample.name: sample.value for family in text_string_to_metric_families(text) for sample in family.samples

@@ -136,7 +136,7 @@ def test_the_secret_appears_nowhere_even_if_the_service_shows_it(bare_stack: Sta
     def answers(number: int) -> Answer:
         if number == 1:
             return Answer(500, f"settings: {SECRET} {key}".encode())
-        looked.wait(30)
+        looked.wait(60)
         return Answer()
 
     with Receiver(answers) as shop:
