@@ -22,7 +22,7 @@ from lowtide_cli.local import EmbeddedRedis, end, kill
 from lowtide_emulator import Emulator
 from lowtide_emulator import Settings as EmulatorSettings
 from lowtide_worker.settings import WorkerSettings
-from tests import fork_server
+from tests import certificates, fork_server
 from tests.cloud import PROJECT, Cloud
 from tests.waiting import wait_until
 
@@ -45,7 +45,7 @@ FAST = {
 
 
 class Worker:
-    """A worker of Celery's, forked from a process that has imported the libraries: `tests/fork_server.py`.
+    """A worker of Celery's, forked from a process that has imported the modules: `tests/fork_server.py`.
 
     `command` are the arguments of `celery`. The constructor waits until the worker is ready, or dead.
     """
@@ -53,7 +53,9 @@ class Worker:
     def __init__(self, command: Sequence[str], env: Mapping[str, str], log: Path) -> None:
         self.log = log
         log.touch()
-        self.process = fork_server.shared().start(command, env=env, log=log, cwd=log.parent)
+        self.process = fork_server.shared("celery").start(
+            command, env=env, cwd=log.parent, streams=(os.devnull, log, log)
+        )
         wait_until(lambda: self.ready or not self.alive, what=f"worker ready, see {log}")
 
     @property
@@ -179,6 +181,7 @@ class Stack:
             "PATH": os.environ["PATH"],
             "HOME": str(self.directory),
             "PYTHONPATH": str(Path(__file__).parent.parent),
+            "SSL_CERT_FILE": str(certificates.ONE),
             "LOWTIDE_REDIS_URL": self.redis_server.url,
             "LOWTIDE_SPOOL_URL": str(self.directory / "spool"),
             **self._provider_env,

@@ -259,7 +259,7 @@ class ChaosStack(Stack):
             return calm > 1
 
         try:
-            wait_until(at_rest, timeout=timeout)
+            wait_until(at_rest, timeout=timeout, pause=0.1)
         except AssertionError:
             raise AssertionError(
                 f"no rest within {timeout:g} s: {self.unrest(submitted)}\n{self.last_words()}"
