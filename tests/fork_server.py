@@ -1,7 +1,7 @@
-"""A server that forks workers: the tests start hundreds, and most of a worker's start is importing libraries.
+"""A server that forks workers and commands: the tests start hundreds, and most of a start is importing modules.
 
-It imports the libraries once, nothing of Lowtide, and forks. The child becomes a session of its own, takes the
-environment and the log it is given, and runs the `celery` command: from there on it is a worker like any other.
+It imports once what does not depend on the environment, and forks. The child becomes a session of its own, takes the
+environment and the streams it is given, and runs its program: from there on it is a process like any other.
 Requests and replies are JSON lines on its standard input and output; at their end it kills what is left.
 """
 
@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import importlib.metadata
 import json
 import os
 import random
@@ -20,14 +21,18 @@ import subprocess
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from tests.waiting import wait_until
 
-_LIBRARIES = (
+Program = Literal["celery", "lowtide"]
+"""`celery` is for workers; `lowtide` is the command line."""
+
+_WORKER = (
     "celery.app.amqp",
     "celery.app.control",
     "celery.app.events",
@@ -38,6 +43,7 @@ _LIBRARIES = (
     "celery.concurrency.solo",
     "celery.concurrency.thread",
     "celery.events.state",
+    "celery.fixups.django",
     "celery.worker.autoscale",
     "celery.worker.components",
     "celery.worker.consumer",
@@ -45,31 +51,72 @@ _LIBRARIES = (
     "google.genai",
     "httpcore2",
     "kombu.transport.redis",
+    "lowtide.handling",
+    "lowtide_worker.host.health",
+    "lowtide_worker.host.memory",
+    "lowtide_worker.host.reader",
+    "lowtide_worker.host.ticker",
+    "lowtide_worker.host.transport",
+    "lowtide_worker.metrics.flower",
+    "lowtide_worker.providers.gemini",
+    "lowtide_worker.stages.clean",
+    "lowtide_worker.stages.collect",
+    "lowtide_worker.stages.create",
+    "lowtide_worker.stages.delete",
+    "lowtide_worker.stages.deliver",
+    "lowtide_worker.stages.poll",
+    "lowtide_worker.stages.settle",
+    "lowtide_worker.stages.submit",
+    "lowtide_worker.stages.sweep",
     "msgspec.json",
     "pydantic_settings",
     "redis.asyncio",
     "rich.console",
     "standardwebhooks",
 )
+_COMMAND = (
+    "lowtide_cli.commands.cancel",
+    "lowtide_cli.commands.dead_letters",
+    "lowtide_cli.commands.delete",
+    "lowtide_cli.commands.doctor",
+    "lowtide_cli.commands.doctor.vertex",
+    "lowtide_cli.commands.installation",
+    "lowtide_cli.commands.jobs",
+    "lowtide_cli.commands.list",
+    "lowtide_cli.commands.results",
+    "lowtide_cli.commands.status",
+    "lowtide_cli.commands.submit",
+    "lowtide_cli.commands.watch",
+    "lowtide_cli.entry",
+    "lowtide_worker.providers.gemini",
+    "typer.rich_utils",
+)
+_MODULES: Mapping[Program, Sequence[str]] = {"celery": _WORKER, "lowtide": _COMMAND}
+_READ_AT_IMPORT = ("LOWTIDE_CRASH_AT", "LOWTIDE_FREEZE_AT")
+"""Variables that the worker's modules read when they are imported."""
+_BUILT_AT_IMPORT = "lowtide_worker.host.application"
+"""It has the settings of the process that imports it."""
 
 
 class ForkServer:
-    """The server, seen from a test. Safe to use from any thread."""
+    """The server of a program, seen from a test. Safe to use from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: Program) -> None:
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fork_server"],
+            [sys.executable, "-m", "tests.fork_server", program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=Path(__file__).parents[1],
             text=True,
         )
 
-    def start(self, command: Sequence[str], *, env: Mapping[str, str], log: Path, cwd: Path) -> ForkedProcess:
-        """Forks a worker; `command` are the arguments of `celery`."""
-        pid = self.ask({"start": list(command), "env": dict(env), "log": str(log), "cwd": str(cwd)})
-        return ForkedProcess(self, int(pid))
+    def start(
+        self, arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, streams: Sequence[Path | str]
+    ) -> ForkedProcess:
+        """Forks a process that runs the program; `streams` are its standard input, output and error."""
+        question = {"start": list(arguments), "env": dict(env), "cwd": str(cwd), "streams": list(map(str, streams))}
+        return ForkedProcess(self, int(self.ask(question)))
 
     def ask(self, question: Mapping[str, object]) -> Any:
         """One request and its reply."""
@@ -81,15 +128,15 @@ class ForkServer:
             return json.loads(self._process.stdout.readline())
 
     def close(self) -> None:
-        """Kills all workers that are left, and ends."""
+        """Kills all processes that are left, and ends."""
         with self._process:
             pass
 
 
 @cache
-def shared() -> ForkServer:
-    """The one of this process, started when it is first needed."""
-    server = ForkServer()
+def shared(program: Program) -> ForkServer:
+    """The one of this test process, started when it is first needed."""
+    server = ForkServer(program)
     atexit.register(server.close)
     return server
 
@@ -108,12 +155,12 @@ class ForkedProcess:
             self.returncode = self._fork_server.ask({"poll": self.pid})
         return self.returncode
 
-    def wait(self, timeout: float = 30) -> int:
+    def wait(self, timeout: float = 60) -> int:
         """Waits for its end. Raises `subprocess.TimeoutExpired`."""
         try:
             wait_until(lambda: self.poll() is not None, timeout=timeout)
         except AssertionError as late:
-            raise subprocess.TimeoutExpired("celery", timeout) from late
+            raise subprocess.TimeoutExpired("a forked process", timeout) from late
         return cast("int", self.returncode)
 
     def terminate(self) -> None:
@@ -121,15 +168,15 @@ class ForkedProcess:
         os.kill(self.pid, signal.SIGTERM)
 
 
-def _serve() -> None:
-    _import_libraries()
+def _serve(program: Program) -> None:
+    _import_modules(program)
     running: set[int] = set()
     try:
         for line in sys.stdin:
             question = json.loads(line)
             reply: int | None
             if "start" in question:
-                reply = _fork(question)
+                reply = _fork(program, question)
                 running.add(reply)
             else:
                 pid, status = os.waitpid(question["poll"], os.WNOHANG)
@@ -143,9 +190,12 @@ def _serve() -> None:
                 os.killpg(pid, signal.SIGKILL)
 
 
-def _import_libraries() -> None:
-    for name in _LIBRARIES:
+def _import_modules(program: Program) -> None:
+    for name in _MODULES[program]:
         importlib.import_module(name)
+    assert _BUILT_AT_IMPORT not in sys.modules
+    # redis-py looks its version up for each connection; the folders of packages are listed only the first time.
+    importlib.metadata.version("redis")
     # A collection in a child would touch, and so copy, every page with objects of the parent.
     gc.collect()
     gc.freeze()
@@ -157,36 +207,60 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def _fork(question: dict[str, Any]) -> int:
+def _fork(program: Program, question: dict[str, Any]) -> int:
     pid = os.fork()
     if pid:
         return pid
+    code = 1
     try:
-        os.setsid()
-        _die_with_parent()
-        log = os.open(question["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        for number, file in enumerate((nothing, log, log)):
-            os.dup2(file, number)
-        sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
-        # Celery puts its own in their place; if these are not replaced too, the files beneath are closed.
-        sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
-        os.chdir(question["cwd"])
-        os.environ.clear()
-        os.environ.update(question["env"])
-        random.seed()
-        sys.argv = ["celery", *question["start"]]
-        from celery.__main__ import main
-
+        _become(question)
+        sys.argv = [program, *question["start"]]
+        if program == "celery":
+            from celery.__main__ import main
+        else:
+            sys.path[0] = question["cwd"]
+            from lowtide_cli import main
         main()
+        code = 0
     except SystemExit as end:
-        os._exit(end.code if isinstance(end.code, int) else 1)
+        code = end.code if isinstance(end.code, int) else 1 if end.code else 0
+        if isinstance(end.code, str):
+            os.write(2, f"{end.code}\n".encode())
     except BaseException:  # noqa: BLE001 - the log is the only place to report it
         # Not by sys.stderr: Celery has put its own in its place.
         os.write(2, traceback.format_exc().encode())
-        os._exit(1)
-    os._exit(0)
+    for stream in (sys.__stdout__, sys.__stderr__):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()  # type: ignore[union-attr]
+    os._exit(code)
+
+
+def _become(question: Mapping[str, Any]) -> None:
+    """Makes this child what a new process would be."""
+    os.setsid()
+    _die_with_parent()
+    stdin, stdout, stderr = question["streams"]
+    os.dup2(os.open(stdin, os.O_RDONLY), 0)
+    for number, path in ((1, stdout), (2, stderr)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
+    # Celery puts its own in their place; if these are not replaced too, the files beneath are closed.
+    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
+    os.chdir(question["cwd"])
+    os.environ.clear()
+    os.environ.update(question["env"])
+    if os.environ.get("PYTHONWARNINGS") == "default":
+        warnings.simplefilter("default")
+    if any(name in os.environ for name in _READ_AT_IMPORT):
+        forget("lowtide_worker")
+    random.seed()
+
+
+def forget(package: str) -> None:
+    """Has this process import a package anew."""
+    for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+        del sys.modules[name]
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(cast("Program", sys.argv[1]))

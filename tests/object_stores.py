@@ -90,7 +90,7 @@ def _running(command: Sequence[str], log: Path, url: str) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def _answers(url: str) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
+from threading import Event
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,7 +22,7 @@ from lowtide_cli.local import EmbeddedRedis, end, kill
 from lowtide_emulator import Emulator
 from lowtide_emulator import Settings as EmulatorSettings
 from lowtide_worker.settings import WorkerSettings
-from tests import fork_server
+from tests import certificates, fork_server
 from tests.cloud import PROJECT, Cloud
 from tests.waiting import wait_until
 
@@ -43,7 +45,7 @@ FAST = {
 
 
 class Worker:
-    """A worker of Celery's, forked from a process that has imported the libraries: `tests/fork_server.py`.
+    """A worker of Celery's, forked from a process that has imported the modules: `tests/fork_server.py`.
 
     `command` are the arguments of `celery`. The constructor waits until the worker is ready, or dead.
     """
@@ -51,8 +53,10 @@ class Worker:
     def __init__(self, command: Sequence[str], env: Mapping[str, str], log: Path) -> None:
         self.log = log
         log.touch()
-        self.process = fork_server.shared().start(command, env=env, log=log, cwd=log.parent)
-        wait_until(lambda: self.ready or not self.alive, timeout=30, what=f"worker ready, see {log}")
+        self.process = fork_server.shared("celery").start(
+            command, env=env, cwd=log.parent, streams=(os.devnull, log, log)
+        )
+        wait_until(lambda: self.ready or not self.alive, what=f"worker ready, see {log}")
 
     @property
     def pid(self) -> int:
@@ -80,7 +84,7 @@ class Worker:
         found = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
         return [int(pid) for pid in found.split()]
 
-    def stop(self, timeout: float = 20) -> int | None:
+    def stop(self, timeout: float = 60) -> int | None:
         """Stops it warm, and kills it after `timeout` seconds. Returns its exit code."""
         end(self.process, ((signal.SIGTERM, timeout),))
         return self.process.returncode
@@ -122,6 +126,26 @@ class Stack:
         self.emulator.__exit__(kind, error, trace)
         self.redis_server.stop()
 
+    @contextmanager
+    def held_jobs(self) -> Iterator[None]:
+        """Keeps the provider's jobs that are created meanwhile running: a fault comes before the work can end."""
+        engine, over = self.emulator._engine, Event()
+        submit = engine.submit
+
+        def held(work: Callable[[], None]) -> None:
+            def later() -> None:
+                over.wait()
+                work()
+
+            submit(later)
+
+        vars(engine)["submit"] = held
+        try:
+            yield
+        finally:
+            del vars(engine)["submit"]
+            over.set()
+
     @cached_property
     def bucket(self) -> str:
         """The bucket for the files of jobs on Vertex AI, and for those of users."""
@@ -157,6 +181,7 @@ class Stack:
             "PATH": os.environ["PATH"],
             "HOME": str(self.directory),
             "PYTHONPATH": str(Path(__file__).parent.parent),
+            "SSL_CERT_FILE": str(certificates.ONE),
             "LOWTIDE_REDIS_URL": self.redis_server.url,
             "LOWTIDE_SPOOL_URL": str(self.directory / "spool"),
             **self._provider_env,

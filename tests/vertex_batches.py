@@ -15,5 +15,5 @@ def line(key: str, prompt: str = "", **request: Any) -> dict[str, Any]:
 
 
 def finished(batch: Batch) -> dict[str, Any]:
-    batch.wait(timeout=30)
+    batch.wait(timeout=60)
     return {result.key: result for result in batch.results()}

@@ -7,18 +7,21 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.03
+_FIRST_PAUSE = 0.002
 
 
-def wait_until(condition: Callable[[], T | None], *, timeout: float = 30.0, what: str = "") -> T:
-    """The first truthy value of `condition`; fails the test when none comes within `timeout` seconds."""
-    deadline, pause = time.monotonic() + timeout, _FIRST_PAUSE
+def wait_until(condition: Callable[[], T | None], *, timeout: float = 60.0, what: str = "", pause: float = 0.03) -> T:
+    """The first truthy value of `condition`; fails the test when none comes within `timeout` seconds.
+
+    `pause` is the longest one between two looks, in seconds. A look that costs much has a longer one.
+    """
+    deadline, next_pause = time.monotonic() + timeout, _FIRST_PAUSE
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout:g} s: {what or condition}; last value {value!r}")
-        time.sleep(pause)
+        time.sleep(next_pause)
         # What takes long must not be slowed down by the looking.
-        pause = min(1.5 * pause, _LONGEST_PAUSE)
+        next_pause = min(1.5 * next_pause, pause)

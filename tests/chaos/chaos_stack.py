@@ -261,12 +261,12 @@ class ChaosStack(Stack):
             going["not taken"] = missed[:10]
         return going
 
-    def rest(self, submitted: Sequence[Submitted], *, timeout: float = 30) -> None:
+    def rest(self, submitted: Sequence[Submitted], *, timeout: float = 60) -> None:
         """Waits until all batches are finished, delivered and cleaned up.
 
         Where a machine is so busy that a lease of a second lapses in the middle of an upload, the sweep is let out.
         """
-        calm, patience = 0, time.monotonic() + timeout / 3
+        calm, patience = 0, time.monotonic() + 10
 
         def at_rest() -> bool:
             nonlocal calm, patience
@@ -282,7 +282,7 @@ class ChaosStack(Stack):
             return calm > 1
 
         try:
-            wait_until(at_rest, timeout=timeout)
+            wait_until(at_rest, timeout=timeout, pause=0.1)
         except AssertionError:
             raise AssertionError(
                 f"no rest within {timeout:g} s: {self.unrest(submitted)}\n{self.last_words()}"

@@ -74,9 +74,7 @@ def _twins(stack: ChaosStack, one: Submitted) -> None:
 
 
 def _cancel(stack: ChaosStack, one: Submitted) -> None:
-    wait_until(
-        lambda: any(job.state is JobState.RUNNING for job in one.batch.status().jobs), timeout=20, what="a job runs"
-    )
+    wait_until(lambda: any(job.state is JobState.RUNNING for job in one.batch.status().jobs), what="a job runs")
     one.batch.cancel()
 
 
@@ -121,19 +119,19 @@ def _delete_in_vain(stack: ChaosStack, one: Submitted) -> None:
 
 
 def _gone(stack: ChaosStack, one: Submitted) -> None:
-    wait_until(partial(is_gone, one), timeout=20, what="the batch is gone")
+    wait_until(partial(is_gone, one), what="the batch is gone")
     stack.rest([one])
 
 
 def _known(stack: ChaosStack, one: Submitted) -> None:
-    wait_until(lambda: not is_gone(one), timeout=20, what="the batch is accepted")
+    wait_until(lambda: not is_gone(one), what="the batch is accepted")
     stack.rest([one])
 
 
 def _refused(stack: ChaosStack, one: Submitted) -> None:
     worker = stack.workers[-1]
     error = stack.inbox(one) / "error.json"
-    wait_until(lambda: error.exists() or worker.killed, timeout=20, what="the refusal")
+    wait_until(lambda: error.exists() or worker.killed, what="the refusal")
 
 
 def _corrected(stack: ChaosStack, one: Submitted) -> None:
@@ -160,7 +158,7 @@ def _bring_index_back(stack: ChaosStack, one: Submitted) -> None:
 def _cancel_while_segments_wait(stack: ChaosStack, one: Submitted) -> None:
     """A first worker dies with the segments cut and not delivered; the cancel makes the waiting job due."""
     worker = stack.worker(*SOLO, LOWTIDE_CRASH_AT="collect.after-segments")
-    wait_until(lambda: worker.killed, timeout=20, what="the segments wait")
+    wait_until(lambda: worker.killed, what="the segments wait")
     one.batch.cancel()
 
 
@@ -173,13 +171,14 @@ def _lost_and_swept(stack: ChaosStack, one: Submitted) -> None:
     stack.emulator.set_faults(
         [
             {"on": "batches.create", "kind": "drop_after", "times": 1, "match": job},
-            {"on": "batches.list", "kind": "empty_list_lag", "params": {"seconds": 1.5}},
+            {"on": "batches.list", "kind": "empty_list_lag", "params": {"seconds": 3600}},
         ]
     )
 
 
 def _second_create(stack: ChaosStack, one: Submitted) -> None:
-    wait_until(lambda: stack.emulator.stats().calls.get("batches.create", 0) >= 3, timeout=20, what="the second create")
+    wait_until(lambda: stack.emulator.stats().calls.get("batches.create", 0) >= 3, what="the second create")
+    stack.emulator.set_faults([])
     stack.release_sweep()
 
 
@@ -410,7 +409,7 @@ def killed(stack: ChaosStack, scenario: Scenario, point: str) -> tuple[float, Su
     began = time.monotonic()
     worker = stack.worker(*scenario.options, **scenario.env, LOWTIDE_CRASH_AT=point)
     scenario.during(stack, one)
-    wait_until(lambda: not worker.alive, timeout=20, what=f"{point} is reached, see {worker.log}")
+    wait_until(lambda: not worker.alive, what=f"{point} is reached, see {worker.log}")
     assert worker.killed, f"{point}: the worker ended by itself: {worker.text[-3000:]}"
     scenario.after(stack, one)
     starts = time.monotonic()

@@ -15,12 +15,14 @@ from lowtide_emulator import JobRecord
 def never_more_live_than_allowed(stack: ChaosStack) -> Figures:
     """Six jobs of low priority, then two of high, where only two may live at once."""
     limits = {"LOWTIDE_MAX_ACTIVE_JOBS": "2", "LOWTIDE_MAX_REQUESTS_PER_JOB": "1", "LOWTIDE_SWEEP_SECONDS": "0.5"}
-    low = stack.submit(6, priority=-5)
-    stack.release_sweep()
-    worker = stack.worker("-P", "threads", "-c", "4", **limits)
-    wait_until(lambda: sum(record.live for record in stack.emulator.jobs()) == 2, timeout=20, what="two live")
-    high = stack.submit(2, priority=5)
-    stack.rest([low, high], timeout=60)
+    with stack.held_jobs():
+        low = stack.submit(6, priority=-5)
+        stack.release_sweep()
+        worker = stack.worker("-P", "threads", "-c", "4", **limits)
+        wait_until(lambda: sum(record.live for record in stack.emulator.jobs()) == 2, what="two live")
+        high = stack.submit(2, priority=5)
+        wait_until(lambda: len(high.batch.status().jobs) == 2, what="the urgent ones are planned")
+    stack.rest([low, high])
     assert worker.alive, worker.text
     records = stack.emulator.jobs()
     assert _most_at_once(records) == 2
@@ -47,7 +49,7 @@ def a_throttled_account_gets_through(stack: ChaosStack) -> Figures:
     # A lease of a second may lapse in an upload where the machine is busy: what it left, the sweep finds.
     stack.release_sweep()
     worker = stack.worker("-P", "threads", "-c", "4", LOWTIDE_MAX_REQUESTS_PER_JOB="1", LOWTIDE_SWEEP_SECONDS="0.5")
-    stack.rest([one], timeout=60)
+    stack.rest([one])
     assert worker.alive, worker.text
     figures = check(stack, [one])
     assert figures.jobs_created == 6

@@ -24,22 +24,34 @@ def _create_answers(*, done: bool) -> Callable[[str], Sequence[Rule]]:
 
 
 def _cancel_after_first_create(stack: ChaosStack, one: Submitted) -> None:
-    wait_until(lambda: stack.emulator.stats().calls.get("batches.create"), timeout=10, what="the first create")
+    wait_until(lambda: stack.emulator.stats().calls.get("batches.create"), what="the first create")
     one.batch.cancel()
+
+
+def _list_lags_until_created_again(stack: ChaosStack, one: Submitted) -> None:
+    """The lag ends when the lost job has its twin: it is seen beside it, and no sooner."""
+    job = stack.display_name(one.id, 1)
+    wait_until(lambda: sum(record.display_name == job for record in stack.emulator.jobs()) == 2, what="the twin")
+    stack.emulator.set_faults([])
+
+
+def _seen_again(stack: ChaosStack, one: Submitted) -> None:
+    """The job runs until the provider denies it once."""
+    wait_until(lambda: all(fault.fired for fault in stack.emulator.faults()), what="it is not found")
+    stack.emulator.advance(_HOUR)
 
 
 def _remove_by_hand(stack: ChaosStack, one: Submitted) -> None:
     """Another client stops and deletes our job at the provider."""
-    wait_until(
-        lambda: one.batch.status().jobs and one.batch.status().jobs[0].name, timeout=10, what="the first job is known"
-    )
+    wait_until(lambda: one.batch.status().jobs and one.batch.status().jobs[0].name, what="the first job is known")
     with httpx.Client(base_url=stack.emulator.url) as client:
         client.post(f"/v1/{one.batch.status().jobs[0].name}:cancel").raise_for_status()
         # Vertex AI takes a moment to cancel, and deletes nothing before.
         name = one.batch.status().jobs[0].name
-        wait_until(lambda: client.delete(f"/v1/{name}").is_success, timeout=5, what="the job is deleted")
+        wait_until(lambda: client.delete(f"/v1/{name}").is_success, what="the job is deleted")
 
 
+_HOUR = 3600
 _ANY_END = frozenset({"succeeded", "failed", "expired", "cancelled"})
 _NO_MARKS: Mapping[int, str] = {}
 _ONE_EACH = {"LOWTIDE_MAX_REQUESTS_PER_JOB": "1"}
@@ -80,8 +92,9 @@ CREATE = {
         _clean,
         faults=lambda batch: [
             rule("batches.create", "drop_after", match=job(batch, 1)),
-            rule("batches.list", "empty_list_lag", times=None, seconds=2),
+            rule("batches.list", "empty_list_lag", times=None, seconds=_HOUR),
         ],
+        during=_list_lags_until_created_again,
         allowed=Allowed(twins=1, billed_again=4),
         running_seconds=SLOW,
         jobs=3,
@@ -219,17 +232,20 @@ JOBS = {
     "another client deletes a job at the provider": replace(
         _clean,
         count=4,
+        faults=rules(rule("job", "stuck_running")),
         during=_remove_by_hand,
-        running_seconds=SLOW,
         jobs=2,
     ),
     "a job that runs is not found, once": replace(
         _clean,
         count=4,
-        running_seconds=SLOW,
         jobs=1,
         env={"LOWTIDE_CREATE_SETTLE_SECONDS": "0.5"},
-        faults=rules(rule("batches.get", "status", after=4, code=404, message="not found")),
+        faults=rules(
+            rule("job", "state", state="BATCH_STATE_RUNNING", seconds=_HOUR),
+            rule("batches.get", "status", after=4, code=404, message="not found"),
+        ),
+        during=_seen_again,
     ),
 }
 
@@ -314,7 +330,6 @@ ROWS = {
 RANDOM = {
     "every seventh call is dropped or answered with an error": FaultScenario(
         count=12,
-        timeout=60,
         jobs=4,
         struck=False,
         faults=rules(

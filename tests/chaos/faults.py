@@ -36,7 +36,6 @@ class FaultScenario:
     """Every rule must have fired, or the scenario shows nothing."""
     during: Callable[[ChaosStack, Submitted], object] = lambda *_: None
     running_seconds: float = FAST
-    timeout: float = 30
 
 
 def run_scenario(scenario: FaultScenario, stack: ChaosStack) -> Figures:
@@ -46,7 +45,7 @@ def run_scenario(scenario: FaultScenario, stack: ChaosStack) -> Figures:
     stack.release_sweep()
     worker = stack.worker("-P", "threads", "-c", "4", **({"LOWTIDE_SWEEP_SECONDS": "0.5"} | dict(scenario.env)))
     scenario.during(stack, one)
-    stack.rest([one], timeout=scenario.timeout)
+    stack.rest([one])
     assert worker.alive, worker.text
     figures = check(stack, [one], scenario.allowed)
     if scenario.struck:

@@ -34,7 +34,7 @@ def frozen(stack: ChaosStack, scenario: Scenario, point: str) -> Figures:
     scenario.before(stack, one)
     late = stack.worker(*scenario.options, **scenario.env, LOWTIDE_FREEZE_AT=point)
     scenario.during(stack, one)
-    wait_until(lambda: _stands_still(late), timeout=20, what=f"{point} is reached, see {late.log}")
+    wait_until(lambda: _stands_still(late), what=f"{point} is reached, see {late.log}")
     scenario.after(stack, one)
     other = fresh(stack)
     scenario.end(stack, one)
@@ -43,7 +43,7 @@ def frozen(stack: ChaosStack, scenario: Scenario, point: str) -> Figures:
     before = _state(stack, one)
 
     os.kill(late.pid, signal.SIGCONT)
-    wait_until(lambda: _idle(late), timeout=20, what=f"it ends what it was at, see {late.log}")
+    wait_until(lambda: _idle(late), what=f"it ends what it was at, see {late.log}")
 
     assert late.alive, late.text
     after = _state(stack, one)

@@ -24,13 +24,13 @@ _LONGER_THAN_ALL = 2 + sum(
 def everything_is_suspended(stack: ChaosStack) -> Figures:
     """A laptop is closed: Redis, workers and handlers are frozen for longer than every lease and every wait."""
     stack.emulator.set_faults([rule("batches.create", "delay", times=2, seconds=0.5)])
-    batches, worker = at_work(stack, *THREADS)
-    second = sweeping(stack, *PREFORK)
-    pids = [stack.redis_server.pid, *(one.process.pid for one in stack.workers), *second.children()]
-    for pid in pids:
-        os.kill(int(pid or 0), signal.SIGSTOP)
+    with at_work(stack, *THREADS) as (batches, worker):
+        second = sweeping(stack, *PREFORK)
+        pids = [stack.redis_server.pid, *(one.process.pid for one in stack.workers), *second.children()]
+        for pid in pids:
+            os.kill(int(pid or 0), signal.SIGSTOP)
     began = time.monotonic()
-    wait_until(lambda: time.monotonic() - began > _LONGER_THAN_ALL, timeout=30, what="all leases lapse")
+    wait_until(lambda: time.monotonic() - began > _LONGER_THAN_ALL, what="all leases lapse")
     # Redis wakes last, as the one that has most to load.
     for pid in reversed(pids):
         os.kill(int(pid or 0), signal.SIGCONT)
@@ -43,25 +43,26 @@ def clocks_are_a_day_wrong_and_jump(stack: ChaosStack) -> Figures:
     _set(early, _DAY)
     _set(late, -_DAY)
     stack.emulator.set_faults([rule("batches.create", "delay", times=4, seconds=0.5)])
-    batches = submit_three(stack)
-    workers = [
-        stack.worker(*pool, app=_APP, LOWTIDE_SWEEP_SECONDS="0.5", CLOCK_OFFSET=str(offset))
-        for pool, offset in ((THREADS, early), (PREFORK, late))
-    ]
-    wait_until(lambda: stack.emulator.stats().calls.get("batches.create"), timeout=15, what="work goes on")
-    _set(early, -_DAY)
-    _set(late, _DAY)
+    with stack.held_jobs():
+        batches = submit_three(stack)
+        workers = [
+            stack.worker(*pool, app=_APP, LOWTIDE_SWEEP_SECONDS="0.5", CLOCK_OFFSET=str(offset))
+            for pool, offset in ((THREADS, early), (PREFORK, late))
+        ]
+        wait_until(lambda: stack.emulator.stats().calls.get("batches.create"), what="work goes on")
+        _set(early, -_DAY)
+        _set(late, _DAY)
     return end(stack, batches, alive=workers)
 
 
 def workers_are_of_two_versions(stack: ChaosStack) -> Figures:
     """The older one leaves to the newer one what it may not understand, also while both take messages."""
-    batches = submit_three(stack)
-    newer = stack.worker(*THREADS, app=_APP, LOWTIDE_SWEEP_SECONDS="0.5", NEWER_VERSION="3")
-    older = sweeping(stack, *THREADS)
-    figures = end(stack, batches, alive=[newer, older])
-    assert "'skipped': 'newer'" in older.text, "the older one was never given anything newer"
-    return figures
+    with stack.held_jobs():
+        batches = submit_three(stack)
+        newer = stack.worker(*THREADS, app=_APP, LOWTIDE_SWEEP_SECONDS="0.5", NEWER_VERSION="3")
+        older = sweeping(stack, *THREADS)
+        wait_until(lambda: "'skipped': 'newer'" in older.text, what="the older one is given something newer")
+    return end(stack, batches, alive=[newer, older])
 
 
 def _set(clock: Path, offset: int) -> None:

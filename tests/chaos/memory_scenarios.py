@@ -37,7 +37,7 @@ def a_piece_of_output_is_lost(crash_at: str, stack: ChaosStack) -> Figures:
     one = stack.submit(20, handled=False)
     few = {"LOWTIDE_SEGMENT_ROWS": "2", "LOWTIDE_MAX_REQUESTS_PER_JOB": "20"}
     first = stack.worker(*SOLO, LOWTIDE_CRASH_AT=crash_at, **few)
-    wait_until(lambda: first.killed, timeout=30, what="the worker dies")
+    wait_until(lambda: first.killed, what="the worker dies")
     _lose_output(stack, one)
     second = stack.worker(*SOLO, **few)
     stack.rest([one])
@@ -53,7 +53,7 @@ def output_is_lost_everywhere(stack: ChaosStack) -> Figures:
     """The provider has it no more either: the rows run again."""
     one = stack.submit(4, handled=False)
     first = stack.worker(*SOLO, LOWTIDE_CRASH_AT="collect.after-segments")
-    wait_until(lambda: first.killed, timeout=30, what="the worker dies")
+    wait_until(lambda: first.killed, what="the worker dies")
     _lose_output(stack, one)
     gone = {"on": "files.download", "kind": "status", "times": 1, "params": {"code": 404}}
     stack.emulator.set_faults([gone])
@@ -77,12 +77,11 @@ def redis_is_restored_from_a_copy_made_when_a_batch_was(moment: str, stack: Chao
         shutil.copytree(data, backup)
         worker = sweeping(stack, *THREADS, **then)
     else:
-        slow = {"on": "job", "kind": "state", "params": {"state": "BATCH_STATE_RUNNING", "seconds": 2}}
-        stack.emulator.set_faults([slow])
-        worker = sweeping(stack, *THREADS, **then)
-        wait_until(lambda: _all_created(one), timeout=20, what="all jobs are created")
-        shutil.copytree(data, backup)
-    one.batch.wait(timeout=30)
+        with stack.held_jobs():
+            worker = sweeping(stack, *THREADS, **then)
+            wait_until(lambda: _all_created(one), what="all jobs are created")
+            shutil.copytree(data, backup)
+    one.batch.wait(timeout=60)
     stored = stack.directory / "spool" / BatchFiles(one.id).results
     assert len(list(stored.iterdir())) == 10
     worker.kill()
@@ -95,7 +94,7 @@ def redis_is_restored_from_a_copy_made_when_a_batch_was(moment: str, stack: Chao
     again = sweeping(stack, *THREADS)
     stack.release_sweep()
 
-    stack.rest([one], timeout=40)
+    stack.rest([one])
     figures = check(stack, [one])
     assert figures.jobs_created == figures.jobs_needed == 3
     assert len(list(stored.iterdir())) == 3
@@ -135,7 +134,7 @@ def _follow(stack: ChaosStack, replica: EmbeddedRedis) -> None:
     client = stack.redis.from_url(replica.url)
     client.config_set("masterauth", stack.redis_server.password)
     client.execute_command("REPLICAOF", "127.0.0.1", str(stack.redis_server.port))
-    wait_until(lambda: client.info("replication")["master_link_status"] == "up", timeout=20, what="the replica")
+    wait_until(lambda: client.info("replication")["master_link_status"] == "up", what="the replica")
 
 
 def _left_behind(stack: ChaosStack, replica: EmbeddedRedis, one: Submitted) -> None:
@@ -149,15 +148,16 @@ def a_replica_that_lags_takes_over(stack: ChaosStack) -> Figures:
     with _replica(stack) as (replica, proxy):
         one = stack.submit(10, handled=False)
         _left_behind(stack, replica, one)
-        worker = sweeping(stack, *THREADS, LOWTIDE_REDIS_URL=proxy.url)
-        wait_until(lambda: stack.emulator.stats().calls.get("batches.create", 0) >= 3, timeout=20, what="the creates")
+        with stack.held_jobs():
+            worker = sweeping(stack, *THREADS, LOWTIDE_REDIS_URL=proxy.url)
+            wait_until(lambda: stack.emulator.stats().calls.get("batches.create", 0) >= 3, what="the creates")
 
-        stack.redis_server.kill()
-        proxy.switch(replica)
-        stack.redis_server = replica
+            stack.redis_server.kill()
+            proxy.switch(replica)
+            stack.redis_server = replica
 
         one = Submitted(stack.queue().get(one.id), one.prompts, handled=False)
-        stack.rest([one], timeout=60)
+        stack.rest([one])
         # What the worker had in hand was of jobs that this Redis did not know yet.
         figures = check(stack, [one], Allowed(dead_letters=10))
         assert figures.jobs_created == figures.jobs_needed == 3
@@ -172,12 +172,12 @@ def a_replica_that_must_know_of_creates_is_away(stack: ChaosStack) -> Figures:
         _left_behind(stack, replica, one)
         strict = {"LOWTIDE_REPLICAS_TO_WAIT_FOR": "1", "LOWTIDE_REDIS_URL": proxy.url}
         worker = sweeping(stack, *THREADS, **strict)
-        wait_until(lambda: "on 0 of 1 replicas" in worker.text, timeout=20, what="the worker waits for its replica")
+        wait_until(lambda: "on 0 of 1 replicas" in worker.text, what="the worker waits for its replica")
         assert "batches.create" not in stack.emulator.stats().calls
 
         _follow(stack, replica)
 
-        stack.rest([one], timeout=60)
+        stack.rest([one])
         figures = check(stack, [one])
         assert figures.jobs_created == 3
         return figures
@@ -195,9 +195,9 @@ def two_installations_share_a_key(first: ChaosStack) -> Figures:
             stack.release_sweep()
         figures = Figures()
         for stack in (first, second):
-            wait_until(partial(stack.redis.exists, keys.batch("nightly")), timeout=20)
+            wait_until(partial(stack.redis.exists, keys.batch("nightly")))
             batch = stack.queue().get("nightly")
-            assert batch.wait(timeout=40).succeeded == 6
+            assert batch.wait(timeout=60).succeeded == 6
             assert {result.key for result in batch.results()} == set(_keys(stack))
             figures += Figures(batches=1, requests=6)
         jobs = first.emulator.jobs()

@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.fork_server import forget
+
 _true_time = time.time
 _offset = os.environ.get("CLOCK_OFFSET")
 
@@ -27,6 +29,9 @@ if _offset:
                 setattr(module, name, _wrong_time)
 
 if newer := os.environ.get("NEWER_VERSION"):
+    # Modules that were imported before hold the true one under names of their own.
+    for package in ("lowtide", "lowtide_worker"):
+        forget(package)
     from lowtide import protocol
     from lowtide.protocol import messages
 

@@ -18,9 +18,11 @@ from tests.waiting import wait_until
 def whole_workers_are_killed_again_and_again(stack: ChaosStack) -> Figures:
     batches = submit_three(stack)
     for _ in range(5):
+        # Each finds work, however much of it the one before has done.
+        batches.append(stack.submit(8))
+        calls = _calls(stack)
         worker = sweeping(stack, *PREFORK)
-        calls = sum(stack.emulator.stats().calls.values())
-        wait_until(lambda: sum(stack.emulator.stats().calls.values()) > calls + 4, timeout=10, what="work goes on")  # noqa: B023 - now
+        wait_until(lambda: _calls(stack) > calls + 4, what="work goes on")  # noqa: B023 - now
         worker.kill()
     sweeping(stack, *PREFORK)
     return end(stack, batches, Allowed(drafts=True), kills=5)
@@ -31,22 +33,26 @@ def children_are_killed_under_a_living_parent(stack: ChaosStack) -> Figures:
     worker = sweeping(stack, *PREFORK)
     chance = random.Random(1)
     kills = 0
-    for _ in range(8):
-        calls = sum(stack.emulator.stats().calls.values())
-        wait_until(lambda: sum(stack.emulator.stats().calls.values()) > calls + 2, timeout=15, what="work goes on")  # noqa: B023 - now
+    for _ in range(6):
+        calls = _calls(stack)
+        batches.append(stack.submit(4))
+        wait_until(lambda: _calls(stack) > calls + 2, what="work goes on")  # noqa: B023 - now
         if children := worker.children():
             os.kill(chance.choice(children), signal.SIGKILL)
             kills += 1
-        if all(one.batch.status().finished for one in batches):
-            break
+    assert kills
     return end(stack, batches, Allowed(drafts=True), kills=kills, alive=[worker])
+
+
+def _calls(stack: ChaosStack) -> int:
+    return sum(stack.emulator.stats().calls.values())
 
 
 def every_child_dies_at(point: str, stack: ChaosStack) -> Figures:
     """The parent forks a new child, which dies at the same place, until a better worker comes."""
     one = stack.submit(8, marks={1: "[[error:8:1]]"}, flaky=True)
     worker = sweeping(stack, *PREFORK, LOWTIDE_CRASH_AT=point)
-    wait_until(lambda: "exited prematurely" in worker.text or "SIGKILL" in worker.text, timeout=20, what="a child dies")
+    wait_until(lambda: "exited prematurely" in worker.text or "SIGKILL" in worker.text, what="a child dies")
     assert worker.alive, worker.text
     worker.kill()
     sweeping(stack, *PREFORK)
@@ -55,9 +61,9 @@ def every_child_dies_at(point: str, stack: ChaosStack) -> Figures:
 
 def one_of_two_workers_is_stopped_warmly(pool: Sequence[str], stack: ChaosStack) -> Figures:
     stack.emulator.set_faults([rule("batches.create", "delay", times=3, seconds=0.7)])
-    batches, first = at_work(stack, *pool)
-    sweeping(stack, *pool)
-    assert first.stop(timeout=15) == 0, first.text
+    with at_work(stack, *pool) as (batches, first):
+        sweeping(stack, *pool)
+        assert first.stop() == 0, first.text
     return end(stack, batches)
 
 
@@ -66,12 +72,10 @@ def a_worker_is_frozen_longer_than_its_lease(call: str, stack: ChaosStack) -> Fi
     stack.emulator.set_faults([rule(call, "delay", times=1, seconds=0.5)])
     batches = submit_three(stack)
     frozen = sweeping(stack, *THREADS)
-    wait_until(lambda: stack.emulator.stats().calls.get(call), timeout=10, what="the call")
+    wait_until(lambda: stack.emulator.stats().calls.get(call), what="the call")
     os.kill(frozen.pid, signal.SIGSTOP)
     sweeping(stack, *THREADS)
-    wait_until(
-        lambda: all(one.batch.status().finished for one in batches), timeout=30, what="the other has done its work"
-    )
+    wait_until(lambda: all(one.batch.status().finished for one in batches), what="the other has done its work")
     os.kill(frozen.pid, signal.SIGCONT)
     return end(stack, batches, alive=[frozen])
 

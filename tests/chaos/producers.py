@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from tests.chaos.chaos_stack import ChaosStack, Submitted
 from tests.chaos.invariants import Allowed, Figures, check
@@ -28,12 +29,14 @@ def sweeping(stack: ChaosStack, *options: str, **env: str) -> Worker:
     return stack.worker(*options, **(_SWEEP | env))
 
 
-def at_work(stack: ChaosStack, *options: str, **env: str) -> tuple[list[Submitted], Worker]:
-    """Three batches, and a worker that has begun to create their jobs."""
-    batches = submit_three(stack)
-    worker = sweeping(stack, *options, **env)
-    wait_until(lambda: stack.emulator.stats().calls.get("batches.create"), timeout=10, what="work goes on")
-    return batches, worker
+@contextmanager
+def at_work(stack: ChaosStack, *options: str, **env: str) -> Iterator[tuple[list[Submitted], Worker]]:
+    """Three batches, and a worker that has begun to create their jobs; none of these ends before the block does."""
+    with stack.held_jobs():
+        batches = submit_three(stack)
+        worker = sweeping(stack, *options, **env)
+        wait_until(lambda: stack.emulator.stats().calls.get("batches.create"), what="work goes on")
+        yield batches, worker
 
 
 def end(
@@ -47,7 +50,7 @@ def end(
 ) -> Figures:
     """Waits for the end with a worker that sweeps, and checks everything; some workers must have lived to see it."""
     stack.release_sweep()
-    stack.rest(batches, timeout=40)
+    stack.rest(batches)
     figures = check(stack, batches, allowed) + Figures(kills=kills, restarts=restarts)
     for worker in alive:
         assert worker.alive, worker.text

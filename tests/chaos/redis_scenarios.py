@@ -22,7 +22,7 @@ def redis_is_killed_while(call: str, stack: ChaosStack) -> Figures:
     stack.emulator.set_faults([rule(call, "delay", times=2, seconds=1)])
     batches = submit_three(stack)
     worker = sweeping(stack, *THREADS)
-    wait_until(lambda: stack.emulator.stats().calls.get(call), timeout=15, what="the call")
+    wait_until(lambda: stack.emulator.stats().calls.get(call), what="the call")
     stack.redis_server.kill()
     stack.redis_server.start()
     return end(stack, batches, restarts=1, alive=[worker])
@@ -32,41 +32,47 @@ def redis_is_killed_while_segments_are_delivered(stack: ChaosStack) -> Figures:
     one = stack.submit(40)
     results = stack.directory / "spool" / "batches" / one.id / "results"
     worker = sweeping(stack, *PREFORK, LOWTIDE_SEGMENT_ROWS="1")
-    wait_until(lambda: results.exists() and len(list(results.iterdir())) > 3, timeout=15, what="some results")
+    wait_until(lambda: results.exists() and len(list(results.iterdir())) > 3, what="some results")
     stack.redis_server.kill()
     stack.redis_server.start()
     return end(stack, [one], restarts=1, alive=[worker])
 
 
 def redis_is_away_for_a_while(stack: ChaosStack) -> Figures:
-    batches, worker = at_work(stack, *PREFORK)
-    stack.redis_server.kill()
-    wait_until(lambda: worker.text.count("Cannot connect") > 1, timeout=20, what="the worker tries again in vain")
+    with at_work(stack, *PREFORK) as (batches, worker):
+        stack.redis_server.kill()
+    wait_until(lambda: worker.text.count("Cannot connect") > 1, what="the worker tries again in vain")
     stack.redis_server.start()
     return end(stack, batches, restarts=1, alive=[worker])
 
 
 def redis_is_frozen_for_a_while(stack: ChaosStack) -> Figures:
     """No connection breaks and nothing answers: longer than the workers' patience."""
-    batches, worker = at_work(stack, *THREADS, LOWTIDE_REDIS_TIMEOUT_SECONDS="1")
-    pid = stack.redis_server.pid
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    wait_until(lambda: worker.text.count("Timeout") > 2, timeout=20, what="the worker's patience is over")
+    with at_work(stack, *THREADS, LOWTIDE_REDIS_TIMEOUT_SECONDS="1") as (batches, worker):
+        pid = stack.redis_server.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: worker.text.count("Timeout") > 2, what="the worker's patience is over")
     os.kill(pid, signal.SIGCONT)
     return end(stack, batches, alive=[worker])
 
 
 def connections_are_cut(stack: ChaosStack) -> Figures:
-    batches = submit_three(stack)
-    workers = [sweeping(stack, *PREFORK), sweeping(stack, *THREADS)]
-    cuts = 0
-    while cuts < 60 and not all(one.batch.status().finished for one in batches):
-        stack.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        cuts += 1
-        wait_until(lambda: len(stack.redis.client_list(_type="normal")) > 1, what="a client connects again")
-    assert cuts > 3
+    with stack.held_jobs():
+        batches = submit_three(stack)
+        workers = [sweeping(stack, *PREFORK), sweeping(stack, *THREADS)]
+        for _ in range(10):
+            _cut(stack)
+    for _ in range(50):
+        if all(one.batch.status().finished for one in batches):
+            break
+        _cut(stack)
     return end(stack, batches, alive=workers)
+
+
+def _cut(stack: ChaosStack) -> None:
+    stack.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    wait_until(lambda: len(stack.redis.client_list(_type="normal")) > 1, what="a client connects again")
 
 
 @contextmanager
@@ -82,29 +88,25 @@ def _config(stack: ChaosStack, **values: str) -> Iterator[None]:
 
 
 def redis_is_busy_with_a_slow_script(stack: ChaosStack) -> Figures:
-    batches = submit_three(stack)
-    worker = sweeping(stack, *THREADS)
-    wait_until(lambda: stack.emulator.stats().calls.get("files.upload.start"), timeout=10, what="work goes on")
     slow = "local e = redis.call('TIME')[1] + 3; while redis.call('TIME')[1] + 0 < e do end; return 1"
-    with _config(stack, **{"busy-reply-threshold": "50"}):
+    with at_work(stack, *THREADS) as (batches, worker), _config(stack, **{"busy-reply-threshold": "50"}):
         # A script that writes can only be waited for; this one only reads, but no client kills it.
         stack.redis.eval(slow, 0)
     return end(stack, batches, alive=[worker])
 
 
 def redis_is_full_for_a_while(stack: ChaosStack) -> Figures:
-    batches, worker = at_work(stack, *THREADS)
-    with _config(stack, maxmemory="1"):
-        wait_until(lambda: worker.text.count("maxmemory") > 2, timeout=20, what="the worker is refused")
+    with at_work(stack, *THREADS) as (batches, worker), _config(stack, maxmemory="1"):
+        wait_until(lambda: worker.text.count("maxmemory") > 2, what="the worker is refused")
     return end(stack, batches, alive=[worker])
 
 
 def redis_only_reads_for_a_while(stack: ChaosStack) -> Figures:
     """As after a failover that no client knows of."""
-    batches, worker = at_work(stack, *THREADS)
-    stack.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    with at_work(stack, *THREADS) as (batches, worker):
+        stack.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
     try:
-        wait_until(lambda: worker.text.lower().count("read only") > 2, timeout=20, what="the worker is refused")
+        wait_until(lambda: worker.text.lower().count("read only") > 2, what="the worker is refused")
     finally:
         stack.redis.execute_command("REPLICAOF", "NO", "ONE")
     return end(stack, batches, alive=[worker])
@@ -161,7 +163,7 @@ def redis_loses_its_last_second_while(what: str, stack: ChaosStack) -> Figures:
         "a job was just deleted": lambda: any(record.deleted for record in stack.emulator.jobs()),
     }
     wanted = moments[what]
-    wait_until(wanted, timeout=15, what=what)
+    wait_until(wanted, what=what)
     os.kill(worker.pid, signal.SIGSTOP)
     tail.close()
     stack.redis_server.kill()

@@ -15,12 +15,12 @@ from tests.waiting import wait_until
 
 
 def the_spool_is_away_for_a_while(stack: ChaosStack) -> Figures:
-    batches, worker = at_work(stack, *THREADS)
     spool = stack.directory / "spool"
-    spool.rename(spool.with_name("away"))
-    spool.touch()
+    with at_work(stack, *THREADS) as (batches, worker):
+        spool.rename(spool.with_name("away"))
+        spool.touch()
     try:
-        wait_until(lambda: worker.text.count("SpoolError") > 2, timeout=20, what="the worker tries in vain")
+        wait_until(lambda: worker.text.count("SpoolError") > 2, what="the worker tries in vain")
     finally:
         spool.unlink()
         spool.with_name("away").rename(spool)
@@ -29,13 +29,12 @@ def the_spool_is_away_for_a_while(stack: ChaosStack) -> Figures:
 
 def the_spool_is_full_for_a_while(stack: ChaosStack) -> Figures:
     """Files longer than 150 bytes cannot be written, as on a disk without room."""
-    batches = submit_three(stack)
-    worker = sweeping(stack, *THREADS)
-    pid = worker.pid
-    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (150, before[1]))
+    with at_work(stack, *THREADS) as (batches, worker):
+        pid = worker.pid
+        before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (150, before[1]))
     try:
-        wait_until(lambda: _failures(stack) > 2, timeout=15, what="jobs that could not be collected")
+        wait_until(lambda: _failures(stack) > 2, what="jobs that could not be collected")
     finally:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
     return end(stack, batches, alive=[worker])
@@ -62,7 +61,7 @@ def the_disk_of_the_spool_is_full_for_a_while(stack: ChaosStack) -> Figures:
             except OSError:
                 pass
         worker = sweeping(stack, *THREADS)
-        wait_until(lambda: "No space left" in worker.text, timeout=15, what="the worker notices")
+        wait_until(lambda: "No space left" in worker.text, what="the worker notices")
         ballast.unlink()
         figures = end(stack, batches, alive=[worker])
         stack.kill_workers()

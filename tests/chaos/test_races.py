@@ -71,7 +71,6 @@ class ManualWorker:
         self.do(self.job, Stage.CREATE)
         wait_until(
             lambda: not any(record.live for record in self._stack.emulator.jobs()),
-            timeout=10,
             what="the provider's job ends",
         )
         self.do(self.job, Stage.POLL)
@@ -130,7 +129,7 @@ def test_a_worker_that_lost_its_lease_changes_nothing_any_more(stack: ChaosStack
     slow = worker.begin(worker.segment(0), Stage.DELIVER)
     assert isinstance(slow, HeldSegment)
     worker.do(worker.segment(0), Stage.DELIVER)
-    wait_until(lambda: not one.batch.status().undelivered, timeout=10, what="the handler app has taken it")
+    wait_until(lambda: not one.batch.status().undelivered, what="the handler app has taken it")
     status = one.batch.status()
 
     for attempt in (
@@ -171,13 +170,13 @@ def test_a_message_that_waited_longer_than_the_lease_is_still_good(stack: ChaosS
     clock = worker.runtime.clock
 
     [first] = [dispatch for dispatch in clock.claim(Stage.CREATE.queue) if dispatch.member == worker.job]
-    wait_until(lambda: worker.due_in(worker.job, Stage.CREATE) < 0, timeout=5, what="the lease lapses")
+    wait_until(lambda: worker.due_in(worker.job, Stage.CREATE) < 0, what="the lease lapses")
     [second] = [dispatch for dispatch in clock.claim(Stage.CREATE.queue) if dispatch.member == worker.job]
 
     held = clock.begin(Stage.CREATE, worker.job, first.token)
     assert isinstance(held, Held), "in a queue longer than the lease nothing would ever be done"
     assert clock.begin(Stage.CREATE, worker.job, second.token) is NotHeld.STALE
-    wait_until(lambda: worker.due_in(worker.job, Stage.CREATE) < 0, timeout=5, what="the lease lapses")
+    wait_until(lambda: worker.due_in(worker.job, Stage.CREATE) < 0, what="the lease lapses")
     [third] = [dispatch for dispatch in clock.claim(Stage.CREATE.queue) if dispatch.member == worker.job]
     with pytest.raises(Superseded):
         clock.keep(held)

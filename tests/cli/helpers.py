@@ -8,11 +8,14 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import pytest
+from tests import certificates, fork_server
 
 from lowtide_cli.local import SERVER_VARIABLE
 
@@ -43,19 +46,18 @@ class Cli:
     folder: Path
 
     def __call__(self, *arguments: str, stdin: str = "", code: int | None = 0, **more: str) -> Outcome:
-        done = subprocess.run(
-            [*LOWTIDE, *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            cwd=self.folder,
-            env={**self.environment, **more},
-            timeout=60,
-            check=False,
-        )
-        assert code in (None, done.returncode), f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr
-        return Outcome(done.returncode, done.stdout, done.stderr)
+        with TemporaryDirectory() as folder:
+            given, out, err = (Path(folder) / name for name in ("stdin", "stdout", "stderr"))
+            os.mkfifo(given)
+            process = fork_server.shared("lowtide").start(
+                arguments, env={**self.environment, **more}, cwd=self.folder, streams=(given, out, err)
+            )
+            with suppress(BrokenPipeError):
+                given.write_text(stdin)
+            done = Outcome(process.wait(), out.read_text(), err.read_text())
+        assert code in (None, done.code), f"exit code {done.code}\n{done.out}\n{done.err}"
+        assert "Traceback" not in done.err
+        return done
 
     def all(self, *runs: list[str]) -> list[Outcome]:
         """Runs several commands at once and ignores their exit codes."""
@@ -118,7 +120,13 @@ def clean_environment() -> dict[str, str]:
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(foreign) or name == SERVER_VARIABLE
     }
-    return {**kept, "COLUMNS": "200", "TERM": "dumb", "PYTHONWARNINGS": "default"}
+    return {
+        **kept,
+        "COLUMNS": "200",
+        "TERM": "dumb",
+        "PYTHONWARNINGS": "default",
+        "SSL_CERT_FILE": str(certificates.ONE),
+    }
 
 
 def requests(count: int) -> list[dict[str, object]]:

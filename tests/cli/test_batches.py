@@ -120,7 +120,7 @@ def test_a_submit_that_a_signal_ends_takes_back_what_it_wrote(cli: Cli, stack: S
         process.send_signal(one)
 
     for one, process in running.items():
-        said, _ = process.communicate(timeout=30)
+        said, _ = process.communicate(timeout=60)
         assert process.returncode == codes[one]
         assert "Traceback" not in said
     assert set(folder.glob("*")) == before
@@ -148,7 +148,7 @@ def test_list_pages_through_all_batches_newest_first(cli: Cli, queue: BatchQueue
     first = cli("list", "--json", "--page-size", "2").json()
     second = cli("list", "--json", "--page-size", "1", "--page-token", first["next_page_token"]).json()
     assert [batch["id"] for batch in first["batches"] + second["batches"]] == ids
-    queue.get(ids[0]).wait(30)
+    queue.get(ids[0]).wait(60)
     labelled = queue.submit(requests(1), model=MODEL, labels={"team": "shop", "day": "1"}).id
     shown, completed, ours, others, wrong = cli.all(
         ["list", "--page-size", "1"],
@@ -176,7 +176,7 @@ def test_cancel_keeps_what_is_done_and_exits_4_afterwards(cli: Cli, queue: Batch
 
 def test_delete_waits_until_the_batch_is_gone(cli: Cli, queue: BatchQueue) -> None:
     batch = submitted(queue, 2)
-    batch.wait(30)
+    batch.wait(60)
     assert "--yes" in cli("delete", batch.id, code=2).err
     assert "is deleted" in cli("delete", batch.id, "--yes").err
     assert "no batch" in cli("status", batch.id, code=1).err
@@ -184,7 +184,7 @@ def test_delete_waits_until_the_batch_is_gone(cli: Cli, queue: BatchQueue) -> No
 
 def test_without_a_worker_results_are_partial_and_nothing_is_deleted(cli: Cli, stack: Stack, queue: BatchQueue) -> None:
     finished = submitted(queue, 1)
-    finished.wait(30)
+    finished.wait(60)
     (worker,) = stack.workers
     worker.stop()
     try:
@@ -211,7 +211,7 @@ def test_unknown_and_impossible_ids(cli: Cli) -> None:
 
 def test_results_go_to_a_file_whole_or_not_at_all(cli: Cli, queue: BatchQueue) -> None:
     batch = submitted(queue, 2)
-    batch.wait(30)
+    batch.wait(60)
     target = cli.folder / "results.jsonl"
     target.write_text("old\n")
     done, impossible = cli.all(["results", batch.id, "-o", str(target)], ["results", batch.id, "-o", "no/x.jsonl"])
@@ -275,7 +275,7 @@ def test_exit_codes(state: BatchState, succeeded: int, code: Exit) -> None:
 def test_a_spool_that_is_not_the_workers_is_shown_and_told_and_not_adopted_by_mistake(
     cli: Cli, queue: BatchQueue, tmp_path: Path
 ) -> None:
-    queue.submit([{"key": "a", "contents": "Hi"}], model="gemini-3.5-flash").wait(timeout=30)
+    queue.submit([{"key": "a", "contents": "Hi"}], model="gemini-3.5-flash").wait(timeout=60)
     strayed = {"LOWTIDE_SPOOL_URL": str(tmp_path / "elsewhere")}
 
     assert cli("installation", "--json").json()["same"] is True

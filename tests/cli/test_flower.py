@@ -31,7 +31,7 @@ def test_flower_shows_lowtides_columns_to_those_who_know_the_printed_login(cli: 
                 except httpx.TransportError:
                     return 0
 
-            wait_until(lambda: status(None) == 401, timeout=30, what="Flower asks for the login")
+            wait_until(lambda: status(None) == 401, what="Flower asks for the login")
             page = browser.get("/tasks", auth=(user, password))
         assert page.status_code == 200
         columns = ["name", "kwargs", "state", "result", "received", "runtime", "worker", "uuid"]

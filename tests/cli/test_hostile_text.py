@@ -46,7 +46,7 @@ def batch(stack: Stack, queue: BatchQueue) -> Iterator[Batch]:
         idempotency_key=f"{HOSTILE}{uuid4()}",
         max_attempts=1,
     )
-    batch.wait(timeout=30)
+    batch.wait(timeout=60)
     yield batch
     set_faults(stack, [])
 

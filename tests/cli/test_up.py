@@ -75,7 +75,7 @@ def test_up_serves_a_batch_and_ctrl_c_leaves_nothing_behind(runs: dict[str, Run]
     assert other("status", batch_id, "--json").json()["total"] == 2
     up.process.send_signal(signal.SIGINT)
     rest = up.rest()
-    assert up.process.wait(30) == 0
+    assert up.process.wait(60) == 0
     assert "everything is stopped" in rest
     assert "Traceback" not in rest
     assert not any(map(alive, mine))
@@ -88,7 +88,7 @@ def test_two_do_not_share_a_data_folder_and_a_kill_leaves_no_orphan(runs: dict[s
     assert "another server already runs" in second.err
     mine = descendants(up.process.pid)
     up.process.kill()
-    up.process.wait(10)
+    up.process.wait(60)
     wait_until(lambda: not any(map(alive, mine)))
 
 
@@ -101,13 +101,13 @@ def test_up_starts_a_dead_worker_again_and_stops_when_the_server_dies(runs: dict
     mine = descendants(up.process.pid)
     os.kill(up.child("-server"), signal.SIGKILL)
     assert "Redis ended unexpectedly (killed by SIGKILL)" in up.rest()
-    assert up.process.wait(30) == 1
+    assert up.process.wait(60) == 1
     assert not any(map(alive, mine))
 
 
 def test_demo_gets_every_result_and_leaves_nothing_behind(runs: dict[str, Run]) -> None:
     rest = runs["demo"].rest()
-    assert runs["demo"].process.wait(30) == 0, rest
+    assert runs["demo"].process.wait(60) == 0, rest
     assert "has its result, checked key by key" in rest
     named = rest.partition("processes:")[2].splitlines()[0].replace(",", " ").split()
     pids = [int(word) for word in named if word.isdecimal()]
@@ -124,7 +124,7 @@ def test_ctrl_c_in_a_demo_leaves_nothing_and_promises_nothing(tmp_path: Path) ->
         mine = descendants(process.pid)
         process.send_signal(signal.SIGINT)
         rest = demo.rest()
-        assert process.wait(30) == 130
+        assert process.wait(60) == 130
     assert "stopped; nothing is left behind" in rest
     assert "the batch continues" not in rest
     assert not any(map(alive, mine))
@@ -133,7 +133,7 @@ def test_ctrl_c_in_a_demo_leaves_nothing_and_promises_nothing(tmp_path: Path) ->
 def test_demo_goes_from_and_to_cloud_storage_and_bigquery(runs: dict[str, Run]) -> None:
     demo = runs["demo on Vertex AI"]
     rest = demo.rest()
-    assert demo.process.wait(30) == 0, rest
+    assert demo.process.wait(60) == 0, rest
     assert "gs://lowtide-demo/shop/questions.jsonl → gs://lowtide-demo/shop/answers" in rest
     assert "bq://lowtide-demo.demo.questions → bq://lowtide-demo.demo.answers" in rest
     assert rest.count("every one of the ") == 2

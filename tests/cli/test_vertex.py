@@ -213,7 +213,7 @@ def test_up_without_settings_brings_stand_ins_and_stops_when_one_dies(runs: dict
     mine = descendants(up.process.pid)
     os.kill(up.child("fake-gcs"), signal.SIGKILL)
     assert "Cloud Storage ended unexpectedly" in up.rest()
-    assert up.process.wait(30) == 1
+    assert up.process.wait(60) == 1
     assert not any(map(alive, mine))
 
 
@@ -259,7 +259,7 @@ def test_up_names_the_extra_that_is_not_installed(
 
 def test_a_batch_of_an_older_version_has_the_usual_provider_and_kind(queue: BatchQueue, stack: Stack) -> None:
     batch = queue.submit([{"key": "k", "contents": "Is it old?"}], model=MODEL)
-    batch.wait(30)
+    batch.wait(60)
     with redis.Redis.from_url(stack.exports["LOWTIDE_REDIS_URL"]) as client:
         assert client.hdel(keys.batch(batch.id), "provider", "kind", "destination", "sources") == 4
     status = batch.status()

@@ -220,7 +220,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
                 f"--storage.tsdb.path={folder}/data",
                 f"--web.listen-address=127.0.0.1:{port}",
             )
-            wait_until(lambda: _ask(port, "lowtide_store_up == 1"), timeout=60)
+            wait_until(lambda: _ask(port, "lowtide_store_up == 1"))
             stack.worker("-P", "threads", "-c", "4")
             for kind in ("row_error_details", "all_rows_fail"):
                 stack.emulator.set_faults(
@@ -241,7 +241,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
             for process in processes:
                 process.terminate()
             for process in processes:
-                process.wait(20)
+                process.wait(60)
 
 
 def _ask(port: int, query: str) -> list[Any] | None:

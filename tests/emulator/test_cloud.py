@@ -81,5 +81,5 @@ def test_a_server_dies_with_its_parent(tmp_path: Path) -> None:
         pid = int(parent.stdout.readline())
         assert alive(pid)
         parent.send_signal(signal.SIGKILL)
-        parent.wait(10)
+        parent.wait(60)
     wait_until(lambda: not alive(pid))

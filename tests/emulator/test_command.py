@@ -39,7 +39,7 @@ def serving(*options: str, env: dict[str, str] | None = None) -> Iterator[tuple[
                 yield http, process
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(10)
+            process.wait(60)
 
 
 def upload_path(http: httpx.Client, path: Path) -> str:
@@ -69,7 +69,7 @@ def test_it_ends_cleanly_and_removes_its_folder(tmp_path: Path, how: signal.Sign
         http.post(CREATE, json=inline_body(numbered(1)))
         assert len(list(tmp_path.iterdir())) == 1
         process.send_signal(how)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     assert list(tmp_path.iterdir()) == []
 
 

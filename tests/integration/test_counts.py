@@ -53,7 +53,7 @@ def finished(stack: Stack) -> Iterator[tuple[BatchStatus, Model]]:
     stack.emulator.answer = model = Model()
     first = stack.worker("-P", "solo", LOWTIDE_CRASH_AT="deliver.before-record")
     batch = stack.queue().submit(blurbs(10), model=MODEL)
-    wait_until(lambda: not first.alive, timeout=60, what="the first worker dies")
+    wait_until(lambda: not first.alive, what="the first worker dies")
     worker = stack.worker("-P", "solo")
     yield batch.wait(timeout=60), model
     worker.stop()

@@ -69,7 +69,7 @@ def test_a_worker_is_live_without_redis_and_ready_only_with_it(bare_stack: Stack
         assert answers == [0, 1]
 
     bare_stack.redis_server.start()
-    wait_until(lambda: probe(port, "/readyz")[0] == 200, timeout=60)
+    wait_until(lambda: probe(port, "/readyz")[0] == 200)
 
 
 def test_a_worker_whose_port_is_taken_ends_with_one_line(bare_stack: Stack) -> None:

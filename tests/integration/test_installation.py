@@ -180,7 +180,7 @@ def test_a_worker_ends_when_its_broker_comes_back_empty(tmp_path: Path) -> None:
         shutil.rmtree(stack.directory / "redis" / "appendonlydir")
         stack.redis_server.start()
 
-        wait_until(lambda: not worker.alive, timeout=30, what="the worker ends")
+        wait_until(lambda: not worker.alive, what="the worker ends")
 
         assert worker.process.returncode == 1
         assert "knows none: it was emptied" in worker.text

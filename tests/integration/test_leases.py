@@ -34,7 +34,7 @@ def test_a_service_that_answers_after_two_leases_gets_a_segment_once(tmp_path: P
 
         batch = stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result=f"{shop.url}results")
 
-        assert batch.wait(timeout=30).succeeded == 1
+        assert batch.wait(timeout=60).succeeded == 1
         wait_until(lambda: batch.status().undelivered == 0, what="it is delivered")
         assert len(shop.hooks) == 1
 
@@ -46,7 +46,7 @@ def test_a_download_that_begins_after_two_leases_is_done_once(tmp_path: Path) ->
 
         batch = stack.queue().submit([Request(key="a", contents="x")], model=MODEL)
 
-        assert batch.wait(timeout=30).succeeded == 1
+        assert batch.wait(timeout=60).succeeded == 1
         assert stack.emulator.stats().calls["files.download"] == 1
 
 
@@ -61,7 +61,7 @@ def test_a_stage_that_hangs_is_given_up(caplog: pytest.LogCaptureFixture) -> Non
     hanging = _held(0.3)
 
     with caplog.at_level(logging.ERROR), leases.kept(hanging):
-        wait_until(lambda: hanging.lease.lost, timeout=10, what="it is given up")
+        wait_until(lambda: hanging.lease.lost, what="it is given up")
 
     assert kept
     assert "lowtide.deliver takes more than 1 s" in caplog.text
@@ -81,7 +81,7 @@ def test_what_somebody_else_holds_is_not_asked_for_again() -> None:
     lost, other = _held(0.3, 1), _held(0.3, 2)
 
     with leases.kept(lost), leases.kept(other):
-        wait_until(lambda: asked.count(other.member) > 3, timeout=10, what="the other is kept")
+        wait_until(lambda: asked.count(other.member) > 3, what="the other is kept")
 
     assert asked.count(lost.member) == 1
 
@@ -99,7 +99,7 @@ def test_a_thread_that_could_not_start_is_started_for_the_next_stage(monkeypatch
             """Never comes here."""
 
     with leases.kept(_held(0.1)):
-        wait_until(lambda: kept, timeout=10, what="the lease is kept")
+        wait_until(lambda: kept, what="the lease is kept")
 
 
 def test_a_thread_that_comes_while_leases_are_being_set_up_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ class Service:
     def submit(self, *keys: str, on_result: str | None = None) -> Batch:
         requests = [Request(key=key, contents="x") for key in keys or ("a", "b")]
         batch = self.stack.queue().submit(requests, model=MODEL, on_result=on_result or self.task)
-        assert batch.wait(timeout=30).succeeded == len(requests)
+        assert batch.wait(timeout=60).succeeded == len(requests)
         return batch
 
 
@@ -145,7 +145,7 @@ def test_a_handler_that_ends_its_process_fails_like_any_other(stack: Stack, serv
 
     batch = shop.submit("a", "ends", "z")
 
-    wait_until(lambda: batch.status().parked == 1, timeout=60, what="it is parked")
+    wait_until(lambda: batch.status().parked == 1, what="it is parked")
     assert shop.taken().count("ends") == calls
     assert shop.taken().count("z") == (1 if how == "exit" else 0)
     [letter] = [one for one in DeadLetters(stack.settings()).list() if one.batch_id == batch.id]

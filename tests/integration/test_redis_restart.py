@@ -60,4 +60,4 @@ def test_a_producer_gets_one_clear_error_and_may_submit_again(bare_stack: Stack)
 
     bare_stack.redis_server.start()
     bare_stack.worker()
-    assert queue.submit(requests(3), model=MODEL, idempotency_key="again").wait(timeout=30).succeeded == 3
+    assert queue.submit(requests(3), model=MODEL, idempotency_key="again").wait(timeout=60).succeeded == 3

@@ -27,7 +27,7 @@ def test_a_worker_that_connects_again_while_its_spool_is_away_goes_on_when_it_is
 ) -> None:
     worker = bare_stack.worker("-P", "solo")
     queue = bare_stack.queue()
-    assert queue.submit(blurbs(1), model=MODEL).wait(timeout=30).succeeded == 1
+    assert queue.submit(blurbs(1), model=MODEL).wait(timeout=60).succeeded == 1
     spool, away = bare_stack.directory / "spool", bare_stack.directory / "away"
     marker = (spool / MARKER).read_bytes()
     if how == "odd marker":
@@ -38,7 +38,7 @@ def test_a_worker_that_connects_again_while_its_spool_is_away_goes_on_when_it_is
         spool.mkdir()
 
     bare_stack.redis.client_kill_filter(_type="normal", skipme=True)
-    wait_until(lambda: WAITS in worker.text, timeout=30, what="the worker waits")
+    wait_until(lambda: WAITS in worker.text, what="the worker waits")
     if how == "odd marker":
         (spool / MARKER).rmdir()
         (spool / MARKER).write_bytes(marker)
@@ -46,7 +46,7 @@ def test_a_worker_that_connects_again_while_its_spool_is_away_goes_on_when_it_is
         spool.rmdir()  # it is as empty as it was
         away.rename(spool)
 
-    assert queue.submit(blurbs(2), model=MODEL).wait(timeout=30).succeeded == 2
+    assert queue.submit(blurbs(2), model=MODEL).wait(timeout=60).succeeded == 2
     assert worker.alive, worker.text
     assert "the spool is available again" in worker.text
 
@@ -60,9 +60,9 @@ def test_a_worker_that_starts_while_its_spool_does_not_serve_waits_and_ends_when
             command, env=bare_stack.env, cwd=bare_stack.directory, stdout=out, stderr=subprocess.STDOUT
         )
     try:
-        wait_until(lambda: WAITS in log.read_text(), timeout=30, what="the worker waits")
+        wait_until(lambda: WAITS in log.read_text(), what="the worker waits")
         os.kill(worker.pid, signal.SIGTERM)
-        assert worker.wait(timeout=20) == 0
+        assert worker.wait(timeout=60) == 0
     finally:
         worker.kill()
 

@@ -58,7 +58,7 @@ def test_a_worker_without_the_extra_says_so_and_its_batch_waits_with_the_reason(
         stack.queue().submit(blurbs(1), model=MODEL)
     assert "no running worker" not in caplog.text
     worker.terminate()
-    assert worker.wait(20) == 0
+    assert worker.wait(60) == 0
 
 
 def test_workers_that_have_ended_or_said_nothing_refuse_nothing(stack: Stack) -> None:

@@ -47,7 +47,7 @@ def test_a_table_is_used_in_place_and_its_other_columns_come_back(
     assert "k7" in (results["k7"].text or "")
     [job] = [job for job in vertex.emulator.jobs() if job.display_name == f"lowtide-{vertex.installation}-{batch.id}-1"]
     assert job.source == uri
-    wait_until(lambda: all(job.deleted for job in vertex.emulator.jobs()), timeout=20, what="jobs deleted")
+    wait_until(lambda: all(job.deleted for job in vertex.emulator.jobs()), what="jobs deleted")
     tables = [table.table_id for table in cloud.bigquery.list_tables(vertex.dataset)]
     assert not [name for name in tables if name.startswith("lowtide_")]
 
@@ -188,7 +188,7 @@ def test_a_dataset_is_used_in_place_and_nothing_is_left_of_its_output(
     assert {key: key in (result.text or "") for key, result in results.items()} == {f"k{n}": True for n in range(5)}
     assert results["k3"].metadata == {"shelf": "left", "row": "3"}
     assert batch.status().sources == [source]
-    wait_until(lambda: all(job.deleted for job in vertex.emulator.jobs()), timeout=20, what="jobs deleted")
+    wait_until(lambda: all(job.deleted for job in vertex.emulator.jobs()), what="jobs deleted")
     tables = [table.table_id for table in cloud.bigquery.list_tables(vertex.dataset)]
     assert not [name for name in tables if name.startswith("lowtide_")]
     assert vertex.emulator.stats().calls["datasets.delete"] == deleted + 1
@@ -222,7 +222,7 @@ def test_a_dataset_says_where_its_requests_and_keys_are_and_a_destination_keeps_
         "predictionsFormat": "vertex-dataset",
         "vertexMultimodalDatasetDestination": output,
     }
-    wait_until(lambda: all(job.deleted for job in vertex.emulator.jobs()), timeout=20, what="jobs deleted")
+    wait_until(lambda: all(job.deleted for job in vertex.emulator.jobs()), what="jobs deleted")
     assert has_dataset(vertex, job.output_dataset)
     assert {row["sku"] for row in cloud.rows(place)} == {0, 1, 2}
 

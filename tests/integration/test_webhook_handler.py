@@ -23,7 +23,7 @@ LABELS = {"team": "shop"}
 def submit(stack: Stack, url: str, count: int = 3) -> Batch:
     requests = [Request(key=f"sku-{n}", contents=f"Article {n}", metadata={"n": str(n)}) for n in range(count)]
     batch = stack.queue().submit(requests, model=MODEL, on_result=url, labels=LABELS)
-    assert batch.wait(timeout=30).succeeded == count
+    assert batch.wait(timeout=60).succeeded == count
     return batch
 
 
@@ -136,7 +136,7 @@ def test_the_secret_appears_nowhere_even_if_the_service_shows_it(bare_stack: Sta
     def answers(number: int) -> Answer:
         if number == 1:
             return Answer(500, f"settings: {SECRET} {key}".encode())
-        looked.wait(30)
+        looked.wait(60)
         return Answer()
 
     with Receiver(answers) as shop:

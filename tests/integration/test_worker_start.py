@@ -62,7 +62,7 @@ def test_a_worker_logs_json_with_the_ids_of_each_stage(bare_stack: Stack) -> Non
     worker = bare_stack.worker("-P", "threads", "-c", "2", LOWTIDE_LOG_FORMAT="json", LOWTIDE_REDISURL="x")
     bare_stack.emulator.set_faults([{"on": "batches.create", "kind": "status", "times": 1, "params": {"code": 429}}])
     batch = bare_stack.queue().submit(blurbs(3), model=MODEL)
-    batch.wait(timeout=30)
+    batch.wait(timeout=60)
 
     def lines() -> list[dict[str, object]]:
         return [json.loads(line) for line in worker.text.splitlines() if line.startswith("{")]

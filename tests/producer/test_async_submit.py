@@ -69,7 +69,7 @@ def test_many_sources_that_need_threads_themselves_do_not_wait_for_each_other(st
         queue = AsyncBatchQueue(stack.settings())
         async with asyncio.timeout(60):
             batches = await asyncio.gather(*(queue.submit(Source(3)(), model=MODEL) for _ in range(12)))
-            assert (await batches[-1].wait(30)).succeeded == 3
+            assert (await batches[-1].wait(60)).succeeded == 3
         assert len({batch.id for batch in batches}) == 12
 
     asyncio.run(story())
@@ -199,7 +199,7 @@ def test_the_requests_see_the_context_of_the_task(stack: Stack) -> None:
     async def story() -> list[str]:
         tenant.set("somebody")
         batch = await AsyncBatchQueue(stack.settings()).submit(source(), model=MODEL)
-        await batch.wait(30)
+        await batch.wait(60)
         return [result.key async for result in batch.results()]
 
     assert asyncio.run(story()) == ["somebody"]

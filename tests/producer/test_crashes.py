@@ -148,7 +148,7 @@ class Play:
                 task.cancel()
                 return
             loop.call_soon_threadsafe(task.cancel)
-            assert over.wait(10)
+            assert over.wait(60)
 
         with happens(case.where, cancel):
             try:

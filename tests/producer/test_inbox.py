@@ -57,7 +57,7 @@ def assert_it_runs(stack: Stack, batch_id: str, *, told: bool = True) -> None:
     if not told:
         # Without a message it waits for the clock: not that long.
         stack.redis.zadd("lowtide:clock:lowtide.jobs", {f"batch:{batch_id}": time.time()}, xx=True)
-    assert stack.queue().get(batch_id).wait(timeout=30).succeeded == len(LINES)
+    assert stack.queue().get(batch_id).wait(timeout=60).succeeded == len(LINES)
     assert len([job for job in stack.emulator.jobs() if batch_id in job.display_name]) == 1
 
 
@@ -164,7 +164,7 @@ def frozen_at(point: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[thr
     def reach(name: str) -> None:
         if name == point and not arrived.is_set():
             arrived.set()
-            assert go_on.wait(30)
+            assert go_on.wait(60)
 
     monkeypatch.setattr(take_in_module, "reach", reach)
     try:
@@ -187,7 +187,7 @@ def test_a_worker_that_wakes_when_another_has_taken_the_batch_in_changes_nothing
     late = threading.Thread(target=lambda: outcomes.append(take_in(runtime, batch_id)))
     with frozen_at(point, monkeypatch) as (arrived, go_on):
         late.start()
-        assert arrived.wait(20)
+        assert arrived.wait(60)
         if mended:
             (folder / "requests.jsonl").write_text("".join(LINES))
         wait_until(lambda: not stack.redis.exists(f"lowtide:inbox:{batch_id}"), what="its lock has lapsed")

@@ -69,7 +69,7 @@ def batches(stack: Stack) -> dict[str, Batch]:
 def test_a_batch_without_its_files_ends_with_an_error(stack: Stack, batches: dict[str, Batch], name: str) -> None:
     batch = batches[name]
 
-    status = batch.wait(timeout=30)
+    status = batch.wait(timeout=60)
 
     assert (status.state, status.failed, status.settled) == (BatchState.FAILED, COUNT, COUNT)
     assert status.error is not None
@@ -81,13 +81,13 @@ def test_a_batch_without_its_files_ends_with_an_error(stack: Stack, batches: dic
 def test_a_batch_that_lost_its_files_is_submitted_again_under_its_key_and_deleted(stack: Stack) -> None:
     key = "lost, and submitted again"
     lost = damaged(stack, shutil.rmtree, key)
-    lost.wait(timeout=30)
+    lost.wait(timeout=60)
 
     again = stack.queue().submit(requests(key), model=MODEL, idempotency_key=key)
     lost.delete()
 
     wait_until(lambda: is_gone(lost), what="the batch is deleted")
-    assert again.wait(timeout=30).succeeded == COUNT
+    assert again.wait(timeout=60).succeeded == COUNT
     assert stack.queue().submit(requests(key), model=MODEL, idempotency_key=key).id == again.id
 
 
@@ -95,7 +95,7 @@ def test_a_batch_that_lost_its_files_can_be_cancelled(stack: Stack) -> None:
     lost = damaged(stack, shutil.rmtree, "lost, and cancelled")
     lost.cancel()
 
-    status = lost.wait(timeout=30)
+    status = lost.wait(timeout=60)
 
     assert (status.state, status.cancelled) == (BatchState.CANCELLED, COUNT)
 
@@ -106,20 +106,20 @@ def test_files_that_are_away_for_a_moment_cost_nothing(stack: Stack) -> None:
     wait_until(lambda: stack.redis.hget(f"lowtide:batch:{batch.id}", "damaged_since"), what="a worker has looked")
     away.rename(stack.directory / "spool" / "batches" / batch.id)
 
-    assert batch.wait(timeout=30).succeeded == COUNT
+    assert batch.wait(timeout=60).succeeded == COUNT
 
 
 def test_the_key_of_a_batch_that_is_being_deleted_goes_to_the_next(stack: Stack) -> None:
     queue, key = stack.queue(), "deleted, and submitted again"
     first = queue.submit(requests(key), model=MODEL, idempotency_key=key)
-    first.wait(timeout=30)
+    first.wait(timeout=60)
     # So that it is `deleting` for as long as this test wants.
     stack.emulator.set_faults([{"on": "batches.delete", "kind": "status", "params": {"code": 503}}])
     try:
         first.delete()
         second = queue.submit(requests(key), model=MODEL, idempotency_key=key)
         assert first.status().state is BatchState.DELETING
-        assert second.wait(timeout=30).succeeded == COUNT
+        assert second.wait(timeout=60).succeeded == COUNT
     finally:
         stack.emulator.set_faults([])
 
@@ -135,4 +135,4 @@ def test_a_key_that_points_at_no_batch_is_free(stack: Stack) -> None:
 
     batch = stack.queue().submit(requests("left over"), model=MODEL, idempotency_key="left over")
 
-    assert batch.wait(timeout=30).succeeded == COUNT
+    assert batch.wait(timeout=60).succeeded == COUNT

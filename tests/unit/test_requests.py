@@ -380,7 +380,7 @@ def test_a_line_that_is_no_json_is_refused_with_its_number(line: bytes) -> None:
 
 
 def test_memory_stays_flat_however_many_requests_come(spool: Spool) -> None:
-    count = 100_000
+    count = 20_000
     one = ask("", "word " * 10)
 
     def items() -> Iterator[object]:
@@ -399,7 +399,8 @@ def test_memory_stays_flat_however_many_requests_come(spool: Spool) -> None:
     finally:
         tracemalloc.stop()
     assert accepted.total == count
-    assert accepted.bytes > 11_000_000
-    assert cuts == 100
-    assert written < 16 * count + 3_000_000
-    assert cut < 16 * count + 3_000_000
+    # As objects they would take ten times as much.
+    assert accepted.bytes > 2_200_000
+    assert cuts == 20
+    assert written < 16 * count + 1_500_000
+    assert cut < 16 * count + 1_500_000
