@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from lowtide.spool.buckets.errors import absent, changed, failure, not_installed
@@ -125,8 +125,10 @@ class GoogleBucket:
                 pass
 
     def _delete(self, key: str) -> None:
-        with suppress(self._exceptions.NotFound):
+        try:
             self._bucket.blob(key).delete(**self._bounds)
+        except self._exceptions.NotFound:
+            self._check_bucket()
 
     def _check_bucket(self) -> None:
         """Raises the library's error where there is no bucket: without it, each object would seem to be missing."""
