@@ -133,7 +133,8 @@ class GoogleBucket:
     def _check_bucket(self) -> None:
         """Raises the library's error where there is no bucket: without it, each object would seem to be missing."""
         if not self._exists:
-            self._bucket.reload(**self._bounds)
+            # Not the bucket's own data, for which the role of an account for objects is not enough.
+            next(iter(self._client.list_blobs(self._bucket, max_results=1, **self._bounds)), None)
             self._exists = True
 
     @contextmanager
