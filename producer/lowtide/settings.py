@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from lowtide.addresses import check_location, check_redis_url, check_spool_url, without_password
+from lowtide.addresses import (
+    check_http_url,
+    check_location,
+    check_place,
+    check_redis_url,
+    parse_spool_root,
+    without_password,
+)
 from lowtide.backoff import Backoff
 from lowtide.errors import InvalidSettings
 from lowtide.limits import MAX_ATTEMPTS
@@ -23,6 +30,15 @@ _LARGEST_INTEGER = 10**15
 """Lua holds it exactly."""
 _LARGEST_NUMBER = 1e9
 """Thirty years in seconds. Sockets and locks refuse much longer waits."""
+
+
+def _texts(value: object) -> Iterator[str]:
+    """The texts of a setting that may be shown: secrets are not among them."""
+    match value:
+        case str():
+            yield value
+        case list() | dict():
+            yield from (text for text in value if isinstance(text, str))
 
 
 class Settings(BaseSettings):
@@ -185,7 +201,7 @@ class Settings(BaseSettings):
             if value > most:
                 raise ValueError(f"this is too large; write a number up to {most:,.0f}")
         # Control characters are what a paste leaves behind, and would reach paths, URLs and terminals.
-        elif isinstance(value, str) and not (value.strip() and value.isprintable()):
+        elif not all(text.strip() and text.isprintable() for text in _texts(value)):
             raise ValueError("this is blank or has control characters; write it on one line, or unset it")
         return value
 
@@ -197,9 +213,23 @@ class Settings(BaseSettings):
 
     @field_validator("spool_url")
     @classmethod
-    def _spool_url_can_be_shown(cls, url: str) -> str:
-        check_spool_url(url)
+    def _spool_url_can_be_used(cls, url: str) -> str:
+        parse_spool_root(url)
         return url
+
+    @field_validator("google_vertex_base_url", "google_gemini_base_url", check_fields=False)
+    @classmethod
+    def _endpoint_is_a_url(cls, url: str | None) -> str | None:
+        if url is not None:
+            check_http_url(url)
+        return url
+
+    @field_validator("vertex_locations")
+    @classmethod
+    def _locations_are_places(cls, places: list[str]) -> list[str]:
+        for place in places:
+            check_place(place)
+        return places
 
     @field_validator("google_cloud_location")
     @classmethod

@@ -99,12 +99,36 @@ def test_no_command_lets_foreign_text_act(
             assert not any(line.startswith("forged") for line in said.all.splitlines())
 
 
-def test_results_on_a_terminal_are_the_same_json_without_anything_that_acts(
+def test_results_on_a_terminal_are_readable_and_nothing_in_them_acts(
     stack: Stack, batch: Batch, tmp_path: Path
 ) -> None:
+    for form, name in {"jsonl": "key", "openai": "custom_id", "csv": None, "text": None}.items():
+        command = [*LOWTIDE, "results", batch.id, "--format", form]
+        shown = on_a_terminal(command, {**clean_environment(), **stack.exports}, tmp_path)
+
+        assert not ACTIVE.search(shown.replace("\t", "")), form
+        if name:
+            keys = [json.loads(line)[name] for line in shown.splitlines()]
+            assert sorted(keys) == [f"{HOSTILE}{number}" for number in range(2)]
+        assert shown.count("seen") >= 2
+
+
+def test_results_in_a_file_or_pipe_are_the_bytes_of_the_format(
+    stack: Stack, batch: Batch, tmp_path: Path, lowtide: Command
+) -> None:
     environment = {**clean_environment(), **stack.exports}
+    command = [*LOWTIDE, "results", batch.id, "--format", "csv"]
+    piped = subprocess.run(command, capture_output=True, env=environment, cwd=tmp_path, check=False).stdout
+    lowtide("results", batch.id, "--format", "csv", "-o", "results.csv")
+
+    assert piped.decode() == (tmp_path / "results.csv").read_bytes().decode()
+    assert f'"{HOSTILE}0"'.encode() in piped
+
+
+def on_a_terminal(command: list[str], environment: dict[str, str], folder: Path) -> str:
+    """The output of a command whose standard output is a terminal."""
     ours, theirs = os.openpty()
-    with subprocess.Popen([*LOWTIDE, "results", batch.id], stdout=theirs, env=environment, cwd=tmp_path) as process:
+    with subprocess.Popen(command, stdout=theirs, env=environment, cwd=folder) as process:
         os.close(theirs)
         shown = b""
         # At the end Linux answers EIO.
@@ -114,9 +138,7 @@ def test_results_on_a_terminal_are_the_same_json_without_anything_that_acts(
             except OSError:
                 break
     os.close(ours)
-    lines = shown.decode().replace("\r\n", "\n").splitlines()
-    assert sorted(json.loads(line)["key"] for line in lines) == [f"{HOSTILE}{number}" for number in range(2)]
-    assert not ACTIVE.search("".join(lines))
+    return shown.decode().replace("\r\n", "\n")
 
 
 def test_colours_are_ours_and_only_ours() -> None:

@@ -225,7 +225,8 @@ def test_a_bucket_that_is_missing_is_an_error_and_no_empty_spool(root: str) -> N
         pytest.skip("a folder is made when it is first written to")
     spool = Spool(f"{root.partition('://')[0]}://lowtide-no-such-bucket/spool")
 
-    for use in (spool.exists, spool.read, spool.names, spool.folders, spool.modified, spool.size):
+    reads = (spool.exists, spool.read, spool.names, spool.folders, spool.modified, spool.size)
+    for use in (*reads, spool.delete, spool.delete_folder):
         with pytest.raises(SpoolError, match="LOWTIDE_SPOOL_URL"):
             use("folder/a")
     with pytest.raises(SpoolError, match="LOWTIDE_SPOOL_URL"):

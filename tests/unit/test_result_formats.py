@@ -76,15 +76,26 @@ def test_csv_gives_back_every_key_and_text(key: str, text: str) -> None:
 
 @given(st.lists(st.tuples(TEXT.filter(bool), TEXT), max_size=4))
 def test_text_has_a_line_for_each_request_and_gives_back_every_key_and_text(pairs: list[tuple[str, str]]) -> None:
-    lines = written(Format.TEXT, *(answer(key, text) for key, text in pairs)).split("\n")
+    lines = written(Format.TEXT, *(answer(key, text) for key, text in pairs)).splitlines()
 
-    assert lines.pop() == ""
     assert [tuple(map(unescaped, line.split("\t"))) for line in lines] == pairs
 
 
 def unescaped(text: str) -> str:
     plain = {"\\": "\\", "t": "\t", "n": "\n", "r": "\r"}
-    return re.sub(r"\\(.)", lambda found: plain[found[1]], text)
+    return re.sub(r"\\(?:u(....)|(.))", lambda found: chr(int(found[1], 16)) if found[1] else plain[found[2]], text)
+
+
+CONTROLS = "".join(map(chr, (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)))
+
+
+def test_text_has_no_control_character_of_a_key_or_answer_and_csv_has_all_as_they_are() -> None:
+    odd = answer(f"k{CONTROLS}", CONTROLS)
+
+    line = written(Format.TEXT, odd)
+    assert [character for character in line if character in CONTROLS] == ["\t", "\n"]
+    assert [unescaped(one) for one in line[:-1].split("\t")] == [f"k{CONTROLS}", CONTROLS]
+    assert f'"k{CONTROLS}"' in written(Format.CSV, odd)
 
 
 @pytest.mark.parametrize("form", [Format.CSV, Format.TEXT])

@@ -13,7 +13,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from pydantic_settings import NoDecode
 
 from lowtide import Settings
-from lowtide.addresses import check_broker_url, check_http_url, parse_endpoint, parse_objects, parse_table
+from lowtide.addresses import check_broker_url, parse_endpoint, parse_objects, parse_table
 from lowtide.quotas import limit_of, token_limits
 
 _MIN_SECRET_BYTES = 24
@@ -185,7 +185,7 @@ class WorkerSettings(Settings):
         default_factory=dict,
         description='Brokers that handlers may name, as JSON: {"shop-broker": "amqp://user:pw@host//"}. A fragment '
         "of the URL names the queue: amqp://host//#orders.",
-        examples=['{"shop-broker": "amqp://user:password@host//"}'],
+        examples=['{"shop-broker": "amqp://host//"}'],
     )
     handler_window: int = Field(
         1000,
@@ -294,13 +294,6 @@ class WorkerSettings(Settings):
             raise ValueError("it has characters that no key has; set it to the key alone, on one line")
         return SecretStr(bare) if bare else None
 
-    @field_validator("google_gemini_base_url", "google_vertex_base_url")
-    @classmethod
-    def _endpoint_is_a_url(cls, url: str | None) -> str | None:
-        if url is not None:
-            check_http_url(url)
-        return url
-
     @field_validator("vertex_storage")
     @classmethod
     def _storage_is_a_place(cls, uri: str | None) -> str | None:
@@ -327,6 +320,7 @@ class WorkerSettings(Settings):
         for name, url in brokers.items():
             try:
                 check_broker_url(url.get_secret_value())
+                _check_with_celery(url.get_secret_value())
             except ValueError as error:
                 raise ValueError(f"the URL of {name!r:.80} cannot be used: {error}") from None
         return brokers
@@ -342,6 +336,16 @@ class WorkerSettings(Settings):
             if not _signs(secret.get_secret_value()):
                 raise ValueError(f"the secret of {endpoint} is not whsec_ followed by at least 24 bytes in base64")
         return secrets
+
+
+def _check_with_celery(url: str) -> None:
+    """Raises `ValueError` for a URL that Celery cannot read. It is not connected to."""
+    from kombu.connection import Connection  # only where there are brokers: it takes as long as all settings
+
+    try:
+        Connection(url)
+    except Exception:  # noqa: BLE001 - kombu raises what an option of the URL happens to break
+        raise ValueError("Celery cannot read it; write one such as amqp://host//") from None
 
 
 def _signs(secret: str) -> bool:

@@ -20,6 +20,7 @@ from lowtide.addresses.locations import (
     Objects,
     Table,
     check_location,
+    check_place,
     check_tables,
     is_dataset,
     is_under,
@@ -28,11 +29,11 @@ from lowtide.addresses.locations import (
     parse_table,
 )
 from lowtide.addresses.model_names import check_model, doubt_about
+from lowtide.addresses.spool_roots import SpoolRoot, is_blob_name, parse_spool_root
 from lowtide.addresses.urls import (
     check_broker_url,
     check_http_url,
     check_redis_url,
-    check_spool_url,
     without_password,
 )
 from lowtide.addresses.webhooks import allowing_url
@@ -43,6 +44,7 @@ __all__ = [
     "Endpoint",
     "NamedTask",
     "Objects",
+    "SpoolRoot",
     "StreamTarget",
     "Table",
     "WebhookTarget",
@@ -51,11 +53,12 @@ __all__ = [
     "check_http_url",
     "check_location",
     "check_model",
+    "check_place",
     "check_redis_url",
-    "check_spool_url",
     "check_tables",
     "doubt_about",
     "handler_name",
+    "is_blob_name",
     "is_dataset",
     "is_under",
     "listened_for",
@@ -63,6 +66,7 @@ __all__ = [
     "parse_endpoint",
     "parse_handler",
     "parse_objects",
+    "parse_spool_root",
     "parse_table",
     "without_password",
 ]

@@ -53,7 +53,7 @@ class Table(NamedTuple):
 def parse_objects(uri: str) -> Objects:
     """Parses `gs://bucket/path`, where the path may be empty. Raises `ValueError` for any other form."""
     bucket, _, path = uri.removeprefix("gs://").partition("/")
-    if not uri.startswith("gs://") or not _BUCKET.fullmatch(bucket):
+    if not uri.startswith("gs://") or not is_bucket(bucket):
         raise ValueError(f"{uri} is not of the form gs://bucket/path")
     if any(ord(c) < 32 for c in path) or len(path.encode()) > 1024:
         raise ValueError(f"{uri} is not the name of an object")
@@ -68,6 +68,19 @@ def parse_table(uri: str) -> Table:
     if not uri.startswith("bq://") or len(parts) not in (2, 3) or not fits:
         raise ValueError(f"{uri} is not of the form bq://project.dataset.table")
     return Table(*parts)
+
+
+def check_place(uri: str) -> None:
+    """Raises `ValueError` unless this can be a root of `is_under`. The message has no part of the URI."""
+    try:
+        _ = parse_table(uri) if uri.startswith("bq://") else parse_objects(uri)
+    except ValueError:
+        raise ValueError("write each place as gs://bucket/folder or bq://project.dataset") from None
+
+
+def is_bucket(name: str) -> bool:
+    """Returns whether this may be the name of a bucket."""
+    return _BUCKET.fullmatch(name) is not None
 
 
 class Dataset(NamedTuple):

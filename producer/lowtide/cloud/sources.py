@@ -12,6 +12,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import msgspec
@@ -20,6 +21,7 @@ from lowtide.addresses import Objects, check_tables, is_dataset, is_under, parse
 from lowtide.cloud.clients import bigquery_client, missing_extra, storage_client
 from lowtide.cloud.datasets import read_dataset
 from lowtide.errors import InvalidBatch, InvalidRequest, SourceError
+from lowtide.first_answer import NoAnswer, first_answer
 from lowtide.options import Options, check_key_column
 from lowtide.settings import Settings
 from lowtide.shaping import file_lines, is_plain, json_lines, json_value
@@ -104,7 +106,7 @@ def _table(uri: str, settings: Settings, options: Options) -> TableRows:
         return TableRows(uri, settings, options)
     _check_region(uri, None, settings)
     with _errors(uri):
-        found = read_dataset(uri, settings)
+        found = first_answer(lambda: read_dataset(uri, settings))
     if found.key not in (None, options.key_column):
         raise InvalidBatch(f"{uri} has its keys in the column {found.key}: name it by key_column")
     _check_allowed(found.uri, settings)
@@ -123,7 +125,7 @@ class StorageFiles:
         self._name = uris[0] + (f" with {len(uris) - 1:,} more" if len(uris) > 1 else "")
         self._numbered = options.key_field is not None
         with _errors(self._name):
-            self._client = storage_client(settings)
+            self._client = first_answer(lambda: storage_client(settings))
         self._blobs = [blob for uri in uris for blob in self._found(uri)]
         self.parts = [(str(Objects(blob.bucket.name, blob.name)), int(blob.size or 0)) for blob in self._blobs]
         self._starts = [0]
@@ -134,10 +136,11 @@ class StorageFiles:
         with _errors(uri):
             bucket = self._client.bucket(place.bucket)
             if prefix:
-                found = self._client.list_blobs(bucket, prefix=place.path.removesuffix("*"))
-                return _requests_among(found, uri)
+                pages = self._client.list_blobs(bucket, prefix=place.path.removesuffix("*")).pages
+                first = first_answer(lambda: list(next(pages, ())))
+                return _requests_among(chain(first, chain.from_iterable(pages)), uri)
             blob = bucket.blob(place.path)
-            blob.reload()
+            first_answer(blob.reload)
             return [blob]
 
     def take(self, writer_of: WriterOf, limits: Limits | None) -> tuple[Accepted, bool]:
@@ -247,8 +250,8 @@ class TableRows:
         self._findable = not to_objects or (key_column == "key" and dataset is None)
         _check_region(uri, None, settings)
         with _errors(uri):
-            self._client = bigquery_client(settings)
-            self._table = self._client.get_table(".".join(place))
+            self._client = first_answer(lambda: bigquery_client(settings))
+            self._table = first_answer(lambda: self._client.get_table(".".join(place)))
             where = self._client.get_dataset(f"{place.project}.{place.dataset}").location
         _check_region(uri, where, settings)
         self.parts = [(dataset or uri, int(self._table.num_bytes or 0))]
@@ -292,7 +295,7 @@ def check_destination(uri: str, settings: Settings) -> None:
     """Raises `SourceError` unless the destination is empty."""
     with _errors(uri):
         taken = _has_objects if uri.startswith("gs://") else _has_table
-        if taken(uri, settings):
+        if first_answer(lambda: taken(uri, settings)):
             raise SourceError(f"{uri} has data already: name an empty place")
 
 
@@ -357,5 +360,7 @@ def _errors(uri: str) -> Iterator[None]:
             "application-default login`, or set LOWTIDE_VERTEX_CREDENTIALS to the key file of a service account",
             transient=True,
         ) from error
+    except NoAnswer as error:
+        raise SourceError(f"{uri}: {error}", transient=True) from None
     except (GoogleAPIError, GoogleAuthError, RequestException) as error:
         raise SourceError(f"{uri}: {type(error).__name__}: {error}", transient=True) from error

@@ -6,6 +6,7 @@ What has no equivalent is refused with its field; what only steers OpenAI's own 
 from __future__ import annotations
 
 import mimetypes
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ _LEFT_OUT = frozenset(
 """Fields of a body that are read elsewhere, or that mean something to OpenAI's service only."""
 _EFFORTS = {"none": "MINIMAL", "minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH", "xhigh": "XHIGH"}
 _MODES = {"none": "NONE", "auto": "AUTO", "required": "ANY"}
+_FIRST = re.compile(r"\w*", re.ASCII)
 _AUDIO = {"wav": "audio/wav", "mp3": "audio/mp3"}
 
 
@@ -99,11 +101,33 @@ _ONLY_AS: dict[str, Any] = {"stream": False, "parallel_tool_calls": True, "logit
 """Fields with the one value that asks for nothing that Gemini does not do."""
 
 
+_SOURCES = {
+    "contents": "messages",
+    "systemInstruction": "messages",
+    "tools": "tools",
+    "toolConfig": "tool_choice",
+    "stopSequences": "stop",
+    "thinkingConfig": "reasoning_effort",
+    "responseMimeType": "response_format",
+    "responseJsonSchema": "response_format",
+    "content": "input",
+    "outputDimensionality": "dimensions",
+} | {field: "|".join(of for of in _RENAMED if _RENAMED[of] == field) for field in _RENAMED.values()}
+"""Fields of a translation, each with the field of a body that it comes from."""
+
+
 def field_of(path: str) -> str:
-    """The field of a line that a field of its translation comes from: `body` alone where its place is not known."""
-    name = path.removeprefix("generationConfig.")
-    written = [of for of, field in _RENAMED.items() if field == name]
-    return f"body.{'|'.join(written)}" if written else "body"
+    """The field of a line that a field of its translation comes from: `body` alone where its place is not known.
+
+    - `path`: of the translated line, with or without `request.` before it.
+    """
+    if path == "key":
+        return "custom_id"
+    if path.startswith("metadata"):
+        return path
+    name = re.sub(r"^(request\.)?(generationConfig\.|embed_content_config\.)?", "", path)
+    source = _SOURCES.get(_FIRST.match(name)[0])  # type: ignore[index]  # it matches the empty text
+    return f"body.{source}" if source else "body"
 
 
 def _stop(value: Any, _: str, __: dict[str, Any], generation: dict[str, Any]) -> None:

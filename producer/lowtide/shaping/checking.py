@@ -15,13 +15,15 @@ import math
 import re
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 
 from lowtide.errors import refuse
+from lowtide.shaping.fields import camel_case
 from lowtide.shaping.json_schema import FOREIGN
-from lowtide.shaping.paths import as_given
+from lowtide.shaping.paths import as_given, in_sdk_shape
 from lowtide.shaping.request_types import DURATION, ONE_OF, PLAIN, ROOTS, Types, types_of
 from lowtide.states import Kind, ProviderName, UnknownFields
 
@@ -36,6 +38,11 @@ _SHOWN_CHARS = 60
 _MOST_WARNINGS = 100
 """Most fields of one batch that are warned of."""
 _UPLOADED = re.compile(rb'"(fileUri|file_uri)":"(?:https://generativelanguage\.googleapis\.com/[^"]*/)?files/[^"]*"')
+_SCHEMA = re.compile(rb'"(response_?(?:json_?)?schema)":(?!null)', re.IGNORECASE)
+_MIME_TYPE = re.compile(rb'"response_?mime_?type":"', re.IGNORECASE)
+"""A quote in a text is escaped, so that these are found in names alone."""
+_SNAKE = re.compile(rb'"([a-z0-9]+_[a-z0-9_]+)":')
+_TWICE = "given twice, in both letter cases"
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
@@ -62,13 +69,16 @@ class RequestCheck:
         self._sent = _SENT[unknown_fields]
         self._warns = unknown_fields is UnknownFields.WARN
         self._warned: set[str] = set()
+        self._seeks_schema = True
 
-    def __call__(self, item: object, body: bytes) -> None:
-        """Raises `InvalidRequest` for the first problem of a request.
+    def __call__(self, item: object, body: bytes) -> bytes:
+        """Returns the body as it is to be sent. Raises `InvalidRequest` for the first problem of a request.
 
         - `item`: the request as the user gave it, whose shape decides how a field is called in the error.
         - `body`: the GenerateContentRequest or EmbedContentRequest that was made of it, as JSON.
         """
+        if b"null" in body and in_sdk_shape(item):
+            body = _without_nulls(body, self._kind, self._provider)
         for path, reason, spared in problems(body, self._kind, self._provider):
             if spared not in self._sent:
                 refuse(reason, as_given(item, path))
@@ -79,6 +89,19 @@ class RequestCheck:
                 found[1].decode(),
                 "names an uploaded file, which the Developer API deletes 48 hours after its upload, even if the "
                 "request still waits; upload it right before you submit",
+            )
+        if self._seeks_schema and b'chema":' in body:
+            self._check_mime_type(item, body)
+        return body
+
+    def _check_mime_type(self, item: object, body: bytes) -> None:
+        """Warns once of a schema without a MIME type."""
+        if (found := _SCHEMA.search(body)) and not _MIME_TYPE.search(body):
+            self._seeks_schema = False
+            self._warn(
+                as_given(item, f"generationConfig.{found[1].decode()}"),
+                "without a MIME type, and the service takes a schema only beside one: set response_mime_type "
+                '(responseMimeType), usually to "application/json"',
             )
 
     def _warn(self, field: str, reason: str) -> None:
@@ -106,8 +129,39 @@ def problems(body: bytes, kind: Kind = Kind.GENERATION, provider: ProviderName =
     try:
         types.decode[kind](body)
     except msgspec.ValidationError:
-        return list(_Walk(types, provider).problems(msgspec.json.decode(body), ROOTS[kind], ""))
-    return []
+        pass
+    else:
+        # The types have each name in both letter cases, so they do not find one that is there in both.
+        if b"_" not in body or not any(_camel(name) in body for name in _SNAKE.findall(body)):
+            return []
+    return list(_Walk(types, provider).problems(msgspec.json.decode(body), ROOTS[kind], ""))
+
+
+@lru_cache(maxsize=1024)
+def _camel(name: bytes) -> bytes:
+    """The name in camelCase, as it is written in JSON before its value."""
+    return b'"%s":' % camel_case(name.decode()).encode()
+
+
+def _without_nulls(body: bytes, kind: Kind, provider: ProviderName) -> bytes:
+    """Returns a body without the fields that are null. Nulls of users' own data, as in arguments, stay."""
+    known = types_of(provider).known
+
+    def stripped(value: Any, of: str) -> Any:
+        fields = known.get(of)
+        if of.startswith("[") and isinstance(value, list):
+            return [stripped(inner, of[1:-1]) for inner in value]
+        if of.startswith("{") and isinstance(value, dict):
+            return {name: stripped(inner, of[1:-1]) for name, inner in value.items()}
+        if isinstance(fields, dict) and isinstance(value, dict):
+            return {
+                name: stripped(inner, fields.get(name, "any"))
+                for name, inner in value.items()
+                if inner is not None or name not in fields
+            }
+        return value
+
+    return msgspec.json.encode(stripped(msgspec.json.decode(body), ROOTS[kind]))
 
 
 class _Walk:
@@ -163,6 +217,8 @@ class _Walk:
             yield Problem(f"{path}.{chosen[1]}", f"{chosen[0]} is there too; give one of them")
         for name, inner in value.items():
             at = f"{path}.{name}" if path else name
+            if "_" in name and name in known and camel_case(name) in value:
+                yield Problem(at, _TWICE)
             if name in refused:  # also as null: a service refuses a name that it does not know, whatever its value
                 yield Problem(at, self._only_the_other, UnknownFields.PASS)
             elif (inner_of := known.get(name)) is not None:

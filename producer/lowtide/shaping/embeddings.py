@@ -24,6 +24,7 @@ _TYPES: dict[str, type] = {
     "document_ocr": bool,
     "audio_track_extraction": bool,
 }
+_INT32 = 1 << 31
 VERTEX_ONLY = frozenset({"auto_truncate", "document_ocr", "audio_track_extraction"})
 _CONFIG = "embed_content_config"
 _TYPE_NAMES = {str: "a string", int: "a whole number", bool: "true or false"}
@@ -103,8 +104,8 @@ def _checked(names: EmbeddingNames, given: Mapping[str, Any], where: str) -> dic
         expected = _TYPES[field]
         if value is not None and (not isinstance(value, expected) or (expected is int and isinstance(value, bool))):
             refuse(f"expected {_TYPE_NAMES[expected]}, got {type(value).__name__}", f"{where}.{name}")
-        if isinstance(value, int) and field == "output_dimensionality" and value < 1:
-            refuse(f"expected at least 1, got {value}", f"{where}.{name}")
+        if isinstance(value, int) and field == "output_dimensionality" and not 1 <= value < _INT32:
+            refuse("expected at least 1, and a number of 32 bits", f"{where}.{name}")
         found[field] = value
     return {name: value for name, value in found.items() if value is not None}
 

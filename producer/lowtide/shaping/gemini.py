@@ -42,6 +42,5 @@ class GeminiShaper:
     def shape(self, item: object) -> Shaped:
         """Returns one request in the provider's form. Raises `InvalidRequest`."""
         key, metadata, body = read(item, self._model, self._form)
-        text = encoded(item, body)
-        self._check(item, text)
+        text = self._check(item, encoded(item, body))
         return Shaped(key, metadata, text, 0, self._tokens(text))

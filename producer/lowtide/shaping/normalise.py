@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from lowtide import openai
-from lowtide.errors import refuse
+from lowtide.errors import InvalidRequest, refuse
 from lowtide.limits import MAX_KEY_BYTES, MAX_METADATA_BYTES
 from lowtide.models import Request
 from lowtide.shaping import embeddings, fields
@@ -79,7 +79,7 @@ def read(item: object, model: str, form: Form) -> tuple[str, dict[str, str] | No
         body = form.from_inline(item.contents, item.config)
     elif isinstance(item, (dict, Mapping)):
         if openai.is_line(item):
-            item = openai.translated(item, model)
+            return _from_openai(item, model, form)
         if item.get("key") is None:
             refuse(missing_key(item), "key")
         key, metadata = _checked_key(item["key"]), item.get("metadata")
@@ -87,6 +87,16 @@ def read(item: object, model: str, form: Form) -> tuple[str, dict[str, str] | No
     else:
         refuse(f"expected a lowtide.Request or a mapping, got {type(item).__name__}", "request")
     return key, _checked_metadata(metadata), body
+
+
+def _from_openai(line: Mapping[str, Any], model: str, form: Form) -> tuple[str, dict[str, str] | None, dict[str, Any]]:
+    """As `read`, of a line of OpenAI's. An error names the field of that line."""
+    translated = openai.translated(line, model)
+    try:
+        return read(translated, model, form)
+    except InvalidRequest as error:
+        error.field = openai.field_of(error.field)
+        raise
 
 
 def _from_mapping(item: Mapping[str, Any], model: str, form: Form) -> dict[str, Any]:

@@ -30,6 +30,11 @@ def as_given(item: object, path: str) -> str:
     return _in_sdk_shape(given.get("config"), path)
 
 
+def in_sdk_shape(item: object) -> bool:
+    """Returns whether a request was given in the SDK's shape, in which null means absent."""
+    return not isinstance(item, Mapping) or not ("request" in item or openai.is_line(item))
+
+
 def as_written(given: Any, field: str) -> str:
     """Returns the name in `given` (an object) of a field in camelCase: in camelCase or in snake_case."""
     if isinstance(given, Mapping) and field not in given:

@@ -119,8 +119,7 @@ class VertexShaper:
     def shape(self, item: object) -> Shaped:
         """Returns one request in the provider's form, with its group. Raises `InvalidRequest`."""
         key, metadata, body = read(item, self._model, self._form)
-        text = encoded(item, body)
-        self._check(item, text)
+        text = self._check(item, encoded(item, body))
         try:
             # The importer's types are those of JSON, and the body may hold SDK objects.
             data = _decode(text)

@@ -7,21 +7,17 @@ outside the root is opened.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import IO
-from urllib.parse import urlsplit
 
-from lowtide.addresses import without_password
+from lowtide.addresses import is_blob_name, parse_spool_root, without_password
 from lowtide.errors import LowtideError, OutsideRoot, SpoolError
 from lowtide.spool.folder import FolderStorage
 from lowtide.spool.objects import Bucket, ObjectStorage
 from lowtide.spool.storage import Storage
 
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*", re.ASCII)
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", re.ASCII)
 _COPY_BYTES = 1 << 20
 _PROBE = "now"
 """The blob that `Spool.now` writes. It is always the same one, so that no process that dies leaves another behind."""
@@ -189,26 +185,16 @@ class Spool:
 
 def storage_of(url: str) -> Storage:
     """Returns the storage at a path or URL, without a call to it. Raises `SpoolError` for a URL of another kind."""
-    scheme, found, rest = url.partition("://")
-    if not found or scheme == "file":
-        path = os.path.expanduser(rest if found else url.removeprefix("file:"))  # noqa: PTH111 - this one never raises
-        if path.startswith("~"):
-            raise SpoolError("no home directory for the spool: set HOME or LOWTIDE_SPOOL_URL")
-        return FolderStorage(path)
-    if scheme not in _STORES:
-        known = ", ".join(f"{scheme}://" for scheme in _STORES)
-        raise SpoolError(
-            f"LOWTIDE_SPOOL_URL: {scheme}:// is no place for the spool: give a folder, or a URL of {known}"
-        )
-    parts = urlsplit(url)
-    bucket, prefix = parts.netloc, parts.path.strip("/")
-    if not _BUCKET.fullmatch(bucket) or parts.query or parts.fragment:
-        # It is not shown: there may be a password in it.
-        raise SpoolError(f"LOWTIDE_SPOOL_URL: expected {scheme}://BUCKET or {scheme}://BUCKET/FOLDER, and nothing else")
-    if prefix:
-        _checked(prefix)
-    root = f"{scheme}://{bucket}/{prefix}".rstrip("/")
-    return ObjectStorage(root, prefix, partial(_STORES[scheme], bucket))
+    try:
+        root = parse_spool_root(url)
+    except ValueError as error:
+        raise SpoolError(f"LOWTIDE_SPOOL_URL: {error}") from None
+    if root.store:
+        return ObjectStorage(root.url, root.path, partial(_STORES[root.store], root.bucket))
+    path = os.path.expanduser(root.path)  # noqa: PTH111 - this one never raises
+    if path.startswith("~"):
+        raise SpoolError("no home directory for the spool: set HOME or LOWTIDE_SPOOL_URL")
+    return FolderStorage(path)
 
 
 # Each imports its library when the first call is made: a service that never submits needs none of them.
@@ -238,7 +224,7 @@ def _short(name: str, at: int, end: int) -> DamagedBlob:
 
 
 def _checked(name: str) -> str:
-    if not _NAME.fullmatch(name):
+    if not is_blob_name(name):
         raise OutsideRoot(f"{name!r} is not a name in the spool")
     return name
 

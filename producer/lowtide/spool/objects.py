@@ -6,18 +6,22 @@ costs money and time: a small blob is one call, and a blob is read in large wind
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any, NamedTuple, Protocol, cast
 
+from lowtide.first_answer import NoAnswer, first_answer
 from lowtide.spool.storage import Entry
 
 _PART_BYTES = 8 << 20
 """A larger blob is uploaded in parts of this size. S3 takes 10,000 parts of 5 MiB or more, Cloud Storage multiples of
 256 KiB."""
 _WINDOW_BYTES = 4 << 20
+_SOUGHT = "installation.json"
+"""The object that is asked for first. The answer does not matter."""
 
 
 class Block(NamedTuple):
@@ -91,8 +95,17 @@ class ObjectStorage:
     def _bucket(self) -> Bucket:
         process = os.getpid()
         if process not in self._buckets:
-            self._buckets[process] = self._connect()
+            try:
+                self._buckets[process] = first_answer(self._reached)
+            except NoAnswer as error:
+                raise OSError(errno.ETIMEDOUT, f"{self.url}: {error}") from None
         return self._buckets[process]
+
+    def _reached(self) -> Bucket:
+        """Opens the bucket, and makes a call that carries nothing: later ones may take long."""
+        bucket = self._connect()
+        bucket.head(self._key(_SOUGHT))
+        return bucket
 
     @contextmanager
     def write(self, path: str, *, durable: bool) -> Iterator[IO[bytes]]:  # noqa: ARG002 - the Protocol's

@@ -137,20 +137,7 @@ def _advice_on_access(error: ProviderError, emulator: str) -> str:
 
 
 def _locations(locations: list[str]) -> Finding:
-    unusable = [uri for uri in locations if not _is_place(uri)]
-    if unusable:
-        seen = f"{', '.join(unusable)}: neither gs:// nor bq://, so it allows nothing"
-        advice = 'LOWTIDE_VERTEX_LOCATIONS=["gs://bucket/folder", "bq://project.dataset"]'
-        return Finding("Locations", Health.WARN, seen, advice)
     if not locations:
         seen = "LOWTIDE_VERTEX_LOCATIONS is not set: batches cannot name gs:// or bq:// places"
         return Finding("Locations", Health.OK, seen)
     return Finding("Locations", Health.OK, f"batches may name places in {', '.join(locations)}")
-
-
-def _is_place(uri: str) -> bool:
-    try:
-        _ = parse_table(uri) if uri.startswith("bq://") else parse_objects(uri)
-    except ValueError:
-        return False
-    return True

@@ -12,7 +12,11 @@ import msgspec
 from lowtide import Batch, BatchStatus, Result
 from lowtide.openai import result_line
 
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_ESCAPES = str.maketrans(
+    {code: f"\\u{code:04x}" for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}
+    | {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+)
+"""Programs differ in what ends a line, or a text: all control characters and Unicode's separators are escaped."""
 _COLUMNS = ("key", "status", "reason", "text", "metadata")
 
 
@@ -24,9 +28,9 @@ class Format(StrEnum):
     OPENAI = "openai"
     """Lines of OpenAI's batch output."""
     CSV = "csv"
-    """RFC 4180 with a header line."""
+    """RFC 4180 with a header line. Keys and texts are as they are, with their line ends and control characters."""
     TEXT = "text"
-    """Key, tab, text: one request a line."""
+    """Key, tab, text: one request a line, for every reader. Control characters are escaped."""
 
 
 def formatted(batch: Batch, status: BatchStatus, form: Format) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from lowtide.errors import SpoolError
@@ -119,8 +119,12 @@ class AzureContainer:
     def delete(self, keys: list[str]) -> None:
         """Removes blobs, many of them in one call."""
         if len(keys) == 1:
-            with self._errors(), suppress(self._exceptions.ResourceNotFoundError):
-                self._container.delete_blob(keys[0])
+            with self._errors():
+                try:
+                    self._container.delete_blob(keys[0])
+                except self._exceptions.ResourceNotFoundError as error:
+                    if _code(error) == "ContainerNotFound":
+                        raise
             return
         for first in range(0, len(keys), _BATCH):
             with self._errors():

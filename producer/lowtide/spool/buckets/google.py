@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -125,8 +125,7 @@ class GoogleBucket:
         """Removes objects, many of them in one call."""
         with self._errors():
             if len(keys) == 1:
-                with suppress(self._exceptions.NotFound):
-                    self._bucket.blob(keys[0]).delete(**self._bounds)
+                self._delete(keys[0])
                 return
             for first in range(0, len(keys), _BATCH):
                 # It may be repeated: what is gone stays gone.
@@ -155,11 +154,20 @@ class GoogleBucket:
         for key, status in zip(keys, statuses, strict=True):
             if status >= 400 and status != 404:
                 raise self._exceptions.from_http_status(status, f"the delete of {key} was refused: {_reason(answer)}")
+        if 404 in statuses:
+            self._check_bucket()
+
+    def _delete(self, key: str) -> None:
+        try:
+            self._bucket.blob(key).delete(**self._bounds)
+        except self._exceptions.NotFound:
+            self._check_bucket()
 
     def _check_bucket(self) -> None:
         """Raises the library's error where there is no bucket: without it, each object would seem to be missing."""
         if not self._exists:
-            self._bucket.reload(**self._bounds)
+            # Not the bucket's own data, for which the role of an account for objects is not enough.
+            next(iter(self._client.list_blobs(self._bucket, max_results=1, **self._bounds)), None)
             self._exists = True
 
     @contextmanager
