@@ -21,6 +21,7 @@ from lowtide.protocol import (
     RECORD_VERSION,
     BatchRecord,
     DamagedRecord,
+    Queue,
     Stage,
     batch_status,
     hash_reply,
@@ -43,7 +44,7 @@ from lowtide.store.installation import Installation
 from lowtide.store.listeners import listeners, silence
 from lowtide.store.problems import problems
 from lowtide.store.server import require_server
-from lowtide.store.serving import unserved
+from lowtide.store.serving import announcements, unserved
 
 _NEWEST_JOBS = 8
 """Jobs of a running batch whose progress and problems are shown in a list of batches."""
@@ -199,9 +200,10 @@ class Store:
         return silence(handler, found)
 
     def unserved(self, provider: str) -> str:
-        """The reason why no running worker can serve a provider; "" where one can, or none has said what it can."""
+        """The reason why no running worker can serve a provider; "" where one can, or where no worker runs yet."""
         with redis_errors(self._url):
-            return unserved(self.redis, provider)
+            heard = announcements(self.redis)
+        return unserved(heard, provider) if any(one.fresh for one in heard) else ""
 
     def _disallowed(self, on_result: str | None) -> str:
         """The reason why the workers will not call a webhook; "" where they may, or where their rule is not known."""
@@ -247,8 +249,9 @@ class Store:
                 replies = pipe.execute(raise_on_error=False)
             found = zip(names, replies[::2], replies[1::2], strict=True)
             jobs = [job_status(name, job, due) for name, job, due in found if job]
-            [silence] = self._silences([batch])
-            return batch_status(batch, jobs, problems(batch, [(job.id, job.problem) for job in jobs], silence))
+            [silence], [unserved] = self._silences([batch]), self._unserved([batch])
+            failed = [(job.id, job.problem) for job in jobs]
+            return batch_status(batch, jobs, problems(batch, failed, silence=silence, unserved=unserved))
 
     def page(
         self,
@@ -306,9 +309,10 @@ class Store:
                 pipe.hgetall(keys.job(name))
             replies = iter(pipe.execute(raise_on_error=False))
         statuses = []
-        for batch, mine, unheard in zip(batches, names, self._silences(batches), strict=True):
+        reasons = zip(self._silences(batches), self._unserved(batches), strict=True)
+        for batch, mine, (unheard, idle) in zip(batches, names, reasons, strict=True):
             jobs = [job_status(name, reply, None) for name in mine if (reply := next(replies))]
-            why = problems(batch, [(job.id, job.problem) for job in jobs], unheard)
+            why = problems(batch, [(job.id, job.problem) for job in jobs], silence=unheard, unserved=idle)
             statuses.append(replace(batch_status(batch, jobs, why), jobs=[]))
         return statuses
 
@@ -319,6 +323,15 @@ class Store:
         wanted = sorted({handler for handler in handlers if handler is not None})
         found = dict(zip(wanted, listeners(self.redis, wanted), strict=True)) if wanted else {}
         return [silence(handler, found[handler]) if handler and found[handler] else "" for handler in handlers]
+
+    def _unserved(self, batches: Sequence[BatchRecord]) -> list[str]:
+        """For each batch with work for workers: why no worker does it; "" where one can, or nothing is left to do."""
+        needed = [
+            tuple(Queue) if batch.finished is None else (Queue.RESULTS,) if batch.undelivered else ()
+            for batch in batches
+        ]
+        heard = announcements(self.redis) if any(needed) else []
+        return [unserved(heard, batch.provider, queues) for batch, queues in zip(batches, needed, strict=True)]
 
     def _ids_before(self, cursor: str | None, count: int) -> list[tuple[str, float]]:
         """Ids and creation times of the next batches after a cursor, in order of age."""
@@ -360,6 +373,13 @@ class Store:
                 finished=list(FINISHED_BATCH),
             )
         return _known_state(batch_id, state)
+
+
+def _needed_queues(batch: BatchRecord) -> tuple[Queue, ...]:
+    """The queues whose workers have something to do for a batch."""
+    if batch.finished is None:
+        return tuple(Queue)
+    return (Queue.RESULTS,) if batch.undelivered else ()
 
 
 def _matches(batch: BatchRecord, state: BatchState | None, labels: Mapping[str, str] | None) -> bool:
