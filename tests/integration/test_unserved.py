@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from socket import gethostname
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
