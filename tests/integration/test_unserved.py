@@ -93,7 +93,8 @@ def test_a_batch_that_no_worker_serves_says_so_until_one_does(
         worker.kill()
     waiting = bare_stack.queue().submit(blurbs(1), model=MODEL)
     assert waiting.status().problems == [], "a killed worker counts for two minutes"
-    bare_stack.redis.zadd(keys.SERVING, dict.fromkeys(bare_stack.redis.zrange(keys.SERVING, 0, -1), 1.0))
+    for heard in announcements(bare_stack.redis):
+        bare_stack.redis.zadd(keys.SERVING, {msgspec.json.encode(heard.announcement): 1.0})
     [problem] = waiting.status().problems
     assert "was last heard" in problem
     assert batch.status().problems == [], "there is nothing left to do"
