@@ -65,7 +65,8 @@ def test_a_worker_without_the_extra_says_so_and_its_batch_waits_with_the_reason(
     assert "no worker" not in caplog.text
     worker.terminate()
     assert worker.wait(20) == 0
-    assert stack.redis.zcard(keys.SERVING) == 0, "a worker that ends is seen to be gone at once"
+    left = [heard.announcement.worker for heard in announcements(stack.redis)]
+    assert f"celery@{gethostname()}" not in left, "a worker that ends is seen to be gone at once"
 
 
 def two(problems: list[str]) -> list[str]:
@@ -125,6 +126,7 @@ def test_what_is_no_announcement_is_passed_over(stack: Stack, member: bytes, mom
     stack.redis.zadd(keys.SERVING, {member: moment})
     announce(stack.redis, Announcement(worker="a", queues=list(Queue), providers=["gemini"]))
     heard = announcements(stack.redis)
+    stack.redis.delete(keys.SERVING)
     assert [one.announcement.worker for one in heard if one.fresh] == ["a"]
     assert unserved(heard, "gemini") == ""
     assert "it does not know this provider" in unserved(heard, "vertex")

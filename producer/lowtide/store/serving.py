@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
@@ -41,9 +42,10 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class Heard(NamedTuple):
-    """An announcement, and the seconds since its worker repeated it."""
+    """An announcement, the Unix time at which its worker repeated it, and the seconds since then."""
 
     announcement: Announcement
+    at: float
     silent: float
 
     @property
@@ -81,7 +83,7 @@ def announcements(client: redis.Redis) -> list[Heard]:
     found = []
     for member, moment in cast("list[tuple[bytes, float]]", members):
         try:
-            found.append(Heard(msgspec.json.decode(member, type=Announcement), now - moment))
+            found.append(Heard(msgspec.json.decode(member, type=Announcement), moment, now - moment))
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue  # another version's, or not a worker's
     return found
@@ -114,8 +116,13 @@ def _absence(heard: Sequence[Heard]) -> str:
     for one in heard:
         if one.fresh and one.announcement.problem:
             return f"worker {one.announcement.worker} takes no work: {one.announcement.problem}"
-    last = f" ({heard[0].announcement.worker} was last heard {heard[0].silent / 60:.0f} min ago)" if heard else ""
+    last = f" ({heard[0].announcement.worker} was last heard at {_minute(heard[0].at)})" if heard else ""
     return f"start one{last}: {_START}, or lowtide up; lowtide doctor checks the rest"
+
+
+def _minute(moment: float) -> str:
+    # A time stays the same from one status to the next, unlike an age.
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(moment))
 
 
 def _encoded(announcement: Announcement) -> bytes:
