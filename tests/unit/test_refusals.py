@@ -245,7 +245,7 @@ def test_anything_is_either_sent_as_readable_json_or_refused(item: Any) -> None:
 @pytest.mark.parametrize(
     ("item", "advice"),
     [
-        ({"title": "Kettle"}, "put it under metadata as a string, and else leave it out"),
+        ({"title": "Kettle"}, "remove it, or put it under metadata as a string, and the result has it again"),
         ({"content": "a"}, "did you mean contents?"),
         ({"meta_data": {}}, "did you mean metadata?"),
         ({"temperature": 1}, "put it under config, or under request in the REST shape"),
