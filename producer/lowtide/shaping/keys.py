@@ -67,8 +67,8 @@ def extra_field(name: object) -> str:
     if name in fields.REQUEST or name in fields.GENERATION:
         return "unknown field; put it under config, or under request in the REST shape"
     return (
-        "unknown field; remove it, or put it under metadata as a string, and the result has it again; a line holds key, "
-        "metadata and either request or contents with config"
+        "unknown field; remove it, or put it under metadata as a string, and the result has it again; a line holds "
+        "key, metadata and either request or contents with config"
     )
 
 
