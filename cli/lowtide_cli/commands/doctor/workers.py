@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 
 import redis
 
-from lowtide import LowtideError, Settings
+from lowtide import BatchQueue, BatchStatus, LowtideError, Settings
 from lowtide.protocol import Queue
-from lowtide.store import Announcement, Heard, announcements, connect
+from lowtide.store import Announcement, Heard, announcements, connect, unserved
 from lowtide_cli.commands.doctor.findings import Finding, Health
 from lowtide_cli.workers import worker_queues
 
 _START = "start one: celery -A lowtide_worker worker -Q {} (or `lowtide up`)"
 _SHOWN = 20
+_CHECKED_BATCHES = 1000
 
 
 def check_workers(settings: Settings) -> tuple[list[Finding], set[str]]:
@@ -26,6 +28,7 @@ def check_workers(settings: Settings) -> tuple[list[Finding], set[str]]:
         alive = worker_queues(settings.redis_url.get_secret_value())
         with closing(connect(settings)) as client:
             heard = announcements(client)
+        waiting = Counter(batch.provider for batch in _open_batches(settings) if batch.provider != settings.provider)
     except (LowtideError, redis.RedisError, OSError) as error:
         return [Finding("Workers", Health.FAIL, f"the broker does not answer: {error}")], set()
     announced = _announced(heard, settings.provider)
@@ -34,12 +37,21 @@ def check_workers(settings: Settings) -> tuple[list[Finding], set[str]]:
         missing = Finding("Workers", Health.FAIL, "no worker answers: batches are accepted, but wait", advice)
         return [missing, *announced], set()
     served = {queue for queues in alive.values() for queue in queues}
-    unserved = [queue for queue in Queue if queue not in served]
+    missing_queues = [queue for queue in Queue if queue not in served]
     findings = [
         *(Finding("Worker", Health.OK, f"{name} serves {', '.join(queues)}") for name, queues in alive.items()),
-        *(Finding("Workers", Health.FAIL, f"none serves {queue}", _START.format(queue)) for queue in unserved),
+        *(Finding("Workers", Health.FAIL, f"none serves {queue}", _START.format(queue)) for queue in missing_queues),
     ]
-    return findings + announced, served
+    elsewhere = [
+        Finding("Workers", Health.FAIL, f"{count:,} {'batch waits' if count == 1 else 'batches wait'}: {reason}")
+        for provider, count in waiting.items()
+        if (reason := unserved(heard, provider))
+    ]
+    return [*findings, *announced, *elsewhere], served
+
+
+def _open_batches(settings: Settings) -> list[BatchStatus]:
+    return [batch for batch in BatchQueue(settings).list(page_size=_CHECKED_BATCHES).batches if not batch.finished]
 
 
 def _announced(heard: Sequence[Heard], provider: str) -> list[Finding]:
