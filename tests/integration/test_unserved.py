@@ -145,3 +145,18 @@ def test_what_a_worker_lacks_for_a_provider_is_what_must_be_set(
 ) -> None:
     runtime = Runtime(WorkerSettings.model_validate(given))
     assert [runtime.missing(name) for name in ("gemini", "vertex")] == [gemini, vertex]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("known", "warns"), [(None, False), (["shop"], False), ([], True)], ids=["no worker yet", "known", "unknown"]
+)
+def test_a_broker_that_no_worker_knows_is_warned_of_at_submit(
+    stack: Stack, caplog: pytest.LogCaptureFixture, known: list[str] | None, warns: bool
+) -> None:
+    stack.redis.delete(keys.SERVING)
+    if known is not None:
+        announce(stack.redis, Announcement(worker="a", queues=list(Queue), providers=["gemini"], brokers=known))
+    with caplog.at_level(logging.WARNING, logger="lowtide"):
+        stack.queue().submit(blurbs(1), model=MODEL, on_result="shop:shop.save")
+    stack.redis.delete(keys.SERVING)
+    assert ("no worker knows broker 'shop': name it in their LOWTIDE_BROKERS" in caplog.text) is warns

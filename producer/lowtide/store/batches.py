@@ -8,11 +8,10 @@ from functools import cached_property
 from itertools import chain
 from typing import cast
 
-import msgspec
 import redis
 from msgspec.structs import replace
 
-from lowtide.addresses import WebhookTarget, allowing_url, listened_for, parse_handler
+from lowtide.addresses import listened_for
 from lowtide.errors import BatchNotFound, StoreUnavailable
 from lowtide.models import BatchPage, BatchStatus
 from lowtide.options import Options
@@ -43,6 +42,7 @@ from lowtide.store.durability import durably
 from lowtide.store.installation import Installation
 from lowtide.store.listeners import listeners, silence
 from lowtide.store.problems import problems
+from lowtide.store.reach import out_of_reach
 from lowtide.store.server import require_server
 from lowtide.store.serving import announcements, unserved
 
@@ -190,32 +190,14 @@ class Store:
 
     def silence(self, on_result: str | None) -> str:
         """The reason why a batch's results would wait for their handler; "" where they need not."""
-        if disallowed := self._disallowed(on_result):
-            return disallowed
-        handler = listened_for(on_result)
-        if handler is None or self._settings.handler_queue is not None:
-            return ""
         with redis_errors(self._url):
-            [found] = listeners(self.redis, [handler])
-        return silence(handler, found)
+            return out_of_reach(self.redis, on_result, has_queue=self._settings.handler_queue is not None)
 
     def unserved(self, provider: str) -> str:
         """The reason why no running worker can serve a provider; "" where one can, or where no worker runs yet."""
         with redis_errors(self._url):
             heard = announcements(self.redis)
         return unserved(heard, provider) if any(one.fresh for one in heard) else ""
-
-    def _disallowed(self, on_result: str | None) -> str:
-        """The reason why the workers will not call a webhook; "" where they may, or where their rule is not known."""
-        target = parse_handler(on_result) if on_result else None
-        if not isinstance(target, WebhookTarget):
-            return ""
-        with redis_errors(self._url):
-            rule = cast("bytes | None", self.redis.get(keys.WEBHOOKS))
-        with suppress(ValueError):
-            if rule is not None and allowing_url(target.endpoint, msgspec.json.decode(rule, type=list[str])) is None:
-                return f"the workers may not call {target.endpoint}: name it in their LOWTIDE_WEBHOOK_SECRETS"
-        return ""
 
     def exists(self, batch_id: str) -> bool:
         """Whether the batch is known here."""

@@ -31,6 +31,7 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     - `queues`: the queues that it takes messages from.
     - `providers`: the providers that it can serve.
     - `lacking`: for every other provider, what must be set or installed on its host.
+    - `brokers`: the names of other brokers that it knows.
     - `problem`: the reason why it takes no work at all, with the remedy; "" where it takes work.
     """
 
@@ -38,6 +39,7 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     queues: list[str] = []
     providers: list[str] = []
     lacking: dict[str, str] = {}
+    brokers: list[str] = []
     problem: str = ""
 
 
@@ -104,6 +106,12 @@ def unserved(heard: Sequence[Heard], provider: str, queues: Sequence[Queue] = tu
             return f"no worker serves queue {queue}, which this batch needs: start one: {_START} -Q {queue}"
         return f"no worker serves this batch (provider {provider}): {_absence(heard)}"
     return ""
+
+
+def knows_broker(heard: Sequence[Heard], broker: str) -> bool:
+    """Whether a worker that delivers results knows a broker of this name, or none has said what it knows."""
+    delivering = [one.announcement for one in heard if one.serves(Queue.RESULTS)]
+    return not delivering or any(broker in one.brokers for one in delivering)
 
 
 def _lack(worker: Announcement, provider: str) -> str:

@@ -135,6 +135,7 @@ def _announcement(consumer: Any) -> Announcement:
         queues=sorted(queue.name for queue in consumer.task_consumer.queues),
         providers=[name for name, lack in lacking.items() if not lack],
         lacking={name: lack for name, lack in lacking.items() if lack},
+        brokers=sorted(runtime().settings.brokers),
     )
 
 
