@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -12,6 +14,7 @@ from tests.command import Command
 from tests.waiting import wait_until
 
 from lowtide import Batch, BatchQueue, BatchState, BatchStatus
+from lowtide_cli.commands.demo.run import SUGGESTED
 from lowtide_cli.local import Stack
 from lowtide_cli.terminal import Exit, exit_of
 from lowtide_cli.workers import worker_queues
@@ -52,6 +55,12 @@ def test_standard_input_to_a_file(cli: Cli) -> None:
     assert {result["key"] for result in results} == {"k0", "k1", "k2"}
     assert done.out.strip().startswith("b")
     assert [path.name for path in cli.folder.iterdir()] == ["out.jsonl"]
+
+
+def test_the_command_that_the_demo_suggests_works_as_it_is_written(cli: Cli) -> None:
+    script = f'lowtide() {{ "{sys.executable}" -m lowtide_cli "$@"; }}; {SUGGESTED}'
+    done = subprocess.run(["sh", "-c", script], capture_output=True, cwd=cli.folder, env=cli.environment, timeout=60)
+    assert (json.loads(done.stdout)["key"], done.returncode) == ("sky", 0)
 
 
 def test_standard_input_may_have_a_mark_and_keys_in_another_field(cli: Cli) -> None:

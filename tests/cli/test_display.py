@@ -1,16 +1,22 @@
-"""Statuses on a terminal of 80 columns: one measure a line, and no id is cut."""
+"""Statuses on a terminal: one measure a line, and no id is divided, however narrow it is."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from lowtide import BatchState, BatchStatus, JobState, JobStatus, Usage
-from lowtide_cli.commands.list import _remark, _table
+from lowtide_cli.commands.list import _remark, _rows
 from lowtide_cli.commands.status import _facts, _show_jobs
-from lowtide_cli.commands.watch import _picture
+from lowtide_cli.commands.watch.pace import Pace
+from lowtide_cli.commands.watch.picture import picture
+from lowtide_cli.terminal.layout import Column, Row, print_facts, print_rows
+from lowtide_cli.terminal.output import stdout
 
 USED = Usage(prompt_token_count=10, candidates_token_count=20, thoughts_token_count=70, total_token_count=100)
 NAME = "projects/my-long-project-name/locations/us-central1/batchPredictionJobs/1234567890123456789"
@@ -22,15 +28,19 @@ def status(**fields: Any) -> BatchStatus:
     return BatchStatus(**{"id": "b0one", "model": "gemini-3.5-flash", "created_at": 1.0, **known, **fields})
 
 
-def printed(renderable: object) -> list[str]:
-    console = Console(width=80, force_terminal=False)
+def lines(width: int, show: Callable[[Console], object]) -> list[str]:
+    console = Console(width=width, force_terminal=False, highlight=False)
     with console.capture() as capture:
-        console.print(renderable)
+        show(console)
     return [line.rstrip() for line in capture.get().splitlines()]
 
 
+def printed(renderable: object) -> list[str]:
+    return lines(80, lambda console: console.print(renderable))
+
+
 def test_the_bar_and_its_number_measure_the_same_and_jobs_are_apart_from_requests() -> None:
-    shown = printed(_picture(status(succeeded=50, failed=50, usage=USED)))
+    shown = printed(picture(status(succeeded=50, failed=50, usage=USED)))
 
     assert shown[0].startswith("running")
     assert shown[0].endswith("4,500/5,000 answered")
@@ -42,9 +52,45 @@ def test_the_bar_and_its_number_measure_the_same_and_jobs_are_apart_from_request
     assert shown[4].startswith("time ")
 
 
-@pytest.mark.parametrize(("answered", "says"), [(0, "elapsed"), (4500, " left"), (5000, "results are being stored")])
-def test_no_time_is_promised_for_results_that_are_being_stored(answered: int, says: str) -> None:
-    assert printed(_picture(status(answered=answered)))[-1].endswith(says)
+@pytest.mark.parametrize(
+    ("fields", "left", "says"),
+    [
+        ({"answered": 0}, None, "elapsed"),
+        ({"answered": 4500}, None, "elapsed"),
+        ({"answered": 4500}, 90.0, "elapsed, about 1 min 30 s left at the present pace"),
+        ({"answered": 5000}, 90.0, "results are being stored"),
+        ({"state": BatchState.CANCELLING}, 90.0, "elapsed"),
+    ],
+)
+def test_the_remaining_time_is_shown_only_where_there_is_an_estimate(
+    fields: dict[str, Any], left: float | None, says: str
+) -> None:
+    assert printed(picture(status(**fields), left))[-1].endswith(says)
+
+
+def test_a_pace_needs_several_steps_and_ends_with_them() -> None:
+    pace = Pace()
+    pace.note(900, 0.0)
+    for step in range(1, 6):
+        pace.note(900 + 10 * step, 60.0 * step)
+        assert pace.left(2000, 60.0 * step) is None, "too few steps"
+    pace.note(960, 360.0)
+    assert pace.left(2000, 360.0) == pytest.approx(1040 * 6)
+    pace.note(960, 400.0)
+    assert pace.left(2000, 400.0) == pytest.approx(1040 * 6 - 40)
+    assert pace.left(2000, 481.0) is None, "no step for twice as long as ever before"
+    assert pace.left(961, 360.0) is None, "some seconds are no promise"
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e4), st.integers(0, 1000)), max_size=40), st.floats(0, 1e4))
+def test_an_estimate_is_never_short_of_its_least_and_never_fails(notes: list[tuple[float, int]], more: float) -> None:
+    pace = Pace()
+    moment = 0.0
+    for pause, answered in notes:
+        moment += pause
+        pace.note(answered, moment)
+    left = pace.left(1000, moment + more)
+    assert left is None or left >= 10
 
 
 def test_a_status_shows_reasons_thoughts_and_discarded_tokens() -> None:
@@ -56,23 +102,45 @@ def test_a_status_shows_reasons_thoughts_and_discarded_tokens() -> None:
     assert facts["warning"] == "odd model"
 
 
-def test_names_of_jobs_are_wrapped_and_not_cut() -> None:
-    console = Console(width=80, force_terminal=False)
-    with console.capture() as capture:
-        _show_jobs(console, status().jobs)
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 300])
+def test_names_and_ids_are_whole_at_every_width(width: int) -> None:
+    batch_id, model = "b0123456789012345678", "publishers/google/models/gemini-3.5-flash"
+    found = status(id=batch_id, model=model, labels={"team": "catalogue"}, problems=["see b0999 and " + "x " * 100])
+    listed = lines(width, lambda console: print_rows(console, *_rows([found])))
+    shown = [*listed, *lines(width, lambda console: _show_jobs(console, found.jobs))]
 
-    lines = capture.get().splitlines()
-    assert max(map(len, lines)) <= 80
-    assert NAME in "".join(line[lines[1].index("provider job") :].strip() for line in lines[2:])
+    words = [word.strip(",") for line in shown for word in line.split()]
+    assert {batch_id, model, NAME, "b0999"} <= {*words}
+    assert ("team=catalogue" in words) is (width != 100), "labels are left out where a table without them fits"
+    assert [line for line in shown if len(line) > width and not {NAME, model} & {*line.split()}] == []
 
 
-def test_ids_and_models_of_a_list_are_whole() -> None:
-    batch_id, model = "b0123456789012345678", "gemini-3.5-flash-with-a-rather-long-name"
-    shown = printed(_table([status(id=batch_id, model=model)], 80))
+def test_a_list_is_a_table_where_it_fits_and_records_where_not() -> None:
+    found = [status(id=f"b{n}", labels={"team": "catalogue"}) for n in range(2)]
+    table, records = (lines(width, lambda console: print_rows(console, *_rows(found))) for width in (80, 30))
 
-    assert shown[1].startswith(f"{batch_id} ")
-    assert "4,500/5,000" in shown[1]
-    assert model in "".join(line[shown[0].index("model") :].strip() for line in shown[1:])
+    assert table[0].split() == ["batch", "state", "done", "age", "model", "labels"]
+    assert table[1].split()[:3] == ["b0", "running", "4,500/5,000"]
+    assert [line for line in records if line.startswith("batch ")] == ["batch b0", "batch b1"]
+    assert "  model gemini-3.5-flash" in records
+
+
+def test_a_value_with_a_long_word_has_lines_of_its_own() -> None:
+    shown = lines(40, lambda console: print_facts(console, {"model": "m", "destination": f"gs://{'x' * 50}", "no": ""}))
+    assert shown == ["model        m", "destination", f"  gs://{'x' * 50}"]
+
+
+def test_text_from_outside_is_no_markup_and_stays_on_its_line() -> None:
+    rows = [Row(["[red]k[/]", "a\nb"], note="[bold]x\n! y")]
+    shown = lines(80, lambda console: print_rows(console, [Column("key"), Column("text")], rows))
+    assert shown[1:] == ["[red]k[/]  a b", "! key [red]k[/]: [bold]x ! y"]
+
+
+def test_output_that_is_piped_is_not_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert stdout().width == 1000
+    monkeypatch.setenv("COLUMNS", "60")
+    assert stdout().width == 60
 
 
 @pytest.mark.parametrize(

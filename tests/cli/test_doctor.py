@@ -12,8 +12,8 @@ from pydantic import SecretStr
 from tests.command import Command
 
 from lowtide import Settings
-from lowtide.protocol import keys
-from lowtide.store import connect
+from lowtide.protocol import Queue, keys
+from lowtide.store import Announcement, announce, connect
 from lowtide_cli.commands.doctor.findings import Health
 from lowtide_cli.commands.doctor.store import _last_second
 from lowtide_cli.local import EmbeddedRedis
@@ -76,3 +76,27 @@ def test_a_server_that_cannot_say_what_is_on_its_disk_is_a_warning_that_says_wha
     assert "upgrade to Redis 7.2" in finding.advice
     assert _last_second("7.0.15", "always") == []
     assert _last_second("7.2.0", "everysec") == []
+
+
+def test_what_workers_say_about_themselves_is_a_finding(server: EmbeddedRedis, doctor: Any) -> None:
+    queues = [str(queue) for queue in Queue]
+    lacking = {"gemini": "set GEMINI_API_KEY"}
+    with connect(Settings(redis_url=SecretStr(server.url))) as client:
+        announce(client, Announcement(worker="a", queues=queues, providers=["vertex"], lacking=lacking))
+        without_key = doctor()["Worker"]
+        announce(client, Announcement(worker="b", queues=queues, providers=["gemini"]))
+        beside_another = doctor()["Worker"]
+        client.delete(keys.SERVING)
+        announce(client, Announcement(worker="c", problem="LOWTIDE_MODE: not file or inline"))
+        not_started = doctor()["Worker"]
+        client.delete(keys.SERVING)
+    assert (without_key["verdict"], without_key["seen"]) == (
+        "fail",
+        "a cannot serve provider gemini: set GEMINI_API_KEY",
+    )
+    assert "on the worker's host" in without_key["advice"]
+    assert beside_another == {**without_key, "verdict": "warn"}
+    assert (not_started["verdict"], not_started["seen"]) == (
+        "fail",
+        "c takes no work: LOWTIDE_MODE: not file or inline",
+    )

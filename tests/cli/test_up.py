@@ -109,6 +109,7 @@ def test_demo_gets_every_result_and_leaves_nothing_behind(runs: dict[str, Run]) 
     rest = runs["demo"].rest()
     assert runs["demo"].process.wait(60) == 0, rest
     assert "has its result, checked key by key" in rest
+    assert "\nNext, requests of your own" in rest
     named = rest.partition("processes:")[2].splitlines()[0].replace(",", " ").split()
     pids = [int(word) for word in named if word.isdecimal()]
     assert len(pids) == 4

@@ -80,7 +80,7 @@ def test_a_damaged_job_does_not_hide_its_batch(stack: Stack, queue: BatchQueue) 
     [listed] = queue.list().batches
 
     assert listed.answered == 0
-    assert "cannot be read" in listed.problems[0]
+    assert "cannot be read" in listed.problems[-1]
 
 
 RULE = ["https://shop.example/hooks/", "https://other.example/one"]

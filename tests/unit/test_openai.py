@@ -224,3 +224,29 @@ def test_a_blocked_prompt_has_an_error_and_no_choice_that_is_not_there() -> None
     response = {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "modelVersion": MODEL}
     line = output(Result(key="r1", status=ResultStatus.FAILED, response=response, error=error))
     assert (line["response"], line["error"]["code"]) == (None, "PROHIBITED_CONTENT")
+
+
+@pytest.mark.parametrize(
+    ("finish", "reason", "error"),
+    [
+        ("SAFETY", "SAFETY", {"code": "SAFETY", "message": "the answer was withheld"}),
+        ("STOP", "EMPTY", {"code": "EMPTY", "message": "the answer was withheld"}),
+        ("MAX_TOKENS", "MAX_TOKENS", None),
+    ],
+)
+def test_an_answer_that_failed_has_its_reason_as_an_error_beside_it_unless_it_is_only_short(
+    finish: str, reason: str, error: dict[str, str] | None
+) -> None:
+    why = ResultError(reason=reason, message="the answer was withheld")
+    response = {"candidates": [{"finishReason": finish}], "modelVersion": MODEL}
+    line = output(Result(key="r1", status=ResultStatus.FAILED, response=response, error=why))
+    assert line["error"] == error
+    assert line["response"]["status_code"] == 200
+
+
+def test_an_answer_that_an_outcome_accepts_has_no_error() -> None:
+    line = output(
+        Result(key="r1", status=ResultStatus.SUCCEEDED, response={"candidates": [{"finishReason": "SAFETY"}]})
+    )
+    assert line["error"] is None
+    assert line["response"]["body"]["choices"][0]["finish_reason"] == "content_filter"

@@ -240,3 +240,24 @@ def test_anything_is_either_sent_as_readable_json_or_refused(item: Any) -> None:
     body = msgspec.json.decode(done.body)
     assert body["contents"]
     assert all(content["parts"] for content in body["contents"])
+
+
+@pytest.mark.parametrize(
+    ("item", "advice"),
+    [
+        ({"title": "Kettle"}, "remove it, or put it under metadata as a string, and the result has it again"),
+        ({"content": "a"}, "did you mean contents?"),
+        ({"meta_data": {}}, "did you mean metadata?"),
+        ({"temperature": 1}, "put it under config, or under request in the REST shape"),
+        ({"systemInstruction": "a"}, "put it under config"),
+        ({"model": "m"}, "a batch has one model, which submit is given"),
+        ({"config": {"max_output_token": 1}}, "did you mean maxOutputTokens?"),
+        ({"config": {"telescope": 1}}, "unknown field"),
+        ({"contents": None, "request": {"contents": [], "safetySetting": 1}}, "did you mean safetySettings?"),
+        ({"contents": None, "request": {"contents": [], "top_k": 1}}, "belong under generationConfig"),
+        ({"contents": None, "request": {**hello(), "generationConfig": {"topk": 1}}}, "did you mean topK?"),
+    ],
+)
+def test_an_unknown_field_is_refused_with_what_to_write_instead(item: dict[str, Any], advice: str) -> None:
+    given = {"key": "k", "contents": "a", **item}
+    assert advice in refusal({name: value for name, value in given.items() if value is not None}).reason

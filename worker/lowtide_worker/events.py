@@ -53,7 +53,6 @@ class Event(StrEnum):
     OUTPUT_GONE = "output.gone"
     OUTPUT_INCOMPLETE = "output.incomplete"
     PROVIDER_LIST_FAILED = "provider.list_failed"
-    PROVIDER_NOT_ANNOUNCED = "provider.not_announced"
     PROVIDER_NOT_SERVED = "provider.not_served"
     PROVIDER_WRONG_ACCOUNT = "provider.wrong_account"
     RECORD_DAMAGED = "record.damaged"
@@ -77,6 +76,7 @@ class Event(StrEnum):
     SWEEP_STOPPED = "sweep.stopped"
     TWIN_REMOVED = "twin.removed"
     WORKER_ENDS = "worker.ends"
+    WORKER_NOT_ANNOUNCED = "worker.not_announced"
     OTHER = "other"
 
     @property

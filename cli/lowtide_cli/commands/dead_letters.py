@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from lowtide import DeadLetter, DeadLetters
 from lowtide.models import to_builtins
 from lowtide.text import on_one_line
+from lowtide_cli.terminal.layout import print_facts, print_words
 from lowtide_cli.terminal.output import ago, local_time, print_json, stdout
 
 
@@ -27,7 +25,7 @@ def list_letters(*, limit: int, as_json: bool) -> None:
         # The id has its line, because a divided one cannot be copied.
         console.print(letter.id, style="bold", markup=False, soft_wrap=True)
         remark = f"{letter.kind}, {ago(letter.time)}: {on_one_line(letter.reason)}"
-        console.print(Padding(Text(remark, overflow="fold"), (0, 0, 0, 2)))
+        print_words(console, Text(remark), start=Text("  "))
 
 
 def show_letter(letter_id: str, *, as_json: bool) -> None:
@@ -36,19 +34,18 @@ def show_letter(letter_id: str, *, as_json: bool) -> None:
     if as_json:
         print_json(to_builtins(letter))
         return
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="dim", no_wrap=True)
-    facts.add_column(overflow="fold")
-    for name, value in _facts(letter):
-        facts.add_row(name, escape(value))
-    stdout().print(facts)
+    print_facts(stdout(), _facts(letter))
 
 
-def _facts(letter: DeadLetter) -> list[tuple[str, str]]:
-    facts = [("id", letter.id), ("kind", letter.kind), ("since", local_time(letter.time)), ("reason", letter.reason)]
-    if letter.batch_id:
-        facts.append(("batch", letter.batch_id))
-    return facts + [(name, str(value)) for name, value in letter.detail.items() if value is not None]
+def _facts(letter: DeadLetter) -> dict[str, str]:
+    return {
+        "id": letter.id,
+        "kind": letter.kind,
+        "since": local_time(letter.time),
+        "reason": letter.reason,
+        "batch": letter.batch_id or "",
+        **{name: str(value) for name, value in letter.detail.items() if value is not None},
+    }
 
 
 def redeliver(letter_ids: list[str], *, every: bool) -> None:
@@ -56,7 +53,7 @@ def redeliver(letter_ids: list[str], *, every: bool) -> None:
     letters = DeadLetters()
     for letter_id in _parked(letters) if every else letter_ids:
         letters.redeliver(letter_id)
-        stdout().print(f"{letter_id} is delivered again")
+        stdout().print(f"{letter_id} is delivered again", markup=False, soft_wrap=True)
 
 
 def drop(letter_ids: list[str]) -> None:
@@ -64,7 +61,7 @@ def drop(letter_ids: list[str]) -> None:
     letters = DeadLetters()
     for letter_id in letter_ids:
         letters.drop(letter_id)
-        stdout().print(f"{letter_id} is dropped")
+        stdout().print(f"{letter_id} is dropped", markup=False, soft_wrap=True)
 
 
 def _parked(letters: DeadLetters) -> list[str]:

@@ -6,13 +6,13 @@ import sys
 from contextlib import AbstractContextManager
 
 import typer
-from rich.table import Table
 
 from lowtide import Settings
 from lowtide.settings import without_password
 from lowtide.spool import Spool
 from lowtide.store import Installation, Store, redis_errors
 from lowtide_cli.terminal import Exit, WrongUsage
+from lowtide_cli.terminal.layout import Column, Row, print_rows
 from lowtide_cli.terminal.output import print_json, stderr, stdout
 
 
@@ -30,13 +30,9 @@ def show(*, as_json: bool) -> Exit:
         places = {"redis": {"url": redis_place, "id": seen.redis}, "spool": {"url": spool_place, "id": seen.spool}}
         print_json({"same": same, **places})
     else:
-        table = Table.grid(padding=(0, 2))
-        for _ in range(2):
-            table.add_column(no_wrap=True)
-        table.add_column(overflow="fold")
-        table.add_row("Redis", seen.redis or "none", redis_place)
-        table.add_row("Spool", seen.spool or "none", spool_place)
-        stdout().print(table)
+        rows = [("Redis", seen.redis, redis_place), ("spool", seen.spool, spool_place)]
+        columns = [Column("place"), Column("installation"), Column("URL")]
+        print_rows(stdout(), columns, [Row([name, identity or "none", url]) for name, identity, url in rows])
     if not same:
         stderr().print(f"lowtide: {known.described(seen)}", soft_wrap=True, markup=False)
     return Exit.OK if same else Exit.ERROR

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import typer
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from lowtide import ProviderName, Settings
 from lowtide.protocol import job_of_display_name, split_job_id
 from lowtide.spool import Spool
 from lowtide.store import Store, redis_errors
+from lowtide.text import on_one_line
 from lowtide_cli.extras import need
+from lowtide_cli.terminal.layout import Column, Row, print_rows
 from lowtide_cli.terminal.output import print_json, stdout
 
 if TYPE_CHECKING:
@@ -41,20 +42,17 @@ def show_jobs(*, provider: str | None, as_json: bool) -> None:
     if not rows:
         console.print(f"{chosen} has no jobs")
         return
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    # The name is wrapped first, because users search for the batch.
-    table.add_column("provider job", overflow="fold", max_width=max(16, console.width - 48))
-    table.add_column("state", no_wrap=True)
-    table.add_column("requests", justify="right", no_wrap=True)
-    table.add_column("batch", overflow="fold")
-    for job, batch_id, known in rows:
-        if batch_id is None:
-            owner = f"[dim]foreign: {escape(job.display_name or 'no name')}[/]"
-        else:
-            owner = batch_id if known else f"[yellow]{batch_id}, unknown here[/]"
-        requests = f"{job.done_requests:,}/{job.requests:,}" if job.requests else "-"
-        table.add_row(escape(job.name), str(job.state), requests, owner)
-    console.print(table)
+    columns = [Column("provider job"), Column("state"), Column("requests", right=True), Column("batch")]
+    print_rows(console, columns, [_row(job, batch_id, known=known) for job, batch_id, known in rows])
+
+
+def _row(job: ProviderJob, batch_id: str | None, *, known: bool) -> Row:
+    if batch_id is None:
+        owner = Text(on_one_line(f"foreign: {job.display_name or 'no name'}"), style="dim")
+    else:
+        owner = Text(batch_id) if known else Text(f"{batch_id}, unknown here", style="yellow")
+    requests = f"{job.done_requests:,}/{job.requests:,}" if job.requests else "-"
+    return Row([job.name, str(job.state), requests, owner])
 
 
 def provider_jobs(provider: str) -> Iterator[ProviderJob]:

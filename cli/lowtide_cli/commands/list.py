@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 import shlex
-import time
 from collections.abc import Mapping
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from lowtide import BatchQueue, BatchState, BatchStatus
 from lowtide_cli.batches import pairs
-from lowtide_cli.terminal.output import duration, labels_text, print_json, state_text, status_data, stdout
+from lowtide_cli.terminal.layout import Column, Row, print_rows
+from lowtide_cli.terminal.output import STATE_STYLE, age, labels_text, print_json, status_data, stdout
 
 _TOKEN = re.compile(r"\d+(\.\d+)?(e\+?\d+)?:[a-z0-9-]+", re.ASCII)
-_WIDE = 100
-_MARK = " [yellow]![/]"
 
 
 def list_batches(
@@ -38,12 +36,9 @@ def list_batches(
     if page.unreadable:
         console.print(f"records that cannot be read: {escape(', '.join(page.unreadable))}", style="yellow")
     if page.batches:
-        console.print(_table(page.batches, console.width))
+        print_rows(console, *_rows(page.batches))
     else:
         console.print(_nothing(state, wanted, page.next_page_token))
-    for status in page.batches:
-        if remark := _remark(status):
-            console.print(f"! {status.id}: {remark}", style="yellow", markup=False, soft_wrap=True)
     if page.next_page_token:
         more = ["lowtide", "list", "--page-size", str(page_size), "--page-token", page.next_page_token]
         more += [] if state is None else ["--state", state]
@@ -68,26 +63,32 @@ def _remark(status: BatchStatus) -> str:
     return status.warnings[0] if status.warnings else ""
 
 
-def _table(batches: list[BatchStatus], width: int) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for name in ("batch", "state"):
-        table.add_column(name, no_wrap=True)
-    for name in ("done", "failed", "age"):
-        table.add_column(name, justify="right", no_wrap=True)
-    # The model is wrapped first, because a divided id cannot be copied.
-    table.add_column("model", overflow="fold", max_width=max(8, width - 68))
-    wide = width >= _WIDE and any(status.labels for status in batches)
-    if wide:
-        table.add_column("labels", overflow="fold", max_width=width - 84)
+def _rows(batches: list[BatchStatus]) -> tuple[list[Column], list[Row]]:
+    columns = [Column("batch"), Column("state"), Column("done", right=True), Column("age", right=True), Column("model")]
+    failed = any(map(_lost, batches))
+    labelled = any(status.labels for status in batches)
+    if failed:
+        columns.insert(3, Column("failed", right=True))
+    if labelled:
+        columns.append(Column("labels", optional=True))
+    rows = []
     for status in batches:
-        lost = status.failed + status.expired
-        row = [
+        remark = _remark(status)
+        state = Text(status.state, style=STATE_STYLE[status.state])
+        cells: list[str | Text] = [
             status.id,
-            state_text(status.state) + (_MARK if _remark(status) else ""),
+            Text.assemble(state, (" !", "yellow")) if remark else state,
             f"{status.total:,}" if status.finished else f"{status.answered:,}/{status.total:,}",
-            f"[red]{lost:,}[/]" if lost else "0",
-            duration(time.time() - status.created_at),
-            escape(status.model),
+            age(status.created_at),
+            status.model,
         ]
-        table.add_row(*row, *([escape(labels_text(status))] if wide else []))
-    return table
+        if failed:
+            cells.insert(3, Text(f"{_lost(status):,}", style="red" if _lost(status) else ""))
+        if labelled:
+            cells.append(labels_text(status))
+        rows.append(Row(cells, note=remark))
+    return columns, rows
+
+
+def _lost(status: BatchStatus) -> int:
+    return status.failed + status.expired

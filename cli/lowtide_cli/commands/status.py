@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from lowtide import BatchStatus, JobStatus, Kind
 from lowtide.text import on_one_line
 from lowtide_cli.batches import find
 from lowtide_cli.terminal import Exit, exit_of
+from lowtide_cli.terminal.layout import Column, Row, print_facts, print_rows
 from lowtide_cli.terminal.output import (
     ago,
     counts_text,
@@ -26,6 +25,14 @@ from lowtide_cli.terminal.output import (
 
 _SHOWN_JOBS = 20
 _SHOWN_SOURCES = 5
+_COLUMNS = [
+    Column("job", right=True),
+    Column("state"),
+    Column("requests", right=True),
+    Column("attempt", right=True),
+    Column("polls", right=True, optional=True),
+    Column("provider job"),
+]
 
 
 def show_status(batch_id: str, *, as_json: bool) -> Exit:
@@ -41,13 +48,7 @@ def show_status(batch_id: str, *, as_json: bool) -> Exit:
 def _show(status: BatchStatus) -> None:
     console = stdout()
     console.print(f"[bold]{status.id}[/]  {state_text(status.state)}")
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in _facts(status).items():
-        if value:
-            table.add_row(name, escape(value))
-    console.print(table)
+    print_facts(console, _facts(status))
     if status.jobs:
         _show_jobs(console, status.jobs)
 
@@ -110,27 +111,13 @@ def _count(number: int) -> str:
 def _show_jobs(console: Console, jobs: list[JobStatus]) -> None:
     shown = jobs[-_SHOWN_JOBS:]
     console.print()
-    console.print(_table(shown, console.width))
-    for job in shown:
-        if job.error:
-            remark = f"job {_number(job)}: {job.error.reason}: {job.error.message}"
-            console.print(on_one_line(remark), style="red", markup=False, soft_wrap=True)
+    print_rows(console, _COLUMNS, [_row(job) for job in shown])
     if len(jobs) > _SHOWN_JOBS:
         console.print(f"and {len(jobs) - _SHOWN_JOBS:,} earlier jobs: --json shows all", style="dim")
 
 
-def _table(jobs: list[JobStatus], width: int) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("job", justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    for name in ("requests", "attempt", "polls"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("provider job", overflow="fold", max_width=max(16, width - 54))
-    for job in jobs:
-        counts = (f"{job.requests:,}", str(job.attempt), str(job.polls))
-        table.add_row(_number(job), job.state, *counts, escape(job.name or "-"))
-    return table
-
-
-def _number(job: JobStatus) -> str:
-    return job.id.rpartition("-")[2]
+def _row(job: JobStatus) -> Row:
+    number = job.id.rpartition("-")[2]
+    counts = (f"{job.requests:,}", str(job.attempt), str(job.polls))
+    error = f"{job.error.reason}: {job.error.message}" if job.error else ""
+    return Row([number, str(job.state), *counts, job.name or "-"], note=error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -32,6 +33,9 @@ _ACTIVE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u
 """Characters that JSON does not escape but a terminal acts on. In JSON they occur only inside strings."""
 
 
+_PIPED_COLUMNS = 1000
+
+
 class Screen(Console):
     """A console that is safe for foreign text: it cannot move the cursor, nor colour, hide or reorder output.
 
@@ -47,12 +51,19 @@ class Screen(Console):
 
 def stdout() -> Console:
     """Returns a console for people, on standard output."""
-    return Screen(highlight=False)
+    return _wide_if_piped(Screen(highlight=False))
 
 
 def stderr() -> Console:
     """Returns a console for people, on standard error, for commands that write data to standard output."""
-    return Screen(stderr=True, highlight=False)
+    return _wide_if_piped(Screen(stderr=True, highlight=False))
+
+
+def _wide_if_piped(screen: Screen) -> Screen:
+    """Widens a console that is no terminal, so that each line arrives whole at `grep` and the like."""
+    if not screen.is_terminal and "COLUMNS" not in os.environ:
+        screen.width = _PIPED_COLUMNS
+    return screen
 
 
 def quiet_json(encoded: bytes) -> bytes:
@@ -95,6 +106,11 @@ def duration(seconds: float) -> str:
 def ago(moment: float) -> str:
     """Returns the time since `moment`, a Unix time, in words."""
     return f"{duration(time.time() - moment)} ago"
+
+
+def age(moment: float) -> str:
+    """Returns the time since `moment`, a Unix time, in its largest unit, such as "2 h"."""
+    return " ".join(duration(time.time() - moment).split()[:2])
 
 
 def local_time(moment: float) -> str:

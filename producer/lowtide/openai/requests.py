@@ -59,7 +59,7 @@ def translated(line: Mapping[str, Any], model: str) -> dict[str, Any]:
 def _check_model(named: Any, model: str) -> None:
     name = str(named or "").rpartition("/")[2]
     if name.startswith("gemini") and name != model.rpartition("/")[2]:
-        refuse(f"names another model than the batch's {model}", "body.model")
+        refuse(f"names {name:.80}, and the batch has {model}; remove it, or submit with that model", "body.model")
 
 
 def _chat(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from lowtide.models import Result, Usage
+from lowtide.states import ResultStatus
 
 _FINISH = {"STOP": "stop", "MAX_TOKENS": "length"}
 _encode = msgspec.json.encode
@@ -20,21 +21,24 @@ def result_line(result: Result, *, batch_id: str, model: str, created: int) -> b
     - `model`: the model of the batch. The body names it where the answer names none.
     - `created`: when the batch was submitted, in Unix seconds.
 
-    An answer is the body of a chat completion or an embedding, with the status code 200. A request without an answer
-    has an `error` with the reason of its `ResultError` as `code`.
+    An answer is the body of a chat completion or an embedding, with the status code 200. A result that did not succeed
+    has an `error` with the reason of its `ResultError` as `code`, also beside an answer that was withheld. An answer
+    that was cut short has none, because its `finish_reason` says so: `length`.
 
     Source: https://platform.openai.com/docs/api-reference/batch/request-output
     """
     name = f"{batch_id}-{result.key}"
     line: dict[str, Any] = {"id": name, "custom_id": result.key, "response": None, "error": None}
-    # A blocked prompt has a response without a candidate, which no client expects among choices.
     response = result.response or {}
-    if not (response.get("candidates") or "embedding" in response):
+    candidates = response.get("candidates")
+    if result.status is not ResultStatus.SUCCEEDED and not _is_cut(candidates):
         error = result.error
         line["error"] = {
             "code": error.reason if error else result.status.upper(),
             "message": error.message if error else f"the request is {result.status}",
         }
+    # A blocked prompt has a response without a candidate, which no client expects among choices.
+    if not (candidates or "embedding" in response):
         return _encode(line)
     body = _embedding(result) if "embedding" in response else _completion(result)
     model = str(response.get("modelVersion") or model)
@@ -44,6 +48,13 @@ def result_line(result: Result, *, batch_id: str, model: str, created: int) -> b
         "body": {"id": name, "created": created, "model": model} | body,
     }
     return _encode(line)
+
+
+def _is_cut(candidates: Any) -> bool:
+    match candidates:
+        case [{"finishReason": "MAX_TOKENS"}, *_]:
+            return True
+    return False
 
 
 def _completion(result: Result) -> dict[str, Any]:

@@ -24,7 +24,7 @@
 | `lowtide:listeners:<handler>` | sorted set | `<queue> <worker>` of a Celery handler, by when heard | after a month |
 | `lowtide:handlers` | sorted set | Celery handlers, by when a worker of theirs was heard | permanent |
 | `lowtide:webhooks` | string | URLs of webhooks that workers may call, as JSON | ten sweeps after the last |
-| `lowtide:serving` | sorted set | providers that running workers can serve, by when a worker said so | permanent |
+| `lowtide:serving` | sorted set | the work that each worker can do, by when it was heard | each after a day |
 | `lowtide:parked` | sorted set | segments that no handler took, by time | permanent |
 | `lowtide:sweep` | hash | state of the sweep, on the clock as `sweep` | permanent |
 | `lowtide:dead-letters` | list | messages that no worker could handle, newest first, capped | permanent |

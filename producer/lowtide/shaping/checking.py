@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from lowtide.errors import refuse
-from lowtide.shaping.fields import camel_case
+from lowtide.shaping.fields import camel_case, nearest
 from lowtide.shaping.json_schema import FOREIGN
 from lowtide.shaping.paths import as_given, in_sdk_shape
 from lowtide.shaping.request_types import DURATION, ONE_OF, PLAIN, ROOTS, Types, types_of
@@ -226,7 +226,7 @@ class _Walk:
             elif of == "Schema" and name in FOREIGN:
                 yield Problem(at, _OF_JSON_SCHEMA, UnknownFields.PASS)
             else:
-                near = _nearest(name, known)
+                near = nearest(name, known)
                 hint = f"; did you mean {near}?" if near else ""
                 # An object of which nothing is known would reach the provider as an empty one.
                 spared = UnknownFields.PASS if near or lost else UnknownFields.WARN
@@ -241,13 +241,6 @@ _OF_JSON_SCHEMA = (
     "a keyword of JSON Schema, which this schema does not have; give the schema as parametersJsonSchema or "
     "responseJsonSchema"
 )
-
-
-def _nearest(name: str, known: dict[str, str]) -> str | None:
-    """The known field that a name is a misspelling of, in camelCase."""
-    plain = {field.lower(): field for field in known if "_" not in field}
-    found = difflib.get_close_matches(name.replace("_", "").replace("-", "").lower(), plain, n=1, cutoff=_NEAR)
-    return plain[found[0]] if found else None
 
 
 def _article(of: str) -> str:

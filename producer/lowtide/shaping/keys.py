@@ -1,4 +1,4 @@
-"""The key of a line: where `key_field` says that it is, or what to write where there is none."""
+"""The fields of a line: its key, where `key_field` says that it is, and what to write where one is missing or extra."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from lowtide import openai
 from lowtide.errors import refuse
+from lowtide.shaping import fields
 
 _LINE_NUMBER = "#"
 LINE_FIELDS = frozenset({"key", "metadata", "request", "contents", "config"})
@@ -56,11 +57,26 @@ def missing_key(item: Mapping[str, Any]) -> str:
     return f'missing; to use {field}, submit with key_field="{field}" (--key-field {field})'
 
 
+def extra_field(name: object) -> str:
+    """Returns what to do about a field beside the key that a line does not have."""
+    near = fields.nearest(str(name), LINE_FIELDS)
+    if near:
+        return f"unknown field; did you mean {near}?"
+    if name == "model":
+        return "unknown field; a batch has one model, which submit is given"
+    if name in fields.REQUEST or name in fields.GENERATION:
+        return "unknown field; put it under config, or under request in the REST shape"
+    return (
+        "unknown field; remove it, or put it under metadata as a string, and the result has it again; a line holds "
+        "key, metadata and either request or contents with config"
+    )
+
+
 def _likely(item: Mapping[str, Any]) -> str | None:
     """The field that looks like a key: one that is called like one, and has a string or an integer."""
-    fields = [str(name) for name, value in item.items() if name not in LINE_FIELDS and type(value) in (str, int)]
+    found = [str(name) for name, value in item.items() if name not in LINE_FIELDS and type(value) in (str, int)]
     metadata = item.get("metadata")
     if isinstance(metadata, Mapping):
-        fields += [f"metadata.{name}" for name, value in metadata.items() if isinstance(value, str)]
-    likely = [name for name in fields if len(name) <= _MAX_SHOWN and name.lower().endswith(_ENDS)]
+        found += [f"metadata.{name}" for name, value in metadata.items() if isinstance(value, str)]
+    likely = [name for name in found if len(name) <= _MAX_SHOWN and name.lower().endswith(_ENDS)]
     return min(likely, key=len, default=None)

@@ -25,7 +25,7 @@ from lowtide.shaping import embeddings, fields
 from lowtide.shaping.contents import checked_content, checked_turn, given_contents, plain
 from lowtide.shaping.dialects import Names
 from lowtide.shaping.embeddings import EmbeddingNames
-from lowtide.shaping.keys import LINE_FIELDS, missing_key
+from lowtide.shaping.keys import LINE_FIELDS, extra_field, missing_key
 from lowtide.shaping.paths import as_given, as_written
 from lowtide.shaping.response_schema import default_mime_type
 
@@ -102,10 +102,8 @@ def _from_openai(line: Mapping[str, Any], model: str, form: Form) -> tuple[str, 
 def _from_mapping(item: Mapping[str, Any], model: str, form: Form) -> dict[str, Any]:
     unknown = item.keys() - LINE_FIELDS
     if unknown:
-        refuse(
-            "unknown field; a line holds key, metadata and either request or contents with config",
-            str(min(unknown, key=str)),
-        )
+        name = min(unknown, key=str)
+        refuse(extra_field(name), str(name))
     if "request" not in item:
         return form.from_inline(item.get("contents"), item.get("config"))
     if "contents" in item or "config" in item:
@@ -125,8 +123,9 @@ def _from_rest(names: Names, request: Mapping[str, Any], model: str) -> dict[str
     for name, value in request.items():
         field = known.get(name)
         if field is None:
-            hint = "; generation parameters belong under generationConfig" if name in names.generation else ""
-            refuse(names.refused.get(name, f"unknown field{hint}"), f"request.{name}")
+            belongs = "unknown field; generation parameters belong under generationConfig"
+            reason = belongs if name in names.generation else fields.unknown(name, known)
+            refuse(names.refused.get(name, reason), f"request.{name}")
         if field in body:
             refuse(_TWICE, f"request.{name}")
         body[field] = value
@@ -155,7 +154,8 @@ def _generation_config(names: Names, config: Mapping[str, Any], where: str) -> M
     for name in config:
         field = known.get(name)
         if field is None or field in seen:
-            refuse(_TWICE if field else names.refused.get(name, "unknown field"), f"{where}.{name}")
+            reason = _TWICE if field else names.refused.get(name) or fields.unknown(name, known)
+            refuse(reason, f"{where}.{name}")
         seen.add(field)
         if field in converted and config[name] is not None:
             found[name] = converted[field](config[name], f"{where}.{name}")
@@ -197,7 +197,7 @@ def _from_inline(names: Names, contents: Any, config: Any) -> dict[str, Any]:
         elif name in fields.DROPPED:
             continue
         else:
-            refuse("unknown field", f"config.{name}")
+            refuse(fields.unknown(name, in_generation.keys() | hoisted.keys()), f"config.{name}")
         if field in target:
             refuse(_TWICE, f"config.{name}")
         convert = converted.get(field)

@@ -21,16 +21,18 @@ from lowtide.store.listeners import (
 from lowtide.store.places import Places
 from lowtide.store.scripting import Key, Keys, Script, Value, Values, pairs, script
 from lowtide.store.server import WITH_WAITAOF, is_new_enough, require_server
-from lowtide.store.serving import ANNOUNCE_SECONDS, announce, unserved
+from lowtide.store.serving import ANNOUNCE_SECONDS, Announcement, Heard, announce, announcements, unserved, withdraw
 
 __all__ = [
     "ANNOUNCE_SECONDS",
     "BEAT_SECONDS",
     "FRESH_SECONDS",
     "WITH_WAITAOF",
+    "Announcement",
     "DeadLetter",
     "DeadLetters",
     "DeliveryClient",
+    "Heard",
     "Installation",
     "Key",
     "Keys",
@@ -43,6 +45,7 @@ __all__ = [
     "Value",
     "Values",
     "announce",
+    "announcements",
     "connect",
     "durably",
     "elsewhere",
@@ -57,4 +60,5 @@ __all__ = [
     "shared_queues",
     "silence",
     "unserved",
+    "withdraw",
 ]

@@ -8,11 +8,10 @@ from functools import cached_property
 from itertools import chain
 from typing import NamedTuple, cast
 
-import msgspec
 import redis
 from msgspec.structs import replace
 
-from lowtide.addresses import WebhookTarget, allowing_url, listened_for, parse_handler
+from lowtide.addresses import listened_for
 from lowtide.errors import BatchNotFound, StoreUnavailable
 from lowtide.models import BatchPage, BatchStatus
 from lowtide.options import Options
@@ -21,6 +20,7 @@ from lowtide.protocol import (
     RECORD_VERSION,
     BatchRecord,
     DamagedRecord,
+    Queue,
     Stage,
     batch_status,
     hash_reply,
@@ -45,9 +45,10 @@ from lowtide.store.installation import Installation
 from lowtide.store.lanes import lane_of, new_bundle
 from lowtide.store.listeners import listeners, silence
 from lowtide.store.problems import problems
+from lowtide.store.reach import out_of_reach
 from lowtide.store.result_files import result_files
 from lowtide.store.server import require_server
-from lowtide.store.serving import unserved
+from lowtide.store.serving import announcements, unserved
 
 _NEWEST_JOBS = 8
 """Jobs of a running batch whose progress and problems are shown in a list of batches."""
@@ -219,31 +220,14 @@ class Store:
 
     def silence(self, on_result: str | None) -> str:
         """The reason why a batch's results would wait for their handler; "" where they need not."""
-        if disallowed := self._disallowed(on_result):
-            return disallowed
-        handler = listened_for(on_result)
-        if handler is None or self._settings.handler_queue is not None:
-            return ""
         with redis_errors(self._url):
-            [found] = listeners(self.redis, [handler])
-        return silence(handler, found)
+            return out_of_reach(self.redis, on_result, has_queue=self._settings.handler_queue is not None)
 
     def unserved(self, provider: str) -> str:
-        """The reason why no running worker can serve a provider; "" where one can, or none has said what it can."""
+        """The reason why no running worker can serve a provider; "" where one can, or where no worker runs yet."""
         with redis_errors(self._url):
-            return unserved(self.redis, provider)
-
-    def _disallowed(self, on_result: str | None) -> str:
-        """The reason why the workers will not call a webhook; "" where they may, or where their rule is not known."""
-        target = parse_handler(on_result) if on_result else None
-        if not isinstance(target, WebhookTarget):
-            return ""
-        with redis_errors(self._url):
-            rule = cast("bytes | None", self.redis.get(keys.WEBHOOKS))
-        with suppress(ValueError):
-            if rule is not None and allowing_url(target.endpoint, msgspec.json.decode(rule, type=list[str])) is None:
-                return f"the workers may not call {target.endpoint}: name it in their LOWTIDE_WEBHOOK_SECRETS"
-        return ""
+            heard = announcements(self.redis)
+        return unserved(heard, provider) if any(one.fresh for one in heard) else ""
 
     def exists(self, batch_id: str) -> bool:
         """Whether the batch is known here."""
@@ -288,8 +272,9 @@ class Store:
                 replies = pipe.execute(raise_on_error=False)
             found = zip(names, replies[::2], replies[1::2], strict=True)
             jobs = [job_status(name, job, due) for name, job, due in found if job]
-            [silence] = self._silences([batch])
-            return batch_status(batch, jobs, problems(batch, [(job.id, job.problem) for job in jobs], silence))
+            [silence], [unserved] = self._silences([batch]), self._unserved([batch])
+            failed = [(job.id, job.problem) for job in jobs]
+            return batch_status(batch, jobs, problems(batch, failed, silence=silence, unserved=unserved))
 
     def _with_bundle(self, batch: BatchRecord) -> tuple[BatchRecord, list[str]]:
         """A bundled batch with what only its bundle knows, and the ids of the jobs of the bundle."""
@@ -368,9 +353,10 @@ class Store:
                 pipe.hgetall(keys.job(name))
             replies = iter(pipe.execute(raise_on_error=False))
         statuses = []
-        for batch, mine, unheard in zip(batches, names, self._silences(batches), strict=True):
+        reasons = zip(self._silences(batches), self._unserved(batches), strict=True)
+        for batch, mine, (unheard, idle) in zip(batches, names, reasons, strict=True):
             jobs = [job_status(name, reply, None) for name in mine if (reply := next(replies))]
-            why = problems(batch, [(job.id, job.problem) for job in jobs], unheard)
+            why = problems(batch, [(job.id, job.problem) for job in jobs], silence=unheard, unserved=idle)
             statuses.append(replace(batch_status(batch, jobs, why), jobs=[]))
         return statuses
 
@@ -381,6 +367,15 @@ class Store:
         wanted = sorted({handler for handler in handlers if handler is not None})
         found = dict(zip(wanted, listeners(self.redis, wanted), strict=True)) if wanted else {}
         return [silence(handler, found[handler]) if handler and found[handler] else "" for handler in handlers]
+
+    def _unserved(self, batches: Sequence[BatchRecord]) -> list[str]:
+        """For each batch with work for workers: why no worker does it; "" where one can, or nothing is left to do."""
+        needed = [
+            tuple(Queue) if batch.finished is None else (Queue.RESULTS,) if batch.undelivered else ()
+            for batch in batches
+        ]
+        heard = announcements(self.redis) if any(needed) else []
+        return [unserved(heard, batch.provider, queues) for batch, queues in zip(batches, needed, strict=True)]
 
     def _ids_before(self, cursor: str | None, count: int) -> list[tuple[str, float]]:
         """Ids and creation times of the next batches after a cursor, in order of age."""
@@ -430,6 +425,13 @@ class Store:
                 finished=list(FINISHED_BATCH),
             )
         return _known_state(batch_id, state)
+
+
+def _needed_queues(batch: BatchRecord) -> tuple[Queue, ...]:
+    """The queues whose workers have something to do for a batch."""
+    if batch.finished is None:
+        return tuple(Queue)
+    return (Queue.RESULTS,) if batch.undelivered else ()
 
 
 def _matches(batch: BatchRecord, state: BatchState | None, labels: Mapping[str, str] | None) -> bool:

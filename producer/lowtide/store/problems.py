@@ -10,13 +10,16 @@ from lowtide.redaction import redacted
 _MOST_OF_JOBS = 3
 
 
-def problems(batch: BatchRecord, jobs: Iterable[tuple[str, str | None]], silence: str = "") -> list[str]:
+def problems(
+    batch: BatchRecord, jobs: Iterable[tuple[str, str | None]], *, silence: str = "", unserved: str = ""
+) -> list[str]:
     """The problems of a batch, in words, the worst first; empty where all is well.
 
-    `jobs` are ids of jobs with the reason why their last try failed; `silence` is the reason why its handler would not
-    be reached now.
+    - `jobs`: ids of jobs, each with the reason why its last try failed.
+    - `silence`: the reason why its handler would not be reached now.
+    - `unserved`: the reason why no worker works on it.
     """
-    found = [batch.problem] if batch.problem else []
+    found = [text for text in (unserved, batch.problem) if text]
     return [_line(text) for text in (*found, *_of_delivery(batch, silence), *_of_jobs(jobs))]
 
 

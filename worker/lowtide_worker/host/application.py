@@ -7,9 +7,13 @@ One worker can serve both queues. To scale, run the stages that wait for the net
 from __future__ import annotations
 
 import logging
+import sys
+from contextlib import closing, suppress
+from socket import gethostname
 from typing import Any
 
 import billiard.pool
+import redis
 from celery import Celery
 from celery.signals import (
     celeryd_after_setup,
@@ -23,9 +27,11 @@ from celery.signals import (
 from kombu.entity import Queue as BrokerQueue
 from kombu.transport import TRANSPORT_ALIASES
 
-from lowtide.errors import InvalidSettings
+from lowtide.errors import InvalidSettings, LowtideError
 from lowtide.protocol import Queue
+from lowtide.settings import Settings
 from lowtide.states import ProviderName
+from lowtide.store import Announcement, announce, connect
 from lowtide.variables import warn_of_unknown_variables
 from lowtide_worker.events import Event, leave_stage
 from lowtide_worker.host.health import HEALTH, HealthServer
@@ -121,7 +127,17 @@ def _settings() -> WorkerSettings:
     try:
         return runtime().settings
     except InvalidSettings as error:
+        if "worker" in sys.argv:  # Flower imports this module too
+            _announce_problem(str(error))
         raise SystemExit(f"lowtide: {error}") from None
+
+
+def _announce_problem(problem: str) -> None:
+    """Records why this worker does not start, if the settings that it shares with producers lead to Redis."""
+    with suppress(LowtideError, redis.RedisError):
+        client = connect(Settings())
+        with closing(client):
+            announce(client, Announcement(worker=gethostname(), problem=problem))
 
 
 def build() -> Celery:

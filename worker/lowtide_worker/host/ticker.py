@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import redis
@@ -17,7 +18,7 @@ from kombu.exceptions import OperationalError
 from lowtide.errors import InstallationMismatch, SpoolError, UnsupportedServer
 from lowtide.protocol import Queue, arguments, shown
 from lowtide.states import ProviderName
-from lowtide.store import ANNOUNCE_SECONDS, announce
+from lowtide.store import ANNOUNCE_SECONDS, Announcement, announce, withdraw
 from lowtide_worker.events import Event
 from lowtide_worker.host.health import HEALTH
 from lowtide_worker.runtime import runtime
@@ -38,6 +39,7 @@ class Ticker(bootsteps.StartStopStep):
         super().__init__(parent, **kwargs)
         self._timer: Any = None
         self._announcer: Any = None
+        self._announced: Announcement | None = None
 
     def start(self, parent: Any) -> None:
         """Starts the timer on the worker's event loop, at the start and after each new connection to the broker.
@@ -46,7 +48,7 @@ class Ticker(bootsteps.StartStopStep):
         `WorkerShutdown` where Redis is too old, or belongs to another installation than the spool; waits for a spool
         that does not serve.
         """
-        self._await_surroundings()
+        self._await_surroundings(parent.hostname)
         try:
             runtime().clock.start_sweep()
         except redis.ResponseError as error:
@@ -56,16 +58,19 @@ class Ticker(bootsteps.StartStopStep):
             log.error("the sweep cannot be put on the clock: %s", error, extra=Event.CLOCK_NO_SWEEP.extra)  # noqa: TRY400 - the trace says nothing more
         HEALTH.connected(blocks=isinstance(parent.pool, solo.TaskPool))
         self._timer = parent.timer.call_repeatedly(runtime().settings.clock_tick_seconds, self.tick, args=(parent.app,))
-        self.announce()
-        self._announcer = parent.timer.call_repeatedly(ANNOUNCE_SECONDS, self.announce)
+        self.announce(_announcement(parent))
+        self._announcer = parent.timer.call_repeatedly(ANNOUNCE_SECONDS, lambda: self.announce(_announcement(parent)))
 
-    def _await_surroundings(self) -> None:
+    def _await_surroundings(self, worker: str) -> None:
         said = ""
+        announced = 0.0
         while True:
             try:
                 runtime().check_surroundings()
             except (InstallationMismatch, UnsupportedServer) as error:
                 log.critical("this worker ends: %s", error, extra=Event.WORKER_ENDS.extra)
+                self.announce(Announcement(worker=worker, problem=str(error)))
+                self._announced = None  # it stays for a while, for those who look why there is no worker
                 raise WorkerShutdown(1) from None
             except SpoolError as error:
                 if str(error) != said:
@@ -75,6 +80,9 @@ class Ticker(bootsteps.StartStopStep):
                         error,
                         extra=Event.SPOOL_AWAY.extra,
                     )
+                if time.monotonic() - announced > ANNOUNCE_SECONDS:
+                    announced = time.monotonic()
+                    self.announce(Announcement(worker=worker, problem=str(error)))
             else:
                 break
             # Ends the worker here as well when Celery is asked to stop.
@@ -90,15 +98,19 @@ class Ticker(bootsteps.StartStopStep):
             if timer is not None:
                 timer.cancel()
         self._timer = self._announcer = None
+        if self._announced is not None:
+            # Where Redis does not answer, the announcement expires.
+            with suppress(redis.RedisError):
+                withdraw(runtime().redis, self._announced)
+            self._announced = None
 
-    def announce(self) -> None:
-        """Records the providers that this worker can serve."""
+    def announce(self, announcement: Announcement) -> None:
+        """Records the work that this worker can do."""
         try:
-            announce(runtime().redis, [name for name in ProviderName if not runtime().missing(name)])
+            announce(runtime().redis, announcement, self._announced)
+            self._announced = announcement
         except redis.RedisError as error:
-            log.warning(
-                "the providers of this worker are not announced: %s", error, extra=Event.PROVIDER_NOT_ANNOUNCED.extra
-            )
+            log.warning("this worker is not announced: %s", error, extra=Event.WORKER_NOT_ANNOUNCED.extra)
 
     def tick(self, app: Any) -> None:
         """Sends the due messages of both clocks, whichever queues this worker serves."""
@@ -113,6 +125,18 @@ class Ticker(bootsteps.StartStopStep):
                     error,
                     extra=Event.CLOCK_TICK_FAILED.extra,
                 )
+
+
+def _announcement(consumer: Any) -> Announcement:
+    """Returns the work that the worker of a Celery consumer can do now."""
+    lacking = {str(name): runtime().missing(name) for name in ProviderName}
+    return Announcement(
+        worker=consumer.hostname,
+        queues=sorted(queue.name for queue in consumer.task_consumer.queues),
+        providers=[name for name, lack in lacking.items() if not lack],
+        lacking={name: lack for name, lack in lacking.items() if lack},
+        brokers=sorted(runtime().settings.brokers),
+    )
 
 
 def send(app: Any, dispatches: Iterable[Dispatch]) -> None:

@@ -18,7 +18,7 @@ from lowtide_cli.terminal import CommandError, Exit
 
 MODEL = "gemini-3.5-flash"
 _LONGEST_SECONDS = 60.0
-_SHOWN = 10
+_SHOWN = 5
 
 
 def demo_queue(stack: Stack, **settings: Any) -> BatchQueue:
@@ -49,7 +49,12 @@ def _show_some(console: Console, found: list[Result]) -> None:
     table.add_column("key", no_wrap=True, overflow="ellipsis", max_width=22)
     table.add_column("status", no_wrap=True)
     table.add_column("tokens", justify="right", no_wrap=True)
-    table.add_column("text", no_wrap=True, overflow="ellipsis", max_width=max(20, console.width - 48))
+    table.add_column(
+        "text, made up by the emulator",
+        no_wrap=True,
+        overflow="ellipsis",
+        max_width=min(100, max(20, console.width - 48)),
+    )
     for result in found[:: max(1, len(found) // _SHOWN)][:_SHOWN]:
         tokens = f"{result.usage.total_token_count:,}" if result.usage else "-"
         text = result.text or (result.error.message if result.error else "")
@@ -59,22 +64,18 @@ def _show_some(console: Console, found: list[Result]) -> None:
 
 
 def _show_counts(console: Console, status: BatchStatus, seconds: float) -> None:
-    """Shows the counts of the batch."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
-    table.add_column(justify="right", style="bold")
-    for name, value in (
-        ("requests", f"{status.total:,}"),
-        ("succeeded", f"{status.succeeded:,}"),
-        ("failed", f"{status.failed + status.expired + status.cancelled:,}"),
-        ("provider jobs", f"{len(status.jobs):,}"),
-        ("tokens", f"{status.usage.total_token_count:,}"),
-        ("seconds", f"{seconds:.1f}"),
-    ):
-        table.add_row(name, value)
+    """Shows the counts of the batch in one line."""
+    failed = status.failed + status.expired + status.cancelled
+    counts = [
+        f"{status.total:,} requests",
+        f"{status.succeeded:,} succeeded",
+        f"{failed:,} failed",
+        f"{len(status.jobs):,} provider jobs",
+        f"{status.usage.total_token_count:,} tokens",
+        f"{seconds:.1f} s",
+    ]
     console.print()
-    console.print(table)
-    console.print()
+    console.print(", ".join(counts))
 
 
 def _check(console: Console, keys: list[str], found: list[Result]) -> Exit:

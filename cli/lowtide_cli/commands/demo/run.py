@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -27,6 +29,8 @@ _SETTINGS = {
     "LOWTIDE_POLL_MAX_SECONDS": "2",
     "LOWTIDE_CLOCK_TICK_SECONDS": "0.2",
 }
+
+SUGGESTED = """echo '{"key": "sky", "contents": "Why blue?"}' | lowtide submit - -m gemini-3.5-flash -o -"""
 
 
 def demo(*, flower: bool, vertex: bool) -> Exit:
@@ -65,6 +69,8 @@ def demo(*, flower: bool, vertex: bool) -> Exit:
                 stack.start()
             _show_processes(console, stack)
             code = run(console, stack)
+            if code is Exit.OK:
+                _show_next(console)
             if flower:
                 _linger(console, stack)
         except KeyboardInterrupt:
@@ -103,6 +109,17 @@ def run_topics(console: Console, stack: Stack) -> Exit:
     batch = demo_queue(stack).submit(requests(), model=MODEL, labels={"demo": "topics"})
     console.print(f"submitted {len(keys):,} requests as batch {batch.id}")
     return show(console, stack, batch, keys)
+
+
+def _show_next(console: Console) -> None:
+    """Shows the next commands to try."""
+    console.print("\nNext, requests of your own, with the same emulator:")
+    here = Path(sys.executable).parent
+    if shutil.which("lowtide") != str(here / "lowtide") and (here / "activate").is_file():
+        console.print(f"  . {here / 'activate'}", markup=False, soft_wrap=True)
+    console.print("  lowtide up   # leave it running; run its export lines in a second terminal:")
+    console.print(f"  {SUGGESTED}", markup=False, soft_wrap=True)
+    console.print("  lowtide list")
 
 
 def _linger(console: Console, stack: Stack) -> None:

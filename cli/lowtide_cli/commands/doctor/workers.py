@@ -1,15 +1,22 @@
-"""The check of the workers: whether each queue is served."""
+"""The checks of the workers: whether each queue is served, and the work that workers say they cannot do."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+
 import redis
 
-from lowtide import LowtideError, Settings
+from lowtide import BatchQueue, BatchStatus, LowtideError, Settings
 from lowtide.protocol import Queue
+from lowtide.store import Announcement, Heard, announcements, connect, unserved
 from lowtide_cli.commands.doctor.findings import Finding, Health
 from lowtide_cli.workers import worker_queues
 
 _START = "start one: celery -A lowtide_worker worker -Q {} (or `lowtide up`)"
+_SHOWN = 20
+_CHECKED_BATCHES = 1000
 
 
 def check_workers(settings: Settings) -> tuple[list[Finding], set[str]]:
@@ -19,15 +26,49 @@ def check_workers(settings: Settings) -> tuple[list[Finding], set[str]]:
     """
     try:
         alive = worker_queues(settings.redis_url.get_secret_value())
+        with closing(connect(settings)) as client:
+            heard = announcements(client)
+        waiting = Counter(batch.provider for batch in _open_batches(settings) if batch.provider != settings.provider)
     except (LowtideError, redis.RedisError, OSError) as error:
         return [Finding("Workers", Health.FAIL, f"the broker does not answer: {error}")], set()
+    announced = _announced(heard, settings.provider)
     if not alive:
         advice = _START.format(",".join(Queue))
-        return [Finding("Workers", Health.FAIL, "no worker answers: batches are accepted, but wait", advice)], set()
+        missing = Finding("Workers", Health.FAIL, "no worker answers: batches are accepted, but wait", advice)
+        return [missing, *announced], set()
     served = {queue for queues in alive.values() for queue in queues}
-    missing = [queue for queue in Queue if queue not in served]
+    missing_queues = [queue for queue in Queue if queue not in served]
     findings = [
         *(Finding("Worker", Health.OK, f"{name} serves {', '.join(queues)}") for name, queues in alive.items()),
-        *(Finding("Workers", Health.FAIL, f"none serves {queue}", _START.format(queue)) for queue in missing),
+        *(Finding("Workers", Health.FAIL, f"none serves {queue}", _START.format(queue)) for queue in missing_queues),
     ]
-    return findings, served
+    elsewhere = [
+        Finding("Workers", Health.FAIL, f"{count:,} {'batch waits' if count == 1 else 'batches wait'}: {reason}")
+        for provider, count in waiting.items()
+        if (reason := unserved(heard, provider))
+    ]
+    return [*findings, *announced, *elsewhere], served
+
+
+def _open_batches(settings: Settings) -> list[BatchStatus]:
+    return [batch for batch in BatchQueue(settings).list(page_size=_CHECKED_BATCHES).batches if not batch.finished]
+
+
+def _announced(heard: Sequence[Heard], provider: str) -> list[Finding]:
+    """Returns what workers have announced about the reasons why they do not work."""
+    fresh = [one.announcement for one in heard if one.fresh]
+    found = [
+        (Health.FAIL, f"{one.worker} takes no work: {one.problem}")
+        if one.problem
+        else (_weight(one, fresh, provider), f"{one.worker} cannot serve provider {provider}: {one.lacking[provider]}")
+        for one in fresh
+        if one.problem or provider in one.lacking
+    ]
+    advice = "change this on the worker's host, whose settings may differ from those here"
+    return [Finding("Worker", health, seen, advice) for health, seen in found[:_SHOWN]]
+
+
+def _weight(worker: Announcement, fresh: Sequence[Announcement], provider: str) -> Health:
+    """Returns how much it counts that a worker cannot serve a provider: less where others serve all of its queues."""
+    others = {queue for one in fresh if provider in one.providers for queue in one.queues}
+    return Health.WARN if others >= {*worker.queues} & {*Queue} else Health.FAIL

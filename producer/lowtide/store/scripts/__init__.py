@@ -8,6 +8,10 @@ from lowtide.store.scripting import Key, Value, Values, script
 
 
 @script
+def announce(*, serving: Key, announcement: Value, former: Value, kept: Value) -> Any: ...
+
+
+@script
 def cancel(
     *,
     batch: Key,
