@@ -132,7 +132,7 @@ def collected() -> dict[str, Any]:
         (field,) = model.model_fields.values()
         found[name] = [value for kind in get_args(field.annotation) for value in get_args(kind)]
     refused = {provider: _refused(suffix, found) for provider, suffix in _CONVERTERS.items()}
-    refused["gemini"]["Schema"] = _NOT_IN_SCHEMA
+    refused["gemini"] |= {"Schema": _NOT_IN_SCHEMA} | {name: [*fields] for name, fields in _WIRE_NAMES.items()}
     return {"sdk": genai.__version__, "refused": refused, "types": dict(sorted(found.items()))}
 
 

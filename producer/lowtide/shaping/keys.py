@@ -7,10 +7,9 @@ from typing import Any
 
 from lowtide import openai
 from lowtide.errors import refuse
+from lowtide.shaping.items import LINE_FIELDS, as_item
 
 _LINE_NUMBER = "#"
-LINE_FIELDS = frozenset({"key", "metadata", "request", "contents", "config"})
-"""The fields of a line in the SDK's inline shape or the REST line shape."""
 _OPENAI_FIELDS = frozenset({"custom_id", "metadata", "method", "url", "body"})
 _ENDS = ("id", "key", "sku")
 _MAX_SHOWN = 60
@@ -25,6 +24,7 @@ def keyed(item: object, key_field: str, position: int) -> object:
 
     Raises `InvalidRequest` (without its position) for an item without the field.
     """
+    item = as_item(item)
     if not isinstance(item, Mapping):
         return item
     key = str(position + 1) if key_field == _LINE_NUMBER else _found(item, key_field)
