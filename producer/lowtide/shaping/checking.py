@@ -176,7 +176,7 @@ class _Walk:
                 yield Problem(at, f"unknown field of {_article(of)}{hint}", spared)
 
     def _hint(self, name: str, known: dict[str, str]) -> str:
-        """What a user may have meant by a name: another field of the same object, or one that belongs elsewhere."""
+        """Returns the meaning that a name may have: another field of the same object, or one that belongs elsewhere."""
         if near := _nearest(name, known):
             return f"; did you mean {near}?"
         beside = [field for of, field in _PLACES.items() if name in self._types.known[of]]
