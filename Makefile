@@ -92,9 +92,10 @@ image-lock: ## Pin what the Docker image needs to what the tests run with (needs
 	$(PINNED) | $(LOCK) pyproject.toml --extra cli --extra worker --extra flower --extra vertex --extra emulator --group build \
 	    --constraint - -o requirements.txt
 
-# Without the constraint, the newest httpx2 would keep httpcore2 from being old.
+# Without the constraint, the newest httpx2 would keep httpcore2 from being old. Without --upgrade, uv keeps what the file has.
 lowest-lock: ## Pin the lowest versions that pyproject.toml allows, for compat (needs uv on the PATH)
-	echo 'httpx2<2.6' | $(LOCK) pyproject.toml --all-extras --group dev --resolution lowest-direct --constraint - -o requirements-lowest.txt
+	echo 'httpx2<2.6' | $(LOCK) pyproject.toml --all-extras --group dev --resolution lowest-direct --upgrade \
+	    --constraint - -o requirements-lowest.txt
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) $(BENCH) .venv-compat .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

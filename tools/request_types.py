@@ -69,6 +69,8 @@ _NARROWER: dict[str, dict[str, str]] = {
         "logprobs": "int32",
         "seed": "int32",
     },
+    "GenerationConfigRoutingConfigAutoRoutingMode": {"modelRoutingPreference": "ModelRoutingPreference"},
+    "StreamableHttpTransport": {"timeout": "duration", "sseReadTimeout": "duration"},
     "ThinkingConfig": {"thinkingBudget": "int32"},
     "Transcription": _OFFSETS,
     "VideoMetadata": _OFFSETS,
@@ -76,6 +78,10 @@ _NARROWER: dict[str, dict[str, str]] = {
     "WordInfo": _OFFSETS,
 }
 """Fields whose types are wider in the SDK than in the REST API's reference, https://ai.google.dev/api/generate-content."""
+_ENUMS = {"ModelRoutingPreference": sdk.GenerationConfigRoutingConfigAutoRoutingMode}
+"""Enums that the SDK has only as the values of the one field of a model."""
+_NOT_IN_SCHEMA = ["additionalProperties", "defs", "ref"]
+"""Of a Schema, the fields that the reference of the Developer API does not have, https://ai.google.dev/api/caching#Schema."""
 _CONVERTERS = {"gemini": "_to_mldev", "vertex": "_to_vertex"}
 """Of each provider, the end of the names of the SDK's converters."""
 _ROOTS = (sdk.Content, sdk.Tool, sdk.Schema, sdk.SpeechConfig)
@@ -122,8 +128,11 @@ def collected() -> dict[str, Any]:
             }
     for name, fields in (*_WIRE_NAMES.items(), *_NARROWER.items()):
         found[name] |= fields
+    for name, model in _ENUMS.items():
+        (field,) = model.model_fields.values()
+        found[name] = [value for kind in get_args(field.annotation) for value in get_args(kind)]
     refused = {provider: _refused(suffix, found) for provider, suffix in _CONVERTERS.items()}
-    refused["gemini"]["Schema"] = ["additionalProperties"]  # of which the SDK's function for schemas raises
+    refused["gemini"] |= {"Schema": _NOT_IN_SCHEMA} | {name: [*fields] for name, fields in _WIRE_NAMES.items()}
     return {"sdk": genai.__version__, "refused": refused, "types": dict(sorted(found.items()))}
 
 

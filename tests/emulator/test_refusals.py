@@ -155,7 +155,7 @@ BAD_LINES = {
     ),
     "contents as a string": (b'{"key":"a","request":{"contents":"hi"}}', "Invalid value at 'request.contents' ("),
     "key as a number": (b'{"key":1,"request":{"contents":[]}}', "Invalid value at 'key' (TYPE_STRING), 1"),
-    "nested too deeply": (b'{"key":"a","request":' + b'{"contents":' * 3000 + b"1" + b"}" * 3001, "too deep"),
+    "nested too deeply": (b'{"key":"a","request":' + b'{"contents":' * 100_000 + b"1" + b"}" * 100_001, "too deep"),
 }
 
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 from tests.docs.documents import ROOT
 from tests.setup.wheels import Index, pin
 
@@ -121,3 +127,18 @@ def test_the_image_is_pinned_to_what_the_tests_run_with() -> None:
         return {line.partition(" ;")[0].removesuffix(" \\") for line in lines if "==" in line.partition(" ")[0]}
 
     assert pins("requirements.txt") <= pins("requirements-dev.txt")
+
+
+def test_compat_tests_the_lowest_version_of_each_range() -> None:
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = table["project"]
+    wanted = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
+    wanted += [one for group in table["dependency-groups"].values() for one in group if isinstance(one, str)]
+    pins: dict[str, set[Version]] = {}
+    for name, version in re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements-lowest.txt").read_text(), re.MULTILINE):
+        pins.setdefault(canonicalize_name(name), set()).add(Version(version))
+    for requirement in map(Requirement, wanted):
+        (lowest,) = (Version(one.version) for one in requirement.specifier if one.operator in (">=", "=="))
+        assert lowest in pins[canonicalize_name(requirement.name)], (
+            f"{requirement}: make lowest-lock, or raise the bound"
+        )

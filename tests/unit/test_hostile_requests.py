@@ -13,7 +13,7 @@ from lowtide.shaping import shaper_of
 from lowtide.spool import RequestWriter, Spool
 from lowtide.states import Kind, ProviderName
 
-DEEP = "[" * 3000
+DEEP = "[" * 200_000
 
 
 def chat(*messages: dict[str, Any], **body: Any) -> dict[str, Any]:

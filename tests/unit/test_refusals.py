@@ -39,7 +39,7 @@ BAD: list[tuple[object, str]] = [
     ({"key": b"k", "contents": "a"}, "key"),
     ({"key": "k\ud800", "contents": "a"}, "key"),
     ({"key": "k", "contents": "a", "custom_id": "1"}, "custom_id"),
-    ({"key": "k", "contents": "a", "model": "m"}, "model"),
+    ({"key": "k", "contents": "a", "model": "another"}, "model"),
     ({"key": "k", "contents": "a", 5: "1"}, "5"),
     ({"key": "k", "request": hello(), "contents": "a"}, "request"),
     ({"key": "k", "request": hello(), "config": {}}, "request"),

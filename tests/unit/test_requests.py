@@ -242,7 +242,9 @@ def test_a_bad_request_is_refused_with_place_and_key_and_leaves_nothing(spool: S
     items[4321] = {"key": "bad", "contents": "x", "config": {"temprature": 1}}
     with pytest.raises(InvalidRequest) as caught:
         intake(spool, items)
-    assert str(caught.value) == 'request 4322 (key "bad"), config.temprature: unknown field; did you mean temperature?'
+    assert str(caught.value) == (
+        'request 4322 (key "bad"), config.temprature: unknown field of a generation config; did you mean temperature?'
+    )
     assert left(tmp_path) == []
 
 

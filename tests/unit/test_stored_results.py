@@ -177,7 +177,7 @@ ODD_LINES = [
     b'{"key":5}',
     b"x" * 1000,
     b'{"key":"deep","status":"succeeded","response":{"a":' + b"[" * 700 + b"]" * 700 + b"}}",
-    b'{"key":"deeper","status":"succeeded","response":{"a":' + b"[" * 7000 + b"]" * 7000 + b"}}",
+    b'{"key":"deeper","status":"succeeded","response":{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}}",
     b'{"key":"cut","status":"succeeded","response":{"a":"',
     b'{"key":"new","status":"of-a-newer-version"}',
     b'{"key":"huge","status":"succeeded","response":{"a":' + b"9" * 5000 + b"}}",

@@ -100,7 +100,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"contents": "a", "config": {"store": True}}, "config.store"),
     ({"contents": "a", "config": {"cachedContent": "a"}}, "config.cachedContent"),
     ({"contents": "a", "config": {"enable_enhanced_civic_answers": True}}, "config.enable_enhanced_civic_answers"),
-    ({"contents": "a", "config": {"modelConfig": {"a": 1}}}, "config.modelConfig"),
+    ({"contents": "a", "config": {"modelConfig": {"a": 1}}}, "config.modelConfig.a"),
     ({"contents": "a", "config": {"tools": [{"code_execution": {}}]}}, "config.tools[0].code_execution"),
     ({"contents": "a", "config": {"temperature": float("nan")}}, "config.temperature"),
     ({"request": hello(store=True)}, "request.store"),

@@ -50,6 +50,8 @@ def translated(line: Mapping[str, Any], model: str) -> dict[str, Any]:
             request = _chat(body)
         case "/v1/embeddings":
             request = _embedding(body)
+        case _ if "contents" in body:
+            refuse('a request of Gemini\'s own; write it as {"key": ..., "request": ...}', "body")
         case other:
             refuse(f"{other!r:.80} cannot be translated; {CHAT} and {EMBEDDINGS} can", "url")
     key = {"key": line["custom_id"], "request": request}
@@ -309,9 +311,12 @@ def _embedding(body: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in body.items():
         if name not in {"model", "input", "dimensions", "user"} and (name, value) not in _VECTORS_AS_NUMBERS:
             refuse("has no equivalent in Gemini", f"body.{name}")
-    if not isinstance(body.get("input"), str):
+    text = body.get("input")
+    if isinstance(text, list) and len(text) == 1:
+        text = text[0]
+    if not isinstance(text, str):
         refuse("expected one text; give each text a line of its own", "body.input")
-    request: dict[str, Any] = {"content": {"parts": [{"text": body["input"]}]}}
+    request: dict[str, Any] = {"content": {"parts": [{"text": text}]}}
     if body.get("dimensions") is not None:
         request["outputDimensionality"] = body["dimensions"]
     return request

@@ -226,13 +226,23 @@ class _Walk:
             elif of == "Schema" and name in FOREIGN:
                 yield Problem(at, _OF_JSON_SCHEMA, UnknownFields.PASS)
             else:
-                near = nearest(name, known)
-                hint = f"; did you mean {near}?" if near else ""
+                hint = self._hint(name, known)
                 # An object of which nothing is known would reach the provider as an empty one.
-                spared = UnknownFields.PASS if near or lost else UnknownFields.WARN
+                spared = UnknownFields.PASS if hint or lost or of in _SETTLED else UnknownFields.WARN
                 yield Problem(at, f"unknown field of {_article(of)}{hint}", spared)
 
+    def _hint(self, name: str, known: dict[str, str]) -> str:
+        """Returns the meaning that a name may have: another field of the same object, or one that belongs elsewhere."""
+        if near := nearest(name, known):
+            return f"; did you mean {near}?"
+        beside = [field for of, field in _PLACES.items() if name in self._types.known[of]]
+        return f"; it belongs beside {beside[0]}" if beside else ""
 
+
+_PLACES = {"GenerationConfig": "temperature", "GenerateContentRequest": "tools"}
+"""Of a type, a field that is beside all others in both shapes that users write."""
+_SETTLED = frozenset(ROOTS.values())
+"""Types to which newer models add nothing: an unknown field is rather a mistake."""
 _ONLY_THE_OTHER = {
     ProviderName.GEMINI: "only Vertex AI knows this field",
     ProviderName.VERTEX: "only the Gemini Developer API knows this field",
@@ -295,6 +305,8 @@ def _problem_of_bytes(value: Any, path: str) -> Problem | None:
         return _expected("base64", value, path)
     if value.startswith("data:"):
         return Problem(path, "a data: URL; give only the base64 after its comma, and its type as mimeType")
+    if re.search(r"\s", value):
+        return Problem(path, "not base64: it has line ends or spaces; encode it without them")
     try:
         text = value.rstrip("=").translate(_ALPHABET)
         base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
@@ -305,7 +317,7 @@ def _problem_of_bytes(value: Any, path: str) -> Problem | None:
 
 def _problem_of_enum(value: Any, known: list[str], path: str) -> Problem | None:
     if not isinstance(value, str):
-        return _expected("a name", value, path)
+        return _expected(f"a name such as {known[1 % len(known)]}", value, path)
     names = {name.upper(): name for name in known}
     if value.upper() in names:
         return None

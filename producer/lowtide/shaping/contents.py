@@ -39,6 +39,8 @@ _DATA = frozenset(
 _BESIDE_DATA = frozenset({"thought", "videoMetadata", "mediaResolution", "partMetadata"})
 """Fields of a part that say something about its data."""
 
+_EXAMPLE = '{"role": "user", "parts": [{"text": ...}]}'
+
 
 def given_contents(contents: Any) -> list[dict[str, Any]]:
     """Returns a request's contents in the REST shape. Raises `InvalidRequest`, as all functions here do."""
@@ -68,6 +70,8 @@ def gathered(value: Any, where: str, checked: Callable[[Any, str], dict[str, Any
             contents.append(checked(entry, at))
             loose = None
             continue
+        if unknown := [name for name in entry if name not in fields.PART]:
+            refuse("unknown field of a part", f"{at}.{unknown[0]}")
         part = _part(entry, at)
         role = role_of(part)
         if loose is None or contents[-1]["role"] != role:
@@ -111,9 +115,6 @@ def _part(value: Any, where: str) -> dict[str, Any]:
     part = {"text": value} if isinstance(value, str) else as_mapping(value, where)
     if None in part.values():
         part = {name: inner for name, inner in part.items() if inner is not None}
-    for name in part:
-        if name not in fields.PART:
-            refuse("unknown field of a part", f"{where}.{name}")
     if not part:
         refuse("empty; a part needs a field such as text", where)
     if len(part) > 1 or "text" not in part:
@@ -124,10 +125,10 @@ def _part(value: Any, where: str) -> dict[str, Any]:
 
 
 def _check_data(part: Mapping[str, Any], where: str) -> None:
-    names = [name for name in part if fields.PART[name] in _DATA]
+    names = [name for name in part if fields.PART.get(name) in _DATA]
     if len(names) > 1:
         refuse(f"{' and '.join(names)} in one part; give each a part of its own", f"{where}.{names[1]}")
-    if not names and all(fields.PART[name] in _BESIDE_DATA for name in part):
+    if not names and all(fields.PART.get(name) in _BESIDE_DATA for name in part):
         refuse("a part needs a field such as text, beside those that describe it", where)
 
 
@@ -137,7 +138,7 @@ def as_mapping(value: Any, where: str) -> dict[str, Any]:
         return value
     plain = _plain_or_none(value)
     if not isinstance(plain, dict):
-        refuse(f"expected text, an object or an SDK object, got {type(value).__name__}", where)
+        refuse(f"expected an object such as {_EXAMPLE}, or one of the SDK, got {type(value).__name__}", where)
     if "uri" in plain and "mimeType" in plain:  # the SDK's File, as its upload returns it
         return {"fileData": {"fileUri": plain["uri"], "mimeType": plain["mimeType"]}}
     return plain

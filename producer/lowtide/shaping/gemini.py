@@ -9,6 +9,7 @@ from lowtide.shaping import fields
 from lowtide.shaping.checking import RequestCheck
 from lowtide.shaping.dialects import SDK_CONVERSIONS, Names, schemas_in
 from lowtide.shaping.embeddings import VERTEX_ONLY, EmbeddingNames
+from lowtide.shaping.items import as_item
 from lowtide.shaping.json_schema import WORDS
 from lowtide.shaping.normalise import Shaped, embedding_form, encoded, generation_form, read
 from lowtide.shaping.tokens import TokenEstimate
@@ -41,6 +42,7 @@ class GeminiShaper:
 
     def shape(self, item: object) -> Shaped:
         """Returns one request in the provider's form. Raises `InvalidRequest`."""
+        item = as_item(item)
         key, metadata, body = read(item, self._model, self._form)
         text = self._check(item, encoded(item, body))
         return Shaped(key, metadata, text, 0, self._tokens(text))

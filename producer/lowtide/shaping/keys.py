@@ -1,4 +1,4 @@
-"""The fields of a line: its key, where `key_field` says that it is, and what to write where one is missing or extra."""
+"""The key of a line: where `key_field` says that it is, or what to write where there is none."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from typing import Any
 
 from lowtide import openai
 from lowtide.errors import refuse
-from lowtide.shaping import fields
+from lowtide.shaping.items import LINE_FIELDS, as_item
 
 _LINE_NUMBER = "#"
-LINE_FIELDS = frozenset({"key", "metadata", "request", "contents", "config"})
-"""The fields of a line in the SDK's inline shape or the REST line shape."""
 _OPENAI_FIELDS = frozenset({"custom_id", "metadata", "method", "url", "body"})
 _ENDS = ("id", "key", "sku")
 _MAX_SHOWN = 60
@@ -26,6 +24,7 @@ def keyed(item: object, key_field: str, position: int) -> object:
 
     Raises `InvalidRequest` (without its position) for an item without the field.
     """
+    item = as_item(item)
     if not isinstance(item, Mapping):
         return item
     key = str(position + 1) if key_field == _LINE_NUMBER else _found(item, key_field)
@@ -55,21 +54,6 @@ def missing_key(item: Mapping[str, Any]) -> str:
             'by key_field="#"'
         )
     return f'missing; to use {field}, submit with key_field="{field}" (--key-field {field})'
-
-
-def extra_field(name: object) -> str:
-    """Returns what to do about a field beside the key that a line does not have."""
-    near = fields.nearest(str(name), LINE_FIELDS)
-    if near:
-        return f"unknown field; did you mean {near}?"
-    if name == "model":
-        return "unknown field; a batch has one model, which submit is given"
-    if name in fields.REQUEST or name in fields.GENERATION:
-        return "unknown field; put it under config, or under request in the REST shape"
-    return (
-        "unknown field; remove it, or put it under metadata as a string, and the result has it again; a line holds "
-        "key, metadata and either request or contents with config"
-    )
 
 
 def _likely(item: Mapping[str, Any]) -> str | None:

@@ -25,7 +25,9 @@ from lowtide.shaping import embeddings, fields
 from lowtide.shaping.contents import checked_content, checked_turn, given_contents, plain
 from lowtide.shaping.dialects import Names
 from lowtide.shaping.embeddings import EmbeddingNames
-from lowtide.shaping.keys import LINE_FIELDS, extra_field, missing_key
+from lowtide.shaping.items import with_columns
+from lowtide.shaping.keys import missing_key
+from lowtide.shaping.lines import json_value
 from lowtide.shaping.paths import as_given, as_written
 from lowtide.shaping.response_schema import default_mime_type
 
@@ -82,7 +84,7 @@ def read(item: object, model: str, form: Form) -> tuple[str, dict[str, str] | No
             return _from_openai(item, model, form)
         if item.get("key") is None:
             refuse(missing_key(item), "key")
-        key, metadata = _checked_key(item["key"]), item.get("metadata")
+        key, metadata = _checked_key(item["key"]), with_columns(item, item.get("metadata"))
         body = _from_mapping(item, model, form)
     else:
         refuse(f"expected a lowtide.Request or a mapping, got {type(item).__name__}", "request")
@@ -100,10 +102,7 @@ def _from_openai(line: Mapping[str, Any], model: str, form: Form) -> tuple[str, 
 
 
 def _from_mapping(item: Mapping[str, Any], model: str, form: Form) -> dict[str, Any]:
-    unknown = item.keys() - LINE_FIELDS
-    if unknown:
-        name = min(unknown, key=str)
-        refuse(extra_field(name), str(name))
+    _check_model(item.get("model"), model, "model")
     if "request" not in item:
         return form.from_inline(item.get("contents"), item.get("config"))
     if "contents" in item or "config" in item:
@@ -112,6 +111,8 @@ def _from_mapping(item: Mapping[str, Any], model: str, form: Form) -> dict[str, 
             "request",
         )
     request = item["request"]
+    if isinstance(request, str) and request.lstrip().startswith("{"):
+        request = json_value(request, 0, "request")  # as a table with a column of text is exported
     if not isinstance(request, (dict, Mapping)):
         refuse(f"expected an object, got {type(request).__name__}", "request")
     return form.from_rest(request, model)
@@ -123,19 +124,19 @@ def _from_rest(names: Names, request: Mapping[str, Any], model: str) -> dict[str
     for name, value in request.items():
         field = known.get(name)
         if field is None:
-            belongs = "unknown field; generation parameters belong under generationConfig"
-            reason = belongs if name in names.generation else fields.unknown(name, known)
-            refuse(names.refused.get(name, reason), f"request.{name}")
+            if name in names.generation:
+                refuse("unknown field; generation parameters belong under generationConfig", f"request.{name}")
+            field = _unknown(names, name, "request")
         if field in body:
             refuse(_TWICE, f"request.{name}")
         body[field] = value
-    _check_model(body.pop("model", None), model)
+    _check_model(body.pop("model", None), model, "request.model")
     contents = body.get("contents")
     if isinstance(contents, dict):
         # The service, too, takes one content for a list of one.
         contents = [contents]
     if not isinstance(contents, list) or not contents:
-        refuse("expected a non-empty list of contents", "request.contents")
+        refuse('expected a list of contents, such as [{"role": "user", "parts": [{"text": ...}]}]', "request.contents")
     body["contents"] = [checked_turn(c, f"request.contents[{i}]") for i, c in enumerate(contents)]
     config = body.get("generationConfig")
     if config is not None:
@@ -152,10 +153,9 @@ def _generation_config(names: Names, config: Mapping[str, Any], where: str) -> M
     found: dict[str, Any] = {}
     seen: set[str] = set()
     for name in config:
-        field = known.get(name)
-        if field is None or field in seen:
-            reason = _TWICE if field else names.refused.get(name) or fields.unknown(name, known)
-            refuse(reason, f"{where}.{name}")
+        field = known.get(name) or _unknown(names, name, where)
+        if field in seen:
+            refuse(_TWICE, f"{where}.{name}")
         seen.add(field)
         if field in converted and config[name] is not None:
             found[name] = converted[field](config[name], f"{where}.{name}")
@@ -164,14 +164,21 @@ def _generation_config(names: Names, config: Mapping[str, Any], where: str) -> M
     return {**config, **found} if found else config
 
 
+def _unknown(names: Names, name: str, where: str) -> str:
+    """Returns the name of a field that may belong to a newer model; `RequestCheck` decides whether it is sent."""
+    if name in names.refused:
+        refuse(names.refused[name], f"{where}.{name}")
+    return name
+
+
 def _add_mime_type(generation: dict[str, Any], given: Mapping[str, Any]) -> None:
     if mime_type := default_mime_type(given.get(as_written(given, "responseSchema"))):
         generation["responseMimeType"] = mime_type
 
 
-def _check_model(named: object, model: str) -> None:
+def _check_model(named: object, model: str, where: str) -> None:
     if named is not None and _bare(str(named)) != _bare(model):
-        refuse(f"names a model other than the batch's {model}", "request.model")
+        refuse(f"names a model other than the batch's {model}", where)
 
 
 def _bare(model: str) -> str:
@@ -183,7 +190,7 @@ def _from_inline(names: Names, contents: Any, config: Any) -> dict[str, Any]:
     if config is None:
         return body
     generation: dict[str, Any] = {}
-    in_generation, hoisted, _, _, refused, converted, _ = names
+    in_generation, hoisted, _, _, _, converted, _ = names
     config = _config(config)
     for name, value in config.items():
         if value is None:
@@ -192,12 +199,10 @@ def _from_inline(names: Names, contents: Any, config: Any) -> dict[str, Any]:
             target = generation
         elif (field := hoisted.get(name)) is not None:
             target = body
-        elif name in refused:
-            refuse(refused[name], f"config.{name}")
         elif name in fields.DROPPED:
             continue
         else:
-            refuse(fields.unknown(name, in_generation.keys() | hoisted.keys()), f"config.{name}")
+            field, target = _unknown(names, name, "config"), generation
         if field in target:
             refuse(_TWICE, f"config.{name}")
         convert = converted.get(field)
@@ -233,7 +238,7 @@ def _embedding_from_inline(names: EmbeddingNames, contents: Any, config: Any) ->
 
 def _embedding_from_rest(names: EmbeddingNames, request: Mapping[str, Any], model: str) -> dict[str, Any]:
     body = embeddings.from_rest(names, request)
-    _check_model(body.pop("model", None), model)
+    _check_model(body.pop("model", None), model, "request.model")
     if body.get("content") is None:
         refuse("missing; a request needs a content to embed", "request.content")
     body["content"] = checked_content(body["content"], "request.content")

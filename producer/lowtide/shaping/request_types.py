@@ -29,12 +29,26 @@ PLAIN |= {
     "any": Any,
 }
 """Types that are no names in `Types.known`."""
+
+
+def _in_both_cases(fields: dict[str, str]) -> dict[str, str]:
+    return fields | {
+        re.sub(r"[A-Z]", lambda capital: f"_{capital[0].lower()}", name): of for name, of in fields.items()
+    }
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(_in_both_cases(dict.fromkeys(text.split(), "")))
+
+
 ONE_OF: dict[str, frozenset[str]] = {
-    "FunctionResponsePart": frozenset({"inlineData", "inline_data", "fileData", "file_data"}),
-    "GenerationConfigRoutingConfig": frozenset({"autoMode", "auto_mode", "manualMode", "manual_mode"}),
-    "VoiceConfig": frozenset(
-        {"prebuiltVoiceConfig", "prebuilt_voice_config", "replicatedVoiceConfig", "replicated_voice_config"}
-    ),
+    "ExternalApi": _names("simpleSearchParams elasticSearchParams"),
+    "FunctionResponsePart": _names("inlineData fileData"),
+    "GenerationConfigRoutingConfig": _names("autoMode manualMode"),
+    "PartialArg": _names("boolValue nullValue numberValue stringValue"),
+    "RagRetrievalConfigRanking": _names("llmRanker rankService"),
+    "Retrieval": _names("externalApi vertexAiSearch vertexRagStore"),
+    "VoiceConfig": _names("prebuiltVoiceConfig replicatedVoiceConfig"),
 }
 """Of a type, the fields of which a request may have one only. The parts of contents are checked where they are read."""
 _structs: dict[str, dict[str, Any]] = {}
@@ -81,12 +95,6 @@ def _renew_lock() -> None:
 
 
 os.register_at_fork(after_in_child=_renew_lock)
-
-
-def _in_both_cases(fields: dict[str, str]) -> dict[str, str]:
-    return fields | {
-        re.sub(r"[A-Z]", lambda capital: f"_{capital[0].lower()}", name): of for name, of in fields.items()
-    }
 
 
 def _annotation(provider: ProviderName, of: str) -> str:

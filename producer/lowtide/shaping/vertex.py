@@ -16,6 +16,7 @@ from lowtide.shaping.checking import RequestCheck
 from lowtide.shaping.contents import as_mapping, role_of
 from lowtide.shaping.dialects import SDK_CONVERSIONS, Names, schemas_in
 from lowtide.shaping.embeddings import EmbeddingNames
+from lowtide.shaping.items import as_item
 from lowtide.shaping.json_schema import VERTEX_WORDS
 from lowtide.shaping.normalise import Form, Shaped, embedding_form, encode, encoded, generation_form, read
 from lowtide.shaping.paths import as_given
@@ -118,6 +119,7 @@ class VertexShaper:
 
     def shape(self, item: object) -> Shaped:
         """Returns one request in the provider's form, with its group. Raises `InvalidRequest`."""
+        item = as_item(item)
         key, metadata, body = read(item, self._model, self._form)
         text = self._check(item, encoded(item, body))
         try:
