@@ -176,6 +176,16 @@ class MachineProvider:
 
         return self._call("ready", effect)
 
+    def pin(self, display_name: str, sources: Sequence[Part]) -> Sequence[str]:
+        del display_name
+        return [source.name for source in sources]
+
+    def confirm(self, sources: Sequence[Part], until: float) -> None:
+        pass
+
+    def authorize(self) -> None:
+        pass
+
     def create(self, job: NewJob, deadline: Any = None) -> ProviderJob:
         lines = list(job.lines or ())
 
@@ -257,12 +267,16 @@ class MachineProvider:
 
         return self._call("parts", effect)
 
-    def read(self, part: str, start: int, end: int) -> bytes:
+    def read(self, part: Part, start: int, end: int) -> bytes:
         def effect() -> bytes:
-            output = self._output(part)
+            output = self._output(part.name)
             return whole_lines(lambda first, last: output[first:last], start, end)
 
         return self._call("read", effect)
+
+    def resumable(self, output: Output) -> bool:
+        del output
+        return True
 
     def download(self, output: Output, sink: IO[bytes]) -> None:
         whole = self._call("download", lambda: self._output(output.job))

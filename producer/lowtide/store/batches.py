@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import chain
@@ -12,8 +12,8 @@ import msgspec
 import redis
 from msgspec.structs import replace
 
-from lowtide.addresses import WebhookTarget, allowing_url, listened_for, parse_handler
-from lowtide.errors import BatchNotFound, StoreUnavailable
+from lowtide.addresses import WebhookTarget, allowing_url, claim_of, listened_for, parse_handler
+from lowtide.errors import BatchNotFound, SourceError, StoreUnavailable
 from lowtide.models import BatchPage, BatchStatus
 from lowtide.options import Options
 from lowtide.protocol import (
@@ -21,6 +21,7 @@ from lowtide.protocol import (
     RECORD_VERSION,
     BatchRecord,
     DamagedRecord,
+    Part,
     Stage,
     batch_status,
     hash_reply,
@@ -92,16 +93,15 @@ class Store:
         size: int,
         groups: int,
         fingerprint: str,
-        sources: Sequence[tuple[str, int]] = (),
+        sources: Sequence[Part] = (),
     ) -> tuple[str, str]:
         """Records a batch; returns the id and fingerprint of the one that stands for its idempotency key.
 
         `groups` is the number of groups that the requests fall into; requests of two groups cannot share a job.
-        `sources` are the places where the provider reads them, if it is to use them in place, with their sizes in
-        bytes.
+        `sources` are the places where the provider reads them, if it is to use them in place.
 
         When a reply is lost, Redis is asked again: the script knows the batch by its id. After `StoreUnavailable` the
-        batch may be recorded or not.
+        batch may be recorded or not. Raises `SourceError` where another batch has the destination.
         """
         fields: NewBatch = {
             "v": RECORD_VERSION,
@@ -131,21 +131,25 @@ class Store:
             "open": 0,
         }
 
-        def record() -> tuple[str, str]:
+        claim = claim_of(options.destination)
+
+        def record() -> list[bytes]:
             # A failover must not lose a batch whose id its producer has.
-            standing = durably(
+            standing: list[bytes] = durably(
                 self.redis,
                 lambda client: self._register.within(client)(
                     batch=keys.batch(batch_id),
                     batches=keys.BATCHES,
                     clock=keys.clock(Stage.SUBMIT.queue),
                     idempotency=keys.idempotency(options.idempotency_key or ""),
+                    destination=keys.destination(claim),
                     census=keys.CENSUS,
                     batch_id=batch_id,
                     member=keys.batch_member(batch_id),
                     grace=_SUBMIT_GRACE_SECONDS,
                     fingerprint=fingerprint,
                     keyed=int(bool(options.idempotency_key)),
+                    claimed=int(bool(claim)),
                     batch_prefix=keys.batch(""),
                     counted=measures.counted_batch(total),
                     fields=written_fields(fields),
@@ -153,8 +157,15 @@ class Store:
                 replicas=self._settings.replicas_to_wait_for,
                 disk=False,
             )
-            return standing[0].decode(), standing[1].decode()
+            return standing
 
+        batch, *fingerprints = (part.decode() for part in self._persistently(record))
+        if not fingerprints:
+            raise SourceError(f"{claim} is the destination of batch {batch}: name another place, or delete that batch")
+        return batch, fingerprints[0]
+
+    def _persistently(self, record: Callable[[], list[bytes]]) -> list[bytes]:
+        """Calls the function again after a lost reply, a few times."""
         with redis_errors(self._url):
             for _ in range(_RECORDING_TRIES - 1):
                 with suppress(redis.ConnectionError, redis.TimeoutError):

@@ -16,6 +16,7 @@ import msgspec
 import redis
 from msgspec.structs import replace
 
+from lowtide.addresses import claim_of
 from lowtide.models import ResultError
 from lowtide.protocol import (
     DAMAGED,
@@ -334,6 +335,7 @@ class Ledger:
             batches=keys.BATCHES,
             clock=keys.clock(Stage.DELETE.queue),
             idempotency=keys.idempotency(batch.record.idempotency_key or ""),
+            destination=keys.destination(claim_of(batch.record.destination)),
             census=keys.CENSUS,
             batch_id=batch_id,
             member=batch.member,
