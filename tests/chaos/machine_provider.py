@@ -14,7 +14,7 @@ from itertools import cycle, islice
 from typing import IO, Any, TypeVar
 
 import msgspec
-from tests.chaos.machine_actors import MachineTime, current, point
+from tests.chaos.machine_actors import Actor, MachineTime, current, point
 from tests.chaos.machine_output import FINAL, Line, Row, error_of, lines_of, ordinal_of
 
 from lowtide.states import JobState
@@ -105,6 +105,7 @@ class MachineProvider:
         self.wrongs: list[str] = []
         self.excused = self._uploaded = 0
         self.by_name: dict[str, MachineJob] = {}
+        self._authorized: set[Actor | None] = set()
 
     # ---- what the test does
 
@@ -184,12 +185,13 @@ class MachineProvider:
         pass
 
     def authorize(self) -> None:
-        pass
+        self._authorized.add(current())
 
     def create(self, job: NewJob, deadline: Any = None) -> ProviderJob:
         lines = list(job.lines or ())
 
         def effect() -> ProviderJob:
+            assert current() in self._authorized, "a create must not wait for its token"
             if deadline is not None:
                 _still(deadline)
             if job.input is not None and job.input not in self.uploads:

@@ -106,7 +106,7 @@ def is_under(uri: str, roots: Iterable[str]) -> bool:
 
 
 def check_output_folder(folder: Objects) -> None:
-    """Raises `ValueError` for a folder in which objects with output could not be told from a pattern."""
+    """Raises `ValueError` for a folder whose name tools of Google Cloud would take for a pattern or a version."""
     if found := _PATTERN.search(folder.path):
         raise ValueError(f"the character {found[0]!r} cannot be in the name of a folder for output")
 

@@ -1,4 +1,4 @@
-"""Names of the places that jobs write to, and the rule that tells Lowtide's own places from those of users.
+"""Names of the places that jobs write to, and the rule that separates Lowtide's own places from those of users.
 
 Each create call has a folder or a table of its own, with a random suffix, so that two jobs of one display name share
 nothing:

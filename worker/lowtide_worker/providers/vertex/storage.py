@@ -123,7 +123,7 @@ class VertexStorage:
     def pin(self, display_name: str, sources: Sequence[Part]) -> list[str]:
         """Has Cloud Storage copy the accepted generations of users' objects into a job's folder; returns the copies.
 
-        So whoever writes over an object changes no job, and no name is taken for a pattern. The data does not pass
+        So a later version of an object changes no job, and no name is taken for a pattern. The data does not pass
         through this process. Raises `Refused` for an object that is gone or written over.
         """
         folder = self._root.under(f"inputs/{display_name}/")
