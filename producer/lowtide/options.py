@@ -11,6 +11,8 @@ from typing import Self, TypedDict, TypeVar, Unpack, cast
 from lowtide.addresses import (
     NamedTask,
     check_model,
+    check_output_folder,
+    check_output_table,
     check_tables,
     handler_name,
     is_dataset,
@@ -267,10 +269,10 @@ def _check_destination(uri: str, provider: ProviderName, settings: Settings) -> 
         raise InvalidBatch("destination: the job makes its dataset itself; name the bq:// table for its rows")
     try:
         if uri.startswith("bq://"):
-            parse_table(uri)
+            check_output_table(parse_table(uri))
             check_tables(settings.google_cloud_location)
         else:
-            parse_objects(uri)
+            check_output_folder(parse_objects(uri))
     except ValueError as error:
         raise InvalidBatch(f"destination: {error}") from None
     if not is_under(uri, settings.vertex_locations):

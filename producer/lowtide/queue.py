@@ -13,11 +13,18 @@ from typing import IO, BinaryIO, NamedTuple, Unpack, cast
 
 from lowtide.addresses import doubt_about, is_dataset
 from lowtide.batch import Batch
-from lowtide.errors import BatchNotFound, IdempotencyConflict, InvalidBatch, InvalidRequest, SpoolError
+from lowtide.errors import (
+    BatchNotFound,
+    IdempotencyConflict,
+    InvalidBatch,
+    InvalidRequest,
+    SourceError,
+    SpoolError,
+)
 from lowtide.limits import MAX_URI_CHARS
 from lowtide.models import BatchPage, Request
 from lowtide.options import BatchOptions, Options, check_key_column
-from lowtide.protocol import BATCH_ID, BatchFiles, Stage, arguments, batch_member, new_batch_id, sender, shown
+from lowtide.protocol import BATCH_ID, BatchFiles, Part, Stage, arguments, batch_member, new_batch_id, sender, shown
 from lowtide.settings import Settings
 from lowtide.shaping import file_lines, json_lines, shaper_of
 from lowtide.spool import Accepted, KeyIndex, RequestWriter, Spool, Writer
@@ -35,8 +42,8 @@ class Intake(NamedTuple):
     """The requests of a batch, in the spool or in place, before the batch is recorded."""
 
     accepted: Accepted
-    sources: Sequence[tuple[str, int]] = ()
-    """Places where the provider reads the requests in place, with their sizes in bytes; else empty."""
+    sources: Sequence[Part] = ()
+    """Places where the provider reads the requests in place; else empty."""
 
 
 class BatchQueue:
@@ -235,8 +242,8 @@ class BatchQueue:
     def register(self, batch_id: str, options: Options, intake: Intake) -> Batch:
         """Records a batch whose requests are in the spool; returns the batch that its idempotency key belongs to.
 
-        It removes the files only where Redis answers that the key belongs to another batch: after a lost reply, the
-        batch may be recorded. Raises `IdempotencyConflict` and `StoreUnavailable`.
+        It removes the files only where Redis answers that the key or the destination belongs to another batch: after a
+        lost reply, the batch may be recorded. Raises `IdempotencyConflict`, `SourceError` and `StoreUnavailable`.
         """
         return Batch(self._record(batch_id, options, intake).batch_id, self._store, self._spool)
 
@@ -252,16 +259,21 @@ class BatchQueue:
             options.destination or "",
         )
         fingerprint = "-".join(parts)
-        recorded = self._store.register(
-            batch_id,
-            options,
-            total=accepted.total,
-            size=accepted.bytes,
-            tokens=accepted.tokens,
-            groups=accepted.groups,
-            fingerprint=fingerprint,
-            sources=intake.sources,
-        )
+        try:
+            recorded = self._store.register(
+                batch_id,
+                options,
+                total=accepted.total,
+                size=accepted.bytes,
+                tokens=accepted.tokens,
+                groups=accepted.groups,
+                fingerprint=fingerprint,
+                sources=intake.sources,
+            )
+        except SourceError:
+            # Redis has answered: another batch has the destination.
+            self._remove_files(batch_id)
+            raise
         if recorded.batch_id != batch_id:
             self._remove_files(batch_id)
         if recorded.fingerprint != fingerprint:

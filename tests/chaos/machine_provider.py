@@ -14,7 +14,7 @@ from itertools import cycle, islice
 from typing import IO, Any, TypeVar
 
 import msgspec
-from tests.chaos.machine_actors import MachineTime, current, point
+from tests.chaos.machine_actors import Actor, MachineTime, current, point
 from tests.chaos.machine_output import FINAL, Line, Row, error_of, lines_of, ordinal_of
 
 from lowtide.states import JobState
@@ -105,6 +105,7 @@ class MachineProvider:
         self.wrongs: list[str] = []
         self.excused = self._uploaded = 0
         self.by_name: dict[str, MachineJob] = {}
+        self._authorized: set[Actor | None] = set()
 
     # ---- what the test does
 
@@ -176,10 +177,21 @@ class MachineProvider:
 
         return self._call("ready", effect)
 
+    def pin(self, display_name: str, sources: Sequence[Part]) -> Sequence[str]:
+        del display_name
+        return [source.name for source in sources]
+
+    def confirm(self, sources: Sequence[Part], until: float) -> None:
+        pass
+
+    def authorize(self) -> None:
+        self._authorized.add(current())
+
     def create(self, job: NewJob, deadline: Any = None) -> ProviderJob:
         lines = list(job.lines or ())
 
         def effect() -> ProviderJob:
+            assert current() in self._authorized, "a create must not wait for its token"
             if deadline is not None:
                 _still(deadline)
             if job.input is not None and job.input not in self.uploads:
@@ -257,12 +269,16 @@ class MachineProvider:
 
         return self._call("parts", effect)
 
-    def read(self, part: str, start: int, end: int) -> bytes:
+    def read(self, part: Part, start: int, end: int) -> bytes:
         def effect() -> bytes:
-            output = self._output(part)
+            output = self._output(part.name)
             return whole_lines(lambda first, last: output[first:last], start, end)
 
         return self._call("read", effect)
+
+    def resumable(self, output: Output) -> bool:
+        del output
+        return True
 
     def download(self, output: Output, sink: IO[bytes]) -> None:
         whole = self._call("download", lambda: self._output(output.job))

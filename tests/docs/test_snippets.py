@@ -151,10 +151,12 @@ def test_the_destinations_that_are_written_about_hold_the_providers_output(verte
     [name] = [name for name in cloud.objects("gs://shop-data/kept") if "incremental" not in name]
     parts = name.split("/")
     assert parts[0] == f"lowtide-{vertex.installation}-{folder.id}-1"
-    assert parts[1].startswith("prediction-model-")
-    assert parts[2] == "predictions.jsonl"
+    assert parts[2].startswith("prediction-model-")
+    assert parts[3] == "predictions.jsonl"
     assert {row["sku"] for row in cloud.rows("bq://my-project.shop.kept")} == {"s0", "s1", "s2"}
-    assert len(cloud.rows(f"bq://my-project.shop.lowtide_{vertex.installation}_{dataset.id}_1")) == 3
+    tables = [table.table_id for table in cloud.bigquery.list_tables("my-project.shop")]
+    [name] = [name for name in tables if name.startswith(f"predictions_lowtide_{vertex.installation}_{dataset.id}_1_")]
+    assert len(cloud.rows(f"bq://my-project.shop.{name}")) == 3
 
 
 def _finished(batch: Batch) -> Batch:

@@ -16,6 +16,7 @@ from google.genai import types
 from google.oauth2.credentials import Credentials
 from tests.emulator.helpers import PENDING, RUNNING, finished, prompt
 from tests.emulator.vertex import PARENT, World, lines, row
+from tests.waiting import wait_until
 
 from lowtide_emulator import Emulator, Settings
 from lowtide_emulator.cloud import BigQueryServer, CloudStorageServer
@@ -324,3 +325,19 @@ def test_a_dataset_that_makes_no_sense_is_refused(world: World, body: dict[str, 
     refused = world.http.post(DATASETS, json=body)
     assert refused.status_code == 400
     assert words in refused.json()["error"]["message"]
+
+
+def test_rows_of_a_table_can_come_late_and_tables_can_be_written_again(
+    world: World, tables: bigquery.Client, dataset: str
+) -> None:
+    fill(tables, f"{dataset}.late", [{"request": json.dumps(prompt(f"n{n}")), "id": f"k{n}"} for n in range(6)], FIELDS)
+    for kind, params in (("late_output", {"fraction": 0.34, "seconds": 600}), ("rewritten_output", {"seconds": 600})):
+        world.emulator.set_faults([{"on": "job", "kind": kind, "params": params}])
+        ended(world, table_body(world, f"{dataset}.late", f"{dataset}.{kind}"))
+    assert len(list(tables.list_rows(f"{dataset}.late_output"))) == 2
+    order = [row["id"] for row in tables.list_rows(f"{dataset}.rewritten_output")]
+
+    world.emulator.advance(600)
+
+    wait_until(lambda: len(list(tables.list_rows(f"{dataset}.late_output"))) == 6)
+    wait_until(lambda: [row["id"] for row in tables.list_rows(f"{dataset}.rewritten_output")] == order[::-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from typing import Any
@@ -165,6 +166,33 @@ def test_the_output_can_come_late(world: World, results: Any, announced: bool) -
     wait_until(lambda: "predictions.jsonl" in world.files())
     path = f"/v1beta1/{job['name']}"
     assert keys(world.rows(world.when(path, lambda job: "outputInfo" in job))) == KEYS
+
+
+def test_the_output_can_be_empty_at_first(world: World, results: Any) -> None:
+    job = results("late_output", seconds=600)
+    assert job["completionStats"] == {"successfulCount": "10"}
+    assert world.rows(job) == []
+    world.emulator.advance(600)
+    assert keys(wait_until(lambda: world.rows(job))) == KEYS
+
+
+def test_shards_can_come_late(world: World, results: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = world.emulator._engine
+    monkeypatch.setattr(engine, "settings", dataclasses.replace(engine.settings, vertex_shard_bytes=1000))
+    job = results("late_output", seconds=600, fraction=0.5)
+    early = {name for name in world.files() if "-of-" in name}
+    world.emulator.advance(600)
+    late = wait_until(lambda: {name for name in world.files() if "-of-" in name} - early)
+    assert len({name.rpartition("-")[2] for name in early | late}) == 1
+    assert int(min(late).rpartition("-")[2]) == len(early | late)
+    assert "outputInfo" in job
+
+
+def test_the_output_can_be_written_again_in_another_order(world: World, results: Any) -> None:
+    job = results("rewritten_output", seconds=600)
+    first = world.rows(job)
+    world.emulator.advance(600)
+    assert wait_until(lambda: (again := world.rows(job)) != first and again) == first[::-1]
 
 
 def test_all_rows_can_fail_in_a_job_that_succeeds(world: World, results: Any) -> None:

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from lowtide_worker.deadlines import Deadline, Overdue, elapsed
-from lowtide_worker.providers import NewJob, Output, Provider, ProviderError, Unavailable, every
+from lowtide_worker.providers import NewJob, Output, Part, Provider, ProviderError, Unavailable, every
 from lowtide_worker.providers.gemini import GeminiProvider
 from lowtide_worker.providers.google import client as google_client
 from lowtide_worker.providers.vertex.provider import VertexProvider
@@ -101,7 +101,7 @@ def vertex_calls(url: str) -> dict[str, Callable[[], object]]:
     return _calls(provider, "gs://bucket/jobs/inputs/x.jsonl", job) | {
         "clear": lambda: provider.clear("lowtide-b0x-1"),
         "parts": lambda: provider.parts(Output(job=job, location="gs://bucket/jobs/outputs/x")),
-        "read": lambda: provider.read("gs://bucket/user/x", 0, 10),
+        "read": lambda: provider.read(Part("gs://bucket/user/x", 10), 0, 10),
         "download": lambda: provider.download(table, io.BytesIO()),
     }
 

@@ -80,7 +80,7 @@ def test_an_object_is_used_in_place(queue: BatchQueue, vertex: Stack, cloud: Clo
     assert results.keys() == {f"k{n}" for n in range(20)}
     assert all(f"k{n}" in (results[f"k{n}"].text or "") for n in range(20))
     [job] = [job for job in vertex.emulator.jobs() if job.display_name == f"lowtide-{vertex.installation}-{batch.id}-1"]
-    assert job.source == uri
+    assert job.source == f"gs://{vertex.bucket}/jobs/inputs/{job.display_name}/00000.jsonl", "a copy of one generation"
     assert "requests.jsonl" not in spooled(vertex, batch)
     assert cloud.objects(f"gs://{vertex.bucket}/user/in-place/") == ["requests.jsonl"]
 

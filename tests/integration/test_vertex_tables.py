@@ -16,7 +16,7 @@ from tests.vertex_batches import MODEL, finished, line
 from tests.waiting import wait_until
 
 from lowtide import Batch, BatchQueue, InvalidBatch, InvalidRequest, SourceError
-from lowtide_worker.providers import Refused
+from lowtide_worker.providers import Output, Refused
 from lowtide_worker.providers.vertex.tables import VertexTables
 
 
@@ -231,7 +231,7 @@ def test_output_in_an_unknown_form_is_kept_and_not_taken_for_failures(vertex: St
     uri = cloud.put_table(f"{vertex.dataset}.unknown", {"key": "STRING", "prediction": "JSON"}, [{"key": "a"}])
     written = io.BytesIO()
     with pytest.raises(Refused, match="has no column response, so its rows cannot be read; it has key, prediction"):
-        VertexTables(vertex.worker_settings()).download(uri, "key", written)
+        VertexTables(vertex.worker_settings()).download(uri, Output(job="", location=uri), written)
     assert written.getvalue() == b""
 
 

@@ -21,7 +21,7 @@ def test_every_line_is_read_exactly_once_whatever_the_cut(files: list[bytes], si
     ends = even_ends(parts, size)
     read = bytearray()
     for start, end in itertools.pairwise([0, *ends]):
-        [(name, first, last)] = part_ranges(parts, start, end)
+        [((name, _, _), first, last)] = part_ranges(parts, start, end)
         assert 0 <= first < last <= len(blobs[name])
 
         def ranged(at: int, to: int, name: str = name) -> bytes:

@@ -15,6 +15,7 @@ from lowtide.protocol import (
     DamagedRecord,
     EntityRecord,
     JobRecord,
+    Part,
     SegmentRecord,
     batch_status,
     read_record,
@@ -25,10 +26,20 @@ from lowtide.states import JobState, Verdict
 ERROR = ResultError(reason="INTERNAL", message="it fell over", code=13)
 RECORDS: list[EntityRecord] = [
     a_batch(
-        "b0one", sources=(("gs://b/in.jsonl", 7),), labels={"a": "ü"}, outcomes={"SAFETY": Verdict.FAIL}, cancel=True
+        "b0one",
+        sources=(Part("gs://b/in.jsonl", 7, 5),),
+        labels={"a": "ü"},
+        outcomes={"SAFETY": Verdict.FAIL},
+        cancel=True,
     ),
     a_job(
-        "b0one-2", state=JobState.FAILED, error=ERROR, parts=(("gs://b/out", 9),), created=1.5, collected=0, sparse=True
+        "b0one-2",
+        state=JobState.FAILED,
+        error=ERROR,
+        parts=(Part("gs://b/out", 9),),
+        created=1.5,
+        collected=0,
+        sparse=True,
     ),
     a_segment("b0one-2", 3, only=[1, 2], ordinals=b"\x00\xff\x00\x00", granted="10", stored=True, piece="5-0"),
 ]

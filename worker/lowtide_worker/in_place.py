@@ -33,14 +33,9 @@ def in_place(batch: BatchRecord, job: JobRecord) -> bool:
     return bool(batch.sources) and not job.sparse
 
 
-def source_uris(batch: BatchRecord) -> tuple[str, ...]:
-    """The URIs that the provider reads in place."""
-    return tuple(uri for uri, _ in batch.sources)
-
-
 def lines_elsewhere(batch: BatchRecord) -> bool:
     """Whether the spool has no copy of the lines. It has one of a table's rows."""
-    return bool(batch.sources) and source_uris(batch)[0].startswith("gs://")
+    return bool(batch.sources) and batch.sources[0].name.startswith("gs://")
 
 
 def under_wire_keys(rows: Sequence[Row], spool: Spool, batch_id: str) -> list[Row]:
@@ -89,7 +84,7 @@ def _stretches(runs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def _lines(provider: Provider, sources: Sequence[Part], start: int, end: int) -> Iterator[_Line]:
-    for name, first, last in part_ranges(sources, start, end):
-        for text in provider.read(name, first, last).split(b"\n"):
+    for part, first, last in part_ranges(sources, start, end):
+        for text in provider.read(part, first, last).split(b"\n"):
             if text.strip():
                 yield _decode(text)

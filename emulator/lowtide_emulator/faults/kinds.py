@@ -141,6 +141,22 @@ class NoOutput(Kind, frozen=True, kw_only=True):
     announced: bool = False
 
 
+class LateOutput(Kind, frozen=True, kw_only=True):
+    """The job ends and names its output, of which only a `fraction` is there; the whole is there after `seconds`.
+
+    The fraction is one of a table's rows, or of the shards. A single object is empty at first. Vertex AI only.
+    """
+
+    seconds: Seconds
+    fraction: Fraction = 0.0
+
+
+class RewrittenOutput(Kind, frozen=True, kw_only=True):
+    """The job's output is written again `seconds` after its end, with the rows in the reverse order. Vertex AI only."""
+
+    seconds: Seconds
+
+
 class State(Kind, frozen=True, kw_only=True):
     """The job reports `state` for `seconds` from its creation, or for ever if null. Any text is allowed.
 
@@ -221,6 +237,8 @@ JOB_KINDS: dict[str, type[Kind]] = {
     "partial_output": PartialOutput,
     "import_fails": ImportFails,
     "no_output": NoOutput,
+    "late_output": LateOutput,
+    "rewritten_output": RewrittenOutput,
     "state": State,
     "all_rows_fail": AllRowsFail,
     "missing_rows": MissingRows,

@@ -89,16 +89,18 @@ class BigQuery:
         with failures(f"Failed to get the BigQuery dataset {dataset}", missing=9):
             self._client.get_dataset(dataset, timeout=SECONDS, retry=self._retry)
 
-    def load(self, table: str, columns: Sequence[TableColumn], lines: BinaryIO) -> None:
+    def load(self, table: str, columns: Sequence[TableColumn], lines: BinaryIO, *, replace: bool) -> None:
         """Appends JSON lines to a table, and creates it if it does not exist. Raises JobFailed.
 
-        All rows appear at once.
+        All rows appear at once. With `replace` they replace those that are there.
         """
         from google.cloud.bigquery import LoadJobConfig, SchemaField, SourceFormat, Table
 
         schema = [SchemaField(column.name, column.kind) for column in columns]
         config = LoadJobConfig(
-            source_format=SourceFormat.NEWLINE_DELIMITED_JSON, schema=schema, write_disposition="WRITE_APPEND"
+            source_format=SourceFormat.NEWLINE_DELIMITED_JSON,
+            schema=schema,
+            write_disposition="WRITE_TRUNCATE" if replace else "WRITE_APPEND",
         )
         with failures(f"Failed to export predictions to bq://{table}", missing=9):
             self._client.create_table(Table(table, schema=schema), exists_ok=True, timeout=SECONDS, retry=self._retry)

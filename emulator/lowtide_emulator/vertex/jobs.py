@@ -60,6 +60,7 @@ class PredictionJob(Job):
     phase: the present work on the job.
     incremental: whether the file of predictions so far is written.
     output_dataset: the name of the multimodal dataset that the job has made of its output.
+    export_again_at: the time when a fault has the results exported once more; None if none does.
     """
 
     uris: list[str]
@@ -75,6 +76,7 @@ class PredictionJob(Job):
     phase: Phase = Phase.ANSWERING
     incremental: bool = False
     output_dataset: str | None = None
+    export_again_at: float | None = None
 
     @property
     def answered_path(self) -> Path:

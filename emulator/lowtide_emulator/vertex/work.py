@@ -32,7 +32,7 @@ from lowtide_emulator.faults import kinds
 from lowtide_emulator.vertex.big_query import BigQuery
 from lowtide_emulator.vertex.cloud_storage import CloudStorage
 from lowtide_emulator.vertex.datasets import Datasets
-from lowtide_emulator.vertex.export import INCREMENTAL_ROWS, export_objects, export_table
+from lowtide_emulator.vertex.export import INCREMENTAL_ROWS, export_objects, export_table, reverse_lines
 from lowtide_emulator.vertex.failures import JobFailed
 from lowtide_emulator.vertex.intake import load_objects, load_table
 from lowtide_emulator.vertex.jobs import BigQueryOutput, GcsOutput, Phase, PredictionJob
@@ -139,6 +139,8 @@ class VertexWork:
             if not job.incremental and now > job.starts and isinstance(job.output, GcsOutput):
                 return self._export_so_far
             return None
+        if job.export_again_at is not None and now >= job.export_again_at:
+            return self._export_again
         if job.progress.ready_at is None or (job.delivered_at is None and job.results_due(now)):
             return self._deliver
         return None
@@ -279,13 +281,25 @@ class VertexWork:
             if not job.incremental:
                 self._write_so_far(job, (rows + 1) // 2)
             self._write_results(job, rows)
-            self._export(job)
+            late = job.fault(kinds.LateOutput)
+            self._export(job, fraction=1.0 if late is None else late.fraction)
             job.delivered_at = self._engine.clock.now()
+            more = late or job.fault(kinds.RewrittenOutput)
+            if more is not None:
+                job.export_again_at = job.delivered_at + more.seconds
         missing = job.fault(kinds.NoOutput)
-        late = rows > 0 and job.delivered_at is None and missing is not None and missing.seconds is not None
+        waits = rows > 0 and job.delivered_at is None and missing is not None and missing.seconds is not None
         if job.progress.ready_at is None:
             job.progress.ready_at = self._engine.clock.now()
-        job.phase = Phase.WAITING if late else Phase.DONE
+        job.phase = Phase.WAITING if waits or job.export_again_at is not None else Phase.DONE
+
+    def _export_again(self, job: PredictionJob) -> None:
+        """Exports the results of a finished job once more: whole, or in another order."""
+        if job.fault(kinds.LateOutput) is None:
+            reverse_lines(job.output_path)
+        self._export(job, again=True)
+        job.export_again_at = None
+        job.phase = Phase.DONE
 
     def _write_results(self, job: PredictionJob, rows: int) -> None:
         answerer, shape = self._answerers[job.id]
@@ -296,15 +310,15 @@ class VertexWork:
             )
             write_lines(job, lines, job.output_path, shuffle_seed=seed)
 
-    def _export(self, job: PredictionJob) -> None:
+    def _export(self, job: PredictionJob, *, fraction: float = 1.0, again: bool = False) -> None:
         if isinstance(job.output, GcsOutput):
             with self._storage() as storage:
                 shard_bytes = self._engine.settings.vertex_shard_bytes
-                export_objects(job.output_path, job.output.folder, storage, shard_bytes=shard_bytes)
+                export_objects(job.output_path, job.output.folder, storage, shard_bytes=shard_bytes, fraction=fraction)
         else:
             with self._bigquery() as bigquery:
-                export_table(job, job.output_path, job.output.table, bigquery)
-            if job.output.display_name is not None:
+                export_table(job, job.output_path, job.output.table, bigquery, fraction=fraction, again=again)
+            if job.output.display_name is not None and not again:
                 datasets = job.collection.removesuffix("batchPredictionJobs") + "datasets"
                 made = self._datasets.add_output(datasets, job.output.display_name, f"bq://{job.output.table}")
                 job.output_dataset = made.name

@@ -16,12 +16,16 @@ from lowtide.addresses.handlers import (
     parse_handler,
 )
 from lowtide.addresses.locations import (
+    TABLES_OF_LOWTIDE,
     Dataset,
     Objects,
     Table,
     check_location,
+    check_output_folder,
+    check_output_table,
     check_place,
     check_tables,
+    claim_of,
     is_dataset,
     is_under,
     parse_dataset,
@@ -39,6 +43,7 @@ from lowtide.addresses.urls import (
 from lowtide.addresses.webhooks import allowing_url
 
 __all__ = [
+    "TABLES_OF_LOWTIDE",
     "CeleryTarget",
     "Dataset",
     "Endpoint",
@@ -53,9 +58,12 @@ __all__ = [
     "check_http_url",
     "check_location",
     "check_model",
+    "check_output_folder",
+    "check_output_table",
     "check_place",
     "check_redis_url",
     "check_tables",
+    "claim_of",
     "doubt_about",
     "handler_name",
     "is_blob_name",

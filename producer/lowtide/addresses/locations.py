@@ -20,6 +20,10 @@ _MULTIMODAL = re.compile(
     r"projects/([a-z0-9][a-z0-9.:-]{0,62})/locations/([a-z0-9-]{1,40})/datasets/([\w-]{1,128})", re.ASCII
 )
 _REGION = re.compile(r"[a-z]+-[a-z]+[0-9]+", re.ASCII)
+_PATTERN = re.compile(r"[\x00-\x1f\x7f*?\[\]#]")
+"""Characters that tools of Google Cloud take for a pattern, a version or a line end."""
+TABLES_OF_LOWTIDE = "lowtide_"
+"""The first characters of the names of Lowtide's own tables."""
 _GLOBAL = "global"
 _WIDE = (_GLOBAL, "us", "eu")
 """Locations of jobs that are no region."""
@@ -112,6 +116,30 @@ def is_under(uri: str, roots: Iterable[str]) -> bool:
         if uri.rstrip("/") == root or uri.startswith(root + step):
             return True
     return False
+
+
+def check_output_folder(folder: Objects) -> None:
+    """Raises `ValueError` for a folder whose name tools of Google Cloud would take for a pattern or a version."""
+    if found := _PATTERN.search(folder.path):
+        raise ValueError(f"the character {found[0]!r} cannot be in the name of a folder for output")
+
+
+def check_output_table(table: Table) -> None:
+    """Raises `ValueError` for a table of a user's that has a name like Lowtide's own tables, which it deletes."""
+    if table.table.startswith(TABLES_OF_LOWTIDE):
+        raise ValueError(f"tables {TABLES_OF_LOWTIDE}* are Lowtide's own, and it deletes them; use another name")
+
+
+def claim_of(destination: str | None) -> str:
+    """Returns the name under which a batch claims its destination for itself; "" where it claims none.
+
+    - `destination`: the place as submitted; None: the batch has none.
+
+    Batches may share a dataset: each job makes a table of its own there.
+    """
+    if destination is None or (destination.startswith("bq://") and not parse_table(destination).table):
+        return ""
+    return destination.rstrip("/")
 
 
 def check_location(name: str) -> None:

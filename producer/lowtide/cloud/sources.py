@@ -11,7 +11,7 @@ import logging
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
@@ -23,12 +23,14 @@ from lowtide.cloud.datasets import read_dataset
 from lowtide.errors import InvalidBatch, InvalidRequest, SourceError
 from lowtide.first_answer import NoAnswer, first_answer
 from lowtide.options import Options, check_key_column
+from lowtide.protocol import Part
 from lowtide.settings import Settings
 from lowtide.shaping import file_lines, is_plain, json_lines, json_value
 from lowtide.spool import Accepted, InPlaceWriter, RequestWriter, Writer
-from lowtide.states import Kind
+from lowtide.states import Kind, ProviderName
 
 if TYPE_CHECKING:
+    from google.cloud.bigquery import Table
     from google.cloud.storage import Blob
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,8 @@ _KEY = re.compile(r"[A-Za-z_][ -~]{0,1023}")
 _WORDS = frozenset({"true", "false", "null", "none", "nan", "inf", "infinity", "yes", "no", "t", "f", "y", "n"})
 _KEY_TYPES = ("STRING", "INTEGER", "INT64")
 _REFUSED_TYPES = frozenset({"ARRAY", "STRUCT", "RECORD", "RANGE", "DATETIME", "GEOGRAPHY"})
+_ADDED_COLUMNS = frozenset({"response", "status", "processed_time"})
+"""Columns that an output table has besides those of its source. Names of columns have no letter case in BigQuery."""
 _DEFINITE_CODES = frozenset({400, 401, 403, 404, 405, 409, 410, 412, 416})
 """HTTP statuses that would be the same at another try."""
 _decode = msgspec.json.Decoder().decode
@@ -66,8 +70,8 @@ class WriterOf(Protocol):
 class Source(Protocol):
     """Requests at a user's place in Google Cloud."""
 
-    parts: list[tuple[str, int]]
-    """The URIs that the provider would read in place, with their sizes in bytes."""
+    parts: list[Part]
+    """The objects, table or dataset that the provider would read in place, as they were found."""
 
     def take(self, writer_of: WriterOf, limits: Limits | None) -> tuple[Accepted, bool]:
         """Reads and writes all requests; returns too whether the provider can read them in place.
@@ -127,7 +131,10 @@ class StorageFiles:
         with _errors(self._name):
             self._client = first_answer(lambda: storage_client(settings))
         self._blobs = [blob for uri in uris for blob in self._found(uri)]
-        self.parts = [(str(Objects(blob.bucket.name, blob.name)), int(blob.size or 0)) for blob in self._blobs]
+        self.parts = [
+            Part(str(Objects(blob.bucket.name, blob.name)), int(blob.size or 0), blob.generation)
+            for blob in self._blobs
+        ]
         self._starts = [0]
 
     def _found(self, uri: str) -> list[Blob]:
@@ -159,8 +166,11 @@ class StorageFiles:
 
         Only keys in the field `key` are known again in the rows, and only this name is documented for JSON lines.
         """
-        fits = sum(size for _, size in self.parts) <= limits.bytes
-        return fits and not self._numbered and all(uri.endswith(".jsonl") for uri, _ in self.parts)
+        fits = self._bytes() <= limits.bytes
+        return fits and not self._numbered and all(_is_plain_name(part.name) for part in self.parts)
+
+    def _bytes(self) -> int:
+        return sum(part.size for part in self.parts)
 
     def _take_in_place(self, writer: InPlaceWriter, max_requests: int) -> Accepted | None:
         for count, (position, offset, item) in enumerate(self._items(), 1):
@@ -169,7 +179,7 @@ class StorageFiles:
             body = writer.add_at(offset, item, position)
             if not _as_it_is(item, body) or writer.groups > 1 or count > max_requests:
                 return None
-        return writer.finish_at(sum(size for _, size in self.parts), self._name)
+        return writer.finish_at(self._bytes(), self._name)
 
     def _items(self) -> Iterator[tuple[int, int | None, object]]:
         """Yields each line's position, its byte offset and its value, position and offset over all files together.
@@ -178,7 +188,7 @@ class StorageFiles:
         """
         position = base = 0
         self._starts = [0]
-        for blob, (uri, size) in zip(self._blobs, self.parts, strict=True):
+        for blob, (uri, size, _) in zip(self._blobs, self.parts, strict=True):
             with _errors(uri), _opened(blob) as file:
                 plain = is_plain(file)
                 offset = base
@@ -193,7 +203,14 @@ class StorageFiles:
     def place(self, position: int) -> tuple[str, int]:
         """Returns the file of a line, and the line's position in it."""
         index = min(bisect_right(self._starts, position), len(self.parts)) - 1
-        return self.parts[index][0], position - self._starts[index]
+        return self.parts[index].name, position - self._starts[index]
+
+
+def _is_plain_name(uri: str) -> bool:
+    """Whether a worker can name this object to the provider."""
+    with suppress(ValueError):
+        return uri.endswith(".jsonl") and str(parse_objects(uri)) == uri
+    return False
 
 
 def _requests_among(found: Iterable[Blob], uri: str) -> list[Blob]:
@@ -254,7 +271,7 @@ class TableRows:
             self._table = first_answer(lambda: self._client.get_table(".".join(place)))
             where = self._client.get_dataset(f"{place.project}.{place.dataset}").location
         _check_region(uri, where, settings)
-        self.parts = [(dataset or uri, int(self._table.num_bytes or 0))]
+        self.parts = [Part(dataset or uri, int(self._table.num_bytes or 0), _last_change(self._table))]
         columns = {field.name: field for field in self._table.schema}
         _check_column(uri, columns, key_column, "the key (key_column names another)", _KEY_TYPES)
         _check_column(uri, columns, request, "the request", ("JSON", "STRING"))
@@ -262,6 +279,12 @@ class TableRows:
             if field.field_type in _REFUSED_TYPES or field.mode == "REPEATED":
                 kind = "ARRAY" if field.mode == "REPEATED" else field.field_type
                 raise InvalidBatch(f"{uri}: column {name} is of type {kind}, which Vertex AI does not import")
+        clashes = [name for name in columns if name.lower() in _ADDED_COLUMNS]
+        if clashes and options.provider is ProviderName.VERTEX:
+            raise InvalidBatch(
+                f"{uri}: column {clashes[0]} has the name of one that Vertex AI adds to its output "
+                f"({', '.join(sorted(_ADDED_COLUMNS))}): rename it, or submit a table without it"
+            )
         self._as_text = columns[request].field_type == "STRING"
         self._extra = [name for name in columns if name not in (key_column, request)]
 
@@ -289,6 +312,11 @@ class TableRows:
     def place(self, position: int) -> tuple[str, int]:
         """Returns the table, and the position as it is."""
         return self._uri, position
+
+
+def _last_change(table: Table) -> int | None:
+    """When a table was last changed, in Unix milliseconds."""
+    return None if table.modified is None else round(table.modified.timestamp() * 1000)
 
 
 def check_destination(uri: str, settings: Settings) -> None:

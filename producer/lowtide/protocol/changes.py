@@ -142,6 +142,7 @@ class JobChange(EntityChange, total=False):
     intent: float | None
     intent_until: float | None
     answered: float | None
+    doubtful_creates: int
     adopted: str
     name: str
     created: float

@@ -8,6 +8,7 @@
 | `lowtide:carried:<job>` | bitmap | by ordinal minus the job's first: this job carries the request | with its batch |
 | `lowtide:segment:<job>:<n>` | hash | a segment not yet delivered | when delivered or dropped |
 | `lowtide:idempotency:<key>` | string | `<batch> <fingerprint>` | with its batch, whose successor may have it before |
+| `lowtide:destination:<uri>` | string | the batch whose output goes to this place of a user's | with its batch |
 | `lowtide:installation` | string | `<id>`; `<id> <place>` until the spool there has it too | permanent |
 | `lowtide:batches` | sorted set | batches by creation time | permanent |
 | `lowtide:deleted` | sorted set | ids of deleted batches, by time | each after 30 days |
@@ -109,6 +110,11 @@ def bundled(bundle_id: str) -> str:
 def idempotency(key: str) -> str:
     """The batch that an idempotency key belongs to."""
     return f"{PREFIX}idempotency:{key}"
+
+
+def destination(place: str) -> str:
+    """The batch that has claimed a place of a user's for its output."""
+    return f"{PREFIX}destination:{place}"
 
 
 def live(provider: str) -> str:

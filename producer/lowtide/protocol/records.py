@@ -7,13 +7,24 @@ seconds by Redis's clock, sizes are bytes, and ordinals count a batch's requests
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from lowtide.models import ResultError, Usage
 from lowtide.states import BatchState, JobState, Kind, Mode, ProviderName, Verdict
 
-Part = tuple[str, int]
-"""A file or table that is read by ranges: its name and its size in bytes."""
+
+class Part(NamedTuple):
+    """A file or table with requests or output at the provider."""
+
+    name: str
+    """The provider's name of it, such as a URI."""
+    size: int
+    """The size in bytes."""
+    generation: int | None = None
+    """The version that was found: the generation of an object, or when a table was last changed, in Unix milliseconds.
+    None where the provider has no versions, or an earlier version of Lowtide recorded it."""
 
 
 Range = tuple[str, int, int]
@@ -223,6 +234,8 @@ class JobRecord(PaidTokens, frozen=True, kw_only=True):
     """When that call is over at the latest; None where only its beginning is known."""
     answered: float | None = None
     """When that call ended without an answer that says whether the job exists."""
+    doubtful_creates: int = 0
+    """Creates of unknown outcome after which no job was found, and that may make one all the same."""
     adopted: str | None = None
     """The provider job that was chosen among several of its display name."""
 

@@ -27,7 +27,7 @@ def batch_status(batch: BatchRecord, jobs: Sequence[JobStatus], problems: Sequen
         provider=batch.provider,
         kind=batch.kind,
         destination=batch.destination,
-        sources=[uri for uri, _ in batch.sources],
+        sources=[part.name for part in batch.sources],
         total=batch.total,
         succeeded=batch.succeeded,
         failed=batch.failed,

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import chain
-from typing import NamedTuple, cast
+from typing import cast
 
 import redis
 from msgspec.structs import replace
 
 from lowtide.addresses import listened_for
-from lowtide.errors import BatchNotFound, StoreUnavailable
+from lowtide.errors import BatchNotFound, SourceError, StoreUnavailable
 from lowtide.models import BatchPage, BatchStatus
 from lowtide.options import Options
 from lowtide.protocol import (
     DAMAGED,
-    RECORD_VERSION,
     BatchRecord,
     DamagedRecord,
+    Part,
     Queue,
     Stage,
     batch_status,
@@ -28,12 +28,10 @@ from lowtide.protocol import (
     job_prefix,
     job_status,
     keys,
-    measures,
-    new_batch_id,
     read_record,
     written_fields,
 )
-from lowtide.protocol.changes import NewBatch, new_job
+from lowtide.protocol.changes import new_job
 from lowtide.protocol.records import Range
 from lowtide.settings import Settings
 from lowtide.spool import Spool
@@ -42,10 +40,10 @@ from lowtide.store import scripts
 from lowtide.store.connection import connect, redis_errors
 from lowtide.store.durability import durably
 from lowtide.store.installation import Installation
-from lowtide.store.lanes import lane_of, new_bundle
 from lowtide.store.listeners import listeners, silence
 from lowtide.store.problems import problems
 from lowtide.store.reach import out_of_reach
+from lowtide.store.recording import Recorded, registration
 from lowtide.store.result_files import result_files
 from lowtide.store.server import require_server
 from lowtide.store.serving import announcements, unserved
@@ -54,19 +52,8 @@ _NEWEST_JOBS = 8
 """Jobs of a running batch whose progress and problems are shown in a list of batches."""
 _MOST_READ = 1000
 """Batches that one page reads at most."""
-_SUBMIT_GRACE_SECONDS = 5.0
-"""Time the submit message gets before the clock sends another."""
 _RECORDING_TRIES = 3
 """How often Redis is asked to record a batch whose reply does not come."""
-
-
-class Recorded(NamedTuple):
-    """The batch that stands for an idempotency key: the new one, or an earlier one."""
-
-    batch_id: str
-    fingerprint: str
-    due: str
-    """The batch or the bundle whose work may begin now; "" for none."""
 
 
 @contextmanager
@@ -107,85 +94,47 @@ class Store:
         tokens: int,
         groups: int,
         fingerprint: str,
-        sources: Sequence[tuple[str, int]] = (),
+        sources: Sequence[Part] = (),
     ) -> Recorded:
         """Records a batch; returns the one that stands for its idempotency key.
 
         `size` is that of the requests in bytes, `tokens` their estimated input tokens.
         `groups` is the number of groups that the requests fall into; requests of two groups cannot share a job.
-        `sources` are the places where the provider reads them, if it is to use them in place, with their sizes in
-        bytes.
+        `sources` are the places where the provider reads them, if it is to use them in place.
 
         When a reply is lost, Redis is asked again: the script knows the batch by its id. After `StoreUnavailable` the
-        batch may be recorded or not.
+        batch may be recorded or not. Raises `SourceError` where another batch has the destination.
         """
-        lane = lane_of(options, self._settings, total=total, sources=sources)
-        fields: NewBatch = {
-            "v": RECORD_VERSION,
-            "id": batch_id,
-            "state": BatchState.PENDING,
-            "stage": None if lane else Stage.SUBMIT,
-            "token": 0,
-            "busy": False,
-            "model": options.model,
-            "provider": options.provider,
-            "mode": options.mode,
-            "kind": options.kind,
-            "destination": options.destination,
-            "key_column": options.key_column,
-            "sources": list(sources) or None,
-            "total": total,
-            "bytes": size,
-            "tokens": tokens,
-            "groups": groups,
-            "max_attempts": options.max_attempts,
-            "priority": options.priority,
-            "on_result": options.on_result,
-            "labels": dict(options.labels),
-            "outcomes": dict(options.outcomes),
-            "idempotency_key": options.idempotency_key,
-            "cancel": False,
-            "jobs": 0,
-            "open": 0,
-        }
+        arguments = registration(
+            batch_id,
+            options,
+            self._settings,
+            total=total,
+            size=size,
+            tokens=tokens,
+            groups=groups,
+            fingerprint=fingerprint,
+            sources=sources,
+        )
 
-        def record() -> Recorded:
+        def record() -> list[bytes]:
             # A failover must not lose a batch whose id its producer has.
-            standing = durably(
+            standing: list[bytes] = durably(
                 self.redis,
-                lambda client: self._register.within(client)(
-                    batch=keys.batch(batch_id),
-                    batches=keys.BATCHES,
-                    clock=keys.clock(Stage.SUBMIT.queue),
-                    idempotency=keys.idempotency(options.idempotency_key or ""),
-                    census=keys.CENSUS,
-                    lane=keys.lane(lane),
-                    batch_id=batch_id,
-                    member=keys.batch_member(batch_id),
-                    grace=_SUBMIT_GRACE_SECONDS,
-                    fingerprint=fingerprint,
-                    keyed=int(bool(options.idempotency_key)),
-                    batch_prefix=keys.batch(""),
-                    counted=measures.counted_batch(total),
-                    total=total,
-                    size=size,
-                    tokens=tokens,
-                    lane_name=lane,
-                    bundle_id=new_batch_id(),
-                    batch_member=keys.batch_member(""),
-                    bundled=keys.bundled(""),
-                    linger=self._settings.linger_seconds,
-                    enough=self._settings.linger_requests,
-                    most=self._settings.max_requests_per_job,
-                    most_bytes=self._settings.max_job_bytes(options.mode, options.provider),
-                    bundle_fields=written_fields(new_bundle(options)),
-                    fields=written_fields(fields),
-                ),
+                lambda client: self._register.within(client)(**arguments),
                 replicas=self._settings.replicas_to_wait_for,
                 disk=False,
             )
-            return Recorded(*(part.decode() for part in standing))
+            return standing
 
+        standing, *rest = (part.decode() for part in self._persistently(record))
+        if not rest:
+            place = options.destination
+            raise SourceError(f"{place} is the destination of batch {standing}: name another, or delete that batch")
+        return Recorded(standing, *rest)
+
+    def _persistently(self, record: Callable[[], list[bytes]]) -> list[bytes]:
+        """Calls the function again after a lost reply, a few times."""
         with redis_errors(self._url):
             for _ in range(_RECORDING_TRIES - 1):
                 with suppress(redis.ConnectionError, redis.TimeoutError):

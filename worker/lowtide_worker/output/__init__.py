@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from lowtide_worker.output.counting import tally
-from lowtide_worker.output.download_check import DownloadCheck, IncompleteOutput
+from lowtide_worker.output.download_check import DownloadCheck
 from lowtide_worker.output.joining import Joined, QuarantinedRow, RestRow, Row, join, provider_rows, rest_rows
 from lowtide_worker.output.judging import overruled, retryable
 from lowtide_worker.output.parts import even_ends, part_ranges
@@ -21,7 +21,6 @@ from lowtide_worker.output.segments import Piece, PieceWriter, SegmentCutter, Se
 
 __all__ = [
     "DownloadCheck",
-    "IncompleteOutput",
     "Joined",
     "Piece",
     "PieceWriter",

@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lowtide.models import ResultError
-from lowtide_worker.providers import Unavailable
+from lowtide_worker.providers import IncompleteOutput
 
 _SPACE = b" \t\r\n"
 _HEAD_BYTES = 1 << 16
-
-
-class IncompleteOutput(Unavailable):
-    """A download that ended without an error but is not what the job reports.
-
-    The caller downloads it again, for `output_grace_seconds`.
-    """
 
 
 class DownloadCheck:

@@ -14,7 +14,7 @@ def even_ends(parts: Sequence[Part], size: int) -> list[int]:
     """
     ends: list[int] = []
     base = 0
-    for _, length in parts:
+    for _, length, _ in parts:
         ends += [base + end for end in range(size, length, size)]
         base += length
         if length:
@@ -22,14 +22,14 @@ def even_ends(parts: Sequence[Part], size: int) -> list[int]:
     return ends
 
 
-def part_ranges(parts: Sequence[Part], start: int, end: int) -> Iterator[tuple[str, int, int]]:
-    """Yields the name of each part that has some of the bytes [start, end), and the first and last offset within it.
+def part_ranges(parts: Sequence[Part], start: int, end: int) -> Iterator[tuple[Part, int, int]]:
+    """Yields each part that has some of the bytes [start, end), and the first and last offset within it.
 
     `start` and `end` count over all parts together.
     """
     base = 0
-    for name, length in parts:
-        first, last = max(start - base, 0), min(end - base, length)
+    for part in parts:
+        first, last = max(start - base, 0), min(end - base, part.size)
         if first < last:
-            yield name, first, last
-        base += length
+            yield part, first, last
+        base += part.size

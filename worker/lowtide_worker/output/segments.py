@@ -5,6 +5,7 @@ A piece is a file of a few whole segments. No more than one chunk of the stream 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from typing import IO, Any, NamedTuple, Self
@@ -87,6 +88,7 @@ class PieceWriter:
     - `release`: called with each complete piece.
     - `keep`: called after each write, to renew the lease.
     - `collected`: the bytes that an earlier, interrupted run has released; they are skipped.
+    - `in_pieces`: whether a piece may be released before the whole download is there; else there is one piece.
     """
 
     def __init__(
@@ -97,7 +99,9 @@ class PieceWriter:
         release: Callable[[Piece], None],
         keep: Callable[[], None],
         collected: int = 0,
+        in_pieces: bool = True,
     ) -> None:
+        self._most = _SEGMENTS_A_PIECE if in_pieces else sys.maxsize
         self._cutter = cutter
         self._opened = opened
         self._release = release
@@ -118,7 +122,7 @@ class PieceWriter:
         data = chunk[self._skip :]
         self._skip -= len(chunk) - len(data)
         self._cutter.feed(data)
-        if len(self._cutter.ends) - self._released >= _SEGMENTS_A_PIECE:
+        if len(self._cutter.ends) - self._released >= self._most:
             head = self._cutter.ends[-1] - self._position
             self._file.write(memoryview(data)[:head])
             self._complete(last=False)

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from lowtide_worker.providers.job_lookup import JobLookup
+from lowtide_worker.providers.lines import without_line_ends
 from lowtide_worker.providers.pages import every
 from lowtide_worker.providers.protocol import (
     NO_RESPONSE,
     Denied,
+    IncompleteOutput,
     Missing,
     NewJob,
     Output,
@@ -27,6 +29,7 @@ from lowtide_worker.providers.upload_slice import SpoolSlice
 __all__ = [
     "NO_RESPONSE",
     "Denied",
+    "IncompleteOutput",
     "JobLookup",
     "Missing",
     "NewJob",
@@ -41,4 +44,5 @@ __all__ = [
     "Throttled",
     "Unavailable",
     "every",
+    "without_line_ends",
 ]

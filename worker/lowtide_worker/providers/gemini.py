@@ -8,7 +8,7 @@ Source: https://ai.google.dev/gemini-api/docs/batch-api and https://ai.google.de
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 from urllib.parse import urlencode
 
@@ -40,6 +40,7 @@ from lowtide_worker.providers.protocol import (
     NewJob,
     Output,
     OutputRow,
+    Part,
     ProviderInput,
     ProviderJob,
     Refused,
@@ -94,6 +95,16 @@ class GeminiProvider:
         if file.state == types.FileState.FAILED:
             raise Refused(ResultError(reason="FILE_FAILED", message=f"{input} could not be processed"))
         return file.state != types.FileState.PROCESSING
+
+    def pin(self, display_name: str, sources: Sequence[Part]) -> Sequence[str]:  # noqa: ARG002 - the Protocol's
+        """Raises `Refused`: this API reads uploaded files only."""
+        raise Refused(ResultError(reason="NO_SOURCES", message="the Developer API reads no places of users"))
+
+    def confirm(self, sources: Sequence[Part], until: float) -> None:
+        """Does nothing: there are no sources."""
+
+    def authorize(self) -> None:
+        """Does nothing: an API key needs no call."""
 
     def create(self, job: NewJob, deadline: Deadline) -> ProviderJob:
         """Creates a job by one POST, which is never repeated."""
@@ -159,9 +170,13 @@ class GeminiProvider:
     def parts(self, output: Output) -> None:
         """Returns None: this API's files cannot be read by byte ranges."""
 
-    def read(self, part: str, start: int, end: int) -> bytes:  # noqa: ARG002 - the Protocol's
+    def read(self, part: Part, start: int, end: int) -> bytes:  # noqa: ARG002 - the Protocol's
         """Raises `Missing`: there are no parts."""
-        raise Missing(ResultError(reason="NO_PARTS", message=f"{part} cannot be read by ranges"))
+        raise Missing(ResultError(reason="NO_PARTS", message=f"{part.name} cannot be read by ranges"))
+
+    def resumable(self, output: Output) -> bool:  # noqa: ARG002 - the Protocol's
+        """Returns True: a result file does not change."""
+        return True
 
     def download(self, output: Output, sink: IO[bytes]) -> None:
         """Writes the result file as it is. Inline responses are written as lines of the same shape."""

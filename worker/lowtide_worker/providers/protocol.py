@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import IO, NamedTuple, Protocol
+from typing import IO, Protocol
 
 import msgspec
 
 from lowtide.models import ResultError
+from lowtide.protocol import Part
 from lowtide.states import JobState, Kind
 from lowtide_worker.deadlines import Deadline
 
@@ -55,6 +56,10 @@ class Throttled(ProviderError):
 
 class Unavailable(ProviderError):
     """No answer, or an unreliable one. After a create, it is unknown whether the job exists."""
+
+
+class IncompleteOutput(Unavailable):
+    """Output that is announced, and that is not, or not yet, what the job reports. It is fetched again, for a while."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +109,11 @@ class NewJob:
     size: int = 0
     """The highest size of the request's body, in bytes."""
     sources: Sequence[str] = ()
-    """URIs of the user's own requests, used in place. Only this job uses them."""
+    """URIs of the user's own requests, used in place, as `Provider.pin` returned them. Only this job uses them."""
     destination: str | None = None
     """The user's URI for the output; None: the provider's own place for Lowtide."""
+    again: bool = False
+    """Whether an earlier create of this display name may have made a job: the two must not share their output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,15 +126,10 @@ class Output:
     """The value of `ProviderJob.output`."""
     key: str = "key"
     """The column with the row's key. It differs from the default only where a user's table was used in place."""
-
-
-class Part(NamedTuple):
-    """A file of output that can be read by byte ranges at the provider."""
-
-    name: str
-    """The provider's name of the file, such as a URI."""
-    size: int
-    """The size in bytes."""
+    display_name: str | None = None
+    """The job's display name. A place that carries it is the job's own, wherever it is."""
+    rows: int = 0
+    """Fewest rows that whole output has; 0: the output is accepted as it is."""
 
 
 NO_RESPONSE = msgspec.Raw(b"null")
@@ -164,6 +166,26 @@ class Provider(Protocol):
 
         Raises `Missing` if it is gone, and `Refused` if it can never be used.
         """
+
+    def pin(self, display_name: str, sources: Sequence[Part]) -> Sequence[str]:
+        """Returns URIs under which a job reads a user's own requests exactly as they were accepted at submit.
+
+        - `display_name`: the display name of the job that will use them.
+        - `sources`: the places as they were found at submit, with their generations.
+
+        Raises `Refused` where a source is gone or is not what it was.
+        """
+
+    def confirm(self, sources: Sequence[Part], until: float) -> None:
+        """Checks that a job has read its sources as they were accepted at submit.
+
+        - `until`: when the job had surely ended, in Unix seconds. Later changes do no harm.
+
+        Raises `Refused` where a source is gone or was changed before that, so that the job may have read another one.
+        """
+
+    def authorize(self) -> None:
+        """Fetches what the next call needs as proof of its identity, so that `create` need not wait for it."""
 
     def create(self, job: NewJob, deadline: Deadline) -> ProviderJob:
         """Creates a job: one request on the wire, never repeated, and none of its bytes after the deadline."""
@@ -206,11 +228,21 @@ class Provider(Protocol):
     def parts(self, output: Output) -> list[Part] | None:
         """Returns the files of an output that can be read by byte ranges, always in the same order.
 
-        None means that the output must be downloaded.
+        None means that the output must be downloaded. Raises `Missing` if there is no output, and `IncompleteOutput` if
+        it shows that some is missing.
         """
 
-    def read(self, part: str, start: int, end: int) -> bytes:
-        """Returns the whole lines that begin within the bytes [start, end) of a part of output or of a source."""
+    def read(self, part: Part, start: int, end: int) -> bytes:
+        """Returns the whole lines that begin within the bytes [start, end) of a part of output or of a source.
+
+        Raises `Missing` if the part is gone or has another generation now.
+        """
+
+    def resumable(self, output: Output) -> bool:
+        """Returns whether every download of an output has the same bytes.
+
+        If not, one that was interrupted begins anew, and nothing of it is used before it is whole.
+        """
 
     def download(self, output: Output, sink: IO[bytes]) -> None:
         """Writes a job's output into `sink` as a stream, one JSON row per line."""

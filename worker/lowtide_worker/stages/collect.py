@@ -4,8 +4,9 @@ Output that the provider can read by ranges stays there. Other output is streame
 found as the bytes pass. It is stored in pieces, and the segments of a piece are delivered as soon as it is complete.
 A run after one that died begins behind the last piece that was put on the clock, whatever the settings are by then.
 
-A download is accepted only if it has as many rows as the job says are done. Anything else means that paid output is
-missing: it is fetched again, for a while.
+Output is accepted only if it is what the job says: a download must have as many rows as are done, and no file that is
+named may be missing or empty. Anything else means that paid output is not there yet: it is fetched again, for a while.
+A table has no order, so its rows are delivered only when all are in the spool.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from __future__ import annotations
 import logging
 from typing import IO, cast
 
-from lowtide.protocol import BatchFiles, Queue, Stage
+from lowtide.protocol import BatchFiles, BatchRecord, JobRecord, Queue, Stage
+from lowtide.protocol.changes import JobChange
+from lowtide.states import JobState
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
-from lowtide_worker.output import DownloadCheck, IncompleteOutput, Piece, PieceWriter, SegmentCutter, even_ends
-from lowtide_worker.providers import Missing, Output, Part, Provider, ProviderError
+from lowtide_worker.in_place import in_place
+from lowtide_worker.output import DownloadCheck, Piece, PieceWriter, SegmentCutter, even_ends
+from lowtide_worker.providers import IncompleteOutput, Missing, Output, Part, Provider, ProviderError, Refused
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import Done, HeldJob, JobMove, Move, Superseded, bounded, known
 
@@ -31,22 +35,29 @@ def collect(runtime: Runtime, job: HeldJob) -> JobMove | Done:
         job=known(job.record.name, "name"),
         location=known(job.record.output, "output"),
         key=job.batch.key_column or Output.key,
+        display_name=runtime.display_name(job.record),
+        rows=_expected(runtime, job),
     )
     reach("collect.before-download")
     runtime.clock.check(job)
     try:
+        if in_place(job.batch, job.record):
+            provider.confirm(job.batch.sources, known(job.record.ended, "ended"))
         parts = provider.parts(output)
         segments = _download(runtime, provider, job, output) if parts is None else _segment_parts(runtime, job, parts)
-    except Missing as missing:
-        log.warning("job %s: its output is missing: %s", job.record.id, missing, extra=Event.OUTPUT_GONE.extra)
-        return _without(missing)
     except ProviderError as error:
-        if _given_up(runtime, job):
+        if isinstance(error, Refused) and error.error.reason == SOURCE_CHANGED:
+            log.error("job %s: %s", job.record.id, error, extra=Event.OUTPUT_GIVEN_UP.extra)  # noqa: TRY400 - as below
+            return Move(stage=Stage.SETTLE, fields={"refused": True, "error": bounded(error.error), "collected": None})
+        if isinstance(error, Missing) and not output.rows:
+            log.warning("job %s: its output is missing: %s", job.record.id, error, extra=Event.OUTPUT_GONE.extra)
+            return _without(error)
+        if given_up(runtime, job.batch, job.record, job.now()):
             log.error(  # noqa: TRY400 - the trace says nothing more
                 "job %s: its output cannot be fetched: %s", job.record.id, error, extra=Event.OUTPUT_GIVEN_UP.extra
             )
             return _without(error)
-        if not isinstance(error, IncompleteOutput):
+        if not isinstance(error, (IncompleteOutput, Missing)):
             raise
         log.warning("job %s: %s", job.record.id, error, extra=Event.OUTPUT_INCOMPLETE.extra)
         return Move(
@@ -61,32 +72,48 @@ def collect(runtime: Runtime, job: HeldJob) -> JobMove | Done:
     return Done({"state": job.record.state, "segments": segments}, wakes=(Queue.RESULTS, Queue.JOBS))
 
 
+SOURCE_CHANGED = "SOURCE_CHANGED"
+"""The reason with which a provider refuses a source that is not what it was at submit."""
+
+
 def _without(error: ProviderError) -> JobMove:
     return Move(stage=Stage.SETTLE, fields={"error": bounded(error.error), "collected": None})
 
 
-def _given_up(runtime: Runtime, job: HeldJob) -> bool:
-    """Whether to wait no longer for output that cannot be fetched: the batch is cancelled, or past its deadline."""
+def given_up(runtime: Runtime, batch: BatchRecord, job: JobRecord, now: float) -> bool:
+    """Returns whether to wait no longer for output that cannot be fetched.
+
+    That is so some time after the job's end, if the batch is cancelled or past its deadline.
+    """
     settings = runtime.settings
-    if job.now() - known(job.record.ended, "ended") <= settings.output_grace_seconds:
+    if now - known(job.ended, "ended") <= settings.output_grace_seconds:
         return False
-    over = job.batch.created + settings.batch_deadline_seconds + settings.output_grace_seconds
-    return job.batch.cancel or job.now() > over
+    return batch.cancel or now > batch.created + settings.batch_deadline_seconds + settings.output_grace_seconds
+
+
+def grace_is_over(runtime: Runtime, job: JobRecord, now: float) -> bool:
+    """Returns whether a job's output has not been what the job says for longer than the grace."""
+    return job.doubted is not None and now - job.doubted > runtime.settings.output_grace_seconds
 
 
 def _expected(runtime: Runtime, job: HeldJob) -> int:
     """The rows that the output must have; 0 where it is accepted as it is, because it was odd for too long."""
-    since = job.record.doubted
-    if since is not None and job.now() - since > runtime.settings.output_grace_seconds:
+    if grace_is_over(runtime, job.record, job.now()):
         log.warning("job %s: its output is taken as it is", job.record.id, extra=Event.OUTPUT_ACCEPTED.extra)
         return 0
-    return max(1, job.record.done_requests)
+    # The provider need not count; a job that has succeeded has a row in any case.
+    succeeded = job.record.state in (JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED)
+    return job.record.done_requests or int(succeeded)
 
 
 def _segment_parts(runtime: Runtime, job: HeldJob, parts: list[Part]) -> int:
     """Puts the segments of output that stays at the provider on the clock. All parts count as one file."""
     ends = even_ends(parts, runtime.settings.segment_bytes)
-    runtime.clock.keep(job, {"parts": parts})
+    fields: JobChange = {"parts": parts, "problem": None}
+    if job.record.segments:
+        # Some of it was gone or written over while it was read. That must end some day.
+        fields["doubted"] = job.record.doubted or job.now()
+    runtime.clock.keep(job, fields)
     runtime.ledger.segment(job, "output", ends)
     reach("collect.after-segments")
     return len(ends)
@@ -116,15 +143,17 @@ def _download(runtime: Runtime, provider: Provider, job: HeldJob, output: Output
         if not piece.last:
             runtime.wake(Queue.RESULTS)
 
+    resumable = provider.resumable(output)
     with PieceWriter(
         SegmentCutter(max_bytes=settings.segment_bytes, max_rows=settings.segment_rows),
         opened=lambda piece: runtime.spool.write_working(files.output(number, name(piece))),
         release=release,
         keep=runtime.clock.keeper(job),
-        collected=job.record.collected or 0,
+        collected=(job.record.collected or 0) if resumable else 0,
+        in_pieces=resumable,
     ) as pieces:
-        if expected := _expected(runtime, job):
-            check = DownloadCheck(pieces.write, expected=expected)
+        if output.rows:
+            check = DownloadCheck(pieces.write, expected=output.rows)
             provider.download(output, cast("IO[bytes]", check))
             check.finish()
         else:

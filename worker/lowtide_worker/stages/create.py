@@ -21,7 +21,7 @@ from lowtide.states import JobState, Mode
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.deadlines import Deadline
 from lowtide_worker.events import Event
-from lowtide_worker.in_place import copy_lines, in_place, lines_elsewhere, source_uris
+from lowtide_worker.in_place import copy_lines, in_place, lines_elsewhere
 from lowtide_worker.intents import Intent, forgotten_intent, next_intent, take_back_intent, write_intent
 from lowtide_worker.providers import Denied, Missing, NewJob, Provider, Refused, SpoolSlice, Throttled, Unavailable
 from lowtide_worker.runtime import Runtime
@@ -62,6 +62,8 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
         return _refused(runtime, job, refusal)
     if new is None:
         return Move(stage=Stage.CREATE, after=_READY_POLL_SECONDS)
+    # Before the intent: what follows it has one bound, and a token may take longer.
+    provider.authorize()
     reach("create.before-intent")
     bound = runtime.settings.call_seconds(new.size)
     # It begins before the intent is written, so that it ends before any worker assumes that the call is over.
@@ -145,9 +147,10 @@ def _prepared(runtime: Runtime, provider: Provider, job: HeldJob) -> NewJob | No
     batch = job.batch
     carried = runtime.ledger.carried(job)
     name = runtime.display_name(job.record)
-    new = NewJob(model=batch.model, display_name=name, kind=batch.kind, destination=batch.destination)
+    again = bool(job.record.doubtful_creates)
+    new = NewJob(model=batch.model, display_name=name, kind=batch.kind, destination=batch.destination, again=again)
     if in_place(batch, job.record):
-        return replace(new, sources=source_uris(batch))
+        return replace(new, sources=provider.pin(name, batch.sources))
     if batch.mode is Mode.INLINE:
         lines = _lines(runtime, job, carried)
         return replace(new, lines=lines, size=sum(map(_most_bytes, lines)))

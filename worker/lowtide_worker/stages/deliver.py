@@ -36,8 +36,9 @@ from lowtide_worker.output import (
     rest_rows,
     tally,
 )
-from lowtide_worker.providers import NO_RESPONSE, Missing, Provider
+from lowtide_worker.providers import NO_RESPONSE, Missing, Provider, ProviderError, without_line_ends
 from lowtide_worker.runtime import Runtime
+from lowtide_worker.stages.collect import given_up, grace_is_over
 from lowtide_worker.stages.hand_over import Stored, hand_over
 from lowtide_worker.state import BundledTally, Done, HeldSegment, SegmentMove, Share, Tally
 
@@ -65,7 +66,8 @@ class _ResultLine(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     labels: Mapping[str, str] = {}
 
 
-_encode_lines = msgspec.json.Encoder().encode_lines
+_encoder = msgspec.json.Encoder()
+_encode, _encode_lines = _encoder.encode, _encoder.encode_lines
 
 
 def deliver(runtime: Runtime, segment: HeldSegment) -> SegmentMove | Done:
@@ -82,11 +84,15 @@ def deliver(runtime: Runtime, segment: HeldSegment) -> SegmentMove | Done:
         )
         runtime.ledger.recollect(segment, from_provider=not _is_rest(segment), shares=_shares(runtime, segment))
         return Done({"gone": 1}, wakes=(Queue.RESULTS, Queue.JOBS))
-    except Missing as missing:
-        # The provider has the output no more. Requests that were granted to this segment, but not stored, run again.
-        log.warning("segment %s: its output is missing: %s", segment.member, missing, extra=Event.OUTPUT_GONE.extra)
-        runtime.ledger.recollect(segment, from_provider=False, shares=_shares(runtime, segment))
-        return Done({"gone": 1}, wakes=(Queue.JOBS,))
+    except ProviderError as error:
+        if not isinstance(error, Missing) and not given_up(runtime, segment.batch, segment.job, segment.now()):
+            raise
+        # The output is gone or was written over: its job looks again what is there. After the grace, the requests that
+        # were granted to this segment, but not stored, run again.
+        log.warning("segment %s: its output is missing: %s", segment.member, error, extra=Event.OUTPUT_GONE.extra)
+        again = isinstance(error, Missing) and not grace_is_over(runtime, segment.job, segment.now())
+        runtime.ledger.recollect(segment, from_provider=again, shares=_shares(runtime, segment))
+        return Done({"gone": 1}, wakes=(Queue.RESULTS, Queue.JOBS))
     if stored.handler_waits:
         return hand_over(runtime, segment, stored)
     return Done(stored.counts, wakes=stored.wakes)
@@ -184,7 +190,7 @@ def _read(runtime: Runtime, segment: HeldSegment) -> tuple[list[Row], list[Quara
 
 def _read_parts(provider: Provider, parts: Sequence[Part], start: int, end: int) -> bytes:
     """A byte range of output that stays at the provider, all parts being counted as one file."""
-    return b"".join(provider.read(*part) for part in part_ranges(parts, start, end))
+    return b"".join(provider.read(*found) for found in part_ranges(parts, start, end))
 
 
 def _is_rest(segment: HeldSegment) -> bool:
@@ -268,15 +274,24 @@ def _write_results(
         if batches:
             start = 0
             for batch, its_own in by_batch(results, batches):
-                block = _encode_lines([_result_line(item, attempts, batch) for item in its_own])
+                block = _block(its_own, attempts, batch)
                 file.write(block)
                 ranges[batch.id] = (name, start, start + len(block))
                 start += len(block)
             return ranges
         for first in range(0, len(results), _LINES_AT_ONCE):
-            some = results[first : first + _LINES_AT_ONCE]
-            file.write(_encode_lines([_result_line(item, attempts) for item in some]))
+            file.write(_block(results[first : first + _LINES_AT_ONCE], attempts))
     return ranges
+
+
+def _block(results: Sequence[Joined], attempts: int, batch: BundledBatch | None = None) -> bytes:
+    """The lines of results, with their newlines."""
+    lines = [_result_line(item, attempts, batch) for item in results]
+    block: bytes = _encode_lines(lines)
+    if block.count(b"\n") != len(lines):
+        # A response passes as its bytes came, and JSON may have line ends between its parts.
+        block = b"".join(without_line_ends(_encode(line)) + b"\n" for line in lines)
+    return block
 
 
 def _write_quarantine(runtime: Runtime, segment: HeldSegment, odd: Sequence[QuarantinedRow]) -> None:

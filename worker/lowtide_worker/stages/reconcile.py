@@ -34,7 +34,10 @@ def reconcile(runtime: Runtime, provider: Provider, job: HeldJob) -> JobMove:
     reach("reconcile.after-list")
     if not found:
         log.info("job %s was not created; creating it again", job.record.id, extra=Event.JOB_NOT_CREATED.extra)
-        return Move(stage=Stage.CREATE, fields={"intent": None, "state": JobState.PLANNED})
+        doubtful = job.record.doubtful_creates + 1
+        return Move(
+            stage=Stage.CREATE, fields={"intent": None, "state": JobState.PLANNED, "doubtful_creates": doubtful}
+        )
     chosen = job.record.adopted
     adopted = next((candidate for candidate in found if candidate.name == chosen), None) or max(found, key=_progress)
     if len(found) > 1:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import redis
 
+from lowtide.addresses import claim_of
 from lowtide.protocol import Stage, job_id, keys
 from lowtide.store import redis_time
 from lowtide_worker.state import scripts
@@ -68,6 +69,7 @@ class DeletedBatches:
             batches=keys.BATCHES,
             clock=keys.clock(Stage.DELETE.queue),
             idempotency=keys.idempotency(batch.record.idempotency_key or ""),
+            destination=keys.destination(claim_of(batch.record.destination)),
             census=keys.CENSUS,
             bundled=keys.bundled(batch_id),
             batch_id=batch_id,

@@ -1,13 +1,14 @@
 -- Records a new batch and puts it on the clock, once per batch id and once per idempotency key. A batch with a lane is
 -- added to the bundle that is open for that lane, whose jobs will carry its requests.
--- KEYS: batch, batches, clock, idempotency, census, lane (the open bundle)
+-- KEYS: batch, batches, clock, idempotency, destination, census, lane (the open bundle)
 -- ARGV: batch_id, member, grace (seconds until due), fingerprint, keyed ("1" if the idempotency key counts),
---       batch_prefix (of a batch's hash), counted (name in the census), total, size (in bytes), tokens (estimated),
---       lane_name ("" for jobs of its own), bundle_id (for a new bundle), batch_member (prefix), bundled (prefix
---       of the set of its batches), linger (seconds until a bundle is due), enough (requests of a bundle that is due at
---       once), most (requests of a bundle), most_bytes, bundle_fields... (of a new bundle, in pairs), fields... (of the batch, in pairs)
+--       claimed ("1" if no other batch may have the destination), batch_prefix (of a batch's hash), counted (name in the
+--       census), total, size (in bytes), tokens (estimated), lane_name ("" for jobs of its own), bundle_id (for a new
+--       bundle), batch_member (prefix), bundled (prefix of the set of its batches), linger (seconds until a bundle is
+--       due), enough (requests of a bundle that is due at once), most (requests of a bundle), most_bytes,
+--       bundle_fields... (of a new bundle, in pairs), fields... (of the batch, in pairs)
 -- Returns {batch id, fingerprint, due} of the recorded batch: this one, or the earlier one of the same key. `due` is the
--- batch or bundle whose work may begin now, or "".
+-- batch or bundle whose work may begin now, or "". Returns {batch id} of another that has the destination.
 -- A producer that got no reply may call it again: a batch that is recorded already stays as it is.
 if exists(batch) then return {batch_id, redis.call('HGET', batch, 'fingerprint'), ''} end
 if keyed == '1' then
@@ -21,6 +22,11 @@ if keyed == '1' then
       return {id, string.sub(earlier, space + 1), ''}
     end
   end
+end
+if claimed == '1' then
+  local holder = redis.call('GET', destination)
+  if holder and exists(batch_prefix .. holder) then return {holder} end
+  redis.call('SET', destination, batch_id)
 end
 local time = now()
 if keyed == '1' then redis.call('SET', idempotency, batch_id .. ' ' .. fingerprint) end

@@ -32,13 +32,13 @@ class VertexDatasets:
             raise Refused(ResultError(reason="UNKNOWN_OUTPUT", message=f"{location} has no table of BigQuery"))
         return table
 
-    def delete_output(self, location: str) -> None:
-        """Deletes a dataset with its table, if the table is Lowtide's. One that is gone is no error."""
+    def delete_output(self, location: str, display_name: str) -> None:
+        """Deletes a job's dataset with its table, if the table is Lowtide's. One that is gone is no error."""
         if not is_dataset(location):
             return
         with suppress(Missing):
             table = self.table(location)
-            if self._tables.is_ours(table):
+            if self._tables.is_own(table, display_name):
                 # The table first: without the dataset nothing would name it.
-                self._tables.delete_output(table)
+                self._tables.delete_output(table, display_name)
                 call(self._client, "delete", location)

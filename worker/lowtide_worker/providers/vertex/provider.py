@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from math import inf
 from typing import IO, Any
 from urllib.parse import urlencode
 
@@ -62,11 +63,11 @@ _FAILED_ROW = re.compile(r"[^{]*(\{.*\})[^}]*", re.DOTALL)
 
 
 class _Row(msgspec.Struct, frozen=True, gc=False):
-    """A line of a predictions file. A failed row has a `status`."""
+    """A line of a predictions file. A failed row has a `status`, which should be a string."""
 
     key: str | None = None
     response: msgspec.Raw = NO_RESPONSE
-    status: str | None = None
+    status: Any = None
 
 
 class VertexProvider:
@@ -102,6 +103,30 @@ class VertexProvider:
         """Returns True, since an object is complete as soon as it exists. Raises `Missing` if it does not."""
         return self._storage.exists(input)
 
+    def pin(self, display_name: str, sources: Sequence[Part]) -> Sequence[str]:
+        """Returns copies of the objects, made by Cloud Storage; or the table or dataset, if it is as it was."""
+        if sources[0].name.startswith("gs://"):
+            return self._storage.pin(display_name, sources)
+        self.confirm(sources, inf)
+        return [source.name for source in sources]
+
+    def confirm(self, sources: Sequence[Part], until: float) -> None:
+        """Compares the time of a table's last change with that at submit. Copies of objects cannot have changed."""
+        for source in sources:
+            if source.name.startswith("gs://") or source.generation is None:
+                continue
+            try:
+                changed = self._tables.last_change(self._datasets.table(source.name))
+            except Missing as missing:
+                raise _changed(source.name, "is gone") from missing
+            if changed != source.generation and (changed or 0) <= until * 1000:
+                raise _changed(source.name, "was changed")
+
+    def authorize(self) -> None:
+        """Fetches an access token, if there is none or it expires soon. The SDK keeps it for the next calls."""
+        with failures():
+            self._client._api_client._access_token()  # noqa: SLF001 - there is no public way to fetch it early
+
     def create(self, job: NewJob, deadline: Deadline) -> ProviderJob:
         """Creates a job by one POST, which is never repeated."""
         sources = job.sources or (job.input or "",)
@@ -120,7 +145,8 @@ class VertexProvider:
         if target.startswith("gs://"):
             prefix = self._storage.output(job.display_name, job.destination)
             return {"predictionsFormat": "jsonl", "gcsDestination": {"outputUriPrefix": prefix}}
-        table = {"bigqueryDestination": {"outputUri": self._tables.output(job.display_name, job.destination)}}
+        name = self._tables.output(job.display_name, job.destination, again=job.again)
+        table = {"bigqueryDestination": {"outputUri": name}}
         if not is_dataset(source):
             return {"predictionsFormat": "bigquery", **table}
         dataset = {"displayName": job.display_name, **table}
@@ -161,10 +187,9 @@ class VertexProvider:
         """Deletes a job: first its output, as only the job knows the location, then the job itself."""
         try:
             job = self.get(name)
-            if job.output is not None:
-                self._datasets.delete_output(job.output)
-                self._storage.delete_output(job.output)
-                self._tables.delete_output(job.output)
+            if job.output is not None and job.display_name:
+                for places in (self._datasets, self._storage, self._tables):
+                    places.delete_output(job.output, job.display_name)
             call(self._client, "delete", name)
         except Missing:
             return
@@ -177,20 +202,24 @@ class VertexProvider:
         self._storage.delete_input(input)
 
     def clear(self, display_name: str) -> None:
-        """Deletes predictions in Lowtide's folder whose location the job never reported."""
+        """Deletes pinned sources, and predictions in Lowtide's folder whose location the job never reported."""
         self._storage.clear(display_name)
 
     def parts(self, output: Output) -> list[Part] | None:
         """Returns the shards in Cloud Storage; None for a table, which is downloaded."""
-        return self._storage.parts(output.location) if output.location.startswith("gs://") else None
+        return self._storage.parts(output) if output.location.startswith("gs://") else None
 
-    def read(self, part: str, start: int, end: int) -> bytes:
-        """Returns whole lines of an object, by ranged reads."""
+    def read(self, part: Part, start: int, end: int) -> bytes:
+        """Returns whole lines of one generation of an object, by ranged reads."""
         return self._storage.read(part, start, end)
+
+    def resumable(self, output: Output) -> bool:  # noqa: ARG002 - the Protocol's
+        """Returns False: the rows of a table are in no order."""
+        return False
 
     def download(self, output: Output, sink: IO[bytes]) -> None:
         """Writes the rows of an output table as lines, page by page."""
-        self._tables.download(self._datasets.table(output.location), output.key, sink)
+        self._tables.download(self._datasets.table(output.location), output, sink)
 
     def rows(self, block: bytes) -> list[OutputRow]:
         """Decodes whole lines of a predictions file."""
@@ -208,6 +237,11 @@ def _input_config(sources: Sequence[str]) -> dict[str, Any]:
     if first.startswith("bq://"):
         return {"instancesFormat": "bigquery", "bigquerySource": {"inputUri": first}}
     return {"instancesFormat": "jsonl", "gcsSource": {"uris": list(sources)}}
+
+
+def _changed(source: str, how: str) -> Refused:
+    message = f"{source} {how} after submit; leave a source as it is until its batch has ended, and submit again"
+    return Refused(ResultError(reason="SOURCE_CHANGED", message=message, code=9))
 
 
 def _unset(variable: str, what: str) -> Denied:
@@ -258,8 +292,19 @@ def _output(info: Any) -> str | None:
 
 def _output_row(row: _Row) -> OutputRow:
     """Returns the row of a line. A failed row has a status; an empty response counts as none."""
-    response = NO_RESPONSE if bytes(row.response).strip() == b"{}" else row.response
-    return OutputRow(row.key, response, _row_error(row.status) if row.status else None)
+    text = bytes(row.response).strip()
+    response = NO_RESPONSE if text == b"{}" else row.response
+    status = row.status
+    if not status or (not isinstance(status, str) and text not in (b"{}", b"null")):
+        # A response was paid for. Only a status of the documented form, a string, says that it is none.
+        return OutputRow(row.key, response)
+    return OutputRow(row.key, response, _row_error(status if isinstance(status, str) else _shown(status)))
+
+
+def _shown(status: object) -> str:
+    """Returns a status that is no string in the form of one that is."""
+    found = as_object(status)
+    return msgspec.json.encode({"error": found} if "message" in found else status).decode()
 
 
 _lines = RowReader(_Row, _output_row)

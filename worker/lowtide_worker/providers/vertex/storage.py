@@ -2,15 +2,16 @@
 
 Lowtide's own objects have these names:
 
-<LOWTIDE_VERTEX_STORAGE>/inputs/<display name>.jsonl
-<LOWTIDE_VERTEX_STORAGE>/outputs/<display name>/prediction-model-<time>/predictions.jsonl
+<LOWTIDE_VERTEX_STORAGE>/inputs/<display name>.jsonl (request files)
+<LOWTIDE_VERTEX_STORAGE>/inputs/<display name>/<number>.jsonl (pinned sources)
+<LOWTIDE_VERTEX_STORAGE>/outputs/<display name>/<suffix>/prediction-model-<time>/predictions.jsonl
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import IO, TYPE_CHECKING, Any
@@ -25,16 +26,26 @@ from lowtide.cloud import storage_client
 from lowtide.models import ResultError
 from lowtide_worker.providers.google import failure
 from lowtide_worker.providers.pages import every
-from lowtide_worker.providers.protocol import Denied, Missing, Part, ProviderInput, Refused, Unavailable
+from lowtide_worker.providers.protocol import (
+    Denied,
+    IncompleteOutput,
+    Missing,
+    Output,
+    Part,
+    ProviderInput,
+    Refused,
+    Unavailable,
+)
 from lowtide_worker.providers.ranges import whole_lines
 from lowtide_worker.providers.upload_slice import MOST_AT_ONCE
+from lowtide_worker.providers.vertex.places import new_suffix, readable_objects
 from lowtide_worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob, Client
 
 _PAGE_SIZE = 1000
-_PREDICTIONS = re.compile(r"predictions\.jsonl(-\d+-of-\d+)?")
+_PREDICTIONS = re.compile(r"predictions\.jsonl(-(?P<number>\d+)-of-(?P<of>\d+))?", re.ASCII)
 """Names of predictions. `incremental_predictions.jsonl` is a running job's working file and does not match."""
 
 
@@ -47,6 +58,7 @@ class VertexStorage:
     def __init__(self, settings: WorkerSettings, root: str) -> None:
         self._settings = settings
         self._root = parse_objects(root)
+        self._roots = [root, *settings.vertex_locations]
         timeout = settings.provider_timeout_seconds
         self._call_options: dict[str, Any] = {"timeout": timeout, "retry": DEFAULT_RETRY.with_timeout(timeout)}
 
@@ -71,9 +83,12 @@ class VertexStorage:
             try:
                 blob.upload_from_file(data, size=size, content_type="application/jsonl", **self._call_options)
             except NotFound as error:
-                message = f"bucket {place.bucket} does not exist (LOWTIDE_VERTEX_STORAGE)"
-                raise Refused(ResultError(reason="NO_BUCKET", message=message, code=5)) from error
+                raise self._no_bucket() from error
         return str(place)
+
+    def _no_bucket(self) -> Refused:
+        message = f"bucket {self._root.bucket} does not exist (LOWTIDE_VERTEX_STORAGE)"
+        return Refused(ResultError(reason="NO_BUCKET", message=message, code=5))
 
     def exists(self, uri: str) -> bool:
         """Returns True if a request file exists. Raises `Missing` if it does not."""
@@ -83,7 +98,10 @@ class VertexStorage:
         return True
 
     def inputs(self, page_token: str | None) -> tuple[list[ProviderInput], str | None]:
-        """Returns a page of the request files, and the next page's token."""
+        """Returns a page of the request files, and the next page's token.
+
+        Pinned sources are left out: `clear` deletes them.
+        """
         folder = self._root.under("inputs/")
         blobs, token = self._page(folder, page_token)
         found = [
@@ -92,6 +110,7 @@ class VertexStorage:
                 display_name=blob.name.removeprefix(folder.path).removesuffix(".jsonl"),
             )
             for blob in blobs
+            if "/" not in blob.name.removeprefix(folder.path)
         ]
         return found, token
 
@@ -101,32 +120,75 @@ class VertexStorage:
         if is_under(uri, [str(self._root.under("inputs"))]):
             self._delete(place)
 
+    def pin(self, display_name: str, sources: Sequence[Part]) -> list[str]:
+        """Has Cloud Storage copy the accepted generations of users' objects into a job's folder; returns the copies.
+
+        So a later version of an object changes no job, and no name is taken for a pattern. The data does not pass
+        through this process. Raises `Refused` for an object that is gone or written over.
+        """
+        folder = self._root.under(f"inputs/{display_name}/")
+        try:
+            there = {blob.name for blob in every(partial(self._page, folder))}
+        except Missing as error:
+            raise self._no_bucket() from error
+        copies = [folder.under(f"{number:05}.jsonl") for number in range(len(sources))]
+        for source, copy in zip(sources, copies, strict=True):
+            if copy.path not in there:
+                self._copy(source, copy)
+        return [str(copy) for copy in copies]
+
+    def _copy(self, source: Part, copy: Objects) -> None:
+        place = readable_objects(source.name, self._roots, None)
+        original, token = self._blob(place, source.generation), None
+        with cloud_failures(source.name):
+            try:
+                while True:
+                    token, _, _ = self._blob(copy).rewrite(original, token, **self._call_options)
+                    if token is None:
+                        return
+            except NotFound as error:
+                message = (
+                    f"{source.name} is not what it was at submit: it is gone or written over. Leave a source as it is "
+                    f"until its batch has ended, and submit again ({error.message})"
+                )
+                raise Refused(ResultError(reason="SOURCE_CHANGED", message=message, code=5)) from error
+
     def output(self, display_name: str, destination: str | None) -> str:
-        """Returns the URI of the folder that a job writes to, under the user's destination or Lowtide's folder.
+        """Returns the URI of the folder that one create call writes to, in the user's destination or Lowtide's folder.
 
-        Each job has a folder of its own: two jobs that start at the same instant would overwrite each other's output.
+        Raises `Refused` for a destination in Lowtide's folder, whose objects it deletes.
         """
+        if destination and is_under(destination, [str(self._root)]):
+            message = f"the destination {destination} is in LOWTIDE_VERTEX_STORAGE, where Lowtide deletes; name another"
+            raise Refused(ResultError(reason="DESTINATION_OF_LOWTIDE", message=message, code=3))
         folder = parse_objects(destination) if destination else self._root.under("outputs")
-        return str(folder.under(display_name))
+        return str(folder.under(display_name).under(new_suffix()))
 
-    def parts(self, folder: str) -> list[Part]:
-        """Returns the shards of a job's predictions. Raises `Refused` for a folder outside the configured places."""
-        place = self._allowed(folder)
-        inside = _inside(place)
-        return [
-            Part(str(place._replace(path=blob.name)), blob.size)
-            for blob in every(partial(self._page, inside))
-            if _PREDICTIONS.fullmatch(blob.name.removeprefix(inside.path))
-        ]
+    def parts(self, output: Output) -> list[Part]:
+        """Returns the shards of a job's predictions, each with its generation.
 
-    def read(self, part: str, start: int, end: int) -> bytes:
-        """Returns the whole lines that begin within the bytes [start, end) of an object.
-
-        Raises `Refused` for an object outside the configured places.
+        Raises `IncompleteOutput` if the output must have rows and some shard is missing or empty, and `Refused` for a
+        folder outside the configured places that is not the job's own.
         """
-        place = self._allowed(part)
-        with cloud_failures(part):
-            blob = self._blob(place)
+        inside = _inside(readable_objects(output.location, self._roots, output.display_name))
+        shards = [
+            (found, Part(str(inside._replace(path=blob.name)), int(blob.size or 0), blob.generation))
+            for blob in every(partial(self._page, inside))
+            if (found := _PREDICTIONS.fullmatch(blob.name.removeprefix(inside.path)))
+        ]
+        if output.rows:
+            _check_whole(inside, shards)
+        return [part for _, part in shards]
+
+    def read(self, part: Part, start: int, end: int) -> bytes:
+        """Returns the whole lines that begin within the bytes [start, end) of one generation of an object.
+
+        Raises `Missing` if it is gone or written over, and `Refused` for an object outside the configured places that
+        is in no job's folder.
+        """
+        place = readable_objects(part.name, self._roots, None)
+        with cloud_failures(part.name):
+            blob = self._blob(place, part.generation)
 
             def read(first: int, last: int) -> bytes:
                 try:
@@ -136,14 +198,15 @@ class VertexStorage:
 
             return whole_lines(read, start, end)
 
-    def delete_output(self, location: str) -> None:
-        """Deletes a job's predictions, if they are in Lowtide's folder."""
-        if is_under(location, [str(self._root.under("outputs"))]):
+    def delete_output(self, location: str, display_name: str) -> None:
+        """Deletes a job's predictions, if they are in its folder among Lowtide's."""
+        if is_under(location, [str(self._root.under(f"outputs/{display_name}"))]):
             self._delete_all(parse_objects(location))
 
     def clear(self, display_name: str) -> None:
-        """Deletes all predictions of jobs of this display name in Lowtide's folder."""
-        self._delete_all(self._root.under(f"outputs/{display_name}"))
+        """Deletes all predictions and pinned sources of jobs of this display name in Lowtide's folder."""
+        for kind in ("outputs", "inputs"):
+            self._delete_all(self._root.under(f"{kind}/{display_name}"))
 
     def _delete_all(self, folder: Objects) -> None:
         for blob in every(partial(self._page, _inside(folder))):
@@ -164,19 +227,23 @@ class VertexStorage:
             )
             return list(next(listing.pages, ())), listing.next_page_token
 
-    def _blob(self, place: Objects) -> Blob:
-        return self._client.bucket(place.bucket).blob(place.path)
-
-    def _allowed(self, uri: str) -> Objects:
-        """Parses a URI that the provider gave. Raises `Refused` if it is outside the configured places."""
-        if not is_under(uri, [str(self._root), *self._settings.vertex_locations]):
-            message = f"{uri} is outside LOWTIDE_VERTEX_STORAGE and LOWTIDE_VERTEX_LOCATIONS"
-            raise Refused(ResultError(reason="OUTSIDE_ROOT", message=message))
-        return parse_objects(uri)
+    def _blob(self, place: Objects, generation: int | None = None) -> Blob:
+        return self._client.bucket(place.bucket).blob(place.path, generation=generation)
 
 
 def _inside(folder: Objects) -> Objects:
     return folder._replace(path=folder.path.rstrip("/") + "/")
+
+
+def _check_whole(folder: Objects, shards: Sequence[tuple[re.Match[str], Part]]) -> None:
+    """Raises `IncompleteOutput` if a shard of `-00000-of-0000N` is missing, or any is empty, or there is none."""
+    numbered = [found for found, _ in shards if found["of"]]
+    expected = max((int(found["of"]) for found in numbered), default=1)
+    there = len({found["number"] for found in numbered}) if numbered else len(shards)
+    empty = sum(not part.size for _, part in shards)
+    if there < expected or empty:
+        message = f"{folder} has {there} of {expected} files of predictions, {empty} of them empty"
+        raise IncompleteOutput(ResultError(reason="INCOMPLETE_OUTPUT", message=message))
 
 
 @contextmanager

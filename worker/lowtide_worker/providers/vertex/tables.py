@@ -6,12 +6,15 @@ from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
+from google.cloud.bigquery import SchemaField
 from google.cloud.bigquery.retry import DEFAULT_RETRY
 
-from lowtide.addresses import is_under, parse_table
+from lowtide.addresses import parse_table
 from lowtide.cloud import bigquery_client
 from lowtide.models import ResultError
-from lowtide_worker.providers.protocol import NO_RESPONSE, Refused
+from lowtide_worker.providers.lines import without_line_ends
+from lowtide_worker.providers.protocol import NO_RESPONSE, Output, Refused
+from lowtide_worker.providers.vertex.places import is_table_of, new_suffix, readable_table, table_id
 from lowtide_worker.providers.vertex.storage import cloud_failures
 from lowtide_worker.settings import WorkerSettings
 
@@ -19,9 +22,9 @@ if TYPE_CHECKING:
     from google.cloud import bigquery
 
 _PAGE_ROWS = 2000
-_OURS = "lowtide_"
 _SHOWN_CHARS = 200
 _encode = msgspec.json.Encoder().encode
+_check = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class VertexTables:
@@ -32,6 +35,7 @@ class VertexTables:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
+        self._roots = [root for root in (settings.vertex_dataset, *settings.vertex_locations) if root]
         timeout = settings.provider_timeout_seconds
         self._call_options: dict[str, Any] = {"timeout": timeout, "retry": DEFAULT_RETRY.with_timeout(timeout)}
 
@@ -39,56 +43,62 @@ class VertexTables:
     def _client(self) -> bigquery.Client:
         return bigquery_client(self._settings)
 
-    def output(self, display_name: str, destination: str | None) -> str:
-        """Returns the URI of the table that a job creates.
+    def output(self, display_name: str, destination: str | None, *, again: bool = False) -> str:
+        """Returns the URI of the table that one create call makes.
 
         - `display_name`: the job's, which ends in the job's number.
         - `destination`: the user's dataset or table; None: Lowtide's own dataset.
+        - `again`: whether an earlier create may have made a job of this display name.
 
-        A batch's first job creates the table that the user named; further jobs add their number to that name. Raises
-        `Refused` if there is neither a destination nor `vertex_dataset`.
+        A batch's first job makes the table that the user named. All other tables have a suffix, so that no two jobs
+        share one. Raises `Refused` if there is neither a destination nor `vertex_dataset`.
         """
+        suffix = new_suffix()
         if destination is None:
-            return f"{self._dataset()}.{display_name.replace('-', '_')}"
-        wanted = parse_table(destination)
+            return f"{self._dataset()}.{table_id(display_name)}_{suffix}"
+        if not parse_table(destination).table:
+            return f"{destination}.predictions_{table_id(display_name)}_{suffix}"
         number = int(display_name.rpartition("-")[2])
-        if not wanted.table:
-            return f"{destination}.{display_name.replace('-', '_')}"
-        return destination if number == 1 else f"{destination}_{number}"
+        return destination if number == 1 and not again else f"{destination}_{number}_{suffix}"
 
-    def download(self, uri: str, key: str, sink: IO[bytes]) -> None:
+    def download(self, uri: str, output: Output, sink: IO[bytes]) -> None:
         """Writes each row of a table into `sink` as a line of a predictions file.
 
         - `uri`: the table.
-        - `key`: the column with the rows' keys.
+        - `output`: the output whose table it is.
 
-        Raises `Refused` for a table outside the configured places, and for one without responses.
+        A row that cannot be read becomes a line with its key. Raises `Refused` for a table outside the configured
+        places that is not the job's own, and for one without responses.
         """
-        if not is_under(uri, [self._settings.vertex_dataset or "bq://", *self._settings.vertex_locations]):
-            message = f"{uri} is outside LOWTIDE_VERTEX_DATASET and LOWTIDE_VERTEX_LOCATIONS"
-            raise Refused(ResultError(reason="OUTSIDE_ROOT", message=message))
+        place = readable_table(uri, self._roots, output.display_name)
         with cloud_failures(uri):
-            table = self._client.get_table(".".join(parse_table(uri)), **self._call_options)
-            columns = [field for field in table.schema if field.name in {key, "key", "response", "status"}]
-            names = {field.name for field in columns}
+            table = self._client.get_table(".".join(place), **self._call_options)
+            names = [field.name for field in table.schema]
             if "response" not in names:
-                found = ", ".join(field.name for field in table.schema)[:_SHOWN_CHARS]
+                found = ", ".join(names)[:_SHOWN_CHARS]
                 message = f"{uri} has no column response, so its rows cannot be read; it has {found}"
                 raise Refused(ResultError(reason="UNKNOWN_OUTPUT", message=message))
             # Requests that run again are uploaded under Lowtide's wire keys, in the column `key`.
-            key = key if key in names else "key"
+            key = output.key if output.key in names else "key"
+            # As text, whatever the types are: Google's client would decode JSON, and stop at the first odd row.
+            columns = [SchemaField(name, "STRING") for name in names if name in {key, "response", "status"}]
             for row in self._client.list_rows(table, columns, page_size=_PAGE_ROWS, **self._call_options):
-                line = {"key": _text(row.get(key)), "status": row.get("status"), "response": _json(row.get("response"))}
-                sink.write(_encode(line) + b"\n")
+                sink.write(_line(row.get(key), row.get("status"), row.get("response")))
 
-    def is_ours(self, location: str) -> bool:
-        """Returns whether this is a table `lowtide_*` of Lowtide's dataset."""
+    def last_change(self, uri: str) -> float | None:
+        """Returns when a table was last changed, in Unix milliseconds; None if the service does not say."""
+        with cloud_failures(uri):
+            changed = self._client.get_table(".".join(parse_table(uri)), **self._call_options).modified
+        return None if changed is None else round(changed.timestamp() * 1000)
+
+    def is_own(self, location: str, display_name: str) -> bool:
+        """Returns whether this is a job's table in Lowtide's dataset."""
         root = self._settings.vertex_dataset
-        return root is not None and location.startswith(f"{root}.{_OURS}")
+        return root is not None and location.startswith(f"{root}.") and is_table_of(location, display_name)
 
-    def delete_output(self, location: str) -> None:
-        """Deletes a table of Lowtide's, and no other. One that is gone is no error."""
-        if not self.is_ours(location):
+    def delete_output(self, location: str, display_name: str) -> None:
+        """Deletes a job's table in Lowtide's dataset, and no other. One that is gone is no error."""
+        if not self.is_own(location, display_name):
             return
         with cloud_failures(location):
             self._client.delete_table(".".join(parse_table(location)), not_found_ok=True, **self._call_options)
@@ -100,16 +110,22 @@ class VertexTables:
         return self._settings.vertex_dataset
 
 
-def _text(key: object) -> str | None:
-    """Returns a key as text: a column of integers has their decimal digits."""
-    return None if key is None else str(key)
+def _line(key: object, status: object, response: object) -> bytes:
+    fields = {"key": _text(key), "status": _text(status), "response": _response(response)}
+    return _encode(fields) + b"\n"
 
 
-def _json(value: object) -> object:
-    """Returns a response for encoding. A JSON column comes decoded, a STRING column as text.
+def _text(value: object) -> str | None:
+    """Returns a value as text. Half a character (a lone surrogate), which no line can hold, becomes a `?`."""
+    return None if value is None else str(value).encode(errors="replace").decode()
 
-    Text that is no JSON becomes an unreadable row.
-    """
-    if isinstance(value, str):
-        return msgspec.Raw(value.encode()) if value.strip() else NO_RESPONSE
-    return value
+
+def _response(value: object) -> msgspec.Raw | str:
+    """Returns a response as JSON on one line. Text that is no JSON stays text, and so is an unreadable response."""
+    text = _text(value)
+    if text is None or not text.strip():
+        return NO_RESPONSE
+    try:
+        return msgspec.Raw(without_line_ends(bytes(_check(text))))
+    except (msgspec.DecodeError, RecursionError):
+        return text

@@ -145,6 +145,7 @@ def forget(
     batches: Key,
     clock: Key,
     idempotency: Key,
+    destination: Key,
     census: Key,
     bundled: Key,
     batch_id: Value,

@@ -1,0 +1,142 @@
+"""The record of a new batch: what register.lua is called with, and the lane in which small batches share jobs.
+
+The batches of a lane have equal options in all that a job, or the treatment of its rows, depends on. While a bundle is
+open for a lane, its batches are added to it; the workers then cut the bundle into jobs as they do with a large batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from lowtide.addresses import claim_of
+from lowtide.options import Options
+from lowtide.protocol import RECORD_VERSION, Part, Stage, keys, measures, new_batch_id, written_fields
+from lowtide.protocol.changes import NewBatch, NewBundle
+from lowtide.settings import Settings
+from lowtide.states import BatchState, ProviderName
+
+_SUBMIT_GRACE_SECONDS = 5.0
+"""Time the submit message gets before the clock sends another."""
+
+
+class Recorded(NamedTuple):
+    """The batch that stands for an idempotency key: the new one, or an earlier one."""
+
+    batch_id: str
+    fingerprint: str
+    due: str
+    """The batch or the bundle whose work may begin now; "" for none."""
+
+
+def registration(
+    batch_id: str,
+    options: Options,
+    settings: Settings,
+    *,
+    total: int,
+    size: int,
+    tokens: int,
+    groups: int,
+    fingerprint: str,
+    sources: Sequence[Part],
+) -> dict[str, Any]:
+    """The keys and arguments of register.lua for a new batch: see `Store.register`."""
+    lane = lane_of(options, settings, total=total, sources=sources)
+    claim = claim_of(options.destination)
+    fields: NewBatch = {
+        "v": RECORD_VERSION,
+        "id": batch_id,
+        "state": BatchState.PENDING,
+        "stage": None if lane else Stage.SUBMIT,
+        "token": 0,
+        "busy": False,
+        "model": options.model,
+        "provider": options.provider,
+        "mode": options.mode,
+        "kind": options.kind,
+        "destination": options.destination,
+        "key_column": options.key_column,
+        "sources": list(sources) or None,
+        "total": total,
+        "bytes": size,
+        "tokens": tokens,
+        "groups": groups,
+        "max_attempts": options.max_attempts,
+        "priority": options.priority,
+        "on_result": options.on_result,
+        "labels": dict(options.labels),
+        "outcomes": dict(options.outcomes),
+        "idempotency_key": options.idempotency_key,
+        "cancel": False,
+        "jobs": 0,
+        "open": 0,
+    }
+    return {
+        "batch": keys.batch(batch_id),
+        "batches": keys.BATCHES,
+        "clock": keys.clock(Stage.SUBMIT.queue),
+        "idempotency": keys.idempotency(options.idempotency_key or ""),
+        "destination": keys.destination(claim),
+        "census": keys.CENSUS,
+        "lane": keys.lane(lane),
+        "batch_id": batch_id,
+        "member": keys.batch_member(batch_id),
+        "grace": _SUBMIT_GRACE_SECONDS,
+        "fingerprint": fingerprint,
+        "keyed": int(bool(options.idempotency_key)),
+        "claimed": int(bool(claim)),
+        "batch_prefix": keys.batch(""),
+        "counted": measures.counted_batch(total),
+        "total": total,
+        "size": size,
+        "tokens": tokens,
+        "lane_name": lane,
+        "bundle_id": new_batch_id(),
+        "batch_member": keys.batch_member(""),
+        "bundled": keys.bundled(""),
+        "linger": settings.linger_seconds,
+        "enough": settings.linger_requests,
+        "most": settings.max_requests_per_job,
+        "most_bytes": settings.max_job_bytes(options.mode, options.provider),
+        "bundle_fields": written_fields(new_bundle(options)),
+        "fields": written_fields(fields),
+    }
+
+
+def lane_of(options: Options, settings: Settings, *, total: int, sources: Sequence[object]) -> str:
+    """The name of the lane of a batch of `total` requests; "" where it gets jobs of its own.
+
+    A large batch needs no company. Requests that the provider reads in place, and output in a user's own place, belong
+    to one batch. On Vertex AI, whether requests may share a file is known only within a batch.
+    """
+    alone = sources or options.destination is not None or options.provider is not ProviderName.GEMINI
+    if not options.share or alone or total >= settings.linger_requests:
+        return ""
+    return hashlib.blake2b(msgspec.json.encode(new_bundle(options), order="deterministic"), digest_size=16).hexdigest()
+
+
+def new_bundle(options: Options) -> NewBundle:
+    """The fields of a new bundle for batches of these options."""
+    return {
+        "v": RECORD_VERSION,
+        "state": BatchState.PENDING,
+        "stage": Stage.SUBMIT,
+        "token": 0,
+        "busy": False,
+        "model": options.model,
+        "provider": options.provider,
+        "mode": options.mode,
+        "kind": options.kind,
+        "groups": 1,
+        "max_attempts": options.max_attempts,
+        "priority": options.priority,
+        "on_result": options.on_result,
+        "outcomes": dict(options.outcomes),
+        "cancel": False,
+        "jobs": 0,
+        "open": 0,
+    }
