@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide_worker.output import DownloadCheck, IncompleteOutput, PieceWriter, SegmentCutter
+from lowtide_worker.output import DownloadCheck, PieceWriter, SegmentCutter
+from lowtide_worker.providers import IncompleteOutput
 
 ROW = b'{"key": "r1.x", "response": {"candidates": [{"text": "{ \\n {"}]}}'
 

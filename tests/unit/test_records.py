@@ -12,6 +12,7 @@ from tests.records import a_batch, a_job, a_segment, hash_of
 from lowtide.models import ResultError, Usage
 from lowtide.protocol import (
     BatchRecord,
+    Collected,
     DamagedRecord,
     EntityRecord,
     JobRecord,
@@ -28,7 +29,13 @@ RECORDS: list[EntityRecord] = [
         "b0one", sources=(("gs://b/in.jsonl", 7),), labels={"a": "ü"}, outcomes={"SAFETY": Verdict.FAIL}, cancel=True
     ),
     a_job(
-        "b0one-2", state=JobState.FAILED, error=ERROR, parts=(("gs://b/out", 9),), created=1.5, collected=0, sparse=True
+        "b0one-2",
+        state=JobState.FAILED,
+        error=ERROR,
+        parts=(("gs://b/out", 9),),
+        created=1.5,
+        collected=Collected(bytes=7, rows=1, etag="x"),
+        sparse=True,
     ),
     a_segment("b0one-2", 3, only=[1, 2], ordinals=b"\x00\xff\x00\x00", granted="10", stored=True, piece="5-0"),
 ]

@@ -42,7 +42,7 @@ from lowtide.protocol.messages import (
     sender,
     shown,
 )
-from lowtide.protocol.records import PAID, BatchRecord, EntityRecord, JobRecord, SegmentRecord, SweepRecord
+from lowtide.protocol.records import PAID, BatchRecord, Collected, EntityRecord, JobRecord, SegmentRecord, SweepRecord
 from lowtide.protocol.statuses import OTHERS, batch_status, job_status, other_models
 from lowtide.protocol.wire_keys import WireKeys, wire_ordinal
 
@@ -60,6 +60,7 @@ __all__ = [
     "VERSION",
     "BatchFiles",
     "BatchRecord",
+    "Collected",
     "DamagedRecord",
     "EntityRecord",
     "JobRecord",

@@ -16,6 +16,19 @@ Part = tuple[str, int]
 """A file or table that is read by ranges: its name and its size in bytes."""
 
 
+class Collected(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a job's downloaded output that is divided into segments, and the file that it came from."""
+
+    bytes: int = 0
+    """Size of the part, in bytes."""
+    rows: int = 0
+    """Number of its rows."""
+    size: int | None = None
+    """Size of the provider's file, in bytes; None where the provider does not say."""
+    etag: str | None = None
+    """The provider's entity tag for the file; None where there is none."""
+
+
 class EntityRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The fields that every record has, by which the clock works."""
 
@@ -237,8 +250,8 @@ class JobRecord(PaidTokens, frozen=True, kw_only=True):
     """When its output was first not what the job says; None where it was."""
     doubts: int = 0
     """How often its output was not what the job says."""
-    collected: int | None = None
-    """Bytes of output that are divided into segments so far; None where no more segments will come."""
+    collected: Collected | None = None
+    """The output that is divided into segments so far; None where no more segments will come."""
     segments: int = 0
     """Number of its segments so far."""
     segments_left: int = 0

@@ -10,6 +10,7 @@ from lowtide_worker.providers.pages import every
 from lowtide_worker.providers.protocol import (
     NO_RESPONSE,
     Denied,
+    IncompleteOutput,
     Missing,
     NewJob,
     Output,
@@ -19,14 +20,18 @@ from lowtide_worker.providers.protocol import (
     ProviderError,
     ProviderJob,
     Refused,
+    Sink,
     Throttled,
     Unavailable,
+    Version,
+    Writer,
 )
 from lowtide_worker.providers.upload_slice import SpoolSlice
 
 __all__ = [
     "NO_RESPONSE",
     "Denied",
+    "IncompleteOutput",
     "JobLookup",
     "Missing",
     "NewJob",
@@ -37,8 +42,11 @@ __all__ = [
     "ProviderError",
     "ProviderJob",
     "Refused",
+    "Sink",
     "SpoolSlice",
     "Throttled",
     "Unavailable",
+    "Version",
+    "Writer",
     "every",
 ]

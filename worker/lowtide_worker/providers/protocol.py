@@ -57,6 +57,17 @@ class Unavailable(ProviderError):
     """No answer, or an unreliable one. After a create, it is unknown whether the job exists."""
 
 
+class IncompleteOutput(Unavailable):
+    """A download whose replies succeed but do not make up the output that the job reports.
+
+    The caller downloads it again, for `output_grace_seconds`.
+    """
+
+    def __init__(self, why: str) -> None:
+        message = f"the output is not what the job says: {why}"
+        super().__init__(ResultError(reason="INCOMPLETE_OUTPUT", message=message))
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProviderJob:
     """A job as the provider reports it."""
@@ -128,6 +139,37 @@ class Part(NamedTuple):
     """The provider's name of the file, such as a URI."""
     size: int
     """The size in bytes."""
+
+
+class Version(NamedTuple):
+    """The identity of a file at the provider, as far as the provider gives it."""
+
+    size: int | None = None
+    """The size in bytes."""
+    etag: str | None = None
+    """The entity tag, as it came."""
+
+    def contradicts(self, other: Version) -> bool:
+        """Whether the two are certain to be of different contents."""
+        return any(None not in pair and pair[0] != pair[1] for pair in zip(self, other, strict=True))
+
+
+class Writer(Protocol):
+    """A receiver of bytes."""
+
+    def write(self, chunk: bytes | memoryview, /) -> int:
+        """Takes the next bytes; returns how many they are."""
+
+
+class Sink(Writer, Protocol):
+    """The receiver of a download."""
+
+    @property
+    def start(self) -> int | None:
+        """The offset from which on the output is wanted, by ranges if possible. None: all of it, in one stream."""
+
+    def begin(self, version: Version, offset: int) -> None:
+        """Says which file comes and where its bytes begin. A provider that does not call it begins at offset 0."""
 
 
 NO_RESPONSE = msgspec.Raw(b"null")
@@ -212,8 +254,11 @@ class Provider(Protocol):
     def read(self, part: str, start: int, end: int) -> bytes:
         """Returns the whole lines that begin within the bytes [start, end) of a part of output or of a source."""
 
-    def download(self, output: Output, sink: IO[bytes]) -> None:
-        """Writes a job's output into `sink` as a stream, one JSON row per line."""
+    def download(self, output: Output, sink: Sink) -> None:
+        """Writes a job's output into `sink` in its order, one JSON row per line.
+
+        Raises `IncompleteOutput` if the replies contradict each other.
+        """
 
     def rows(self, block: bytes) -> list[OutputRow]:
         """Decodes many whole lines of output at once. Raises `ValueError` if one of them is no row."""

@@ -4,6 +4,10 @@ Output that the provider can read by ranges stays there. Other output is streame
 found as the bytes pass. It is stored in pieces, and the segments of a piece are delivered as soon as it is complete.
 A run after one that died begins behind the last piece that was put on the clock, whatever the settings are by then.
 
+A download by byte ranges begins there; any other begins at the first byte, and what is stored already is skipped. If
+the provider's file has changed since, or the replies contradict each other, it is downloaded again from the first byte,
+as one stream.
+
 A download is accepted only if it has as many rows as the job says are done. Anything else means that paid output is
 missing: it is fetched again, for a while.
 """
@@ -11,15 +15,25 @@ missing: it is fetched again, for a while.
 from __future__ import annotations
 
 import logging
-from typing import IO, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
 
-from lowtide.protocol import BatchFiles, Queue, Stage
+from lowtide.protocol import BatchFiles, Collected, Queue, Stage
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
-from lowtide_worker.output import DownloadCheck, IncompleteOutput, Piece, PieceWriter, SegmentCutter, even_ends
-from lowtide_worker.providers import Missing, Output, Part, Provider, ProviderError
+from lowtide_worker.output import (
+    ChangedOutput,
+    DownloadCheck,
+    OutputSink,
+    Piece,
+    PieceWriter,
+    SegmentCutter,
+    even_ends,
+)
+from lowtide_worker.providers import IncompleteOutput, Missing, Output, Part, Provider, ProviderError
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import Done, HeldJob, JobMove, Move, Superseded, bounded, known
+from lowtide_worker.state import Done, HeldJob, JobMove, Move, Superseded, bounded, known, restart_collect
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +63,8 @@ def collect(runtime: Runtime, job: HeldJob) -> JobMove | Done:
         if not isinstance(error, IncompleteOutput):
             raise
         log.warning("job %s: %s", job.record.id, error, extra=Event.OUTPUT_INCOMPLETE.extra)
+        if isinstance(error, ChangedOutput):
+            restart_collect(runtime.redis, job)
         return Move(
             stage=Stage.COLLECT,
             after=runtime.retry_backoff.seconds(job.record.doubts),
@@ -96,14 +112,23 @@ def _download(runtime: Runtime, provider: Provider, job: HeldJob, output: Output
     """Downloads the output into the spool and puts each piece on the clock; returns the number of segments."""
     settings = runtime.settings
     files, number = BatchFiles(job.batch_id), job.record.number
+    collected = job.record.collected or Collected()
+    expected = _expected(runtime, job)
+    check = DownloadCheck(expected=expected, rows=collected.rows) if expected else None
 
     def name(piece: int) -> str:
         # With the token, so that no worker that was taken for dead writes to a piece that another has put on the clock.
         return f"{job.token}-{piece}"
 
+    @contextmanager
+    def opened(piece: int) -> Iterator[IO[bytes] | DownloadCheck]:
+        with runtime.spool.write(files.output(number, name(piece))) as file:
+            yield check.onto(file) if check else file
+
     def release(piece: Piece) -> None:
         reach("collect.after-piece-complete")
-        more = None if piece.last else piece.collected
+        so_far = Collected(bytes=piece.collected, rows=check.rows if check else 0, **sink.version._asdict())
+        more = None if piece.last else so_far
         if piece.last and job.record.doubted is not None:
             runtime.clock.keep(job, {"problem": None})
         try:
@@ -118,16 +143,14 @@ def _download(runtime: Runtime, provider: Provider, job: HeldJob, output: Output
 
     with PieceWriter(
         SegmentCutter(max_bytes=settings.segment_bytes, max_rows=settings.segment_rows),
-        opened=lambda piece: runtime.spool.write(files.output(number, name(piece))),
+        opened=opened,
         release=release,
         keep=runtime.clock.keeper(job),
-        collected=job.record.collected or 0,
+        collected=collected.bytes,
     ) as pieces:
-        if expected := _expected(runtime, job):
-            check = DownloadCheck(pieces.write, expected=expected)
-            provider.download(output, cast("IO[bytes]", check))
+        sink = OutputSink(pieces, collected, by_ranges=job.record.doubted is None)
+        provider.download(output, sink)
+        if check:
             check.finish()
-        else:
-            provider.download(output, cast("IO[bytes]", pieces))
         reach("collect.before-output-complete")
         return pieces.finish()

@@ -28,6 +28,7 @@ from lowtide_worker.state.leases import Leases
 from lowtide_worker.state.ledger import Ledger
 from lowtide_worker.state.oddities import Oddities
 from lowtide_worker.state.ordinals import Ordinals
+from lowtide_worker.state.restart import restart_collect
 from lowtide_worker.state.tally import Tally
 
 __all__ = [
@@ -57,4 +58,5 @@ __all__ = [
     "Tally",
     "bounded",
     "known",
+    "restart_collect",
 ]

@@ -49,6 +49,7 @@ from lowtide_worker.providers.protocol import (
     ProviderJob,
     Refused,
     Unavailable,
+    Writer,
 )
 from lowtide_worker.providers.vertex.datasets import VertexDatasets
 from lowtide_worker.providers.vertex.storage import VertexStorage
@@ -188,7 +189,7 @@ class VertexProvider:
         """Returns whole lines of an object, by ranged reads."""
         return self._storage.read(part, start, end)
 
-    def download(self, output: Output, sink: IO[bytes]) -> None:
+    def download(self, output: Output, sink: Writer) -> None:
         """Writes the rows of an output table as lines, page by page."""
         self._tables.download(self._datasets.table(output.location), output.key, sink)
 

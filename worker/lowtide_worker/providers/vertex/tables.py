@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from google.cloud.bigquery.retry import DEFAULT_RETRY
@@ -11,7 +11,7 @@ from google.cloud.bigquery.retry import DEFAULT_RETRY
 from lowtide.addresses import is_under, parse_table
 from lowtide.cloud import bigquery_client
 from lowtide.models import ResultError
-from lowtide_worker.providers.protocol import NO_RESPONSE, Refused
+from lowtide_worker.providers.protocol import NO_RESPONSE, Refused, Writer
 from lowtide_worker.providers.vertex.storage import cloud_failures
 from lowtide_worker.settings import WorkerSettings
 
@@ -56,7 +56,7 @@ class VertexTables:
             return f"{destination}.{display_name.replace('-', '_')}"
         return destination if number == 1 else f"{destination}_{number}"
 
-    def download(self, uri: str, key: str, sink: IO[bytes]) -> None:
+    def download(self, uri: str, key: str, sink: Writer) -> None:
         """Writes each row of a table into `sink` as a line of a predictions file.
 
         - `uri`: the table.

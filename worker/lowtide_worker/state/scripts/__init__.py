@@ -309,6 +309,10 @@ def release(
 
 
 @script
+def restart(*, job: Key, batch: Key, token: Value, paid: Values) -> Any: ...
+
+
+@script
 def segment(
     *,
     job: Key,
