@@ -27,7 +27,7 @@ def provider() -> ProviderName:
 
 @pytest.fixture(scope="module")
 def storage() -> str:
-    """Where the spool of a module's stacks is: `folder`, or `gs` on Vertex AI, beside the objects of its jobs."""
+    """The kind of spool of a module's stacks: `folder`, or `gs` on Vertex AI, beside the objects of its jobs."""
     return "folder"
 
 

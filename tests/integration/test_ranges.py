@@ -162,19 +162,24 @@ def test_ranges_are_fetched_together_and_come_in_order() -> None:
     together = threading.Barrier(_AT_ONCE, timeout=60)
     begun: list[int] = []
 
-    def fetch(number: int) -> Callable[[], bytearray]:
-        def run() -> bytearray:
+    used: set[int] = set()
+
+    def fetch(number: int) -> Callable[[bytearray], memoryview]:
+        def run(buffer: bytearray) -> memoryview:
             begun.append(number)
+            used.add(id(buffer))
             if number < _AT_ONCE:
                 together.wait()
-            return bytearray([number])
+            buffer[0] = number
+            return memoryview(buffer)[:1]
 
         return run
 
-    for number, data in enumerate(_in_order(map(fetch, range(40)), threading.Event())):
+    for number, data in enumerate(_in_order(map(fetch, range(40)), 10, threading.Event())):
         assert data == bytes([number])
-        # So many are in memory at most, whatever the size of the file.
-        assert len(begun) <= number + 1 + _AT_ONCE
+        assert len(begun) <= number + _AT_ONCE
+    # So many are in memory, whatever the size of the file.
+    assert len(used) == _AT_ONCE
 
 
 def test_two_versions_contradict_each_other_only_in_what_both_say() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -22,12 +22,15 @@ from lowtide_worker.providers.google.client import GoogleClient
 from lowtide_worker.providers.protocol import IncompleteOutput, Sink, Version
 
 _AT_ONCE = 4
-"""Ranges that are fetched at the same time."""
+"""Ranges that are in memory at the same time. While one of them is written, the others are fetched."""
 _CHUNK = 1 << 20
+"""Bytes that are written at once."""
 _MOST_HEAD_BYTES = 1 << 20
 """Size limit of a reply beyond its range, in bytes: status line and headers."""
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _NOT_SATISFIABLE = 416
+Fetch = Callable[[bytearray], memoryview]
+"""Fetches a range into a buffer, and returns the part of the buffer that it fills."""
 
 
 def download(client: GoogleClient, path: str, sink: Sink, *, range_bytes: int) -> None:
@@ -57,30 +60,36 @@ def _by_ranges(client: GoogleClient, path: str, sink: Sink, start: int, size: in
     ranges = ((first, min(first + size, total)) for first in range(end, total, size))
     stop = Event()
     fetches = (partial(_fetch, client, path, first, last, version, stop) for first, last in ranges)
-    for data in _in_order(fetches, stop):
-        view = memoryview(data)
-        _write(sink, (view[at : at + _CHUNK] for at in range(0, len(view), _CHUNK)))
+    for data in _in_order(fetches, size, stop):
+        _write(sink, (data[at : at + _CHUNK] for at in range(0, len(data), _CHUNK)))
     return True
 
 
-def _in_order(fetches: Iterator[Callable[[], bytearray]], stop: Event) -> Iterator[bytearray]:
-    """Runs some at a time, and yields what they return in their own order. Sets `stop` when it ends early."""
+def _in_order(fetches: Iterator[Fetch], size: int, stop: Event) -> Iterator[memoryview]:
+    """Runs some at a time, and yields what they return in their own order. Sets `stop` when it ends early.
+
+    The buffers have `size` bytes each. They are used again and again: memory that each thread takes by itself is not
+    given back to the others.
+    """
     with ThreadPoolExecutor(_AT_ONCE, "range") as pool:
-        running: deque[Future[bytearray]] = deque(pool.submit(fetch) for fetch in islice(fetches, _AT_ONCE))
+        buffers = (bytearray(size) for _ in range(_AT_ONCE))
+        running = deque((pool.submit(fetch, buffer), buffer) for buffer, fetch in zip(buffers, fetches, strict=False))
         try:
             while running:
-                data = running.popleft().result()
-                running.extend(pool.submit(fetch) for fetch in islice(fetches, 1))
-                yield data
+                fetched, buffer = running.popleft()
+                yield fetched.result()
+                running.extend((pool.submit(fetch, buffer), buffer) for fetch in islice(fetches, 1))
         finally:
             stop.set()
-            for fetch in running:
-                fetch.cancel()
+            for fetched, _ in running:
+                fetched.cancel()
 
 
-def _fetch(client: GoogleClient, path: str, start: int, end: int, version: Version, stop: Event) -> bytearray:
-    """Returns the bytes [start, end) of a file that must still be the same. Bounded as a call is."""
-    data = bytearray(end - start)
+def _fetch(
+    client: GoogleClient, path: str, start: int, end: int, version: Version, stop: Event, buffer: bytearray
+) -> memoryview:
+    """Returns the bytes [start, end) of a file that must still be the same, in `buffer`. Bounded as a call is."""
+    data = memoryview(buffer)[: end - start]
     at = 0
     with client.bounded(len(data) + _MOST_HEAD_BYTES), _reply(client, path, start, end) as reply:
         found, last, _ = _range(reply, start, end)
@@ -139,9 +148,9 @@ def _range(reply: Any, start: int, end: int) -> tuple[Version, int, int]:
 
 
 def _exactly(reply: Any, size: int) -> Iterator[bytes]:
-    """Yields the body of a reply. Raises `IncompleteOutput` unless it has `size` bytes."""
+    """Yields the body of a reply as it comes. Raises `IncompleteOutput` unless it has `size` bytes."""
     left = size
-    for chunk in reply.iter_bytes(_CHUNK):
+    for chunk in reply.iter_bytes():
         left -= len(chunk)
         if left < 0:
             break
