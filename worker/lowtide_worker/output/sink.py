@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lowtide.models import ResultError
 from lowtide.protocol.records import Collected
 from lowtide_worker.output.segments import PieceWriter
 from lowtide_worker.providers import IncompleteOutput, Version
@@ -9,9 +10,6 @@ from lowtide_worker.providers import IncompleteOutput, Version
 
 class ChangedOutput(IncompleteOutput):
     """A download of another file than the one whose first pieces are stored."""
-
-    def __init__(self) -> None:
-        super().__init__("it has changed since its first part was stored")
 
 
 class OutputSink:
@@ -37,7 +35,8 @@ class OutputSink:
     def begin(self, version: Version, offset: int) -> None:
         """Says which file comes and where its bytes begin. Raises `ChangedOutput`."""
         if self._collected.bytes and version.contradicts(self.version):
-            raise ChangedOutput
+            message = "the output has changed since its first part was stored"
+            raise ChangedOutput(ResultError(reason="CHANGED_OUTPUT", message=message))
         self.version = version
         self._pieces.begin(offset)
 

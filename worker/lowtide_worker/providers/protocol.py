@@ -58,14 +58,7 @@ class Unavailable(ProviderError):
 
 
 class IncompleteOutput(Unavailable):
-    """A download whose replies succeed but do not make up the output that the job reports.
-
-    The caller downloads it again, for `output_grace_seconds`.
-    """
-
-    def __init__(self, why: str) -> None:
-        message = f"the output is not what the job says: {why}"
-        super().__init__(ResultError(reason="INCOMPLETE_OUTPUT", message=message))
+    """Output that is announced, and that is not, or not yet, what the job reports. It is fetched again, for a while."""
 
 
 @dataclass(frozen=True, kw_only=True)

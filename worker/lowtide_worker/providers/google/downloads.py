@@ -18,6 +18,7 @@ from typing import Any
 
 from google.genai import errors, types
 
+from lowtide.models import ResultError
 from lowtide_worker.providers.google.client import GoogleClient
 from lowtide_worker.providers.protocol import IncompleteOutput, Sink, Version
 
@@ -94,7 +95,7 @@ def _fetch(
     with client.bounded(len(data) + _MOST_HEAD_BYTES), _reply(client, path, start, end) as reply:
         found, last, _ = _range(reply, start, end)
         if last != end or found.contradicts(version):
-            raise IncompleteOutput(f"it was {version} at first and is {found} now")
+            raise _contradiction(f"it was {version} at first and is {found} now")
         for chunk in _exactly(reply, len(data)):
             if stop.is_set():
                 break
@@ -140,10 +141,10 @@ def _range(reply: Any, start: int, end: int) -> tuple[Version, int, int]:
     said = reply.headers.get("Content-Range", "")
     match = _CONTENT_RANGE.fullmatch(said)
     if reply.status_code != 206 or match is None or "Content-Encoding" in reply.headers:
-        raise IncompleteOutput(f"bytes {start}-{end - 1} got status {reply.status_code} and {said!r:.80}")
+        raise _contradiction(f"bytes {start}-{end - 1} got status {reply.status_code} and {said!r:.80}")
     first, last, total = (int(number) for number in match.groups())
     if first != start or last + 1 != min(end, total):
-        raise IncompleteOutput(f"bytes {start}-{end - 1} got {said!r:.80}")
+        raise _contradiction(f"bytes {start}-{end - 1} got {said!r:.80}")
     return Version(total, reply.headers.get("ETag")), last + 1, total
 
 
@@ -156,9 +157,14 @@ def _exactly(reply: Any, size: int) -> Iterator[bytes]:
             break
         yield chunk
     if left:
-        raise IncompleteOutput(f"a range of {size} bytes has {size - left}")
+        raise _contradiction(f"a range of {size} bytes has {size - left}")
 
 
 def _write(sink: Sink, chunks: Iterable[bytes | memoryview]) -> None:
     for chunk in chunks:
         sink.write(bytes(chunk))
+
+
+def _contradiction(what: str) -> IncompleteOutput:
+    message = f"the replies to the download contradict each other: {what}"
+    return IncompleteOutput(ResultError(reason="INCOMPLETE_OUTPUT", message=message))
