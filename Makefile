@@ -81,7 +81,8 @@ PINNED = sed -n '/==/s/ \\$$//p' requirements-dev.txt
 # The contenders allow no newer boto3 and wrapt than their own; all else is what Lowtide itself is pinned to.
 bench-lock: ## Pin what the benchmarks need (needs uv on the PATH)
 	$(PINNED) | grep -v '^boto3==\|^botocore==\|^s3transfer==\|^wrapt==' | $(LOCK) benchmarks/requirements.in pyproject.toml \
-	    --extra cli --extra worker --extra emulator --extra embedded --constraint - -o benchmarks/requirements.txt
+	    --extra cli --extra worker --extra emulator --extra embedded --extra gs --extra s3 \
+	    --constraint - -o benchmarks/requirements.txt
 
 lock: ## Pin all dependencies anew (needs uv on the PATH)
 	echo pip | $(LOCK) - --upgrade -o requirements-pip.txt

@@ -18,6 +18,7 @@ _FULL: dict[str, tuple[list[int], float]] = {
     "growth": ([10_000, 100_000, 1_000_000], 110),
     "waiting": ([1_000, 10_000, 100_000], 0),
     "end_to_end": ([2_000, 10_000, 50_000, 200_000], 480),
+    "spool": ([100_000], 120),
 }
 """The sizes of each part, and the seconds for its later rounds. Fan-out's sizes are MiB of result file."""
 _QUICK: dict[str, tuple[list[int], float]] = {
@@ -26,6 +27,7 @@ _QUICK: dict[str, tuple[list[int], float]] = {
     "growth": ([1_000, 10_000, 100_000], 5),
     "waiting": ([2_000], 0),
     "end_to_end": ([1_000, 4_000], 10),
+    "spool": ([10_000], 5),
 }
 _LONGEST_FULL, _LONGEST_QUICK = 150.0, 45.0
 
@@ -34,7 +36,7 @@ def main() -> int:
     """Runs the named parts, or all, and reports. With `--strict` it returns 1 if a bar is not met."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Lowtide beside the alternatives.")
     parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(report.PARTS)}; default: all")
-    parser.add_argument("--quick", action="store_true", help="small sizes, one round: under four minutes")
+    parser.add_argument("--quick", action="store_true", help="small sizes, one round: about five minutes")
     parser.add_argument("--repeat", type=int, help="number of rounds, for medians (default 3; 1 with --quick)")
     parser.add_argument(
         "--sizes", type=int, nargs="+", help="sizes for all named parts: requests, jobs or (fan_out) MiB"

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import httpx
@@ -78,7 +79,7 @@ class Prepared:
         client.flushall()
         files = BatchFiles(self.batch_id)
         for folder in (files.results, f"{files.folder}/jobs"):
-            shutil.rmtree(self.bench.spool / folder, ignore_errors=True)
+            shutil.rmtree(Path(self.bench.spool_url) / folder, ignore_errors=True)
         for key, value in self._dump.items():
             client.restore(key, 0, cast("bytes", value))
         client.hset(keys.batch(self.batch_id), "on_result", on_result)

@@ -23,7 +23,7 @@ from rich.table import Table
 from benchmarks import end_to_end, fan_out, growth, waiting
 from benchmarks.parts import Bar, Found, Summary
 
-PARTS = ("end_to_end", "fan_out", "submit", "waiting", "growth")
+PARTS = ("end_to_end", "fan_out", "submit", "waiting", "growth", "spool")
 RESULTS = Path(__file__).parent / "results"
 DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
 CHART = "chart.png"
@@ -127,7 +127,7 @@ def _markdown(found: dict[str, dict[str, Any]]) -> str:
     lines += ["| bar | reached | wanted | | |", "|---|---|---|---|---|"]
     for part in parts.values():
         lines += [_row([bar.what, _reached(bar), _wanted(bar), _verdict(bar), bar.note]) for bar in part.bars]
-    lines += ["", f"![Charts of the five parts](../benchmarks/results/{CHART})", ""]
+    lines += ["", f"![Charts of the first five parts](../benchmarks/results/{CHART})", ""]
     for part in parts.values():
         lines += [f"### {part.title}", "", _row(part.columns), "|" + "---|" * len(part.columns)]
         lines += [_row(row) for row in part.rows]

@@ -1,7 +1,8 @@
 """Contender: Lowtide's producer, which submits a batch, waits until it is finished and reads every stored result.
 
 The workers run beside it and are warm already. With the `option` `submit` or `submit-file` it stops after `submit()`,
-which then gets an iterable, or the path of a JSONL file that was written before the clock started.
+which then gets an iterable, or the path of a JSONL file that was written before the clock started. With `submit-small`
+it submits as many batches of five requests as it has to.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from benchmarks import contender, workload
 from lowtide import BatchQueue, Request
 
 _WAIT_POLL_SECONDS = 0.05
+_SMALL = 5
+"""Requests in a small batch."""
 
 
 def work(task: contender.Task) -> contender.Answer:
@@ -23,6 +26,12 @@ def work(task: contender.Task) -> contender.Answer:
     began = time.monotonic()
     if task.option == "submit-file":
         queue.submit(task.folder / "requests.jsonl", model=workload.MODEL)
+        return contender.Answer(task.size, 0)
+    if task.option == "submit-small":
+        for _ in range(task.size // _SMALL):
+            queue.submit(
+                [Request(key=key, contents=text) for key, text in workload.prompts(_SMALL)], model=workload.MODEL
+            )
         return contender.Answer(task.size, 0)
     requests = (Request(key=key, contents=text) for key, text in workload.prompts(task.size))
     batch = queue.submit(requests, model=workload.MODEL)

@@ -45,10 +45,17 @@ _WARM_TIMEOUT_SECONDS = 30.0
 
 
 class Bench:
-    """A folder, a Redis and an emulator for one part of the benchmarks."""
+    """A folder, a Redis and an emulator for one part of the benchmarks.
 
-    def __init__(self, folder: Path, *, answer_function: str | None = None) -> None:
+    `more_env` are variables of every process. `spool_url` is the place of Lowtide's payloads, by default a folder.
+    """
+
+    def __init__(
+        self, folder: Path, *, answer_function: str | None = None, more_env: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
+        self.spool_url = str(folder / "spool")
+        self._more_env = dict(more_env or {})
         self._answer_function = answer_function
         self._stack = ExitStack()
         self.redis_server = EmbeddedRedis(folder / "redis")
@@ -95,11 +102,6 @@ class Bench:
         return f"http://127.0.0.1:{self.emulator_port}"
 
     @property
-    def spool(self) -> Path:
-        """The folder of Lowtide's payloads."""
-        return self.folder / "spool"
-
-    @property
     def pids(self) -> dict[str, int]:
         """The process ids of the servers, by role."""
         found = {"emulator": self._emulator.pid, "Redis": self.redis_server.pid}
@@ -112,8 +114,9 @@ class Bench:
             "HOME": str(self.folder),
             "PYTHONPATH": str(ROOT),
             "LOWTIDE_REDIS_URL": self.redis_server.url,
-            "LOWTIDE_SPOOL_URL": str(self.spool),
+            "LOWTIDE_SPOOL_URL": self.spool_url,
             "GOOGLE_GEMINI_BASE_URL": self.emulator_url,
+            **self._more_env,
             **more,
         }
 
@@ -123,7 +126,7 @@ class Bench:
 
     def queue(self) -> BatchQueue:
         """Returns a producer in this process."""
-        return BatchQueue(Settings(_env_file=None, redis_url=self.redis_server.url, spool_url=str(self.spool)))
+        return BatchQueue(Settings(_env_file=None, redis_url=self.redis_server.url, spool_url=self.spool_url))
 
     def stats(self) -> dict[str, Any]:
         """Returns the emulator's counters."""
@@ -136,10 +139,10 @@ class Bench:
         return found
 
     def clear(self) -> None:
-        """Empties emulator, Redis and spool, so that every run starts from the same state."""
+        """Empties emulator, Redis and the spool's folder, so that every run starts from the same state."""
         self._http.post("/_emulator/reset")
         self.redis().flushall()
-        shutil.rmtree(self.spool, ignore_errors=True)
+        shutil.rmtree(self.folder / "spool", ignore_errors=True)
 
 
 class Workers:

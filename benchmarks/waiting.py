@@ -96,7 +96,7 @@ def _fill(bench: Bench, first: int, last: int) -> None:
     step = max(1, -(-(last - first) // _FILLERS))
     with ProcessPoolExecutor(_FILLERS, mp_context=get_context("spawn")) as pool:
         tasks = [
-            pool.submit(_fill_some, bench.redis_server.url, str(bench.spool), start, min(last, start + step))
+            pool.submit(_fill_some, bench.redis_server.url, bench.spool_url, start, min(last, start + step))
             for start in range(first, last, step)
         ]
         for task in tasks:
@@ -254,7 +254,7 @@ def measure(config: Config) -> dict[str, Any]:
         )
 
     with Bench(config.folder) as bench:
-        client, filler = bench.redis(), Filler(bench.redis_server.url, str(bench.spool))
+        client, filler = bench.redis(), Filler(bench.redis_server.url, bench.spool_url)
         note(LOWTIDE, 0, _lowtide(bench, filler, 0, 0, fine=False))
         base, held = _used_memory(client), 0
         for size in config.sizes:

@@ -89,6 +89,9 @@ class Settings:
         float, Setting("Time that an uploaded file is PROCESSING, in seconds.", panel=JOBS, min=0)
     ] = 0.0
     refuse_delete_of_live: Annotated[bool, Setting("Refuse to delete a job that is not finished.", panel=JOBS)] = False
+    ranges: Annotated[
+        bool, Setting("Answer a download with a Range header by that range; or always by the whole file.", panel=JOBS)
+    ] = True
 
     models: Annotated[
         frozenset[str],

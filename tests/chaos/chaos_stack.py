@@ -15,6 +15,7 @@ from typing import Any, Self, cast
 
 from celery import Celery
 from tests.chaos.handler_app import HANDLER
+from tests.chaos.storages import Storage
 from tests.cloud import Cloud
 from tests.stack import Stack, Worker
 from tests.waiting import wait_until
@@ -92,6 +93,7 @@ class ChaosStack(Stack):
     ) -> None:
         super().__init__(directory, emulator or EmulatorSettings(running_seconds=0.3), cloud=cloud, **(HASTE | env))
         self.handler_log = directory / "handler.jsonl"
+        self.storage = Storage("folder")
         self.started = 0
 
     def __enter__(self) -> Self:
@@ -107,6 +109,18 @@ class ChaosStack(Stack):
         worker = Worker([*command, "--without-gossip", *(options or ("-P", "solo"))], self.env | env, log)
         self.workers.append(worker)
         return worker
+
+    @property
+    def env(self) -> dict[str, str]:
+        return super().env | dict(self.storage.env)
+
+    def use(self, storage: Storage) -> None:
+        """Puts the spool of a wiped stack into another storage. No worker but the handler app may run."""
+        self.storage = storage
+        for worker in self.workers:
+            worker.kill()
+        self.workers.clear()
+        self.handler_app()
 
     def handler_app(self, **env: str) -> Worker:
         """Starts the user's own worker."""
@@ -196,6 +210,8 @@ class ChaosStack(Stack):
         shutil.rmtree(self.directory / "spool", ignore_errors=True)
         if self.cloud is not None:
             self.cloud.clear(f"gs://{self.bucket}/jobs")
+            if (url := self.env["LOWTIDE_SPOOL_URL"]).startswith("gs://"):
+                self.cloud.clear(url)
         self.handler_log.unlink(missing_ok=True)
         self.hold_sweep()
 

@@ -188,7 +188,6 @@ _BROKER = "shop-broker"
 SCENARIOS = {
     "plain": Scenario(submit=_plain),
     "inline": Scenario(submit=partial(_plain, mode="inline")),
-    # The worker that goes on cuts otherwise, and first delivers all that the killed one had put on the clock.
     "batches that share jobs": Scenario(submit=ChaosStack.submit_sharing),
     "a deleted batch that shared a job": Scenario(
         submit=partial(ChaosStack.submit_sharing, handled=False), during=_delete_all, end=_all_gone
@@ -200,9 +199,11 @@ SCENARIOS = {
         end=_cancel_others,
         allowed=_ENDS_CANCELLED,
     ),
+    # Read by several ranges at once. The worker that goes on cuts otherwise, and first delivers all that the killed one
+    # had put on the clock.
     "an output in pieces": Scenario(
         submit=partial(ChaosStack.submit, count=40),
-        env={"LOWTIDE_MAX_REQUESTS_PER_JOB": "40", "LOWTIDE_SEGMENT_ROWS": "1"},
+        env={"LOWTIDE_MAX_REQUESTS_PER_JOB": "40", "LOWTIDE_SEGMENT_ROWS": "1", "LOWTIDE_SEGMENT_BYTES": "700"},
     ),
     "rows that end without an answer": Scenario(
         submit=partial(ChaosStack.submit, count=8, max_attempts=1),

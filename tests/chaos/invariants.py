@@ -18,6 +18,7 @@ from tests.census import counted, scanned
 from tests.chaos.chaos_stack import ChaosStack, Submitted
 
 from lowtide import BatchNotFound, ResultStatus
+from lowtide.spool import Spool
 from lowtide_emulator import JobRecord
 
 
@@ -289,6 +290,8 @@ _PERMANENT = (
 
 
 def _files(stack: ChaosStack, folder: str) -> list[str]:
+    if "://" in (url := stack.env["LOWTIDE_SPOOL_URL"]):
+        return Spool(url).names(folder or "batches")
     root = stack.directory / "spool"
     return [str(path.relative_to(root)) for path in (root / folder).rglob("*") if path.is_file()]
 

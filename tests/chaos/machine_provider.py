@@ -29,6 +29,7 @@ from lowtide_worker.providers import (
     Refused,
     Throttled,
     Unavailable,
+    Writer,
 )
 from lowtide_worker.providers.protocol import ProviderInput
 from lowtide_worker.providers.ranges import whole_lines
@@ -280,7 +281,7 @@ class MachineProvider:
         del output
         return True
 
-    def download(self, output: Output, sink: IO[bytes]) -> None:
+    def download(self, output: Output, sink: Writer) -> None:
         whole = self._call("download", lambda: self._output(output.job))
         for start in range(0, len(whole), _CHUNK):
             point("provider writes")

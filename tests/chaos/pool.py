@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import random
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -21,7 +23,10 @@ FAST, SLOW = 0.3, 3.0
 
 
 class StackPool:
-    """Stacks that are wiped and used again, and a few threads that use them."""
+    """Stacks that are wiped and used again, and a few threads that use them.
+
+    On Vertex AI each has its spool in a folder or in Cloud Storage, by chance; `CHAOS_SEED` repeats the choice.
+    """
 
     def __init__(self, new_folder: Callable[[str], Path], cleanup: ExitStack, cloud: Cloud | None = None) -> None:
         self._stacks: dict[float, queue.SimpleQueue[ChaosStack]] = {
@@ -29,15 +34,20 @@ class StackPool:
             SLOW: queue.SimpleQueue(),
         }
         stacks: list[ChaosStack] = []
+        seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1 << 32))
+        chance = random.Random(seed)
         for seconds, idle in self._stacks.items():
             for _ in range(POOL_SIZE if seconds == FAST else POOL_SIZE // 2):
-                stack = ChaosStack(new_folder("stack"), EmulatorSettings(running_seconds=seconds), cloud=cloud)
+                settings = EmulatorSettings(running_seconds=seconds)
+                stack = ChaosStack(new_folder("stack"), settings, cloud=cloud, **_spool(cloud, chance))
                 stacks.append(cleanup.enter_context(stack))
                 idle.put(stack)
         # Before the stacks go, the threads do.
         self.threads = cleanup.enter_context(ThreadPoolExecutor(POOL_SIZE))
         cleanup.callback(self.threads.shutdown, wait=True, cancel_futures=True)
         list(self.threads.map(ChaosStack.handler_app, stacks))
+        if cloud is not None:
+            print(f"\nCHAOS_SEED={seed}: spools in {[stack.env['LOWTIDE_SPOOL_URL'] for stack in stacks]}")
 
     def run(self, scenario: Callable[[ChaosStack], T], running_seconds: float = FAST) -> T:
         """Runs one scenario in a wiped stack; all workers but the handler app are gone at its end."""
@@ -49,6 +59,12 @@ class StackPool:
         finally:
             stack.kill_workers()
             idle.put(stack)
+
+
+def _spool(cloud: Cloud | None, chance: random.Random) -> dict[str, str]:
+    if cloud is None or chance.random() < 0.5:
+        return {}
+    return {"LOWTIDE_SPOOL_URL": f"gs://{cloud.new_bucket()}/spool"}
 
 
 class Plan(Generic[T]):

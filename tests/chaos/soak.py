@@ -16,9 +16,10 @@ from typing import Any
 from tests.chaos.chaos_stack import ChaosStack, Submitted
 from tests.chaos.faults import rule
 from tests.chaos.invariants import Allowed, Figures, check
+from tests.chaos.storages import FAULTS, Storages
 from tests.stack import Worker
 
-from lowtide import BatchNotFinished, LowtideError
+from lowtide import BatchNotFinished, LowtideError, SpoolError
 
 ROUND_SECONDS = 45.0
 _POOLS = (("-P", "prefork", "-c", "2"), ("-P", "threads", "-c", "4"), ("-P", "solo"))
@@ -75,21 +76,24 @@ class Soak:
             (self._do_restart_redis, 1),
             (self._do_cut, 1),
             (self._do_faults, 4),
+            (self._do_storage_faults, 3),
         ]
 
     def _do_submit(self) -> None:
         count = self._chance.choice((1, 2, 5, 9, 17, 30))
         marks = {n: self._chance.choice(_MARKS) for n in range(count)}
-        self.submitted.append(
-            self._stack.submit(
-                count,
-                marks=marks,
-                handled=self._chance.random() < 0.8,
-                flaky=self._chance.random() < 0.3,
-                mode=self._chance.choice(("file", "inline")),
-                priority=self._chance.randint(-3, 3),
-            )
-        )
+        options: dict[str, Any] = {
+            "handled": self._chance.random() < 0.8,
+            "flaky": self._chance.random() < 0.3,
+            "mode": self._chance.choice(("file", "inline")),
+            "priority": self._chance.randint(-3, 3),
+        }
+        try:
+            self.submitted.append(self._stack.submit(count, marks=marks, **options))
+        except SpoolError:
+            # More failures of the object store than it is asked again: nothing is recorded.
+            if self._stack.storage.proxy is None:
+                raise
 
     def _do_cancel(self) -> None:
         one = self._chance.choice(self.submitted)
@@ -163,6 +167,10 @@ class Soak:
         rules.append(rule("job", kind, times=2, **params))
         self._stack.emulator.set_faults(rules)
 
+    def _do_storage_faults(self) -> None:
+        if proxy := self._stack.storage.proxy:
+            proxy.faults.extend(self._chance.choices(FAULTS, k=self._chance.randint(1, 4)))
+
     def _count_faults(self) -> None:
         self._figures.faults += sum(fault.fired for fault in self._stack.emulator.faults())
 
@@ -181,11 +189,13 @@ class Soak:
     def _heal_and_check(self) -> Figures:
         self._count_faults()
         self._stack.emulator.set_faults([])
+        if proxy := self._stack.storage.proxy:
+            proxy.faults.clear()
         self._thaw(float("inf"))
         self._keep_two_workers()
         self._stack.release_sweep()
         healing = time.monotonic()
-        self._stack.rest(self.submitted, timeout=60)
+        self._stack.rest(self.submitted, timeout=180)
         self._figures.recovery.append(time.monotonic() - healing)
         allowed = Allowed(
             statuses=frozenset({"succeeded", "failed", "expired", "cancelled"}),
@@ -197,16 +207,17 @@ class Soak:
         return check(self._stack, self.submitted, allowed) + self._figures
 
 
-def soak(stack: ChaosStack, *, seed: int, seconds: float) -> Figures:
-    """Round after round. Raises `AssertionError` with the seed."""
+def soak(stack: ChaosStack, storages: Storages, *, seed: int, seconds: float) -> Figures:
+    """Round after round, each with its spool in a storage chosen at random. Raises `AssertionError` with the seed."""
     chance = random.Random(seed)
     total = Figures()
     left = seconds
     while left > 0:
+        stack.use(storages.choose(chance))
         try:
             total += Soak(stack, chance).run(min(left, ROUND_SECONDS))
         except (AssertionError, LowtideError) as error:
-            error.add_note(f"CHAOS_SEED={seed}, after {seconds - left:.0f} s")
+            error.add_note(f"CHAOS_SEED={seed}, after {seconds - left:.0f} s, spool: {stack.storage.kind}")
             raise
         left -= ROUND_SECONDS
         stack.kill_workers()

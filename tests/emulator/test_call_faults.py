@@ -162,6 +162,21 @@ def test_a_download_is_cut_off_in_the_middle(emulator: Emulator, client: genai.C
     assert bytes(received) + rest == http.get(path).content
 
 
+def test_a_reply_can_have_other_headers(emulator: Emulator, client: genai.Client, http: httpx.Client) -> None:
+    operation = run_file(emulator, client, http, jsonl(numbered(20)))
+    path = f"/v1/{operation['response']['responsesFile']}:download"
+    headers = {"content-range": "bytes 5-9/10", "etag": None, "x-more": "yes"}
+    emulator.set_faults([{"on": "files.download", "kind": "headers", "times": 1, "params": {"headers": headers}}])
+
+    changed = http.get(path, headers={"Range": "bytes=0-9"})
+    plain = http.get(path, headers={"Range": "bytes=0-9"})
+
+    assert (changed.status_code, changed.content) == (206, plain.content)
+    assert (changed.headers["content-range"], changed.headers["x-more"]) == ("bytes 5-9/10", "yes")
+    assert "etag" not in changed.headers
+    assert plain.headers["etag"]
+
+
 def test_the_list_can_lag_behind(emulator: Emulator, http: httpx.Client) -> None:
     rule = {"on": "batches.list", "kind": "empty_list_lag", "params": {"seconds": 30}}
     emulator.set_faults([rule])

@@ -26,11 +26,18 @@ def provider() -> ProviderName:
 
 
 @pytest.fixture(scope="module")
+def storage() -> str:
+    """The kind of spool of a module's stacks: `folder`, or `gs` on Vertex AI, beside the objects of its jobs."""
+    return "folder"
+
+
+@pytest.fixture(scope="module")
 def stack(
-    provider: ProviderName, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    provider: ProviderName, storage: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
     """With a worker."""
-    with Stack(tmp_path_factory.mktemp("stack"), cloud=_cloud(provider, request)) as stack:
+    cloud = _cloud(provider, request)
+    with Stack(tmp_path_factory.mktemp("stack"), None, cloud=cloud, **_spool(storage, cloud)) as stack:
         stack.worker()
         yield stack
 
@@ -41,10 +48,18 @@ def queue(stack: Stack) -> BatchQueue:
 
 
 @pytest.fixture
-def bare_stack(provider: ProviderName, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
+def bare_stack(provider: ProviderName, storage: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
     """A stack without a worker, for one test alone."""
-    with Stack(tmp_path, cloud=_cloud(provider, request)) as stack:
+    cloud = _cloud(provider, request)
+    with Stack(tmp_path, None, cloud=cloud, **_spool(storage, cloud)) as stack:
         yield stack
+
+
+def _spool(storage: str, cloud: Cloud | None) -> dict[str, str]:
+    if storage == "folder":
+        return {}
+    assert cloud is not None
+    return {"LOWTIDE_SPOOL_URL": f"gs://{cloud.new_bucket()}/spool"}
 
 
 def _cloud(provider: ProviderName, request: pytest.FixtureRequest) -> Cloud | None:

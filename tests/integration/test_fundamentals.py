@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.integration.blurbs import MODEL, ON_BOTH, blurbs
+from tests.integration.blurbs import MODEL, blurbs
 from tests.stack import Stack
 
 from lowtide import (
@@ -23,8 +23,12 @@ from lowtide import (
     ResultStatus,
     Verdict,
 )
+from lowtide.spool import Spool
 
-pytestmark = ON_BOTH
+# Both providers and both kinds of spool, in as many stacks as there are providers.
+pytestmark = pytest.mark.parametrize(
+    ("provider", "storage"), [(ProviderName.GEMINI, "folder"), (ProviderName.VERTEX, "gs")], scope="module"
+)
 
 
 def test_every_request_of_a_batch_gets_its_own_result(queue: BatchQueue) -> None:
@@ -72,12 +76,17 @@ def test_requests_may_come_from_a_file(queue: BatchQueue, tmp_path: Path) -> Non
     assert {result.key for result in batch.results()} == {f"k{n}" for n in range(5)}
 
 
-def test_requests_may_come_from_the_spool(stack: Stack, queue: BatchQueue) -> None:
-    path = stack.directory / "spool" / "drop" / "mine.jsonl"
-    path.parent.mkdir(parents=True)
-    path.write_text('{"key": "one", "contents": "hello"}\n')
+def test_requests_may_come_from_the_spool(stack: Stack, queue: BatchQueue, storage: str) -> None:
+    spool = Spool(stack.env["LOWTIDE_SPOOL_URL"])
+    with spool.write("drop/mine.jsonl") as file:
+        file.write(b'{"key": "one", "contents": "hello"}\n')
 
-    batch = queue.submit(f"file://{path}", model=MODEL)
+    if storage == "gs":
+        # In Cloud Storage, such a URI names an object of the user's own.
+        with pytest.raises(InvalidBatch, match="LOWTIDE_VERTEX_LOCATIONS"):
+            queue.submit(spool.uri("drop/mine.jsonl"), model=MODEL)
+        return
+    batch = queue.submit(spool.uri("drop/mine.jsonl"), model=MODEL)
 
     assert batch.wait(timeout=60).succeeded == 1
 
@@ -193,7 +202,7 @@ def test_bad_input_fails_before_anything_is_stored_or_sent(bare_stack: Stack) ->
     assert "model" in refused(good, model="")
     assert "mode" in refused(good, mode="carrier-pigeon")
     assert bare_stack.redis.keys() == [b"lowtide:installation"]
-    assert not list((bare_stack.directory / "spool").rglob("*.jsonl"))
+    assert not Spool(bare_stack.env["LOWTIDE_SPOOL_URL"]).names("batches")
 
 
 def test_a_malformed_line_of_a_file_is_named(queue: BatchQueue, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from tests.sinks import BytesSink
 
 from lowtide_worker.deadlines import Deadline, Overdue, elapsed
 from lowtide_worker.providers import NewJob, Output, Part, Provider, ProviderError, Unavailable, every
@@ -79,8 +80,8 @@ def gemini_calls(url: str) -> dict[str, Callable[[], object]]:
     inline = NewJob(model="m", display_name="lowtide-b0x-1", lines=[LINE])
     return _calls(provider, "files/f", "batches/b") | {
         "create inline": lambda: provider.create(inline, Deadline(5)),
-        "download": lambda: provider.download(Output(job="batches/b", location="files/f"), io.BytesIO()),
-        "download inline": lambda: provider.download(Output(job="batches/b", location="inline"), io.BytesIO()),
+        "download": lambda: provider.download(Output(job="batches/b", location="files/f"), BytesSink()),
+        "download inline": lambda: provider.download(Output(job="batches/b", location="inline"), BytesSink()),
     }
 
 

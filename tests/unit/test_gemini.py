@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import json
 from typing import Any
 
@@ -8,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.sinks import BytesSink
 from tests.unit.lists import words
 
 from lowtide import JobState
@@ -241,7 +241,7 @@ def test_a_name_that_could_lead_elsewhere_is_refused(name: object) -> None:
     "output", ["files/../batches/a", "https://elsewhere/files/a", "files/a:download?x=", "gs://b/o"]
 )
 def test_an_output_that_leads_elsewhere_is_not_downloaded(provider: GeminiProvider, output: str) -> None:
-    sink = io.BytesIO()
+    sink = BytesSink()
     with pytest.raises(Unavailable, match="unusable name"):
         provider.download(Output(job="batches/a", location=output), sink)
     assert sink.getvalue() == b""

@@ -12,6 +12,7 @@ from tests.records import a_batch, a_job, a_segment, hash_of
 from lowtide.models import ResultError, Usage
 from lowtide.protocol import (
     BatchRecord,
+    Collected,
     DamagedRecord,
     EntityRecord,
     JobRecord,
@@ -38,7 +39,7 @@ RECORDS: list[EntityRecord] = [
         error=ERROR,
         parts=(Part("gs://b/out", 9),),
         created=1.5,
-        collected=0,
+        collected=Collected(bytes=7, rows=1, etag="x"),
         sparse=True,
     ),
     a_segment("b0one-2", 3, only=[1, 2], ordinals=b"\x00\xff\x00\x00", granted="10", stored=True, piece="5-0"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,6 +22,7 @@ class Connection:
     """The connection of one request.
 
     body_limit: the number of bytes of the reply's body after which the connection is closed; None for no limit.
+    headers: headers of the reply that replace its own; None removes one.
     closed: whether the connection is closed.
     """
 
@@ -28,6 +30,7 @@ class Connection:
         cycle = getattr(send, "__self__", None)
         self._transport = cast("asyncio.Transport | None", getattr(cycle, "transport", None))
         self.body_limit: int | None = None
+        self.headers: dict[str, str | None] = {}
         self.closed = False
 
     def abort(self) -> None:
@@ -70,7 +73,7 @@ class ConnectionMiddleware:
                 return
             if message["type"] == "http.response.start":
                 stats.reply(message["status"])
-                await send(message)
+                await send(_with_headers(message, connection.headers))
                 return
             body = message.get("body", b"")
             limit = connection.body_limit
@@ -90,6 +93,19 @@ class ConnectionMiddleware:
             # missing.
             if (await receive())["type"] == "http.disconnect":
                 return
+
+
+def _with_headers(message: Message, changes: dict[str, str | None]) -> Message:
+    """Returns the start of a reply with other headers."""
+    if not changes:
+        return message
+    headers = MutableHeaders(raw=list(message["headers"]))
+    for name, value in changes.items():
+        if value is None:
+            del headers[name]
+        else:
+            headers[name] = value
+    return {**message, "headers": headers.raw}
 
 
 class DroppedConnection(Response):

@@ -54,6 +54,8 @@ class CallDesk:
                     return PlainTextResponse(fault.text)
                 case kinds.Truncate():
                     request.scope[SCOPE_KEY].body_limit = fault.bytes
+                case kinds.Headers():
+                    request.scope[SCOPE_KEY].headers |= fault.headers
                 case _:
                     pass
         return await _done(work, faults)

@@ -86,6 +86,15 @@ class Body(Kind, frozen=True, kw_only=True):
     text: str = ""
 
 
+class Headers(Kind, frozen=True, kw_only=True):
+    """The reply has these headers in place of its own, or lacks those that are null.
+
+    So a download may name another range, size or ETag than that of its bytes.
+    """
+
+    headers: dict[str, str | None]
+
+
 class EmptyListLag(Kind, frozen=True, kw_only=True):
     """The list omits jobs that are younger than `seconds` of the emulated clock."""
 
@@ -226,6 +235,7 @@ CALL_KINDS: dict[str, type[Kind]] = {
     "delay": Delay,
     "truncate": Truncate,
     "body": Body,
+    "headers": Headers,
 }
 LIST_KINDS: dict[str, type[Kind]] = {"empty_list_lag": EmptyListLag}
 JOB_KINDS: dict[str, type[Kind]] = {

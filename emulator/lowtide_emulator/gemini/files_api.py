@@ -13,6 +13,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from lowtide_emulator.calls import CallDesk, RefusalError, json_reply, page, page_size, read_body
 from lowtide_emulator.faults import kinds
@@ -30,9 +31,23 @@ MAX_METADATA = 1 << 20
 
 
 class ResultsResponse(FileResponse):
-    """A file that is sent in large pieces."""
+    """A file that is sent in large pieces.
+
+    ranges: whether a `Range` header gets status 206 and that range; otherwise it is ignored.
+    """
 
     chunk_size = 1 << 20
+
+    def __init__(self, path: Path, *, ranges: bool) -> None:
+        super().__init__(path, media_type="application/octet-stream")
+        self._ranges = ranges
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the file, or a part of it."""
+        if not self._ranges:
+            headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+            scope = {**scope, "headers": headers}
+        await super().__call__(scope, receive, send)
 
 
 class FilesApi:
@@ -139,7 +154,7 @@ class FilesApi:
         async def work(_: Sequence[kinds.Kind]) -> Response:
             check_caller(request, self._engine.settings)
             path = self._results(request.path_params["id"])
-            return ResultsResponse(path, media_type="application/octet-stream")
+            return ResultsResponse(path, ranges=self._engine.settings.ranges)
 
         return await self._desk.serve("files.download", self._subject(request), request, work)
 

@@ -42,7 +42,16 @@ from lowtide.protocol.messages import (
     sender,
     shown,
 )
-from lowtide.protocol.records import PAID, BatchRecord, EntityRecord, JobRecord, Part, SegmentRecord, SweepRecord
+from lowtide.protocol.records import (
+    PAID,
+    BatchRecord,
+    Collected,
+    EntityRecord,
+    JobRecord,
+    Part,
+    SegmentRecord,
+    SweepRecord,
+)
 from lowtide.protocol.statuses import OTHERS, batch_status, job_status, other_models
 from lowtide.protocol.wire_keys import WireKeys, wire_ordinal
 
@@ -60,6 +69,7 @@ __all__ = [
     "VERSION",
     "BatchFiles",
     "BatchRecord",
+    "Collected",
     "DamagedRecord",
     "EntityRecord",
     "JobRecord",

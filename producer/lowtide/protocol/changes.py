@@ -11,7 +11,7 @@ from typing import TypedDict
 
 from lowtide.models import ResultError
 from lowtide.protocol.messages import RECORD_VERSION, Stage
-from lowtide.protocol.records import Part
+from lowtide.protocol.records import Collected, Part
 from lowtide.states import BatchState, JobState, Kind, Mode, ProviderName
 
 
@@ -158,7 +158,7 @@ class JobChange(EntityChange, total=False):
     parts: Sequence[Part]
     doubted: float
     doubts: int
-    collected: int | None
+    collected: Collected | None
     refused: bool
     surprises: int
     surprise: str

@@ -31,6 +31,19 @@ Range = tuple[str, int, int]
 """A range of bytes of a file in the spool: its name, its first byte, and the one behind its last."""
 
 
+class Collected(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a job's downloaded output that is divided into segments, and the file that it came from."""
+
+    bytes: int = 0
+    """Size of the part, in bytes."""
+    rows: int = 0
+    """Number of its rows."""
+    size: int | None = None
+    """Size of the provider's file, in bytes; None where the provider does not say."""
+    etag: str | None = None
+    """The provider's entity tag for the file; None where there is none."""
+
+
 class EntityRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The fields that every record has, by which the clock works."""
 
@@ -268,8 +281,8 @@ class JobRecord(PaidTokens, frozen=True, kw_only=True):
     """When its output was first not what the job says; None where it was."""
     doubts: int = 0
     """How often its output was not what the job says."""
-    collected: int | None = None
-    """Bytes of output that are divided into segments so far; None where no more segments will come."""
+    collected: Collected | None = None
+    """The output that is divided into segments so far; None where no more segments will come."""
     segments: int = 0
     """Number of its segments so far."""
     segments_left: int = 0

@@ -4,6 +4,7 @@
 |---|---|
 | `download_check` | the check that a download is the output its job reports |
 | `segments` | the cut of a stream into segments, and the files that hold them |
+| `sink` | the sink of a download that may continue where an earlier run ended |
 | `parts` | output that is read by byte ranges at the provider |
 | `joining` | the join of rows with their requests |
 | `judging` | the table from a row to a request's outcome |
@@ -18,10 +19,13 @@ from lowtide_worker.output.joining import Joined, QuarantinedRow, RestRow, Row, 
 from lowtide_worker.output.judging import overruled, retryable
 from lowtide_worker.output.parts import even_ends, part_ranges
 from lowtide_worker.output.segments import Piece, PieceWriter, SegmentCutter, SegmentedWriter
+from lowtide_worker.output.sink import ChangedOutput, OutputSink
 
 __all__ = [
+    "ChangedOutput",
     "DownloadCheck",
     "Joined",
+    "OutputSink",
     "Piece",
     "PieceWriter",
     "QuarantinedRow",

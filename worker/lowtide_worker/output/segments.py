@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from typing import IO, Any, NamedTuple, Self
 
+from lowtide_worker.providers import Writer
+
 _SEGMENTS_A_PIECE = 8
 """Segments per piece. Fewer would mean more files and calls; more would delay the first results."""
 
@@ -95,7 +97,7 @@ class PieceWriter:
         self,
         cutter: SegmentCutter,
         *,
-        opened: Callable[[int], AbstractContextManager[IO[bytes]]],
+        opened: Callable[[int], AbstractContextManager[Writer]],
         release: Callable[[Piece], None],
         keep: Callable[[], None],
         collected: int = 0,
@@ -109,6 +111,10 @@ class PieceWriter:
         self._skip = self._collected = collected
         self._position = self._start = self._number = self._released = 0
         self._stack = ExitStack()
+
+    def begin(self, offset: int) -> None:
+        """Says that the stream begins at this offset of the output, which the bytes to skip are counted from."""
+        self._skip = self._collected - offset
 
     def __enter__(self) -> Self:
         self._file = self._stack.enter_context(self._opened(self._number))

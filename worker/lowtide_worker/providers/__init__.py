@@ -21,8 +21,11 @@ from lowtide_worker.providers.protocol import (
     ProviderError,
     ProviderJob,
     Refused,
+    Sink,
     Throttled,
     Unavailable,
+    Version,
+    Writer,
 )
 from lowtide_worker.providers.upload_slice import SpoolSlice
 
@@ -40,9 +43,12 @@ __all__ = [
     "ProviderError",
     "ProviderJob",
     "Refused",
+    "Sink",
     "SpoolSlice",
     "Throttled",
     "Unavailable",
+    "Version",
+    "Writer",
     "every",
     "without_line_ends",
 ]

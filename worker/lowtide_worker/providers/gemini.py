@@ -1,6 +1,6 @@
 """The provider for the Gemini Developer API: jobs with an uploaded JSONL file, or with inline requests.
 
-Files are uploaded and downloaded by google-genai. Batch operations are raw calls (`providers.google`).
+Files are uploaded by google-genai. Batch operations and downloads are raw calls (`providers.google`).
 
 Source: https://ai.google.dev/gemini-api/docs/batch-api and https://ai.google.dev/api/batch-api
 """
@@ -29,6 +29,7 @@ from lowtide_worker.providers.google import (
     as_text,
     call,
     cancel,
+    download,
     either,
     failures,
     job_state,
@@ -44,6 +45,7 @@ from lowtide_worker.providers.protocol import (
     ProviderInput,
     ProviderJob,
     Refused,
+    Sink,
     Unavailable,
 )
 from lowtide_worker.settings import WorkerSettings
@@ -75,6 +77,7 @@ class GeminiProvider:
                 ResultError(reason="NO_API_KEY", message="no API key: set GEMINI_API_KEY for the workers")
             )
         self._pages = PageReader()
+        self._range_bytes = settings.segment_bytes
         self._client = GoogleClient(
             settings, base_url=settings.google_gemini_base_url, vertexai=False, api_key=key.get_secret_value()
         )
@@ -168,25 +171,29 @@ class GeminiProvider:
         """Does nothing: the API deletes a result file with its job."""
 
     def parts(self, output: Output) -> None:
-        """Returns None: this API's files cannot be read by byte ranges."""
+        """Returns None: this API's files expire, so that they are copied into the spool at once."""
 
     def read(self, part: Part, start: int, end: int) -> bytes:  # noqa: ARG002 - the Protocol's
         """Raises `Missing`: there are no parts."""
-        raise Missing(ResultError(reason="NO_PARTS", message=f"{part.name} cannot be read by ranges"))
+        raise Missing(ResultError(reason="NO_PARTS", message=f"{part.name} is no part of an output"))
 
     def resumable(self, output: Output) -> bool:  # noqa: ARG002 - the Protocol's
         """Returns True: a result file does not change."""
         return True
 
-    def download(self, output: Output, sink: IO[bytes]) -> None:
-        """Writes the result file as it is. Inline responses are written as lines of the same shape."""
+    def download(self, output: Output, sink: Sink) -> None:
+        """Writes the result file as it is, by several ranges at once where the API answers them.
+
+        Inline responses are written as lines of the same shape.
+        """
         if output.location == _INLINE:
             with failures():
                 for row in _inlined_responses(call(self._client, "get", output.job)):
                     sink.write(_inline_line(row))
             return
         with failures():
-            self._client.files.download(file=_name(output.location), destination=sink)  # type: ignore[call-overload]  # as upload
+            path = f"{_name(output.location)}:download?alt=media"
+            download(self._client, path, sink, range_bytes=self._range_bytes)
 
     def rows(self, block: bytes) -> list[OutputRow]:
         """Decodes whole lines of a result file."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import IO, Protocol
+from typing import IO, NamedTuple, Protocol
 
 import msgspec
 
@@ -132,6 +132,37 @@ class Output:
     """Fewest rows that whole output has; 0: the output is accepted as it is."""
 
 
+class Version(NamedTuple):
+    """The identity of a file at the provider, as far as the provider gives it."""
+
+    size: int | None = None
+    """The size in bytes."""
+    etag: str | None = None
+    """The entity tag, as it came."""
+
+    def contradicts(self, other: Version) -> bool:
+        """Whether the two are certain to be of different contents."""
+        return any(None not in pair and pair[0] != pair[1] for pair in zip(self, other, strict=True))
+
+
+class Writer(Protocol):
+    """A receiver of bytes."""
+
+    def write(self, chunk: bytes | memoryview, /) -> int:
+        """Takes the next bytes; returns how many they are."""
+
+
+class Sink(Writer, Protocol):
+    """The receiver of a download."""
+
+    @property
+    def start(self) -> int | None:
+        """The offset from which on the output is wanted, by ranges if possible. None: all of it, in one stream."""
+
+    def begin(self, version: Version, offset: int) -> None:
+        """Says which file comes and where its bytes begin. A provider that does not call it begins at offset 0."""
+
+
 NO_RESPONSE = msgspec.Raw(b"null")
 """The response of a row without one."""
 
@@ -244,8 +275,11 @@ class Provider(Protocol):
         If not, one that was interrupted begins anew, and nothing of it is used before it is whole.
         """
 
-    def download(self, output: Output, sink: IO[bytes]) -> None:
-        """Writes a job's output into `sink` as a stream, one JSON row per line."""
+    def download(self, output: Output, sink: Sink) -> None:
+        """Writes a job's output into `sink` in its order, one JSON row per line.
+
+        Raises `IncompleteOutput` if the replies contradict each other.
+        """
 
     def rows(self, block: bytes) -> list[OutputRow]:
         """Decodes many whole lines of output at once. Raises `ValueError` if one of them is no row."""

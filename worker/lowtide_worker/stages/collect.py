@@ -4,26 +4,39 @@ Output that the provider can read by ranges stays there. Other output is streame
 found as the bytes pass. It is stored in pieces, and the segments of a piece are delivered as soon as it is complete.
 A run after one that died begins behind the last piece that was put on the clock, whatever the settings are by then.
 
+A download by byte ranges begins there; any other begins at the first byte, and what is stored already is skipped. If
+the provider's file has changed since, or the replies contradict each other, it is downloaded again from the first byte,
+as one stream. A table has no order, so its rows are delivered only when all are in the spool.
+
 Output is accepted only if it is what the job says: a download must have as many rows as are done, and no file that is
 named may be missing or empty. Anything else means that paid output is not there yet: it is fetched again, for a while.
-A table has no order, so its rows are delivered only when all are in the spool.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import IO, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
 
-from lowtide.protocol import BatchFiles, BatchRecord, JobRecord, Queue, Stage
+from lowtide.protocol import BatchFiles, BatchRecord, Collected, JobRecord, Queue, Stage
 from lowtide.protocol.changes import JobChange
 from lowtide.states import JobState
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
 from lowtide_worker.in_place import in_place
-from lowtide_worker.output import DownloadCheck, Piece, PieceWriter, SegmentCutter, even_ends
+from lowtide_worker.output import (
+    ChangedOutput,
+    DownloadCheck,
+    OutputSink,
+    Piece,
+    PieceWriter,
+    SegmentCutter,
+    even_ends,
+)
 from lowtide_worker.providers import IncompleteOutput, Missing, Output, Part, Provider, ProviderError, Refused
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import Done, HeldJob, JobMove, Move, Superseded, bounded, known
+from lowtide_worker.state import Done, HeldJob, JobMove, Move, Superseded, bounded, known, restart_collect
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +73,8 @@ def collect(runtime: Runtime, job: HeldJob) -> JobMove | Done:
         if not isinstance(error, (IncompleteOutput, Missing)):
             raise
         log.warning("job %s: %s", job.record.id, error, extra=Event.OUTPUT_INCOMPLETE.extra)
+        if isinstance(error, ChangedOutput):
+            restart_collect(runtime.redis, job)
         return Move(
             stage=Stage.COLLECT,
             after=runtime.retry_backoff.seconds(job.record.doubts),
@@ -123,14 +138,23 @@ def _download(runtime: Runtime, provider: Provider, job: HeldJob, output: Output
     """Downloads the output into the spool and puts each piece on the clock; returns the number of segments."""
     settings = runtime.settings
     files, number = BatchFiles(job.batch_id), job.record.number
+    resumable = provider.resumable(output)
+    collected = (job.record.collected if resumable else None) or Collected()
+    check = DownloadCheck(expected=output.rows, rows=collected.rows) if output.rows else None
 
     def name(piece: int) -> str:
         # With the token, so that no worker that was taken for dead writes to a piece that another has put on the clock.
         return f"{job.token}-{piece}"
 
+    @contextmanager
+    def opened(piece: int) -> Iterator[IO[bytes] | DownloadCheck]:
+        with runtime.spool.write_working(files.output(number, name(piece))) as file:
+            yield check.onto(file) if check else file
+
     def release(piece: Piece) -> None:
         reach("collect.after-piece-complete")
-        more = None if piece.last else piece.collected
+        so_far = Collected(bytes=piece.collected, rows=check.rows if check else 0, **sink.version._asdict())
+        more = None if piece.last else so_far
         if piece.last and job.record.doubted is not None:
             runtime.clock.keep(job, {"problem": None})
         try:
@@ -143,20 +167,17 @@ def _download(runtime: Runtime, provider: Provider, job: HeldJob, output: Output
         if not piece.last:
             runtime.wake(Queue.RESULTS)
 
-    resumable = provider.resumable(output)
     with PieceWriter(
         SegmentCutter(max_bytes=settings.segment_bytes, max_rows=settings.segment_rows),
-        opened=lambda piece: runtime.spool.write_working(files.output(number, name(piece))),
+        opened=opened,
         release=release,
         keep=runtime.clock.keeper(job),
-        collected=(job.record.collected or 0) if resumable else 0,
+        collected=collected.bytes,
         in_pieces=resumable,
     ) as pieces:
-        if output.rows:
-            check = DownloadCheck(pieces.write, expected=output.rows)
-            provider.download(output, cast("IO[bytes]", check))
+        sink = OutputSink(pieces, collected, by_ranges=job.record.doubted is None)
+        provider.download(output, sink)
+        if check:
             check.finish()
-        else:
-            provider.download(output, cast("IO[bytes]", pieces))
         reach("collect.before-output-complete")
         return pieces.finish()

@@ -29,6 +29,7 @@ from lowtide_worker.state.leases import Leases
 from lowtide_worker.state.ledger import Ledger
 from lowtide_worker.state.oddities import Oddities
 from lowtide_worker.state.ordinals import Ordinals
+from lowtide_worker.state.restart import restart_collect
 from lowtide_worker.state.tally import BundledTally, Tally
 
 __all__ = [
@@ -61,4 +62,5 @@ __all__ = [
     "Tally",
     "bounded",
     "known",
+    "restart_collect",
 ]

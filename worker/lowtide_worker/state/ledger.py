@@ -21,6 +21,7 @@ from lowtide.protocol import (
     DAMAGED,
     PAID,
     RECORD_VERSION,
+    Collected,
     JobRecord,
     Stage,
     job_id,
@@ -137,12 +138,12 @@ class Ledger:
         return missing(ordinals, cast("bytes", self._redis.getrange(keys.settled(batch_id), start, end)))
 
     def segment(
-        self, job: HeldJob, origin: str, ends: Sequence[int], *, piece: str = "", collected: int | None = None
+        self, job: HeldJob, origin: str, ends: Sequence[int], *, piece: str = "", collected: Collected | None = None
     ) -> None:
         """Puts segments of a file on the clock; with the last, the job waits for all in settle. Raises `Superseded`.
 
         `origin` is `output` or `rest`. `ends` are the byte offsets at which the segments end; the first begins at 0.
-        `collected` is given where more segments will come: the bytes of output up to where they begin.
+        `collected` is given where more segments will come: the output up to where they begin.
         """
         prefix = f"{job.record.id}:"
         cut = self._segment(
@@ -163,7 +164,7 @@ class Ledger:
             segment_hash=keys.entity(f"segment:{prefix}"),
             segment_member=f"segment:{prefix}",
             piece=piece,
-            collected="" if collected is None else collected,
+            collected="" if collected is None else _encode(collected),
             spans=pairs(zip([0, *ends], ends, strict=False)),
         )
         self._checked(cut, job)

@@ -104,6 +104,16 @@ local function write(hash, census, fields)
   end
 end
 
+-- Takes back what the rows of a job have cost so far, as they all come and are counted once more. Of a batch that is
+-- deleted, a counter would bring back a part.
+local function take_back_paid(job, batch, paid)
+  if not exists(batch) then return end
+  for _, counter in ipairs(paid) do
+    redis.call('HINCRBY', batch, counter, 0 - (redis.call('HGET', job, counter) or 0)) -- Redis refuses -0
+    redis.call('HDEL', job, counter)
+  end
+end
+
 -- Removes the hash of an entity, which is counted no more.
 local function remove(hash, census)
   local name = counted_as(hash)

@@ -3,6 +3,7 @@
 | module | holds |
 |---|---|
 | `client` | the HTTP client, bounded in time and size, and `call` |
+| `downloads` | downloads of files, by byte ranges where they are answered |
 | `failures` | the table from HTTP statuses and the SDK's errors to the kinds of `ProviderError` |
 | `wire` | readers of single JSON values: states, statuses, texts, counts |
 | `readers` | readers of list pages and of output lines |
@@ -11,6 +12,7 @@
 from __future__ import annotations
 
 from lowtide_worker.providers.google.client import ONCE, GoogleClient, call, cancel
+from lowtide_worker.providers.google.downloads import download
 from lowtide_worker.providers.google.failures import failure, failures
 from lowtide_worker.providers.google.readers import PageReader, RowReader, as_page
 from lowtide_worker.providers.google.wire import (
@@ -35,6 +37,7 @@ __all__ = [
     "as_text",
     "call",
     "cancel",
+    "download",
     "either",
     "failure",
     "failures",

@@ -50,6 +50,7 @@ from lowtide_worker.providers.protocol import (
     ProviderJob,
     Refused,
     Unavailable,
+    Writer,
 )
 from lowtide_worker.providers.vertex.datasets import VertexDatasets
 from lowtide_worker.providers.vertex.storage import VertexStorage
@@ -217,7 +218,7 @@ class VertexProvider:
         """Returns False: the rows of a table are in no order."""
         return False
 
-    def download(self, output: Output, sink: IO[bytes]) -> None:
+    def download(self, output: Output, sink: Writer) -> None:
         """Writes the rows of an output table as lines, page by page."""
         self._tables.download(self._datasets.table(output.location), output, sink)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from google.cloud.bigquery import SchemaField
@@ -13,7 +13,7 @@ from lowtide.addresses import parse_table
 from lowtide.cloud import bigquery_client
 from lowtide.models import ResultError
 from lowtide_worker.providers.lines import without_line_ends
-from lowtide_worker.providers.protocol import NO_RESPONSE, Output, Refused
+from lowtide_worker.providers.protocol import NO_RESPONSE, Output, Refused, Writer
 from lowtide_worker.providers.vertex.places import is_table_of, new_suffix, readable_table, table_id
 from lowtide_worker.providers.vertex.storage import cloud_failures
 from lowtide_worker.settings import WorkerSettings
@@ -61,7 +61,7 @@ class VertexTables:
         number = int(display_name.rpartition("-")[2])
         return destination if number == 1 and not again else f"{destination}_{number}_{suffix}"
 
-    def download(self, uri: str, output: Output, sink: IO[bytes]) -> None:
+    def download(self, uri: str, output: Output, sink: Writer) -> None:
         """Writes each row of a table into `sink` as a line of a predictions file.
 
         - `uri`: the table.

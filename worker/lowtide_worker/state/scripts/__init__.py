@@ -334,6 +334,10 @@ def release(
 
 
 @script
+def restart(*, job: Key, batch: Key, token: Value, paid: Values) -> Any: ...
+
+
+@script
 def seal(
     *,
     batch: Key,

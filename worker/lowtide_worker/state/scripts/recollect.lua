@@ -37,15 +37,8 @@ if stage ~= '' and (taken_back or tonumber(number) >= tonumber(recollected or 0)
   -- A new token: a worker that collects now continues behind the lost bytes. It starts at the first byte again; while
   -- `collected` is not empty, no segment that ends wakes settle.
   redis.call('HINCRBY', job, 'token', 1)
-  redis.call('HSET', job, 'stage', stage, 'busy', '0', 'collected', '0', 'recollected', segments)
-  -- Every row comes again, so what they cost is counted again. Of a batch that is deleted, a counter would bring back
-  -- a part.
-  if exists(batch) then
-    for _, counter in ipairs(paid) do
-      redis.call('HINCRBY', batch, counter, 0 - (redis.call('HGET', job, counter) or 0)) -- Redis refuses -0
-      redis.call('HDEL', job, counter)
-    end
-  end
+  redis.call('HSET', job, 'stage', stage, 'busy', '0', 'collected', '{}', 'recollected', segments)
+  take_back_paid(job, batch, paid)
   redis.call('ZREM', job_clock, job_member)
   redis.call('ZADD', clock, due, job_member)
 elseif left == 0 and (collected or '') == '' then

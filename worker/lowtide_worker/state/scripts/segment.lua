@@ -2,7 +2,7 @@
 -- KEYS: job, clock, segments_clock, next_clock (that the job waits on), census
 -- ARGV: member (of the job), token, stage (that the job waits in), watch (seconds until it is due in any case),
 --       version (of the schema), batch_id, job_id, segment_stage, origin, segment_hash, segment_member (prefixes),
---       piece (of the output), collected (bytes of output cut so far, or "" with the last segments),
+--       piece (of the output), collected (JSON: the output cut so far; "" with the last segments),
 --       spans... (start and end of each, in bytes of the piece)
 -- Returns 1, or 0 if another worker holds the job now.
 if held_by_other(job, token) then return 0 end
