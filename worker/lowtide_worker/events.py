@@ -42,6 +42,7 @@ class Event(StrEnum):
     ITEM_PASSED_OVER = "item.passed_over"
     JOB_ADOPTED = "job.adopted"
     JOB_CANCEL_IGNORED = "job.cancel_ignored"
+    JOB_DIVIDED = "job.divided"
     JOB_GIVEN_UP = "job.given_up"
     JOB_LOST = "job.lost"
     JOB_NOT_CREATED = "job.not_created"

@@ -20,6 +20,7 @@
 | `lowtide:live:<provider>` | sorted set | jobs that hold a slot at the provider, by time | permanent |
 | `lowtide:waiting:<provider>` | sorted set | jobs that wait for a slot, in the order of their turn | permanent |
 | `lowtide:limit:<provider>` | string | lowered number of slots, after a used-up quota | a while after |
+| `lowtide:largest:<provider>:<model>` | string | most estimated tokens of one job, after one alone was refused | an hour after |
 | `lowtide:in-hand:<handler>` | sorted set | segments given to a Celery handler, by when they are lost | permanent |
 | `lowtide:queued:<handler>` | sorted set | segments that wait for a place there, by time | permanent |
 | `lowtide:listeners:<handler>` | sorted set | `<queue> <worker>` of a Celery handler, by when heard | after a month |
@@ -130,6 +131,11 @@ def waiting(provider: str) -> str:
 def limit(provider: str) -> str:
     """The lowered number of slots, while it is lowered."""
     return f"{PREFIX}limit:{provider}"
+
+
+def largest(provider: str, model: str) -> str:
+    """The most estimated tokens of one job of a model, while that is lowered."""
+    return f"{PREFIX}largest:{provider}:{model}"
 
 
 def in_hand(handler: str) -> str:

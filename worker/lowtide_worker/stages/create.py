@@ -25,6 +25,7 @@ from lowtide_worker.in_place import copy_lines, in_place, lines_elsewhere
 from lowtide_worker.intents import Intent, forgotten_intent, next_intent, take_back_intent, write_intent
 from lowtide_worker.providers import Denied, Missing, NewJob, Provider, Refused, SpoolSlice, Throttled, Unavailable
 from lowtide_worker.runtime import Runtime
+from lowtide_worker.stages.division import divide, tokens_of
 from lowtide_worker.stages.reconcile import created, reconcile
 from lowtide_worker.state import HeldJob, JobMove, Move, Ordinals, Superseded, bounded
 
@@ -53,6 +54,9 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
     if not runtime.admission.admit(job):
         return Move(stage=Stage.CREATE, after=min(_WAITING_SECONDS, left))
     reach("create.after-admission")
+    if divide(runtime, job):
+        # It is read again, with the requests that are left to it.
+        return Move(stage=Stage.CREATE)
     try:
         new = _prepared(runtime, provider, job)
     except Missing:
@@ -87,6 +91,7 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
         log.warning(
             "job %s: the provider's quota is used up: %s", job.record.id, throttled, extra=Event.CREATE_THROTTLED.extra
         )
+        runtime.admission.too_large(job, tokens_of(runtime, job))
         runtime.admission.throttled(job)
         tries = job.record.throttled
         return Move(
@@ -119,6 +124,8 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
         return Move(stage=Stage.CREATE, after=runtime.settings.create_settle_seconds, fields={"answered": job.now()})
     reach("create.after-call")
     runtime.admission.succeeded(job)
+    if runtime.admission.largest(job) is not None:
+        runtime.admission.large_enough(job, tokens_of(runtime, job))
     return created(runtime, job, seen)
 
 

@@ -28,7 +28,7 @@ from lowtide_worker.state.held import (
 from lowtide_worker.state.leases import Leases
 from lowtide_worker.state.ledger import Ledger
 from lowtide_worker.state.oddities import Oddities
-from lowtide_worker.state.ordinals import Ordinals
+from lowtide_worker.state.ordinals import Ordinals, divided
 from lowtide_worker.state.restart import restart_collect
 from lowtide_worker.state.tally import BundledTally, Tally
 
@@ -61,6 +61,7 @@ __all__ = [
     "SweepMove",
     "Tally",
     "bounded",
+    "divided",
     "known",
     "restart_collect",
 ]

@@ -7,6 +7,8 @@ order of priority, then age. A used-up quota (429) lowers the limit for a while;
 
 from __future__ import annotations
 
+from typing import cast
+
 import redis
 
 from lowtide.protocol import Stage, keys
@@ -14,11 +16,15 @@ from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import scripts
 from lowtide_worker.state.held import HeldJob, Superseded
 
+_LARGEST_SECONDS = 3600
+"""How long a lowered size of jobs lasts."""
+
 
 class Admission:
     """Redis scripts around the live and the waiting jobs of each provider."""
 
     def __init__(self, client: redis.Redis, settings: WorkerSettings) -> None:
+        self._redis = client
         self._limit = settings.max_active_jobs
         self._lowered_ms = int(settings.quota_max_seconds * 1000)
         self._admit = scripts.admit.load(client)
@@ -53,6 +59,27 @@ class Admission:
     def succeeded(self, job: HeldJob) -> None:
         """The provider took a job: a lowered limit goes up by one. Raises `Superseded`."""
         self._change(job, "raise")
+
+    def too_large(self, job: HeldJob, tokens: int) -> None:
+        """Halves the most tokens of one job, where this one was refused although no other job is live.
+
+        Otherwise it could never be created, and with it no other job of its size.
+        """
+        provider, model = job.batch.provider, job.batch.model
+        if tokens > 1 and self._redis.zcard(keys.live(provider)) <= 1:
+            self._redis.set(keys.largest(provider, model), tokens // 2, ex=_LARGEST_SECONDS)
+
+    def largest(self, job: HeldJob) -> int | None:
+        """The most estimated tokens of one job of this job's model; None while no job was refused for its size."""
+        found = cast("bytes | None", self._redis.get(keys.largest(job.batch.provider, job.batch.model)))
+        return int(found) if found is not None else None
+
+    def large_enough(self, job: HeldJob, tokens: int) -> None:
+        """Raises the most tokens of one job by a quarter, after the provider took one of nearly that size."""
+        largest = self.largest(job)
+        if largest is not None and 2 * tokens > largest:
+            name = keys.largest(job.batch.provider, job.batch.model)
+            self._redis.set(name, largest + largest // 4 + 1, xx=True, keepttl=True)
 
     def _change(self, job: HeldJob, change: str) -> None:
         provider = job.batch.provider

@@ -41,7 +41,7 @@ from lowtide_worker.state import scripts
 from lowtide_worker.state.bundles import Share
 from lowtide_worker.state.held import Held, HeldBatch, HeldJob, HeldSegment, Superseded, bounded
 from lowtide_worker.state.ordinals import Ordinals, missing
-from lowtide_worker.state.retries import NO_RETRY, retry_job
+from lowtide_worker.state.retries import NO_RETRY, carried_by, retry_job
 from lowtide_worker.state.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,7 @@ class Ledger:
         self._grant = scripts.grant.load(client)
         self._record = scripts.record.load(client)
         self._recollect = scripts.recollect.load(client)
+        self._divide = scripts.divide.load(client)
         self._close = scripts.close.load(client)
         self._lose = scripts.lose.load(client)
 
@@ -294,6 +295,29 @@ class Ledger:
         if state == b"unbalanced":
             raise RuntimeError(f"batch {batch_id}: the last job is settled but the counts do not add up")
         return BatchState(state.decode()) if state else None
+
+    def divide(self, job: HeldJob, kept: Ordinals, rest: Ordinals) -> None:
+        """Leaves a job that is not created yet some of its requests; a new one gets `rest`. Raises `Superseded`."""
+        prefix = job_prefix(job.batch_id)
+        new = new_job(job.batch_id, stage=Stage.CREATE, attempt=job.record.attempt, losses=job.record.losses)
+        divided = self._divide(
+            job=keys.entity(job.member),
+            batch=keys.batch(job.batch_id),
+            clock=keys.clock(Stage.CREATE.queue),
+            carried=keys.carried(prefix),
+            census=keys.CENSUS,
+            token=job.token,
+            number=job.record.number,
+            job_hash=keys.job(prefix),
+            job_member=keys.job_member(prefix),
+            job_id=prefix,
+            counted=measures.counted_job(job.batch.provider, job.batch.model),
+            kept_bitmap=kept.bitmap or "",
+            bitmap=rest.bitmap or "",
+            kept=written_fields(carried_by(kept)),
+            fields=[*written_fields(new), *written_fields(carried_by(rest))],
+        )
+        self._checked(divided, job)
 
     def segments(self, batch_id: str) -> dict[int, tuple[int, set[int]]]:
         """By the number of each job of a batch: how many segments it has had, and which of them were given up."""

@@ -67,3 +67,19 @@ def missing(ordinals: Ordinals, settled: bytes) -> Ordinals | None:
     kept = width - top - low
     bitmap = ((left >> low) << (-kept % 8)).to_bytes((kept + 7) // 8, "big")
     return Ordinals(first=ordinals.first + top, last=ordinals.last - low, bitmap=bitmap)
+
+
+def divided(ordinals: Ordinals, at: int) -> tuple[Ordinals, Ordinals]:
+    """Those of `ordinals` before `at`, and those from it on; both must have some."""
+    if ordinals.bitmap is None:
+        return Ordinals(first=ordinals.first, last=at), Ordinals(first=at, last=ordinals.last)
+    lead, width, before = ordinals.first % 8, ordinals.last - ordinals.first, at - ordinals.first
+    behind = (1 << (width - before)) - 1
+    parts = []
+    for settled in (behind, behind ^ ((1 << width) - 1)):
+        length = (lead + width + 7) // 8
+        part = missing(ordinals, (settled << (8 * length - lead - width)).to_bytes(length, "big"))
+        if part is None:
+            raise ValueError(f"there are no requests on one side of {at}")
+        parts.append(part)
+    return parts[0], parts[1]

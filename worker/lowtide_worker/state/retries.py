@@ -33,11 +33,16 @@ def retry_job(job: HeldJob, retry: Ordinals, *, attempt: int | None = None, loss
         attempt=job.record.attempt if attempt is None else attempt,
         losses=job.record.losses if losses is None else losses,
     )
-    own: CarriedRequests = {"first": retry.first, "last": retry.last, "requests": len(retry), "sparse": True}
     # Requests whose rows say why they run again are counted with their segments.
     without_row = max(0, len(retry) - job.record.retried)
     totals = [measures.counter(measures.RETRIES, _reason(job)), without_row] if without_row else []
-    return RetryJob(retry.bitmap or b"", totals, [*written_fields(new), *written_fields(own)])
+    return RetryJob(retry.bitmap or b"", totals, [*written_fields(new), *written_fields(carried_by(retry))])
+
+
+def carried_by(ordinals: Ordinals) -> CarriedRequests:
+    """The fields of a job that carries these requests."""
+    sparse = ordinals.bitmap is not None
+    return {"first": ordinals.first, "last": ordinals.last, "requests": len(ordinals), "sparse": sparse}
 
 
 def _reason(job: HeldJob) -> str:

@@ -122,6 +122,27 @@ def close(
 
 
 @script
+def divide(
+    *,
+    job: Key,
+    batch: Key,
+    clock: Key,
+    carried: Key,
+    census: Key,
+    token: Value,
+    number: Value,
+    job_hash: Value,
+    job_member: Value,
+    job_id: Value,
+    counted: Value,
+    kept_bitmap: Value,
+    bitmap: Value,
+    kept: Values,
+    fields: Values,
+) -> Any: ...
+
+
+@script
 def draft(
     *,
     batch: Key,
