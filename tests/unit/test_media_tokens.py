@@ -259,6 +259,7 @@ def test_a_model_has_the_rates_of_its_generation() -> None:
         "models/gemini-3.1-pro-preview",
         "publishers/google/models/gemini-4-argon",
         "gemini-12",
+        "gemini-flash-latest",
     ):
         assert rates_of(name) is NEWER
     for name in ("gemini-2.5-flash-lite", "gemini-embedding-2", "tunedModels/shop-1", "", "gemini-" + "9" * 5000):
