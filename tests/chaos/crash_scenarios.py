@@ -201,6 +201,10 @@ SCENARIOS = {
     ),
     # Read by several ranges at once. The worker that goes on cuts otherwise, and first delivers all that the killed one
     # had put on the clock.
+    "a job beyond the quota": Scenario(
+        submit=_small,
+        before=_faults({"on": "batches.create", "kind": "status", "times": 1, "params": {"code": 429}}),
+    ),
     "an output in pieces": Scenario(
         submit=partial(ChaosStack.submit, count=40),
         env={"LOWTIDE_MAX_REQUESTS_PER_JOB": "40", "LOWTIDE_SEGMENT_ROWS": "1", "LOWTIDE_SEGMENT_BYTES": "700"},
@@ -283,6 +287,8 @@ _SHARING = {
 }
 """Points at which a kill leaves something half done where batches share jobs."""
 _SCENARIO_OF = {
+    "create.before-divide": "a job beyond the quota",
+    "create.after-divide": "a job beyond the quota",
     "submit.after-seal": "batches that share jobs",
     "submit.after-bundle": "batches that share jobs",
     "inbox.before-files": "a batch in the inbox",

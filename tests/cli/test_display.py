@@ -94,10 +94,12 @@ def test_an_estimate_is_never_short_of_its_least_and_never_fails(notes: list[tup
 
 
 def test_a_status_shows_reasons_thoughts_and_discarded_tokens() -> None:
-    facts = _facts(status(reasons={"EMPTY": 2, "SAFETY": 3}, usage=USED, discarded_usage=USED, warnings=["odd\nmodel"]))
+    found = {"usage": USED, "discarded_usage": USED, "estimated_tokens": 1234}
+    facts = _facts(status(reasons={"EMPTY": 2, "SAFETY": 3}, warnings=["odd\nmodel"], **found))
 
     assert facts["reasons"] == "3 SAFETY, 2 EMPTY"
     assert facts["tokens"] == facts["discarded tokens"] == "100: 10 in, 20 out, 70 thoughts"
+    assert facts["estimated tokens"] == "1,234 of input"
     assert facts["answered"] == "4,500 of 5,000 by the provider"
     assert facts["warning"] == "odd model"
 

@@ -20,8 +20,8 @@ text, so that a retry succeeds:
 - `[[null]]`: the response is null
 - `[[neither]]`: the line has neither a response nor an error
 - `[[no_usage]]`: a good answer without usageMetadata
-- `[[continuation]]`: half the text, finishReason CONTINUATION, and a continuationToken; the request with this token
-  gets the other half (`[[continuation:3]]`: three parts)
+- `[[continuation]]`: half the text, finishReason CONTINUATION, and a continuationToken; the same request with that
+  token gets the other half (`[[continuation:3]]`: three parts)
 - `[[garbage]]`: text that is not JSON, even if JSON was requested
 """
 

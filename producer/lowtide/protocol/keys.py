@@ -20,7 +20,7 @@
 | `lowtide:live:<provider>` | sorted set | jobs that hold a slot at the provider, by time | permanent |
 | `lowtide:waiting:<provider>` | sorted set | jobs that wait for a slot, in the order of their turn | permanent |
 | `lowtide:limit:<provider>` | string | lowered number of slots, after a used-up quota | a while after |
-| `lowtide:largest:<provider>:<model>` | string | most estimated tokens of one job, after one alone was refused | an hour after |
+| `lowtide:largest:<provider>:<model>` | string | most tokens of a job, after one alone was refused | an hour later |
 | `lowtide:in-hand:<handler>` | sorted set | segments given to a Celery handler, by when they are lost | permanent |
 | `lowtide:queued:<handler>` | sorted set | segments that wait for a place there, by time | permanent |
 | `lowtide:listeners:<handler>` | sorted set | `<queue> <worker>` of a Celery handler, by when heard | after a month |

@@ -37,8 +37,9 @@ class GeminiShaper:
     def __init__(self, model: str, kind: Kind, unknown_fields: UnknownFields) -> None:
         self._model = model
         self._form = _FORMS[kind]
-        self._check = RequestCheck(ProviderName.GEMINI, kind, unknown_fields)
-        self._tokens = TokenEstimate(model)
+        # Bound methods: to call an object that is callable takes longer, and each request pays for it.
+        self._check = RequestCheck(ProviderName.GEMINI, kind, unknown_fields).__call__
+        self._tokens = TokenEstimate(model).of
 
     def shape(self, item: object) -> Shaped:
         """Returns one request in the provider's form. Raises `InvalidRequest`."""

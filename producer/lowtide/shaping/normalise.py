@@ -38,7 +38,7 @@ _KEY_BITS = 10_000
 """Most characters of a field's name in an error: a user's name may be of any length."""
 
 
-class Shaped(NamedTuple):
+class Shaped(msgspec.Struct, frozen=True, gc=False):
     """One request in the provider's form, ready for the spool."""
 
     key: str

@@ -114,7 +114,7 @@ class VertexShaper:
         self._model = model
         self._form = _FORMS[kind]
         self._check = RequestCheck(ProviderName.VERTEX, kind, unknown_fields)
-        self._tokens = TokenEstimate(model)
+        self._tokens = TokenEstimate(model).of
         self._schemas = Schemas()
 
     def shape(self, item: object) -> Shaped:

@@ -20,6 +20,7 @@ from lowtide.spool.format import ENTRY, PACKED_BYTES, Accepted, Content, Header,
 _FLUSH_BYTES = 1 << 18
 _BUCKET_BITS = 12
 """Bits of a key's hash that choose its bucket. With the 32 bits of a mark, 44 bits distinguish keys."""
+_BUCKETS = (1 << _BUCKET_BITS) - 1
 _MARK = (1 << 32) - 1
 
 _encode = msgspec.json.Encoder().encode
@@ -89,7 +90,7 @@ class RequestWriter:
         try:
             if self._key_field is not None:
                 item = keyed(item, self._key_field, position)
-            key, metadata, body, group, tokens = self._shape(item)
+            shaped = self._shape(item)
         except InvalidRequest as error:
             error.position, error.key = position, _key_of(item)
             raise
@@ -102,6 +103,7 @@ class RequestWriter:
                 key=_key_of(item),
                 field="request",
             ) from None
+        key, metadata, body = shaped.key, shaped.metadata, shaped.body
         wire = self._wire_key(ordinal, key).encode()
         line = b'{"key":"%b","request":%b}\n' % (wire, body)
         if len(line) > self._max_request_bytes:
@@ -113,18 +115,18 @@ class RequestWriter:
         if position - ordinal != self._shifts[-1]:
             self._jumps.append(ordinal)
             self._shifts.append(position - ordinal)
-        if group:
+        if shaped.group:
             self._groups.extend(bytes(ordinal - len(self._groups)))
-            self._groups.append(group)
-        bucket, mark = _marked(key)
-        self._seen[bucket].append(mark)
+            self._groups.append(shaped.group)
+        number = hash(key)  # as in `_marked`, whose call takes longer than this
+        self._seen[number & _BUCKETS].append(number >> _BUCKET_BITS & _MARK)
         self._index += ENTRY.pack(self._line_end, self._key_end, self._tokens)
         self._lines += line
         key_line = b'["%b",%b\n' % (wire, user_line[1:])
         self._keys += key_line
         self._line_end += len(line)
         self._key_end += len(key_line)
-        self._tokens += tokens
+        self._tokens += shaped.tokens
         self._total += 1
         if len(self._lines) + len(self._keys) >= self._flush_at:
             self._flush()
@@ -226,7 +228,7 @@ class InPlaceWriter(RequestWriter):
 def _marked(key: str) -> tuple[int, int]:
     """Returns the bucket of a key, and its mark in the bucket."""
     number = hash(key)
-    return number & ((1 << _BUCKET_BITS) - 1), number >> _BUCKET_BITS & _MARK
+    return number & _BUCKETS, number >> _BUCKET_BITS & _MARK
 
 
 def _repeated(marks: array[int]) -> Iterator[int]:

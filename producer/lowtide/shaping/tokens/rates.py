@@ -90,4 +90,5 @@ _GENERATION = re.compile(r"gemini-(\d{1,4})")
 def rates_of(model: str) -> Rates:
     """Returns the rates of a model, by its name in any of the provider's forms."""
     found = _GENERATION.search(model)
-    return NEWER if found is not None and int(found[1]) >= 3 else OLDER
+    is_newer = int(found[1]) >= 3 if found else model.endswith("-latest")
+    return NEWER if is_newer else OLDER

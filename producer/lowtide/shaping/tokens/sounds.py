@@ -8,6 +8,7 @@ from lowtide.shaping.tokens.encoded import Encoded
 
 _BYTES_A_SECOND = 16_000
 """Of audio whose header says nothing: 128 kbit/s."""
+_FEWEST_BYTES_A_SECOND = 1000
 _HEAD_BYTES = 64
 _MOST_CHUNKS = 32
 """Chunks of a WAV file that are passed on the way to its data."""
@@ -36,9 +37,9 @@ def audio_seconds(file: Encoded) -> float:
         seconds = _seconds(file, head)
     except (struct.error, IndexError, ZeroDivisionError):
         seconds = None
-    if seconds is None:
+    if seconds is None or seconds < 0:  # an Ogg file may say -1
         return file.size / _BYTES_A_SECOND
-    return min(seconds, file.size / 1000)
+    return min(seconds, file.size / _FEWEST_BYTES_A_SECOND)
 
 
 def _seconds(file: Encoded, head: bytes) -> float | None:
