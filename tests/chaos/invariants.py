@@ -280,6 +280,7 @@ _PERMANENT = (
     "lowtide:live:",
     "lowtide:waiting:",
     "lowtide:limit:",
+    "lowtide:largest:",
     "lowtide:parked",
     "lowtide:sweep",
     "lowtide:dead-letters",
