@@ -1,4 +1,4 @@
-"""What is in a folder after a power cut: only what was synced, under names that were synced too."""
+"""A power cut leaves a folder only what was synced, under names that were synced too."""
 
 from __future__ import annotations
 
