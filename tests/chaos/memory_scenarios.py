@@ -25,20 +25,27 @@ from lowtide_cli.local import EmbeddedRedis
 SOLO = ("-P", "solo")
 
 
-def _lose_output(stack: ChaosStack, one: Submitted) -> None:
+def _lose_output(stack: ChaosStack, one: Submitted, lose: Callable[[Path], object] = Path.unlink) -> None:
     lost = list((stack.directory / "spool" / BatchFiles(one.id).job(1)).glob("output-*"))
     assert lost
     for path in lost:
-        path.unlink()
+        lose(path)
 
 
-def a_piece_of_output_is_lost(crash_at: str, stack: ChaosStack) -> Figures:
+def _empty(path: Path) -> None:
+    """As a power cut leaves a file that was not synced."""
+    path.write_bytes(b"")
+
+
+def a_piece_of_output_is_lost(
+    crash_at: str, stack: ChaosStack, *, lose: Callable[[Path], object] = Path.unlink
+) -> Figures:
     """Segments that were found until then stay on the clock."""
     one = stack.submit(20, handled=False)
     few = {"LOWTIDE_SEGMENT_ROWS": "2", "LOWTIDE_MAX_REQUESTS_PER_JOB": "20"}
     first = stack.worker(*SOLO, LOWTIDE_CRASH_AT=crash_at, **few)
     wait_until(lambda: first.killed, what="the worker dies")
-    _lose_output(stack, one)
+    _lose_output(stack, one, lose)
     second = stack.worker(*SOLO, **few)
     stack.rest([one])
     assert "collected again" in second.text
@@ -223,7 +230,7 @@ def _leave_in_inbox(stack: ChaosStack, batch_id: str) -> None:
 SCENARIOS: dict[str, Callable[[ChaosStack], Figures]] = {
     "output is lost before it is read": partial(a_piece_of_output_is_lost, "collect.after-segments"),
     "output is lost when results are granted": partial(a_piece_of_output_is_lost, "deliver.after-grant"),
-    "output is lost when results are written": partial(a_piece_of_output_is_lost, "deliver.before-record"),
+    "output is cut when results are written": partial(a_piece_of_output_is_lost, "deliver.before-record", lose=_empty),
     "output is lost everywhere": output_is_lost_everywhere,
     "Redis is restored to when a batch was recorded": partial(
         redis_is_restored_from_a_copy_made_when_a_batch_was, "recorded"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
+from contextlib import suppress
 
 from lowtide.protocol import BatchFiles
 from lowtide.spool import DeleteRefused
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import HeldJob, JobMove, Move
-
-log = logging.getLogger(__name__)
 
 
 def clean(runtime: Runtime, job: HeldJob) -> JobMove:
@@ -30,11 +28,9 @@ def clean(runtime: Runtime, job: HeldJob) -> JobMove:
             keep()
         provider.clear(runtime.display_name(job.record))
     keep()
-    try:
+    # Where the storage refuses, the files go with the batch: its deletion shows the reason if it fails too.
+    with suppress(DeleteRefused):
         _delete_files(runtime, job)
-    except DeleteRefused as refused:
-        # They go with the batch. Its deletion shows the reason if it fails.
-        log.info("job %s: its files stay: %s", job.record.id, refused)
     reach("clean.after-files-deleted")
     return Move(stage=None)
 

@@ -68,7 +68,7 @@ def _needed(runtime: Runtime, batch: HeldBatch) -> BatchMove | None:
 
 
 def _refused(batch: HeldBatch, refused: DeleteRefused) -> BatchMove:
-    """A later try, where the storage holds the files: nothing changes before somebody changes the storage."""
+    """A later try, where the storage holds the files: only a change of the storage can help."""
     problem = f"cannot be deleted: {refused}"
     if problem != batch.record.problem:
         log.error("batch %s %s", batch.batch_id, problem, extra=Event.BATCH_KEPT.extra)

@@ -206,10 +206,12 @@ def _file(segment: HeldSegment) -> str:
 
 
 def _is_gone(runtime: Runtime, segment: HeldSegment) -> bool:
-    """Whether a segment's file has been missing for some tries, from the spool that is ours."""
-    if segment.job.parts and not _is_rest(segment):
+    """Whether a segment's bytes have been missing for some tries, from the spool that is ours."""
+    if (segment.job.parts and not _is_rest(segment)) or segment.record.failures < _TRIES:
         return False
-    if segment.record.failures < _TRIES or runtime.spool.exists(_file(segment)):
+    # After a power cut, a working file may be there and be too short.
+    size = runtime.spool.size(_file(segment))
+    if size is not None and size >= segment.record.end:
         return False
     runtime.installation.check()
     return True
