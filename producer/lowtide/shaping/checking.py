@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from lowtide.errors import refuse
+from lowtide.shaping.fields import nearest
 from lowtide.shaping.json_schema import FOREIGN
 from lowtide.shaping.paths import as_given
 from lowtide.shaping.request_types import DURATION, ONE_OF, PLAIN, ROOTS, Types, types_of
@@ -177,7 +178,7 @@ class _Walk:
 
     def _hint(self, name: str, known: dict[str, str]) -> str:
         """Returns the meaning that a name may have: another field of the same object, or one that belongs elsewhere."""
-        if near := _nearest(name, known):
+        if near := nearest(name, known):
             return f"; did you mean {near}?"
         beside = [field for of, field in _PLACES.items() if name in self._types.known[of]]
         return f"; it belongs beside {beside[0]}" if beside else ""
@@ -195,13 +196,6 @@ _OF_JSON_SCHEMA = (
     "a keyword of JSON Schema, which this schema does not have; give the schema as parametersJsonSchema or "
     "responseJsonSchema"
 )
-
-
-def _nearest(name: str, known: dict[str, str]) -> str | None:
-    """The known field that a name is a misspelling of, in camelCase."""
-    plain = {field.lower(): field for field in known if "_" not in field}
-    found = difflib.get_close_matches(name.replace("_", "").replace("-", "").lower(), plain, n=1, cutoff=_NEAR)
-    return plain[found[0]] if found else None
 
 
 def _article(of: str) -> str:

@@ -8,11 +8,24 @@ Source: https://ai.google.dev/api/generate-content (GenerateContentRequest, Gene
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
+_NEAR = 0.8
+"""How alike two names must be for one to count as a misspelling of the other."""
+
 
 def camel_case(name: str) -> str:
     """Returns a snake_case name in camelCase."""
     head, *tail = name.split("_")
     return head + "".join(word.capitalize() for word in tail)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Returns the known field that a name is a misspelling of, in camelCase; None where none is near."""
+    plain = {field.lower(): field for field in known if "_" not in field}
+    found = difflib.get_close_matches(name.replace("_", "").replace("-", "").lower(), plain, n=1, cutoff=_NEAR)
+    return plain[found[0]] if found else None
 
 
 def _both_cases(*snake: str) -> dict[str, str]:
