@@ -21,12 +21,6 @@ def camel_case(name: str) -> str:
     return head + "".join(word.capitalize() for word in tail)
 
 
-def unknown(name: object, known: Iterable[str]) -> str:
-    """Returns what an error says of a field that is not known: the known one that it is likely a misspelling of."""
-    near = nearest(str(name), known)
-    return f"unknown field; did you mean {near}?" if near else "unknown field"
-
-
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Returns the known field that a name is a misspelling of, in camelCase; None where none is near."""
     plain = {field.lower(): field for field in known if "_" not in field}

@@ -36,8 +36,11 @@ def with_columns(item: Mapping[str, Any], metadata: Any) -> Any:
     names = item.keys() - LINE_FIELDS
     if not names:
         return metadata
-    if "request" not in item or not isinstance(metadata, (Mapping, type(None))):
-        _refuse_unknown(item, min(names, key=str))
+    if "request" not in item:
+        name = min(names, key=str)
+        refuse(_extra_field(name), str(name))
+    if not isinstance(metadata, (Mapping, type(None))):
+        return metadata
     found = dict(metadata or {})
     for name in sorted(names, key=str):
         value = item[name]
@@ -51,21 +54,24 @@ def with_columns(item: Mapping[str, Any], metadata: Any) -> Any:
                 str(name),
             )
         if value is not None:
-            found[name] = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+            found[name] = value if isinstance(value, str) else _as_text(value, str(name))
     return found
 
 
-def _refuse_unknown(item: Mapping[str, Any], name: object) -> None:
-    if name in _OF_REQUESTS and "request" not in item:
-        refuse(
-            'a field of a request in the REST shape, which is written {"key": ..., "request": {...}}; in the SDK\'s '
-            "shape parameters belong in config",
-            str(name),
-        )
+def _as_text(value: float, where: str) -> str:
+    try:
+        return msgspec.json.encode(value).decode()
+    except (OverflowError, ValueError) as error:
+        refuse(f"a number that JSON cannot hold: {error}", where)
+
+
+def _extra_field(name: object) -> str:
+    """Returns what to do about a field beside `contents` that a line does not have."""
     if near := fields.nearest(str(name), LINE_FIELDS):
-        refuse(f"unknown field; did you mean {near}?", str(name))
-    refuse(
+        return f"unknown field; did you mean {near}?"
+    if name in _OF_REQUESTS:
+        return 'unknown field; put it under config, or under request in the REST shape: {"key": ..., "request": {...}}'
+    return (
         "unknown field; remove it, or put it under metadata as a string, and the result has it again; a line holds "
-        "key, metadata and either request or contents with config",
-        str(name),
+        "key, metadata and either request or contents with config"
     )
