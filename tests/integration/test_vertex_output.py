@@ -212,6 +212,20 @@ def test_rows_of_any_form_are_stored_as_one_line_and_an_odd_one_costs_no_other(h
     assert all(key in (result.text or "") for key, result in results(odd).items())
 
 
+def test_rows_that_come_after_the_others_are_read_are_waited_for_and_paid_once(halted: Halted, reader: Any) -> None:
+    batch = halted.batch("gs")
+    rows = [json.dumps(row) for row in halted.lines(batch)]
+    halted.put(batch, rows[:2])
+
+    reader()
+    wait_until(lambda: "have not come yet" in str(batch.status().problems), timeout=20, what="missing rows noticed")
+    halted.put(batch, rows)
+
+    assert {key: result.attempts for key, result in results(batch).items()} == dict.fromkeys(KEYS, 1)
+    assert billed(halted.stack, batch) == REQUESTS
+    assert batch.status().problems == []
+
+
 @pytest.mark.parametrize("to", ["gs", "bq"])
 def test_output_that_is_written_again_while_it_is_read_loses_and_doubles_nothing(
     halted: Halted, reader: Any, to: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import IO, Self
 
-from lowtide.models import ResultError
 from lowtide_worker.providers import IncompleteOutput
 
 _SPACE = b" \t\r\n"
@@ -42,7 +41,7 @@ class DownloadCheck:
         chunk = bytes(data)
         if not self._begun and (first := chunk.lstrip(_SPACE)):
             if not first.startswith(b"{"):
-                raise _incomplete("it is not made of rows")
+                raise IncompleteOutput("it is not made of rows")
             self._begun = True
         if self._last == b"\n" and chunk.startswith(b"{"):
             self.rows += 1
@@ -56,11 +55,6 @@ class DownloadCheck:
     def finish(self) -> None:
         """Checks the whole at its end, before the last piece is released. Raises `IncompleteOutput`."""
         if self.rows < self._expected:
-            raise _incomplete(f"it has {self.rows} of {self._expected} rows")
+            raise IncompleteOutput(f"it has {self.rows} of {self._expected} rows")
         if self.rows == 1 and b'"error"' in self._head and b'"key"' not in self._head:
-            raise _incomplete("it is an error that belongs to no request")
-
-
-def _incomplete(why: str) -> IncompleteOutput:
-    message = f"the output is not what the job says: {why}"
-    return IncompleteOutput(ResultError(reason="INCOMPLETE_OUTPUT", message=message))
+            raise IncompleteOutput("it is an error that belongs to no request")

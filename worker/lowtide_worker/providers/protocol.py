@@ -59,7 +59,14 @@ class Unavailable(ProviderError):
 
 
 class IncompleteOutput(Unavailable):
-    """Output that is announced, and that is not, or not yet, what the job reports. It is fetched again, for a while."""
+    """Output that is announced, and that is not, or not yet, what the job reports.
+
+    The caller fetches it again, for `output_grace_seconds`.
+    """
+
+    def __init__(self, why: str) -> None:
+        message = f"the output is not what the job says: {why}"
+        super().__init__(ResultError(reason="INCOMPLETE_OUTPUT", message=message))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,13 +44,7 @@ log = logging.getLogger(__name__)
 def collect(runtime: Runtime, job: HeldJob) -> JobMove | Done:
     """Puts the segments of an ended job's output on the clock."""
     provider = runtime.provider(job.batch.provider)
-    output = Output(
-        job=known(job.record.name, "name"),
-        location=known(job.record.output, "output"),
-        key=job.batch.key_column or Output.key,
-        display_name=runtime.display_name(job.record),
-        rows=_expected(runtime, job),
-    )
+    output = output_of(runtime, job, rows=_expected(runtime, job))
     reach("collect.before-download")
     runtime.clock.check(job)
     try:
@@ -85,6 +79,17 @@ def collect(runtime: Runtime, job: HeldJob) -> JobMove | Done:
             },
         )
     return Done({"state": job.record.state, "segments": segments}, wakes=(Queue.RESULTS, Queue.JOBS))
+
+
+def output_of(runtime: Runtime, job: HeldJob, *, rows: int) -> Output:
+    """Returns the output of a job, which must have so many rows at least."""
+    return Output(
+        job=known(job.record.name, "name"),
+        location=known(job.record.output, "output"),
+        key=job.batch.key_column or Output.key,
+        display_name=runtime.display_name(job.record),
+        rows=rows,
+    )
 
 
 SOURCE_CHANGED = "SOURCE_CHANGED"

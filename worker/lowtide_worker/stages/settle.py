@@ -22,6 +22,7 @@ from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
 from lowtide_worker.output import RestRow, SegmentCutter, SegmentedWriter, retryable
 from lowtide_worker.runtime import Runtime
+from lowtide_worker.stages.late_rows import late_rows
 from lowtide_worker.state import Done, HeldJob, JobMove, Move, Ordinals, Superseded
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ def settle(runtime: Runtime, job: HeldJob) -> JobMove | Done:
     reach("settle.after-count")
     if missing is None:
         return _close(runtime, job)
+    if later := late_rows(runtime, job, len(missing)):
+        return later
     lost = job.record.state not in (JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED)
     verdict = _verdict(runtime, job, lost=lost)
     if verdict is None:

@@ -242,8 +242,7 @@ def _check_whole(folder: Objects, shards: Sequence[tuple[re.Match[str], Part]]) 
     there = len({found["number"] for found in numbered}) if numbered else len(shards)
     empty = sum(not part.size for _, part in shards)
     if there < expected or empty:
-        message = f"{folder} has {there} of {expected} files of predictions, {empty} of them empty"
-        raise IncompleteOutput(ResultError(reason="INCOMPLETE_OUTPUT", message=message))
+        raise IncompleteOutput(f"{folder} has {there} of {expected} files of predictions, {empty} of them empty")
 
 
 @contextmanager
