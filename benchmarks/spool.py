@@ -151,7 +151,12 @@ def summary(data: dict[str, Any]) -> Summary:
     times = ["end to end s", "results() s", "small batches s"]
     columns = ["spool", *times, "operations", "peak MiB driver / worker", "runs"]
     kinds = "; ".join(f"{store}: {_kinds(names)}" for store, names in operations.items())
-    notes = [f"End to end and results() are of {size:,} requests. Operations of one batch of {_COUNTED}: {kinds}."]
+    load = data["machine"]["load_before"][0]
+    notes = [
+        f"End to end and results() are of {size:,} requests. Operations of one batch of {_COUNTED}: {kinds}.",
+        f"Measured {data['machine']['time'][:10]}, with a load average of {load:.0f} before it. With other work on the "
+        "machine the times are longer, and the ratios may be lower, than on a quiet one.",
+    ]
     return Summary("Spool", columns, [_row(found, store, size, operations) for store in ALL], bars, notes)
 
 
