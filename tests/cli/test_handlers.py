@@ -27,7 +27,7 @@ def test_every_command_says_that_nobody_listens(cli: Cli, queue: BatchQueue) -> 
         assert [nobody in problem for problem in json.loads(read.out)["problems"]] == [True]
         [line] = [line for line in listed.out.splitlines() if line.startswith(batch.id)]
         assert "completed !" in line
-        assert f"! {batch.id}: 1 segment undelivered: {nobody}" in listed.out
+        assert f"! batch {batch.id}: 1 segment undelivered: {nobody}" in listed.out
         [check] = [check for check in checked.json()["checks"] if nobody in check["seen"]]
         assert (check["verdict"], "ghost.save@QUEUE" in check["advice"]) == ("fail", True)
         assert checked.code == 1

@@ -55,3 +55,26 @@ def test_the_versions_it_asks_for_are_those_of_the_package() -> None:
     for name, words in (("celery", "Celery"), ("google-genai", "google-genai")):
         (spec,) = (one.removeprefix(f"{name}>=") for one in wanted if one.startswith(f"{name}>="))
         assert f"{words} {spec.partition(',')[0]}" in TEXT
+
+
+def test_the_box_answers_what_decides_whether_to_use_it() -> None:
+    box = README.read_text().partition("## Is it for me?")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| \*\*(.+?)\*\* \| (.+) \|$", box, re.MULTILINE)
+    asked = {"For", "Not for", "Price", "Latency", "Quotas", "Beside 50 lines around the SDK"}
+    assert {name for name, _ in rows} == asked | {"Needs", "Maturity", "Get it"}
+    assert max(len(answer) for _, answer in rows) < 350
+
+
+def test_the_first_screen_says_what_it_is_and_the_one_command_to_try() -> None:
+    screen = "\n".join(README.read_text().splitlines()[:12])
+    assert "half the price" in screen
+    assert "make demo" in screen
+
+
+def test_workers_of_handlers_send_the_events_that_flower_shows() -> None:
+    pages = (README, *(ROOT / "docs").glob("*.md"))
+    commands = [
+        line for page in pages for line in re.findall(r"celery -A (?!lowtide_worker)\w+ worker.*", page.read_text())
+    ]
+    assert len(commands) >= 3
+    assert [line for line in commands if " -E " not in line] == []
