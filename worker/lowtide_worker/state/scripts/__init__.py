@@ -277,7 +277,6 @@ def record(
     member: Value,
     token: Value,
     job_member: Value,
-    retried: Value,
     handler_waits: Value,
     lease: Value,
     most: Value,
@@ -287,6 +286,7 @@ def record(
     paid: Values,
     failed_by: Values,
     answered_by: Values,
+    retried_by: Values,
 ) -> Any: ...
 
 

@@ -30,6 +30,7 @@ if stage ~= '' and (taken_back or tonumber(number) >= tonumber(recollected or 0)
   -- `collected` is not empty, no segment that ends wakes settle.
   redis.call('HINCRBY', job, 'token', 1)
   redis.call('HSET', job, 'stage', stage, 'busy', '0', 'collected', '0', 'recollected', segments)
+  redis.call('HDEL', job, 'retried_by')
   -- Every row comes again, so what they cost is counted again. Of a batch that is deleted, a counter would bring back
   -- a part.
   if exists(batch) then
