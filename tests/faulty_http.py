@@ -17,10 +17,10 @@ the work, or in the middle of its answer."""
 
 
 class FaultyProxy:
-    """Forwards to `server`, as in `http://127.0.0.1:1234`. Each fault in `faults` is for one request."""
+    """Forwards to `server`, as in `http://127.0.0.1:1234`. Each fault in `faults` is for one request; None is no fault."""
 
     def __init__(self, server: str) -> None:
-        self.faults: list[Fault] = []
+        self.faults: list[Fault | None] = []
         self.requests: list[str] = []
         self._behind = urlsplit(server).netloc
         self._lock = threading.Lock()
