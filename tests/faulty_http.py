@@ -17,7 +17,7 @@ the work, or in the middle of its answer."""
 
 
 class FaultyProxy:
-    """Forwards to `server`, as in `http://127.0.0.1:1234`. Each fault in `faults` is for one request; None is no fault."""
+    """Forwards to `server`, as in `http://127.0.0.1:1234`. Each of `faults` is for one request, and None is none."""
 
     def __init__(self, server: str) -> None:
         self.faults: list[Fault | None] = []

@@ -15,7 +15,6 @@ from tests.waiting import wait_until
 from lowtide import BatchNotFound, BatchState
 from lowtide.spool import Spool
 
-
 _ADDRESS = {"gs": "STORAGE_EMULATOR_HOST", "s3": "AWS_ENDPOINT_URL"}
 _FAULTS: tuple[Fault, ...] = ("cut after", 503, "half an answer", "cut before")
 
