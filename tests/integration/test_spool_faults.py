@@ -108,6 +108,19 @@ def test_a_refusal_is_a_spool_error_and_changes_nothing(world: World, call: str,
     assert world.direct.size("old") == 8
 
 
+@pytest.mark.parametrize("status", [None, 416], ids=["as the store answers", "416 first"])
+def test_a_blob_that_a_shorter_one_replaces_while_it_is_read_is_an_error_and_no_early_end(
+    world: World, status: int | None
+) -> None:
+    put(world.direct, "old", b"o" * LARGE)
+
+    with pytest.raises(SpoolError, match="was replaced while it was read"), world.spool.open("old") as file:
+        assert file.read(10) == b"o" * 10
+        put(world.direct, "old", b"new")
+        world.proxy.faults.append(status)
+        file.read()
+
+
 @pytest.mark.parametrize("parts", [1, 2])
 def test_an_upload_that_fails_in_the_middle_leaves_no_blob(world: World, parts: int) -> None:
     world.direct.delete("new")
