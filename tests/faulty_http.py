@@ -25,11 +25,12 @@ def is_batch_delete(request: str) -> bool:
 class FaultyProxy:
     """Forwards to `server`, as in `http://127.0.0.1:1234`.
 
-    Each fault in `faults` is for one request. `rule` returns the fault for a request, as in `GET /path`, or None.
+    Each of `faults` is for one request, and None is none. `rule` returns the fault for a request, as in `GET /path`,
+    or None.
     """
 
     def __init__(self, server: str) -> None:
-        self.faults: list[Fault] = []
+        self.faults: list[Fault | None] = []
         self.rule: Callable[[str], Fault | None] = lambda _: None
         self.requests: list[str] = []
         self._behind = urlsplit(server).netloc

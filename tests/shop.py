@@ -1,6 +1,7 @@
 """A user's own Celery app, as the tests' shop: it records what its handlers were given in a file.
 
-`SHOP_LOG` is the file, `SHOP_FAILS` how often each result fails before it is taken (by key prefix "flaky"). A second
+`SHOP_LOG` is the file, `SHOP_FAILS` how often each result fails before it is taken (by key prefix "flaky"). A result of
+the prefix "deadly" ends its process by SIGKILL the first time. A second
 file, with `.failures` at its end, has the tasks that Celery counts as failed.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +33,13 @@ def _tries(key: str) -> int:
 
 def _take(result: Result) -> bool:
     """Keeps one line for a call; returns whether the shop is closed for this result."""
-    fails = result.key.startswith("flaky") and _tries(result.key) < FAILS
+    deadly = result.key.startswith("deadly") and not _tries(result.key)
+    fails = deadly or (result.key.startswith("flaky") and _tries(result.key) < FAILS)
     line = {"key": result.key, "text": result.text, "failed": fails, "batch": result.batch_id, "labels": result.labels}
     with LOG.open("a") as log:
         log.write(json.dumps(line) + "\n")
+    if deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
     return fails
 
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from lowtide_emulator.calls import RefusalError, check_key, json_reply
-from lowtide_emulator.engine import Engine
+from lowtide_emulator.engine import Engine, SeedError
 from lowtide_emulator.faults import RuleError
 from lowtide_emulator.wire import timestamp
 
@@ -21,15 +21,20 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 def control_route(engine: Engine, name: str, method: str, endpoint: Endpoint) -> Route:
     """Returns the route of an endpoint under `/_emulator`.
 
-    Where API keys are set, only their holders control the emulator: the endpoint refuses other callers.
+    Where API keys are set, only their holders control the emulator: the endpoint refuses other callers. It refuses
+    bodies that it cannot use with status 400.
     """
 
     async def guarded(request: Request) -> Response:
         try:
             check_key(request, engine.settings)
+            return await endpoint(request)
         except RefusalError as refusal:
             return refusal.response()
-        return await endpoint(request)
+        except (msgspec.DecodeError, UnicodeDecodeError, RuleError, SeedError) as error:
+            return RefusalError(400, str(error)).response()
+        except RecursionError:
+            return RefusalError(400, "JSON is nested too deeply").response()
 
     return Route(f"/_emulator/{name}", guarded, methods=[method])
 
@@ -91,10 +96,7 @@ class ControlApi:
 
     async def put_models(self, request: Request) -> Response:
         """Replaces the models that answer in place of others."""
-        try:
-            self._engine.models.replace(msgspec.json.decode(await request.body(), type=dict[str, str]))
-        except msgspec.DecodeError as error:
-            return RefusalError(400, str(error)).response()
+        self._engine.models.replace(msgspec.json.decode(await request.body(), type=dict[str, str]))
         return json_reply(self._engine.models.chosen())
 
     async def get_faults(self, request: Request) -> Response:
@@ -104,10 +106,7 @@ class ControlApi:
 
     async def put_faults(self, request: Request) -> Response:
         """Replaces all fault rules."""
-        try:
-            self._engine.faults.replace(msgspec.json.decode(await request.body()))
-        except (RuleError, msgspec.DecodeError) as error:
-            return RefusalError(400, str(error)).response()
+        self._engine.faults.replace(msgspec.json.decode(await request.body()))
         return json_reply(self._engine.faults.records())
 
     async def reset(self, request: Request) -> Response:

@@ -44,11 +44,8 @@ class SeedApi:
 
     @staticmethod
     async def _added(request: Request, add: Callable[[object], object]) -> Response:
-        try:
-            seeds = msgspec.json.decode(await request.body())
-            return json_reply(await asyncio.to_thread(add, seeds))
-        except (SeedError, msgspec.DecodeError) as error:
-            return RefusalError(400, str(error)).response()
+        seeds = msgspec.json.decode(await request.body())
+        return json_reply(await asyncio.to_thread(add, seeds))
 
 
 class Seeder:

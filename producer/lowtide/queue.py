@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
@@ -44,6 +45,10 @@ class Intake(NamedTuple):
     accepted: Accepted
     sources: Sequence[Part] = ()
     """Places where the provider reads the requests in place; else empty."""
+
+
+_PAGE_TOKEN = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?(e\+?[0-9]{1,3})?:[a-z0-9-]{1,50}", re.ASCII)
+"""A time and the id of a batch, as `Store.page` joins them."""
 
 
 class BatchQueue:
@@ -316,8 +321,8 @@ class BatchQueue:
 
     def get(self, batch_id: str) -> Batch:
         """Returns the batch of this id, as `Batch.id` gave it. Raises `BatchNotFound`."""
-        if not BATCH_ID.fullmatch(batch_id):
-            raise BatchNotFound(f"{batch_id!r} is not a batch id")
+        if not isinstance(batch_id, str) or not BATCH_ID.fullmatch(batch_id):
+            raise BatchNotFound(f"{batch_id!r:.80} is not a batch id")
         try:
             self._store.summary(batch_id)
         except BatchNotFound:
@@ -341,8 +346,11 @@ class BatchQueue:
         - `page_token`: `next_page_token` of the page before; None: the first page.
 
         With `state` or `labels` a call reads about 1,000 batches at most: the page may have fewer batches than
-        `page_size`, or none, and a `next_page_token` all the same. Raises `ValueError` for a state that does not exist.
+        `page_size`, or none, and a `next_page_token` all the same. Raises `ValueError` for a state that does not exist,
+        and for a token that is none.
         """
+        if page_token is not None and not _PAGE_TOKEN.fullmatch(page_token):
+            raise ValueError("page_token: give the next_page_token of another page, as it is")
         wanted = BatchState(state) if state is not None else None
         page = self._store.page(state=wanted, labels=labels, page_size=page_size, page_token=page_token)
         if not page.batches:

@@ -25,6 +25,7 @@ from lowtide.protocol import display_name
 from lowtide.spool import Spool
 from lowtide.store import Store
 from lowtide_emulator import Settings as EmulatorSettings
+from lowtide_emulator.answering.text_model import THOUGHT_TOKENS
 
 MODEL = "gemini-3.5-flash"
 HASTE = {
@@ -46,8 +47,15 @@ HASTE = {
 }
 """Beyond `tests.stack.FAST`: a dead worker is noticed after a second, and batches are cut into jobs of four."""
 FAR = 1e12
+NOTHING_AT_FIRST = "[[no_parts:1]]"
+"""Before a prompt: the first answer says nothing, so that it is paid for and the request runs again."""
 # With the queue's name: a wipe removes the handler app's announcement, which comes again only after 30 seconds.
 _ON_RESULT = f"{HANDLER}@celery"
+
+
+def tokens_of_nothing(prompt: str) -> int:
+    """The tokens of an answer of the emulator that has thoughts only."""
+    return (len(prompt) + 3) // 4 + THOUGHT_TOKENS
 
 
 @dataclass
@@ -58,6 +66,8 @@ class Submitted:
     prompts: dict[str, str]
     handled: bool
     mode: str = "file"
+    discarded: list[int] = field(default_factory=list)
+    """Of each request whose first answer says nothing, the tokens of that answer."""
     deleted: bool = False
     ended: float | None = field(default=None, repr=False)
     was_in: str | None = None
@@ -152,10 +162,10 @@ class ChaosStack(Stack):
             for n in range(count)
         }
         options = {"model": MODEL, "on_result": _ON_RESULT if handled else None} | options
-        batch = self.queue(linger_seconds=0.2).submit(
-            (Request(key=k, contents=p) for k, p in prompts.items()), **options
-        )
-        return Submitted(batch, prompts, handled, mode=str(options.get("mode", "file")))
+        requests = (Request(key=k, contents=p) for k, p in prompts.items())
+        batch = self.queue(linger_seconds=0.2).submit(requests, **options)
+        discarded = [tokens_of_nothing(prompt) for prompt in prompts.values() if prompt.startswith(NOTHING_AT_FIRST)]
+        return Submitted(batch, prompts, handled, mode=str(options.get("mode", "file")), discarded=discarded)
 
     def submit_sharing(self, *, handled: bool = True) -> Submitted:
         """Submits three small batches that share jobs; one row of the first needs a second attempt."""

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.chaos_stack import ChaosStack, Submitted
+from tests.chaos.chaos_stack import NOTHING_AT_FIRST, ChaosStack, Submitted
 from tests.chaos.handler_app import HANDLER
 from tests.chaos.invariants import Allowed, is_gone
 from tests.chaos.pool import FAST, SLOW
@@ -50,8 +50,9 @@ class Scenario:
 
 
 def _plain(stack: ChaosStack, **options: Any) -> Submitted:
-    """Two jobs; one row needs a second attempt; one result is refused by its handler at first."""
-    return stack.submit(8, marks={1: "[[error:8:1]]"}, flaky=True, **options)
+    """Two jobs; two rows need a second attempt, one has no answer; one result is refused by its handler at first."""
+    marks = {1: "[[error:8:1]]", 2: NOTHING_AT_FIRST, 6: "[[safety]]"}
+    return stack.submit(8, marks=marks, flaky=True, **options)
 
 
 def _small(stack: ChaosStack) -> Submitted:

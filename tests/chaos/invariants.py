@@ -19,6 +19,7 @@ from tests.census import counted, scanned
 from tests.chaos.chaos_stack import ChaosStack, Submitted
 
 from lowtide import BatchNotFound, ResultStatus
+from lowtide.protocol import keys, measures
 from lowtide.spool import Spool
 from lowtide_emulator import JobRecord
 
@@ -98,6 +99,7 @@ def check(stack: ChaosStack, submitted: Sequence[Submitted], allowed: Allowed | 
     for one in submitted:
         if not one.deleted:
             total += check_results(one, allowed)
+    check_retries(stack, submitted)
     total += check_provider(stack, submitted, allowed)
     total += check_handler(stack, [one for one in submitted if one.handled])
     check_left_overs(stack, submitted, allowed)
@@ -133,11 +135,30 @@ def check_results(one: Submitted, allowed: Allowed) -> Figures:
     assert status.usage.total_token_count == sum(spent), f"{one.id}: tokens counted otherwise than stored"
     reasons = Counter(result.error.reason for result in results if result.error)
     assert status.reasons == reasons, f"{one.id}: reasons counted {status.reasons}, stored {reasons}"
-    if not (allowed.billed_again or allowed.duplicates or allowed.quarantined):
-        assert not status.discarded_usage.total_token_count, f"{one.id}: more was paid than the results show"
+    models = Counter(result.model_version for result in results if result.model_version)
+    assert status.models == models, f"{one.id}: models counted {status.models}, stored {models}"
+    assert status.answered == status.total, f"{one.id}: {status.answered} of {status.total} are answered"
+    paid, known = status.discarded_usage.total_token_count, sum(one.discarded)
+    if allowed.twins:  # a twin that is not read may have had the first answers
+        assert paid <= known, f"{one.id}: {paid} discarded tokens of {known}"
+    elif not (allowed.billed_again or allowed.duplicates or allowed.quarantined):
+        assert paid == known, f"{one.id}: {paid} discarded tokens, {known} were paid for without a result"
     assert status.quarantined <= allowed.quarantined, f"{one.id}: {status.quarantined} rows quarantined"
     assert status.duplicates <= allowed.duplicates, f"{one.id}: {status.duplicates} duplicate rows"
     return figures
+
+
+def check_retries(stack: ChaosStack, submitted: Sequence[Submitted]) -> None:
+    """Requests that ran again are counted once each, whatever the reason: as many as the retry jobs carry."""
+    if any(one.deleted for one in submitted):
+        return
+    counters = cast("dict[bytes, bytes]", stack.redis.hgetall(keys.COUNTERS))
+    counted = {name: int(n) for name, n in counters.items() if name.startswith(measures.RETRIES.encode() + b"|")}
+    again = 0
+    for one in submitted:
+        status = one.batch.status()
+        again += sum(job.requests for job in status.jobs) - status.total
+    assert sum(counted.values()) == again, f"{again} requests ran again, counted are {counted}"
 
 
 def check_provider(stack: ChaosStack, submitted: Sequence[Submitted], allowed: Allowed) -> Figures:
@@ -152,8 +173,9 @@ def check_provider(stack: ChaosStack, submitted: Sequence[Submitted], allowed: A
     assert not records, f"jobs of unknown batches at the provider: {list(records)}"
     assert figures.twins <= allowed.twins, f"{figures.twins} twins"
     assert figures.twins_removed == figures.twins
-    assert figures.billed_twice <= allowed.billed_again, f"{figures.billed_twice} rows billed again: {_billed(stack)}"
-    figures.billed_twice = max(0, figures.billed_twice - allowed.billed_again)
+    expected = allowed.billed_again + sum(len(one.discarded) for one in submitted)
+    assert figures.billed_twice <= expected, f"{figures.billed_twice} rows billed again: {_billed(stack)}"
+    figures.billed_twice = max(0, figures.billed_twice - expected)
     assert not stack.uploads(), f"uploaded files left: {stack.uploads()}"
     return figures
 

@@ -245,3 +245,26 @@ def test_a_seed_of_vertex_without_its_bucket_is_refused(world: World) -> None:
     fields = {"name": VERTEX_NAME, "model": VERTEX_MODEL, "destination": f"{world.uri}/out"}
     with pytest.raises(SeedError, match="bucket"):
         world.emulator.seed_jobs([{**fields, "source": "gs://no-such-bucket/in.jsonl", "requests": [row("a", "one")]}])
+
+
+HOSTILE: dict[str, Any] = {
+    "bytes that are no UTF-8": b'["\xff"]',
+    "nested too deeply": b"[" * 5000 + b"]" * 5000,
+    "a name too long for a file": [{"name": "batches/" + "a" * 300, "model": MODEL, "requests": ROWS}],
+    "a time beyond all dates": [{"name": NAME, "model": MODEL, "requests": INLINE, "created": -1e12}],
+    "an end beyond all dates": [{"name": NAME, "model": MODEL, "requests": INLINE, "ended": 1e300}],
+    "results that are no rows": [{"name": NAME, "model": MODEL, "results": [5]}],
+    "keys that are no text": [{"name": NAME, "model": MODEL, "results": [{"key": 5}]}],
+}
+
+
+def test_no_body_of_a_seed_breaks_the_emulator(http: httpx.Client) -> None:
+    for what, body in HOSTILE.items():
+        reply = http.put("/_emulator/jobs", content=body if isinstance(body, bytes) else json.dumps(body))
+        assert (reply.status_code, reply.json()["error"]["status"]) == (400, "INVALID_ARGUMENT"), what
+    for path in ("jobs", "files", "models", "faults"):
+        for name in ("bytes that are no UTF-8", "nested too deeply"):
+            assert http.put(f"/_emulator/{path}", content=HOSTILE[name]).status_code == 400
+    assert http.put("/_emulator/files", json=[{"name": "files/a", "created": -1e12}]).status_code == 400
+    assert http.post("/_emulator/clock", json={"advance_seconds": 1e300}).status_code == 400
+    assert http.get("/v1/batches?pageSize=10").json().get("operations", []) == []

@@ -89,6 +89,22 @@ def test_only_the_results_that_failed_come_again(bare_stack: Stack) -> None:
     ]
 
 
+def test_a_list_whose_process_is_killed_comes_again_as_a_whole_and_no_other(bare_stack: Stack) -> None:
+    log = bare_stack.directory / "shop.jsonl"
+    bare_stack.worker(LOWTIDE_SEGMENT_ROWS="4", LOWTIDE_HANDLER_PATIENCE_SECONDS="60")
+    broker = bare_stack.redis_server.url
+    bare_stack.worker("-P", "prefork", "-c", "1", app="tests.shop", SHOP_BROKER=broker, SHOP_LOG=str(log))
+    keys = ["solid-0", "deadly-1", *(f"solid-{n}" for n in range(2, 8))]
+
+    batch = bare_stack.queue().submit([Request(key=key, contents="x") for key in keys], model=MODEL, on_result=save_all)
+
+    wait_until(lambda: len(taken(log)) == 8, timeout=60, what="every result is taken")
+    wait_until(lambda: batch.status().undelivered == 0, what="nothing is undelivered")
+    calls = Counter(json.loads(line)["key"] for line in log.read_text().splitlines())
+    assert calls == Counter(keys) + Counter(keys[:2])
+    assert batch.status().parked == 0
+
+
 def test_a_list_that_fails_comes_again_as_a_whole(bare_stack: Stack) -> None:
     log = bare_stack.directory / "shop.jsonl"
     bare_stack.worker(LOWTIDE_SEGMENT_ROWS="4")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from typing import cast
@@ -122,6 +123,24 @@ def test_a_segment_is_counted_once_however_often_it_comes(runtime: Runtime, ledg
     batch = counted(runtime)
     assert (batch.total_token_count, batch.paid_total_token_count) == (46, 69)
     assert (batch.reasons, batch.models) == ({"SAFETY": 1}, {"gemini-3.5-flash": 2})
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+def test_requests_that_run_again_are_counted_once_although_their_rows_are_collected_again(
+    runtime: Runtime, ledger: Ledger, late: bool
+) -> None:
+    again = Tally(retried={"EMPTY": 2, "UNAVAILABLE": 1})
+    stored, gone = segment(runtime, 0), segment(runtime, 1)
+    for step in (1, 0) if late else (0, 1):
+        if step == 0:
+            ledger.record(stored, again, handler_waits=False)
+        else:
+            ledger.recollect(gone, from_provider=True)
+    ledger.record(segment(runtime, 3), again, handler_waits=False)
+    ledger.record(segment(runtime, 4), Tally(retried={"EMPTY": 1}), handler_waits=False)
+
+    kept = cast("bytes", runtime.redis.hget(keys.job(JOB), "retried_by"))
+    assert json.loads(kept) == {"EMPTY": 3, "UNAVAILABLE": 1}
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])

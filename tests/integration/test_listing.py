@@ -10,7 +10,7 @@ import pytest
 from tests.records import a_batch, a_job, hash_of
 from tests.stack import Stack
 
-from lowtide import BatchQueue, Request
+from lowtide import BatchNotFound, BatchQueue, Request
 from lowtide.protocol import keys
 from lowtide.states import BatchState, JobState
 from lowtide_worker.runtime import Runtime
@@ -111,3 +111,17 @@ def test_a_webhook_that_the_workers_may_not_call_is_warned_of_at_submit(
         queue.submit([Request(key="a", contents="x")], model="gemini-3.5-flash", on_result=url)
 
     assert (f"the workers may not call {url}: name it in their LOWTIDE_WEBHOOK_SECRETS" in caplog.text) is warns
+
+
+@pytest.mark.parametrize("token", ["", "x", "nan:b0", "-inf:b0", "1:", "1:\ud800", "1:b0\n", "1" * 10_000 + ":b0"])
+def test_a_page_token_that_is_none_is_refused_before_redis_is_asked(queue: BatchQueue, token: str) -> None:
+    with pytest.raises(ValueError, match="give the next_page_token of another page") as refused:
+        queue.list(page_token=token)
+    assert len(str(refused.value)) < 100
+
+
+@pytest.mark.parametrize("name", [None, 5, b"b0", ["b0"], "x" * 10_000, "\ud800"], ids=lambda name: type(name).__name__)
+def test_what_is_no_batch_id_is_no_batch(queue: BatchQueue, name: Any) -> None:
+    with pytest.raises(BatchNotFound, match="is not a batch id") as refused:
+        queue.get(name)
+    assert len(str(refused.value)) < 120

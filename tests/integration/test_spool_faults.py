@@ -166,6 +166,20 @@ def test_a_delete_that_is_refused_is_told_from_other_failures_and_doctor_shows_i
     assert world.direct.names("folder") == ["folder/a", "folder/b"]
 
 
+@pytest.mark.parametrize("status", [None, 416], ids=["as the store answers", "416 first"])
+def test_a_blob_that_a_shorter_one_replaces_while_it_is_read_is_an_error_and_no_early_end(
+    world: World, status: int | None
+) -> None:
+    put(world.direct, "old", b"o" * LARGE)
+
+    with world.spool.open("old") as file:
+        assert file.read(10) == b"o" * 10
+        put(world.direct, "old", b"new")
+        world.proxy.faults.append(status)
+        with pytest.raises(OSError, match="was replaced while it was read"):
+            file.read()
+
+
 @pytest.mark.parametrize("parts", [1, 2])
 def test_an_upload_that_fails_in_the_middle_leaves_no_blob(world: World, parts: int) -> None:
     world.direct.delete("new")

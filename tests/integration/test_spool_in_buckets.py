@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import cast
 
@@ -20,6 +21,7 @@ from lowtide.spool import Spool
 
 ADDRESS = {"gs": "STORAGE_EMULATOR_HOST", "s3": "AWS_ENDPOINT_URL"}
 MOST_OPERATIONS = 12
+_FAULTS: tuple[Fault, ...] = ("cut after", 503, "half an answer", "cut before")
 
 
 @pytest.fixture(scope="module", params=list(ADDRESS))
@@ -148,3 +150,20 @@ def test_a_store_that_refuses_deletes_is_named_once_and_asked_seldom(stack: Stac
 
     stack.redis.zadd(clock, {str(keys.batch_member(batch.id)): 0})
     wait_until(lambda: is_gone(batch), what="the batch is deleted, now that it may be")
+
+
+def test_lost_replies_and_errors_of_the_store_cost_no_result_and_no_second_answer(
+    stack: Stack, store: FaultyProxy
+) -> None:
+    store.faults[:] = [fault for one in _FAULTS * 30 for fault in (one, None, None)]
+    batch = stack.queue().submit(blurbs(60), model=MODEL)
+    status = batch.wait(timeout=90)
+    struck = 360 - len(store.faults)
+    store.faults.clear()
+
+    assert struck > len(_FAULTS) * 3, "too few requests to meet each fault"
+    assert (status.state, status.succeeded, status.duplicates) == (BatchState.COMPLETED, 60, 0)
+    assert Counter(result.key for result in batch.results()) == Counter(request.key for request in blurbs(60))
+    jobs = [job for job in stack.emulator.jobs(keys=True) if batch.id in job.display_name]
+    assert {key: n for job in jobs for key, n in Counter(job.billed_keys).items() if n > 1} == {}
+    assert sum(job.billed for job in jobs) == 60

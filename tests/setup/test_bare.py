@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tomllib
 import venv
 from collections.abc import Iterator
 from importlib.metadata import distribution
@@ -96,3 +97,15 @@ def test_the_command_says_which_extra_it_needs(python: Path) -> None:
 
     assert done.returncode == 1
     assert done.stderr == 'lowtide: the command line is not installed on this host: pip install "lowtide[cli]"\n'
+
+
+def test_the_emulators_command_says_which_extra_it_needs(python: Path) -> None:
+    module, _, name = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"][
+        "lowtide-emulator"
+    ].partition(":")
+    done = run(python, "-c", f"from {module} import {name}; {name}()", "serve")
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        'lowtide-emulator: the emulator is not installed on this host: pip install "lowtide[emulator]"\n'
+    )

@@ -70,7 +70,11 @@ def test_any_secret_is_hidden(secret: str) -> None:
 
 
 def test_the_settings_of_a_process_make_their_secrets_known() -> None:
-    Settings(_env_file=None, redis_url="redis://user:hidden%2Fpassword@127.0.0.1/0", spool_url="ftp://u:opensesame@h/x")
+    Settings(
+        _env_file=None,
+        redis_url="redis://user:hidden%2Fpassword@127.0.0.1/0",
+        GOOGLE_VERTEX_BASE_URL="http://u:opensesame@h/x",
+    )
 
     text = redacted("tried hidden/password, hidden%2Fpassword and opensesame at 127.0.0.1")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping
 
@@ -15,8 +14,6 @@ from lowtide_cli.batches import pairs
 from lowtide_cli.terminal.layout import Column, Row, print_rows
 from lowtide_cli.terminal.output import STATE_STYLE, age, labels_text, print_json, status_data, stdout
 
-_TOKEN = re.compile(r"\d+(\.\d+)?(e\+?\d+)?:[a-z0-9-]+", re.ASCII)
-
 
 def list_batches(
     *, state: str | None, labels: list[str], page_size: int, page_token: str | None, as_json: bool
@@ -24,10 +21,12 @@ def list_batches(
     """Prints one page of batches."""
     if state is not None and state not in set(BatchState):
         raise typer.BadParameter(f"{state!r} is not one of {', '.join(BatchState)}", param_hint="--state")
-    if page_token is not None and not _TOKEN.fullmatch(page_token):
-        raise typer.BadParameter("not a token that `lowtide list` printed", param_hint="--page-token")
     wanted = pairs(labels, "--label", "NAME=VALUE")
-    page = BatchQueue().list(state=state, labels=wanted, page_size=page_size, page_token=page_token)
+    queue = BatchQueue()
+    try:
+        page = queue.list(state=state, labels=wanted, page_size=page_size, page_token=page_token)
+    except ValueError:
+        raise typer.BadParameter("not a token that `lowtide list` printed", param_hint="--page-token") from None
     if as_json:
         batches = [status_data(status) for status in page.batches]
         print_json({"batches": batches, "next_page_token": page.next_page_token, "unreadable": page.unreadable})

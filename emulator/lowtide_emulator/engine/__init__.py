@@ -20,7 +20,7 @@ from lowtide_emulator.engine.output import (
 )
 from lowtide_emulator.engine.quotas import text_tokens
 from lowtide_emulator.engine.rows import STRAY, Row
-from lowtide_emulator.engine.seeds import JobSeed, SeedError, SeedFailure, Timeline, timeline
+from lowtide_emulator.engine.seeds import JobSeed, Moment, Past, SeedError, SeedFailure, SeedName, Timeline, timeline
 from lowtide_emulator.engine.stats import Stats, StatsSnapshot
 
 __all__ = [
@@ -33,9 +33,12 @@ __all__ = [
     "JobRecord",
     "JobSeed",
     "JobState",
+    "Moment",
+    "Past",
     "Row",
     "SeedError",
     "SeedFailure",
+    "SeedName",
     "Stats",
     "StatsSnapshot",
     "StoppedError",

@@ -9,6 +9,9 @@ from __future__ import annotations
 import threading
 import time
 
+_MOST_SECONDS = 1e9
+"""Thirty years: dates have a bound."""
+
 
 class Clock:
     """Seconds since the epoch, which can jump ahead. Safe to use from any thread."""
@@ -22,10 +25,12 @@ class Clock:
         return time.time() + self._ahead
 
     def advance(self, seconds: float) -> float:
-        """Moves the clock ahead and returns the new time. Raises ValueError for negative seconds."""
-        if seconds < 0:
+        """Moves the clock ahead and returns the new time. Raises ValueError for negative seconds, or too many."""
+        if not seconds >= 0:
             raise ValueError(f"the clock cannot go back ({seconds} s)")
         with self._lock:
+            if self._ahead + seconds > _MOST_SECONDS:
+                raise ValueError(f"the clock can be at most {_MOST_SECONDS:,.0f} seconds ahead")
             self._ahead += seconds
         return self.now()
 

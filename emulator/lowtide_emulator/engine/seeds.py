@@ -11,6 +11,11 @@ from msgspec import Meta, Raw
 from lowtide_emulator.engine.jobs import JobState
 from lowtide_emulator.faults import kinds
 
+Moment = Annotated[float, Meta(ge=-1e9, le=1e9)]
+"""A time in seconds from now, within thirty years: dates have a bound."""
+Past = Annotated[float, Meta(ge=-1e9, le=0)]
+SeedName = Annotated[str, Meta(max_length=200)]
+"""The whole name of a job or file; its last part becomes the name of a file on disk."""
 PREFIXES = ("BATCH_STATE_", "JOB_STATE_")
 
 
@@ -42,13 +47,13 @@ class JobSeed(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     error: the error of a FAILED job.
     """
 
-    name: str
+    name: SeedName
     model: str
     state: str = "SUCCEEDED"
     display_name: str = ""
-    created: Annotated[float, Meta(le=0)] = 0.0
-    started: float | None = None
-    ended: float | None = None
+    created: Past = 0.0
+    started: Moment | None = None
+    ended: Moment | None = None
     requests: list[Raw] = []
     source: str | None = None
     destination: str | None = None

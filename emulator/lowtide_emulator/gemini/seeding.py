@@ -8,12 +8,23 @@ from __future__ import annotations
 import hashlib
 import re
 from math import inf
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Raw
 
-from lowtide_emulator.engine import BUFFER, Failure, Job, JobSeed, SeedError, SeedFailure, timeline
+from lowtide_emulator.engine import (
+    BUFFER,
+    Failure,
+    Job,
+    JobSeed,
+    Moment,
+    Past,
+    SeedError,
+    SeedFailure,
+    SeedName,
+    timeline,
+)
 from lowtide_emulator.gemini.file_store import Source, StoredFile, encoded_digest
 from lowtide_emulator.gemini.intake import Loaded, RowKind, load_file, load_inline, one_line
 from lowtide_emulator.gemini.mime_types import check_mime_type
@@ -37,14 +48,14 @@ class FileSeed(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     error: the error of a FAILED file.
     """
 
-    name: str
+    name: SeedName
     text: str = ""
     data: bytes = b""
     display_name: str = ""
     mime_type: str = "application/jsonl"
     state: Literal["ACTIVE", "PROCESSING", "FAILED"] = "ACTIVE"
-    created: Annotated[float, Meta(le=0)] = 0.0
-    active: float | None = None
+    created: Past = 0.0
+    active: Moment | None = None
     source: Source = "UPLOADED"
     error: SeedFailure | None = None
 

@@ -29,7 +29,7 @@ _SHOWN_ONLY: dict[type[EntityRecord], frozenset[str]] = {
             *PAID.values(),
         }
     ),
-    JobRecord: frozenset({"polls", "surprise", *PAID.values()}),
+    JobRecord: frozenset({"polls", "surprise", "retried_by", *PAID.values()}),
 }
 """Fields that no stage decides by. One that is damaged is left out, and stops no work."""
 

@@ -291,8 +291,8 @@ class JobRecord(PaidTokens, frozen=True, kw_only=True):
     """`segments` when its output was last collected again. Losing an earlier segment need not start that again."""
     dropped: str | None = None
     """Numbers of segments that were given up, separated by spaces."""
-    retried: int = 0
-    """Requests that run again because of their row; counted up by record.lua."""
+    retried_by: dict[str, int] = {}
+    """Rows whose requests run again, by reason; counted up by record.lua."""
     refused: bool = False
     """Whether the provider refused it: its requests have failed for good."""
 

@@ -83,7 +83,7 @@ class DeadLetters:
         for letter in self.list(limit=_SEARCHED):
             if letter.id == letter_id:
                 return letter
-        raise DeadLetterNotFound(f"no dead letter {letter_id}: it was redelivered or dropped, or never existed")
+        raise DeadLetterNotFound(f"no dead letter {letter_id:.100}: it was redelivered or dropped, or never existed")
 
     def redeliver(self, letter_id: str) -> None:
         """Delivers a parked segment again; its attempts are counted from 1.
@@ -121,7 +121,9 @@ class DeadLetters:
                 stage=Stage.DELIVER if again else "",
             )
         if not ended:
-            raise DeadLetterNotFound(f"no parked segment {letter_id}: it was redelivered or dropped, or is a message")
+            raise DeadLetterNotFound(
+                f"no parked segment {letter_id:.100}: it was redelivered or dropped, or is a message"
+            )
 
 
 def _segment(member: str, parked_at: float, found: Any) -> DeadLetter:

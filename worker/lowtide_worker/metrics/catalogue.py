@@ -77,7 +77,7 @@ RETRIES = Metric(
     "lowtide_retries_total",
     Kind.COUNTER,
     ("reason",),
-    "Requests that ran again, or will, by the reason of their row or of their job.",
+    "Requests that run again, by the reason of their row or of their job. Counted when their new job is made.",
     measures.RETRIES,
 )
 TOKENS = Metric(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from lowtide.models import ResultError
 from lowtide.protocol.records import Collected
 from lowtide_worker.output.segments import PieceWriter
 from lowtide_worker.providers import IncompleteOutput, Version
@@ -35,8 +34,7 @@ class OutputSink:
     def begin(self, version: Version, offset: int) -> None:
         """Says which file comes and where its bytes begin. Raises `ChangedOutput`."""
         if self._collected.bytes and version.contradicts(self.version):
-            message = "the output has changed since its first part was stored"
-            raise ChangedOutput(ResultError(reason="CHANGED_OUTPUT", message=message))
+            raise ChangedOutput("it has changed since its first part was stored")
         self.version = version
         self._pieces.begin(offset)
 

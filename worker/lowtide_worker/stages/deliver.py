@@ -130,8 +130,8 @@ def _store(runtime: Runtime, segment: HeldSegment) -> Stored:
     found = tally(rows, results, odd)
     found = replace(
         found,
-        totals=_totals(segment, results, retried, found.counts),
-        retried=retried.total(),
+        totals=_totals(segment, results, found.counts),
+        retried=retried,
         bundled=_bundled(joined, final, results, batches, ranges),
     )
     handler_waits = bool(segment.batch.on_result and results)
@@ -332,15 +332,12 @@ def _reason(item: Joined) -> str:
     return measures.short_reason(item.outcome.error.reason) if item.outcome.error else ""
 
 
-def _totals(
-    segment: HeldSegment, results: Sequence[Joined], retried: Mapping[str, int], counts: Mapping[str, int]
-) -> dict[str, int]:
+def _totals(segment: HeldSegment, results: Sequence[Joined], counts: Mapping[str, int]) -> dict[str, int]:
     """The counters of all batches that a segment's results add to."""
     failed = [item for item in results if item.outcome.error is not None]
     by_reason = Counter((str(item.outcome.status), _reason(item)) for item in failed)
     by_reason[str(ResultStatus.SUCCEEDED), ""] = len(results) - len(failed)
     totals = {measures.counter(measures.RESULTS, *labels): count for labels, count in by_reason.items() if count}
-    totals |= {measures.counter(measures.RETRIES, reason): count for reason, count in retried.items()}
     for name in Usage.__struct_fields__:
         if counts[name]:
             kind = name.removesuffix("_token_count")

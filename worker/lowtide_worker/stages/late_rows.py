@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from lowtide.protocol import Stage
+from lowtide.protocol import Collected, Stage
 from lowtide.protocol.changes import JobChange
 from lowtide_worker.events import Event
 from lowtide_worker.providers import IncompleteOutput, Missing
@@ -26,7 +26,7 @@ def late_rows(runtime: Runtime, job: HeldJob, missing: int) -> JobMove | None:
     If the files are others by then, they are collected again.
     """
     record = job.record
-    without_row = missing - record.retried
+    without_row = missing - sum(record.retried_by.values())
     undone = record.requests - record.done_requests
     if not record.parts or not record.done_requests or without_row <= undone:
         return None
@@ -44,5 +44,5 @@ def late_rows(runtime: Runtime, job: HeldJob, missing: int) -> JobMove | None:
     except (IncompleteOutput, Missing):
         parts = []
     if parts and tuple(parts) != record.parts:
-        return Move(stage=Stage.COLLECT, fields={**fields, "collected": 0})
+        return Move(stage=Stage.COLLECT, fields={**fields, "collected": Collected()})
     return Move(stage=Stage.SETTLE, after=runtime.retry_backoff.seconds(record.doubts), fields=fields)

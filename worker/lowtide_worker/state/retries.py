@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from lowtide.protocol import Stage, measures, written_fields
 from lowtide.protocol.changes import CarriedRequests, new_job
 from lowtide.states import JobState
+from lowtide.store import pairs
 from lowtide_worker.state.held import HeldJob
 from lowtide_worker.state.ordinals import Ordinals
 
@@ -33,9 +35,7 @@ def retry_job(job: HeldJob, retry: Ordinals, *, attempt: int | None = None, loss
         attempt=job.record.attempt if attempt is None else attempt,
         losses=job.record.losses if losses is None else losses,
     )
-    # Requests whose rows say why they run again are counted with their segments.
-    without_row = max(0, len(retry) - job.record.retried)
-    totals = [measures.counter(measures.RETRIES, _reason(job)), without_row] if without_row else []
+    totals = pairs((measures.counter(measures.RETRIES, reason), n) for reason, n in _reasons(job, len(retry)))
     return RetryJob(retry.bitmap or b"", totals, [*written_fields(new), *written_fields(carried_by(retry))])
 
 
@@ -43,6 +43,18 @@ def carried_by(ordinals: Ordinals) -> CarriedRequests:
     """The fields of a job that carries these requests."""
     sparse = ordinals.bitmap is not None
     return {"first": ordinals.first, "last": ordinals.last, "requests": len(ordinals), "sparse": sparse}
+
+
+def _reasons(job: HeldJob, requests: int) -> Iterator[tuple[str, int]]:
+    """Why so many requests of a job run again, each counted once: by the reasons of their rows, else by the job's."""
+    left = requests
+    # A request with two rows that both say so is one request.
+    for reason, count in job.record.retried_by.items():
+        if some := min(count, left):
+            yield reason, some
+        left -= some
+    if left:
+        yield _reason(job), left
 
 
 def _reason(job: HeldJob) -> str:

@@ -55,15 +55,14 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     """Results, by the model that answered."""
     totals: Mapping[str, int] = {}
     """Amounts by the names of the counters of all batches."""
-    retried: int = 0
-    """Requests that run again because of their row."""
+    retried: Mapping[str, int] = {}
+    """Rows whose requests run again, by reason."""
     bundled: Sequence[BundledTally] = ()
     """The same for each batch, where the segment is of a bundle."""
 
     def arguments(self) -> dict[str, Any]:
         """Returns it as record.lua takes it."""
         return {
-            "retried": self.retried,
             "most": _MOST_NAMES,
             "others": OTHERS,
             "bundled": msgspec.json.encode(self.bundled) if self.bundled else "",
@@ -72,6 +71,7 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
             "paid": pairs((PAID[name], amount) for name, amount in self.paid.items() if amount),
             "failed_by": pairs(self.reasons.items()),
             "answered_by": pairs(self.models.items()),
+            "retried_by": pairs(self.retried.items()),
         }
 
 

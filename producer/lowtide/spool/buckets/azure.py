@@ -91,6 +91,10 @@ class AzureContainer:
             except self._exceptions.HttpResponseError as error:
                 if error.status_code != 416:
                     raise
+                # Either this is the end, or a shorter blob has taken its place.
+                now = self._container.get_blob_client(key).get_blob_properties().etag
+                if version is not None and now != version:
+                    raise changed(self._place, key) from error
                 return Block(b"", version or "")
 
     def head(self, key: str) -> Entry | None:

@@ -102,6 +102,10 @@ class S3Bucket:
                     case 412:
                         raise changed(self._place, key) from error
                     case 416:
+                        # Either this is the end, or a shorter object has taken its place.
+                        now = self._client.head_object(Bucket=self._name, Key=key)["ETag"]
+                        if version is not None and now != version:
+                            raise changed(self._place, key) from error
                         return Block(b"", version or "")
                 raise
 

@@ -18,7 +18,6 @@ from typing import Any
 
 from google.genai import errors, types
 
-from lowtide.models import ResultError
 from lowtide_worker.providers.google.client import GoogleClient
 from lowtide_worker.providers.protocol import IncompleteOutput, Sink, Version
 
@@ -166,5 +165,4 @@ def _write(sink: Sink, chunks: Iterable[bytes | memoryview]) -> None:
 
 
 def _contradiction(what: str) -> IncompleteOutput:
-    message = f"the replies to the download contradict each other: {what}"
-    return IncompleteOutput(ResultError(reason="INCOMPLETE_OUTPUT", message=message))
+    return IncompleteOutput(f"the replies to the download contradict each other: {what}")

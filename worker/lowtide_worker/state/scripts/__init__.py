@@ -318,7 +318,6 @@ def record(
     member: Value,
     token: Value,
     job_member: Value,
-    retried: Value,
     handler_waits: Value,
     lease: Value,
     most: Value,
@@ -333,6 +332,7 @@ def record(
     paid: Values,
     failed_by: Values,
     answered_by: Values,
+    retried_by: Values,
 ) -> Any: ...
 
 

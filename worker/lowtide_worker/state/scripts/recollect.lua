@@ -38,6 +38,7 @@ if stage ~= '' and (taken_back or tonumber(number) >= tonumber(recollected or 0)
   -- `collected` is not empty, no segment that ends wakes settle.
   redis.call('HINCRBY', job, 'token', 1)
   redis.call('HSET', job, 'stage', stage, 'busy', '0', 'collected', '{}', 'recollected', segments)
+  redis.call('HDEL', job, 'retried_by')
   take_back_paid(job, batch, paid)
   redis.call('ZREM', job_clock, job_member)
   redis.call('ZADD', clock, due, job_member)

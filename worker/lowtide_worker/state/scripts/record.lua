@@ -1,27 +1,18 @@
 -- Counts a segment whose results are stored, once; with the job's last segment the job is due to be settled.
 -- KEYS: segment, job, batch, clock (of the segment), job_clock, census, counters
--- ARGV: member (of the segment), token, job_member, retried (requests that run again because of their row),
---       handler_waits ("1" if one waits for the results), lease (in seconds), most (names that are counted by
---       themselves), others (the name of those beyond), bundled (JSON: what the segment holds for each batch of a bundle,
---       see `BundledTally`; "" for no bundle), batch_prefix (of a batch's hash), batch_member (prefix), batch_stage (of a
---       finished batch), retention (seconds that one is kept), counts... (counter, amount pairs of the batch), totals...
---       (the same of all batches), paid... (counter, amount pairs of the batch and the job), failed_by... (reason,
---       amount pairs), answered_by... (model, amount pairs)
+-- ARGV: member (of the segment), token, job_member, handler_waits ("1" if one waits for the results), lease (in
+--       seconds), most (names that are counted by themselves), others (the name of those beyond), bundled (JSON: what the
+--       segment holds for each batch of a bundle, see `BundledTally`; "" for no bundle), batch_prefix (of a batch's hash),
+--       batch_member (prefix), batch_stage (of a finished batch), retention (seconds that one is kept), counts...
+--       (counter, amount pairs of the batch), totals... (the same of all batches), paid... (counter, amount pairs of the
+--       batch and the job), failed_by... (reason, amount pairs), answered_by... (model, amount pairs), retried_by...
+--       (reason, amount pairs of rows whose requests run again; the job keeps them until it is closed)
 -- Returns -1 if another worker holds the segment now or its batch is deleted, else the number of segments that the job
 -- has left.
 -- Of a batch that is deleted, a counter would bring back a part.
 if held_by_other(segment, token) or not exists(batch) then return -1 end
 for index = 1, #counts, 2 do redis.call('HINCRBY', batch, counts[index], counts[index + 1]) end
 add_all(counters, totals)
-if retried ~= '0' then redis.call('HINCRBY', job, 'retried', retried) end
--- Rows of a segment from before the output was collected again come once more in a later segment, which counts them.
-local number, recollected = redis.call('HGET', segment, 'number'), redis.call('HGET', job, 'recollected')
-if tonumber(number or 0) >= tonumber(recollected or 0) then
-  for index = 1, #paid, 2 do
-    redis.call('HINCRBY', batch, paid[index], paid[index + 1])
-    redis.call('HINCRBY', job, paid[index], paid[index + 1])
-  end
-end
 -- JSON with amounts by name. Names come from outside, so those beyond the first few are counted together.
 local function tallied(json, amounts)
   local readable, names = pcall(cjson.decode, json or '{}')
@@ -36,6 +27,17 @@ local function tallied(json, amounts)
     names[name] = (tonumber(names[name]) or 0) + amounts[index + 1]
   end
   return cjson.encode(names)
+end
+-- Rows of a segment from before the output was collected again come once more in a later segment, which counts them.
+local number, recollected = redis.call('HGET', segment, 'number'), redis.call('HGET', job, 'recollected')
+if tonumber(number or 0) >= tonumber(recollected or 0) then
+  for index = 1, #paid, 2 do
+    redis.call('HINCRBY', batch, paid[index], paid[index + 1])
+    redis.call('HINCRBY', job, paid[index], paid[index + 1])
+  end
+  if #retried_by > 0 then
+    redis.call('HSET', job, 'retried_by', tallied(redis.call('HGET', job, 'retried_by'), retried_by))
+  end
 end
 if #failed_by > 0 then
   redis.call('HSET', batch, 'reasons', tallied(redis.call('HGET', batch, 'reasons'), failed_by))
