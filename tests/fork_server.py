@@ -13,6 +13,7 @@ import ctypes
 import gc
 import importlib
 import importlib.metadata
+import io
 import json
 import os
 import random
@@ -243,7 +244,7 @@ def _become(question: Mapping[str, Any]) -> None:
     os.dup2(os.open(stdin, os.O_RDONLY), 0)
     for number, path in ((1, stdout), (2, stderr)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
-    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
+    sys.stdin, sys.stdout, sys.stderr = _stream(0, "<stdin>"), _stream(1, "<stdout>"), _stream(2, "<stderr>")
     # Celery puts its own in their place; if these are not replaced too, the files beneath are closed.
     sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
     os.chdir(question["cwd"])
@@ -254,6 +255,16 @@ def _become(question: Mapping[str, Any]) -> None:
     if any(name in os.environ for name in _READ_AT_IMPORT):
         forget("lowtide_worker")
     random.seed()
+
+
+def _stream(number: int, name: str) -> io.TextIOWrapper:
+    """A standard stream as Python makes it: with its name, and errors that can always be written."""
+    raw = io.FileIO(number, "w" if number else "r", closefd=False)
+    raw.name = name
+    if not number:
+        return io.TextIOWrapper(io.BufferedReader(raw))
+    errors = "backslashreplace" if name == "<stderr>" else "strict"
+    return io.TextIOWrapper(io.BufferedWriter(raw), errors=errors, line_buffering=True)
 
 
 def forget(package: str) -> None:
