@@ -75,6 +75,8 @@ _WORKER = (
     "rich.console",
     "standardwebhooks",
 )
+_VERTEX_WORKER = ("google.cloud.bigquery", "google.cloud.storage", "lowtide_worker.providers.vertex.provider")
+"""They take longer than all others, and most workers do without."""
 _COMMAND = (
     "lowtide_cli.commands.cancel",
     "lowtide_cli.commands.dead_letters",
@@ -170,13 +172,15 @@ class ForkedProcess:
 
 
 def _serve(program: Program) -> None:
-    _import_modules(program)
+    _import_modules(_MODULES[program])
     running: set[int] = set()
     try:
         for line in sys.stdin:
             question = json.loads(line)
             reply: int | None
             if "start" in question:
+                if program == "celery" and question["env"].get("LOWTIDE_PROVIDER") == "vertex":
+                    _import_modules(_VERTEX_WORKER)
                 reply = _fork(program, question)
                 running.add(reply)
             else:
@@ -191,8 +195,10 @@ def _serve(program: Program) -> None:
                 os.killpg(pid, signal.SIGKILL)
 
 
-def _import_modules(program: Program) -> None:
-    for name in _MODULES[program]:
+def _import_modules(names: Sequence[str]) -> None:
+    if all(name in sys.modules for name in names):
+        return
+    for name in names:
         importlib.import_module(name)
     assert _BUILT_AT_IMPORT not in sys.modules
     # redis-py looks its version up for each connection; the folders of packages are listed only the first time.
