@@ -13,6 +13,7 @@ import ctypes
 import gc
 import importlib
 import importlib.metadata
+import io
 import json
 import os
 import random
@@ -74,6 +75,8 @@ _WORKER = (
     "rich.console",
     "standardwebhooks",
 )
+_VERTEX_WORKER = ("google.cloud.bigquery", "google.cloud.storage", "lowtide_worker.providers.vertex.provider")
+"""They take longer than all others, and most workers do without."""
 _COMMAND = (
     "lowtide_cli.commands.cancel",
     "lowtide_cli.commands.dead_letters",
@@ -169,13 +172,15 @@ class ForkedProcess:
 
 
 def _serve(program: Program) -> None:
-    _import_modules(program)
+    _import_modules(_MODULES[program])
     running: set[int] = set()
     try:
         for line in sys.stdin:
             question = json.loads(line)
             reply: int | None
             if "start" in question:
+                if program == "celery" and question["env"].get("LOWTIDE_PROVIDER") == "vertex":
+                    _import_modules(_VERTEX_WORKER)
                 reply = _fork(program, question)
                 running.add(reply)
             else:
@@ -190,8 +195,10 @@ def _serve(program: Program) -> None:
                 os.killpg(pid, signal.SIGKILL)
 
 
-def _import_modules(program: Program) -> None:
-    for name in _MODULES[program]:
+def _import_modules(names: Sequence[str]) -> None:
+    if all(name in sys.modules for name in names):
+        return
+    for name in names:
         importlib.import_module(name)
     assert _BUILT_AT_IMPORT not in sys.modules
     # redis-py looks its version up for each connection; the folders of packages are listed only the first time.
@@ -243,7 +250,7 @@ def _become(question: Mapping[str, Any]) -> None:
     os.dup2(os.open(stdin, os.O_RDONLY), 0)
     for number, path in ((1, stdout), (2, stderr)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
-    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
+    sys.stdin, sys.stdout, sys.stderr = _stream(0, "<stdin>"), _stream(1, "<stdout>"), _stream(2, "<stderr>")
     # Celery puts its own in their place; if these are not replaced too, the files beneath are closed.
     sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
     os.chdir(question["cwd"])
@@ -254,6 +261,16 @@ def _become(question: Mapping[str, Any]) -> None:
     if any(name in os.environ for name in _READ_AT_IMPORT):
         forget("lowtide_worker")
     random.seed()
+
+
+def _stream(number: int, name: str) -> io.TextIOWrapper:
+    """A standard stream as Python makes it: with its name, and errors that can always be written."""
+    raw = io.FileIO(number, "w" if number else "r", closefd=False)
+    raw.name = name
+    if not number:
+        return io.TextIOWrapper(io.BufferedReader(raw))
+    errors = "backslashreplace" if name == "<stderr>" else "strict"
+    return io.TextIOWrapper(io.BufferedWriter(raw), errors=errors, line_buffering=True)
 
 
 def forget(package: str) -> None:

@@ -193,6 +193,8 @@ class Stack:
         """Starts a worker and waits until it is ready."""
         log = self.directory / f"worker-{len(self.workers)}.log"
         command = ["-A", app, "worker", "-l", "info", "-n", f"w{len(self.workers)}@%h"]
+        # Otherwise it asks for a second, at its start, whether there are others.
+        command += ["--without-mingle", "--without-gossip"]
         worker = Worker([*command, *(options or ("-c", "2"))], self.env | env, log)
         self.workers.append(worker)
         assert worker.alive, worker.text

@@ -19,7 +19,7 @@ def whole_workers_are_killed_again_and_again(stack: ChaosStack) -> Figures:
     batches = submit_three(stack)
     for _ in range(5):
         # Each finds work, however much of it the one before has done.
-        batches.append(stack.submit(8))
+        batches.append(stack.submit(2))
         calls = _calls(stack)
         worker = sweeping(stack, *PREFORK)
         wait_until(lambda: _calls(stack) > calls + 4, what="work goes on")  # noqa: B023 - now
@@ -33,9 +33,9 @@ def children_are_killed_under_a_living_parent(stack: ChaosStack) -> Figures:
     worker = sweeping(stack, *PREFORK)
     chance = random.Random(1)
     kills = 0
-    for _ in range(6):
+    for _ in range(5):
         calls = _calls(stack)
-        batches.append(stack.submit(4))
+        batches.append(stack.submit(2))
         wait_until(lambda: _calls(stack) > calls + 2, what="work goes on")  # noqa: B023 - now
         if children := worker.children():
             os.kill(chance.choice(children), signal.SIGKILL)

@@ -29,7 +29,15 @@ PAGE = INSTEAD["a page of HTML"]
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(tmp_path_factory.mktemp("evidence")) as stack:
-        stack.worker("-P", "threads", "-c", "4", LOWTIDE_MISSING_JOB_SECONDS="600", LOWTIDE_OUTPUT_GRACE_SECONDS="1.5")
+        stack.worker("-P", "threads", "-c", "4", LOWTIDE_MISSING_JOB_SECONDS="600", LOWTIDE_OUTPUT_GRACE_SECONDS="60")
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Here output that cannot be had is soon given up."""
+    with Stack(tmp_path_factory.mktemp("impatient")) as stack:
+        stack.worker("-P", "solo", LOWTIDE_OUTPUT_GRACE_SECONDS="0.5")
         yield stack
 
 
@@ -60,17 +68,17 @@ def test_something_else_in_the_place_of_output_is_asked_for_again(stack: Stack, 
     assert [job.problem for job in batch.status().jobs] == [None]
 
 
-def test_output_that_stays_odd_is_taken_as_it_is_after_a_while(stack: Stack) -> None:
-    stack.emulator.set_faults([rule("files.download", "body", times=None, text=PAGE)])
+def test_output_that_stays_odd_is_taken_as_it_is_after_a_while(impatient: Stack) -> None:
+    impatient.emulator.set_faults([rule("files.download", "body", times=None, text=PAGE)])
 
-    status = stack.queue().submit(blurbs(2), model=MODEL, max_attempts=1).wait(timeout=60)
+    status = impatient.queue().submit(blurbs(2), model=MODEL, max_attempts=1).wait(timeout=60)
 
     assert (status.state, status.failed) == ("failed", 2)
 
 
-def test_a_cancel_ends_a_batch_whose_output_cannot_be_had(stack: Stack) -> None:
-    stack.emulator.set_faults([rule("files.download", "status", times=None, code=503)])
-    batch = stack.queue().submit(blurbs(2), model=MODEL)
+def test_a_cancel_ends_a_batch_whose_output_cannot_be_had(impatient: Stack) -> None:
+    impatient.emulator.set_faults([rule("files.download", "status", times=None, code=503)])
+    batch = impatient.queue().submit(blurbs(2), model=MODEL)
     wait_until(lambda: batch.status().jobs and batch.status().jobs[0].problem, what="the output cannot be had")
 
     batch.cancel()

@@ -51,9 +51,7 @@ class Service:
 
     def start(self, *options: str, **env: str) -> Worker:
         given = {"SERVICE_BROKER": self.stack.redis_server.url, "SERVICE_TASK": self.task, "SERVICE_LOG": str(self.log)}
-        # Without gossip and mingle a worker starts and stops a second or two earlier.
-        quick = ("--without-mingle", "--without-gossip", "-c", "1")
-        self.worker = self.stack.worker(*quick, *(options or ("-P", "solo")), app="tests.service", **(given | env))
+        self.worker = self.stack.worker("-c", "1", *(options or ("-P", "solo")), app="tests.service", **(given | env))
         return self.worker
 
     def taken(self) -> list[str]:
