@@ -7,8 +7,9 @@ PYTHONS are interpreters by name or path; by default those of python3.11 to pyth
 which is what requirements-lowest.txt pins, and `newest`, which is what the package index has today. Arguments are those
 of pytest, in place of the core. Ends with 1 if any run failed.
 
-Each run is one Python with one set of versions and takes about five minutes; after thirty it is stopped, and has
-failed. At the end there are two tables: the results, and the versions of the project's own dependencies in each run.
+Each run is one Python with one set of versions. It takes five to ten minutes on two cores; after thirty it is stopped,
+and has failed. At the end there are two tables: the results, and the versions of the project's own dependencies in each
+run.
 """
 
 from __future__ import annotations
