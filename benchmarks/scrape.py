@@ -37,7 +37,7 @@ def _fill(url: str, spool: str, batches: range) -> None:
     options = Options.checked(settings, model="gemini-3.5-flash")
     for _ in batches:
         batch_id = new_batch_id()
-        store.register(batch_id, options, total=100, size=12_000, tokens=0, groups=1, fingerprint="scrape")
+        store.register(batch_id, options, total=100, size=12_000, tokens=1600, groups=1, fingerprint="scrape")
         held = clock.begin(Stage.SUBMIT, keys.batch_member(batch_id), 0)
         assert isinstance(held, HeldBatch)
         ledger.draft(held, 1, [Ordinals(first=0, last=100)])
