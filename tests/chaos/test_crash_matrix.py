@@ -12,17 +12,8 @@ from typing import cast
 
 import pytest
 from tests.chaos.chaos_stack import ChaosStack
-from tests.chaos.crash_scenarios import (
-    SCENARIOS,
-    Scenario,
-    again,
-    cases,
-    crash_points,
-    killed,
-    sharing,
-    undisturbed,
-    vertex_cases,
-)
+from tests.chaos.crash_points import again, cases, crash_points, sharing, vertex_cases
+from tests.chaos.crash_scenarios import SCENARIOS, Scenario, killed, undisturbed
 from tests.chaos.invariants import Figures, check
 from tests.chaos.pool import Plan, StackPool
 from tests.chaos.selection import selected

@@ -7,7 +7,8 @@ from functools import partial
 from typing import cast
 
 import pytest
-from tests.chaos.crash_scenarios import SCENARIOS, again, cases
+from tests.chaos.crash_points import again, cases
+from tests.chaos.crash_scenarios import SCENARIOS
 from tests.chaos.freezing import frozen
 from tests.chaos.invariants import Figures
 from tests.chaos.pool import Plan, StackPool
