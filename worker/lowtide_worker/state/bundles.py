@@ -50,7 +50,6 @@ class Bundles:
             waiting=keys.waiting(record.provider),
             census=keys.CENSUS,
             token=bundle.token,
-            bundle_id=bundle.batch_id,
             most=settings.max_requests_per_job,
             oldest=bundle.now() - settings.batch_deadline_seconds,
             batches=keys.bundled(bundle.batch_id),

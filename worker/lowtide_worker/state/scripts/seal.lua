@@ -1,12 +1,12 @@
 -- Closes a bundle, so that no more batches are added to it, and its batches run. It stays open while jobs wait for a
 -- slot and it has room: a job is cut when there is room for it at the provider.
 -- KEYS: batch (the bundle), lane (its open bundle), waiting (jobs that wait for a slot), census
--- ARGV: token, bundle_id, most (requests of a bundle), oldest (time; a bundle from before is closed), batches (key of
+-- ARGV: token, most (requests of a bundle), oldest (time; a bundle from before is closed), batches (key of
 --       the set of its batches), batch_prefix (of a batch's hash)
 -- Returns the number of its requests, 0 if it stays open, -1 if another worker holds it now.
 if held_by_other(batch, token) then return -1 end
-local total, created = unpack(redis.call('HMGET', batch, 'total', 'created'))
-if redis.call('GET', lane) == bundle_id then
+local total, created, id = unpack(redis.call('HMGET', batch, 'total', 'created', 'id'))
+if redis.call('GET', lane) == id then
   local waits = redis.call('ZCARD', waiting) > 0 and tonumber(created) > tonumber(oldest)
   if waits and tonumber(total) < tonumber(most) then return 0 end
   redis.call('DEL', lane)
