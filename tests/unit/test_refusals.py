@@ -250,7 +250,7 @@ def test_anything_is_either_sent_as_readable_json_or_refused(item: Any) -> None:
         ({"meta_data": {}}, "did you mean metadata?"),
         ({"temperature": 1}, "put it under config, or under request in the REST shape"),
         ({"systemInstruction": "a"}, "put it under config"),
-        ({"model": "m"}, "names a model other than the batch's"),
+        ({"model": "n"}, "names a model other than the batch's"),
         ({"config": {"max_output_token": 1}}, "did you mean maxOutputTokens?"),
         ({"config": {"telescope": 1}}, "unknown field"),
         ({"contents": None, "request": {**hello(), "safetySetting": 1}}, "did you mean safetySettings?"),
