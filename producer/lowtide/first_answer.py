@@ -1,7 +1,7 @@
 """The first answer of a remote service, within a bound.
 
 The clients of object stores and of Google Cloud repeat a call for minutes, which is right in the middle of work. Where
-a service has not answered at all, its address is wrong or there is no network, and a person waits for the error.
+a service has not answered at all, its address is wrong or there is no network, and the user waits for the error.
 """
 
 from __future__ import annotations

@@ -37,7 +37,9 @@ def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 def test_a_spool_that_does_not_answer_is_an_error_soon(scheme: str, server: str) -> None:
     spool = Spool(f"{scheme}://bucket/spool")
     for use in (spool.read, spool.names):
-        with pytest.raises(SpoolError, match=rf"{scheme}://bucket/spool: no answer within 0.5 seconds; check the net"):
+        with pytest.raises(
+            SpoolError, match=r"no answer within 0.5 seconds; check the network|Could not connect to the endpoint"
+        ):
             use("installation.json")
 
 
