@@ -47,16 +47,23 @@ _WARM_TIMEOUT_SECONDS = 30.0
 class Bench:
     """A folder, a Redis and an emulator for one part of the benchmarks.
 
-    `more_env` are variables of every process. `spool_url` is the place of Lowtide's payloads, by default a folder.
+    `more_env` are variables of every process. `running_seconds` is the time that each provider job takes.
+    `spool_url` is the place of Lowtide's payloads, by default a folder.
     """
 
     def __init__(
-        self, folder: Path, *, answer_function: str | None = None, more_env: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        answer_function: str | None = None,
+        more_env: Mapping[str, str] | None = None,
+        running_seconds: float = 0,
     ) -> None:
         self.folder = folder
         self.spool_url = str(folder / "spool")
         self._more_env = dict(more_env or {})
         self._answer_function = answer_function
+        self._running_seconds = running_seconds
         self._stack = ExitStack()
         self.redis_server = EmbeddedRedis(folder / "redis")
         self.emulator_port = free_port()
@@ -67,7 +74,7 @@ class Bench:
         options = {
             "--port": str(self.emulator_port),
             "--pending-seconds": "0",
-            "--running-seconds": "0",
+            "--running-seconds": f"{self._running_seconds:g}",
             "--max-active-jobs": "1000",
             "--data-dir": str(self.folder / "emulator"),
         }
