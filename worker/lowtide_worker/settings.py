@@ -118,9 +118,9 @@ class WorkerSettings(Settings):
     )
     max_enqueued_tokens: Annotated[dict[str, int], NoDecode] = Field(
         default_factory=dict,
-        description="Highest number of input tokens that may be enqueued at the provider, by model, as JSON: "
+        description="Highest number of estimated input tokens in one job, by model, as JSON: "
         '{"gemini-3.5-flash": 3000000}; or the tier of your project, whose published limits are taken: tier-1, tier-2 '
-        "or tier-3. No job has more estimated tokens. Unset: no limit is known.",
+        "or tier-3. Unset: no limit is known, and a job that never fits is divided.",
         examples=["tier-1"],
     )
     job_deadline_seconds: float = Field(

@@ -52,7 +52,7 @@ from lowtide.protocol.records import (
     SegmentRecord,
     SweepRecord,
 )
-from lowtide.protocol.statuses import OTHERS, batch_status, job_status, other_models
+from lowtide.protocol.statuses import OTHERS, batch_status, job_status, other_models, with_bundle
 from lowtide.protocol.wire_keys import WireKeys, wire_ordinal
 
 __all__ = [
@@ -103,5 +103,6 @@ __all__ = [
     "shown",
     "split_job_id",
     "wire_ordinal",
+    "with_bundle",
     "written_fields",
 ]

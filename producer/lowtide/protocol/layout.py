@@ -80,7 +80,7 @@ class BatchFiles:
         self.groups = f"{self.folder}/groups.bin"
         """A byte for each request, where not all may share a job: see `lowtide.shaping.vertex_import.groups`."""
         self.bundled = f"{self.folder}/bundled.json"
-        """Of a bundle, its batches: see `lowtide_worker.bundles`."""
+        """Of a bundle, its batches: see `lowtide_worker.bundling`."""
         self.results = f"{self.folder}/results"
         """Folder of the stored results, one file a segment."""
         self.quarantine = f"{self.folder}/quarantine"

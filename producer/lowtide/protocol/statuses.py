@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from lowtide.models import BatchStatus, JobStatus, Usage
 from lowtide.protocol.hashes import DAMAGED, hash_reply, read_record
 from lowtide.protocol.records import PAID, BatchRecord, JobRecord
@@ -56,6 +58,20 @@ def batch_status(batch: BatchRecord, jobs: Sequence[JobStatus], problems: Sequen
         parked=batch.parked,
         created_at=batch.created,
         finished_at=batch.finished,
+    )
+
+
+def with_bundle(batch: BatchRecord, bundle: BatchRecord | None) -> BatchRecord:
+    """A batch that shares jobs, with what only its bundle knows; a batch without a bundle as it is."""
+    if bundle is None:
+        return batch
+    stands = batch.finished is None and batch.problem is None
+    return replace(
+        batch,
+        problem=bundle.problem if stands else batch.problem,
+        undelivered=batch.undelivered + bundle.undelivered,
+        parked=batch.parked + bundle.parked,
+        delivery_problem=batch.delivery_problem or bundle.delivery_problem,
     )
 
 

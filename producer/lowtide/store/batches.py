@@ -29,6 +29,8 @@ from lowtide.protocol import (
     job_status,
     keys,
     read_record,
+    salvage_record,
+    with_bundle,
     written_fields,
 )
 from lowtide.protocol.changes import new_job
@@ -184,9 +186,10 @@ class Store:
             return bool(self.redis.exists(keys.batch(batch_id)))
 
     def summary(self, batch_id: str) -> BatchStatus:
-        """The state of a batch without its jobs: one read, however many they are. Raises `BatchNotFound`."""
-        with _damaged(batch_id):
-            return batch_status(self._batch(batch_id), [], [])
+        """The state of a batch without its jobs: one read, or two where it shares jobs. Raises `BatchNotFound`."""
+        batch = self._batch(batch_id)
+        with redis_errors(self._url), _damaged(batch_id):
+            return batch_status(self._with_bundles([batch])[0], [], [])
 
     def result_files(self, batch_id: str) -> list[str]:
         """The names of the files that a finished batch may have. A segment whose rows were no results has none."""
@@ -210,10 +213,11 @@ class Store:
         """
         batch = self._batch(batch_id)
         with redis_errors(self._url):
+            [batch] = self._with_bundles([batch])
             names = [job_id(batch_id, number) for number in range(1, batch.jobs + 1)]
             if batch.bundle:
-                batch, shared = self._with_bundle(batch)
-                names += shared
+                jobs_of_bundle = int(cast("bytes | None", self.redis.hget(keys.batch(batch.bundle), "jobs")) or 0)
+                names += [job_id(batch.bundle, number) for number in range(1, jobs_of_bundle + 1)]
             with self.redis.pipeline(transaction=False) as pipe:
                 for name in names:
                     pipe.hgetall(keys.job(name))
@@ -225,22 +229,21 @@ class Store:
             failed = [(job.id, job.problem) for job in jobs]
             return batch_status(batch, jobs, problems(batch, failed, silence=silence, unserved=unserved))
 
-    def _with_bundle(self, batch: BatchRecord) -> tuple[BatchRecord, list[str]]:
-        """A bundled batch with what only its bundle knows, and the ids of the jobs of the bundle."""
-        found = hash_reply(self.redis.hgetall(keys.batch(batch.bundle or "")))
-        if not found:
-            return batch, []
-        bundle = read_record(BatchRecord, found)
-        names = [job_id(bundle.id, number) for number in range(1, bundle.jobs + 1)]
-        if batch.finished and not (bundle.undelivered or bundle.parked):
-            return batch, names
-        return replace(
-            batch,
-            problem=batch.problem or bundle.problem,
-            undelivered=bundle.undelivered,
-            parked=bundle.parked,
-            delivery_problem=bundle.delivery_problem,
-        ), names
+    def _with_bundles(self, batches: Sequence[BatchRecord]) -> list[BatchRecord]:
+        """The batches with what only their bundles know of them: deliveries, and the reason of a standstill."""
+        names = list(dict.fromkeys(batch.bundle for batch in batches if batch.bundle))
+        if not names:
+            return list(batches)
+        with self.redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.hgetall(keys.batch(name))
+            found = dict(zip(names, pipe.execute(raise_on_error=False), strict=True))
+        bundles = {
+            name: salvage_record(BatchRecord, reply)
+            for name, reply in found.items()
+            if isinstance(reply, dict) and reply
+        }
+        return [with_bundle(batch, bundles.get(batch.bundle or "")) for batch in batches]
 
     def stored(self, batch_id: str) -> Sequence[Range]:
         """The places of a bundled batch's results, in the files of its bundle; none for another batch."""
@@ -289,6 +292,7 @@ class Store:
 
     def _without_jobs(self, batches: Sequence[BatchRecord]) -> list[BatchStatus]:
         """The status of each batch, with its problems and those of its newest jobs while it runs, but not its jobs."""
+        batches = self._with_bundles(batches)
         names = [
             [
                 job_id(batch.id, number)

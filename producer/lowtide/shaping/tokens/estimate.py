@@ -1,7 +1,8 @@
 """Estimates the input tokens of requests, in the provider's form.
 
 Everything that the model reads counts: contents, system instruction, tools and response schema. A cached content is not
-here, and does not count. The estimate need not be exact: the workers correct it by what the answers say.
+here, and does not count. The estimate need not be exact: a job that is refused although it fits the limit is
+divided.
 
 Source: https://ai.google.dev/gemini-api/docs/tokens
 """
