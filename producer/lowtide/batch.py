@@ -82,12 +82,12 @@ class Batch:
     def _lines(self, status: BatchStatus) -> Iterator[bytes]:
         self._store.confirm(self._store.installation(self._spool))
         found, names = 0, self._spool.names(self._files.results)
-        if status.bundle is not None:
-            for line in self._shared_lines():
-                found += 1
-                yield line
         for name in names:
             for line in self._spool.lines(name):
+                found += 1
+                yield line
+        if status.bundle is not None:
+            for line in self._shared_lines():
                 found += 1
                 yield line
         lost = status.error is not None and status.error.reason == REQUESTS_LOST

@@ -1,4 +1,4 @@
-"""The files of a bundle: the requests of its batches, one batch after the other, under the bundle's own wire keys.
+"""The files of a bundle: the requests of its batches, one batch after the other, by the ordinals of the bundle.
 
 A bundle has the files of every batch, so that all stages work on it as on any other. One more file says which requests
 belong to which batch.
@@ -15,7 +15,7 @@ import msgspec
 
 from lowtide.errors import SpoolError
 from lowtide.protocol import BatchFiles, WireKeys
-from lowtide.spool import KeyLine, RequestReader, Spool, write_unpacked
+from lowtide.spool import DamagedBlob, KeyLine, RequestReader, Spool, write_unpacked
 from lowtide_worker.output import Joined
 from lowtide_worker.state import Share
 
@@ -64,9 +64,10 @@ def write_bundle(
     files = BatchFiles(bundle_id)
     members = []
     with write_unpacked(spool, files) as writer:
-        wire_key = WireKeys(bundle_id).of
         for batch in batches:
             keep()
+            # Of its own batch: should Redis go back in time, another batch may get these ordinals, but not these keys.
+            wire_key = WireKeys(batch.batch_id).of
             count = batch.last - batch.first
             members.append((batch.batch_id, batch.first, batch.last, labels.get(batch.batch_id, {})))
             requests = [(b"", KeyLine("", ""), 0)] * count if batch.batch_id in lost else _requests(spool, batch)
@@ -88,7 +89,7 @@ def _requests(spool: Spool, batch: Share) -> Iterator[tuple[bytes, KeyLine, int]
         reader.copy_lines([(0, count)], copy)
         requests = reader.keys(range(count))
         tokens = [tokens for _, tokens in reader.sizes()]
-    except (SpoolError, ValueError) as error:
+    except (DamagedBlob, ValueError) as error:
         raise RequestsDamagedError(batch.batch_id, f"batch {batch.batch_id}: its requests: {error}") from error
     lines = copy.getvalue().splitlines(keepends=True)
     if len(lines) != count or len(requests) != count or len(tokens) != count:

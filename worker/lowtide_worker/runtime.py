@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache, cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache
 from importlib.util import find_spec
 from typing import assert_never
 
@@ -112,9 +112,18 @@ class Runtime:
         return Spool(self.settings.spool_url)
 
     @cached_property
-    def batches_of(self) -> Callable[[str], tuple[BundledBatch, ...]]:
-        """The batches of a bundle. Its file does not change."""
-        return lru_cache(maxsize=_BUNDLES_KEPT)(partial(read_batches, self.spool))
+    def batches_of(self) -> Callable[[str, int, int], tuple[BundledBatch, ...]]:
+        """The batches of a bundle, by its id and the numbers of its batches and requests.
+
+        Its file does not change, unless Redis goes back in time and other batches are added.
+        """
+
+        @lru_cache(maxsize=_BUNDLES_KEPT)
+        def batches(bundle_id: str, bundled: int, total: int) -> tuple[BundledBatch, ...]:
+            del bundled, total
+            return read_batches(self.spool, bundle_id)
+
+        return batches
 
     @cached_property
     def installation(self) -> Installation:

@@ -360,6 +360,7 @@ class Store:
                 batch_prefix=keys.batch(""),
                 batch_member=keys.batch_member(""),
                 bundled=keys.bundled(""),
+                lane_prefix=keys.lane(""),
                 every_job_hash=keys.job(""),
                 every_job_member=keys.job_member(""),
                 cancelled=written_fields(cancelled),

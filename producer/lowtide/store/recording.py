@@ -23,6 +23,10 @@ _SUBMIT_GRACE_SECONDS = 5.0
 """Time the submit message gets before the clock sends another."""
 
 
+_MOST_BATCHES = 5000
+"""Most batches of a bundle: scripts that read all of them take some milliseconds."""
+
+
 class Recorded(NamedTuple):
     """The batch that stands for an idempotency key: the new one, or an earlier one."""
 
@@ -102,6 +106,7 @@ def registration(
         "enough": settings.linger_requests,
         "most": settings.max_requests_per_job,
         "most_bytes": settings.max_job_bytes(options.mode, options.provider),
+        "most_batches": _MOST_BATCHES,
         "bundle_fields": written_fields(new_bundle(options)),
         "fields": written_fields(fields),
     }

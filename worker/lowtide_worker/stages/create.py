@@ -47,9 +47,14 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
         return Move(stage=Stage.SETTLE, fields={"state": JobState.CANCELLED})
     left = job.batch.created + runtime.settings.batch_deadline_seconds - job.now()
     if left <= 0:
+        if forgotten := forgotten_intent(runtime, job):
+            return _forgotten(job, forgotten)
         log.warning("job %s: its batch is past its deadline", job.record.id, extra=Event.CREATE_OVERDUE.extra)
         runtime.admission.release(job)
         return Move(stage=Stage.SETTLE, fields={"state": JobState.EXPIRED})
+    if job.batch.bundled and _is_unwanted(runtime, job):
+        runtime.admission.release(job)
+        return Move(stage=Stage.SETTLE, fields={"state": JobState.CANCELLED})
     provider = runtime.provider(job.batch.provider)
     if not runtime.admission.admit(job):
         return Move(stage=Stage.CREATE, after=min(_WAITING_SECONDS, left))
@@ -127,6 +132,13 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
     if runtime.admission.largest(job) is not None:
         runtime.admission.large_enough(job, tokens_of(runtime, job))
     return created(runtime, job, seen)
+
+
+def _is_unwanted(runtime: Runtime, job: HeldJob) -> bool:
+    """Whether no batch of a bundle wants the job's requests any more, and no provider job of it can exist."""
+    runtime.bundles.spare(job)
+    unsettled = runtime.ledger.unsettled(job.batch_id, runtime.ledger.carried(job))
+    return unsettled is None and forgotten_intent(runtime, job) is None
 
 
 def _forgotten(job: HeldJob, intent: Intent) -> JobMove:

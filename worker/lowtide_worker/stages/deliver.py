@@ -7,8 +7,10 @@ whose key belongs to no request of the job goes to the quarantine, with the reas
 from __future__ import annotations
 
 import logging
+import struct
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 
 import msgspec
@@ -49,6 +51,7 @@ _TRIES = 3
 """After so many failures, a segment whose file is not in the spool is given up."""
 _FILLS_PER_WINDOW = 8
 _LINES_AT_ONCE = 500
+_ORDINAL = struct.Struct("<I")
 
 
 class _ResultLine(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -82,7 +85,7 @@ def deliver(runtime: Runtime, segment: HeldSegment) -> SegmentMove | Done:
             segment.member,
             extra=Event.SEGMENT_COLLECTED_AGAIN.extra,
         )
-        runtime.ledger.recollect(segment, from_provider=not _is_rest(segment), shares=_shares(runtime, segment))
+        runtime.ledger.recollect(segment, from_provider=not _is_rest(segment), shares=_granted_shares(runtime, segment))
         return Done({"gone": 1}, wakes=(Queue.RESULTS, Queue.JOBS))
     except ProviderError as error:
         if not isinstance(error, Missing) and not given_up(runtime, segment.batch, segment.job, segment.now()):
@@ -91,7 +94,7 @@ def deliver(runtime: Runtime, segment: HeldSegment) -> SegmentMove | Done:
         # were granted to this segment, but not stored, run again.
         log.warning("segment %s: its output is missing: %s", segment.member, error, extra=Event.OUTPUT_GONE.extra)
         again = isinstance(error, Missing) and not grace_is_over(runtime, segment.job, segment.now())
-        runtime.ledger.recollect(segment, from_provider=again, shares=_shares(runtime, segment))
+        runtime.ledger.recollect(segment, from_provider=again, shares=_granted_shares(runtime, segment))
         return Done({"gone": 1}, wakes=(Queue.RESULTS, Queue.JOBS))
     if stored.handler_waits:
         return hand_over(runtime, segment, stored)
@@ -116,7 +119,7 @@ def _store(runtime: Runtime, segment: HeldSegment) -> Stored:
     ordinals = [item.ordinal for item in final]
     batches = _batches(runtime, segment)
     if batches:
-        granted = runtime.bundles.grant(segment, ordinals, _shares(runtime, segment))
+        granted = runtime.bundles.grant(segment, ordinals, _shares(batches, ordinals))
     else:
         granted = runtime.ledger.grant(segment, ordinals)
     reach("deliver.after-grant")
@@ -222,11 +225,21 @@ def _is_gone(runtime: Runtime, segment: HeldSegment) -> bool:
 
 def _batches(runtime: Runtime, segment: HeldSegment) -> Sequence[BundledBatch]:
     """The batches of the bundle that the segment is of; none for another batch."""
-    return runtime.batches_of(segment.batch_id) if segment.batch.bundled else ()
+    batch = segment.batch
+    return runtime.batches_of(segment.batch_id, batch.bundled, batch.total) if batch.bundled else ()
 
 
-def _shares(runtime: Runtime, segment: HeldSegment) -> list[Share]:
-    return [Share(batch.id, batch.first, batch.last) for batch in _batches(runtime, segment)]
+def _shares(batches: Sequence[BundledBatch], ordinals: Iterable[int]) -> list[Share]:
+    """The shares of the batches that have some of these requests."""
+    firsts = [batch.first for batch in batches]
+    places = sorted({bisect_right(firsts, ordinal) - 1 for ordinal in ordinals})
+    return [Share(batches[place].id, batches[place].first, batches[place].last) for place in places]
+
+
+def _granted_shares(runtime: Runtime, segment: HeldSegment) -> list[Share]:
+    """The shares of the batches whose requests were granted to a segment."""
+    granted = [ordinal for (ordinal,) in _ORDINAL.iter_unpack(segment.record.ordinals or b"")]
+    return _shares(_batches(runtime, segment), granted) if granted else []
 
 
 def _bundled(
@@ -245,7 +258,9 @@ def _bundled(
     for batch, rows in by_batch(joined, batches):
         got = mine.get(batch.id) or []
         odd = {"duplicates": ends.get(batch.id, 0) - len(got)}
-        tallies.append(BundledTally.of(batch.id, tally(rows, got, odd), ranges.get(batch.id)))
+        # A row that comes once more, because the output is collected again, was paid before.
+        paid = got + [row for row in rows if row.outcome.retryable and len(final) < len(joined)]
+        tallies.append(BundledTally.of(batch.id, tally(paid, got, odd), ranges.get(batch.id)))
     return tallies
 
 

@@ -14,6 +14,7 @@ from lowtide.spool import RequestReader
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
 from lowtide_worker.in_place import in_place
+from lowtide_worker.intents import forgotten_intent
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import HeldJob, Ordinals, divided
 
@@ -28,7 +29,8 @@ def divide(runtime: Runtime, job: HeldJob) -> bool:
         return False
     carried = runtime.ledger.carried(job)
     at = _end(runtime, job, carried, most)
-    if at >= carried.last:
+    # A job that Redis has forgotten may exist already, with all these requests.
+    if at >= carried.last or forgotten_intent(runtime, job):
         return False
     if job.record.input:
         runtime.provider(job.batch.provider).delete_input(job.record.input)

@@ -23,11 +23,12 @@ from lowtide_worker.events import Event
 from lowtide_worker.output import RestRow, SegmentCutter, SegmentedWriter, retryable
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.late_rows import late_rows
-from lowtide_worker.state import Done, HeldJob, JobMove, Move, Ordinals, Superseded
+from lowtide_worker.state import Done, HeldJob, JobMove, Move, Ordinals, Superseded, UnbalancedError
 
 log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 600.0
+_BALANCE_SECONDS = 1.0
 _CHUNK = 4096
 _RESULT = re.compile(r"(\d+)-(\d+)\.jsonl", re.ASCII)
 _encode = msgspec.json.Encoder().encode
@@ -67,9 +68,15 @@ def settle(runtime: Runtime, job: HeldJob) -> JobMove | Done:
     return Done({"state": job.record.state, str(verdict[0]): len(missing)}, wakes=(Queue.RESULTS,))
 
 
-def _close(runtime: Runtime, job: HeldJob, *, retry: Ordinals | None = None, **again: int) -> Done:
+def _close(runtime: Runtime, job: HeldJob, *, retry: Ordinals | None = None, **again: int) -> JobMove | Done:
     reach("settle.before-close")
-    state = runtime.ledger.close(job, tidy=partial(_tidy, runtime, job.batch_id), retry=retry, **again)
+    try:
+        state = runtime.ledger.close(job, tidy=partial(_tidy, runtime, job.batch_id), retry=retry, **again)
+    except UnbalancedError:
+        if job.batch.bundle is None:
+            raise
+        # A segment of the bundle has been granted results of this batch that are not counted yet.
+        return Move(stage=Stage.SETTLE, after=_BALANCE_SECONDS)
     reach("settle.after-close")
     if state is not None:
         log.info("batch %s is %s", job.batch_id, state, extra=Event.BATCH_FINISHED.extra)

@@ -11,6 +11,7 @@ from lowtide.errors import SpoolError
 from lowtide.models import REQUESTS_LOST, ResultError
 from lowtide.protocol import BatchFiles, Queue, Stage, batch_member
 from lowtide.spool import KeyIndex, RequestReader
+from lowtide.states import BatchState
 from lowtide_worker.bundling import RequestsDamagedError, write_bundle
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
@@ -69,7 +70,8 @@ def _bundle(runtime: Runtime, bundle: HeldBatch) -> BatchMove | Done:
         return Move(stage=Stage.SUBMIT, after=max(runtime.settings.linger_seconds, _SHORTEST_LINGER_SECONDS))
     reach("submit.after-seal")
     batches = runtime.bundles.shares(bundle.batch_id, total)
-    lost: set[str] = set()
+    lost = runtime.bundles.failed(batches)
+    waits: RequestsDamagedError | None = None
     while True:
         try:
             write_bundle(
@@ -82,8 +84,11 @@ def _bundle(runtime: Runtime, bundle: HeldBatch) -> BatchMove | Done:
             )
             break
         except RequestsDamagedError as damaged:
-            _lose(runtime, bundle, damaged)
             lost.add(damaged.batch_id)
+            if not _lose(runtime, bundle, damaged):
+                waits = damaged
+    if waits is not None:
+        raise waits
     reach("submit.after-bundle")
     runtime.bundles.spare(bundle)
     wanted = runtime.ledger.unsettled(bundle.batch_id, Ordinals(first=0, last=total))
@@ -101,26 +106,22 @@ def _bundle(runtime: Runtime, bundle: HeldBatch) -> BatchMove | Done:
     return _plan(runtime, bundle, jobs)
 
 
-def _lose(runtime: Runtime, bundle: HeldBatch, damaged: RequestsDamagedError) -> None:
-    """Ends a batch of a bundle whose requests are gone.
-
-    Raises `SpoolError` for as long as the spool may only be away for a moment.
-    """
+def _lose(runtime: Runtime, bundle: HeldBatch, damaged: RequestsDamagedError) -> bool:
+    """Ends a batch of a bundle whose requests are gone; returns False while the spool may only be away for a moment."""
+    record = runtime.bundles.record(damaged.batch_id)
+    if record is None or record.state not in (BatchState.PENDING, BatchState.RUNNING):
+        return True
     now, grace = bundle.now(), runtime.settings.output_grace_seconds
-    since = bundle.record.damaged_since or now
-    if now - since < grace:
-        runtime.clock.keep(bundle, {"damaged_since": since})
-        raise damaged
+    if now - runtime.bundles.damaged_since(damaged.batch_id, now) < grace:
+        return False
     # A spool that is not mounted has lost no requests.
     runtime.installation.check()
-    record = runtime.bundles.record(damaged.batch_id)
-    if record is None or record.finished:
-        return
     message = f"its requests are missing from the spool, or not whole, so nothing was sent: {damaged}"
     member = batch_member(damaged.batch_id)
     held = HeldBatch(member=member, stage=bundle.stage, token=record.token, record=record, begun=bundle.begun)
     runtime.ledger.lose(held, ResultError(reason=REQUESTS_LOST, message=message))
     log.error("batch %s has ended without results: %s", damaged.batch_id, message, extra=Event.BATCH_LOST.extra)
+    return True
 
 
 def _damaged(runtime: Runtime, batch: HeldBatch, reader: RequestReader) -> str | None:

@@ -26,7 +26,7 @@ from lowtide_worker.state.held import (
     known,
 )
 from lowtide_worker.state.leases import Leases
-from lowtide_worker.state.ledger import Ledger
+from lowtide_worker.state.ledger import Ledger, UnbalancedError
 from lowtide_worker.state.oddities import Oddities
 from lowtide_worker.state.ordinals import Ordinals, divided
 from lowtide_worker.state.restart import restart_collect
@@ -60,6 +60,7 @@ __all__ = [
     "Superseded",
     "SweepMove",
     "Tally",
+    "UnbalancedError",
     "bounded",
     "divided",
     "known",

@@ -11,7 +11,7 @@ from typing import cast
 
 import redis
 
-from lowtide.protocol import Stage, keys
+from lowtide.protocol import Stage, keys, measures
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import scripts
 from lowtide_worker.state.held import HeldJob, Superseded
@@ -61,13 +61,24 @@ class Admission:
         self._change(job, "raise")
 
     def too_large(self, job: HeldJob, tokens: int) -> None:
-        """Halves the most tokens of one job, where this one was refused although no other job is live.
+        """Halves the most tokens of one job, where this one was refused although no other job of its model is live.
 
         Otherwise it could never be created, and with it no other job of its size.
         """
-        provider, model = job.batch.provider, job.batch.model
-        if tokens > 1 and self._redis.zcard(keys.live(provider)) <= 1:
-            self._redis.set(keys.largest(provider, model), tokens // 2, ex=_LARGEST_SECONDS)
+        if tokens > 1 and not self._has_company(job):
+            self._redis.set(keys.largest(job.batch.provider, job.batch.model), tokens // 2, ex=_LARGEST_SECONDS)
+
+    def _has_company(self, job: HeldJob) -> bool:
+        """Whether another job of the same model is live: a quota is a model's."""
+        live = cast("list[bytes]", self._redis.zrange(keys.live(job.batch.provider), 0, -1))
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in live:
+                if name != job.record.id.encode():
+                    pipe.hget(keys.job(name.decode()), "counted")
+            counted = pipe.execute(raise_on_error=False)
+        # A name in the census ends with the provider and the model.
+        ours = measures.counted_job(job.batch.provider, job.batch.model).split("|")[2:]
+        return any(isinstance(name, bytes) and name.decode().split("|")[2:] == ours for name in counted)
 
     def largest(self, job: HeldJob) -> int | None:
         """The most estimated tokens of one job of this job's model; None while no job was refused for its size."""

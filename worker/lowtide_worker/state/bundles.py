@@ -16,9 +16,13 @@ import msgspec
 import redis
 
 from lowtide.protocol import BatchRecord, keys, read_record
+from lowtide.states import BatchState
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import scripts
 from lowtide_worker.state.held import HeldBatch, HeldJob, HeldSegment, Superseded
+
+_LONGEST_LINGER_SECONDS = 3600.0
+"""A bundle of this age is closed, however many jobs wait."""
 
 
 class Share(NamedTuple):
@@ -51,7 +55,7 @@ class Bundles:
             census=keys.CENSUS,
             token=bundle.token,
             most=settings.max_requests_per_job,
-            oldest=bundle.now() - settings.batch_deadline_seconds,
+            oldest=bundle.now() - min(_LONGEST_LINGER_SECONDS, settings.batch_deadline_seconds / 2),
             batches=keys.bundled(bundle.batch_id),
             batch_prefix=keys.batch(""),
         )
@@ -77,6 +81,22 @@ class Bundles:
                     with suppress(ValueError):
                         found[batch.batch_id] = msgspec.json.decode(reply, type=dict[str, str])
         return found
+
+    def failed(self, batches: Sequence[Share]) -> set[str]:
+        """Those of the batches that have failed already: their requests are gone."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for batch in batches:
+                pipe.hget(keys.batch(batch.batch_id), "state")
+            states = pipe.execute(raise_on_error=False)
+        failed = BatchState.FAILED.encode()
+        return {batch.batch_id for batch, state in zip(batches, states, strict=True) if state == failed}
+
+    def damaged_since(self, batch_id: str, now: float) -> float:
+        """When the requests of a batch were first found damaged, which is `now` the first time; in Unix seconds."""
+        name = keys.batch(batch_id)
+        if self._redis.exists(name):
+            self._redis.hsetnx(name, "damaged_since", str(now))
+        return float(cast("bytes | None", self._redis.hget(name, "damaged_since")) or now)
 
     def record(self, bundle_id: str) -> BatchRecord | None:
         """The record of a bundle, or of one of its batches; None where there is none. Raises `DamagedRecord`."""

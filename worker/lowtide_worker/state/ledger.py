@@ -53,6 +53,10 @@ _RUNNING = frozenset({BatchState.PENDING, BatchState.RUNNING, BatchState.CANCELL
 _encode = msgspec.json.encode
 
 
+class UnbalancedError(RuntimeError):
+    """The last job of a batch is settled, and the counts of its results do not add up."""
+
+
 class Ledger:
     """Redis scripts around jobs, segments and the bitmap of settled requests."""
 
@@ -293,7 +297,7 @@ class Ledger:
             closed, state = ask(is_tidy=True)
         self._checked(closed, job)
         if state == b"unbalanced":
-            raise RuntimeError(f"batch {batch_id}: the last job is settled but the counts do not add up")
+            raise UnbalancedError(f"batch {batch_id}: the last job is settled but the counts do not add up")
         return BatchState(state.decode()) if state else None
 
     def divide(self, job: HeldJob, kept: Ordinals, rest: Ordinals) -> None:

@@ -23,6 +23,7 @@ def cancel(
     batch_prefix: Value,
     batch_member: Value,
     bundled: Value,
+    lane_prefix: Value,
     every_job_hash: Value,
     every_job_member: Value,
     cancelled: Values,
@@ -102,6 +103,7 @@ def register(
     enough: Value,
     most: Value,
     most_bytes: Value,
+    most_batches: Value,
     bundle_fields: Values,
     fields: Values,
 ) -> Any: ...

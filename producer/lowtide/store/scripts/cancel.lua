@@ -2,7 +2,7 @@
 -- once: they get a job of their own that is cancelled already, whose stage writes their outcome.
 -- KEYS: batch, clock (of create, poll and settle), census
 -- ARGV: job_hash, job_member (prefixes, followed by the job's number), job_id (prefix), batch_prefix (of a batch's hash),
---       batch_member, bundled, every_job_hash, every_job_member (prefixes), cancelled... (fields of that job, in pairs)
+--       batch_member, bundled, lane_prefix, every_job_hash, every_job_member (prefixes), cancelled... (fields of that job, in pairs)
 -- Returns the batch's state from before, or nil where there is no batch.
 local function runs(state) return state == 'pending' or state == 'running' end
 local function stop(hash)
@@ -31,6 +31,12 @@ end
 -- No batch waits for the bundle any more.
 if runs(redis.call('HGET', batch_prefix .. bundle, 'state')) then
   stop(batch_prefix .. bundle)
+  -- No batch may be added to it any more.
+  local lane = redis.call('HGET', batch_prefix .. bundle, 'lane')
+  if lane and lane ~= '' and redis.call('GET', lane_prefix .. lane) == bundle then
+    redis.call('DEL', lane_prefix .. lane)
+  end
+  redis.call('HSET', batch_prefix .. bundle, 'lane', '')
   wake(batch_prefix .. bundle, batch_member .. bundle, clock, due)
   for number = 1, tonumber(redis.call('HGET', batch_prefix .. bundle, 'jobs')) do
     local name = bundle .. '-' .. number

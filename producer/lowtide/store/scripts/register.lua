@@ -5,7 +5,7 @@
 --       claimed ("1" if no other batch may have the destination), batch_prefix (of a batch's hash), counted (name in the
 --       census), total, size (in bytes), tokens (estimated), lane_name ("" for jobs of its own), bundle_id (for a new
 --       bundle), batch_member (prefix), bundled (prefix of the set of its batches), linger (seconds until a bundle is
---       due), enough (requests of a bundle that is due at once), most (requests of a bundle), most_bytes,
+--       due), enough (requests of a bundle that is due at once), most (requests of a bundle), most_bytes, most_batches (of a bundle),
 --       bundle_fields... (of a new bundle, in pairs), fields... (of the batch, in pairs)
 -- Returns {batch id, fingerprint, due} of the recorded batch: this one, or the earlier one of the same key. `due` is the
 -- batch or bundle whose work may begin now, or "". Returns {batch id} of another that has the destination.
@@ -41,10 +41,12 @@ end
 total, size = tonumber(total), tonumber(size)
 local bundle = redis.call('GET', lane)
 if bundle then
-  local open, requests, bytes = unpack(redis.call('HMGET', batch_prefix .. bundle, 'lane', 'total', 'bytes'))
+  local open, requests, bytes, members =
+    unpack(redis.call('HMGET', batch_prefix .. bundle, 'lane', 'total', 'bytes', 'bundled'))
   if open ~= lane_name then
     bundle = nil
-  elseif requests + total > tonumber(most) or bytes + size > tonumber(most_bytes) then
+  elseif requests + total > tonumber(most) or bytes + size > tonumber(most_bytes)
+    or tonumber(members) >= tonumber(most_batches) then
     -- There is no room in it. It is not open any more, so it can be cut into jobs.
     wake(batch_prefix .. bundle, batch_member .. bundle, clock, score(time))
     bundle = nil

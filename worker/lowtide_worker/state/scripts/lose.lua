@@ -4,7 +4,9 @@
 --       retention (seconds a finished batch is kept), counter (of results), reason (that they are counted under)
 -- Returns 1, or 0 if another worker holds the batch now.
 if held_by_other(batch, token) then return 0 end
-local total, cancel = unpack(redis.call('HMGET', batch, 'total', 'cancel'))
+local total, cancel, state, bundle = unpack(redis.call('HMGET', batch, 'total', 'cancel', 'state', 'bundle'))
+-- A bundled batch that is being cancelled has a job that writes its results.
+if bundle and bundle ~= '' and state ~= 'pending' and state ~= 'running' then return 1 end
 local time = now()
 local ended = cancel == '1' and 'cancelled' or 'failed'
 redis.call('HSET', batch, 'state', ended, ended, total, 'error', error, 'finished', score(time),
