@@ -200,7 +200,7 @@ SCENARIOS = {
     # had put on the clock.
     "a job beyond the quota": Scenario(
         submit=_small,
-        before=_faults({"on": "batches.create", "kind": "status", "times": 1, "params": {"code": 429}}),
+        before=_faults({"on": "batches.create", "kind": "status", "times": 3, "params": {"code": 429}}),
     ),
     "an output in pieces": Scenario(
         submit=partial(ChaosStack.submit, count=40),

@@ -86,7 +86,6 @@ CREATE = {
     ),
     "429 comes in storms": FaultScenario(
         faults=rules(rule("batches.create", "status", times=10, code=429)),
-        jobs=3,
     ),
     "the list lags behind a create whose reply is lost, and the twin shows late": replace(
         _clean,

@@ -62,9 +62,11 @@ def output_is_lost_everywhere(stack: ChaosStack) -> Figures:
     first = stack.worker(*SOLO, LOWTIDE_CRASH_AT="collect.after-segments")
     wait_until(lambda: first.killed, what="the worker dies")
     _lose_output(stack, one)
-    gone = {"on": "files.download", "kind": "status", "times": 1, "params": {"code": 404}}
-    stack.emulator.set_faults([gone])
+    # For longer than the grace: output may also be late.
+    stack.emulator.set_faults([{"on": "files.download", "kind": "status", "params": {"code": 404}}])
     stack.worker(*SOLO)
+    wait_until(lambda: len(one.batch.status().jobs) == 2, what="the rows run again")
+    stack.emulator.set_faults([])
     stack.rest([one])
     figures = check(stack, [one], Allowed(billed_again=4))
     assert figures.jobs_created == 2

@@ -9,7 +9,7 @@ from tests.integration.blurbs import MODEL, blurbs
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-from lowtide import BatchQueue, BatchState, ResultStatus
+from lowtide import Batch, BatchQueue, BatchState, ResultStatus
 
 
 @pytest.fixture
@@ -183,3 +183,46 @@ def looked_at(stack: Stack, entity: str, already: int = 0) -> int:
     """The token of an entity, if it is higher than one that was seen already; else 0."""
     token = int(stack.redis.hget(entity, "token") or 0)
     return token if token > already else 0
+
+
+def test_a_batch_that_is_submitted_after_a_cancel_is_not_cancelled_with_it(bare_stack: Stack) -> None:
+    queue = bare_stack.queue(share_jobs=True, linger_seconds=1)
+    stops = queue.submit(blurbs(2), model=MODEL)
+    stops.cancel()
+    runs = queue.submit(blurbs(2), model=MODEL)
+    bare_stack.worker("-P", "threads", "-c", "2")
+
+    assert runs.wait(timeout=60).succeeded == 2
+    assert stops.wait(timeout=60).cancelled == 2
+    assert stops.status().bundle != runs.status().bundle
+    assert not bare_stack.redis.keys("lowtide:lane:*")
+
+
+def test_a_bundle_waits_only_for_jobs_whose_turn_comes_first(bare_stack: Stack) -> None:
+    bare_stack.worker("-P", "threads", "-c", "2", LOWTIDE_MAX_ACTIVE_JOBS="1")
+    bare_stack.emulator.set_faults([{"on": "job", "kind": "stuck_running"}])
+    queue = bare_stack.queue(share_jobs=True, linger_seconds=0.2)
+    queue.submit(blurbs(1), model=MODEL, share=False)
+    wait_until(lambda: created(bare_stack), what="the slot is taken")
+    queue.submit(blurbs(1), model=MODEL, share=False, priority=-5)
+    wait_until(lambda: bare_stack.redis.zcard("lowtide:waiting:gemini"), what="a job waits for the slot")
+
+    first = queue.submit(blurbs(1), model=MODEL)
+
+    wait_until(lambda: first.status().jobs, what="the bundle is cut into jobs")
+
+
+def test_lists_show_why_results_of_a_bundle_are_not_delivered(bare_stack: Stack) -> None:
+    bare_stack.worker("-P", "threads", "-c", "2")
+    queue = bare_stack.queue(share_jobs=True, linger_seconds=0.2)
+    batches = [queue.submit(blurbs(1), model=MODEL, on_result="shop.save@nowhere") for _ in range(2)]
+
+    for batch in batches:
+        batch.wait(timeout=60)
+        wait_until(partial(undelivered, batch), what="the segment waits for its handler")
+    assert [listed.undelivered for listed in queue.list().batches] == [1, 1]
+
+
+def undelivered(batch: Batch) -> int:
+    """The number of segments that no handler has taken."""
+    return batch.summary().undelivered

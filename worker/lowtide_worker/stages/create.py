@@ -32,6 +32,8 @@ from lowtide_worker.state import HeldJob, JobMove, Move, Ordinals, Superseded, b
 log = logging.getLogger(__name__)
 
 _READY_POLL_SECONDS = 1.0
+_PASSING_REFUSALS = 2
+"""Refusals in a row that may have another reason than the size of the job, such as many calls in a minute."""
 _WAITING_SECONDS = 1800.0
 """A job without a slot is woken when its turn comes; after this pause it asks again all the same."""
 
@@ -96,9 +98,10 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
         log.warning(
             "job %s: the provider's quota is used up: %s", job.record.id, throttled, extra=Event.CREATE_THROTTLED.extra
         )
-        runtime.admission.too_large(job, tokens_of(runtime, job))
-        runtime.admission.throttled(job)
         tries = job.record.throttled
+        if tries >= _PASSING_REFUSALS:
+            runtime.admission.too_large(job, tokens_of(runtime, job))
+        runtime.admission.throttled(job)
         return Move(
             stage=Stage.CREATE,
             after=min(runtime.quota_backoff.seconds(tries), max(1.0, left)),
