@@ -230,7 +230,9 @@ def _batches(runtime: Runtime, segment: HeldSegment) -> Sequence[BundledBatch]:
 
 
 def _shares(batches: Sequence[BundledBatch], ordinals: Iterable[int]) -> list[Share]:
-    """The shares of the batches that have some of these requests."""
+    """The shares of the batches that have some of these requests; none outside a bundle."""
+    if not batches:
+        return []
     firsts = [batch.first for batch in batches]
     places = sorted({bisect_right(firsts, ordinal) - 1 for ordinal in ordinals})
     return [Share(batches[place].id, batches[place].first, batches[place].last) for place in places]
