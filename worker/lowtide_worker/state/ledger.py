@@ -112,7 +112,7 @@ class Ledger:
         self._checked(planned, batch)
 
     def lose(self, batch: HeldBatch, error: ResultError) -> None:
-        """Ends a batch whose requests are gone, and frees its idempotency key and its destination. Raises `Superseded`."""
+        """Ends a batch whose requests are gone; frees its idempotency key and its destination. Raises `Superseded`."""
         lost = self._lose(
             batch=keys.entity(batch.member),
             clock=keys.clock(Stage.DELETE.queue),
