@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from typing import cast
 
 import pytest
-from tests.records import a_batch, a_job, a_segment, hash_of, held_job, held_segment
+from tests.records import a_batch, a_job, a_segment, hash_of, held_batch, held_job, held_segment
 from tests.stack import Stack
 
+from lowtide.models import ResultError
 from lowtide.protocol import OTHERS, BatchRecord, Stage, keys, read_record
+from lowtide.states import BatchState
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import HeldSegment, Ledger, Ordinals, Superseded, Tally
 
@@ -69,6 +71,19 @@ def test_requests_in_any_order_and_twice_are_granted_as_a_set_would(runtime: Run
 
     left = ledger.unsettled(BATCH, Ordinals(first=0, last=400))
     assert set(left or ()) == set(range(400)) - seen
+
+
+@pytest.mark.parametrize("holder", [BATCH, "b0another"], ids=["its own", "another's"])
+def test_a_lost_batch_frees_its_destination_and_no_other(runtime: Runtime, ledger: Ledger, holder: str) -> None:
+    batch = a_batch(BATCH, destination="gs://bucket/folder/", idempotency_key="key", total=3)
+    claim, key = keys.destination("gs://bucket/folder"), keys.idempotency("key")
+    runtime.redis.hset(keys.batch(BATCH), mapping={**hash_of(batch), "token": 1, "stage": Stage.SUBMIT})
+    runtime.redis.mset({claim: holder, key: f"{holder} fingerprint"})
+
+    ledger.lose(held_batch(batch, Stage.SUBMIT), ResultError(reason="REQUESTS_LOST", message="gone"))
+
+    assert counted(runtime).state is BatchState.FAILED
+    assert [bool(runtime.redis.exists(name)) for name in (claim, key)] == [holder != BATCH] * 2
 
 
 def test_a_batch_whose_counts_do_not_add_up_is_left_as_it_is(runtime: Runtime, ledger: Ledger) -> None:

@@ -125,6 +125,23 @@ def test_lines_are_read_across_windows_and_end_at_newlines_only(spool: Spool) ->
     assert list(spool.lines("a")) == lines
 
 
+def test_an_empty_blob_that_is_open_is_read_to_its_end(spool: Spool) -> None:
+    put(spool, "a", b"")
+    with spool.open("a") as file:
+        assert file.read() == b""
+        assert file.read() == b""
+        file.seek(3)
+        assert file.read(1) == b""
+
+
+def test_two_uploads_of_one_blob_at_the_same_time_do_not_mix(spool: Spool) -> None:
+    with suppress(SpoolError), spool.write("a") as first, spool.write("a") as second:
+        for _ in range(2):
+            first.write(b"1" * PART)
+            second.write(b"2" * PART)
+    assert len(set(spool.read("a"))) == 1
+
+
 def test_an_open_blob_can_be_read_from_any_place(spool: Spool) -> None:
     put(spool, "a", b"0123456789")
     with spool.open("a") as file:

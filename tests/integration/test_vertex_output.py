@@ -16,7 +16,7 @@ from tests.stack import Stack
 from tests.vertex_batches import MODEL, line
 from tests.waiting import wait_until
 
-from lowtide import Batch, Request, Result
+from lowtide import Batch, Request, Result, Usage
 from lowtide_worker.deadlines import Deadline
 from lowtide_worker.providers import Missing, NewJob, Output
 from lowtide_worker.providers.vertex.provider import VertexProvider
@@ -223,7 +223,10 @@ def test_rows_that_come_after_the_others_are_read_are_waited_for_and_paid_once(h
 
     assert {key: result.attempts for key, result in results(batch).items()} == dict.fromkeys(KEYS, 1)
     assert billed(halted.stack, batch) == REQUESTS
-    assert batch.status().problems == []
+    status = batch.status()
+    assert status.problems == []
+    assert status.usage.total_token_count
+    assert status.discarded_usage == Usage()
 
 
 @pytest.mark.parametrize("to", ["gs", "bq"])

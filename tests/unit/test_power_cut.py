@@ -133,7 +133,23 @@ def test_accepted_requests_survive_before_their_batch_can_be_recorded(
     assert RequestReader(after, "batch").damaged(100, lines=True, groups=False) is None
 
 
+def test_a_blob_survives_in_folders_that_a_working_file_made(spool: Spool, disk: Disk) -> None:
+    with spool.write_working("deep/folder/a") as file:
+        file.write(b"1")
+    with pytest.raises(ValueError, match="given up"), spool.write("other/folder/a"):
+        raise ValueError("given up")
+
+    put(spool, "deep/folder/b", b"2")
+    put(spool, "other/folder/b", b"3")
+
+    survived = disk.after_power_cut()
+    assert survived["spool/deep/folder/b"] == b"2"
+    assert survived["spool/other/folder/b"] == b"3"
+
+
 def test_working_files_do_not_wait_for_the_disk(spool: Spool, disk: Disk) -> None:
+    put(spool, "folder/b", b"1")
+    disk.syncs = 0
     with spool.write_working("folder/a") as file:
         file.write(b"1")
     assert spool.read("folder/a") == b"1"

@@ -17,7 +17,9 @@ from lowtide.spool import KeyIndex, RequestReader, Spool
 from lowtide_worker.output import Row, part_ranges
 from lowtide_worker.providers import Missing, Provider, Refused
 
-_READ_AT_ONCE = 1000
+_LINES_AT_ONCE = 1000
+_BYTES_AT_ONCE = 16 << 20
+"""Most bytes of lines in memory, except for one longer line."""
 
 
 class _Line(msgspec.Struct, frozen=True):
@@ -61,7 +63,7 @@ def copy_lines(
 
     Calls `keep` again and again. Raises `Refused` where a line is no longer the one that was accepted.
     """
-    for first, last in _stretches(runs):
+    for first, last in _stretches(reader, runs):
         keys = reader.keys(range(first, last))
         try:
             lines = list(_lines(provider, batch.sources, *reader.byte_range(first, last)))
@@ -78,9 +80,15 @@ def _changed(message: str) -> Refused:
     return Refused(ResultError(reason="SOURCE_CHANGED", message=message))
 
 
-def _stretches(runs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+def _stretches(reader: RequestReader, runs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yields the runs in pieces that are small enough to be read at once."""
     for first, last in runs:
-        yield from ((low, min(low + _READ_AT_ONCE, last)) for low in range(first, last, _READ_AT_ONCE))
+        low = first
+        while low < last:
+            most = min(low + _LINES_AT_ONCE, last)
+            end = max(low + 1, reader.fitting(low, most, max_bytes=_BYTES_AT_ONCE, max_tokens=None))
+            yield low, end
+            low = end
 
 
 def _lines(provider: Provider, sources: Sequence[Part], start: int, end: int) -> Iterator[_Line]:

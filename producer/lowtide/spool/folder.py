@@ -49,7 +49,8 @@ class FolderStorage:
         """Opens a file for writing. It appears when the block ends without an error, in place of an older one."""
         place = self._place(path)
         draft = _draft_of(place)
-        changed = self._make_folder(os.path.dirname(place))  # noqa: PTH120 - the hot path speaks str
+        folder = os.path.dirname(place)  # noqa: PTH120 - the hot path speaks str
+        self._make_folder(folder)
         file = self._opened(draft, "wb")
         try:
             yield file
@@ -59,7 +60,7 @@ class FolderStorage:
             file.close()
             os.replace(draft, place)  # noqa: PTH105
             if durable:
-                _sync_folders(changed)
+                _sync_folder(folder)
         except BaseException:
             # Closing writes what is pending, which on a full disk fails again.
             with suppress(OSError):
@@ -72,7 +73,8 @@ class FolderStorage:
         """Writes a file, durably, unless there is one; returns whether it did."""
         place = self._place(path)
         draft = _draft_of(place)
-        changed = self._make_folder(os.path.dirname(place))  # noqa: PTH120
+        folder = os.path.dirname(place)  # noqa: PTH120
+        self._make_folder(folder)
         try:
             with self._opened(draft, "wb") as file:
                 file.write(data)
@@ -89,7 +91,7 @@ class FolderStorage:
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(draft)  # noqa: PTH108
-        _sync_folders(changed)
+        _sync_folder(folder)
         return True
 
     def _create_without_links(self, place: str, data: bytes) -> bool:
@@ -194,22 +196,23 @@ class FolderStorage:
                 os.fchmod(descriptor, 0o600 | self._group & 0o060)
         return descriptor
 
-    def _make_folder(self, place: str) -> list[str]:
+    def _make_folder(self, place: str) -> None:
         """Makes a folder and the missing folders above it, private as files are.
 
-        Returns the folders that have new entries once a file is in it, the innermost first.
+        Waits until their names are on the disk, whatever is written first: a durable file may follow in them later.
         """
         if os.path.isdir(place):  # noqa: PTH112
-            return [place]
-        above = self._make_folder(os.path.dirname(place))  # noqa: PTH120
+            return
+        above = os.path.dirname(place)  # noqa: PTH120
+        self._make_folder(above)
         # The root, and folders above it, are private to their owner.
         group = self._group if place.startswith(f"{self._root}/") else 0
-        # Another process may make it meanwhile, and may not have synced the folder above yet.
         with suppress(FileExistsError):
             os.mkdir(place, 0o700)  # noqa: PTH102
             with suppress(OSError):
                 os.chmod(place, 0o700 | group)  # noqa: PTH101
-        return [place, *above]
+        # Also after another process, which may have made it meanwhile and not have synced it yet.
+        _sync_folder(above)
 
     @cached_property
     def _group(self) -> int:
@@ -227,17 +230,16 @@ def _sync(file: IO[bytes]) -> None:
     getattr(os, "fdatasync", os.fsync)(file.fileno())
 
 
-def _sync_folders(places: Sequence[str]) -> None:
-    """Waits until the names in folders are on the disk."""
-    for place in places:
-        folder = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        except OSError as error:
-            if error.errno not in _NO_FOLDER_SYNC:
-                raise
-        finally:
-            os.close(folder)
+def _sync_folder(place: str) -> None:
+    """Waits until the names in a folder are on the disk."""
+    folder = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(folder)
 
 
 def _raise_unless_missing(error: OSError) -> None:

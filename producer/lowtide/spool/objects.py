@@ -25,10 +25,10 @@ _SOUGHT = "installation.json"
 
 
 class Block(NamedTuple):
-    """A range of an object, and the version of the object that it is from."""
+    """A range of an object, and the version of the object that it is from; None where an empty answer names none."""
 
     data: bytes
-    version: str
+    version: str | None
 
 
 class Upload(Protocol):

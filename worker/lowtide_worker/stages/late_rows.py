@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 
-from lowtide.protocol import Collected, Stage
+from lowtide.protocol import Stage
 from lowtide.protocol.changes import JobChange
 from lowtide_worker.events import Event
-from lowtide_worker.providers import IncompleteOutput, Missing
+from lowtide_worker.providers import ProviderError
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.collect import grace_is_over, output_of
-from lowtide_worker.state import HeldJob, JobMove, Move
+from lowtide_worker.state import HeldJob, JobMove, Move, restart_collect
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,10 @@ def late_rows(runtime: Runtime, job: HeldJob, missing: int) -> JobMove | None:
     }
     try:
         parts = runtime.provider(job.batch.provider).parts(output_of(runtime, job, rows=record.done_requests))
-    except (IncompleteOutput, Missing):
+    except ProviderError:
+        # Whatever it is, the grace must begin and end: the job has to settle some day.
         parts = []
     if parts and tuple(parts) != record.parts:
-        return Move(stage=Stage.COLLECT, fields={**fields, "collected": Collected()})
+        restart_collect(runtime.redis, job)
+        return Move(stage=Stage.COLLECT, fields=fields)
     return Move(stage=Stage.SETTLE, after=runtime.retry_backoff.seconds(record.doubts), fields=fields)

@@ -16,6 +16,7 @@ import msgspec
 import redis
 from msgspec.structs import replace
 
+from lowtide.addresses import claim_of
 from lowtide.models import ResultError
 from lowtide.protocol import (
     DAMAGED,
@@ -111,16 +112,16 @@ class Ledger:
         self._checked(planned, batch)
 
     def lose(self, batch: HeldBatch, error: ResultError) -> None:
-        """Ends a batch whose requests are gone, and frees its idempotency key. Raises `Superseded`."""
+        """Ends a batch whose requests are gone; frees its idempotency key and its destination. Raises `Superseded`."""
         lost = self._lose(
             batch=keys.entity(batch.member),
             clock=keys.clock(Stage.DELETE.queue),
             idempotency=keys.idempotency(batch.record.idempotency_key or ""),
+            destination=keys.destination(claim_of(batch.record.destination)),
             census=keys.CENSUS,
             counters=keys.COUNTERS,
             member=batch.member,
             token=batch.token,
-            batch_id=batch.batch_id,
             error=_encode(bounded(error)),
             stage=Stage.DELETE,
             retention=self._settings.retention_seconds,

@@ -5,8 +5,8 @@ Source: https://learn.microsoft.com/rest/api/storageservices/blob-service-rest-a
 
 from __future__ import annotations
 
-import base64
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -74,7 +74,7 @@ class AzureContainer:
     def get(self, key: str, start: int, end: int | None, version: str | None) -> Block:
         """Returns a range of a blob."""
         if end is not None and start >= end:
-            return Block(b"", version or "")
+            return Block(b"", version)
         wanted: dict[str, Any] = {"offset": start, "length": None if end is None else end - start}
         if version is not None:
             wanted.update(etag=version, match_condition=self._same)
@@ -95,7 +95,7 @@ class AzureContainer:
                 now = self._container.get_blob_client(key).get_blob_properties().etag
                 if version is not None and now != version:
                     raise changed(self._place, key) from error
-                return Block(b"", version or "")
+                return Block(b"", version)
 
     def head(self, key: str) -> Entry | None:
         """Returns the entry of one blob; None where there is none."""
@@ -159,11 +159,13 @@ class _Upload:
     def __init__(self, container: AzureContainer, blob: Any) -> None:
         self._errors = container._errors  # noqa: SLF001 - one unit
         self._blob = blob
+        # Two uploads of one blob must not mix their blocks. All ids of a blob must be of one length.
+        self._upload = secrets.token_hex(4)
         self._ids: list[str] = []
 
     def add(self, part: bytes) -> None:
         """Uploads the next part."""
-        self._ids.append(base64.b64encode(b"%08d" % len(self._ids)).decode())
+        self._ids.append(f"{self._upload}{len(self._ids):04x}")
         with self._errors():
             self._blob.stage_block(self._ids[-1], part)
 

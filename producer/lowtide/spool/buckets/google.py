@@ -70,7 +70,7 @@ class GoogleBucket:
     def get(self, key: str, start: int, end: int | None, version: str | None) -> Block:
         """Returns a range of an object."""
         if end is not None and start >= end:
-            return Block(b"", version or "")
+            return Block(b"", version)
         blob = self._bucket.blob(key)
         with self._errors():
             try:
@@ -86,13 +86,13 @@ class GoogleBucket:
                 blob.reload(**self._bounds)
                 if version is not None and str(blob.generation) != version:
                     raise changed(self._place, key) from error
-                return Block(b"", version or "")
+                return Block(b"", version)
             except self._exceptions.NotFound as error:
                 self._check_bucket()
                 raise absent(self._place, key) from error
             except self._exceptions.PreconditionFailed as error:
                 raise changed(self._place, key) from error
-        found = str(blob.generation or "")
+        found = None if blob.generation is None else str(blob.generation)
         if version is not None and found != version:
             raise changed(self._place, key)
         return Block(data, found)

@@ -88,7 +88,7 @@ class S3Bucket:
     def get(self, key: str, start: int, end: int | None, version: str | None) -> Block:
         """Returns a range of an object."""
         if end is not None and start >= end:
-            return Block(b"", version or "")
+            return Block(b"", version)
         wanted = {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
         if version is not None:
             wanted["IfMatch"] = version
@@ -106,7 +106,7 @@ class S3Bucket:
                         now = self._client.head_object(Bucket=self._name, Key=key)["ETag"]
                         if version is not None and now != version:
                             raise changed(self._place, key) from error
-                        return Block(b"", version or "")
+                        return Block(b"", version)
                 raise
 
     def _whole_answer(self, key: str, wanted: dict[str, str]) -> Block:
