@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,7 @@ from tests.command import Command
 from tests.waiting import wait_until
 
 from lowtide import Batch, BatchQueue, BatchState, BatchStatus
+from lowtide.spool.format import PACKED_BYTES
 from lowtide_cli.commands.demo.run import SUGGESTED
 from lowtide_cli.local import Stack
 from lowtide_cli.terminal import Exit, exit_of
@@ -122,16 +124,26 @@ def test_a_submit_that_a_signal_ends_takes_back_what_it_wrote(cli: Cli, stack: S
     folder = stack.shape.directory / "spool" / "batches"
     before = set(folder.glob("*"))
     codes = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130}
-    running = {one: cli.start_and_wait_for_input("submit", "-", "--model", MODEL) for one in codes}
-    wait_until(lambda: len(set(folder.glob("*/*.part")) - before) == 3 * len(codes), what="their drafts")
+    # A smaller batch is in memory until its end.
+    line = json.dumps({"key": "k", "contents": "a" * PACKED_BYTES}) + "\n"
+    with ExitStack() as ends:
+        running = {one: cli.start_and_wait_for_input("submit", "-", "--model", MODEL) for one in codes}
+        for process in running.values():
+            ends.enter_context(process)
+            ends.callback(process.kill)
+        for process in running.values():
+            assert process.stdin is not None
+            process.stdin.write(line)
+            process.stdin.flush()
+        wait_until(lambda: len(set(folder.glob("*/*.part")) - before) == 3 * len(codes), what="their drafts")
 
-    for one, process in running.items():
-        process.send_signal(one)
+        for one, process in running.items():
+            process.send_signal(one)
 
-    for one, process in running.items():
-        said, _ = process.communicate(timeout=60)
-        assert process.returncode == codes[one]
-        assert "Traceback" not in said
+        for one, process in running.items():
+            said, _ = process.communicate(timeout=60)
+            assert process.returncode == codes[one]
+            assert "Traceback" not in said
     assert set(folder.glob("*")) == before
 
 

@@ -61,9 +61,16 @@ def test_a_wrong_setting_is_a_finding_and_no_end(doctor: Any) -> None:
     assert checks["Redis"]["verdict"] == "ok"
 
 
-@pytest.mark.parametrize("url", ["abfs://container/x", "nonsense://x/y", "/dev/null/spool"])
-def test_a_spool_that_cannot_be_opened_is_a_finding_and_no_end(doctor: Any, url: str) -> None:
-    checks = doctor(LOWTIDE_SPOOL_URL=url)
+@pytest.mark.parametrize("url", ["abfs://container/x", "nonsense://x/y"])
+def test_a_spool_of_an_unknown_kind_is_a_wrong_setting(doctor: Any, url: str) -> None:
+    [check] = doctor(LOWTIDE_SPOOL_URL=url).values()
+    assert (check["check"], check["verdict"]) == ("Settings", "fail")
+    assert "LOWTIDE_SPOOL_URL: " in check["seen"]
+    assert "gs://, s3://, az://" in check["seen"]
+
+
+def test_a_spool_that_cannot_be_opened_is_a_finding_and_no_end(doctor: Any) -> None:
+    checks = doctor(LOWTIDE_SPOOL_URL="/dev/null/spool")
     assert checks["Spool"]["verdict"] == "fail"
     assert "LOWTIDE_SPOOL_URL" in checks["Spool"]["advice"]
     assert checks["Redis"]["verdict"] == "ok"

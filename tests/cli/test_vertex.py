@@ -144,7 +144,6 @@ def test_doctor_misses_a_bucket_and_a_dataset(local: tuple[list[str], Cli]) -> N
     places = {
         "LOWTIDE_VERTEX_STORAGE": "gs://no-such/lowtide",
         "LOWTIDE_VERTEX_DATASET": "bq://p.none",
-        "LOWTIDE_VERTEX_LOCATIONS": '["shop-data"]',
     }
     done = other("doctor", "--json", code=1, **places)
     found = findings(done.json())
@@ -153,7 +152,14 @@ def test_doctor_misses_a_bucket_and_a_dataset(local: tuple[list[str], Cli]) -> N
     assert "LOWTIDE_VERTEX_STORAGE" in found["Bucket"]["advice"]
     assert "no dataset bq://p.none" in found["Dataset"]["seen"]
     assert "LOWTIDE_VERTEX_DATASET" in found["Dataset"]["advice"]
-    assert (found["Locations"]["verdict"], "shop-data" in found["Locations"]["seen"]) == ("warn", True)
+
+
+def test_a_location_that_is_no_place_is_a_wrong_setting(local: tuple[list[str], Cli]) -> None:
+    _, other = local
+    done = other("doctor", "--json", code=1, LOWTIDE_VERTEX_LOCATIONS='["shop-data"]')
+    [check] = findings(done.json()).values()
+    assert (check["check"], check["verdict"]) == ("Settings", "fail")
+    assert "LOWTIDE_VERTEX_LOCATIONS: write each place as gs://bucket/folder" in check["seen"]
 
 
 def findings(report: dict[str, Any]) -> dict[str, dict[str, str]]:

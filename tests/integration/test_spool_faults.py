@@ -51,8 +51,11 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(autouse=True)
-def _without_faults(world: World) -> Iterator[None]:
+def _nothing_of_another_test(world: World) -> Iterator[None]:
     world.proxy.faults.clear()
+    for name in ("old", "new"):
+        world.direct.delete(name)
+    world.direct.delete_folder("folder")
     yield
     world.proxy.faults.clear()
 
