@@ -1,8 +1,8 @@
 """Many small batches: with jobs that they share, beside a job for each.
 
-`python -m benchmarks.small_batches 1000` submits so many batches of ten requests one after another in this process,
-while two worker processes run, and waits for their ends. A tenth of them, which get a job each, is enough for a rate
-to compare with. A provider job takes a second.
+`.venv-bench/bin/python -m benchmarks.small_batches 1000` submits so many batches of ten requests one after another in
+this process, while two worker processes run, and waits for their ends. A tenth of them, which get a job each, is enough
+for a rate to compare with. A provider job takes a second.
 """
 
 from __future__ import annotations
