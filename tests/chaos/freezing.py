@@ -38,7 +38,7 @@ def frozen(stack: ChaosStack, scenario: Scenario, point: str) -> Figures:
     scenario.after(stack, one)
     other = fresh(stack)
     scenario.end(stack, one)
-    figures = check(stack, [one], scenario.allowed)
+    figures = check(stack, one.all, scenario.allowed)
     other.kill()
     before = _state(stack, one)
 
@@ -48,7 +48,7 @@ def frozen(stack: ChaosStack, scenario: Scenario, point: str) -> Figures:
     assert late.alive, late.text
     after = _state(stack, one)
     assert not _difference(before, after), f"{point}: {_difference(before, after)}\n{late.text[-3000:]}"
-    check(stack, [one], scenario.allowed)
+    check(stack, one.all, scenario.allowed)
     late.kill()
     return figures
 
