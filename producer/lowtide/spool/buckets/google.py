@@ -106,6 +106,7 @@ class GoogleBucket:
             except self._exceptions.NotFound:
                 self._check_bucket()
                 return None
+            self._exists = True
             return _entry(blob)
 
     def entries(self, prefix: str) -> Iterator[Entry]:
