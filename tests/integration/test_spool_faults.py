@@ -30,13 +30,19 @@ class World:
         self.proxy = proxy
         self.direct = Spool(root)
         self.direct.exists("x")
-        os.environ[ADDRESS[scheme]] = proxy.url
+        self._address, self._server = ADDRESS[scheme], server
+        self.spool = self.new_spool()
+
+    def new_spool(self) -> Spool:
+        """Returns a spool behind the proxy, as another process would open it."""
+        os.environ[self._address] = self.proxy.url
         try:
-            self.spool = Spool(root)
+            spool = Spool(self.direct.url)
             # It has found its server now.
-            self.spool.exists("x")
+            spool.exists("installation.json")
         finally:
-            os.environ[ADDRESS[scheme]] = server
+            os.environ[self._address] = self._server
+        return spool
 
 
 @pytest.fixture(scope="module", params=list(ADDRESS))
@@ -112,6 +118,17 @@ def test_a_refusal_is_a_spool_error_and_changes_nothing(world: World, call: str,
     assert not world.direct.exists("new")
     assert world.direct.names("folder") == ["folder/a", "folder/inner/b"]
     assert world.direct.size("old") == 8
+
+
+def test_a_bucket_that_has_answered_is_not_asked_for_again(world: World) -> None:
+    put(world.direct, "installation.json", b"{}")  # what a spool looks for when it connects
+    spool = world.new_spool()
+    before = len(world.proxy.requests)
+
+    spool.delete("new")
+    assert not spool.exists("new")
+
+    assert len(world.proxy.requests) - before == 2, "\n".join(world.proxy.requests[before:])
 
 
 def _s3_error(code: str) -> bytes:

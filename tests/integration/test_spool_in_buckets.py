@@ -21,6 +21,8 @@ from lowtide.spool import Spool
 
 ADDRESS = {"gs": "STORAGE_EMULATOR_HOST", "s3": "AWS_ENDPOINT_URL"}
 MOST_OPERATIONS = 12
+ONE_PROCESS = ("-c", "1")
+"""Each process of a worker reads an object when it first uses the spool. With one, a test knows that this is over."""
 _FAULTS: tuple[Fault, ...] = ("cut after", 503, "half an answer", "cut before")
 
 
@@ -44,7 +46,7 @@ def stack(store: FaultyProxy, tmp_path_factory: pytest.TempPathFactory) -> Itera
     variables[ADDRESS[scheme]] = store.url
     variables["LOWTIDE_SPOOL_URL"] = f"{new_bucket(scheme)}/spool"
     with Stack(tmp_path_factory.mktemp("stack"), None, cloud=None, **variables) as stack:
-        stack.worker()
+        stack.worker(*ONE_PROCESS)
         yield stack
 
 
@@ -58,8 +60,11 @@ def is_gone(batch: Batch) -> bool:
 
 def test_a_small_batch_is_a_dozen_operations_from_submit_to_delete(stack: Stack, store: FaultyProxy) -> None:
     queue = stack.queue()
-    # The first one also connects, and looks for the installation.
-    queue.submit(blurbs(1), model=MODEL).wait(timeout=60)
+    # The first one also connects, and looks for the bucket and the installation.
+    first = queue.submit(blurbs(1), model=MODEL)
+    first.wait(timeout=60)
+    first.delete()
+    wait_until(lambda: is_gone(first), what="the first batch is deleted")
     before = len(store.requests)
 
     batch = queue.submit(blurbs(50), model=MODEL)
@@ -94,7 +99,7 @@ def test_a_worker_that_is_killed_loses_nothing(stack: Stack) -> None:
     batch = stack.queue().submit(blurbs(400), model=MODEL)
     wait_until(lambda: batch.status().jobs)
     stack.workers[-1].kill()
-    stack.worker()
+    stack.worker(*ONE_PROCESS)
 
     assert batch.wait(timeout=90).succeeded == 400
     assert len({result.key for result in batch.results()}) == 400

@@ -45,6 +45,8 @@ class GoogleBucket:
             self._client = storage.Client(project=None)
             # A redirect is an error: requests must reach no host but the one that they were meant for.
             self._client._http.max_redirects = 0  # noqa: SLF001 - there is no public way to set it
+            # The library asks for the bucket's own data, for traces, at first and after each 404.
+            self._client._bucket_metadata_cache = None  # noqa: SLF001 - the public way is a variable of the process
         self._bucket = self._client.bucket(name)
         self._exists = False
         self._bounds: Any = {"retry": DEFAULT_RETRY.with_timeout(_RETRY_SECONDS), "timeout": _TIMEOUT}
@@ -106,6 +108,7 @@ class GoogleBucket:
             except self._exceptions.NotFound:
                 self._check_bucket()
                 return None
+            self._exists = True
             return _entry(blob)
 
     def entries(self, prefix: str) -> Iterator[Entry]:

@@ -136,6 +136,7 @@ class S3Bucket:
                     self._client.head_bucket(Bucket=self._name)
                     self._exists = True
                 return None
+        self._exists = True
         return Entry(key, found["ContentLength"], found["LastModified"].timestamp())
 
     def entries(self, prefix: str) -> Iterator[Entry]:
