@@ -75,6 +75,11 @@ class Worker:
         return self.process.poll() is None
 
     @property
+    def stands_still(self) -> bool:
+        """Whether it is stopped by SIGSTOP."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+    @property
     def killed(self) -> bool:
         """Whether it ended by SIGKILL."""
         return self.process.poll() == -signal.SIGKILL

@@ -128,7 +128,7 @@ def _known(stack: ChaosStack, one: Submitted) -> None:
 def _refused(stack: ChaosStack, one: Submitted) -> None:
     worker = stack.workers[-1]
     error = stack.inbox(one) / "error.json"
-    wait_until(lambda: error.exists() or worker.killed, what="the refusal")
+    wait_until(lambda: error.exists() or not worker.alive or worker.stands_still, what="the refusal")
 
 
 def _corrected(stack: ChaosStack, one: Submitted) -> None:

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 from collections.abc import Hashable
-from pathlib import Path
 from typing import Any, cast
 
 from tests.chaos.chaos_stack import ChaosStack, Submitted
@@ -55,8 +54,7 @@ def frozen(stack: ChaosStack, scenario: Scenario, point: str) -> Figures:
 
 def _stands_still(worker: Worker) -> bool:
     assert worker.alive, worker.text[-3000:]
-    stat = Path(f"/proc/{worker.pid}/stat").read_text()
-    return stat.rpartition(")")[2].split()[0] == "T"
+    return worker.stands_still
 
 
 def _idle(worker: Worker) -> bool:
