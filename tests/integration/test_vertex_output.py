@@ -93,7 +93,7 @@ def test_a_twin_that_is_removed_takes_nothing_of_the_other_job_with_it(patient: 
     source = cloud.put_table(f"{patient.dataset}.twins", {"key": "STRING", "request": "JSON"}, rows)
     new = NewJob(model=MODEL, display_name=f"lowtide-{'i' * 12}-{'b' * 12}-1", sources=[source])
     names = [provider.create(new, Deadline(5)).name for _ in range(2)]
-    wait_until(lambda: all(provider.get(name).output for name in names), timeout=20, what="both jobs ended")
+    wait_until(lambda: all(provider.get(name).output for name in names), what="both jobs ended")
     twin, adopted = map(provider.get, names)
 
     provider.delete(twin.name)
@@ -118,7 +118,7 @@ class Halted:
 
     def batch(self, to: str, count: int = REQUESTS) -> Batch:
         batch = submit(self.stack, self.cloud, to, count)
-        wait_until(lambda: self.stack.redis.hget(f"lowtide:job:{batch.id}-1", "output"), timeout=20, what="output")
+        wait_until(lambda: self.stack.redis.hget(f"lowtide:job:{batch.id}-1", "output"), what="output")
         return batch
 
     def output(self, batch: Batch) -> str:
@@ -218,7 +218,7 @@ def test_rows_that_come_after_the_others_are_read_are_waited_for_and_paid_once(h
     halted.put(batch, rows[:2])
 
     reader()
-    wait_until(lambda: "have not come yet" in str(batch.status().problems), timeout=20, what="missing rows noticed")
+    wait_until(lambda: "have not come yet" in str(batch.status().problems), what="missing rows noticed")
     halted.put(batch, rows)
 
     assert {key: result.attempts for key, result in results(batch).items()} == dict.fromkeys(KEYS, 1)
@@ -236,7 +236,7 @@ def test_output_that_is_written_again_while_it_is_read_loses_and_doubles_nothing
     count = 40
     batch = halted.batch(to, count)
     dying = reader(LOWTIDE_CRASH_AT="collect.after-segments")
-    wait_until(lambda: dying.killed, timeout=20, what="the first segments found")
+    wait_until(lambda: dying.killed, what="the first segments found")
     if to == "gs":
         halted.put(batch, [json.dumps(row) for row in reversed(halted.lines(batch))])
     else:
@@ -269,7 +269,7 @@ def test_output_at_a_place_of_nobodys_is_not_opened_and_a_cancel_ends_the_batch(
     table = bigquery.Table(f"{halted.stack.dataset}_foreign.answers")
     halted.stack.redis.hset(f"lowtide:job:{batch.id}-1", "output", f"bq://{table.project}.{table.dataset_id}.answers")
     reader(LOWTIDE_VERTEX_LOCATIONS="[]", LOWTIDE_OUTPUT_GRACE_SECONDS="1")
-    wait_until(lambda: "outside" in str(batch.status().problems), timeout=20, what="the problem shown")
+    wait_until(lambda: "outside" in str(batch.status().problems), what="the problem shown")
 
     batch.cancel()
 

@@ -33,7 +33,7 @@ from lowtide.protocol import (
     salvage_record,
     written_fields,
 )
-from lowtide.protocol.changes import new_job
+from lowtide.protocol.changes import JobChange, new_job
 from lowtide.states import BatchState
 from lowtide.store import pairs
 from lowtide_worker.events import Event
@@ -305,6 +305,8 @@ class Ledger:
         """Leaves a job that is not created yet some of its requests; a new one gets `rest`. Raises `Superseded`."""
         prefix = job_prefix(job.batch_id)
         new = new_job(job.batch_id, stage=Stage.CREATE, attempt=job.record.attempt, losses=job.record.losses)
+        # Should the rest never be created either, its requests expire with this reason.
+        reason: JobChange = {"error": job.record.error}
         divided = self._divide(
             job=keys.entity(job.member),
             batch=keys.batch(job.batch_id),
@@ -318,7 +320,7 @@ class Ledger:
             kept_bitmap=kept.bitmap or "",
             bitmap=rest.bitmap or "",
             kept=written_fields(carried_by(kept)),
-            fields=[*written_fields(new), *written_fields(carried_by(rest))],
+            fields=[*written_fields(new), *written_fields(carried_by(rest)), *written_fields(reason)],
         )
         self._checked(divided, job)
 
