@@ -143,7 +143,12 @@ def _announce_problem(problem: str) -> None:
 def build() -> Celery:
     """Builds the Celery application from the settings of this process. Raises `SystemExit` for invalid settings."""
     settings = _settings()
-    celery = Celery("lowtide", include=["lowtide_worker.host.tasks"], log="lowtide_worker.host.logs:Logging")
+    celery = Celery(
+        "lowtide",
+        include=["lowtide_worker.host.tasks"],
+        log="lowtide_worker.host.logs:Logging",
+        events="lowtide_worker.host.monitoring:Events",
+    )
     celery.conf.update(
         broker_url=settings.redis_url.get_secret_value(),
         broker_connection_retry_on_startup=True,
