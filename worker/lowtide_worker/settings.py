@@ -14,6 +14,7 @@ from pydantic_settings import NoDecode
 
 from lowtide import Settings
 from lowtide.addresses import check_broker_url, parse_endpoint, parse_objects, parse_table
+from lowtide.protocol import BatchRecord
 from lowtide.quotas import limit_of, token_limits
 
 _MIN_SECRET_BYTES = 24
@@ -132,7 +133,8 @@ class WorkerSettings(Settings):
     batch_deadline_seconds: float = Field(
         1_209_600.0,
         gt=0,
-        description="Age after which a batch gets no new jobs, in seconds. Its requests without a result expire.",
+        description="Age after which a batch without a deadline of its own gets no new jobs, in seconds. Its "
+        "requests without a result expire.",
     )
     max_job_losses: int = Field(
         3,
@@ -276,6 +278,10 @@ class WorkerSettings(Settings):
                     "the second"
                 )
         return self
+
+    def deadline_of(self, batch: BatchRecord) -> float:
+        """Returns the time after which a batch gets no more jobs, in Unix seconds."""
+        return batch.created + self.batch_deadline_seconds if batch.deadline is None else batch.deadline
 
     def max_tokens(self, model: str) -> int | None:
         """Returns the highest number of enqueued input tokens of a model; None where no limit is known."""

@@ -125,6 +125,8 @@ class BatchRecord(PaidTokens, frozen=True, kw_only=True):
     """How many jobs may carry a request before it has failed."""
     priority: int = 0
     """The higher one goes first where jobs wait for a slot."""
+    deadline: float | None = None
+    """When it gets no more jobs, and its requests expire; None: at the age that the workers' setting gives."""
     on_result: str | None = None
     """The handler that gets the results; None where they are only stored."""
     labels: dict[str, str] = {}

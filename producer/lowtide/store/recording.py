@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -71,6 +72,7 @@ def registration(
         "groups": groups,
         "max_attempts": options.max_attempts,
         "priority": options.priority,
+        "deadline": _moment(options.deadline),
         "on_result": options.on_result,
         "labels": dict(options.labels),
         "outcomes": dict(options.outcomes),
@@ -99,6 +101,7 @@ def registration(
         "size": size,
         "tokens": tokens,
         "lane_name": lane,
+        "allowed": options.deadline if isinstance(options.deadline, float) else "",
         "bundle_id": new_batch_id(),
         "batch_member": keys.batch_member(""),
         "bundled": keys.bundled(""),
@@ -121,7 +124,9 @@ def lane_of(options: Options, settings: Settings, *, total: int, sources: Sequen
     alone = sources or options.destination is not None or options.provider is not ProviderName.GEMINI
     if not options.share or alone or total >= settings.linger_requests:
         return ""
-    return hashlib.blake2b(msgspec.json.encode(new_bundle(options), order="deterministic"), digest_size=16).hexdigest()
+    # Batches with one deadline in seconds share too: their bundle ends with the first of them.
+    same = (new_bundle(options), options.deadline)
+    return hashlib.blake2b(msgspec.json.encode(same, order="deterministic"), digest_size=16).hexdigest()
 
 
 def new_bundle(options: Options) -> NewBundle:
@@ -139,9 +144,15 @@ def new_bundle(options: Options) -> NewBundle:
         "groups": 1,
         "max_attempts": options.max_attempts,
         "priority": options.priority,
+        "deadline": _moment(options.deadline),
         "on_result": options.on_result,
         "outcomes": dict(options.outcomes),
         "cancel": False,
         "jobs": 0,
         "open": 0,
     }
+
+
+def _moment(deadline: float | datetime | None) -> float | None:
+    """A deadline in Unix seconds, where it does not depend on when the batch is recorded."""
+    return deadline.timestamp() if isinstance(deadline, datetime) else None

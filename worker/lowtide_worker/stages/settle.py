@@ -116,7 +116,7 @@ def _verdict(runtime: Runtime, job: HeldJob, *, lost: bool) -> tuple[ResultStatu
     if job.record.refused or (state is JobState.FAILED and error is not None and not retryable(error)):
         return ResultStatus.FAILED, error or ResultError(reason="FAILED", message="the provider refused the job")
     settings = runtime.settings
-    overdue = job.now() - job.batch.created > settings.batch_deadline_seconds
+    overdue = job.now() > settings.deadline_of(job.batch)
     spent = job.record.losses >= settings.max_job_losses if lost else job.record.attempt >= job.batch.max_attempts
     if not spent and not overdue:
         return None
