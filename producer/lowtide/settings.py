@@ -17,11 +17,13 @@ from pydantic_settings import (
 )
 
 from lowtide.addresses import (
+    broker_config,
     check_http_url,
     check_location,
     check_place,
-    check_redis_url,
+    parse_redis_url,
     parse_spool_root,
+    with_verified_certificate,
     without_password,
 )
 from lowtide.backoff import Backoff
@@ -70,8 +72,8 @@ class Settings(BaseSettings):
 
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="URL of the Redis database that holds the store, the clock and the broker's queues. This Redis "
-        "must not evict keys.",
+        description="URL of the Redis database that holds the store, the clock and the broker's queues: redis://, "
+        "rediss:// (TLS) or sentinel://. This Redis must not evict keys.",
     )
     secrets_dir: str | None = Field(
         None,
@@ -246,8 +248,8 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_url_can_be_used(cls, url: SecretStr) -> SecretStr:
-        check_redis_url(url.get_secret_value())
-        return url
+        parse_redis_url(url.get_secret_value())
+        return SecretStr(with_verified_certificate(url.get_secret_value()))
 
     @field_validator("spool_url")
     @classmethod
@@ -283,6 +285,13 @@ class Settings(BaseSettings):
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
         for name, value in super().__repr_args__():
             yield name, without_password(value) if isinstance(value, str) else value
+
+    def broker_config(self) -> dict[str, Any]:
+        """Returns the settings by which a Celery app has Lowtide's Redis as its broker: `app.conf.update(...)`.
+
+        They contain the password. An app needs them where `redis_url` names Sentinels; otherwise the URL is enough.
+        """
+        return broker_config(self.redis_url.get_secret_value())
 
     @property
     def delivery_backoff(self) -> Backoff:
