@@ -157,8 +157,7 @@ class RequestWriter:
         }
         in_order = [contents[content] for content in Content]
         header = Header(tuple(map(len, in_order)))
-        with self._spool.write(self._files.index) as file:
-            file.write(b"".join((header.encoded(), *in_order)))
+        self._spool.put(self._files.index, b"".join((header.encoded(), *in_order)))
 
     @property
     def groups(self) -> int:
