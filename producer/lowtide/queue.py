@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import os
@@ -266,7 +267,8 @@ class BatchQueue:
             options.kind,
             options.destination or "",
         )
-        fingerprint = "-".join(parts)
+        # Short, because Redis keeps a hash whose values have at most 64 bytes in a third of the memory.
+        fingerprint = hashlib.blake2b("-".join(parts).encode(), digest_size=20).hexdigest()
         try:
             recorded = self._store.register(
                 batch_id,

@@ -27,8 +27,9 @@ class Part(NamedTuple):
     None where the provider has no versions, or an earlier version of Lowtide recorded it."""
 
 
-Range = tuple[str, int, int]
-"""A range of bytes of a file in the spool: its name, its first byte, and the one behind its last."""
+Range = tuple[int, int, int, int]
+"""A range of bytes of a file of results: the numbers of its job and segment, its first byte, and the one behind its
+last."""
 
 
 class Collected(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,7 +34,6 @@ from lowtide.protocol import (
     written_fields,
 )
 from lowtide.protocol.changes import new_job
-from lowtide.protocol.records import Range
 from lowtide.settings import Settings
 from lowtide.spool import Spool
 from lowtide.states import FINISHED_BATCH, BatchState, JobState
@@ -46,7 +45,7 @@ from lowtide.store.listeners import listeners, silence
 from lowtide.store.problems import problems
 from lowtide.store.reach import out_of_reach
 from lowtide.store.recording import Recorded, registration
-from lowtide.store.result_files import result_files
+from lowtide.store.result_files import result_files, shared_ranges
 from lowtide.store.server import require_server
 from lowtide.store.serving import announcements, unserved
 
@@ -245,9 +244,9 @@ class Store:
         }
         return [with_bundle(batch, bundles.get(batch.bundle or "")) for batch in batches]
 
-    def stored(self, batch_id: str) -> Sequence[Range]:
-        """The places of a bundled batch's results, in the files of its bundle; none for another batch."""
-        return self._batch(batch_id).stored
+    def stored(self, batch_id: str) -> list[tuple[str, int, int]]:
+        """The places of a bundled batch's results in the files of its bundle; none for another batch."""
+        return shared_ranges(self._batch(batch_id))
 
     def page(
         self,
