@@ -341,7 +341,7 @@ def _write_partial(runtime: Runtime, segment: HeldSegment, incomplete: Sequence[
     reach("deliver.before-partial")
     write_partial_answers(runtime.spool, name, incomplete)
     reach("deliver.after-partial")
-    # record.lua notes it in the job, so that settle reads what is written, and nothing that a lost state of Redis wrote.
+    # record.lua notes it in the job: settle must not read what only a lost state of Redis has written.
     runtime.clock.keep(segment, {"partial": True})
 
 
