@@ -22,7 +22,7 @@ from lowtide.protocol import BatchFiles, measures
 from lowtide.spool import DamagedBlob, Spool
 from lowtide.states import ResultStatus, Verdict
 from lowtide_worker.output import MALFORMED, Joined, Outcome, has_candidate, judge, merged, overruled
-from lowtide_worker.providers import NO_RESPONSE, OutputRow, without_line_ends
+from lowtide_worker.providers import OutputRow, without_line_ends
 
 _MOST_AT_ONCE = 4 << 20
 """Bytes of answers that are read at once, except for one longer answer."""
@@ -186,9 +186,9 @@ def _continued(item: Joined, begun: PartialAnswer, outcomes: Mapping[str, Verdic
     # An error beside a response counts, and an unreadable response has no place in an answer.
     if alone != item.outcome or (alone.error is not None and alone.error.reason == MALFORMED):
         return nothing_new
-    if item.response == NO_RESPONSE or not has_candidate(item.response):
-        return nothing_new
     try:
+        if not has_candidate(item.response):
+            return nothing_new
         response = merged(begun.response, item.response)
     except (msgspec.DecodeError, ValueError) as error:
         unreadable = ResultError(reason=MALFORMED, message=f"unreadable response: {error}")
