@@ -143,6 +143,13 @@ class WorkerSettings(Settings):
         description="How often the job of a request may be lost as a whole (expired, failed or missing) and run "
         "again. A lost job does not count as an attempt.",
     )
+    max_continuations: int = Field(
+        10,
+        ge=0,
+        le=1000,
+        description="How often a request runs again because its answer ended with CONTINUATION. A continuation is "
+        "billed like any request and does not count as an attempt. 0: such an answer is a failure.",
+    )
     output_grace_seconds: float = Field(
         900.0,
         ge=0,

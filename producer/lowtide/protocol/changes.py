@@ -95,6 +95,13 @@ class CarriedRequests(TypedDict):
     sparse: bool
 
 
+class ContinuedAnswers(TypedDict):
+    """The fields of a job that continues answers of earlier jobs."""
+
+    continuations: int
+    partial: str | None
+
+
 class NewSweep(TypedDict):
     """The fields of the sweep when it is put on the clock for the first time."""
 
@@ -137,6 +144,8 @@ class JobChange(EntityChange, total=False):
     """Fields that the stages of a job change."""
 
     state: JobState
+    continuations: int
+    partial: str | None
     input: str | None
     display_name: str
     throttled: int
@@ -169,14 +178,15 @@ class JobChange(EntityChange, total=False):
 class SegmentChange(EntityChange, total=False):
     """Fields that deliver changes."""
 
+    partial: bool
     tries: int
     silences: int
     sent_to: str | None
     looks: int
 
 
-def new_job(batch_id: str, *, stage: Stage | None, attempt: int, losses: int) -> NewJob:
-    """Fields of a new job, beside its id, its number and its requests."""
+def new_job(batch_id: str, *, stage: Stage | None) -> NewJob:
+    """Fields of a first job of requests, beside its id, its number and its requests."""
     return {
         "v": RECORD_VERSION,
         "batch_id": batch_id,
@@ -184,6 +194,6 @@ def new_job(batch_id: str, *, stage: Stage | None, attempt: int, losses: int) ->
         "token": 0,
         "busy": False,
         "state": JobState.PLANNED,
-        "attempt": attempt,
-        "losses": losses,
+        "attempt": 1,
+        "losses": 0,
     }

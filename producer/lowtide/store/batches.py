@@ -347,7 +347,7 @@ class Store:
     def cancel(self, batch_id: str) -> BatchState:
         """Asks a batch to stop; returns its state from before. Raises `BatchNotFound`."""
         job = job_prefix(batch_id)
-        cancelled = {**new_job(batch_id, stage=Stage.SETTLE, attempt=1, losses=0), "state": JobState.CANCELLED}
+        cancelled = {**new_job(batch_id, stage=Stage.SETTLE), "state": JobState.CANCELLED}
         with redis_errors(self._url):
             state = self._cancel(
                 batch=keys.batch(batch_id),
