@@ -66,6 +66,8 @@ class NewBatch(TypedDict):
     labels: Mapping[str, str]
     outcomes: Mapping[str, str]
     idempotency_key: str | None
+    traceparent: str | None
+    tracestate: str | None
     cancel: bool
     jobs: int
     open: int

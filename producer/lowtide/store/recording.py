@@ -18,6 +18,7 @@ from lowtide.protocol import RECORD_VERSION, Part, Stage, keys, measures, new_ba
 from lowtide.protocol.changes import NewBatch, NewBundle
 from lowtide.settings import Settings
 from lowtide.states import BatchState, ProviderName
+from lowtide.tracing import Headers
 
 _SUBMIT_GRACE_SECONDS = 5.0
 """Time the submit message gets before the clock sends another."""
@@ -47,6 +48,7 @@ def registration(
     groups: int,
     fingerprint: str,
     sources: Sequence[Part],
+    trace: Headers,
 ) -> dict[str, Any]:
     """The keys and arguments of register.lua for a new batch: see `Store.register`."""
     lane = lane_of(options, settings, total=total, sources=sources)
@@ -75,6 +77,8 @@ def registration(
         "labels": dict(options.labels),
         "outcomes": dict(options.outcomes),
         "idempotency_key": options.idempotency_key,
+        "traceparent": trace.get("traceparent"),
+        "tracestate": trace.get("tracestate"),
         "cancel": False,
         "jobs": 0,
         "open": 0,
