@@ -77,12 +77,12 @@ def registration(
         "labels": dict(options.labels),
         "outcomes": dict(options.outcomes),
         "idempotency_key": options.idempotency_key,
-        "traceparent": trace.get("traceparent"),
-        "tracestate": trace.get("tracestate"),
         "cancel": False,
         "jobs": 0,
         "open": 0,
     }
+    if trace:
+        fields["traceparent"], fields["tracestate"] = trace["traceparent"], trace.get("tracestate")
     return {
         "batch": keys.batch(batch_id),
         "batches": keys.BATCHES,
