@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import logging
+
 import pytest
 from celery import Celery
 from opentelemetry import trace
@@ -13,6 +16,7 @@ from lowtide import tracing
 from lowtide.handling.attempts import Message, span_of
 from lowtide.protocol import BatchRecord
 from lowtide.states import BatchState, Kind, ProviderName
+from lowtide_worker.host.logs import JsonLines
 from lowtide_worker.tracing import onward
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -59,6 +63,16 @@ def test_a_span_continues_another_and_its_headers_name_it(exported: InMemorySpan
         "gen_ai.provider.name": "gcp.vertex_ai",
         "gen_ai.request.model": "gemini-embedding-2",
     }
+
+
+def test_a_json_line_of_the_log_names_the_span_that_it_was_written_in(exported: InMemorySpanExporter) -> None:
+    record = logging.LogRecord("lowtide_worker", logging.INFO, __file__, 1, "it failed", (), None)
+    with tracing.span("poll", "lowtide.jobs", "CONSUMER", {}, parent={"traceparent": PARENT}):
+        inside = json.loads(JsonLines().format(record))
+
+    [span] = exported.get_finished_spans()
+    assert (inside["trace_id"], inside["span_id"]) == (PARENT[3:35], f"{span.context.span_id:016x}")
+    assert "trace_id" not in json.loads(JsonLines().format(record))
 
 
 def test_an_error_is_named_without_secrets_and_without_its_traceback(exported: InMemorySpanExporter) -> None:
