@@ -98,5 +98,8 @@ lowest-lock: ## Pin the lowest versions that pyproject.toml allows, for compat (
 	echo 'httpx2<2.6' | $(LOCK) pyproject.toml --all-extras --group dev --resolution lowest-direct --upgrade \
 	    --constraint - -o requirements-lowest.txt
 
+prices: $(STAMP) ## Fail where the newest row of the price table is older than 180 days; run it before a release
+	$(BIN)/python -m tools.old_prices
+
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) $(BENCH) .venv-compat .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
