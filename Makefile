@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: help setup demo demo-vertex up test test-redis compat chaos lint format bench bench-lock lock image-lock lowest-lock clean
+.PHONY: help setup demo demo-vertex up test test-redis compat chaos lint format bench bench-lock lock image-lock lowest-lock prices clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'

@@ -9,7 +9,7 @@ import pytest
 from celery import Celery
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from lowtide import tracing
@@ -17,7 +17,7 @@ from lowtide.handling.attempts import Message, span_of
 from lowtide.protocol import BatchRecord
 from lowtide.states import BatchState, Kind, ProviderName
 from lowtide_worker.host.logs import JsonLines
-from lowtide_worker.tracing import onward
+from lowtide_worker.tracing import flush_spans, onward
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 BATCH = BatchRecord(v=3, id="b1", state=BatchState.RUNNING, created=0.0, model="gemini-3.5-flash", traceparent=PARENT)
@@ -73,6 +73,20 @@ def test_a_json_line_of_the_log_names_the_span_that_it_was_written_in(exported: 
     [span] = exported.get_finished_spans()
     assert (inside["trace_id"], inside["span_id"]) == (PARENT[3:35], f"{span.context.span_id:016x}")
     assert "trace_id" not in json.loads(JsonLines().format(record))
+
+
+def test_a_worker_that_stops_exports_its_last_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=3_600_000))
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    try:
+        with tracing.span("poll", "lowtide.jobs", "CONSUMER", {}):
+            assert not exporter.get_finished_spans()
+        flush_spans()
+
+        assert [span.name for span in exporter.get_finished_spans()] == ["poll lowtide.jobs"]
+    finally:
+        provider.shutdown()
 
 
 def test_an_error_is_named_without_secrets_and_without_its_traceback(exported: InMemorySpanExporter) -> None:

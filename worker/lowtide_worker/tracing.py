@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
+from threading import Thread
 from typing import Any, cast
 
 import redis
@@ -22,6 +23,8 @@ _MOST_LINKS = 32
 """Most links of a span to the submits of a bundle: those of its first batches."""
 _BUNDLES_KEPT = 32
 """Bundles whose links a process remembers."""
+_FLUSH_SECONDS = 2.0
+"""Longest wait for an exporter whose collector may not answer."""
 
 
 def stage_span(client: redis.Redis, held: Held[Any]) -> AbstractContextManager[None]:
@@ -52,6 +55,20 @@ def describe_end(held: Held[Any], report: Mapping[str, object]) -> None:
 def onward(batch: BatchRecord) -> Headers:
     """Returns the span that a handler continues: the present one, or else that of the submit."""
     return tracing.current() or _submitted(batch)
+
+
+def flush_spans() -> None:
+    """Has the spans exported that wait for it, for two seconds at most: a process that ends would lose them."""
+    if not tracing.is_on():
+        return
+    from opentelemetry import trace
+
+    # A method of the SDK, which the API does not have.
+    flush = getattr(trace.get_tracer_provider(), "force_flush", None)
+    if flush is not None:
+        thread = Thread(target=flush, daemon=True)
+        thread.start()
+        thread.join(_FLUSH_SECONDS)
 
 
 def _submitted(batch: BatchRecord) -> Headers:
