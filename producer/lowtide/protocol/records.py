@@ -136,6 +136,10 @@ class BatchRecord(PaidTokens, frozen=True, kw_only=True):
     """Verdicts by reason or code that overrule the worker's."""
     idempotency_key: str | None = None
     """The user's key under which a second submit finds this batch."""
+    traceparent: str | None = None
+    """The span in which it was submitted, as the header of W3C Trace Context; None without OpenTelemetry."""
+    tracestate: str | None = None
+    """The header of this name that belongs to it."""
 
     total: int = 0
     """Number of its requests."""

@@ -19,6 +19,7 @@ from lowtide.protocol import RECORD_VERSION, BatchRecord, Part, Stage, keys, mea
 from lowtide.protocol.changes import NewBatch, NewBundle
 from lowtide.settings import Settings
 from lowtide.states import BatchState, ProviderName
+from lowtide.tracing import Headers
 
 _SUBMIT_GRACE_SECONDS = 5.0
 """Time the submit message gets before the clock sends another."""
@@ -50,6 +51,7 @@ def registration(
     groups: int,
     fingerprint: str,
     sources: Sequence[Part],
+    trace: Headers,
 ) -> dict[str, Any]:
     """The keys and arguments of register.lua for a new batch: see `Store.register`."""
     lane = lane_of(options, settings, total=total, sources=sources)
@@ -83,6 +85,8 @@ def registration(
         "jobs": 0,
         "open": 0,
     }
+    if trace:
+        fields["traceparent"], fields["tracestate"] = trace["traceparent"], trace.get("tracestate")
     return {
         "batch": keys.batch(batch_id),
         "batches": keys.BATCHES,
