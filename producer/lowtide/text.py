@@ -1,4 +1,4 @@
-"""Makes text from outside safe for a terminal or a log."""
+"""Text for people: text from outside made safe for a terminal, a log or a page, and lengths of time in words."""
 
 from __future__ import annotations
 
@@ -21,3 +21,16 @@ def printable(text: str) -> str:
 def on_one_line(text: str) -> str:
     """Returns printable text with spaces for line ends, so that it cannot look like another line of a log."""
     return " ".join(printable(text.replace("\r\n", "\n")).split("\n"))
+
+
+def duration(seconds: float) -> str:
+    """Returns a length of time in words, such as "2 h 05 min"."""
+    whole = max(0, int(seconds))
+    days, rest = divmod(whole, 86_400)
+    hours, rest = divmod(rest, 3600)
+    minutes, left = divmod(rest, 60)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {left:02} s" if minutes else f"{left} s"

@@ -34,6 +34,7 @@ class Event(StrEnum):
     DELIVERY_FAILED = "delivery.failed"
     DELIVERY_NO_LISTENER = "delivery.no_listener"
     DELIVERY_PARKED = "delivery.parked"
+    FLOWER_PAGES_UNAVAILABLE = "flower.pages_unavailable"
     INBOX_IMPORTED = "inbox.imported"
     INBOX_LATER = "inbox.later"
     INBOX_NEWER = "inbox.newer"

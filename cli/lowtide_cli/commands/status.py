@@ -5,14 +5,13 @@ from __future__ import annotations
 from rich.console import Console
 
 from lowtide import BatchStatus, JobStatus, Kind
-from lowtide.text import on_one_line
+from lowtide.text import duration, on_one_line
 from lowtide_cli.batches import find
 from lowtide_cli.terminal import Exit, exit_of
 from lowtide_cli.terminal.layout import Column, Row, print_facts, print_rows
 from lowtide_cli.terminal.output import (
     ago,
     counts_text,
-    duration,
     labels_text,
     local_time,
     outcome,

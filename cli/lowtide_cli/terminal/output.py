@@ -15,7 +15,7 @@ from rich.segment import Segment
 
 from lowtide import BatchState, BatchStatus, Usage
 from lowtide.models import to_builtins
-from lowtide.text import printable
+from lowtide.text import duration, printable
 
 STATE_STYLE = {
     BatchState.PENDING: "dim",
@@ -88,19 +88,6 @@ def status_data(status: BatchStatus) -> dict[str, Any]:
 def state_text(state: BatchState) -> str:
     """Returns a state in its colour, as rich markup."""
     return f"[{STATE_STYLE[state]}]{state}[/]"
-
-
-def duration(seconds: float) -> str:
-    """Returns a length of time in words, such as "2 h 05 min"."""
-    whole = max(0, int(seconds))
-    days, rest = divmod(whole, 86_400)
-    hours, rest = divmod(rest, 3600)
-    minutes, left = divmod(rest, 60)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {left:02} s" if minutes else f"{left} s"
 
 
 def ago(moment: float) -> str:

@@ -34,6 +34,7 @@ from lowtide.states import ProviderName
 from lowtide.store import Announcement, announce, connect
 from lowtide.variables import warn_of_unknown_variables
 from lowtide_worker.events import Event, leave_stage
+from lowtide_worker.flower import add_pages
 from lowtide_worker.host.health import HEALTH, HealthServer
 from lowtide_worker.host.memory import keep_freed_memory
 from lowtide_worker.host.ticker import Ticker
@@ -197,3 +198,6 @@ def build() -> Celery:
 
 
 app = build()
+if "flower" in sys.argv:
+    # Celery imports this module before it runs the command, and Flower has no later moment for new routes.
+    add_pages(runtime().settings)

@@ -14,8 +14,8 @@ from lowtide import BatchQueue, BatchStatus, InvalidBatch, LowtideError, Setting
 from lowtide.addresses import CeleryTarget, listened_for, parse_handler
 from lowtide.protocol import keys
 from lowtide.store import Listener, connect, known_handlers, listeners, redis_errors, shared_queues, silence
+from lowtide.text import duration
 from lowtide_cli.commands.doctor.findings import Finding, Health
-from lowtide_cli.terminal.output import duration
 
 _CHECKED_BATCHES = 1000
 _SHOWN = 20

@@ -9,12 +9,12 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from lowtide import Batch, BatchStatus, StoreUnavailable, WaitTimeout
+from lowtide.text import duration
 from lowtide_cli.batches import find
 from lowtide_cli.commands.watch.pace import Pace
 from lowtide_cli.commands.watch.picture import measures, picture
 from lowtide_cli.terminal import Exit, exit_of
 from lowtide_cli.terminal.output import (
-    duration,
     outcome,
     print_json,
     status_data,

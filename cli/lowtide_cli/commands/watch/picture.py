@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lowtide import BatchState, BatchStatus
-from lowtide_cli.terminal.output import STATE_STYLE, duration, outcome, tokens_text
+from lowtide.text import duration
+from lowtide_cli.terminal.output import STATE_STYLE, outcome, tokens_text
 
 
 def picture(status: BatchStatus, left: float | None = None) -> Group:

@@ -1,0 +1,84 @@
+"""The page of the account: live jobs against their limit, jobs and tokens by model, queues, and failed calls."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any, NamedTuple
+
+from lowtide import ProviderName
+from lowtide.protocol import Queue
+from lowtide_worker.flower.page import Page
+from lowtide_worker.flower.reading import dead_letter_count
+from lowtide_worker.metrics import Metric, Snapshot, catalogue
+
+_MOST_ROWS = 50
+
+
+class Slots(NamedTuple):
+    """The slots of one provider."""
+
+    provider: str
+    live: float
+    limit: float
+    waiting: float
+    oldest: float
+    """Age of the oldest live job, in seconds."""
+
+
+class AccountPage(Page):
+    """What Lowtide uses of the account at the provider, and how much work waits."""
+
+    tab = "account"
+
+    async def get(self) -> None:
+        """Shows the page."""
+        snapshot = await self.read(self.reader.snapshot)
+        settings = self.reader.settings
+        self.show(
+            "lowtide_account.html",
+            slots=_slots(snapshot, settings.provider),
+            token_limits=settings.max_enqueued_tokens,
+            jobs=_most(snapshot, catalogue.JOBS),
+            tokens=_tokens(snapshot),
+            queues=_queues(snapshot),
+            segments=snapshot.values[catalogue.SEGMENTS],
+            results=_most(snapshot, catalogue.RESULTS),
+            errors=_most(snapshot, catalogue.PROVIDER_ERRORS),
+            letters=dead_letter_count(snapshot),
+        )
+
+
+def _slots(snapshot: Snapshot, default: str) -> list[Slots]:
+    """The slots of the default provider, and of each other one with jobs."""
+    metrics = (catalogue.LIVE_JOBS, catalogue.LIVE_JOBS_LIMIT, catalogue.WAITING_JOBS, catalogue.OLDEST_LIVE_JOB)
+    found = [
+        Slots(provider, *(snapshot.values[metric].get((provider,), 0) for metric in metrics))
+        for provider in ProviderName
+    ]
+    return [slots for slots in found if slots.provider == default or slots.live or slots.waiting]
+
+
+def _most(snapshot: Snapshot, metric: Metric) -> list[tuple[tuple[str, ...], float]]:
+    """The highest values of a metric that are not zero, each with its labels."""
+    found = [(labels, value) for labels, value in snapshot.values[metric].items() if value]
+    return sorted(found, key=lambda one: (-one[1], one[0]))[:_MOST_ROWS]
+
+
+def _tokens(snapshot: Snapshot) -> dict[tuple[str, str], dict[str, float]]:
+    """Tokens of stored results by type, for each provider and model."""
+    found: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for (kind, provider, model), count in sorted(snapshot.values[catalogue.TOKENS].items()):
+        found[provider, model][kind] = count
+    return dict(list(found.items())[:_MOST_ROWS])
+
+
+def _queues(snapshot: Snapshot) -> dict[str, dict[str, Any]]:
+    """The work that waits, by queue."""
+    metrics = {
+        "members": catalogue.CLOCK_MEMBERS,
+        "due": catalogue.CLOCK_DUE,
+        "messages": catalogue.QUEUE_MESSAGES,
+        "lag": catalogue.CLOCK_LAG,
+    }
+    values = snapshot.values
+    return {str(queue): {name: values[metric].get((queue,), 0) for name, metric in metrics.items()} for queue in Queue}

@@ -1,0 +1,123 @@
+"""The list of batches, and the page of one batch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lowtide import BatchPage as Found
+from lowtide import BatchState, BatchStatus
+from lowtide.protocol import BATCH_ID
+from lowtide_worker.flower.page import Page, Problem
+from lowtide_worker.flower.reading import Reader, dead_letter_count
+from lowtide_worker.metrics import Snapshot, catalogue
+
+_PAGE_SIZE = 25
+_SHOWN_JOBS = 50
+_MOST_CHARS = 2000
+"""Most characters of a search: more than a label may have."""
+_NOTICES = {
+    "cancelled": "The batch was asked to stop. Results that exist are kept.",
+    "deleted": "The workers delete the batch.",
+}
+
+
+class Search(NamedTuple):
+    """What the list of batches is asked for."""
+
+    text: str
+    """A batch id, or `name=value` of a label; empty: all batches."""
+    state: BatchState | None
+    page_token: str | None
+
+    @property
+    def labels(self) -> dict[str, str] | None:
+        """The label that the batches must have. Raises `ValueError` for a text that is none."""
+        if not self.text:
+            return None
+        name, equals, value = self.text.partition("=")
+        if not (name and equals):
+            raise ValueError(f"{self.text[:80]!r} is neither a batch id nor a label: write one as name=value")
+        return {name: value}
+
+
+class BatchesPage(Page):
+    """The list of batches, newest first."""
+
+    async def get(self) -> None:
+        """Shows one page of the list, or sends the browser to the batch whose id was searched for."""
+        search = self._search()
+        if BATCH_ID.fullmatch(search.text):
+            self.redirect(self.reverse_url("lowtide-batch", search.text))
+            return
+        try:
+            found, snapshot = await self.read(_found, self.reader, search)
+        except ValueError as error:
+            raise Problem(400, str(error)) from error
+        self.show(
+            "lowtide_batches.html",
+            search=search,
+            found=found,
+            states=_states(snapshot),
+            facts=_facts(snapshot),
+            letters=dead_letter_count(snapshot),
+            notice=_NOTICES.get(self.get_query_argument("notice", "")),
+            link=self._link,
+        )
+
+    def _search(self) -> Search:
+        text = self.get_query_argument("search", "")[:_MOST_CHARS]
+        state = self.get_query_argument("state", "")
+        if state and state not in set(BatchState):
+            raise Problem(400, f"{state[:80]!r} is no state of a batch: choose one of {', '.join(BatchState)}")
+        return Search(text, BatchState(state) if state else None, self.get_query_argument("page", "") or None)
+
+    def _link(self, search: str, state: str, page: str = "") -> str:
+        """Returns the address of a list."""
+        from tornado.httputil import url_concat
+
+        given = {"search": search, "state": state, "page": page}
+        return url_concat(self.reverse_url("lowtide"), {name: value for name, value in given.items() if value})
+
+
+class BatchPage(Page):
+    """One batch: its progress, problems, deliveries and jobs."""
+
+    async def get(self, batch_id: str) -> None:
+        """Shows the batch."""
+        status, snapshot = await self.read(_status, self.reader, batch_id)
+        self.show(
+            "lowtide_batch.html",
+            status=status,
+            jobs=status.jobs[: -_SHOWN_JOBS - 1 : -1],
+            letters=dead_letter_count(snapshot),
+            notice=_NOTICES.get(self.get_query_argument("notice", "")),
+        )
+
+
+def _found(reader: Reader, search: Search) -> tuple[Found, Snapshot]:
+    page = reader.queue.list(
+        state=search.state, labels=search.labels, page_size=_PAGE_SIZE, page_token=search.page_token
+    )
+    return page, reader.snapshot()
+
+
+def _status(reader: Reader, batch_id: str) -> tuple[BatchStatus, Snapshot]:
+    return reader.queue.get(batch_id).status(), reader.snapshot()
+
+
+def _states(snapshot: Snapshot) -> dict[BatchState, int]:
+    """The number of batches in each state."""
+    counts = snapshot.values[catalogue.BATCHES]
+    return {state: int(counts.get((state,), 0)) for state in BatchState}
+
+
+def _facts(snapshot: Snapshot) -> dict[str, float]:
+    """The numbers above the list."""
+    values = snapshot.values
+    requests = values[catalogue.REQUESTS]
+    return {
+        "requests": sum(count for (state,), count in requests.items() if not BatchState(state).finished),
+        "live": sum(values[catalogue.LIVE_JOBS].values()),
+        "waiting": sum(values[catalogue.WAITING_JOBS].values()),
+        "undelivered": values[catalogue.SEGMENTS].get(("undelivered",), 0),
+    }

@@ -1,0 +1,124 @@
+"""Numbers, times and texts as the pages show them. The templates escape what these functions return."""
+
+from __future__ import annotations
+
+import time
+from urllib.parse import urlsplit
+
+from lowtide import BatchState, BatchStatus, JobState, JobStatus, Usage
+from lowtide.text import duration, on_one_line
+
+_GOOD = frozenset({BatchState.COMPLETED, JobState.SUCCEEDED})
+_BAD = frozenset({BatchState.FAILED, JobState.FAILED, JobState.LOST})
+_ODD = frozenset(
+    {
+        BatchState.CANCELLING,
+        BatchState.CANCELLED,
+        BatchState.EXPIRED,
+        JobState.PAUSED,
+        JobState.PARTIALLY_SUCCEEDED,
+        JobState.UNKNOWN,
+    }
+)
+_ACTIVE = frozenset({BatchState.RUNNING, JobState.CREATING, JobState.UPDATING})
+
+
+def plain(text: object) -> str:
+    """Returns text from outside on one line, without characters that hide or reorder it."""
+    return on_one_line(str(text))
+
+
+def number(count: float) -> str:
+    """Returns a whole number with separators."""
+    return f"{int(count):,}"
+
+
+def ago(moment: float) -> str:
+    """Returns the time since a Unix time in words; for a time to come, the time until then."""
+    seconds = time.time() - moment
+    return f"{duration(seconds)} ago" if seconds >= 0 else f"in {duration(-seconds)}"
+
+
+def span(seconds: float) -> str:
+    """Returns a length of time in words."""
+    return duration(seconds)
+
+
+def utc(moment: float) -> str:
+    """Returns a Unix time as the attribute `datetime` has it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
+
+
+def tone(state: BatchState | JobState) -> str:
+    """Returns the class for the colour of a state."""
+    for states, name in ((_GOOD, "good"), (_BAD, "bad"), (_ODD, "odd"), (_ACTIVE, "active")):
+        if state in states:
+            return name
+    return "quiet"
+
+
+def words(state: str) -> str:
+    """Returns the name of a state with spaces."""
+    return plain(state).replace("_", " ")
+
+
+def labels(status: BatchStatus) -> list[str]:
+    """Returns the labels of a batch as `name=value`."""
+    return [f"{name}={value}" for name, value in status.labels.items()]
+
+
+def done(status: BatchStatus) -> str:
+    """Returns the counts of a batch in one line, without zeros."""
+    counts = ((name, getattr(status, name)) for name in ("succeeded", "failed", "expired", "cancelled"))
+    return ", ".join(f"{count:,} {name}" for name, count in counts if count)
+
+
+def bars(status: BatchStatus) -> list[tuple[str, float, float]]:
+    """Returns the parts of a batch's progress bar: class, start and width, in percent of its requests."""
+    total = max(1, status.total)
+    counts = {
+        "good": status.succeeded,
+        "bad": status.failed,
+        "odd": status.expired + status.cancelled,
+        "active": max(0, status.answered - status.settled),
+    }
+    found, start = [], 0.0
+    for name, count in counts.items():
+        width = min(100.0 - start, 100.0 * count / total)
+        if width > 0:
+            found.append((name, round(start, 2), round(width, 2)))
+        start += width
+    return found
+
+
+def share(count: float, most: float) -> float:
+    """Returns how much of a limit is used, in percent, at most 100."""
+    return round(min(100.0, 100.0 * count / most), 2) if most else 0.0
+
+
+def usage(tokens: Usage) -> str:
+    """Returns tokens in one line; empty where there are none."""
+    parts = {
+        "in": tokens.prompt_token_count,
+        "of them cached": tokens.cached_content_token_count,
+        "for tools": tokens.tool_use_prompt_token_count,
+        "out": tokens.candidates_token_count,
+        "thoughts": tokens.thoughts_token_count,
+    }
+    shown = ", ".join(f"{count:,} {name}" for name, count in parts.items() if count)
+    return f"{tokens.total_token_count:,}: {shown}" if shown else ""
+
+
+def handler(on_result: str | None) -> str:
+    """Returns the target of a batch. Of a webhook only the host is shown: its path may be a secret."""
+    if on_result is None:
+        return "none: results are stored"
+    if on_result.startswith(("https://", "http://")):
+        parts = urlsplit(on_result)
+        return f"{parts.scheme}://{plain(parts.hostname or '')}/…"
+    return plain(on_result)
+
+
+def job_number(job: JobStatus) -> str:
+    """Returns the number of a job in its batch."""
+    return job.id.rpartition("-")[2]
