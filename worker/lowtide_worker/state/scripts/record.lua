@@ -15,9 +15,7 @@ for index = 1, #counts, 2 do redis.call('HINCRBY', batch, counts[index], counts[
 add_all(counters, totals)
 -- JSON with amounts by name. Names come from outside, so those beyond the first few are counted together.
 local function tallied(json, amounts)
-  local readable, names = pcall(cjson.decode, json or '{}')
-  if not readable or type(names) ~= 'table' then names = {} end
-  local kept = 0
+  local names, kept = decoded(json), 0
   for _ in pairs(names) do kept = kept + 1 end
   for index = 1, #amounts, 2 do
     local name = amounts[index]
@@ -28,16 +26,11 @@ local function tallied(json, amounts)
   end
   return cjson.encode(names)
 end
+local number = tonumber(redis.call('HGET', segment, 'number') or 0)
+count_paid(job, batch, number, paid)
 -- Rows of a segment from before the output was collected again come once more in a later segment, which counts them.
-local number, recollected = redis.call('HGET', segment, 'number'), redis.call('HGET', job, 'recollected')
-if tonumber(number or 0) >= tonumber(recollected or 0) then
-  for index = 1, #paid, 2 do
-    redis.call('HINCRBY', batch, paid[index], paid[index + 1])
-    redis.call('HINCRBY', job, paid[index], paid[index + 1])
-  end
-  if #retried_by > 0 then
-    redis.call('HSET', job, 'retried_by', tallied(redis.call('HGET', job, 'retried_by'), retried_by))
-  end
+if #retried_by > 0 and number >= tonumber(redis.call('HGET', job, 'recollected') or 0) then
+  redis.call('HSET', job, 'retried_by', tallied(redis.call('HGET', job, 'retried_by'), retried_by))
 end
 if #failed_by > 0 then
   redis.call('HSET', batch, 'reasons', tallied(redis.call('HGET', batch, 'reasons'), failed_by))
