@@ -30,7 +30,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 def ledger(runtime: Runtime) -> Ledger:
     runtime.redis.flushdb()
     runtime.redis.hset(keys.batch(BATCH), mapping=hash_of(a_batch(BATCH)))
-    runtime.redis.hset(keys.job(JOB), mapping={"segments": 3, "segments_left": 9})
+    runtime.redis.hset(keys.job(JOB), mapping={"segments": 3, "segments_left": 12})
     return runtime.ledger
 
 
@@ -174,6 +174,30 @@ def test_rows_that_are_collected_again_were_paid_once(runtime: Runtime, ledger: 
     batch = counted(runtime)
     assert batch.total_token_count == 2 * 46
     assert batch.paid_total_token_count == 2 * 69
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+def test_rows_that_do_not_come_again_stay_paid(runtime: Runtime, ledger: Ledger, late: bool) -> None:
+    """Of an output that is gone when it is collected again, only the rows that came before are known."""
+    stored, gone = segment(runtime, 0), segment(runtime, 1)
+    for step in (1, 0) if late else (0, 1):
+        if step == 0:
+            ledger.record(stored, TALLY, handler_waits=False)
+        else:
+            ledger.recollect(gone, from_provider=True)
+
+    assert counted(runtime).paid_total_token_count == 69
+
+
+def test_each_further_collection_counts_only_what_no_other_has_found(runtime: Runtime, ledger: Ledger) -> None:
+    ledger.record(segment(runtime, 0), TALLY, handler_waits=False)
+    for collection, rows in enumerate((1, 3, 2), 1):
+        ledger.recollect(segment(runtime, 3 * collection - 1), from_provider=True)
+        for number in range(rows):
+            ledger.record(segment(runtime, 3 * collection + number), TALLY, handler_waits=False)
+        runtime.redis.hset(keys.job(JOB), "segments", 3 * collection + 3)
+
+    assert counted(runtime).paid_total_token_count == 3 * 69
 
 
 def test_a_batch_has_a_limited_number_of_reasons_and_survives_odd_ones(runtime: Runtime, ledger: Ledger) -> None:

@@ -173,6 +173,19 @@ def test_a_batch_whose_requests_are_gone_takes_no_other_with_it(stack: Stack, sh
     assert (status.state, status.error.reason) == (BatchState.FAILED, "REQUESTS_LOST")
 
 
+def test_a_bundle_needs_only_the_files_that_every_batch_has(stack: Stack, sharing: BatchQueue) -> None:
+    with stack.held_jobs():
+        batches = [sharing.submit(blurbs(2), model=MODEL, labels={"n": str(n)}) for n in range(2)]
+        wait_until(lambda: created(stack), what="the job is created")
+        bundle = stack.directory / "spool" / "batches" / str(batches[0].status().bundle)
+        for file in bundle.iterdir():
+            if file.is_file() and file.name not in ("index.bin", "keys.jsonl", "requests.jsonl"):
+                file.unlink()
+
+    assert [batch.wait(timeout=60).succeeded for batch in batches] == [2, 2]
+    assert [{result.labels["n"] for result in batch.results()} for batch in batches] == [{"0"}, {"1"}]
+
+
 def test_batches_gather_while_no_slot_is_free(bare_stack: Stack) -> None:
     bare_stack.worker("-P", "threads", "-c", "2", LOWTIDE_MAX_ACTIVE_JOBS="1", LOWTIDE_LINGER_SECONDS="0.5")
     bare_stack.emulator.set_faults([{"on": "job", "kind": "stuck_running"}])

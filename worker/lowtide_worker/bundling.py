@@ -1,6 +1,6 @@
 """The files of a bundle: the requests of its batches, one batch after the other, by the ordinals of the bundle.
 
-A bundle has the files of every batch, so that all stages work on it as on any other. One more file says which requests
+A bundle has the files of every batch, so that all stages work on it as on any other. The store says which requests
 belong to which batch.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 
 import msgspec
@@ -17,24 +17,10 @@ from lowtide.errors import SpoolError
 from lowtide.protocol import BatchFiles, WireKeys
 from lowtide.spool import DamagedBlob, KeyLine, RequestReader, Spool, write_unpacked
 from lowtide_worker.output import Joined
-from lowtide_worker.state import Share
+from lowtide_worker.state import BundledBatch, Share
 
 _encode = msgspec.json.Encoder().encode
 _LINE_START = b'{"key":"'
-
-
-class BundledBatch(msgspec.Struct, array_like=True, frozen=True):
-    """A batch in its bundle, as the bundle's file has it."""
-
-    id: str
-    first: int
-    """Ordinal of its first request in the bundle."""
-    last: int
-    """Ordinal behind its last request."""
-    labels: dict[str, str] = {}
-
-
-_decode = msgspec.json.Decoder(tuple[BundledBatch, ...]).decode
 
 
 class RequestsDamagedError(SpoolError):
@@ -49,7 +35,6 @@ def write_bundle(
     spool: Spool,
     bundle_id: str,
     batches: Iterable[Share],
-    labels: Mapping[str, Mapping[str, str]],
     *,
     lost: Collection[str],
     keep: Callable[[], object],
@@ -61,23 +46,18 @@ def write_bundle(
 
     Raises `RequestsDamagedError` for another batch whose requests cannot be read, and `SpoolError`.
     """
-    files = BatchFiles(bundle_id)
-    members = []
-    with write_unpacked(spool, files) as writer:
+    with write_unpacked(spool, BatchFiles(bundle_id)) as writer:
         for batch in batches:
             keep()
             # Of its own batch: should Redis go back in time, another batch may get these ordinals, but not these keys.
             wire_key = WireKeys(batch.batch_id).of
             count = batch.last - batch.first
-            members.append((batch.batch_id, batch.first, batch.last, labels.get(batch.batch_id, {})))
             requests = [(b"", KeyLine("", ""), 0)] * count if batch.batch_id in lost else _requests(spool, batch)
             for ordinal, (line, request, tokens) in enumerate(requests, batch.first):
                 wire = wire_key(ordinal, request.key)
                 rest = line[len(_LINE_START) + len(request.wire) :]
                 key_line = _encode(KeyLine(wire, request.key, request.metadata)) + b"\n"
                 writer.add(_LINE_START + wire.encode() + rest if line else b"", key_line, tokens)
-    with spool.write(files.bundled) as file:
-        file.write(_encode(members))
 
 
 def _requests(spool: Spool, batch: Share) -> Iterator[tuple[bytes, KeyLine, int]]:
@@ -95,15 +75,6 @@ def _requests(spool: Spool, batch: Share) -> Iterator[tuple[bytes, KeyLine, int]
     if len(lines) != count or len(requests) != count or len(tokens) != count:
         raise RequestsDamagedError(batch.batch_id, f"batch {batch.batch_id}: its requests are not whole")
     return zip(lines, requests.values(), tokens, strict=True)
-
-
-def read_batches(spool: Spool, bundle_id: str) -> tuple[BundledBatch, ...]:
-    """The batches of a bundle, in order. Raises `SpoolError`."""
-    name = BatchFiles(bundle_id).bundled
-    try:
-        return _decode(spool.read(name))
-    except msgspec.DecodeError as error:
-        raise SpoolError(f"{name} is damaged: {error}") from error
 
 
 def by_batch(items: Sequence[Joined], batches: Sequence[BundledBatch]) -> Iterator[tuple[BundledBatch, list[Joined]]]:

@@ -18,7 +18,6 @@ from lowtide.protocol import JobRecord, Queue, display_name, display_name_withou
 from lowtide.spool import Spool
 from lowtide.states import ProviderName
 from lowtide.store import DeliveryClient, Installation, connect, require_server
-from lowtide_worker.bundling import BundledBatch, read_batches
 from lowtide_worker.handlers import Handler
 from lowtide_worker.handlers.celery import CeleryTaskHandler
 from lowtide_worker.handlers.stream import RedisStreamHandler
@@ -26,7 +25,17 @@ from lowtide_worker.handlers.webhook import SignedWebhookHandler
 from lowtide_worker.metrics import Measurements, measure_calls
 from lowtide_worker.providers import Denied, JobLookup, Provider
 from lowtide_worker.settings import WorkerSettings
-from lowtide_worker.state import Admission, Bundles, Clock, DeletedBatches, Deliveries, Leases, Ledger, Oddities
+from lowtide_worker.state import (
+    Admission,
+    BundledBatch,
+    Bundles,
+    Clock,
+    DeletedBatches,
+    Deliveries,
+    Leases,
+    Ledger,
+    Oddities,
+)
 
 _BUNDLES_KEPT = 32
 """Bundles whose batches a process remembers: about 100 bytes a batch."""
@@ -115,13 +124,13 @@ class Runtime:
     def batches_of(self) -> Callable[[str, int, int], tuple[BundledBatch, ...]]:
         """The batches of a bundle, by its id and the numbers of its batches and requests.
 
-        Its file does not change, unless Redis goes back in time and other batches are added.
+        They do not change once it is closed, unless Redis goes back in time and other batches are added.
         """
 
         @lru_cache(maxsize=_BUNDLES_KEPT)
         def batches(bundle_id: str, bundled: int, total: int) -> tuple[BundledBatch, ...]:
-            del bundled, total
-            return read_batches(self.spool, bundle_id)
+            del bundled
+            return self.bundles.batches(bundle_id, total)
 
         return batches
 

@@ -79,8 +79,6 @@ class BatchFiles:
         """Ordinals by the hash of their key, for requests that travel under it: see `lowtide.spool.key_index`."""
         self.groups = f"{self.folder}/groups.bin"
         """A byte for each request, where not all may share a job: see `lowtide.shaping.vertex_import.groups`."""
-        self.bundled = f"{self.folder}/bundled.json"
-        """Of a bundle, its batches: see `lowtide_worker.bundling`."""
         self.results = f"{self.folder}/results"
         """Folder of the stored results, one file a segment."""
         self.quarantine = f"{self.folder}/quarantine"

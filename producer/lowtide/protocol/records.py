@@ -75,7 +75,8 @@ class SweepRecord(EntityRecord, frozen=True, kw_only=True):
 class PaidTokens(EntityRecord, frozen=True, kw_only=True):
     """Tokens of all rows that came, whether they are results or not; record.lua counts them up.
 
-    When the output of a job is collected again, recollect.lua takes the job's tokens back: its rows come once more.
+    Where the output of a job is collected again, its rows were paid once: the job counts the most that one collection
+    has found.
     """
 
     paid_prompt_token_count: int = 0
@@ -300,6 +301,12 @@ class JobRecord(PaidTokens, frozen=True, kw_only=True):
     """Segments whose results are not stored yet; settle waits for the last."""
     recollected: int = 0
     """`segments` when its output was last collected again. Losing an earlier segment need not start that again."""
+    recollected_before: int = 0
+    """`recollected` until then: the first segment of the collection before."""
+    paid_now: dict[str, int] | None = None
+    """Tokens of the rows of the present collection, by the fields of `PaidTokens`; None during the first collection."""
+    paid_before: dict[str, int] = {}
+    """The same of the collection before, whose last segments may still be stored."""
     dropped: str | None = None
     """Numbers of segments that were given up, separated by spaces."""
     partial_segments: str | None = None

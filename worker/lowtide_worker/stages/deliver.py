@@ -22,7 +22,7 @@ from lowtide.protocol.records import Part, Range
 from lowtide.spool import RequestReader
 from lowtide.states import ResultStatus
 from lowtide.text import on_one_line
-from lowtide_worker.bundling import BundledBatch, by_batch
+from lowtide_worker.bundling import by_batch
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
 from lowtide_worker.in_place import in_place, under_wire_keys
@@ -43,7 +43,7 @@ from lowtide_worker.providers import NO_RESPONSE, Missing, Provider, ProviderErr
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.collect import given_up, grace_is_over
 from lowtide_worker.stages.hand_over import Stored, hand_over
-from lowtide_worker.state import BundledTally, Done, HeldSegment, SegmentMove, Share, Tally
+from lowtide_worker.state import BundledBatch, BundledTally, Done, HeldSegment, SegmentMove, Share, Tally
 
 log = logging.getLogger(__name__)
 

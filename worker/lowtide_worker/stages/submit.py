@@ -78,7 +78,6 @@ def _bundle(runtime: Runtime, bundle: HeldBatch) -> BatchMove | Done:
                 runtime.spool,
                 bundle.batch_id,
                 batches,
-                runtime.bundles.labels(batches),
                 lost=lost,
                 keep=runtime.clock.keeper(bundle),
             )

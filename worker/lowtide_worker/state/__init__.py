@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lowtide_worker.state.admission import Admission
-from lowtide_worker.state.bundles import Bundles, Share
+from lowtide_worker.state.bundles import BundledBatch, Bundles, Share
 from lowtide_worker.state.clock import Clock, Dispatch
 from lowtide_worker.state.deleted import DeletedBatches
 from lowtide_worker.state.deliveries import Deliveries
@@ -36,6 +36,7 @@ from lowtide_worker.state.tally import BundledTally, Tally
 __all__ = [
     "Admission",
     "BatchMove",
+    "BundledBatch",
     "BundledTally",
     "Bundles",
     "Clock",

@@ -8,7 +8,7 @@ requests are settled, and is deleted with the last of its batches.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, cast
 
@@ -33,6 +33,17 @@ class Share(NamedTuple):
     """Ordinal of its first request in the bundle."""
     last: int
     """Ordinal behind its last request."""
+
+
+class BundledBatch(NamedTuple):
+    """A batch in its bundle, with what its results need of it."""
+
+    id: str
+    first: int
+    """Ordinal of its first request in the bundle."""
+    last: int
+    """Ordinal behind its last request."""
+    labels: Mapping[str, str]
 
 
 class Bundles:
@@ -70,17 +81,14 @@ class Bundles:
         ids = (name.decode() for name, _ in found)
         return [Share(*one) for one in zip(ids, firsts, [*firsts[1:], total], strict=True)]
 
-    def labels(self, batches: Sequence[Share]) -> dict[str, dict[str, str]]:
-        """The labels of batches, by their ids; none for one that is deleted or damaged."""
-        found: dict[str, dict[str, str]] = {}
+    def batches(self, bundle_id: str, total: int) -> tuple[BundledBatch, ...]:
+        """The batches of a bundle of `total` requests, in order; one that is deleted or damaged has no labels."""
+        shares = self.shares(bundle_id, total)
         with self._redis.pipeline(transaction=False) as pipe:
-            for batch in batches:
-                pipe.hget(keys.batch(batch.batch_id), "labels")
-            for batch, reply in zip(batches, pipe.execute(raise_on_error=False), strict=True):
-                if isinstance(reply, bytes):
-                    with suppress(ValueError):
-                        found[batch.batch_id] = msgspec.json.decode(reply, type=dict[str, str])
-        return found
+            for share in shares:
+                pipe.hget(keys.batch(share.batch_id), "labels")
+            labels = map(_labels, pipe.execute(raise_on_error=False))
+        return tuple(BundledBatch(*share, found) for share, found in zip(shares, labels, strict=True))
 
     def failed(self, batches: Sequence[Share]) -> set[str]:
         """Those of the batches that have failed already: their requests are gone."""
@@ -137,3 +145,10 @@ class Bundles:
         if answer is None:
             raise Superseded(segment.member)
         return [bit == 0x31 for bit in answer]
+
+
+def _labels(reply: object) -> dict[str, str]:
+    if isinstance(reply, bytes):
+        with suppress(ValueError):
+            return msgspec.json.decode(reply, type=dict[str, str])
+    return {}

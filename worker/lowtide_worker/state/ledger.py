@@ -234,7 +234,6 @@ class Ledger:
         given_up = self._recollect(
             segment=keys.entity(segment.member),
             job=keys.job(job),
-            batch=keys.batch(segment.batch_id),
             settled=keys.settled(segment.batch_id),
             clock=keys.clock(Stage.DELIVER.queue),
             job_clock=keys.clock(Stage.SETTLE.queue),

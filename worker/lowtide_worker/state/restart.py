@@ -12,7 +12,7 @@ from lowtide_worker.state.held import HeldJob, Superseded
 def restart_collect(client: redis.Redis, job: HeldJob) -> None:
     """Has a job that is being collected begin at the first byte of its output again. Raises `Superseded`."""
     begun = scripts.restart.load(client)(
-        job=keys.entity(job.member), batch=keys.batch(job.batch_id), token=job.token, paid=list(PAID.values())
+        job=keys.entity(job.member), token=job.token, paid=list(PAID.values())
     )
     if not begun:
         raise Superseded(job.member)

@@ -104,14 +104,50 @@ local function write(hash, census, fields)
   end
 end
 
--- Takes back what the rows of a job have cost so far, as they all come and are counted once more. Of a batch that is
--- deleted, a counter would bring back a part.
-local function take_back_paid(job, batch, paid)
-  if not exists(batch) then return end
-  for _, counter in ipairs(paid) do
-    redis.call('HINCRBY', batch, counter, 0 - (redis.call('HGET', job, counter) or 0)) -- Redis refuses -0
-    redis.call('HDEL', job, counter)
+-- A table from JSON; an empty one where there is none, or it is damaged.
+local function decoded(json)
+  local readable, found = pcall(cjson.decode, json or '{}')
+  return readable and type(found) == 'table' and found or {}
+end
+
+-- Has the output of a job collected from its first byte again. Rows that come once more were paid once: from now on the
+-- tokens of each collection have a sum of their own, see `count_paid`.
+local function collect_again(job, paid)
+  local segments, recollected, now = unpack(redis.call('HMGET', job, 'segments', 'recollected', 'paid_now'))
+  if tonumber(segments or 0) > tonumber(recollected or 0) then
+    local before = now
+    if not before then
+      local sums = {}
+      for index, amount in ipairs(redis.call('HMGET', job, unpack(paid))) do sums[paid[index]] = tonumber(amount or 0) end
+      before = cjson.encode(sums)
+    end
+    redis.call('HSET', job, 'recollected', segments, 'recollected_before', recollected or 0, 'paid_before', before)
   end
+  redis.call('HSET', job, 'collected', '{}', 'paid_now', '{}')
+  redis.call('HDEL', job, 'retried_by')
+end
+
+-- Counts the tokens of a segment of a job, in the job and in its batch. Where the output was collected again, both have
+-- the most that one collection has found: the rows may come once more, or may not come any more.
+local function count_paid(job, batch, number, paid)
+  local first, first_before, now = unpack(redis.call('HMGET', job, 'recollected', 'recollected_before', 'paid_now'))
+  local collection
+  if now then
+    collection = number >= tonumber(first or 0) and 'paid_now' or 'paid_before'
+    -- One from before the last two has come twice more since.
+    if number < tonumber(first_before or 0) then return end
+  end
+  local sums = collection and decoded(redis.call('HGET', job, collection))
+  for index = 1, #paid, 2 do
+    local counter, more = paid[index], tonumber(paid[index + 1])
+    if sums then
+      sums[counter] = (sums[counter] or 0) + more
+      more = math.max(0, sums[counter] - (redis.call('HGET', job, counter) or 0))
+    end
+    redis.call('HINCRBY', batch, counter, more)
+    redis.call('HINCRBY', job, counter, more)
+  end
+  if sums then redis.call('HSET', job, collection, cjson.encode(sums)) end
 end
 
 -- Removes the hash of an entity, which is counted no more.

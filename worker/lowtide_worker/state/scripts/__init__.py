@@ -287,7 +287,6 @@ def recollect(
     *,
     segment: Key,
     job: Key,
-    batch: Key,
     settled: Key,
     clock: Key,
     job_clock: Key,
@@ -352,7 +351,7 @@ def release(
 
 
 @script
-def restart(*, job: Key, batch: Key, token: Value, paid: Values) -> Any: ...
+def restart(*, job: Key, token: Value, paid: Values) -> Any: ...
 
 
 @script

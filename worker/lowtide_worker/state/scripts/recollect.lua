@@ -1,5 +1,5 @@
 -- Gives up a segment whose bytes are gone, and has its job find them again.
--- KEYS: segment, job, batch, settled (bitmap), clock (of the segment and of collect), job_clock (that the job waits
+-- KEYS: segment, job, settled (bitmap), clock (of the segment and of collect), job_clock (that the job waits
 --       on), census
 -- ARGV: member (of the segment), token, job_member, stage (that brings the bytes again; "" where settle itself does),
 --       settled_prefix (of a batch's bitmap), paid... (counters of paid tokens), shares... (of each batch of a bundle: as
@@ -26,8 +26,7 @@ if granted and ordinals then
 end
 remove(segment, census)
 redis.call('ZREM', clock, member)
-local segments, recollected, dropped, collected =
-  unpack(redis.call('HMGET', job, 'segments', 'recollected', 'dropped', 'collected'))
+local recollected, dropped, collected = unpack(redis.call('HMGET', job, 'recollected', 'dropped', 'collected'))
 -- A file of results that a dead worker may have left under this number is removed before the batch ends.
 redis.call('HSET', job, 'dropped', (dropped and dropped .. ' ' or '') .. number)
 local left = redis.call('HINCRBY', job, 'segments_left', -1)
@@ -37,9 +36,8 @@ if stage ~= '' and (taken_back or tonumber(number) >= tonumber(recollected or 0)
   -- A new token: a worker that collects now continues behind the lost bytes. It starts at the first byte again; while
   -- `collected` is not empty, no segment that ends wakes settle.
   redis.call('HINCRBY', job, 'token', 1)
-  redis.call('HSET', job, 'stage', stage, 'busy', '0', 'collected', '{}', 'recollected', segments)
-  redis.call('HDEL', job, 'retried_by')
-  take_back_paid(job, batch, paid)
+  redis.call('HSET', job, 'stage', stage, 'busy', '0')
+  collect_again(job, paid)
   redis.call('ZREM', job_clock, job_member)
   redis.call('ZADD', clock, due, job_member)
 elseif left == 0 and (collected or '') == '' then

@@ -15,9 +15,7 @@ for index = 1, #counts, 2 do redis.call('HINCRBY', batch, counts[index], counts[
 add_all(counters, totals)
 -- JSON with amounts by name. Names come from outside, so those beyond the first few are counted together.
 local function tallied(json, amounts)
-  local readable, names = pcall(cjson.decode, json or '{}')
-  if not readable or type(names) ~= 'table' then names = {} end
-  local kept = 0
+  local names, kept = decoded(json), 0
   for _ in pairs(names) do kept = kept + 1 end
   for index = 1, #amounts, 2 do
     local name = amounts[index]
@@ -28,20 +26,15 @@ local function tallied(json, amounts)
   end
   return cjson.encode(names)
 end
--- Rows of a segment from before the output was collected again come once more in a later segment, which counts them.
-local number, partial = unpack(redis.call('HMGET', segment, 'number', 'partial'))
-local recollected, partial_segments = unpack(redis.call('HMGET', job, 'recollected', 'partial_segments'))
-if partial == '1' then
+local number = tonumber(redis.call('HGET', segment, 'number') or 0)
+count_paid(job, batch, number, paid)
+if redis.call('HGET', segment, 'partial') == '1' then
+  local partial_segments = redis.call('HGET', job, 'partial_segments')
   redis.call('HSET', job, 'partial_segments', (partial_segments and partial_segments .. ' ' or '') .. number)
 end
-if tonumber(number or 0) >= tonumber(recollected or 0) then
-  for index = 1, #paid, 2 do
-    redis.call('HINCRBY', batch, paid[index], paid[index + 1])
-    redis.call('HINCRBY', job, paid[index], paid[index + 1])
-  end
-  if #retried_by > 0 then
-    redis.call('HSET', job, 'retried_by', tallied(redis.call('HGET', job, 'retried_by'), retried_by))
-  end
+-- Rows of a segment from before the output was collected again come once more in a later segment, which counts them.
+if #retried_by > 0 and number >= tonumber(redis.call('HGET', job, 'recollected') or 0) then
+  redis.call('HSET', job, 'retried_by', tallied(redis.call('HGET', job, 'retried_by'), retried_by))
 end
 if #failed_by > 0 then
   redis.call('HSET', batch, 'reasons', tallied(redis.call('HGET', batch, 'reasons'), failed_by))
