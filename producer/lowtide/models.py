@@ -262,6 +262,8 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str] = []
     """Oddities of the results, for people: another model than the one that was asked for gave them."""
     created_at: float
+    deadline_at: float | None = None
+    """When it gets no more jobs; None where it was submitted without a deadline of its own."""
     finished_at: float | None = None
 
     @property

@@ -67,6 +67,7 @@ def _facts(status: BatchStatus) -> dict[str, str]:
         "discarded tokens": tokens_text(status.discarded_usage),
         "shares jobs in": status.bundle or "",
         "submitted": f"{local_time(status.created_at)}, {ago(status.created_at)}",
+        "deadline": local_time(status.deadline_at) if status.deadline_at else "",
         "finished": _finished(status),
         "kind": "" if status.kind is Kind.GENERATION else str(status.kind),
         "sources": _sources(status),

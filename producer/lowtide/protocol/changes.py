@@ -7,7 +7,7 @@ types leave out. See `records` for what each field means.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from lowtide.models import ResultError
 from lowtide.protocol.messages import RECORD_VERSION, Stage
@@ -18,7 +18,7 @@ from lowtide.states import BatchState, JobState, Kind, Mode, ProviderName
 class NewBundle(TypedDict):
     """The fields of a new bundle; register.lua adds its id, the time, its lane and its totals.
 
-    All batches of a lane have the same model, provider, mode, kind, attempts, priority, handler and outcomes.
+    All batches of a lane have the same model, provider, mode, kind, attempts, priority, deadline, handler and outcomes.
     """
 
     v: int
@@ -33,6 +33,7 @@ class NewBundle(TypedDict):
     groups: int
     max_attempts: int
     priority: int
+    deadline: float | None
     on_result: str | None
     outcomes: Mapping[str, str]
     cancel: bool
@@ -62,10 +63,13 @@ class NewBatch(TypedDict):
     groups: int
     max_attempts: int
     priority: int
+    deadline: float | None
     on_result: str | None
     labels: Mapping[str, str]
     outcomes: Mapping[str, str]
     idempotency_key: str | None
+    traceparent: NotRequired[str]
+    tracestate: NotRequired[str | None]
     cancel: bool
     jobs: int
     open: int

@@ -27,8 +27,9 @@ class Part(NamedTuple):
     None where the provider has no versions, or an earlier version of Lowtide recorded it."""
 
 
-Range = tuple[str, int, int]
-"""A range of bytes of a file in the spool: its name, its first byte, and the one behind its last."""
+Range = tuple[int, int, int, int]
+"""A range of bytes of a file of results: the numbers of its job and segment, its first byte, and the one behind its
+last."""
 
 
 class Collected(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +126,8 @@ class BatchRecord(PaidTokens, frozen=True, kw_only=True):
     """How many jobs may carry a request before it has failed."""
     priority: int = 0
     """The higher one goes first where jobs wait for a slot."""
+    deadline: float | None = None
+    """When it gets no more jobs, and its requests expire; None: at the age that the workers' setting gives."""
     on_result: str | None = None
     """The handler that gets the results; None where they are only stored."""
     labels: dict[str, str] = {}
@@ -133,6 +136,10 @@ class BatchRecord(PaidTokens, frozen=True, kw_only=True):
     """Verdicts by reason or code that overrule the worker's."""
     idempotency_key: str | None = None
     """The user's key under which a second submit finds this batch."""
+    traceparent: str | None = None
+    """The span in which it was submitted, as the header of W3C Trace Context; None without OpenTelemetry."""
+    tracestate: str | None = None
+    """The header of this name that belongs to it."""
 
     total: int = 0
     """Number of its requests."""

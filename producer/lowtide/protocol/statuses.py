@@ -57,6 +57,7 @@ def batch_status(batch: BatchRecord, jobs: Sequence[JobStatus], problems: Sequen
         undelivered=batch.undelivered,
         parked=batch.parked,
         created_at=batch.created,
+        deadline_at=batch.deadline,
         finished_at=batch.finished,
     )
 

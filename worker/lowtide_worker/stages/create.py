@@ -48,7 +48,7 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
             return _forgotten(job, forgotten)
         runtime.admission.release(job)
         return Move(stage=Stage.SETTLE, fields={"state": JobState.CANCELLED})
-    left = job.batch.created + runtime.settings.batch_deadline_seconds - job.now()
+    left = runtime.settings.deadline_of(job.batch) - job.now()
     if left <= 0:
         if forgotten := forgotten_intent(runtime, job):
             return _forgotten(job, forgotten)

@@ -315,7 +315,7 @@ def _write_results(
             for batch, its_own in by_batch(results, batches):
                 block = _block(its_own, attempts, batch)
                 file.write(block)
-                ranges[batch.id] = (name, start, start + len(block))
+                ranges[batch.id] = (_job_number(segment), segment.record.number, start, start + len(block))
                 start += len(block)
             return ranges
         for first in range(0, len(results), _LINES_AT_ONCE):

@@ -205,7 +205,7 @@ def _verdict_of_batch(runtime: Runtime, job: HeldJob) -> tuple[ResultStatus, Res
     """The outcome of all requests without a result, where the batch gets no more jobs; None where it does."""
     if job.batch.cancel:
         return _CANCELLED
-    if job.now() - job.batch.created <= runtime.settings.batch_deadline_seconds:
+    if job.now() <= runtime.settings.deadline_of(job.batch):
         return None
     if job.record.name is None and job.record.error is not None:
         # It was never created: the reason is what it waited for.
