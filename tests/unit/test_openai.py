@@ -232,6 +232,8 @@ def test_a_blocked_prompt_has_an_error_and_no_choice_that_is_not_there() -> None
         ("SAFETY", "SAFETY", {"code": "SAFETY", "message": "the answer was withheld"}),
         ("STOP", "EMPTY", {"code": "EMPTY", "message": "the answer was withheld"}),
         ("MAX_TOKENS", "MAX_TOKENS", None),
+        ("CONTINUATION", "CONTINUATION", None),
+        ("CONTINUATION", "CANCELLED", {"code": "CANCELLED", "message": "the answer was withheld"}),
     ],
 )
 def test_an_answer_that_failed_has_its_reason_as_an_error_beside_it_unless_it_is_only_short(

@@ -26,9 +26,9 @@ from lowtide_worker.providers import OutputRow, without_line_ends
 
 _MOST_AT_ONCE = 4 << 20
 """Bytes of answers that are read at once, except for one longer answer."""
-_ENTRY = struct.Struct("<IIIQQ")
-"""An entry of an index: a request's ordinal, the job and the segment that its answer is stored with, and the range of
-bytes in that file. Entries are sorted by ordinal."""
+_ENTRY = struct.Struct("<IIIIQQ")
+"""An entry of an index: a request's ordinal, the job and the segment that its answer is stored with, the length of its
+token, and the range of bytes in that file. Entries are sorted by ordinal."""
 
 
 class PartialAnswer(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -43,14 +43,18 @@ class PartialAnswer(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One response with all that they gave."""
 
 
-class _Ordinal(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class _Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The beginning of a line."""
+
     ordinal: int
+    token: str
 
 
 class _Entry(NamedTuple):
     ordinal: int
     job: int
     segment: int
+    token_bytes: int
     start: int
     end: int
 
@@ -60,9 +64,11 @@ class _Line(msgspec.Struct, frozen=True):
     request: dict[str, msgspec.Raw]
 
 
+_TOKEN_FIELDS = ("continuationToken", "continuation_token")
+_TOKEN_FIELD_BYTES = len(',"continuationToken":""')
 _encode = msgspec.json.Encoder().encode
 _decode_answers = msgspec.json.Decoder(PartialAnswer).decode_lines
-_decode_ordinal = msgspec.json.Decoder(_Ordinal).decode
+_decode_head = msgspec.json.Decoder(_Head).decode
 _decode_line = msgspec.json.Decoder(_Line).decode
 
 
@@ -112,6 +118,11 @@ class PartialAnswers:
         """Yields the ordinals of their requests, in order."""
         return map(self._ordinal, self._places)
 
+    def token_bytes(self) -> Iterator[tuple[int, int]]:
+        """Yields the ordinal of each request, in order, and the bytes that its token adds to its line."""
+        entries = map(_Entry._make, _ENTRY.iter_unpack(self.index))
+        return ((entry.ordinal, entry.token_bytes + _TOKEN_FIELD_BYTES) for entry in entries)
+
     def find(self, ordinals: Iterable[int]) -> Iterator[PartialAnswer]:
         """Yields the answers of those of these requests that have one, in order."""
         entries = (self._entry(ordinal) for ordinal in sorted(set(ordinals)))
@@ -146,10 +157,10 @@ def _entries(spool: Spool, name: str, job: int, segment: int) -> bytes:
     for line in spool.lines(name):
         end = start + len(line) + 1
         try:
-            ordinal = _decode_ordinal(line).ordinal
+            head = _decode_head(line)
         except (msgspec.DecodeError, ValueError) as error:
             raise DamagedBlob(f"{name} is damaged: {error}; restore it from a backup") from error
-        entries += _ENTRY.pack(ordinal, job, segment, start, end)
+        entries += _ENTRY.pack(head.ordinal, job, segment, len(head.token), start, end)
         start = end
     return bytes(entries)
 
@@ -243,6 +254,3 @@ def with_token(line: bytes | bytearray, token: str) -> bytes:
     fields = {name: value for name, value in decoded.request.items() if name not in _TOKEN_FIELDS}
     request = _encode(fields | {"continuationToken": msgspec.Raw(_encode(token))})
     return b'{"key":%b,"request":%b}\n' % (bytes(decoded.key), request)
-
-
-_TOKEN_FIELDS = ("continuationToken", "continuation_token")

@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 
-from lowtide.models import Result, Usage
+from lowtide.models import Result, ResultError, Usage
 from lowtide.states import ResultStatus
 
-_FINISH = {"STOP": "stop", "MAX_TOKENS": "length"}
+_CUT = "length"
+_FINISH = {"STOP": "stop", "MAX_TOKENS": _CUT, "CONTINUATION": _CUT}
 _encode = msgspec.json.encode
 
 
@@ -31,7 +32,7 @@ def result_line(result: Result, *, batch_id: str, model: str, created: int) -> b
     line: dict[str, Any] = {"id": name, "custom_id": result.key, "response": None, "error": None}
     response = result.response or {}
     candidates = response.get("candidates")
-    if result.status is not ResultStatus.SUCCEEDED and not _is_cut(candidates):
+    if result.status is not ResultStatus.SUCCEEDED and not _is_cut(candidates, result.error):
         error = result.error
         line["error"] = {
             "code": error.reason if error else result.status.upper(),
@@ -50,10 +51,11 @@ def result_line(result: Result, *, batch_id: str, model: str, created: int) -> b
     return _encode(line)
 
 
-def _is_cut(candidates: Any) -> bool:
+def _is_cut(candidates: Any, error: ResultError | None) -> bool:
+    """Whether the length of the answer is the reason of its error, and not for example a cancel in the middle of it."""
     match candidates:
-        case [{"finishReason": "MAX_TOKENS"}, *_]:
-            return True
+        case [{"finishReason": str(reason)}, *_]:
+            return _FINISH.get(reason) == _CUT and (error is None or error.reason == reason)
     return False
 
 

@@ -62,7 +62,8 @@ def settle(runtime: Runtime, job: HeldJob) -> JobMove | Done:
         # A job that was lost as a whole costs its requests no attempt; such losses have a limit of their own.
         retries.append(retry.after_loss() if _is_lost(job) else retry.again())
     if incomplete:
-        retries.append(Retry.of(job.record, incomplete).continued(_write_index(runtime, job, partial)))
+        index = _write_index(runtime, job, partial)
+        retries += [Retry.of(job.record, some).continued(index) for some in _fitting(runtime, job, incomplete, partial)]
     return _close(runtime, job, retries)
 
 
@@ -81,6 +82,26 @@ def _write_index(runtime: Runtime, job: HeldJob, partial: PartialAnswers) -> str
         file.write(partial.index)
     reach("settle.after-index")
     return name
+
+
+def _fitting(runtime: Runtime, job: HeldJob, incomplete: Ordinals, partial: PartialAnswers) -> list[Ordinals]:
+    """The requests whose answers go on, as jobs within the provider's limit of bytes: tokens make lines longer."""
+    most = runtime.settings.max_job_bytes(job.batch.mode, job.batch.provider)
+    reader = RequestReader(runtime.spool, job.batch_id)
+    start, end = reader.byte_range(incomplete.first, incomplete.last)
+    tokens = dict(partial.token_bytes())
+    if end - start + sum(tokens.values()) <= most:
+        return [incomplete]
+    wanted, jobs, filled = set(incomplete), [list[int]()], 0
+    for ordinal, (size, _) in enumerate(reader.sizes()):
+        if ordinal in wanted:
+            size += tokens.get(ordinal, 0)
+            if jobs[-1] and filled + size > most:
+                jobs.append([])
+                filled = 0
+            jobs[-1].append(ordinal)
+            filled += size
+    return [some for chosen in jobs if (some := parted(incomplete, chosen)[0])]
 
 
 def _end(
