@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import os
@@ -115,6 +116,9 @@ class BatchQueue:
           `LOWTIDE_MAX_ATTEMPTS`.
         - `priority`: -100 to 100. While more jobs wait than the provider takes at once, jobs of a higher priority go
           first. Default 0.
+        - `deadline`: when the batch gets no more jobs: requests that are in none then expire. Seconds after the submit,
+          or a datetime with a time zone (or the same in ISO 8601), at most 366 days ahead. Default None:
+          `LOWTIDE_BATCH_DEADLINE_SECONDS` of the workers.
         - `outcomes`: how to treat rows that fail with a reason or code, as in `{"MAX_TOKENS": "retry"}`: `retry`,
           `fail` or `succeed` (see `Verdict`). At most 256. Default None: as `LOWTIDE_OUTCOMES` and the row table say.
         - `provider`: the provider that runs the batch: `gemini` or `vertex`. Default None: `LOWTIDE_PROVIDER`.
@@ -268,7 +272,8 @@ class BatchQueue:
             options.kind,
             options.destination or "",
         )
-        fingerprint = "-".join(parts)
+        # Short, because Redis keeps a hash whose values have at most 64 bytes in a third of the memory.
+        fingerprint = hashlib.blake2b("-".join(parts).encode(), digest_size=20).hexdigest()
         try:
             recorded = self._store.register(
                 batch_id,

@@ -61,6 +61,7 @@ class InboxBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: str | None = None
     max_attempts: int | None = None
     priority: int = 0
+    deadline: float | str | None = None
     outcomes: dict[str, str] = {}
     provider: str | None = None
     kind: str = "generation"

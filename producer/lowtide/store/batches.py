@@ -34,7 +34,6 @@ from lowtide.protocol import (
     written_fields,
 )
 from lowtide.protocol.changes import new_job
-from lowtide.protocol.records import Range
 from lowtide.settings import Settings
 from lowtide.spool import Spool
 from lowtide.states import FINISHED_BATCH, BatchState, JobState
@@ -46,7 +45,7 @@ from lowtide.store.listeners import listeners, silence
 from lowtide.store.problems import problems
 from lowtide.store.reach import out_of_reach
 from lowtide.store.recording import Recorded, registration
-from lowtide.store.result_files import result_files
+from lowtide.store.result_files import result_files, shared_ranges
 from lowtide.store.server import require_server
 from lowtide.store.serving import announcements, unserved
 from lowtide.tracing import Headers
@@ -249,9 +248,9 @@ class Store:
         }
         return [with_bundle(batch, bundles.get(batch.bundle or "")) for batch in batches]
 
-    def stored(self, batch_id: str) -> Sequence[Range]:
-        """The places of a bundled batch's results, in the files of its bundle; none for another batch."""
-        return self._batch(batch_id).stored
+    def stored(self, batch_id: str) -> list[tuple[str, int, int]]:
+        """The places of a bundled batch's results in the files of its bundle; none for another batch."""
+        return shared_ranges(self._batch(batch_id))
 
     def page(
         self,
@@ -349,7 +348,7 @@ class Store:
     def cancel(self, batch_id: str) -> BatchState:
         """Asks a batch to stop; returns its state from before. Raises `BatchNotFound`."""
         job = job_prefix(batch_id)
-        cancelled = {**new_job(batch_id, stage=Stage.SETTLE, attempt=1, losses=0), "state": JobState.CANCELLED}
+        cancelled = {**new_job(batch_id, stage=Stage.SETTLE), "state": JobState.CANCELLED}
         with redis_errors(self._url):
             state = self._cancel(
                 batch=keys.batch(batch_id),

@@ -10,7 +10,7 @@ from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from kombu.exceptions import OperationalError as BrokerError
 
-from lowtide.addresses import CeleryTarget
+from lowtide.addresses import CeleryTarget, broker_config
 from lowtide.handling.registration import is_lowtides
 from lowtide.protocol import VERSION, sender
 from lowtide.store import elsewhere, listeners, silence
@@ -57,9 +57,10 @@ class CeleryTaskHandler:
     @cached_property
     def _listens_as(self) -> str:
         """The name under which the workers of the task register."""
-        if self._url == self._own_url:
+        if self._url is None or self._url == self._own_url:
             return self._target.task
-        with Connection(self._url) as broker:
+        config = broker_config(self._url)
+        with Connection(config["broker_url"], transport_options=config.get("broker_transport_options")) as broker:
             return self._target.task if is_lowtides(broker, self._own_url) else elsewhere(self._target.task)
 
     def _queue(self) -> str:
