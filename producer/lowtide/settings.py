@@ -120,6 +120,11 @@ class Settings(BaseSettings):
         description="How to treat fields and values of a request that the types of the SDK do not know: refuse, warn "
         "(and send them) or pass. Misspellings of known ones are refused unless it is pass.",
     )
+    prices: str | None = Field(
+        None,
+        description="TOML file of prices. Its rows replace those of the models that they name in Lowtide's own table.",
+        examples=["/etc/lowtide/prices.toml"],
+    )
     max_requests_per_job: int = Field(200_000, ge=1, description="Highest number of requests in one provider job.")
     max_bytes_per_job: int = Field(
         2_000_000_000,

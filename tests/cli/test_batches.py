@@ -28,6 +28,18 @@ def submitted(queue: BatchQueue, count: int) -> Batch:
     return queue.submit(requests(count), model=MODEL)
 
 
+def test_the_price_is_known_before_anything_is_sent(cli: Cli) -> None:
+    file = cli.file([*requests(3), {"key": "bad"}])
+    shown, read = cli.all(["estimate", file, "-m", MODEL], ["estimate", file, "-m", "gemini-9-flash", "--json"])
+
+    assert (shown.code, read.code) == (1, 1)
+    assert "refused" in shown.out
+    assert "request 4" in shown.out
+    assert " of input" in shown.out
+    found = read.json()
+    assert (found["requests"], found["refused"], found["lowest_cost"]) == (3, 1, None)
+
+
 def test_a_batch_goes_from_file_to_results(cli: Cli) -> None:
     done = cli("submit", cli.file(requests(10)), "--model", MODEL, "--label", "team=tide", "--wait")
     batch_id = done.out.strip()

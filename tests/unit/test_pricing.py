@@ -104,7 +104,10 @@ def test_the_longest_beginning_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        (GOOD.replace("output = 2, ", ""), r"mine\.toml, row 2 \(m\), output: the column is missing; write US dollars"),
+        (
+            GOOD.replace("output = 2, ", ""),
+            r"LOWTIDE_PRICES, row 2 \(m\), output: the column is missing; write US dollars",
+        ),
         (GOOD.replace("1.5", "-1.5"), r"row 2 \(m\), input: write US dollars for 1,000,000 tokens, from 0"),
         (GOOD.replace("1.5", "0.0000001"), "input: write US dollars .* at most 6 decimals"),
         (GOOD.replace("1.5", "nan"), "input: write"),
@@ -138,7 +141,7 @@ def test_a_file_that_is_no_table_is_refused(text: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(text)
 
-    with pytest.raises(InvalidPrices, match=r"mine\.toml"):
+    with pytest.raises(InvalidPrices, match="LOWTIDE_PRICES"):
         PriceTable.read(str(file))
 
 

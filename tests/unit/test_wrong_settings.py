@@ -23,6 +23,7 @@ FREE_TEXT = {
     "google_cloud_project",
     "handler_queue",
     "health_host",
+    "prices",
     "spool_url",
     "vertex_credentials",
 }

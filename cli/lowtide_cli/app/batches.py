@@ -116,6 +116,34 @@ def submit(
     raise typer.Exit(run(submission, wait=wait, output=output, as_json=as_json))
 
 
+@app.command(rich_help_panel=BATCHES, epilog=EXIT_CODES)
+def estimate(
+    file: Annotated[str, typer.Argument(metavar="FILE.jsonl", help="Requests, one a line. Use - for standard input.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Model name, such as gemini-3.5-flash.", show_default=False)
+    ],
+    mode: Annotated[
+        str | None,
+        typer.Option(metavar="file|inline", help="How requests would be sent.", show_default="LOWTIDE_MODE"),
+    ] = None,
+    provider: Provider = None,
+    kind: Annotated[
+        str, typer.Option(metavar="generation|embedding", help="What to request from the model.")
+    ] = "generation",
+    key_field: Annotated[
+        str | None, typer.Option(help="Field of each line that holds its key, or # for the line's number.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a batch would be and would cost. Nothing is stored or sent."""
+    from lowtide_cli.commands.estimate import show_estimate
+
+    found = show_estimate(
+        file, model=model, mode=mode, provider=provider, kind=kind, key_field=key_field, as_json=as_json
+    )
+    raise typer.Exit(found)
+
+
 @app.command("list", rich_help_panel=BATCHES)
 def list_(
     state: Annotated[str | None, typer.Option(help="Print only batches in this state.")] = None,

@@ -39,7 +39,7 @@ Value = TypeVar("Value", bound=StrEnum)
 
 
 class InvalidPrices(InvalidSettings):
-    """A price table that cannot be used. The message names the file, the row and the column."""
+    """A price table that cannot be used. The message names the setting, the row and the column."""
 
 
 class Tier(StrEnum):
@@ -101,8 +101,8 @@ class PriceTable:
                 text = file.read(_MAX_BYTES + 1)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "this is no path"
-            raise InvalidPrices(f"LOWTIDE_PRICES: {path!r:.200} cannot be read: {reason}") from None
-        theirs = _rows(text, Path(path).name)
+            raise InvalidPrices(f"LOWTIDE_PRICES: the file cannot be read: {reason}") from None
+        theirs = _rows(text, "LOWTIDE_PRICES")
         named = {price.model for price in theirs}
         return cls([price for price in ours if price.model not in named] + theirs)
 
