@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lowtide import redaction
+
 if TYPE_CHECKING:
     from tests.cloud import Cloud
 
@@ -22,6 +24,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def heeded_ctrl_c() -> None:
     """A shell starts background processes with Ctrl-C ignored, and their children would inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def forgotten_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that one test makes up may be an ordinary word to another test of the same process."""
+    known = redaction._Known()
+    known.add(redaction._known._secrets)
+    monkeypatch.setattr(redaction, "_known", known)
+    redaction._redacted.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,7 @@ for index = 2, #ARGV do
     sum = 0
     for at = 2, 5 do sum = sum + tonumber(counted[at] or 0) end
     local key = counted[6]
-    if key ~= '' and counted[7] ~= 'deleting' then
+    if key and counted[7] ~= 'deleting' then
       local owner = redis.call('GET', 'lowtide:idempotency:' .. key)
       if not owner or string.sub(owner, 1, #counted[1]) ~= counted[1] then sum = -2 end
     end
