@@ -23,6 +23,7 @@ def scanned(client: redis.Redis) -> dict[str, int]:
         batches[record.id] = record
         if record.bundled:
             # Its requests are counted with the batches that they belong to.
+            found[f"bundles|{record.state}"] += 1
             continue
         found[f"batches|{record.state}"] += 1
         found[f"requests|{record.state}"] += record.total

@@ -28,8 +28,8 @@ SpanKind = Literal["PRODUCER", "CONSUMER"]
 HEADERS: Final = ("traceparent", "tracestate")
 
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
-_TRACESTATE = re.compile(r"[ -~]{1,512}", re.ASCII)
-"""Printable ASCII. The specification lets a longer one be dropped."""
+_TRACESTATE = re.compile(r"[!-~]([ -~]{0,510}[!-~])?", re.ASCII)
+"""Printable ASCII without blanks around it, as a header of HTTP may be. A longer one may be dropped."""
 _MAX_PROBLEM_CHARS = 1000
 _OPERATIONS = {Kind.GENERATION: "generate_content", Kind.EMBEDDING: "embeddings"}
 _PROVIDERS = {ProviderName.GEMINI: "gcp.gemini", ProviderName.VERTEX: "gcp.vertex_ai"}

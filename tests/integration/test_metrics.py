@@ -72,6 +72,25 @@ def test_a_finished_batch_is_counted_with_its_results_and_tokens(
     assert counted(stack.redis) == scanned(stack.redis)
 
 
+def test_small_batches_that_share_jobs_are_counted_with_their_bundle(stack: Stack, scrape: Scrape) -> None:
+    done = scrape("lowtide_bundles", state="completed") or 0
+    queue = stack.queue(share_jobs=True, linger_seconds=3600, linger_requests=4)
+    batches = [queue.submit(blurbs(2), model=MODEL)]
+
+    assert scrape("lowtide_bundles", state="pending") == 1
+    assert counted(stack.redis) == scanned(stack.redis)
+    batches.append(queue.submit(blurbs(2), model=MODEL))
+    for batch in batches:
+        batch.wait(timeout=60)
+    wait_until(lambda: scrape("lowtide_bundles", state="completed") == done + 1)
+    assert scrape("lowtide_bundles", state="pending") == 0
+    assert counted(stack.redis) == scanned(stack.redis)
+    for batch in batches:
+        batch.delete()
+    wait_until(lambda: scrape("lowtide_bundles", state="completed") == done)
+    assert counted(stack.redis) == scanned(stack.redis)
+
+
 def test_failures_retries_and_provider_errors_are_counted_by_reason(
     queue: BatchQueue, stack: Stack, scrape: Scrape
 ) -> None:

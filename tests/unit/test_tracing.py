@@ -40,7 +40,7 @@ def test_a_traceparent_that_is_none_is_left_out_with_its_state(parent: object) -
     assert tracing.checked({"traceparent": parent, "tracestate": "a=1"}) == {}
 
 
-@pytest.mark.parametrize("state", ["a=" + "1" * 511, "a=1\n", "a=\N{BULLET}"], ids=["too-long", "line-end", "foreign"])
+@pytest.mark.parametrize("state", ["a=" + "1" * 511, "a=1\n", "a=\N{BULLET}", " ", "a=1 "])
 def test_a_tracestate_that_is_none_is_left_out_alone(state: str) -> None:
     assert tracing.checked({"traceparent": PARENT, "tracestate": state}) == {"traceparent": PARENT}
 

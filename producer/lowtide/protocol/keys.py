@@ -32,7 +32,7 @@
 | `lowtide:dead-letters` | list | messages that no worker could handle, newest first, capped | permanent |
 | `lowtide:stream:<name>` | stream | references to stored results, one entry a segment, capped | permanent |
 | `lowtide:counters` | hash | totals since the first start | permanent |
-| `lowtide:census` | hash | how many batches, requests, jobs and segments exist in each state | permanent |
+| `lowtide:census` | hash | how many batches, requests, bundles, jobs and segments exist in each state | permanent |
 | `lowtide:latencies` | hash | histograms since the first start | permanent |
 
 A *member* (`batch:<batch>`, `job:<job>`, `segment:<job>:<n>`) names an entity on the clock; its hash is

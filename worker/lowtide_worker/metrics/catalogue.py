@@ -31,6 +31,13 @@ class Metric(NamedTuple):
 STORE_UP = Metric("lowtide_store_up", Kind.GAUGE, (), "1 if Redis answered this scrape. Else all others are absent.")
 BATCHES = Metric("lowtide_batches", Kind.GAUGE, ("state",), "Batches in this state.", "batches")
 REQUESTS = Metric("lowtide_requests", Kind.GAUGE, ("state",), "Requests of the batches in this state.", "requests")
+BUNDLES = Metric(
+    "lowtide_bundles",
+    Kind.GAUGE,
+    ("state",),
+    "Bundles of small batches that share jobs, in this state. A pending one is open for more, or waits for its jobs.",
+    "bundles",
+)
 JOBS = Metric("lowtide_jobs", Kind.GAUGE, ("state", "provider", "model"), "Jobs in this state.", "jobs")
 SEGMENTS = Metric(
     "lowtide_segments",
@@ -136,6 +143,7 @@ CATALOGUE = (
     STORE_UP,
     BATCHES,
     REQUESTS,
+    BUNDLES,
     JOBS,
     SEGMENTS,
     LIVE_JOBS,

@@ -112,6 +112,7 @@ def read_snapshot(client: redis.Redis, *, max_active_jobs: int) -> Snapshot:
 _ZEROS: tuple[tuple[Metric, dict[Labels, float]], ...] = (
     (catalogue.BATCHES, {(state,): 0 for state in BatchState}),
     (catalogue.REQUESTS, {(state,): 0 for state in BatchState}),
+    (catalogue.BUNDLES, {(state,): 0 for state in BatchState}),
     (catalogue.SEGMENTS, {(state,): 0 for state in ("waiting", "undelivered", "parked")}),
     (catalogue.RESULTS, {(ResultStatus.SUCCEEDED, ""): 0}),
     (catalogue.DEAD_LETTERS, {(): 0}),

@@ -58,6 +58,7 @@ if not bundle then
   bundle = bundle_id
   redis.call('HSET', batch_prefix .. bundle, 'id', bundle, 'created', score(time), 'lane', lane_name,
     unpack(bundle_fields))
+  count_in(batch_prefix .. bundle, census, 'bundles|pending')
   if allowed ~= '' then redis.call('HSET', batch_prefix .. bundle, 'deadline', score(time + allowed)) end
   redis.call('SET', lane, bundle)
   redis.call('ZADD', clock, score(time + linger), batch_member .. bundle)
