@@ -45,11 +45,16 @@ if os.getppid() != int(sys.argv[1]):
 os.execvp(sys.argv[2], sys.argv[2:])
 """
 
-# DuckDB would download its extension; here the extension comes from a wheel and is installed once.
+# DuckDB would download its extension; here the extension comes from a wheel and is installed once. All statements of
+# bqemulator share one connection, and FastAPI would run its reads in threads beside each other, which mixes up their rows.
 _BIGQUERY = """
 import runpy, sys
 import duckdb_extensions
+import starlette.concurrency
 duckdb_extensions.import_extension("spatial")
+async def run_in_event_loop(function, /, *args, **kwargs):
+    return function(*args, **kwargs)
+starlette.concurrency.run_in_threadpool = run_in_event_loop
 sys.argv[0] = "bqemulator"
 runpy.run_module("bqemulator", run_name="__main__")
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
@@ -21,6 +22,7 @@ from tests.waiting import wait_until
 from lowtide_emulator import Emulator, Settings
 from lowtide_emulator.cloud import BigQueryServer, CloudStorageServer
 
+ID = [bigquery.SchemaField("id", "STRING")]
 FIELDS = [("request", "JSON"), ("id", "STRING"), ("score", "FLOAT"), ("made", "TIMESTAMP")]
 
 
@@ -36,6 +38,18 @@ def bigquery_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BigQue
 
 def test_the_stand_in_needs_no_home_and_keeps_its_extensions_in_its_own_folder(bigquery_server: BigQueryServer) -> None:
     assert (bigquery_server.folder / ".duckdb").is_dir()
+
+
+def test_the_stand_in_does_not_mix_up_the_rows_of_simultaneous_reads(tables: bigquery.Client, dataset: str) -> None:
+    names = ["a", "b", "c", "d"]
+    for name in names:
+        fill(tables, f"{dataset}.{name}", [{"id": name}] * 6, [("id", "STRING")])
+
+    def read(name: str) -> set[str]:
+        return {row["id"] for _ in range(20) for row in tables.list_rows(f"{dataset}.{name}", selected_fields=ID)}
+
+    with ThreadPoolExecutor(len(names)) as threads:
+        assert list(threads.map(read, names)) == [{name} for name in names]
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
@@ -29,12 +28,7 @@ def split_table(uri: str) -> tuple[str, str, str]:
 
 
 class BigQuery:
-    """A client without credentials for the server at `url`, to be used in a `with` statement.
-
-    Only one client works at a time, because the stand-in mixes up the rows of simultaneous statements.
-    """
-
-    _alone = threading.Lock()
+    """A client without credentials for the server at `url`, to be used in a `with` statement."""
 
     def __init__(self, url: str) -> None:
         from google.auth.credentials import AnonymousCredentials
@@ -49,13 +43,11 @@ class BigQuery:
         self._retry = DEFAULT_RETRY.with_timeout(PATIENCE_SECONDS)
 
     def __enter__(self) -> Self:
-        self._alone.acquire()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._alone.release()
         self._client.close()  # type: ignore[no-untyped-call]  # untyped in the library
 
     def columns(self, uri: str, request: str) -> list[TableColumn]:
