@@ -42,6 +42,7 @@ from lowtide.protocol.messages import (
     sender,
     shown,
 )
+from lowtide.protocol.quota import Quota, read_quota
 from lowtide.protocol.records import (
     PAID,
     BatchRecord,
@@ -77,6 +78,7 @@ __all__ = [
     "MemberKind",
     "Part",
     "Queue",
+    "Quota",
     "SegmentRecord",
     "Stage",
     "SweepRecord",
@@ -96,6 +98,7 @@ __all__ = [
     "new_batch_id",
     "new_installation_id",
     "other_models",
+    "read_quota",
     "read_record",
     "salvage_record",
     "segment_of",

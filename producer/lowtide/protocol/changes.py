@@ -139,6 +139,8 @@ class JobChange(EntityChange, total=False):
     state: JobState
     input: str | None
     display_name: str
+    tokens: None
+    least: None
     throttled: int
     creates: int
     intent: float | None

@@ -275,6 +275,7 @@ class Ledger:
                 carried=keys.carried(prefix),
                 census=keys.CENSUS,
                 counters=keys.COUNTERS,
+                quota=keys.quota(job.batch.provider, job.batch.model),
                 member=job.member,
                 token=job.token,
                 stage=Stage.CLEAN,
@@ -288,6 +289,8 @@ class Ledger:
                 bitmap=again.bitmap,
                 tidy=int(is_tidy),
                 counted=measures.counted_job(job.batch.provider, job.batch.model),
+                estimated=(job.record.tokens or 0) * job.record.paid_rows / job.record.requests,
+                reported=job.record.paid_prompt_token_count,
                 totals=again.totals,
                 fields=again.fields,
             )
@@ -307,6 +310,7 @@ class Ledger:
         new = new_job(job.batch_id, stage=Stage.CREATE, attempt=job.record.attempt, losses=job.record.losses)
         # Should the rest never be created either, its requests expire with this reason.
         reason: JobChange = {"error": job.record.error}
+        uncounted: JobChange = {"tokens": None, "least": None}
         divided = self._divide(
             job=keys.entity(job.member),
             batch=keys.batch(job.batch_id),
@@ -319,7 +323,7 @@ class Ledger:
             counted=measures.counted_job(job.batch.provider, job.batch.model),
             kept_bitmap=kept.bitmap or "",
             bitmap=rest.bitmap or "",
-            kept=written_fields(carried_by(kept)),
+            kept=[*written_fields(carried_by(kept)), *written_fields(uncounted)],
             fields=[*written_fields(new), *written_fields(carried_by(rest)), *written_fields(reason)],
         )
         self._checked(divided, job)
