@@ -78,6 +78,17 @@ TERMINAL_JOB = frozenset(
 )
 
 
+class Awaited(StrEnum):
+    """The thing that a job waits for before it can be created."""
+
+    SLOT = "slot"
+    """One of `LOWTIDE_MAX_ACTIVE_JOBS` live jobs must end."""
+    TOKENS = "tokens"
+    """The tokens of the live jobs of its model leave it too few."""
+    QUOTA = "quota"
+    """The provider has refused it because a quota is used up; it will be tried again."""
+
+
 class ResultStatus(StrEnum):
     """The final outcome of one request."""
 

@@ -269,8 +269,9 @@ def check_left_overs(stack: ChaosStack, submitted: Sequence[Submitted], allowed:
         client.zrange("lowtide:clock:lowtide.results", 0, -1)
     )
     assert on_clock == permanent, f"on the clock: {on_clock ^ permanent}"
-    for name in ("live", "waiting"):
-        assert not client.zrange(f"lowtide:{name}:{stack.provider}", 0, -1), f"jobs that are still {name}"
+    assert not client.zrange(f"lowtide:live:{stack.provider}", 0, -1), "jobs that are still live"
+    for name in ("waiting", "live-tokens"):
+        assert not list(client.scan_iter(f"lowtide:{name}:*", count=1000)), f"jobs that are still {name}"
     keys = {key.decode() for key in client.scan_iter("lowtide:*", count=1000)}
     keys = {key for key in keys if not key.startswith(_PERMANENT)}
     for one in submitted:
@@ -318,9 +319,9 @@ _PERMANENT = (
     "lowtide:clock:",
     "lowtide:ticker:",
     "lowtide:live:",
-    "lowtide:waiting:",
     "lowtide:limit:",
-    "lowtide:largest:",
+    "lowtide:models:",
+    "lowtide:quota:",
     "lowtide:parked",
     "lowtide:sweep",
     "lowtide:dead-letters",

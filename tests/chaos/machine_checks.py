@@ -156,10 +156,12 @@ def _check_left_overs(simulation: Simulation, *, late: bool) -> None:
     there = {expected.id for expected in simulation.expected.values() if simulation.known(expected.id)}
     on_clock = {member for queue in Queue for member in _members(simulation, keys.clock(queue))}
     assert on_clock == {"sweep"} | {keys.batch_member(one) for one in there}, f"on the clock: {on_clock}"
-    for name in (keys.live("gemini"), keys.waiting("gemini"), keys.in_hand(TASK), keys.queued(TASK), keys.PARKED):
+    for name in (keys.live("gemini"), keys.in_hand(TASK), keys.queued(TASK), keys.PARKED):
         assert not (left := _members(simulation, name)), f"{name}: {left}"
     assert set(_members(simulation, keys.BATCHES)) == there
     names = [name.decode() for name in cast("list[bytes]", client.keys("lowtide:*"))]
+    lines = (keys.waiting("gemini", ""), keys.live_tokens("gemini", ""))
+    assert not (left := [name for name in names if name.startswith(lines)]), f"jobs that wait or live: {left}"
     for key in [name for name in names if not name.startswith(_PERMANENT)]:
         assert key.startswith(_OF_A_BATCH), f"left: {key}"
         kind, owner = key.split(":")[1:3]

@@ -16,7 +16,7 @@ from lowtide.protocol import Queue, Stage, keys
 from lowtide.states import BatchState
 from lowtide.store import DeliveryClient, Store
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import JobMove, Ordinals, Retry, SegmentMove, Superseded, Tally
+from lowtide_worker.state import JobMove, JobTokens, Ordinals, Retry, SegmentMove, Superseded, Tally
 
 BATCH = "b0ghost"
 JOB = f"{BATCH}-1"
@@ -75,7 +75,7 @@ LATE: dict[str, Callable[[World], object]] = {
         JOB_HELD, tidy=lambda: None, retries=[Retry.of(JOB_RECORD, Ordinals(first=0, last=1, bitmap=b"\x80")).again()]
     ),
     "put back": lambda w: w.runtime.oddities.put_back_on_clock(lambda: None),
-    "admit": lambda w: w.runtime.admission.admit(JOB_HELD),
+    "admit": lambda w: w.runtime.admission.admit(JOB_HELD, JobTokens(all=1, least=1)),
     "release": lambda w: w.runtime.admission.release(JOB_HELD),
     "lower": lambda w: w.runtime.admission.throttled(JOB_HELD),
     "raise": lambda w: w.runtime.admission.succeeded(JOB_HELD),
@@ -109,7 +109,7 @@ def test_nothing_that_comes_late_brings_back_a_part_of_a_deleted_batch(
     runtime.deleted.forget(BATCH_HELD, lambda: None)
     assert not left(runtime)
     # What may outlive it: a segment on the clock, and members of sets for all batches.
-    client.zadd(keys.waiting("gemini"), {JOB: 1})
+    client.zadd(keys.waiting("gemini", BATCH_RECORD.model), {JOB: 1})
     client.zadd(keys.in_hand(HANDLER), {SEGMENT_HELD.member: time.time() + 60})
     client.zadd(keys.clock(Queue.RESULTS), {SEGMENT_HELD.member: 1})
     client.zadd(keys.clock(Queue.JOBS), {JOB_HELD.member: 1, BATCH_HELD.member: 1})
@@ -132,7 +132,8 @@ def test_a_job_of_a_deleted_batch_does_not_stand_before_those_that_wait(stack: S
     runtime = Runtime(stack.worker_settings(max_active_jobs=1))
     client = runtime.redis
     stack.empty_redis()
-    client.zadd(keys.waiting("gemini"), {JOB: 1, "b0waits-1": 2})
+    client.zadd(keys.waiting("gemini", BATCH_RECORD.model), {JOB: 1, "b0waits-1": 2})
+    client.zadd(keys.models("gemini"), {BATCH_RECORD.model: 1})
     client.hset(keys.job("b0waits-1"), mapping={"busy": "0", "stage": Stage.CREATE})
     client.zadd(keys.clock(Queue.JOBS), {keys.job_member("b0waits-1"): time.time() + 1800})
 

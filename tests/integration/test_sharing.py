@@ -193,7 +193,7 @@ def test_batches_gather_while_no_slot_is_free(bare_stack: Stack) -> None:
     has_it = queue.submit(blurbs(1), model=MODEL, share=False)
     wait_until(lambda: created(bare_stack), what="the slot is taken")
     waits = queue.submit(blurbs(1), model=MODEL, share=False)
-    wait_until(lambda: bare_stack.redis.zcard("lowtide:waiting:gemini"), what="a job waits for the slot")
+    wait_until(lambda: bare_stack.redis.zcard(f"lowtide:waiting:gemini:{MODEL}"), what="a job waits for the slot")
     batches = [queue.submit(blurbs(2), model=MODEL)]
     bundle = f"lowtide:batch:{batches[0].status().bundle}"
     for _ in range(2):
@@ -234,7 +234,7 @@ def test_a_bundle_waits_only_for_jobs_whose_turn_comes_first(bare_stack: Stack) 
     queue.submit(blurbs(1), model=MODEL, share=False)
     wait_until(lambda: created(bare_stack), what="the slot is taken")
     queue.submit(blurbs(1), model=MODEL, share=False, priority=-5)
-    wait_until(lambda: bare_stack.redis.zcard("lowtide:waiting:gemini"), what="a job waits for the slot")
+    wait_until(lambda: bare_stack.redis.zcard(f"lowtide:waiting:gemini:{MODEL}"), what="a job waits for the slot")
 
     first = queue.submit(blurbs(1), model=MODEL)
 

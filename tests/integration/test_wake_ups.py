@@ -13,11 +13,12 @@ from lowtide import Request
 from lowtide.protocol import Queue, Stage, keys
 from lowtide.store import DeliveryClient
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import HeldJob, HeldSegment, Move
+from lowtide_worker.state import HeldJob, HeldSegment, JobTokens, Move
 
 BATCH = "b0waking"
 RECORD = a_batch(BATCH, on_result="shop.save")
 HOUR = 3600.0
+ONE = JobTokens(all=1, least=1)
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +63,8 @@ def due_in(runtime: Runtime, queue: Queue, member: str) -> float:
 def test_a_job_that_just_found_no_slot_is_woken_by_one_that_ends(runtime: Runtime) -> None:
     first = creating(runtime, f"{BATCH}-1")
     second = creating(runtime, f"{BATCH}-2")
-    assert runtime.admission.admit(first)
-    assert not runtime.admission.admit(second)
+    assert runtime.admission.admit(first, ONE)
+    assert not runtime.admission.admit(second, ONE)
 
     runtime.admission.release(first)
     runtime.clock.advance(second, Move(stage=Stage.CREATE, after=HOUR))

@@ -18,6 +18,8 @@ from lowtide_worker.state import scripts as worker_scripts
 
 MODULES = (producer_scripts, worker_scripts)
 PRELUDE = "prelude"
+SHARED = {PRELUDE, "turns"}
+"""Files with functions of several scripts."""
 
 
 def folder(module: ModuleType) -> Path:
@@ -34,7 +36,8 @@ SOURCES = "\n".join(path.read_text() for module in MODULES for path in folder(mo
 
 def code(declaration: Declaration[...]) -> str:
     """A script without its comments."""
-    return "\n".join(line for line in declaration.body.splitlines() if not line.lstrip().startswith("--"))
+    lines = [*declaration.shared.splitlines(), *declaration.body.splitlines()]
+    return "\n".join(line for line in lines if not line.lstrip().startswith("--"))
 
 
 def listed(declaration: Declaration[...], title: str) -> list[str]:
@@ -50,7 +53,7 @@ def listed(declaration: Declaration[...], title: str) -> list[str]:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_each_file_is_declared_and_each_declaration_has_its_file(module: ModuleType) -> None:
-    files = {path.stem for path in folder(module).glob("*.lua")} - {PRELUDE}
+    files = {path.stem for path in folder(module).glob("*.lua")} - SHARED
 
     assert files == set(declared(module))
 

@@ -43,6 +43,7 @@ from lowtide.protocol.messages import (
     sender,
     shown,
 )
+from lowtide.protocol.quota import Quota, read_quota
 from lowtide.protocol.records import (
     PAID,
     BatchRecord,
@@ -78,6 +79,7 @@ __all__ = [
     "MemberKind",
     "Part",
     "Queue",
+    "Quota",
     "SegmentRecord",
     "Stage",
     "SweepRecord",
@@ -98,6 +100,7 @@ __all__ = [
     "new_fields",
     "new_installation_id",
     "other_models",
+    "read_quota",
     "read_record",
     "salvage_record",
     "segment_of",

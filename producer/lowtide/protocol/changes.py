@@ -150,6 +150,8 @@ class JobChange(EntityChange, total=False):
     partial: str | None
     input: str | None
     display_name: str
+    tokens: None
+    least: None
     throttled: int
     creates: int
     intent: float | None

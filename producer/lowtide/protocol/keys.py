@@ -18,9 +18,11 @@
 | `lowtide:inbox:<batch>` | string | held by the worker that imports a batch from the inbox | after a lease |
 | `lowtide:ticker:<queue>` | string | held by the worker that ticks now | after a tick |
 | `lowtide:live:<provider>` | sorted set | jobs that hold a slot at the provider, by time | permanent |
-| `lowtide:waiting:<provider>` | sorted set | jobs that wait for a slot, in the order of their turn | permanent |
+| `lowtide:waiting:<provider>:<model>` | sorted set | jobs that wait, in the order of their turn | permanent |
 | `lowtide:limit:<provider>` | string | lowered number of slots, after a used-up quota | a while after |
-| `lowtide:largest:<provider>:<model>` | string | most tokens of a job, after one alone was refused | an hour later |
+| `lowtide:models:<provider>` | sorted set | models that jobs ask for, by when one last did | each after a week |
+| `lowtide:live-tokens:<provider>:<model>` | hash | tokens of the live jobs of a model | permanent |
+| `lowtide:quota:<provider>:<model>` | string | a `Quota` of live tokens, as JSON | after a week without change |
 | `lowtide:in-hand:<handler>` | sorted set | segments given to a Celery handler, by when they are lost | permanent |
 | `lowtide:queued:<handler>` | sorted set | segments that wait for a place there, by time | permanent |
 | `lowtide:listeners:<handler>` | sorted set | `<queue> <worker>` of a Celery handler, by when heard | after a month |
@@ -42,6 +44,7 @@ A *member* (`batch:<batch>`, `job:<job>`, `segment:<job>:<n>`) names an entity o
 from __future__ import annotations
 
 from lowtide.protocol.members import SWEEP, Member
+from lowtide.same_model import without_version
 
 PREFIX = "lowtide:"
 INSTALLATION = f"{PREFIX}installation"
@@ -123,19 +126,34 @@ def live(provider: str) -> str:
     return f"{PREFIX}live:{provider}"
 
 
-def waiting(provider: str) -> str:
-    """Jobs that wait for a slot."""
-    return f"{PREFIX}waiting:{provider}"
+def quota_name(model: str) -> str:
+    """A model as the next three keys and `models` have it: all its versions have one quota."""
+    return without_version(model)
+
+
+def waiting(provider: str, model: str) -> str:
+    """Jobs that wait for a slot or for tokens of a model."""
+    return f"{PREFIX}waiting:{provider}:{quota_name(model)}"
+
+
+def live_tokens(provider: str, model: str) -> str:
+    """Tokens of the live jobs of a model."""
+    return f"{PREFIX}live-tokens:{provider}:{quota_name(model)}"
+
+
+def quota(provider: str, model: str) -> str:
+    """Limits of the live tokens of a model, and what corrects their estimates."""
+    return f"{PREFIX}quota:{provider}:{quota_name(model)}"
+
+
+def models(provider: str) -> str:
+    """Models that jobs ask for."""
+    return f"{PREFIX}models:{provider}"
 
 
 def limit(provider: str) -> str:
     """The lowered number of slots, while it is lowered."""
     return f"{PREFIX}limit:{provider}"
-
-
-def largest(provider: str, model: str) -> str:
-    """The most estimated tokens of one job of a model, while that is lowered."""
-    return f"{PREFIX}largest:{provider}:{model}"
 
 
 def in_hand(handler: str) -> str:

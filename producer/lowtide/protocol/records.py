@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from lowtide.models import ResultError, Usage
-from lowtide.states import BatchState, JobState, Kind, Mode, ProviderName, Verdict
+from lowtide.states import Awaited, BatchState, JobState, Kind, Mode, ProviderName, Verdict
 
 
 class Part(NamedTuple):
@@ -79,6 +79,8 @@ class PaidTokens(EntityRecord, frozen=True, kw_only=True):
     has found.
     """
 
+    paid_rows: int = 0
+    """Rows that reported their tokens."""
     paid_prompt_token_count: int = 0
     """Tokens of the prompts; this and the next five are sums under the provider's names."""
     paid_cached_content_token_count: int = 0
@@ -93,8 +95,9 @@ class PaidTokens(EntityRecord, frozen=True, kw_only=True):
     """Tokens of all kinds."""
 
 
-PAID = {name: f"paid_{name}" for name in Usage.__struct_fields__}
-"""The fields of `PaidTokens` by the names of `Usage`."""
+ROWS = "rows"
+PAID = {name: f"paid_{name}" for name in (ROWS, *Usage.__struct_fields__)}
+"""The fields of `PaidTokens` by the names of `Usage`, and that of their rows."""
 
 
 class BatchRecord(PaidTokens, frozen=True, kw_only=True):
@@ -249,6 +252,14 @@ class JobRecord(PaidTokens, frozen=True, kw_only=True):
     """The provider's name for the uploaded requests; None before the upload, or where there is none."""
     display_name: str | None = None
     """The display name by which Lowtide finds the job in the provider's list; None before it has one."""
+    tokens: int | None = None
+    """Estimated input tokens of its requests; None before it asks for a slot. admit.lua writes all four."""
+    least: int | None = None
+    """Those that it has at least, however it is divided."""
+    granted: int | None = None
+    """Those that it may have, where it has a slot. If they are fewer, it is being divided."""
+    awaits: Awaited | None = None
+    """The thing that it waits for in the line of its model; None where it is not there."""
     throttled: int = 0
     """Times in a row that the quota was used up at create."""
     creates: int = 0

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 from typing import IO, NamedTuple
 
 import msgspec
@@ -138,14 +138,19 @@ class RequestReader:
         groups = zip(found, self.sizes(), strict=True)
         return ((group, size, tokens) for group, (size, tokens) in groups)
 
-    def sizes(self) -> Iterator[tuple[int, int]]:
-        """Returns the size in bytes and the estimated tokens of each request, in order."""
-        pairs = pairwise(chain([(0, 0)], self._ends()))
+    def sizes(self, first: int = 0, last: int | None = None) -> Iterator[tuple[int, int]]:
+        """Returns the size in bytes and the estimated tokens of each request, in order.
+
+        Of requests [first, last); None: to the end of the batch.
+        """
+        line, _, tokens = self.sums(first) if first else (0, 0, 0)
+        count = None if last is None else last - first
+        pairs = pairwise(chain([(line, tokens)], islice(self._ends(first), count)))
         return ((end - start, last - first) for (start, first), (end, last) in pairs)
 
-    def _ends(self) -> Iterator[tuple[int, int]]:
+    def _ends(self, first: int = 0) -> Iterator[tuple[int, int]]:
         with self._opened(Content.INDEX) as (file, start, end):
-            at = start + ENTRY.size
+            at = start + (first + 1) * ENTRY.size
             file.seek(at)
             while block := file.read(ENTRY.size * 4096 if end is None else min(ENTRY.size * 4096, end - at)):
                 if len(block) % ENTRY.size:

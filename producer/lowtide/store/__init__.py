@@ -19,7 +19,7 @@ from lowtide.store.listeners import (
     silence,
 )
 from lowtide.store.places import Places
-from lowtide.store.scripting import Key, Keys, Script, Value, Values, pairs, script
+from lowtide.store.scripting import Key, Keys, Script, Value, Values, pairs, script, script_with
 from lowtide.store.server import WITH_WAITAOF, is_new_enough, require_server
 from lowtide.store.serving import ANNOUNCE_SECONDS, Announcement, Heard, announce, announcements, unserved, withdraw
 
@@ -57,6 +57,7 @@ __all__ = [
     "redis_time",
     "require_server",
     "script",
+    "script_with",
     "shared_queues",
     "silence",
     "unserved",

@@ -3,7 +3,8 @@
 A script is a file `<name>.lua` in a `scripts` folder. The function of that name in the folder's `__init__.py` declares
 what it is called with, so that a misspelt name fails in the type checker and, before Redis is asked, at run time. The
 text that Redis receives is the prelude (`prelude.lua`, the functions that all scripts may use), one local variable for
-each declared name, and the file. It is the same in every process, as Redis knows a script by its hash.
+each declared name, functions that some scripts share (`script_with`), and the file. It is the same in every process, as
+Redis knows a script by its hash.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ class Script(Generic[_Arguments]):
 class Declaration(Generic[_Arguments]):
     """The keys and arguments of a script, read from the signature of a function."""
 
-    def __init__(self, function: Callable[_Arguments, Any]) -> None:
+    def __init__(self, function: Callable[_Arguments, Any], shared: str = "") -> None:
         self._package, self.name = function.__module__, function.__name__
+        self._shared = shared
         hints = get_type_hints(function, include_extras=True)
         hints.pop("return", None)
         self._names = hints.keys()
@@ -74,10 +76,17 @@ class Declaration(Generic[_Arguments]):
         return resources.files(self._package).joinpath(f"{self.name}.lua").read_text()
 
     @cached_property
+    def shared(self) -> str:
+        """The functions that it shares with other scripts of its folder."""
+        if not self._shared:
+            return ""
+        return resources.files(self._package).joinpath(f"{self._shared}.lua").read_text()
+
+    @cached_property
     def text(self) -> str:
         """The text that Redis runs."""
         prelude = resources.files("lowtide.store.scripts").joinpath("prelude.lua").read_text()
-        return "\n".join([prelude.rstrip(), *self._locals(), self.body])
+        return "\n".join([prelude.rstrip(), *self._locals(), self.shared, self.body])
 
     def _locals(self) -> list[str]:
         lines = [_assigned("KEYS", self._key), _assigned("ARGV", self._value)]
@@ -114,6 +123,11 @@ class Declaration(Generic[_Arguments]):
 def script(function: Callable[_Arguments, Any]) -> Declaration[_Arguments]:
     """Declares the script of the function's name; its keyword-only parameters are `Key`, `Keys`, `Value`, `Values`."""
     return Declaration(function)
+
+
+def script_with(shared: str) -> Callable[[Callable[_Arguments, Any]], Declaration[_Arguments]]:
+    """As `script`, for a script that uses the functions of `<shared>.lua` too; these may use its names."""
+    return lambda function: Declaration(function, shared)
 
 
 def pairs(fields: Iterable[tuple[Any, Any]]) -> list[Any]:

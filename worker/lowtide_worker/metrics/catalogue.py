@@ -53,7 +53,16 @@ LIVE_JOBS_LIMIT = Metric(
     ("provider",),
     "Slots at the provider: LOWTIDE_MAX_ACTIVE_JOBS, or fewer while a quota is used up.",
 )
-WAITING_JOBS = Metric("lowtide_waiting_jobs", Kind.GAUGE, ("provider",), "Jobs that wait for a slot.")
+WAITING_JOBS = Metric("lowtide_waiting_jobs", Kind.GAUGE, ("provider",), "Jobs that wait for a slot, or for tokens.")
+LIVE_TOKENS = Metric(
+    "lowtide_live_tokens", Kind.GAUGE, ("provider", "model"), "Estimated input tokens of the live jobs of a model."
+)
+LIVE_TOKENS_LIMIT = Metric(
+    "lowtide_live_tokens_limit",
+    Kind.GAUGE,
+    ("provider", "model"),
+    "Highest number of live tokens of a model, as configured or learned from refusals; absent where none is known.",
+)
 OLDEST_LIVE_JOB = Metric(
     "lowtide_oldest_live_job_seconds", Kind.GAUGE, ("provider",), "Age of the oldest job without an end."
 )
@@ -149,6 +158,8 @@ CATALOGUE = (
     LIVE_JOBS,
     LIVE_JOBS_LIMIT,
     WAITING_JOBS,
+    LIVE_TOKENS,
+    LIVE_TOKENS_LIMIT,
     OLDEST_LIVE_JOB,
     CLOCK_MEMBERS,
     CLOCK_DUE,

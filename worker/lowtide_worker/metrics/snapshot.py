@@ -1,15 +1,15 @@
-"""The snapshot of all metrics: some thirty commands to Redis, in one pipeline, however much the store holds."""
+"""The snapshot of all metrics: some thirty commands in one pipeline, and three for each model in use."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import redis
 
-from lowtide.protocol import Queue, keys
+from lowtide.protocol import Queue, keys, read_quota
 from lowtide.states import BatchState, ProviderName, ResultStatus
 from lowtide.store import redis_time
 from lowtide_worker.metrics import catalogue
@@ -63,6 +63,7 @@ def read_snapshot(client: redis.Redis, *, max_active_jobs: int) -> Snapshot:
     histograms[catalogue.DELIVERY_DELAY][()] = Histogram({}, 0.0)
     reads = _Reads(client)
     now = redis_time(client)
+    models = {provider: _models(client, provider) for provider in ProviderName}
 
     def gauge(metric: Metric, *labels: str) -> Callable[[Any], None]:
         return lambda reply: values[metric].__setitem__(labels, int(reply or 0))
@@ -75,6 +76,22 @@ def read_snapshot(client: redis.Redis, *, max_active_jobs: int) -> Snapshot:
         def take(reply: bytes | None) -> None:
             lowered = int(reply) if reply and reply.isdigit() else max_active_jobs
             values[catalogue.LIVE_JOBS_LIMIT][(provider,)] = min(lowered, max_active_jobs)
+
+        return take
+
+    def waiting(provider: str) -> Callable[[int], None]:
+        def take(reply: int) -> None:
+            values[catalogue.WAITING_JOBS][(provider,)] += reply
+
+        return take
+
+    def live_tokens(provider: str, model: str) -> Callable[[Any], None]:
+        return lambda reply: values[catalogue.LIVE_TOKENS].__setitem__((provider, model), sum(map(int, reply)))
+
+    def tokens_limit(provider: str, model: str) -> Callable[[bytes | None], None]:
+        def take(reply: bytes | None) -> None:
+            if (most := read_quota(reply).limit) is not None:
+                values[catalogue.LIVE_TOKENS_LIMIT][(provider, model)] = most
 
         return take
 
@@ -103,12 +120,26 @@ def read_snapshot(client: redis.Redis, *, max_active_jobs: int) -> Snapshot:
         reads.then(limit(provider))
         reads.pipe.zrange(keys.live(provider), 0, 0, withscores=True)
         reads.then(age(catalogue.OLDEST_LIVE_JOB, provider))
-        reads.pipe.zcard(keys.waiting(provider))
-        reads.then(gauge(catalogue.WAITING_JOBS, provider))
+        values[catalogue.WAITING_JOBS][(provider,)] = 0
+        for model in models[provider]:
+            reads.pipe.zcard(keys.waiting(provider, model))
+            reads.then(waiting(provider))
+            reads.pipe.hvals(keys.live_tokens(provider, model))
+            reads.then(live_tokens(provider, model))
+            reads.pipe.get(keys.quota(provider, model))
+            reads.then(tokens_limit(provider, model))
     reads.run()
     return Snapshot(values, histograms)
 
 
+def _models(client: redis.Redis, provider: str) -> list[str]:
+    """The models that jobs of a provider have asked for."""
+    found = cast("list[bytes]", client.zrevrange(keys.models(provider), 0, _MOST_MODELS - 1))
+    return [name.decode(errors="replace") for name in found]
+
+
+_MOST_MODELS = 100
+"""Models with metrics of their own: those that were asked for last."""
 _ZEROS: tuple[tuple[Metric, dict[Labels, float]], ...] = (
     (catalogue.BATCHES, {(state,): 0 for state in BatchState}),
     (catalogue.REQUESTS, {(state,): 0 for state in BatchState}),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from operator import attrgetter
 
 from lowtide.models import Usage
+from lowtide.protocol.records import ROWS
 from lowtide.states import ResultStatus
 from lowtide_worker.output.joining import Joined, Row
 from lowtide_worker.output.judging import Outcome
@@ -28,14 +29,15 @@ def tally(rows: Sequence[Row] | Sequence[Joined], results: Sequence[Joined], odd
     by_status: dict[str, int] = {status: count for status in ResultStatus if (count := statuses.count(status))}
     used = _tokens(outcomes)
     # Nearly always every row is a result.
-    paid = used if len(rows) == len(results) else _tokens([row.outcome for row in rows])
+    judged = outcomes if len(rows) == len(results) else [row.outcome for row in rows]
+    paid = used if judged is outcomes else _tokens(judged)
     if earlier := [item.earlier for item in results if item.earlier is not None]:
         used = _sums([outcome.usage for outcome in outcomes if outcome.usage is not None] + earlier)
     reasons = (outcome.error.reason for outcome in outcomes if outcome.error is not None)
     models = map(attrgetter("model"), outcomes)
     return Tally(
         counts={**by_status, **used, **odd},
-        paid=paid,
+        paid={ROWS: sum(outcome.usage is not None for outcome in judged), **paid},
         reasons=_counted(reasons) if by_status.get(ResultStatus.SUCCEEDED) != len(outcomes) else {},
         models=_counted(models),
     )

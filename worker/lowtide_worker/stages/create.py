@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import IO, cast
 
+from lowtide.models import ResultError
 from lowtide.protocol import BatchFiles, Stage
 from lowtide.protocol.changes import JobChange
 from lowtide.spool import RequestReader
-from lowtide.states import JobState, Mode
+from lowtide.states import Awaited, JobState, Mode
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.deadlines import Deadline
 from lowtide_worker.events import Event
@@ -33,8 +34,6 @@ from lowtide_worker.state import HeldJob, JobMove, Move, Ordinals, Superseded, b
 log = logging.getLogger(__name__)
 
 _READY_POLL_SECONDS = 1.0
-_PASSING_REFUSALS = 2
-"""Refusals in a row that may have another reason than the size of the job, such as many calls in a minute."""
 _WAITING_SECONDS = 1800.0
 """A job without a slot is woken when its turn comes; after this pause it asks again all the same."""
 
@@ -54,15 +53,17 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
             return _forgotten(job, forgotten)
         log.warning("job %s: its batch is past its deadline", job.record.id, extra=Event.CREATE_OVERDUE.extra)
         runtime.admission.release(job)
-        return Move(stage=Stage.SETTLE, fields={"state": JobState.EXPIRED})
+        return Move(stage=Stage.SETTLE, fields={"state": JobState.EXPIRED, "error": _overdue(job)})
     if job.batch.bundled and _is_unwanted(runtime, job):
         runtime.admission.release(job)
         return Move(stage=Stage.SETTLE, fields={"state": JobState.CANCELLED})
     provider = runtime.provider(job.batch.provider)
-    if not runtime.admission.admit(job):
+    size = tokens_of(runtime, job)
+    granted = runtime.admission.admit(job, size)
+    if not granted:
         return Move(stage=Stage.CREATE, after=min(_WAITING_SECONDS, left))
     reach("create.after-admission")
-    if divide(runtime, job):
+    if granted < size.all and divide(runtime, job, granted):
         # It is read again, with the requests that are left to it.
         return Move(stage=Stage.CREATE)
     try:
@@ -100,8 +101,6 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
             "job %s: the provider's quota is used up: %s", job.record.id, throttled, extra=Event.CREATE_THROTTLED.extra
         )
         tries = job.record.throttled
-        if tries >= _PASSING_REFUSALS:
-            runtime.admission.too_large(job, tokens_of(runtime, job))
         runtime.admission.throttled(job)
         return Move(
             stage=Stage.CREATE,
@@ -133,9 +132,17 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
         return Move(stage=Stage.CREATE, after=runtime.settings.create_settle_seconds, fields={"answered": job.now()})
     reach("create.after-call")
     runtime.admission.succeeded(job)
-    if runtime.admission.largest(job) is not None:
-        runtime.admission.large_enough(job, tokens_of(runtime, job))
     return created(runtime, job, seen)
+
+
+def _overdue(job: HeldJob) -> ResultError | None:
+    """The reason why a job was not created before the deadline of its batch."""
+    if job.record.error is not None or job.record.awaits is None:
+        return job.record.error
+    if job.record.awaits is Awaited.TOKENS:
+        message = f"its job waited for tokens of {job.batch.model} until the deadline of the batch"
+        return ResultError(reason="RESOURCE_EXHAUSTED", message=message)
+    return ResultError(reason="EXPIRED", message="its job waited for a slot until the deadline of the batch")
 
 
 def _is_unwanted(runtime: Runtime, job: HeldJob) -> bool:

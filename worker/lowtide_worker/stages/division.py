@@ -1,7 +1,7 @@
-"""division: divides a job that no quota lets in, not even alone, before it is created.
+"""division: leaves a job that is not created yet as many requests as there is room for at the provider.
 
-The provider does not say how many tokens may be enqueued. A job that is refused while no other is live is too large by
-itself, so the jobs of its model are halved until one is taken. Each that is taken raises the size again.
+The provider limits the tokens of all live jobs of a model. A job is divided when it is admitted, because only then
+is known how many tokens are free. What it does not keep is a new job, which waits for its own turn.
 """
 
 from __future__ import annotations
@@ -16,16 +16,31 @@ from lowtide_worker.events import Event
 from lowtide_worker.in_place import in_place
 from lowtide_worker.intents import forgotten_intent
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import HeldJob, Ordinals, divided
+from lowtide_worker.state import HeldJob, JobTokens, Ordinals, divided
 
 log = logging.getLogger(__name__)
 
 
-def divide(runtime: Runtime, job: HeldJob) -> bool:
-    """Gives a part of a job's requests to a new job, where it is larger than a job may be; returns whether it did."""
-    most = runtime.admission.largest(job)
+def tokens_of(runtime: Runtime, job: HeldJob) -> JobTokens:
+    """Returns the estimated input tokens of a job."""
+    if job.record.tokens and job.record.least:
+        return JobTokens(job.record.tokens, job.record.least)
+    carried = runtime.ledger.carried(job)
+    reader = RequestReader(runtime.spool, job.batch_id)
+    if carried.bitmap is None:
+        tokens = reader.tokens(carried.first, carried.last)
+        first = reader.tokens(carried.first, carried.first + 1)
+    else:
+        counts = [count for _, count in _counts(reader, carried)]
+        tokens, first = sum(counts), counts[0]
+    tokens = max(1, tokens)
     # The provider reads a source in place as a whole.
-    if most is None or job.record.requests == 1 or in_place(job.batch, job.record):
+    return JobTokens(tokens, tokens if in_place(job.batch, job.record) else max(1, first))
+
+
+def divide(runtime: Runtime, job: HeldJob, most: int) -> bool:
+    """Gives those requests of a job to a new job that have more than `most` tokens; returns whether it did."""
+    if job.record.requests == 1 or in_place(job.batch, job.record):
         return False
     carried = runtime.ledger.carried(job)
     at = _end(runtime, job, carried, most)
@@ -38,17 +53,8 @@ def divide(runtime: Runtime, job: HeldJob) -> bool:
     reach("create.before-divide")
     runtime.ledger.divide(job, *divided(carried, at))
     reach("create.after-divide")
-    log.warning("job %s: divided, to fit the provider's quota", job.record.id, extra=Event.JOB_DIVIDED.extra)
+    log.info("job %s: divided, to fit the provider's quota", job.record.id, extra=Event.JOB_DIVIDED.extra)
     return True
-
-
-def tokens_of(runtime: Runtime, job: HeldJob) -> int:
-    """Returns the estimated input tokens of a job."""
-    carried = runtime.ledger.carried(job)
-    reader = RequestReader(runtime.spool, job.batch_id)
-    if carried.bitmap is None:
-        return reader.tokens(carried.first, carried.last)
-    return sum(tokens for _, tokens in _counts(reader, carried))
 
 
 def _end(runtime: Runtime, job: HeldJob, carried: Ordinals, most: int) -> int:
@@ -69,7 +75,7 @@ def _counts(reader: RequestReader, carried: Ordinals) -> Iterator[tuple[int, int
     """The estimated input tokens of some requests, by ordinal."""
     wanted = iter(carried)
     ordinal = next(wanted, None)
-    for at, (_, tokens) in enumerate(reader.sizes()):
+    for at, (_, tokens) in enumerate(reader.sizes(carried.first, carried.last), carried.first):
         if at == ordinal:
             yield at, tokens
             ordinal = next(wanted, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lowtide_worker.state.admission import Admission
+from lowtide_worker.state.admission import Admission, JobTokens
 from lowtide_worker.state.bundles import BundledBatch, Bundles, Share
 from lowtide_worker.state.clock import Clock, Dispatch
 from lowtide_worker.state.deleted import DeletedBatches
@@ -50,6 +50,7 @@ __all__ = [
     "HeldSegment",
     "HeldSweep",
     "JobMove",
+    "JobTokens",
     "Lease",
     "Leases",
     "Ledger",

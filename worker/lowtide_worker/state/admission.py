@@ -1,112 +1,109 @@
-"""Admission: how many jobs may live at the provider at once, and which job is next.
+"""Admission: how many jobs, and how many tokens of a model, may live at the provider at once, and which job is next.
 
-The slots are the live jobs themselves: a sorted set with one member per job between create and its end. So a crash
-cannot leak a slot: the job is still on the clock, and gives its slot back when it ends. Jobs without a slot wait in
-order of priority, then age. A used-up quota (429) lowers the limit for a while; each success raises it again.
+The slots are the live jobs themselves: a sorted set with one member per job between create and its end. The live tokens
+of a model are a hash with one field for each of these jobs. So a crash cannot leak either: the job is still on the
+clock, and gives back both when it ends. Other jobs wait in the line of their model, in order of priority, then age.
+
+A limit of tokens is configured, or learned from refusals (429): see `turns.lua`, `refused.lua` and `accepted.lua`.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, NamedTuple
 
 import redis
 
-from lowtide.protocol import Stage, keys, measures
+from lowtide.protocol import Stage, keys
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import scripts
 from lowtide_worker.state.held import HeldJob, Superseded
 
-_LARGEST_SECONDS = 3600
-"""How long a lowered size of jobs lasts."""
+
+class JobTokens(NamedTuple):
+    """The estimated input tokens of a job."""
+
+    all: int
+    least: int
+    """Those that it has at least, however it is divided."""
 
 
 class Admission:
     """Redis scripts around the live and the waiting jobs of each provider."""
 
     def __init__(self, client: redis.Redis, settings: WorkerSettings) -> None:
-        self._redis = client
-        self._limit = settings.max_active_jobs
-        self._lowered_ms = int(settings.quota_max_seconds * 1000)
+        self._settings = settings
         self._admit = scripts.admit.load(client)
         self._release = scripts.release.load(client)
+        self._refused = scripts.refused.load(client)
+        self._accepted = scripts.accepted.load(client)
 
-    def admit(self, job: HeldJob) -> bool:
-        """Whether the job has a slot now; if not, it is woken when its turn comes. Raises `Superseded`."""
-        provider = job.batch.provider
-        answer = self._admit(
+    def admit(self, job: HeldJob, size: JobTokens) -> int:
+        """Gives the job a slot and tokens; returns how many of its estimated tokens it may have now.
+
+        They are fewer than it has where it must be divided first. 0 if it must wait: it is woken when its turn comes.
+        Raises `Superseded`.
+        """
+        granted = self._admit(
             job=keys.entity(job.member),
-            live=keys.live(provider),
-            waiting=keys.waiting(provider),
-            limit=keys.limit(provider),
+            live=keys.live(job.batch.provider),
+            limit=keys.limit(job.batch.provider),
+            models=keys.models(job.batch.provider),
             token=job.token,
             job_id=job.record.id,
-            most=self._limit,
+            most=self._settings.max_active_jobs,
             priority=job.batch.priority,
             created=job.batch.created,
+            model=keys.quota_name(job.batch.model),
+            configured=self._settings.max_tokens(job.batch.model) or "",
+            tokens=size.all,
+            least=size.least,
+            job_hash=keys.job(""),
+            waiting_prefix=keys.waiting(job.batch.provider, ""),
+            tokens_prefix=keys.live_tokens(job.batch.provider, ""),
+            quota_prefix=keys.quota(job.batch.provider, ""),
         )
-        if answer < 0:
+        if granted < 0:
             raise Superseded(job.member)
-        return bool(answer)
+        return int(granted)
 
     def release(self, job: HeldJob) -> None:
-        """Gives the job's slot to the next. Harmless for a job without one. Raises `Superseded`."""
-        self._change(job, "")
+        """Gives the job's slot and tokens to the next. Harmless for a job without them. Raises `Superseded`."""
+        _check(job, self._release(**self._common(job)))
 
     def throttled(self, job: HeldJob) -> None:
-        """Gives the slot back and lowers the limit below what is live now. Raises `Superseded`."""
-        self._change(job, "lower")
+        """Gives back slot and tokens of a job that a quota kept out, and lowers a limit. Raises `Superseded`."""
+        # A first refusal may have another reason than the size of the job, such as many calls in a minute.
+        often = int(job.record.throttled >= _PASSING_REFUSALS)
+        lowered_ms = int(self._settings.quota_max_seconds * 1000)
+        _check(job, self._refused(**self._common(job), often=often, lowered_ms=lowered_ms))
 
     def succeeded(self, job: HeldJob) -> None:
-        """The provider took a job: a lowered limit goes up by one. Raises `Superseded`."""
-        self._change(job, "raise")
+        """Raises what was lowered, after the provider took a job. Raises `Superseded`."""
+        _check(job, self._accepted(**self._common(job), patience=self._settings.quota_max_seconds))
 
-    def too_large(self, job: HeldJob, tokens: int) -> None:
-        """Halves the most tokens of one job, where this one was refused although no other job of its model is live.
-
-        Otherwise it could never be created, and with it no other job of its size.
-        """
-        if tokens > 1 and not self._has_company(job):
-            self._redis.set(keys.largest(job.batch.provider, job.batch.model), tokens // 2, ex=_LARGEST_SECONDS)
-
-    def _has_company(self, job: HeldJob) -> bool:
-        """Whether another job of the same model is live: a quota is a model's."""
-        live = cast("list[bytes]", self._redis.zrange(keys.live(job.batch.provider), 0, -1))
-        with self._redis.pipeline(transaction=False) as pipe:
-            for name in live:
-                if name != job.record.id.encode():
-                    pipe.hget(keys.job(name.decode()), "counted")
-            counted = pipe.execute(raise_on_error=False)
-        # A name in the census ends with the provider and the model.
-        ours = measures.counted_job(job.batch.provider, job.batch.model).split("|")[2:]
-        return any(isinstance(name, bytes) and name.decode().split("|")[2:] == ours for name in counted)
-
-    def largest(self, job: HeldJob) -> int | None:
-        """The most estimated tokens of one job of this job's model; None while no job was refused for its size."""
-        found = cast("bytes | None", self._redis.get(keys.largest(job.batch.provider, job.batch.model)))
-        return int(found) if found is not None else None
-
-    def large_enough(self, job: HeldJob, tokens: int) -> None:
-        """Raises the most tokens of one job by a quarter, after the provider took one of nearly that size."""
-        largest = self.largest(job)
-        if largest is not None and 2 * tokens > largest:
-            name = keys.largest(job.batch.provider, job.batch.model)
-            self._redis.set(name, largest + largest // 4 + 1, xx=True, keepttl=True)
-
-    def _change(self, job: HeldJob, change: str) -> None:
+    def _common(self, job: HeldJob) -> dict[str, Any]:
         provider = job.batch.provider
-        woken = self._release(
-            job=keys.entity(job.member),
-            live=keys.live(provider),
-            waiting=keys.waiting(provider),
-            limit=keys.limit(provider),
-            clock=keys.clock(Stage.CREATE.queue),
-            token=job.token,
-            job_id=job.record.id,
-            most=self._limit,
-            job_hash=keys.job(""),
-            job_member=keys.job_member(""),
-            change=change,
-            lowered_ms=self._lowered_ms,
-        )
-        if woken < 0:
-            raise Superseded(job.member)
+        return {
+            "job": keys.entity(job.member),
+            "live": keys.live(provider),
+            "limit": keys.limit(provider),
+            "models": keys.models(provider),
+            "clock": keys.clock(Stage.CREATE.queue),
+            "token": job.token,
+            "job_id": job.record.id,
+            "most": self._settings.max_active_jobs,
+            "model": keys.quota_name(job.batch.model),
+            "job_hash": keys.job(""),
+            "job_member": keys.job_member(""),
+            "waiting_prefix": keys.waiting(provider, ""),
+            "tokens_prefix": keys.live_tokens(provider, ""),
+            "quota_prefix": keys.quota(provider, ""),
+        }
+
+
+_PASSING_REFUSALS = 2
+
+
+def _check(job: HeldJob, woken: int) -> None:
+    if woken < 0:
+        raise Superseded(job.member)

@@ -264,6 +264,7 @@ class Ledger:
                 carried=keys.carried(prefix),
                 census=keys.CENSUS,
                 counters=keys.COUNTERS,
+                quota=keys.quota(job.batch.provider, job.batch.model),
                 member=job.member,
                 token=job.token,
                 stage=Stage.CLEAN,
@@ -276,6 +277,8 @@ class Ledger:
                 error=_encode(job.record.error) if job.record.error else "",
                 tidy=int(is_tidy),
                 counted=measures.counted_job(job.batch.provider, job.batch.model),
+                estimated=(job.record.tokens or 0) * job.record.paid_rows / job.record.requests,
+                reported=job.record.paid_prompt_token_count,
                 totals=retry_counts(job, retries),
                 jobs=new_jobs(batch_id, retries),
             )
@@ -294,6 +297,7 @@ class Ledger:
         prefix = job_prefix(job.batch_id)
         # Should the rest never be created either, its requests expire with this reason.
         reason: JobChange = {"error": job.record.error}
+        uncounted: JobChange = {"tokens": None, "least": None}
         divided = self._divide(
             job=keys.entity(job.member),
             batch=keys.batch(job.batch_id),
@@ -306,7 +310,7 @@ class Ledger:
             counted=measures.counted_job(job.batch.provider, job.batch.model),
             kept_bitmap=kept.bitmap or "",
             bitmap=rest.bitmap or "",
-            kept=written_fields(carried_by(kept)),
+            kept=[*written_fields(carried_by(kept)), *written_fields(uncounted)],
             fields=[*Retry.of(job.record, rest).fields(job.batch_id), *written_fields(reason)],
         )
         self._checked(divided, job)

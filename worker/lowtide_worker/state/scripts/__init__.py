@@ -4,25 +4,54 @@ from __future__ import annotations
 
 from typing import Any
 
-from lowtide.store import Key, Keys, Value, Values, script
+from lowtide.store import Key, Keys, Value, Values, script, script_with
+
+
+@script_with("turns")
+def accepted(
+    *,
+    job: Key,
+    live: Key,
+    limit: Key,
+    models: Key,
+    clock: Key,
+    token: Value,
+    job_id: Value,
+    most: Value,
+    model: Value,
+    job_hash: Value,
+    job_member: Value,
+    waiting_prefix: Value,
+    tokens_prefix: Value,
+    quota_prefix: Value,
+    patience: Value,
+) -> Any: ...
 
 
 @script
 def add_measured(*, counters: Key, latencies: Key, totals: Values, times: Values) -> Any: ...
 
 
-@script
+@script_with("turns")
 def admit(
     *,
     job: Key,
     live: Key,
-    waiting: Key,
     limit: Key,
+    models: Key,
     token: Value,
     job_id: Value,
     most: Value,
     priority: Value,
     created: Value,
+    model: Value,
+    configured: Value,
+    tokens: Value,
+    least: Value,
+    job_hash: Value,
+    waiting_prefix: Value,
+    tokens_prefix: Value,
+    quota_prefix: Value,
 ) -> Any: ...
 
 
@@ -94,7 +123,7 @@ def claim(
 ) -> Any: ...
 
 
-@script
+@script_with("turns")
 def close(
     *,
     job: Key,
@@ -103,6 +132,7 @@ def close(
     carried: Key,
     census: Key,
     counters: Key,
+    quota: Key,
     member: Value,
     token: Value,
     stage: Value,
@@ -115,6 +145,8 @@ def close(
     error: Value,
     tidy: Value,
     counted: Value,
+    estimated: Value,
+    reported: Value,
     totals: Values,
     jobs: Values,
 ) -> Any: ...
@@ -332,21 +364,45 @@ def record(
 ) -> Any: ...
 
 
-@script
-def release(
+@script_with("turns")
+def refused(
     *,
     job: Key,
     live: Key,
-    waiting: Key,
     limit: Key,
+    models: Key,
     clock: Key,
     token: Value,
     job_id: Value,
     most: Value,
+    model: Value,
     job_hash: Value,
     job_member: Value,
-    change: Value,
+    waiting_prefix: Value,
+    tokens_prefix: Value,
+    quota_prefix: Value,
+    often: Value,
     lowered_ms: Value,
+) -> Any: ...
+
+
+@script_with("turns")
+def release(
+    *,
+    job: Key,
+    live: Key,
+    limit: Key,
+    models: Key,
+    clock: Key,
+    token: Value,
+    job_id: Value,
+    most: Value,
+    model: Value,
+    job_hash: Value,
+    job_member: Value,
+    waiting_prefix: Value,
+    tokens_prefix: Value,
+    quota_prefix: Value,
 ) -> Any: ...
 
 
@@ -359,9 +415,14 @@ def seal(
     *,
     batch: Key,
     lane: Key,
-    waiting: Key,
+    live: Key,
+    limit: Key,
+    models: Key,
     census: Key,
     token: Value,
+    slots: Value,
+    model: Value,
+    waiting_prefix: Value,
     most: Value,
     oldest: Value,
     batches: Value,

@@ -1,10 +1,11 @@
 -- Closes a job whose requests are all settled, or handed on to retry jobs; with the last, ends the batch.
--- KEYS: job, batch, clock, carried (prefix of a retry job's bitmap), census, counters
+-- KEYS: job, batch, clock, carried (prefix of a retry job's bitmap), census, counters, quota (of the model)
 -- ARGV: member (of the job), token, stage (of the closed job), batch_member, batch_stage (of the finished batch),
 --       retention (seconds a finished batch is kept), job_hash, job_member, job_id (prefixes), error (of the job, as
 --       JSON; "" for none), tidy ("1" if no surplus results are left, which the last job ensures), counted (name of
---       a retry job in the census), totals... (counter, amount pairs of all batches), jobs... (of each retry job: the
---       length of its fields, the bitmap of its requests, and its fields in pairs; its id and number are added)
+--       a retry job in the census), estimated (tokens of the rows that reported theirs), reported (tokens of the same),
+--       totals... (counter, amount pairs of all batches), jobs... (of each retry job: the length of its fields, the
+--       bitmap of its requests, and its fields in pairs; its id and number are added)
 -- Returns {closed (0 or 1), final state of the batch or ""}; with nothing changed {1, "untidy"} where they must be made
 -- tidy first, and {1, "unbalanced"} where the batch's last job leaves requests without a result.
 if held_by_other(job, token) then return {0, ''} end
@@ -18,6 +19,7 @@ local due = score(now())
 redis.call('HSET', job, 'stage', stage, 'busy', '0')
 redis.call('ZADD', clock, due, member)
 add_all(counters, totals)
+if tonumber(estimated) > 0 then correct(quota, tonumber(estimated), tonumber(reported)) end
 if error ~= '' then redis.call('HSET', batch, 'error', error) end
 local opened, at = -1, 1
 while at <= #jobs do

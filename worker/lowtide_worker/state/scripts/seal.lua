@@ -1,16 +1,22 @@
 -- Closes a bundle, so that no more batches are added to it, and its batches run. It stays open while jobs whose turn
 -- comes first wait for a slot, and it has room: a job is cut when there is room for it at the provider.
--- KEYS: batch (the bundle), lane (its open bundle), waiting (jobs that wait for a slot), census
--- ARGV: token, most (requests of a bundle), oldest (time; a bundle from before is closed), batches (key of
---       the set of its batches), batch_prefix (of a batch's hash)
+-- KEYS: batch (the bundle), lane (its open bundle), live (sorted set of jobs), limit (lowered number of slots), models
+--       (that jobs ask for), census
+-- ARGV: token, slots (live jobs), model, waiting_prefix (of a model's line), most (requests of a bundle), oldest (time;
+--       a bundle from before is closed), batches (key of the set of its batches), batch_prefix (of a batch's hash)
 -- Returns the number of its requests, 0 if it stays open, -1 if another worker holds it now.
 if held_by_other(batch, token) then return -1 end
 local total, created, id, priority = unpack(redis.call('HMGET', batch, 'total', 'created', 'id', 'priority'))
 if redis.call('GET', lane) == id then
   -- Only those whose turn comes before: see admit.lua.
   local ahead = string.format('(%.3f', created - priority * 1e10)
-  local waits = tonumber(created) > tonumber(oldest) and redis.call('ZCOUNT', waiting, '-inf', ahead) > 0
-  if waits and tonumber(total) < tonumber(most) then return 0 end
+  local function waits(other) return redis.call('ZCOUNT', waiting_prefix .. other, '-inf', ahead) > 0 end
+  local stays = waits(model)
+  if redis.call('ZCARD', live) >= math.min(tonumber(slots), tonumber(redis.call('GET', limit) or slots)) then
+    -- Slots are for jobs of all models, tokens are not.
+    for _, other in ipairs(redis.call('ZRANGE', models, 0, -1)) do stays = stays or waits(other) end
+  end
+  if stays and tonumber(created) > tonumber(oldest) and tonumber(total) < tonumber(most) then return 0 end
   redis.call('DEL', lane)
 end
 redis.call('HSET', batch, 'lane', '')
