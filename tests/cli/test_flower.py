@@ -23,6 +23,7 @@ def test_flower_shows_lowtides_columns_to_those_who_know_the_printed_login(cli: 
         found = re.fullmatch(rf"Flower at (http://127.0.0.1:{port})  login (\S+):(\S+)\n", said)
         assert found, said + flower.stdout.read()
         url, user, password = found.groups()
+        assert flower.stdout.readline() == f"Batches at {url}/lowtide\n"
         with httpx.Client(trust_env=False, base_url=url) as browser:
 
             def status(auth: tuple[str, str] | None) -> int:
@@ -33,6 +34,7 @@ def test_flower_shows_lowtides_columns_to_those_who_know_the_printed_login(cli: 
 
             wait_until(lambda: status(None) == 401, what="Flower asks for the login")
             page = browser.get("/tasks", auth=(user, password))
+            assert "<h1>Batches</h1>" in browser.get("/lowtide", auth=(user, password)).text
         assert page.status_code == 200
         columns = ["name", "kwargs", "state", "result", "received", "runtime", "worker", "uuid"]
         # The page of Flower 2.1 has all columns, and drops the others by a script.

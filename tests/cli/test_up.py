@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -58,6 +59,7 @@ def test_up_serves_a_batch_and_ctrl_c_leaves_nothing_behind(runs: dict[str, Run]
     assert len(mine) >= 7  # server, emulator, two workers, the processes of one, Flower
     password = next(line for line in said if "Flower" in line).split("lowtide:")[1].split()[0]
     assert (up.cli.folder / "data" / "flower" / "login").read_text() == f"lowtide:{password}"
+    assert any(re.search(r"Batches +http://127\.0\.0\.1:\d+/lowtide", line) for line in said)
     lines = (line.strip().removeprefix("export ") for line in said if line.strip().startswith("export "))
     exports = dict(line.split("=", 1) for line in lines)
     redis_password = (up.cli.folder / "data" / "redis" / "password").read_text()

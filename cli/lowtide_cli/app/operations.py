@@ -131,7 +131,7 @@ def flower(
     address: Annotated[str, typer.Option(help="Address that Flower listens on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of Flower.")] = 5555,
 ) -> None:
-    """Run Flower with the columns that show Lowtide's tasks, and print its address and login.
+    """Run Flower with Lowtide's pages and the columns that show its tasks, and print its address and login.
 
     The login is LOWTIDE_FLOWER_BASIC_AUTH=user:password, or is generated once and kept in ~/.lowtide/flower.
     """

@@ -1,4 +1,4 @@
-"""`lowtide flower`: runs Flower with the columns that show Lowtide's tasks, and with a login."""
+"""`lowtide flower`: runs Flower with Lowtide's pages, the columns that show its tasks, and a login."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import os
 from pathlib import Path
 
 from lowtide_cli.extras import need
-from lowtide_cli.local import LOGIN_VARIABLE, flower_command, flower_environment, free_port, given_login, kept_login
+from lowtide_cli.local import (
+    LOGIN_VARIABLE,
+    PAGES,
+    flower_command,
+    flower_environment,
+    free_port,
+    given_login,
+    kept_login,
+)
 from lowtide_cli.terminal import CommandError
 from lowtide_cli.terminal.output import stdout
 
@@ -22,6 +30,7 @@ def flower(*, address: str, port: int) -> None:
         raise CommandError(f"port {port} is in use, perhaps by `lowtide up`: choose another one with --port")
     shown = f"login: {LOGIN_VARIABLE}" if given_login() else f"login {login}"
     stdout().print(f"Flower at http://{address}:{port}  {shown}", soft_wrap=True, markup=False)
+    stdout().print(f"Batches at http://{address}:{port}{PAGES}", soft_wrap=True, markup=False)
     command = flower_command(address=address, port=port)
     os.execve(command[0], command, {**os.environ, **flower_environment(login)})  # noqa: S606 - no shell is needed
 

@@ -19,6 +19,7 @@ from rich.table import Table
 from lowtide_cli.extras import installed, need
 from lowtide_cli.local import (
     LOGIN_VARIABLE,
+    PAGES,
     Child,
     Shape,
     Stack,
@@ -277,6 +278,7 @@ def _announce(console: Console, stack: Stack, settings: WorkerSettings) -> None:
     if stack.flower_url:
         login = f"[dim]login: {LOGIN_VARIABLE}[/]" if given_login() else f"[dim]login[/] {shape.flower_auth}"
         table.add_row("Flower", f"{stack.flower_url}  {login}")
+        table.add_row("Batches", f"{stack.flower_url}{PAGES}")
     table.add_row("Spool", escape(without_password(stack.exports.get("LOWTIDE_SPOOL_URL", settings.spool_url))))
     table.add_row("Logs", escape(f"tail -F {shlex.quote(str(stack.logs))}/*.log"))
     console.print(Panel(table, title="Lowtide is up", title_align="left", border_style="cyan", expand=False))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from lowtide_cli.local.flower import (
     LOGIN_VARIABLE,
+    PAGES,
     flower_command,
     flower_environment,
     generated_password,
@@ -32,6 +33,7 @@ from lowtide_cli.local.stack import Shape, Stack
 
 __all__ = [
     "LOGIN_VARIABLE",
+    "PAGES",
     "SERVER_VARIABLE",
     "Child",
     "EmbeddedRedis",

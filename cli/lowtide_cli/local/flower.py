@@ -11,6 +11,8 @@ from lowtide_cli.local.private import private_file, private_folder
 from lowtide_cli.terminal import CommandError
 
 LOGIN_VARIABLE = "LOWTIDE_FLOWER_BASIC_AUTH"
+PAGES = "/lowtide"
+"""The path of the pages of Lowtide in Flower."""
 _COLUMNS = "name,kwargs,state,result,received,runtime,worker,uuid"
 """The columns of the task list: the arguments and the result of a task come before its random id."""
 _TASKS = 20_000

@@ -26,7 +26,7 @@ class Slots(NamedTuple):
 
 
 class AccountPage(Page):
-    """What Lowtide uses of the account at the provider, and how much work waits."""
+    """The share of the account at the provider that Lowtide uses, and the work that waits."""
 
     tab = "account"
 

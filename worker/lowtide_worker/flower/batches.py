@@ -22,7 +22,7 @@ _NOTICES = {
 
 
 class Search(NamedTuple):
-    """What the list of batches is asked for."""
+    """The filter and the page of a list of batches."""
 
     text: str
     """A batch id, or `name=value` of a label; empty: all batches."""

@@ -18,7 +18,7 @@ class Change(Page):
     verb: ClassVar[str]
     """The text of the button."""
     effect: ClassVar[str]
-    """What the change does, for people."""
+    """The effect of the change, for people."""
     danger: ClassVar[bool] = True
 
     def ask(self, *, thing: str, back: str, fields: dict[str, str]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
-from urllib.parse import urlsplit
 
 from lowtide import BatchState, BatchStatus, JobState, JobStatus, Usage
 from lowtide.text import duration, on_one_line
 
+_PATH = re.compile(r"(https?://[^\s/?#]+)[/?#]\S*")
 _GOOD = frozenset({BatchState.COMPLETED, JobState.SUCCEEDED})
 _BAD = frozenset({BatchState.FAILED, JobState.FAILED, JobState.LOST})
 _ODD = frozenset(
@@ -26,6 +27,11 @@ _ACTIVE = frozenset({BatchState.RUNNING, JobState.CREATING, JobState.UPDATING})
 def plain(text: object) -> str:
     """Returns text from outside on one line, without characters that hide or reorder it."""
     return on_one_line(str(text))
+
+
+def reason(text: object) -> str:
+    """Returns a problem on one line, and of each URL only the host: the path of a webhook may be a secret."""
+    return _PATH.sub(r"\1/…", plain(text))
 
 
 def number(count: float) -> str:
@@ -110,13 +116,10 @@ def usage(tokens: Usage) -> str:
 
 
 def handler(on_result: str | None) -> str:
-    """Returns the target of a batch. Of a webhook only the host is shown: its path may be a secret."""
+    """Returns the target of a batch."""
     if on_result is None:
         return "none: results are stored"
-    if on_result.startswith(("https://", "http://")):
-        parts = urlsplit(on_result)
-        return f"{parts.scheme}://{plain(parts.hostname or '')}/…"
-    return plain(on_result)
+    return reason(on_result)
 
 
 def job_number(job: JobStatus) -> str:

@@ -23,6 +23,7 @@ def routes(reader: Reader) -> list[URLSpec]:
     batch = f"/lowtide/batch/({BATCH_ID.pattern})"
     return [
         URLSpec("/lowtide", BatchesPage, given, "lowtide"),
+        URLSpec("/lowtide/", BatchesPage, given),
         URLSpec(batch, BatchPage, given, "lowtide-batch"),
         URLSpec(f"{batch}/cancel", CancelBatch, given, "lowtide-cancel"),
         URLSpec(f"{batch}/delete", DeleteBatch, given, "lowtide-delete"),

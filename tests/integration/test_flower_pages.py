@@ -1,0 +1,238 @@
+"""The pages of Lowtide in Flower, over real HTTP: the login, escaped values, and changes that need Flower's token."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import unescape
+
+import httpx
+import pytest
+from tests import fork_server
+from tests.integration.blurbs import MODEL
+from tests.stack import Stack
+from tests.waiting import wait_until
+
+from lowtide import Batch, BatchState, DeadLetter, DeadLetters, Request
+from lowtide_cli.local import end, free_port
+from lowtide_worker.flower import add_pages
+
+LOGIN = ("keeper", "of-the-tide")
+MARKUP = "<script>alert(1)</script>"
+PAYLOAD = "a request that no page shows"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("stack"), LOWTIDE_MAX_DELIVERY_ATTEMPTS="1") as stack:
+        stack.worker()
+        yield stack
+
+
+@contextmanager
+def flower(stack: Stack, *options: str, **env: str) -> Iterator[str]:
+    """Runs Flower; gives its address."""
+    port, log = free_port(), stack.directory / "flower.log"
+    log.touch()
+    command = ["-A", "lowtide_worker", "flower", "--address=127.0.0.1", f"--port={port}", *options]
+    process = fork_server.shared("celery").start(
+        command, env=stack.env | env, cwd=stack.directory, streams=(os.devnull, log, log)
+    )
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/", trust_env=False).status_code < 500
+        except httpx.TransportError:
+            return False
+
+    try:
+        wait_until(answers, what="Flower answers")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        end(process)
+
+
+@pytest.fixture(scope="module")
+def url(stack: Stack) -> Iterator[str]:
+    with flower(stack, FLOWER_BASIC_AUTH=":".join(LOGIN)) as url:
+        yield url
+
+
+@pytest.fixture
+def browser(url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, auth=LOGIN, trust_env=False) as browser:
+        yield browser
+
+
+def submit(stack: Stack, on_result: str | None = None, **labels: str) -> Batch:
+    request = Request(key="one", contents=PAYLOAD)
+    return stack.queue().submit([request], model=MODEL, labels=labels, on_result=on_result, share=False)
+
+
+def finished(stack: Stack, **labels: str) -> Batch:
+    batch = submit(stack, **labels)
+    batch.wait(60)
+    return batch
+
+
+def parked(stack: Stack) -> str:
+    """The id of a new dead letter: no webhook is allowed, so nothing is called."""
+    batch = submit(stack, on_result="http://127.0.0.1:1/path-of-a-hook")
+    return wait_until(lambda: next((one.id for one in letters(stack) if batch.id in one.id), None))
+
+
+def letters(stack: Stack) -> list[DeadLetter]:
+    return DeadLetters(stack.settings()).list()
+
+
+def confirmed(browser: httpx.Client, path: str) -> httpx.Response:
+    """Presses the button of a page that asks for confirmation."""
+    page = browser.get(path)
+    assert page.status_code == 200
+    fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page.text))
+    return browser.post(path.partition("?")[0], data={name: unescape(value) for name, value in fields.items()})
+
+
+def test_nothing_is_shown_and_nothing_changes_without_the_login(stack: Stack, url: str) -> None:
+    batch = finished(stack)
+    pages = ("", f"/batch/{batch.id}", f"/batch/{batch.id}/delete", "/account", "/dead-letters", "/dead-letters/drop")
+    with httpx.Client(base_url=f"{url}/lowtide", trust_env=False) as stranger:
+        for page in pages:
+            assert stranger.get(page).status_code == 401
+            assert stranger.get(page, auth=("keeper", "wrong")).status_code == 401
+        stranger.cookies["_xsrf"] = "0" * 32
+        reply = stranger.post(f"/batch/{batch.id}/delete", data={"_xsrf": "0" * 32})
+    assert reply.status_code == 401
+    assert batch.status().state is BatchState.COMPLETED
+
+
+def test_the_pages_escape_what_users_wrote_and_show_no_payload(stack: Stack, browser: httpx.Client) -> None:
+    batch = finished(stack, **{f"<b>{MARKUP}": f'">{MARKUP}', "turned": "\u202eexe.txt"})
+    stack.redis.lpush("lowtide.jobs", f"{MARKUP} {PAYLOAD}".encode())
+    wait_until(lambda: any(letter.kind == "message" for letter in letters(stack)))
+    pages = [
+        browser.get(page)
+        for page in (
+            "/lowtide",
+            f"/lowtide/batch/{batch.id}",
+            "/lowtide/account",
+            "/lowtide/dead-letters",
+            f"/lowtide?search={MARKUP}",
+            f"/lowtide?state={MARKUP}",
+            f"/lowtide/dead-letters/drop?id={MARKUP}",
+        )
+    ]
+    assert [page.status_code for page in pages] == [200] * 4 + [400, 400, 200]
+    for page in pages:
+        assert MARKUP not in page.text
+        assert "\u202e" not in page.text
+        assert PAYLOAD not in page.text
+        assert "test-key" not in page.text
+        assert "script-src 'self'" in page.headers["content-security-policy"]
+    for page in pages[:2]:
+        assert f"&lt;b&gt;{MARKUP.replace('<', '&lt;').replace('>', '&gt;')}" in page.text
+
+
+def test_batches_are_found_by_id_label_and_state(stack: Stack, browser: httpx.Client) -> None:
+    mine, other = finished(stack, team="shop & sons"), finished(stack, team="mail")
+    by_id = browser.get("/lowtide", params={"search": mine.id})
+    assert by_id.headers["location"] == f"/lowtide/batch/{mine.id}"
+    by_label = browser.get("/lowtide", params={"search": "team=shop & sons", "state": "completed"})
+    assert mine.id in by_label.text
+    assert other.id not in by_label.text
+    assert mine.id not in browser.get("/lowtide", params={"state": "failed"}).text
+    assert browser.get("/lowtide", params={"page": "not a token"}).status_code == 400
+    assert browser.get("/lowtide/batch/b00000000000000000000").status_code == 404
+
+
+def test_the_list_has_pages(stack: Stack, browser: httpx.Client) -> None:
+    batches = [submit(stack, pages="yes") for _ in range(26)]
+    first = browser.get("/lowtide")
+    older = re.search(r'rel="next"\s+href="([^"]+)"', first.text)
+    assert older
+    second = browser.get(unescape(older[1]))
+    assert batches[-1].id in first.text
+    assert batches[0].id not in first.text
+    assert batches[0].id in second.text
+
+
+def test_a_change_needs_the_token_and_is_then_made(stack: Stack, browser: httpx.Client) -> None:
+    with stack.held_jobs():
+        batch = submit(stack)
+        path = f"/lowtide/batch/{batch.id}/cancel"
+        assert browser.post(path).status_code == 403
+        assert browser.post(path, data={"_xsrf": "2|1234|5678|90"}).status_code == 403
+        assert batch.status().state in (BatchState.PENDING, BatchState.RUNNING)
+        assert browser.post(f"/lowtide/batch/{batch.id}/delete").status_code == 403
+
+        done = confirmed(browser, path)
+
+        assert done.status_code == 303
+        assert "asked to stop" in browser.get(done.headers["location"]).text
+        assert batch.wait(60).state is BatchState.CANCELLED
+
+
+def test_a_finished_batch_is_deleted_and_an_unfinished_one_is_not(stack: Stack, browser: httpx.Client) -> None:
+    with stack.held_jobs():
+        running = submit(stack)
+        assert confirmed(browser, f"/lowtide/batch/{running.id}/delete").status_code == 409
+    running.wait(60)
+
+    assert confirmed(browser, f"/lowtide/batch/{running.id}/delete").status_code == 303
+
+    wait_until(lambda: browser.get(f"/lowtide/batch/{running.id}").status_code == 404)
+
+
+def test_dead_letters_are_redelivered_and_dropped(stack: Stack, browser: httpx.Client) -> None:
+    letter = parked(stack)
+    shown = browser.get("/lowtide/dead-letters").text
+    assert letter in shown
+    assert browser.post("/lowtide/dead-letters/drop", data={"id": letter}).status_code == 403
+
+    assert confirmed(browser, f"/lowtide/dead-letters/redeliver?id={letter}").status_code == 303
+    wait_until(lambda: stack.logs().count(f"segment:{letter}: its handler failed 1 times") == 2, what="parked again")
+    wait_until(lambda: any(one.id == letter for one in letters(stack)))
+    assert confirmed(browser, f"/lowtide/dead-letters/drop?id={letter}").status_code == 303
+
+    assert not any(one.id == letter for one in letters(stack))
+    assert confirmed(browser, f"/lowtide/dead-letters/drop?id={letter}").status_code == 404
+
+
+def test_a_webhooks_path_is_not_shown(stack: Stack, browser: httpx.Client) -> None:
+    batch = submit(stack, on_result="http://127.0.0.1:1/path-of-a-hook")
+    pages = (f"/lowtide/batch/{batch.id}", "/lowtide", "/lowtide/dead-letters")
+    wait_until(lambda: all("is not allowed" in browser.get(page).text for page in pages))
+    for page in pages:
+        assert "path-of-a-hook" not in browser.get(page).text
+
+
+def test_a_flower_without_a_login_shows_batches_and_changes_nothing(stack: Stack) -> None:
+    batch = finished(stack)
+    with flower(stack, "--url_prefix=below") as url, httpx.Client(base_url=url, trust_env=False) as browser:
+        page = browser.get(f"/below/lowtide/batch/{batch.id}")
+        assert page.status_code == 200
+        assert 'href="/below/lowtide/static/page.css"' in page.text
+        assert browser.get("/below/lowtide/static/page.css").status_code == 200
+        assert "Delete…" not in page.text
+        token = {"_xsrf": page.cookies["_xsrf"]}
+        assert browser.post(f"/below/lowtide/batch/{batch.id}/delete", data=token).status_code == 403
+        # Every page of Flower's own has the tab.
+        assert 'href="/below/lowtide"' in browser.get("/below/tasks").text
+    assert batch.status().state is BatchState.COMPLETED
+
+
+def test_a_flower_without_the_hook_starts_without_the_pages(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from flower import urls
+
+    monkeypatch.delattr(urls, "settings")
+    before = list(urls.handlers)
+    with caplog.at_level(logging.ERROR):
+        add_pages(stack.worker_settings())
+    assert urls.handlers == before
+    assert "Flower has no pages of Lowtide" in caplog.text
