@@ -17,6 +17,7 @@ from lowtide.addresses import TLS_FILES, RedisAddress, parse_redis_url, without_
 from lowtide.errors import StoreUnavailable
 from lowtide.settings import Settings
 from lowtide.store.durability import NotReplicated
+from lowtide.store.permissions import denied
 
 
 def connect(settings: Settings, *, seconds: float | None = None) -> redis.Redis:
@@ -89,8 +90,11 @@ def described(error: redis.RedisError, url: str) -> str:
                 f"{where} is not reachable: start it (`lowtide up` starts one) "
                 f"or set LOWTIDE_REDIS_URL{_tls_hint(error, url)} ({type(error).__name__})"
             )
-        case _:
-            return f"{where} refused a command: {error}"
+    permission = denied(error)
+    if permission is None:
+        return f"{where} refused a command: {error}"
+    lack = f"ACL SETUSER <user> {permission}" if permission else "a command of a script, or keys or channels"
+    return f"{where} does not allow its user all that Lowtide needs: {lack}. `lowtide doctor` lists all that is missing"
 
 
 def _no_master(error: MasterNotFoundError, address: RedisAddress, where: str) -> str:
