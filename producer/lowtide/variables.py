@@ -30,6 +30,7 @@ OF_WORKERS = frozenset(
         "lease_seconds",
         "log_format",
         "max_active_jobs",
+        "max_continuations",
         "max_delivery_attempts",
         "max_enqueued_tokens",
         "max_job_losses",

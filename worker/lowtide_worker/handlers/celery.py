@@ -17,6 +17,9 @@ from lowtide.store import elsewhere, listeners, silence
 from lowtide_worker.handlers.protocol import Delivery, HandlerFailed, NoListener
 from lowtide_worker.settings import WorkerSettings
 
+_NO_ARGUMENTS = frozenset({"labels", "trace"})
+"""Labels may be large, so a handler's worker reads them from Redis. The trace travels as headers of the message."""
+
 
 class CeleryTaskHandler:
     """Sends deliveries to a task, such as `lowtide.result_handler` makes."""
@@ -42,10 +45,11 @@ class CeleryTaskHandler:
         if self._url is None:
             raise HandlerFailed(f"no broker {self._target.broker!r}: name it in LOWTIDE_BROKERS of the workers")
         queue = self._named_queue or self._queue()
-        # Without the labels: they may be large, and a handler's worker reads them from Redis.
-        message = {name: value for name, value in delivery._asdict().items() if name != "labels"}
+        message = {name: value for name, value in delivery._asdict().items() if name not in _NO_ARGUMENTS}
+        headers = dict(delivery.trace)
         try:
-            sender(self._url).send_task(self._target.task, kwargs={"v": VERSION, **message}, queue=queue)
+            app = sender(self._url)
+            app.send_task(self._target.task, kwargs={"v": VERSION, **message}, queue=queue, headers=headers)
         except (BrokerError, KombuError, OSError) as error:
             raise HandlerFailed(f"{type(error).__name__}: {error}") from error
         return queue

@@ -40,6 +40,7 @@ from lowtide_worker.host.ticker import Ticker
 from lowtide_worker.metrics.flower import serve_on_flower
 from lowtide_worker.runtime import runtime
 from lowtide_worker.settings import WorkerSettings
+from lowtide_worker.tracing import flush_spans
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +68,10 @@ def _leave_stage(**_: Any) -> None:
 
 @worker_process_shutdown.connect
 @worker_shutdown.connect
-def _flush_measurements(**_: Any) -> None:
-    """Stores what this process has measured since the last flush."""
+def _flush(**_: Any) -> None:
+    """Stores what this process has measured since the last flush, and exports its last spans."""
     runtime().measurements.flush()
+    flush_spans()
 
 
 def _shorten_warm_stop() -> None:
@@ -156,7 +158,12 @@ def _announce_problem(problem: str) -> None:
 def build() -> Celery:
     """Builds the Celery application from the settings of this process. Raises `SystemExit` for invalid settings."""
     settings = _settings()
-    celery = Celery("lowtide", include=["lowtide_worker.host.tasks"], log="lowtide_worker.host.logs:Logging")
+    celery = Celery(
+        "lowtide",
+        include=["lowtide_worker.host.tasks"],
+        log="lowtide_worker.host.logs:Logging",
+        events="lowtide_worker.host.monitoring:Events",
+    )
     broker = settings.broker_config()
     celery.conf.update(
         broker,
