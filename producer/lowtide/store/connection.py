@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from lowtide.errors import StoreUnavailable
 from lowtide.settings import Settings
 from lowtide.store.durability import NotReplicated
 from lowtide.store.permissions import denied
+
+_SENTINEL_FAILURE = re.compile(r" - (?:\w+:)?(\w+Error)\b")
 
 
 def connect(settings: Settings, *, seconds: float | None = None) -> redis.Redis:
@@ -98,10 +101,11 @@ def described(error: redis.RedisError, url: str) -> str:
 
 
 def _no_master(error: MasterNotFoundError, address: RedisAddress, where: str) -> str:
-    failures = str(error).count("Error(")
-    if "AuthenticationError(" in str(error):
+    # redis-py adds each Sentinel's error: its type, which some versions put after a category.
+    failures = _SENTINEL_FAILURE.findall(str(error))
+    if "AuthenticationError" in failures:
         return f"{where}: a Sentinel needs a password: add sentinel_password= to LOWTIDE_REDIS_URL"
-    if failures >= len(address.nodes):
+    if len(failures) >= len(address.nodes):
         return f"{where} is not reachable: no Sentinel answers. Start them, or correct LOWTIDE_REDIS_URL"
     return (
         f"{where} is not reachable: the Sentinels know no running master {address.master_name!r:.80}. Correct "
