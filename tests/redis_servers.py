@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from lowtide_cli.local import EmbeddedRedis
+from lowtide_cli.local import EmbeddedRedis, free_port
 from lowtide_cli.local.private import private_file
 from lowtide_cli.local.processes import Child
+from lowtide_cli.local.redis import server_binary
+from tests.waiting import wait_until
 
 needs_tls = pytest.mark.skipif(
     not shutil.which("redis-server"), reason="the embedded server has no TLS: apt-get install redis-server"
@@ -97,3 +103,107 @@ class TLSRedis(EmbeddedRedis):
     def url(self) -> str:
         """The URL with the file of the authority."""
         return f"{self.bare_url}?ssl_ca_certs={self.authority.file}"
+
+
+class _Member(EmbeddedRedis):
+    """A server that can follow the other one, which has the same password."""
+
+    def _configure(self) -> None:
+        super()._configure()
+        private_file(self._configuration, f"{self._configuration.read_text()}masterauth {self.password}\n")
+
+
+class WatchedRedis(EmbeddedRedis):
+    """A master, a replica and three Sentinels with a password of their own; it starts and stops them together."""
+
+    NAME = "shop"
+    _SENTINELS = 3
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory / "first")
+        self.members = [_Member(directory / "first"), _Member(directory / "second")]
+        self.members[1].directory.mkdir(parents=True)
+        (self.members[1].directory / "password").write_text(self.password)
+        self.sentinel_password = secrets.token_urlsafe(12)
+        self._folder = directory
+        self._ports = [free_port() for _ in range(self._SENTINELS)]
+        self._sentinels: list[Child] = []
+
+    @property
+    def url(self) -> str:
+        """The URL of the Sentinels. Nothing listens at the first of them."""
+        nodes = [f"127.0.0.1:{port}" for port in (1, *self._ports)]
+        first, *others = [f"sentinel://{node}" for node in nodes]
+        login = first.replace("//", f"//:{self.password}@", 1)
+        options = f"?master_name={self.NAME}&sentinel_password={self.sentinel_password}"
+        return ";".join([login, *others]) + "/0" + options
+
+    def start(self, *, timeout: float = 30) -> None:
+        for member in self.members:
+            member.start(timeout=timeout)
+        first, second = self.members
+        client(second).execute_command("REPLICAOF", "127.0.0.1", str(first.port))
+        wait_until(lambda: client(first).info("replication")["connected_slaves"], what="the replica")
+        for number, port in enumerate(self._ports):
+            self._sentinels.append(self._sentinel(number, port, first))
+        for number in range(self._SENTINELS):
+            wait_until(lambda number=number: self._is_ready(number), what="the Sentinels know each other")  # type: ignore[misc]
+
+    def _sentinel(self, number: int, port: int, master: EmbeddedRedis) -> Child:
+        folder = self._folder / f"sentinel-{number}"
+        folder.mkdir()
+        lines = [
+            f"port {port}",
+            "bind 127.0.0.1",
+            f"dir {folder}",
+            f"requirepass {self.sentinel_password}",
+            f"sentinel sentinel-pass {self.sentinel_password}",
+            f"sentinel monitor {self.NAME} 127.0.0.1 {master.port} 2",
+            f"sentinel auth-pass {self.NAME} {self.password}",
+            f"sentinel down-after-milliseconds {self.NAME} 2000",
+            f"sentinel failover-timeout {self.NAME} 5000",
+        ]
+        private_file(folder / "sentinel.conf", "\n".join(lines) + "\n")
+        child = Child(
+            f"Sentinel {number}",
+            [server_binary(), str(folder / "sentinel.conf"), "--sentinel"],
+            log=folder / "log",
+        )
+        child.start()
+        return child
+
+    def _asked(self, number: int) -> redis.Redis:
+        return redis.Redis(port=self._ports[number], password=self.sentinel_password, protocol=2)
+
+    def _is_ready(self, number: int) -> bool:
+        with suppress(redis.RedisError):
+            state: Any = self._asked(number).sentinel_master(self.NAME)
+            return bool(state["num-slaves"] and state["num-other-sentinels"] == self._SENTINELS - 1)
+        return False
+
+    @property
+    def master(self) -> EmbeddedRedis:
+        """The server that a Sentinel names as the master."""
+        address: Any = self._asked(0).sentinel_get_master_addr_by_name(self.NAME)
+        return next(member for member in self.members if member.port == int(address[1]))
+
+    def change_master(self) -> None:
+        """Has the Sentinels make the replica the master."""
+        wait_until(self._failover_begins, timeout=120, pause=0.5, what="a Sentinel begins a failover")
+
+    def _failover_begins(self) -> bool:
+        # A Sentinel refuses until it knows that the replica is good.
+        with suppress(redis.ResponseError):
+            return bool(self._asked(0).sentinel_failover(self.NAME))
+        return False
+
+    def stop(self) -> None:
+        for sentinel in self._sentinels:
+            sentinel.kill()
+        for member in self.members:
+            member.kill()
+
+
+def client(server: EmbeddedRedis) -> redis.Redis:
+    """A client of one server."""
+    return redis.Redis(port=server.port, password=server.password)

@@ -110,7 +110,7 @@ class InstallationMismatch(LowtideError):
 
 
 class UnsupportedServer(LowtideError):
-    """Redis is older than Lowtide can work with. Nothing was written to it."""
+    """Redis is older than Lowtide can work with, or its user lacks a permission. Nothing was written to it."""
 
 
 class SpoolError(LowtideError):

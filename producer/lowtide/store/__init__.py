@@ -18,6 +18,7 @@ from lowtide.store.listeners import (
     shared_queues,
     silence,
 )
+from lowtide.store.permissions import advice, lacking, require_permissions
 from lowtide.store.places import Places
 from lowtide.store.scripting import Key, Keys, Script, Value, Values, pairs, script, script_with
 from lowtide.store.server import WITH_WAITAOF, is_new_enough, require_server
@@ -44,6 +45,7 @@ __all__ = [
     "Store",
     "Value",
     "Values",
+    "advice",
     "announce",
     "announcements",
     "connect",
@@ -51,10 +53,12 @@ __all__ = [
     "elsewhere",
     "is_new_enough",
     "known_handlers",
+    "lacking",
     "listeners",
     "pairs",
     "redis_errors",
     "redis_time",
+    "require_permissions",
     "require_server",
     "script",
     "script_with",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ from lowtide.addresses import TLS_FILES, RedisAddress, parse_redis_url, without_
 from lowtide.errors import StoreUnavailable
 from lowtide.settings import Settings
 from lowtide.store.durability import NotReplicated
+from lowtide.store.permissions import denied
+
+_SENTINEL_FAILURE = re.compile(r" - (?:\w+:)?(\w+Error)\b")
 
 
 def connect(settings: Settings, *, seconds: float | None = None) -> redis.Redis:
@@ -89,15 +93,19 @@ def described(error: redis.RedisError, url: str) -> str:
                 f"{where} is not reachable: start it (`lowtide up` starts one) "
                 f"or set LOWTIDE_REDIS_URL{_tls_hint(error, url)} ({type(error).__name__})"
             )
-        case _:
-            return f"{where} refused a command: {error}"
+    permission = denied(error)
+    if permission is None:
+        return f"{where} refused a command: {error}"
+    lack = f"ACL SETUSER <user> {permission}" if permission else "a command of a script, or keys or channels"
+    return f"{where} does not allow its user all that Lowtide needs: {lack}. `lowtide doctor` lists all that is missing"
 
 
 def _no_master(error: MasterNotFoundError, address: RedisAddress, where: str) -> str:
-    failures = str(error).count("Error(")
-    if "AuthenticationError(" in str(error):
+    # redis-py adds each Sentinel's error: its type, which some versions put after a category.
+    failures = _SENTINEL_FAILURE.findall(str(error))
+    if "AuthenticationError" in failures:
         return f"{where}: a Sentinel needs a password: add sentinel_password= to LOWTIDE_REDIS_URL"
-    if failures >= len(address.nodes):
+    if len(failures) >= len(address.nodes):
         return f"{where} is not reachable: no Sentinel answers. Start them, or correct LOWTIDE_REDIS_URL"
     return (
         f"{where} is not reachable: the Sentinels know no running master {address.master_name!r:.80}. Correct "

@@ -27,11 +27,11 @@ from celery.signals import (
 from kombu.entity import Queue as BrokerQueue
 from kombu.transport import TRANSPORT_ALIASES
 
-from lowtide.errors import InvalidSettings, LowtideError
+from lowtide.errors import InvalidSettings, LowtideError, UnsupportedServer
 from lowtide.protocol import Queue
 from lowtide.settings import Settings
 from lowtide.states import ProviderName
-from lowtide.store import Announcement, announce, connect
+from lowtide.store import Announcement, announce, connect, require_permissions
 from lowtide.variables import warn_of_unknown_variables
 from lowtide_worker.events import Event, leave_stage
 from lowtide_worker.flower import add_pages
@@ -99,6 +99,18 @@ def _report_surroundings(**_: Any) -> None:
                 *(name, missing),
                 extra=Event.PROVIDER_NOT_SERVED.extra,
             )
+
+
+@celeryd_after_setup.connect
+def _check_permissions(**_: Any) -> None:
+    """Ends a worker whose user of Redis lacks a permission, before Celery connects: it would repeat that for ever."""
+    try:
+        require_permissions(runtime().redis)
+    except UnsupportedServer as error:
+        _announce_problem(str(error))
+        raise SystemExit(f"lowtide: this worker ends: {error}") from None
+    except redis.RedisError:
+        pass  # Celery waits until Redis answers
 
 
 _servers: list[HealthServer] = []

@@ -9,7 +9,7 @@ import redis
 from lowtide import Settings, StoreUnavailable, UnsupportedServer
 from lowtide.protocol import keys
 from lowtide.settings import without_password
-from lowtide.store import WITH_WAITAOF, connect, is_new_enough, redis_errors, require_server
+from lowtide.store import WITH_WAITAOF, advice, connect, is_new_enough, lacking, redis_errors, require_server
 from lowtide_cli.commands.doctor.findings import Finding, Health
 
 _SKEW_SECONDS = 2.0
@@ -25,6 +25,9 @@ def check_redis(settings: Settings) -> list[Finding]:
             seconds, micros = client.time()
             skew = seconds + micros / 1e6 - (before + time.time()) / 2
             require_server(client)
+            missing = lacking(client)
+            if missing:
+                return [Finding("Redis", Health.FAIL, advice(missing))]
             info = client.info()
             dead = client.llen(keys.DEAD_LETTERS)
             syncs = _syncs(client)

@@ -1,0 +1,107 @@
+"""A user of Redis with the documented permissions and no others; what is missing is told in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+from prometheus_client import CollectorRegistry, generate_latest
+from tests.command import Command
+from tests.integration.blurbs import MODEL, blurbs
+from tests.stack import Stack
+from tests.waiting import wait_until
+
+from lowtide import Batch, BatchNotFound, StoreUnavailable
+from lowtide.store import lacking
+from lowtide.store.permissions import CHANNELS, COMMANDS, KEYS
+from lowtide_worker.metrics.exposition import StoreCollector
+
+ALL = [*KEYS, *(channel.format(database=0) for channel in CHANNELS), *(f"+{command}" for command in COMMANDS)]
+
+
+def allow(stack: Stack, *more: str) -> str:
+    """Makes a user with these permissions and the documented ones; returns its URL."""
+    known = [one for one in ALL if one != "+waitaof" or "valkey_version" in stack.redis.info("server")]
+    stack.redis.execute_command("ACL", "SETUSER", "narrow", "reset", "on", ">narrow-pw", "-@all", *known, *more)
+    return f"redis://narrow:narrow-pw@127.0.0.1:{stack.redis_server.port}/0"
+
+
+def is_gone(batch: Batch) -> bool:
+    try:
+        batch.status()
+    except BatchNotFound:
+        return True
+    return False
+
+
+@pytest.fixture
+def lowtide(stack: Stack, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(stack.env, stack.directory, capsys)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("narrow"), LOWTIDE_SWEEP_SECONDS="1") as stack:
+        yield stack
+
+
+def test_the_documented_permissions_are_all_that_the_main_job_needs(stack: Stack, lowtide: Command) -> None:
+    url = allow(stack, "~orders*")
+    stack.redis.execute_command("ACL", "LOG", "RESET")
+    worker = stack.worker("-P", "threads", "-c", "4", LOWTIDE_REDIS_URL=url)
+    handler = stack.worker("-P", "solo", "-Q", "orders", app="tests.shop", SHOP_BROKER=url, LOWTIDE_REDIS_URL=url)
+    queue = stack.queue(redis_url=url)
+
+    batches = [queue.submit(blurbs(3), model=MODEL, on_result="shop.tasks.save_blurb@orders")]
+    batches += [queue.submit(blurbs(2), model=MODEL, on_result="stream://shop", share=True) for _ in range(2)]
+    batches[2].cancel()
+
+    assert [batch.wait(timeout=60).total for batch in batches] == [3, 2, 2]
+    wait_until(lambda: not any(batch.status().undelivered for batch in batches[:2]), what="the handlers have all")
+    assert lowtide("doctor", LOWTIDE_REDIS_URL=url).code == 0
+    assert lowtide("jobs", LOWTIDE_REDIS_URL=url).code == 0
+    registry = CollectorRegistry()
+    registry.register(StoreCollector(stack.worker_settings(redis_url=url)))
+    assert b"lowtide_store_up 1.0" in generate_latest(registry)
+    batches[0].delete()
+    wait_until(lambda: is_gone(batches[0]), what="the batch is deleted")
+    assert worker.stop() == 0
+    handler.stop()
+    # Every refusal is logged there. CONFIG, by which doctor would learn more, is none of the documented ones.
+    refused = {str(entry["object"]) for entry in stack.redis.acl_log()}
+    assert refused <= {"config|get", "client|setinfo"}
+
+
+@pytest.mark.parametrize("missing", ["+zadd", "+brpop", "+script|load", "+exec", "+discard", "~unacked*", "~lowtide.*"])
+def test_a_missing_permission_is_told_by_doctor(stack: Stack, lowtide: Command, missing: str) -> None:
+    url = allow(stack, f"-{missing[1:]}") if missing[0] == "+" else allow(stack, "resetkeys", *(set(KEYS) - {missing}))
+    client = redis.Redis.from_url(url)
+    assert lacking(client) == [missing]
+    assert client.ping()
+
+    doctor = lowtide("doctor", LOWTIDE_REDIS_URL=url)
+
+    assert doctor.code == 1
+    assert f"the user of Redis lacks permissions: ACL SETUSER <user> {missing}" in " ".join(doctor.out.split())
+
+
+def test_a_worker_without_a_permission_ends_with_one_line(stack: Stack) -> None:
+    url = allow(stack, "-zadd", "-hset")
+    with pytest.raises(AssertionError) as ended:
+        stack.worker("-P", "solo", LOWTIDE_REDIS_URL=url)
+    told = str(ended.value).partition("\nassert")[0].strip().splitlines()
+    assert told[-1] == "lowtide: this worker ends: the user of Redis lacks permissions: ACL SETUSER <user> +hset +zadd"
+    assert not [line for line in told if "Traceback" in line or "ERROR" in line]
+
+
+@pytest.mark.parametrize("missing", ["time", "hset", "evalsha"])
+def test_a_producer_without_a_permission_gets_one_sentence(stack: Stack, missing: str) -> None:
+    url = allow(stack, f"-{missing}")
+    with pytest.raises(StoreUnavailable) as refused:
+        stack.queue(redis_url=url).submit(blurbs(1), model=MODEL)
+    told = str(refused.value)
+    assert "does not allow its user all that Lowtide needs: " in told
+    assert told.endswith(". `lowtide doctor` lists all that is missing")
+    # Before 7.2, Redis names no command of a script.
+    assert f"ACL SETUSER <user> +{missing}." in told or "a command of a script" in told
