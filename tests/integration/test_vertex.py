@@ -108,15 +108,25 @@ def test_several_objects_and_a_prefix_are_used_in_place(queue: BatchQueue, verte
 
 
 def test_what_runs_again_is_taken_from_where_it_lies(queue: BatchQueue, vertex: Stack, cloud: Cloud) -> None:
-    lines = [line(f"k{n}", f"{'[[error:8:1]] ' if n % 3 == 0 else ''}Describe k{n}.") for n in range(10)]
+    marks = ("[[error:8:1]] ", "[[continuation]] ", "")
+    prompts = {f"k{n}": f"{marks[n % 3]}Describe k{n}." for n in range(10)}
+    lines = [line(key, prompt) for key, prompt in prompts.items()]
     uri = cloud.put(f"gs://{vertex.bucket}/user/again.jsonl", lines)
 
     batch = queue.submit(uri, model=MODEL)
 
     results = finished(batch)
     assert batch.status().succeeded == 10
-    assert {key for key, result in results.items() if result.attempts == 2} == {"k0", "k3", "k6", "k9"}
-    assert all(key in (result.text or "") for key, result in results.items())
+    assert {key for key, result in results.items() if result.attempts == 2} == {
+        "k0",
+        "k3",
+        "k6",
+        "k9",
+        "k1",
+        "k4",
+        "k7",
+    }
+    assert {key: result.text for key, result in results.items()} == prompts
 
 
 def test_a_source_that_is_not_what_it_was_fails_what_runs_again_and_gives_nobody_a_wrong_answer(
