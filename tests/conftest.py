@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def heeded_ctrl_c() -> None:
     """A shell starts background processes with Ctrl-C ignored, and their children would inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Processes that are killed leave their temporary files: these go with pytest's own folders."""
+    os.environ["TMPDIR"] = tempfile.tempdir = str(tmp_path_factory.mktemp("temporary"))
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 import warnings
@@ -173,6 +174,7 @@ class ForkedProcess:
 
 
 def _serve(program: Program) -> None:
+    tempfile.gettempdir()  # remembered by all children, whatever their environment: most of them are killed
     _import_modules(_MODULES[program])
     running: set[int] = set()
     try:

@@ -46,7 +46,7 @@ os.execvp(sys.argv[2], sys.argv[2:])
 """
 
 # DuckDB would download its extension; here the extension comes from a wheel and is installed once. All statements of
-# bqemulator share one connection, and FastAPI would run its reads in threads beside each other, which mixes up their rows.
+# bqemulator share one connection. FastAPI would run its reads in threads, beside each other, which mixes up their rows.
 _BIGQUERY = """
 import runpy, sys
 import duckdb_extensions

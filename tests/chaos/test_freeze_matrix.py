@@ -30,7 +30,6 @@ CASES = [
     pytest.param((scenario, point), marks=() if point in TELLING else pytest.mark.thorough)
     for scenario, point in (*cases(), *again())
 ]
-pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from tests.chaos.selection import selected
 
 _MODULES = (process_scenarios, redis_scenarios, message_scenarios, spool_scenarios, memory_scenarios, host_scenarios)
 SCENARIOS = {name: scenario for module in _MODULES for name, scenario in module.SCENARIOS.items()}
-pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,6 @@ from tests.chaos.selection import selected
 
 from lowtide import ProviderName
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @dataclass(frozen=True)
 class Case:

@@ -113,7 +113,7 @@ def test_answers_come_from_a_file_and_from_a_function(tmp_path: Path) -> None:
 )
 def test_a_start_that_fails_says_why(options: list[str], words: str) -> None:
     command = [sys.executable, "-m", "lowtide_emulator.cli", "serve", "--port", "0", *options]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
     assert words in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -138,7 +138,7 @@ def test_the_shell_can_complete_options() -> None:
     words = {"_LOWTIDE_EMULATOR_COMPLETE": "complete_bash", "COMP_WORDS": "lowtide-emulator serve --vertex-max-r"}
     env = {**os.environ, **words, "COMP_CWORD": "2"}
     command = [str(Path(sys.executable).with_name("lowtide-emulator"))]
-    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=True)
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout.split() == ["--vertex-max-requests"]
 
 

@@ -20,7 +20,7 @@ def test_a_batch_beyond_the_quota_is_cut_into_jobs_within_it(tmp_path: Path) -> 
         stack.worker("-P", "threads", "-c", "2", LOWTIDE_MAX_ENQUEUED_TOKENS=f'{{"{MODEL}": {LIMIT}}}')
 
         batch = stack.queue().submit([Request(key=f"{n}", contents=TEN) for n in range(25)], model=MODEL)
-        status = batch.wait(timeout=30)
+        status = batch.wait(timeout=60)
 
         assert status.succeeded == 25
         assert status.estimated_tokens == 250

@@ -7,12 +7,12 @@ import json
 import tracemalloc
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.scratch import emptied
 
 from lowtide import InvalidBatch, InvalidRequest, Request, SpoolError
 from lowtide.protocol.wire_keys import wire_key
@@ -31,16 +31,6 @@ METADATA = st.none() | st.dictionaries(KEYS, KEYS, max_size=2)
 @pytest.fixture
 def spool(tmp_path: Path) -> Spool:
     return Spool(str(tmp_path / "spool"))
-
-
-def emptied() -> Spool:
-    """The same spool for each example of a property, without batches."""
-    spool = Spool(_FOLDER.name)
-    spool.delete_folder("batches")
-    return spool
-
-
-_FOLDER = TemporaryDirectory(prefix="lowtide-unit-")
 
 
 def intake(spool: Spool, items: Iterable[object], *, batch: str = BATCH, limit: int = 10_000_000) -> Accepted:
@@ -353,40 +343,6 @@ def test_text_moved_from_one_request_to_the_next_changes_the_fingerprint() -> No
     one = intake(emptied(), [ask("a", "xy"), ask("b", "z")]).fingerprint
     other = intake(emptied(), [ask("a", "x"), ask("b", "yz")]).fingerprint
     assert one != other
-
-
-# JSON lines
-
-
-def test_lines_are_numbered_as_in_the_file_and_empty_ones_left_out() -> None:
-    content = [b'{"a":1}\n', b"\n", b"  \t\r\n", b' {"b":2} \r\n', b"3"]
-    assert list(json_lines(content)) == [(0, {"a": 1}), (3, {"b": 2}), (4, 3)]
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"x",
-        b"{",
-        b'{"a":1}{"b":2}',
-        b"{'a':1}",
-        b"NaN",
-        b"1e999",
-        b'{"a":"\xff"}',
-        b"\xff\xfe",
-        b'{"a":"\\ud800"}',
-        b"\xef\xbb\xbf{}",
-        b"[" * 100_000,
-        b"\x00",
-        b'{"a":1,}',
-    ],
-)
-def test_a_line_that_is_no_json_is_refused_with_its_number(line: bytes) -> None:
-    found = json_lines([b"{}\n", b"\n", line + b"\n"])
-    assert next(found) == (0, {})
-    with pytest.raises(InvalidRequest, match=r"not JSON|not UTF-8|on one line|not a JSON array") as caught:
-        next(found)
-    assert (caught.value.position, caught.value.field) == (2, "line")
 
 
 # Memory

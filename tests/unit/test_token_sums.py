@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.unit.scratch import emptied
 
 from lowtide.shaping import shaper_of
 from lowtide.spool import Accepted, RequestReader, RequestWriter, Spool
@@ -15,7 +15,6 @@ from lowtide.states import Kind, ProviderName
 from lowtide_worker.stages.submit import _cut
 
 MANY = 5000
-_FOLDER = TemporaryDirectory(prefix="lowtide-unit-")
 
 
 def intake(spool: Spool, sizes: list[int], batch: str) -> Accepted:
@@ -49,7 +48,7 @@ def test_a_cut_is_the_longest_run_within_all_limits(
     sizes: list[int], first: int, most_tokens: int | None, most_bytes: int
 ) -> None:
     first %= len(sizes)
-    spool = Spool(_FOLDER.name)
+    spool = emptied()
     intake(spool, sizes, "batch")
     reader = RequestReader(spool, "batch")
     last = reader.fitting(first, len(sizes), max_bytes=most_bytes, max_tokens=most_tokens)
@@ -76,7 +75,7 @@ def test_a_cut_of_many_requests_reads_a_few_entries_of_the_index(tmp_path: Path)
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=20), st.integers(1, 150))
 def test_jobs_are_cut_by_tokens_too(sizes: list[int], most: int) -> None:
-    spool = Spool(_FOLDER.name)
+    spool = emptied()
     intake(spool, sizes, "batch")
     cuts = list(RequestReader(spool, "batch").cuts(len(sizes), max_requests=99, max_bytes=1 << 30, max_tokens=most))
     assert [ordinal for first, last in cuts for ordinal in range(first, last)] == list(range(len(sizes)))
