@@ -26,7 +26,7 @@ class Slots(NamedTuple):
 
 
 class AccountPage(Page):
-    """What Lowtide uses of the account at the provider, and how much work waits."""
+    """The use of the account at the provider, and the work that waits."""
 
     tab = "account"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tornado.httputil import url_concat
+
 from lowtide import BatchPage as Found
 from lowtide import BatchState, BatchStatus
 from lowtide.protocol import BATCH_ID
@@ -22,7 +24,7 @@ _NOTICES = {
 
 
 class Search(NamedTuple):
-    """What the list of batches is asked for."""
+    """The question to the list of batches."""
 
     text: str
     """A batch id, or `name=value` of a label; empty: all batches."""
@@ -73,8 +75,6 @@ class BatchesPage(Page):
 
     def _link(self, search: str, state: str, page: str = "") -> str:
         """Returns the address of a list."""
-        from tornado.httputil import url_concat
-
         given = {"search": search, "state": state, "page": page}
         return url_concat(self.reverse_url("lowtide"), {name: value for name, value in given.items() if value})
 

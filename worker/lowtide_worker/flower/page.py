@@ -1,4 +1,4 @@
-"""What all pages share: the login, the protection of changes, reading in a thread, and errors in words."""
+"""The base of all pages: the login, the protection of changes, reading in a thread, and errors in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pages read: the public objects of a producer, and the snapshot of the metrics."""
+"""The sources of the pages: the public objects of a producer, and the snapshot of the metrics."""
 
 from __future__ import annotations
 
