@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tornado.httputil import url_concat
+
 from lowtide import BatchPage as Found
 from lowtide import BatchState, BatchStatus
 from lowtide.protocol import BATCH_ID
@@ -73,8 +75,6 @@ class BatchesPage(Page):
 
     def _link(self, search: str, state: str, page: str = "") -> str:
         """Returns the address of a list."""
-        from tornado.httputil import url_concat
-
         given = {"search": search, "state": state, "page": page}
         return url_concat(self.reverse_url("lowtide"), {name: value for name, value in given.items() if value})
 

@@ -39,16 +39,20 @@ class Change(Page):
         self.redirect(url_concat(path, {"notice": notice}), status=303)
 
 
-class CancelBatch(Change):
-    """Asks a batch to stop."""
-
-    verb = "Cancel the batch"
-    effect = "Results that exist are kept. The other requests end as cancelled."
+class BatchChange(Change):
+    """A change of one batch."""
 
     async def get(self, batch_id: str) -> None:
         """Asks for confirmation."""
         await self.read(self.reader.queue.get, batch_id)
         self.ask(thing=batch_id, back=self.reverse_url("lowtide-batch", batch_id), fields={})
+
+
+class CancelBatch(BatchChange):
+    """Asks a batch to stop."""
+
+    verb = "Cancel the batch"
+    effect = "Results that exist are kept. The other requests end as cancelled."
 
     async def post(self, batch_id: str) -> None:
         """Cancels the batch."""
@@ -57,16 +61,11 @@ class CancelBatch(Change):
         self.go(self.reverse_url("lowtide-batch", batch_id), "cancelled")
 
 
-class DeleteBatch(Change):
+class DeleteBatch(BatchChange):
     """Deletes a finished batch."""
 
     verb = "Delete the batch"
     effect = "The batch, its requests and its results are removed, here and at the provider. This cannot be undone."
-
-    async def get(self, batch_id: str) -> None:
-        """Asks for confirmation."""
-        await self.read(self.reader.queue.get, batch_id)
-        self.ask(thing=batch_id, back=self.reverse_url("lowtide-batch", batch_id), fields={})
 
     async def post(self, batch_id: str) -> None:
         """Deletes the batch; the workers do it after the answer."""

@@ -68,7 +68,7 @@
         if (document.hidden || paused) {
             return;
         }
-        fetch(window.location.href, {credentials: "same-origin", signal: AbortSignal.timeout(30000)})
+        fetch(window.location.pathname + window.location.search, {credentials: "same-origin", signal: AbortSignal.timeout(30000)})
             .then(explain)
             .then(take)
             .then(function () { show(""); })
