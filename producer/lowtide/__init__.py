@@ -34,16 +34,17 @@ from lowtide.errors import (
     WaitTimeout,
 )
 from lowtide.handling.celery_handler import result_handler
-from lowtide.models import BatchPage, BatchStatus, JobStatus, Request, Result, ResultError, Usage
+from lowtide.models import BatchPage, BatchStatus, JobStatus, Request, Result, ResultError, Usage, Waiting
 from lowtide.options import BatchOptions
 from lowtide.queue import BatchQueue
 from lowtide.settings import Settings
-from lowtide.states import BatchState, JobState, Kind, Mode, ProviderName, ResultStatus, Verdict
+from lowtide.states import Awaited, BatchState, JobState, Kind, Mode, ProviderName, ResultStatus, Verdict
 from lowtide.store import DeadLetter, DeadLetters
 
 __all__ = [
     "AsyncBatch",
     "AsyncBatchQueue",
+    "Awaited",
     "Batch",
     "BatchNotFinished",
     "BatchNotFound",
@@ -79,5 +80,6 @@ __all__ = [
     "Usage",
     "Verdict",
     "WaitTimeout",
+    "Waiting",
     "result_handler",
 ]

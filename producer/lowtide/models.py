@@ -11,7 +11,7 @@ import msgspec
 from lowtide import answers
 from lowtide.answers import FunctionCall, Image
 from lowtide.redaction import redacted
-from lowtide.states import BatchState, JobState, Kind, ProviderName, ResultStatus
+from lowtide.states import Awaited, BatchState, JobState, Kind, ProviderName, ResultStatus
 
 REQUESTS_LOST = "REQUESTS_LOST"
 """Reason of a batch whose requests disappeared from the spool before anything was sent."""
@@ -212,8 +212,32 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     error: ResultError | None = None
     problem: str | None = None
     """The error of the last try, while the job is retried."""
+    estimated_tokens: int | None = None
+    """Estimated input tokens of its requests; None until the job has asked for a slot."""
+    awaits: Awaited | None = None
+    """What it waits for before it can be created; None where it does not wait."""
     created_at: float | None = None
     next_at: float | None = None
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """The requests of a batch that wait to be sent to the provider, and what they wait for."""
+
+    why: Awaited
+    """What its first job in the line waits for; else that the provider has refused it."""
+    reason: str
+    """The same for people; of a refusal the provider's words."""
+    requests: int
+    tokens: int
+    """Estimated input tokens of these requests, as far as they are known."""
+    live_tokens: int | None = None
+    """Estimated tokens of the live jobs of the model; None unless it waits for tokens."""
+    limit: int | None = None
+    """The most of these, as configured or learned from refusals; None unless it waits for tokens."""
+    position: int | None = None
+    """Place of its first job in the line of jobs of its model, from 1; None where it is in no line."""
+    next_try_at: float | None = None
+    """Unix time of the next try at the latest: a job is tried as soon as what it waits for is there."""
 
 
 class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -257,6 +281,9 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     quarantined: int = 0
     undelivered: int = 0
     parked: int = 0
+    waiting: Waiting | None = None
+    """The requests that wait to be sent; None where none waits, and in a summary. On a page of batches it is about the
+    newest 8 jobs of a batch."""
     problems: list[str] = []
     """Why the batch does not progress, or its results are not delivered, for people; empty where all is well."""
     warnings: list[str] = []

@@ -221,7 +221,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
                 f"--web.listen-address=127.0.0.1:{port}",
             )
             wait_until(lambda: _ask(port, "lowtide_store_up == 1"))
-            stack.worker("-P", "threads", "-c", "4")
+            stack.worker("-P", "threads", "-c", "4", LOWTIDE_MAX_ENQUEUED_TOKENS="tier-1")
             for kind in ("row_error_details", "all_rows_fail"):
                 stack.emulator.set_faults(
                     [

@@ -9,7 +9,7 @@ from tests.integration.blurbs import MODEL, blurbs
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-from lowtide import BatchState, ResultStatus
+from lowtide import Awaited, BatchState, ResultStatus
 from lowtide_emulator import Settings as EmulatorSettings
 
 
@@ -34,9 +34,16 @@ def test_a_batch_that_never_gets_a_slot_expires(tmp_path: Path) -> None:
         wait_until(lambda: has_it.status().jobs and has_it.status().jobs[0].name)
         waits = stack.queue().submit(blurbs(2), model=MODEL, deadline=3)
 
+        waiting = wait_until(lambda: waits.status().waiting)
+        [listed] = [one for one in stack.queue().list().batches if one.id == waits.id]
+        assert (waiting.why, waiting.requests, waiting.position) == (Awaited.SLOT, 2, 1)
+        assert listed.waiting is not None
+        assert listed.waiting.requests == 2
+        assert has_it.status().waiting is None
         status = waits.wait(timeout=60)
 
         assert (status.state, status.expired) == (BatchState.EXPIRED, 2)
+        assert status.waiting is None
         assert status.reasons == {"EXPIRED": 2}
         assert status.deadline_at == pytest.approx(status.created_at + 3)
         assert len(list(waits.results())) == 2

@@ -12,7 +12,7 @@ from rich.text import Text
 from lowtide import BatchQueue, BatchState, BatchStatus
 from lowtide_cli.batches import pairs
 from lowtide_cli.terminal.layout import Column, Row, print_rows
-from lowtide_cli.terminal.output import STATE_STYLE, age, labels_text, print_json, status_data, stdout
+from lowtide_cli.terminal.output import STATE_STYLE, age, labels_text, print_json, status_data, stdout, waiting_text
 
 
 def list_batches(
@@ -85,7 +85,7 @@ def _rows(batches: list[BatchStatus]) -> tuple[list[Column], list[Row]]:
             cells.insert(3, Text(f"{_lost(status):,}", style="red" if _lost(status) else ""))
         if labelled:
             cells.append(labels_text(status))
-        rows.append(Row(cells, note=remark))
+        rows.append(Row(cells, note=remark or (f"waits: {waiting_text(status)}" if status.waiting else "")))
     return columns, rows
 
 

@@ -20,6 +20,7 @@ from lowtide_cli.terminal.output import (
     status_data,
     stdout,
     tokens_text,
+    waiting_text,
 )
 
 _SHOWN_JOBS = 20
@@ -59,6 +60,7 @@ def _facts(status: BatchStatus) -> dict[str, str]:
         "provider": str(status.provider),
         "requests": outcome(status),
         "answered": _answered(status),
+        "waiting": waiting_text(status),
         "reasons": counts_text(status.reasons),
         "models": counts_text(status.models) if status.warnings else "",
         "estimated tokens": f"{status.estimated_tokens:,} of input" if status.estimated_tokens else "",

@@ -15,7 +15,7 @@ from rich.segment import Segment
 
 from lowtide import BatchState, BatchStatus, Usage
 from lowtide.models import to_builtins
-from lowtide.text import duration, printable
+from lowtide.text import duration, on_one_line, printable
 
 STATE_STYLE = {
     BatchState.PENDING: "dim",
@@ -128,6 +128,17 @@ def tokens_text(usage: Usage) -> str:
     }
     shown = ", ".join(f"{count:,} {name}" for name, count in parts.items() if count)
     return f"{usage.total_token_count:,}" + (f": {shown}" if shown else "") if usage != Usage() else ""
+
+
+def waiting_text(status: BatchStatus) -> str:
+    """Returns what a batch waits for in one line; empty where nothing waits."""
+    waiting = status.waiting
+    if waiting is None:
+        return ""
+    tokens = f" with {waiting.tokens:,} tokens" if waiting.tokens else ""
+    place = f"; place {waiting.position:,} in the line" if waiting.position else ""
+    tried = f"; next try at {local_time(waiting.next_try_at)}" if waiting.next_try_at and not waiting.position else ""
+    return on_one_line(f"{waiting.requests:,} requests{tokens}: {waiting.reason}{place}{tried}")
 
 
 def labels_text(status: BatchStatus) -> str:

@@ -7,17 +7,19 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from lowtide.models import BatchStatus, JobStatus, Usage
+from lowtide.models import BatchStatus, JobStatus, Usage, Waiting
 from lowtide.protocol.hashes import DAMAGED, hash_reply, read_record
 from lowtide.protocol.records import PAID, BatchRecord, JobRecord
 from lowtide.same_model import is_same_model
-from lowtide.states import JobState
+from lowtide.states import Awaited, JobState
 
 OTHERS = "(others)"
 """The name under which record.lua counts reasons and models beyond the first few."""
 
 
-def batch_status(batch: BatchRecord, jobs: Sequence[JobStatus], problems: Sequence[str]) -> BatchStatus:
+def batch_status(
+    batch: BatchRecord, jobs: Sequence[JobStatus], problems: Sequence[str], waiting: Waiting | None = None
+) -> BatchStatus:
     """The status of a batch, with those of its jobs and with its problems.
 
     `jobs` may be some of its jobs, or none, where the status need not have them.
@@ -37,6 +39,7 @@ def batch_status(batch: BatchRecord, jobs: Sequence[JobStatus], problems: Sequen
         cancelled=batch.cancelled,
         jobs=list(jobs),
         bundle=batch.bundle,
+        waiting=waiting,
         problems=list(problems),
         warnings=[
             f"{name} gave {count:,} of {_settled(batch):,} results; {batch.model} was asked for"
@@ -125,6 +128,15 @@ def job_status(name: str, reply: Any, due: float | None) -> JobStatus:
         polls=job.polls,
         error=job.error,
         problem=job.problem,
+        estimated_tokens=job.tokens,
+        awaits=_awaited(job),
         created_at=job.created,
         next_at=due,
     )
+
+
+def _awaited(job: JobRecord) -> Awaited | None:
+    """What a job waits for: it is in a line, or was refused and has not been admitted again."""
+    if job.state is not JobState.PLANNED or job.awaits is not None:
+        return job.awaits if job.state is JobState.PLANNED else None
+    return Awaited.QUOTA if job.throttled and job.granted is None else None

@@ -20,7 +20,6 @@ from lowtide.protocol import (
     BatchRecord,
     DamagedRecord,
     Part,
-    Queue,
     Stage,
     batch_status,
     hash_reply,
@@ -48,6 +47,7 @@ from lowtide.store.recording import Recorded, registration
 from lowtide.store.result_files import result_files, shared_ranges
 from lowtide.store.server import require_server
 from lowtide.store.serving import announcements, unserved
+from lowtide.store.waits import waits
 from lowtide.tracing import Headers
 
 _NEWEST_JOBS = 8
@@ -229,8 +229,9 @@ class Store:
             found = zip(names, replies[::2], replies[1::2], strict=True)
             jobs = [job_status(name, job, due) for name, job, due in found if job]
             [silence], [unserved] = self._silences([batch]), self._unserved([batch])
+            [waiting] = waits(self.redis, [(batch, jobs)])
             failed = [(job.id, job.problem) for job in jobs]
-            return batch_status(batch, jobs, problems(batch, failed, silence=silence, unserved=unserved))
+            return batch_status(batch, jobs, problems(batch, failed, silence=silence, unserved=unserved), waiting)
 
     def _with_bundles(self, batches: Sequence[BatchRecord]) -> list[BatchRecord]:
         """The batches with what only their bundles know of them: deliveries, and the reason of a standstill."""
@@ -308,12 +309,13 @@ class Store:
             for name in chain.from_iterable(names):
                 pipe.hgetall(keys.job(name))
             replies = iter(pipe.execute(raise_on_error=False))
+        jobs_of = [[job_status(name, reply, None) for name in mine if (reply := next(replies))] for mine in names]
+        waiting = waits(self.redis, list(zip(batches, jobs_of, strict=True)))
         statuses = []
-        reasons = zip(self._silences(batches), self._unserved(batches), strict=True)
-        for batch, mine, (unheard, idle) in zip(batches, names, reasons, strict=True):
-            jobs = [job_status(name, reply, None) for name in mine if (reply := next(replies))]
+        reasons = zip(self._silences(batches), self._unserved(batches), waiting, strict=True)
+        for batch, jobs, (unheard, idle, waits_for) in zip(batches, jobs_of, reasons, strict=True):
             why = problems(batch, [(job.id, job.problem) for job in jobs], silence=unheard, unserved=idle)
-            statuses.append(replace(batch_status(batch, jobs, why), jobs=[]))
+            statuses.append(replace(batch_status(batch, jobs, why, waits_for), jobs=[]))
         return statuses
 
     def _silences(self, batches: Sequence[BatchRecord]) -> list[str]:
@@ -379,13 +381,6 @@ class Store:
                 finished=list(FINISHED_BATCH),
             )
         return _known_state(batch_id, state)
-
-
-def _needed_queues(batch: BatchRecord) -> tuple[Queue, ...]:
-    """The queues whose workers have something to do for a batch."""
-    if batch.finished is None:
-        return tuple(Queue)
-    return (Queue.RESULTS,) if batch.undelivered else ()
 
 
 def _matches(batch: BatchRecord, state: BatchState | None, labels: Mapping[str, str] | None) -> bool:

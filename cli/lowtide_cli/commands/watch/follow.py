@@ -135,4 +135,5 @@ def _statuses(batch: Batch, timeout: float | None = None) -> Iterator[BatchStatu
 
 def _essence(status: BatchStatus) -> object:
     jobs = [job.state for job in status.jobs]
-    return status.state, status.settled, status.answered, jobs, status.problems, status.warnings
+    why = status.waiting.why if status.waiting else None
+    return status.state, status.settled, status.answered, jobs, why, status.problems, status.warnings

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from lowtide import BatchState, BatchStatus
 from lowtide.text import duration
-from lowtide_cli.terminal.output import STATE_STYLE, outcome, tokens_text
+from lowtide_cli.terminal.output import STATE_STYLE, outcome, tokens_text, waiting_text
 
 
 def picture(status: BatchStatus, left: float | None = None) -> Group:
@@ -39,7 +39,12 @@ def picture(status: BatchStatus, left: float | None = None) -> Group:
 
 def measures(status: BatchStatus) -> dict[str, str]:
     """Returns the progress by what is counted: each is a line of its own, so that none is read as another."""
-    return {"results": outcome(status), "jobs": _jobs(status), "tokens": tokens_text(status.usage)}
+    return {
+        "results": outcome(status),
+        "jobs": _jobs(status),
+        "waiting": waiting_text(status),
+        "tokens": tokens_text(status.usage),
+    }
 
 
 def _clean(status: BatchStatus) -> bool:
