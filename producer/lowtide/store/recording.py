@@ -17,6 +17,7 @@ from lowtide.options import Options
 from lowtide.protocol import RECORD_VERSION, BatchRecord, Part, Stage, keys, measures, new_batch_id, new_fields
 from lowtide.protocol.changes import NewBatch, NewBundle
 from lowtide.settings import Settings
+from lowtide.spool import Accepted
 from lowtide.states import BatchState, ProviderName
 
 _SUBMIT_GRACE_SECONDS = 5.0
@@ -38,19 +39,21 @@ class Recorded(NamedTuple):
     """The batch or the bundle whose work may begin now; "" for none."""
 
 
-def registration(
-    batch_id: str,
-    options: Options,
-    settings: Settings,
-    *,
-    total: int,
-    size: int,
-    tokens: int,
-    groups: int,
-    fingerprint: str,
-    sources: Sequence[Part],
-) -> dict[str, Any]:
+class Unrecorded(NamedTuple):
+    """A batch whose requests are in the spool, or in place, and that is not recorded yet."""
+
+    batch_id: str
+    options: Options
+    accepted: Accepted
+    fingerprint: str
+    sources: Sequence[Part] = ()
+    """The places where the provider reads the requests, if it is to use them in place."""
+
+
+def registration(new: Unrecorded, settings: Settings) -> dict[str, Any]:
     """The keys and arguments of register.lua for a new batch: see `Store.register`."""
+    batch_id, options, accepted, fingerprint, sources = new
+    total, size, tokens = accepted.total, accepted.bytes, accepted.tokens
     lane = lane_of(options, settings, total=total, sources=sources)
     claim = claim_of(options.destination)
     fields: NewBatch = {
@@ -70,7 +73,7 @@ def registration(
         "total": total,
         "bytes": size,
         "tokens": tokens,
-        "groups": groups,
+        "groups": accepted.groups,
         "max_attempts": options.max_attempts,
         "priority": options.priority,
         "on_result": options.on_result,
