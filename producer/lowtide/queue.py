@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from typing import Any, BinaryIO, Unpack, cast
 
+from lowtide import tracing
 from lowtide.addresses import doubt_about
 from lowtide.batch import Batch
 from lowtide.errors import (
@@ -109,6 +110,9 @@ class BatchQueue:
           `LOWTIDE_MAX_ATTEMPTS`.
         - `priority`: -100 to 100. While more jobs wait than the provider takes at once, jobs of a higher priority go
           first. Default 0.
+        - `deadline`: when the batch gets no more jobs: requests that are in none then expire. Seconds after the submit,
+          or a datetime with a time zone (or the same in ISO 8601), at most 366 days ahead. Default None:
+          `LOWTIDE_BATCH_DEADLINE_SECONDS` of the workers.
         - `outcomes`: how to treat rows that fail with a reason or code, as in `{"MAX_TOKENS": "retry"}`: `retry`,
           `fail` or `succeed` (see `Verdict`). At most 256. Default None: as `LOWTIDE_OUTCOMES` and the row table say.
         - `provider`: the provider that runs the batch: `gemini` or `vertex`. Default None: `LOWTIDE_PROVIDER`.
@@ -148,14 +152,18 @@ class BatchQueue:
         Source: https://ai.google.dev/gemini-api/docs/batch-api
         """
         checked = Options.checked(self.settings, model=model, **options)
-        cloud_uris(requests)
-        self.check(checked)
-        self._prepare_to_announce()
-        batch_id = new_batch_id()
-        with self._removed_on_error([batch_id]):
-            intake = self.receiver.take(batch_id, checked, requests)
-        # From here on only Redis knows whether the batch is recorded, so its files stay.
-        return self._record([_unrecorded(batch_id, checked, intake)])[0]
+        about = tracing.of_model(checked.model, checked.provider, checked.kind)
+        with tracing.span("submit", Stage.SUBMIT.queue, "PRODUCER", about):
+            cloud_uris(requests)
+            self.check(checked)
+            self._prepare_to_announce()
+            batch_id = new_batch_id()
+            with self._removed_on_error([batch_id]):
+                intake = self.receiver.take(batch_id, checked, requests)
+            # From here on only Redis knows whether the batch is recorded, so its files stay.
+            [batch] = self._record([_unrecorded(batch_id, checked, intake, tracing.current())])
+            tracing.describe(tracing.of_batch(batch.id, intake.accepted.total))
+        return batch
 
     def submit_many(self, batches: Iterable[BatchSubmission]) -> list[Batch]:
         """Submits many small batches in one call; returns them in the order in which they were given.
@@ -191,8 +199,11 @@ class BatchQueue:
                     requests, checked = self._checked(given)
                     batch_id = new_batch_id()
                     ids.append(batch_id)
-                    intake = self.receiver.take(batch_id, checked, requests, put=puts.put)
-                    new.append(_unrecorded(batch_id, checked, intake))
+                    about = tracing.of_model(checked.model, checked.provider, checked.kind)
+                    with tracing.span("submit", Stage.SUBMIT.queue, "PRODUCER", about):
+                        intake = self.receiver.take(batch_id, checked, requests, put=puts.put)
+                        tracing.describe(tracing.of_batch(batch_id, intake.accepted.total))
+                        new.append(_unrecorded(batch_id, checked, intake, tracing.current()))
         # From here on only Redis knows which batches are recorded, so their files stay.
         return self._record(new)
 
@@ -254,13 +265,14 @@ class BatchQueue:
         if not silence and not unserved:
             self._asked = {asked: now}
 
-    def register(self, batch_id: str, options: Options, intake: Intake) -> Batch:
+    def register(self, batch_id: str, options: Options, intake: Intake, trace: tracing.Headers) -> Batch:
         """Records a batch whose requests are in the spool; returns the batch that its idempotency key belongs to.
 
-        It removes the files only where Redis answers that the key or the destination belongs to another batch: after a
-        lost reply, the batch may be recorded. Raises `IdempotencyConflict`, `SourceError` and `StoreUnavailable`.
+        `trace` is the span that its work continues. It removes the files only where Redis answers that the key or the
+        destination belongs to another batch: after a lost reply, the batch may be recorded. Raises
+        `IdempotencyConflict`, `SourceError` and `StoreUnavailable`.
         """
-        return self._record([_unrecorded(batch_id, options, intake)])[0]
+        return self._record([_unrecorded(batch_id, options, intake, trace)])[0]
 
     def _record(self, new: Sequence[Unrecorded]) -> list[Batch]:
         """Records batches, and sends the messages of what is due. Raises the first error when all are recorded."""
@@ -363,7 +375,7 @@ def _named(error: Exception) -> str:
     return type(error).__name__
 
 
-def _unrecorded(batch_id: str, options: Options, intake: Intake) -> Unrecorded:
+def _unrecorded(batch_id: str, options: Options, intake: Intake, trace: tracing.Headers) -> Unrecorded:
     accepted = intake.accepted
     parts = (
         accepted.fingerprint,
@@ -376,4 +388,4 @@ def _unrecorded(batch_id: str, options: Options, intake: Intake) -> Unrecorded:
     )
     # Short, because Redis keeps a hash whose values have at most 64 bytes in a third of the memory.
     fingerprint = hashlib.blake2b("-".join(parts).encode(), digest_size=20).hexdigest()
-    return Unrecorded(batch_id, options, accepted, fingerprint, intake.sources)
+    return Unrecorded(batch_id, options, accepted, fingerprint, intake.sources, trace)

@@ -296,10 +296,7 @@ class Store:
 
     def _unserved(self, batches: Sequence[BatchRecord]) -> list[str]:
         """For each batch with work for workers: why no worker does it; "" where one can, or nothing is left to do."""
-        needed = [
-            tuple(Queue) if batch.finished is None else (Queue.RESULTS,) if batch.undelivered else ()
-            for batch in batches
-        ]
+        needed = [_needed_queues(batch) for batch in batches]
         heard = announcements(self.redis) if any(needed) else []
         return [unserved(heard, batch.provider, queues) for batch, queues in zip(batches, needed, strict=True)]
 
@@ -321,7 +318,7 @@ class Store:
     def cancel(self, batch_id: str) -> BatchState:
         """Asks a batch to stop; returns its state from before. Raises `BatchNotFound`."""
         job = job_prefix(batch_id)
-        cancelled = {**new_job(batch_id, stage=Stage.SETTLE, attempt=1, losses=0), "state": JobState.CANCELLED}
+        cancelled = {**new_job(batch_id, stage=Stage.SETTLE), "state": JobState.CANCELLED}
         with redis_errors(self._url):
             state = self._cancel(
                 batch=keys.batch(batch_id),

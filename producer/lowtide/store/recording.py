@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,6 +20,7 @@ from lowtide.protocol.changes import NewBatch, NewBundle
 from lowtide.settings import Settings
 from lowtide.spool import Accepted
 from lowtide.states import BatchState, ProviderName
+from lowtide.tracing import Headers
 
 _SUBMIT_GRACE_SECONDS = 5.0
 """Time the submit message gets before the clock sends another."""
@@ -48,11 +50,13 @@ class Unrecorded(NamedTuple):
     fingerprint: str
     sources: Sequence[Part] = ()
     """The places where the provider reads the requests, if it is to use them in place."""
+    trace: Headers | None = None
+    """The span that the batch's work continues."""
 
 
 def registration(new: Unrecorded, settings: Settings) -> dict[str, Any]:
     """The keys and arguments of register.lua for a new batch: see `Store.register`."""
-    batch_id, options, accepted, fingerprint, sources = new
+    batch_id, options, accepted, fingerprint, sources, trace = new
     total, size, tokens = accepted.total, accepted.bytes, accepted.tokens
     lane = lane_of(options, settings, total=total, sources=sources)
     claim = claim_of(options.destination)
@@ -76,6 +80,7 @@ def registration(new: Unrecorded, settings: Settings) -> dict[str, Any]:
         "groups": accepted.groups,
         "max_attempts": options.max_attempts,
         "priority": options.priority,
+        "deadline": _moment(options.deadline),
         "on_result": options.on_result,
         "labels": dict(options.labels),
         "outcomes": dict(options.outcomes),
@@ -84,6 +89,8 @@ def registration(new: Unrecorded, settings: Settings) -> dict[str, Any]:
         "jobs": 0,
         "open": 0,
     }
+    if trace:
+        fields["traceparent"], fields["tracestate"] = trace["traceparent"], trace.get("tracestate")
     return {
         "batch": keys.batch(batch_id),
         "batches": keys.BATCHES,
@@ -104,6 +111,7 @@ def registration(new: Unrecorded, settings: Settings) -> dict[str, Any]:
         "size": size,
         "tokens": tokens,
         "lane_name": lane,
+        "allowed": options.deadline if isinstance(options.deadline, float) else "",
         "bundle_id": new_batch_id(),
         "batch_member": keys.batch_member(""),
         "bundled": keys.bundled(""),
@@ -126,7 +134,9 @@ def lane_of(options: Options, settings: Settings, *, total: int, sources: Sequen
     alone = sources or options.destination is not None or options.provider is not ProviderName.GEMINI
     if not options.share or alone or total >= settings.linger_requests:
         return ""
-    return hashlib.blake2b(msgspec.json.encode(new_bundle(options), order="deterministic"), digest_size=16).hexdigest()
+    # Batches with one deadline in seconds share too: their bundle ends with the first of them.
+    same = (new_bundle(options), options.deadline)
+    return hashlib.blake2b(msgspec.json.encode(same, order="deterministic"), digest_size=16).hexdigest()
 
 
 def new_bundle(options: Options) -> NewBundle:
@@ -144,9 +154,15 @@ def new_bundle(options: Options) -> NewBundle:
         "groups": 1,
         "max_attempts": options.max_attempts,
         "priority": options.priority,
+        "deadline": _moment(options.deadline),
         "on_result": options.on_result,
         "outcomes": dict(options.outcomes),
         "cancel": False,
         "jobs": 0,
         "open": 0,
     }
+
+
+def _moment(deadline: float | datetime | None) -> float | None:
+    """A deadline in Unix seconds, where it does not depend on when the batch is recorded."""
+    return deadline.timestamp() if isinstance(deadline, datetime) else None
