@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import report, small_batches
 from benchmarks.parts import Config, console
 
 _FULL: dict[str, tuple[list[int], float]] = {
@@ -35,7 +35,12 @@ _LONGEST_FULL, _LONGEST_QUICK = 150.0, 45.0
 def main() -> int:
     """Runs the named parts, or all, and reports. With `--strict` it returns 1 if a bar is not met."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Lowtide beside the alternatives.")
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(report.PARTS)}; default: all")
+    parser.add_argument(
+        "parts",
+        nargs="*",
+        metavar="part",
+        help=f"{', '.join(report.PARTS)}; default: all. small: small batches, which publishes nothing",
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes, one round: about five minutes")
     parser.add_argument("--repeat", type=int, help="number of rounds, for medians (default 3; 1 with --quick)")
     parser.add_argument(
@@ -52,9 +57,14 @@ def main() -> int:
     parser.add_argument("--report", action="store_true", help="measure nothing, and report the saved results")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a bar is not met")
     given = parser.parse_args()
-    if unknown := set(given.parts) - set(report.PARTS):
+    if unknown := set(given.parts) - {*report.PARTS, "small"}:
         parser.error(f"unknown part: {', '.join(sorted(unknown))}")
     results = given.results or (report.RESULTS / "quick" if given.quick else report.RESULTS)
+    if "small" in given.parts:
+        small_batches.measure(given.sizes or [1000])
+        given.parts.remove("small")
+        if not given.parts:
+            return 0
     if not given.report:
         _measure(given, results)
     found = report.load(results)

@@ -141,6 +141,8 @@ class Summary:
     rows: list[list[str]]
     bars: list[Bar]
     notes: list[str] = field(default_factory=list)
+    condition: str = ""
+    """What a reader must know before the figures; "" for nothing."""
 
 
 class Found:

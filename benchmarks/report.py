@@ -38,11 +38,16 @@ def machine() -> dict[str, Any]:
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "system": f"{platform.system()} {_version(platform.release())} {platform.machine()}",
         "python": platform.python_version(),
         "load_before": [round(load, 2) for load in os.getloadavg()],
         "packages": {name: metadata.version(name) for name in _PACKAGES},
     }
+
+
+def _version(release: str) -> str:
+    """The version of a kernel, without the name of its build, which says nothing to others."""
+    return ".".join(release.split("-")[0].split(".")[:2])
 
 
 def save(part: str, data: dict[str, Any], results: Path) -> None:
@@ -75,6 +80,8 @@ def show(parts: Iterable[Summary]) -> None:
         table = Table(*part.columns, title=part.title, title_justify="left", title_style="bold")
         for row in part.rows:
             table.add_row(*row)
+        if part.condition:
+            console.print(part.condition, style="dim")
         console.print(table)
         for note in part.notes:
             console.print(note, style="dim")
@@ -129,7 +136,8 @@ def _markdown(found: dict[str, dict[str, Any]]) -> str:
         lines += [_row([bar.what, _reached(bar), _wanted(bar), _verdict(bar), bar.note]) for bar in part.bars]
     lines += ["", f"![Charts of the first five parts](../benchmarks/results/{CHART})", ""]
     for part in parts.values():
-        lines += [f"### {part.title}", "", _row(part.columns), "|" + "---|" * len(part.columns)]
+        lines += [f"### {part.title}", "", *([part.condition, ""] if part.condition else [])]
+        lines += [_row(part.columns), "|" + "---|" * len(part.columns)]
         lines += [_row(row) for row in part.rows]
         lines += [""]
         for note in part.notes:

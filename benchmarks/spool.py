@@ -152,12 +152,13 @@ def summary(data: dict[str, Any]) -> Summary:
     columns = ["spool", *times, "operations", "peak MiB driver / worker", "runs"]
     kinds = "; ".join(f"{store}: {_kinds(names)}" for store, names in operations.items())
     load = data["machine"]["load_before"][0]
-    notes = [
-        f"End to end and results() are of {size:,} requests. Operations of one batch of {_COUNTED}: {kinds}.",
+    notes = [f"End to end and results() are of {size:,} requests. Operations of one batch of {_COUNTED}: {kinds}."]
+    condition = (
         f"Measured {data['machine']['time'][:10]}, with a load average of {load:.0f} before it. With other work on the "
-        "machine the times are longer, and the ratios may be lower, than on a quiet one.",
-    ]
-    return Summary("Spool", columns, [_row(found, store, size, operations) for store in ALL], bars, notes)
+        "machine the times are longer, and the ratios may be lower, than on a quiet one."
+    )
+    rows = [_row(found, store, size, operations) for store in ALL]
+    return Summary("Spool", columns, rows, bars, notes, condition)
 
 
 def _small(store: str) -> str:
