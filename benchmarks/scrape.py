@@ -20,7 +20,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from lowtide.options import Options
 from lowtide.protocol import Stage, keys, new_batch_id
-from lowtide.store import Store
+from lowtide.spool import Accepted
+from lowtide.store import Store, Unrecorded
 from lowtide_cli.local import EmbeddedRedis
 from lowtide_worker.metrics.exposition import StoreCollector
 from lowtide_worker.settings import WorkerSettings
@@ -37,7 +38,7 @@ def _fill(url: str, spool: str, batches: range) -> None:
     options = Options.checked(settings, model="gemini-3.5-flash")
     for _ in batches:
         batch_id = new_batch_id()
-        store.register(batch_id, options, total=100, size=12_000, tokens=1600, groups=1, fingerprint="scrape")
+        store.register([Unrecorded(batch_id, options, Accepted(100, 12000, 1600, "scrape"), "scrape")])
         held = clock.begin(Stage.SUBMIT, keys.batch_member(batch_id), 0)
         assert isinstance(held, HeldBatch)
         ledger.draft(held, 1, [Ordinals(first=0, last=100)])

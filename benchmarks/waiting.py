@@ -31,8 +31,9 @@ from benchmarks.servers import Bench, Workers
 from lowtide.options import Options
 from lowtide.protocol import Member, Queue, Stage, job_id, keys, new_batch_id
 from lowtide.protocol.changes import JobChange
+from lowtide.spool import Accepted
 from lowtide.states import JobState
-from lowtide.store import Store
+from lowtide.store import Store, Unrecorded
 from lowtide_cli.local import free_port
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import Clock, Held, HeldBatch, HeldJob, Ledger, Move, NotHeld, Ordinals
@@ -65,7 +66,7 @@ class Filler:
         """Adds a batch with one job that is polled `after` seconds from now. Returns the job's member of the clock."""
         batch_id = new_batch_id()
         batch = keys.batch_member(batch_id)
-        self._store.register(batch_id, self._options, total=1, size=120, tokens=16, groups=1, fingerprint="bench")
+        self._store.register([Unrecorded(batch_id, self._options, Accepted(1, 120, 16, "bench"), "bench")])
         held = self._held(Stage.SUBMIT, batch)
         assert isinstance(held, HeldBatch)
         self._ledger.draft(held, 1, [Ordinals(first=0, last=1)])

@@ -34,6 +34,7 @@ from lowtide.errors import (
     WaitTimeout,
 )
 from lowtide.handling.celery_handler import result_handler
+from lowtide.intake import BatchSubmission
 from lowtide.models import BatchPage, BatchStatus, JobStatus, Request, Result, ResultError, Usage
 from lowtide.options import BatchOptions
 from lowtide.queue import BatchQueue
@@ -52,6 +53,7 @@ __all__ = [
     "BatchQueue",
     "BatchState",
     "BatchStatus",
+    "BatchSubmission",
     "DeadLetter",
     "DeadLetterNotFound",
     "DeadLetters",

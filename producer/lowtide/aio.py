@@ -16,9 +16,10 @@ from typing import BinaryIO, Unpack
 from lowtide.batch import Batch
 from lowtide.errors import WaitTimeout
 from lowtide.feed import fed
+from lowtide.intake import BatchSubmission, RequestLike
 from lowtide.models import BatchPage, BatchStatus, Result
 from lowtide.options import BatchOptions, check_names
-from lowtide.queue import BatchQueue, RequestLike
+from lowtide.queue import BatchQueue
 from lowtide.settings import Settings
 from lowtide.states import BatchState
 
@@ -64,6 +65,14 @@ class AsyncBatchQueue:
         if isinstance(requests, AsyncIterable):
             return AsyncBatch(await fed(submit, requests))
         return AsyncBatch(await asyncio.to_thread(submit, requests))
+
+    async def submit_many(self, batches: Iterable[BatchSubmission]) -> list[AsyncBatch]:
+        """Submits many small batches in one call: see `BatchQueue.submit_many` for order and errors.
+
+        A thread reads `batches` and their requests, which are no async iterables. If the call is cancelled, the thread
+        continues, and the batches may be recorded, and run.
+        """
+        return [AsyncBatch(batch) for batch in await asyncio.to_thread(self._queue.submit_many, batches)]
 
     async def get(self, batch_id: str) -> AsyncBatch:
         """Returns the batch of this id: see `BatchQueue.get`. Raises `BatchNotFound`."""

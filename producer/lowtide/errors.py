@@ -5,6 +5,8 @@ Catch `LowtideError` to catch them all. A message says what is wrong and how to 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import NoReturn
 
@@ -12,11 +14,19 @@ from lowtide.redaction import redacted
 
 
 class LowtideError(Exception):
-    """Base of all errors raised by Lowtide."""
+    """Base of all errors raised by Lowtide.
+
+    - `batch`: for `submit_many`, the place (0-based) of the batch that caused the error; else None.
+    """
+
+    batch: int | None = None
 
     def __str__(self) -> str:
         # Many a message has the text of another library's error at its end.
-        return redacted(super().__str__())
+        return redacted(f"{self._place()}{super().__str__()}")
+
+    def _place(self) -> str:
+        return "" if self.batch is None else f"batch {self.batch + 1} of the call: "
 
 
 class InvalidRequest(LowtideError):
@@ -40,10 +50,23 @@ class InvalidRequest(LowtideError):
     def __str__(self) -> str:
         name = "" if self.key is None else f' (key "{self.key}")'
         source = f"{self.source}, " if self.source else ""
-        return f"{source}request {self.position + 1}{name}, {self.field}: {self.reason}"
+        return f"{self._place()}{source}request {self.position + 1}{name}, {self.field}: {self.reason}"
 
     def __reduce__(self) -> tuple[object, ...]:
         return partial(InvalidRequest, field=self.field, position=self.position, key=self.key), (self.reason,)
+
+
+@contextmanager
+def placed(batch: int) -> Iterator[None]:
+    """Gives an error of the block the place (0-based) of the batch that causes it, among many."""
+    try:
+        yield
+    except LowtideError as error:
+        error.batch = batch
+        raise
+    except TypeError as error:  # of an option that does not exist
+        error.add_note(f"It is of batch {batch + 1} of the call.")
+        raise
 
 
 def refuse(reason: str, field: str) -> NoReturn:

@@ -3,52 +3,43 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
-from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple, Unpack, cast
+from typing import Any, BinaryIO, Unpack, cast
 
 from lowtide import tracing
-from lowtide.addresses import doubt_about, is_dataset
+from lowtide.addresses import doubt_about
 from lowtide.batch import Batch
 from lowtide.errors import (
     BatchNotFound,
     IdempotencyConflict,
     InvalidBatch,
-    InvalidRequest,
+    LowtideError,
     SourceError,
     SpoolError,
+    placed,
 )
-from lowtide.limits import MAX_URI_CHARS
-from lowtide.models import BatchPage, Request
-from lowtide.options import BatchOptions, Options, check_key_column
-from lowtide.protocol import BATCH_ID, BatchFiles, Part, Stage, arguments, batch_member, new_batch_id, sender, shown
+from lowtide.intake import BatchSubmission, Intake, Receiver, RequestLike, RequestsLike, cloud_uris
+from lowtide.models import BatchPage
+from lowtide.options import BatchOptions, Options
+from lowtide.protocol import BATCH_ID, BatchFiles, Stage, arguments, batch_member, new_batch_id, sender, shown
 from lowtide.settings import Settings
-from lowtide.shaping import file_lines, json_lines, shaper_of
-from lowtide.spool import Accepted, KeyIndex, RequestWriter, Spool, Writer
-from lowtide.states import BatchState, ProviderName
-from lowtide.store import Installation, Recorded, Store
+from lowtide.spool import ParallelPuts, Spool
+from lowtide.states import BatchState
+from lowtide.store import Installation, Recorded, Store, Unrecorded
 from lowtide.variables import warn_of_unknown_variables
 
 log = logging.getLogger(__name__)
 
-RequestLike = Request | Mapping[str, object]
-"""A `Request`, or a mapping in the SDK's inline shape or the REST line shape."""
-
-
-class Intake(NamedTuple):
-    """The requests of a batch, in the spool or in place, before the batch is recorded."""
-
-    accepted: Accepted
-    sources: Sequence[Part] = ()
-    """Places where the provider reads the requests in place; else empty."""
-
-
+_AT_ONCE = 500
+"""Most batches in one call of Redis."""
+_ASKED_SECONDS = 1.0
+"""For so long a producer takes it for granted that the workers that it found are there."""
 _PAGE_TOKEN = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?(e\+?[0-9]{1,3})?:[a-z0-9-]{1,50}", re.ASCII)
 """A time and the id of a batch, as `Store.page` joins them."""
 
@@ -74,6 +65,9 @@ class BatchQueue:
         warn_of_unknown_variables(partial(log.warning, "%s"))
         self._store = Store(self.settings)
         self._spool = Spool(self.settings.spool_url)
+        self.receiver = Receiver(self.settings, self._spool)
+        self._asked: dict[tuple[str | None, str], float] = {}
+        """When workers were last found to be there, for a handler and a provider."""
 
     @cached_property
     def _installation(self) -> Installation:
@@ -160,29 +154,77 @@ class BatchQueue:
         checked = Options.checked(self.settings, model=model, **options)
         about = tracing.of_model(checked.model, checked.provider, checked.kind)
         with tracing.span("submit", Stage.SUBMIT.queue, "PRODUCER", about):
-            uris = cloud_uris(requests)
+            cloud_uris(requests)
             self.check(checked)
             self._prepare_to_announce()
             batch_id = new_batch_id()
-            with self._removed_on_error(batch_id):
-                if uris is not None:
-                    intake = self._read_source(batch_id, checked, uris)
-                else:
-                    intake = self._read_requests(batch_id, checked, cast("Iterable[RequestLike]", requests))
+            with self._removed_on_error([batch_id]):
+                intake = self.receiver.take(batch_id, checked, requests)
             # From here on only Redis knows whether the batch is recorded, so its files stay.
-            recorded = self._record(batch_id, checked, intake, tracing.current())
-            tracing.describe(tracing.of_batch(recorded.batch_id, intake.accepted.total))
-            if recorded.due:
-                self._announce(recorded.due)
-        return Batch(recorded.batch_id, self._store, self._spool)
+            [batch] = self._record([_unrecorded(batch_id, checked, intake, tracing.current())])
+            tracing.describe(tracing.of_batch(batch.id, intake.accepted.total))
+        return batch
+
+    def submit_many(self, batches: Iterable[BatchSubmission]) -> list[Batch]:
+        """Submits many small batches in one call; returns them in the order in which they were given.
+
+        It is to `submit` as one journey is to many: the batches wait for the disk together, and reach Redis in a few
+        calls. Each is a batch of its own, with its own options, id, idempotency key and results.
+
+        - `batches`: the arguments of `submit` for each batch, by their names, as in
+          `{"requests": requests, "model": "gemini-3.5-flash", "idempotency_key": "order-17"}`. They are read once, in
+          order; of each batch that is not large, up to 1 MiB is held in memory until it is written.
+
+        Every batch is checked and written before the first is recorded. An error before that leaves nothing: it is one
+        of `submit`, and its `batch` is the place (0-based) of the batch that caused it.
+
+        Then the batches are recorded, 500 at once. One whose idempotency key belongs to other content, or whose
+        destination to another batch, stops no other: `IdempotencyConflict` or `SourceError`, of the first of them, is
+        raised when all others are recorded. After `StoreUnavailable` any of them may be recorded. In both cases submit
+        again, with the same idempotency keys: each batch exists once.
+
+        Example::
+
+            batches = BatchQueue().submit_many(
+                {"requests": questions(order), "model": "gemini-3.5-flash", "idempotency_key": f"order-{order.id}"}
+                for order in orders
+            )
+        """
+        self._prepare_to_announce()
+        new: list[Unrecorded] = []
+        ids: list[str] = []
+        with self._removed_on_error(ids), ParallelPuts(self._spool.put) as puts:
+            for place, given in enumerate(batches):
+                with placed(place):
+                    requests, checked = self._checked(given)
+                    batch_id = new_batch_id()
+                    ids.append(batch_id)
+                    about = tracing.of_model(checked.model, checked.provider, checked.kind)
+                    with tracing.span("submit", Stage.SUBMIT.queue, "PRODUCER", about):
+                        intake = self.receiver.take(batch_id, checked, requests, put=puts.put)
+                        tracing.describe(tracing.of_batch(batch_id, intake.accepted.total))
+                        new.append(_unrecorded(batch_id, checked, intake, tracing.current()))
+        # From here on only Redis knows which batches are recorded, so their files stay.
+        return self._record(new)
+
+    def _checked(self, given: BatchSubmission) -> tuple[RequestsLike, Options]:
+        """The requests and the options of one batch of many. Raises as `submit` does."""
+        if not isinstance(given, Mapping) or not {"requests", "model"} <= given.keys():
+            raise InvalidBatch("expected the arguments of submit by their names, requests and model among them")
+        options = {name: value for name, value in given.items() if name != "requests"}
+        checked = Options.checked(self.settings, **cast("Any", options))
+        cloud_uris(given["requests"])
+        self.check(checked)
+        return given["requests"], checked
 
     @contextmanager
-    def _removed_on_error(self, batch_id: str) -> Iterator[None]:
-        """Removes the files of a batch that is not recorded, if any exception or signal ends the block."""
+    def _removed_on_error(self, batch_ids: Sequence[str]) -> Iterator[None]:
+        """Removes the files of batches that are not recorded, if any exception or signal ends the block."""
         try:
             yield
         except BaseException:
-            self._remove_files(batch_id)
+            for batch_id in batch_ids:
+                self._remove_files(batch_id)
             raise
 
     def _remove_files(self, batch_id: str) -> None:
@@ -191,50 +233,16 @@ class BatchQueue:
         except SpoolError as error:
             log.warning("batch %s is not recorded, and the sweep will remove its files: %s", batch_id, error)
 
-    def _read_requests(self, batch_id: str, options: Options, requests: Iterable[RequestLike]) -> Intake:
-        """Writes requests, one by one or those of a file, to the spool."""
-        check_key_column(options)
-        with self.writer(batch_id, options, RequestWriter) as writer:
-            if isinstance(requests, (str, os.PathLike, io.RawIOBase, io.BufferedIOBase)):
-                name = _name_of(requests)
-                for position, item in json_lines(self._file_lines(requests, name)):
-                    writer.add(item, position)
-                return Intake(writer.finish(name))
-            for item in requests:
-                writer.add(item)
-            return Intake(writer.finish())
-
-    def _read_source(self, batch_id: str, options: Options, uris: Sequence[str]) -> Intake:
-        """Reads requests in Google Cloud. They are copied to the spool unless the provider can read them in place."""
-        from lowtide.cloud import Limits, open_source  # deferred: Google's clients, which few need here
-
-        source = open_source(uris, self.settings, options)
-        limits = None
-        if options.provider is ProviderName.VERTEX:
-            most_bytes = self.settings.max_job_bytes(options.mode, options.provider)
-            limits = Limits(self.settings.max_requests_per_job, most_bytes)
-        try:
-            accepted, stays = source.take(partial(self.writer, batch_id, options), limits)
-            if stays:
-                KeyIndex.write(self._spool, batch_id)
-        except InvalidRequest as error:
-            error.source, error.position = source.place(error.position)
-            raise
-        return Intake(accepted, source.parts if stays else ())
-
     def check(self, options: Options) -> None:
         """Checks all that `submit` needs before anything is written.
 
         Raises `StoreUnavailable` where Redis does not answer, `InstallationMismatch` where Redis and spool belong to
         different installations, and `SourceError` for a destination that cannot be used. Logs a warning where no worker
         listens for the handler, no worker can serve the provider, the workers may not call a webhook, or the model is
-        likely for another kind of batch.
+        likely for another kind of batch. Of many batches within a second, it asks for one whether workers are there.
         """
         self._store.confirm(self._installation)
-        if silence := self._store.silence(options.on_result):
-            log.warning("%s; until then the results wait", silence)
-        if unserved := self._store.unserved(options.provider):
-            log.warning("%s; until then the batch waits", unserved)
+        self._warn_of_absences(options)
         if doubt := doubt_about(options.model, options.kind):
             log.warning("%s", doubt)
         if options.destination is None:
@@ -244,13 +252,18 @@ class BatchQueue:
 
             check_destination(options.destination, self.settings)
 
-    def writer(self, batch_id: str, options: Options, form: type[Writer]) -> Writer:
-        """Returns a new writer of this form for the requests of one batch."""
-        shaper = shaper_of(
-            options.provider, model=options.model, kind=options.kind, unknown_fields=self.settings.unknown_fields
-        )
-        most = self.settings.max_job_bytes(options.mode, options.provider)
-        return form(self._spool, batch_id, shaper, max_request_bytes=most, key_field=options.key_field)
+    def _warn_of_absences(self, options: Options) -> None:
+        asked = options.on_result, options.provider
+        last, now = self._asked.get(asked), time.monotonic()
+        if last is not None and now - last < _ASKED_SECONDS:
+            return
+        silence, unserved = self._store.silence(options.on_result), self._store.unserved(options.provider)
+        if silence:
+            log.warning("%s; until then the results wait", silence)
+        if unserved:
+            log.warning("%s; until then the batch waits", unserved)
+        if not silence and not unserved:
+            self._asked = {asked: now}
 
     def register(self, batch_id: str, options: Options, intake: Intake, trace: tracing.Headers) -> Batch:
         """Records a batch whose requests are in the spool; returns the batch that its idempotency key belongs to.
@@ -259,45 +272,42 @@ class BatchQueue:
         destination belongs to another batch: after a lost reply, the batch may be recorded. Raises
         `IdempotencyConflict`, `SourceError` and `StoreUnavailable`.
         """
-        return Batch(self._record(batch_id, options, intake, trace).batch_id, self._store, self._spool)
+        return self._record([_unrecorded(batch_id, options, intake, trace)])[0]
 
-    def _record(self, batch_id: str, options: Options, intake: Intake, trace: tracing.Headers) -> Recorded:
-        accepted = intake.accepted
-        parts = (
-            accepted.fingerprint,
-            options.model,
-            options.mode,
-            options.on_result or "",
-            options.provider,
-            options.kind,
-            options.destination or "",
-        )
-        # Short, because Redis keeps a hash whose values have at most 64 bytes in a third of the memory.
-        fingerprint = hashlib.blake2b("-".join(parts).encode(), digest_size=20).hexdigest()
-        try:
-            recorded = self._store.register(
-                batch_id,
-                options,
-                total=accepted.total,
-                size=accepted.bytes,
-                tokens=accepted.tokens,
-                groups=accepted.groups,
-                fingerprint=fingerprint,
-                sources=intake.sources,
-                trace=trace,
-            )
-        except SourceError:
-            # Redis has answered: another batch has the destination.
-            self._remove_files(batch_id)
-            raise
-        if recorded.batch_id != batch_id:
-            self._remove_files(batch_id)
-        if recorded.fingerprint != fingerprint:
+    def _record(self, new: Sequence[Unrecorded]) -> list[Batch]:
+        """Records batches, and sends the messages of what is due. Raises the first error when all are recorded."""
+        found: list[Batch] = []
+        refused: list[LowtideError] = []
+        for place, (one, recorded) in enumerate(zip(new, self._registered(new), strict=True)):
+            try:
+                found.append(Batch(self._standing(one, recorded), self._store, self._spool))
+            except LowtideError as error:
+                error.batch = place if len(new) > 1 else None
+                refused.append(error)
+        if refused:
+            raise refused[0]
+        return found
+
+    def _registered(self, new: Sequence[Unrecorded]) -> Iterator[Recorded | SourceError]:
+        for first in range(0, len(new), _AT_ONCE):
+            some = self._store.register(new[first : first + _AT_ONCE])
+            for due in dict.fromkeys(one.due for one in some if isinstance(one, Recorded) and one.due):
+                self._announce(due)
+            yield from some
+
+    def _standing(self, new: Unrecorded, recorded: Recorded | SourceError) -> str:
+        """The id of the batch that stands for a new one. Raises `IdempotencyConflict` and `SourceError`."""
+        if isinstance(recorded, SourceError) or recorded.batch_id != new.batch_id:
+            # Redis has answered that another batch has the key or the destination.
+            self._remove_files(new.batch_id)
+        if isinstance(recorded, SourceError):
+            raise recorded
+        if recorded.fingerprint != new.fingerprint:
             raise IdempotencyConflict(
-                f"idempotency key {options.idempotency_key!r} belongs to batch {recorded.batch_id}, which has other "
-                "content; use a new key for new content"
+                f"idempotency key {new.options.idempotency_key!r} belongs to batch {recorded.batch_id}, which has "
+                "other content; use a new key for new content"
             )
-        return recorded
+        return recorded.batch_id
 
     def _prepare_to_announce(self) -> None:
         """Imports what `_announce` needs, while a failure cannot interrupt a batch that is already recorded."""
@@ -315,20 +325,6 @@ class BatchQueue:
             app.send_task(Stage.SUBMIT, queue=Stage.SUBMIT.queue, retry=False, **message)
         except Exception as error:  # noqa: BLE001 - the batch is recorded and will run in any case
             log.warning("batch %s is recorded, and the clock will send its message: %s", batch_id, _named(error))
-
-    def _file_lines(self, source: str | os.PathLike[str] | io.IOBase, name: str) -> Iterator[bytes]:
-        """The lines of a file; `name` is for errors."""
-        try:
-            if isinstance(source, io.IOBase):
-                yield from file_lines(cast("IO[bytes]", source), name)
-            elif isinstance(source, str) and "://" in source:
-                with self._spool.open(self._spool.name_of(source)) as file:
-                    yield from file_lines(file, name)
-            else:
-                with Path(source).open("rb") as file:
-                    yield from file_lines(cast("IO[bytes]", file), name)
-        except OSError as error:
-            raise InvalidBatch(f"{name}: {error.strerror}") from error
 
     def get(self, batch_id: str) -> Batch:
         """Returns the batch of this id, as `Batch.id` gave it. Raises `BatchNotFound`."""
@@ -374,32 +370,22 @@ class BatchQueue:
             self._installation.check_redis()
 
 
-def cloud_uris(requests: object) -> Sequence[str] | None:
-    """Returns the URIs in Google Cloud that `submit` was given as `requests`; None where it was given others.
-
-    Raises `InvalidBatch` for a value that cannot be requests.
-    """
-    if not isinstance(requests, (Iterable, os.PathLike)):
-        raise InvalidBatch(f"requests: expected an iterable or a path, got {type(requests).__name__}")
-    uris = [requests] if isinstance(requests, str) else requests
-    if not isinstance(uris, (list, tuple)) or not uris or not isinstance(uris[0], str):
-        return None
-    if not uris[0].startswith(("gs://", "bq://")) and not is_dataset(uris[0]):
-        return None
-    for uri in uris:
-        if not isinstance(uri, str) or len(uri) > MAX_URI_CHARS:
-            raise InvalidBatch(f"requests: {uri!r:.80} is not a URI, and the first of them is")
-    return uris
-
-
-def _name_of(file: object) -> str:
-    """The name of a file, for errors."""
-    if not isinstance(file, io.IOBase):
-        return str(file)
-    name = getattr(file, "name", None)
-    return {"<stdin>": "standard input"}.get(name, name) if isinstance(name, str) else "the file"
-
-
 def _named(error: Exception) -> str:
     # Only the type: the text may have the broker's URL with its password.
     return type(error).__name__
+
+
+def _unrecorded(batch_id: str, options: Options, intake: Intake, trace: tracing.Headers) -> Unrecorded:
+    accepted = intake.accepted
+    parts = (
+        accepted.fingerprint,
+        options.model,
+        options.mode,
+        options.on_result or "",
+        options.provider,
+        options.kind,
+        options.destination or "",
+    )
+    # Short, because Redis keeps a hash whose values have at most 64 bytes in a third of the memory.
+    fingerprint = hashlib.blake2b("-".join(parts).encode(), digest_size=20).hexdigest()
+    return Unrecorded(batch_id, options, accepted, fingerprint, intake.sources, trace)

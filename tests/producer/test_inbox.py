@@ -71,7 +71,7 @@ def test_a_file_as_it_is_with_keys_in_another_field_is_taken(stack: Stack) -> No
     assert_it_runs(stack, "inbox-ids")
     assert {result.key for result in stack.queue().get("inbox-ids").results()} == {"0", "1", "2", "3"}
     kept = stack.redis.hmget(keys.batch("inbox-ids"), *trace)
-    assert kept == [trace["traceparent"].encode(), b""]
+    assert kept == [trace["traceparent"].encode(), None]
 
 
 def test_what_fails_for_a_moment_is_no_refusal(stack: Stack) -> None:

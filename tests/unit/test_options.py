@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.unit.bodies import shaped
 
 from lowtide import AsyncBatchQueue, BatchOptions, BatchQueue, InvalidBatch, InvalidRequest, Settings
+from lowtide.intake import cloud_uris
 from lowtide.limits import (
     MAX_ATTEMPTS,
     MAX_COLUMN_CHARS,
@@ -31,7 +32,6 @@ from lowtide.limits import (
     MAX_PRIORITY,
 )
 from lowtide.options import Options
-from lowtide.queue import cloud_uris
 from lowtide.store.recording import lane_of
 
 SETTINGS = Settings(_env_file=None)

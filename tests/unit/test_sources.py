@@ -86,7 +86,7 @@ def test_an_open_file_is_read_like_one_with_a_name(text: str, packed: Callable[[
     read = []
     for requests in (io.BytesIO(content), io.BufferedReader(io.BytesIO(content)), tmp_path / "requests"):
         batch_id = new_batch_id()
-        queue._read_requests(batch_id, options, requests)  # type: ignore[arg-type]
+        queue.receiver.take(batch_id, options, requests)
         read.append([line.key for line in RequestReader(queue._spool, batch_id).all_keys()])
     assert read == [["1", "3"]] * 3
 
@@ -116,15 +116,15 @@ def test_an_empty_file_is_named(tmp_path: Path) -> None:
     queue = BatchQueue(Settings(_env_file=None, spool_url=str(tmp_path / "spool")))
     options = Options.checked(queue.settings, model="gemini-3.5-flash")
     with pytest.raises(InvalidBatch, match=r"nothing\.jsonl is empty: submit at least one request"):
-        queue._read_requests(new_batch_id(), options, str(file))  # type: ignore[arg-type]
+        queue.receiver.take(new_batch_id(), options, str(file))
     with file.open("rb") as opened, pytest.raises(InvalidBatch, match=r"nothing\.jsonl is empty"):
-        queue._read_requests(new_batch_id(), options, opened)  # type: ignore[arg-type]
+        queue.receiver.take(new_batch_id(), options, opened)
     with pytest.raises(InvalidBatch, match=r"^the batch is empty"):
-        queue._read_requests(new_batch_id(), options, [])
+        queue.receiver.take(new_batch_id(), options, [])
 
 
 def test_a_column_belongs_to_a_table(tmp_path: Path) -> None:
     queue = BatchQueue(Settings(_env_file=None, spool_url=str(tmp_path / "spool")))
     options = Options.checked(queue.settings, model="gemini-3.5-flash", key_column="sku")
     with pytest.raises(InvalidBatch, match="key_column: only a table has columns"):
-        queue._read_requests(new_batch_id(), options, [])
+        queue.receiver.take(new_batch_id(), options, [])

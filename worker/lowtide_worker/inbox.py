@@ -13,10 +13,11 @@ from redis.exceptions import LockError
 from redis.lock import Lock
 
 from lowtide.errors import IdempotencyConflict, InvalidBatch, InvalidRequest, OutsideRoot, SourceError
+from lowtide.intake import Intake
 from lowtide.limits import MAX_INBOX_OPTIONS_BYTES
 from lowtide.options import Options
 from lowtide.protocol import VERSION, BatchFiles, keys
-from lowtide.queue import BatchQueue, Intake
+from lowtide.queue import BatchQueue
 from lowtide.shaping import file_lines, json_lines
 from lowtide.spool import RequestWriter, Spool
 from lowtide.tracing import HEADERS, checked
@@ -176,7 +177,7 @@ def _submit(runtime: Runtime, batch_id: str, wanted: InboxBatch, keep: Callable[
     lines = f"{BatchFiles(batch_id).inbox}/requests.jsonl"
     if not runtime.spool.exists(lines):
         raise InvalidBatch("requests.jsonl is not there: it must be written before batch.json")
-    with queue.writer(batch_id, options, RequestWriter) as writer, runtime.spool.open(lines) as file:
+    with queue.receiver.writer(batch_id, options, RequestWriter) as writer, runtime.spool.open(lines) as file:
         for position, item in json_lines(file_lines(file, "requests.jsonl")):
             writer.add(item, position)
             keep()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lowtide.spool.blobs import DamagedBlob, DeleteRefused, Spool
 from lowtide.spool.format import Accepted, KeyLine
 from lowtide.spool.key_index import KeyIndex
+from lowtide.spool.parallel import ParallelPuts
 from lowtide.spool.reader import RequestReader
 from lowtide.spool.unpacked import write_unpacked
 from lowtide.spool.writer import InPlaceWriter, RequestWriter, Writer
@@ -16,6 +17,7 @@ __all__ = [
     "InPlaceWriter",
     "KeyIndex",
     "KeyLine",
+    "ParallelPuts",
     "RequestReader",
     "RequestWriter",
     "Spool",

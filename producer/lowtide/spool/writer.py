@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import IO, Any, Self, TypeVar
 
@@ -33,12 +33,21 @@ class RequestWriter:
     - `shaper`: brings the requests into the provider's form; a new one for each batch.
     - `max_request_bytes`: the most bytes of one request's line, which is what one job may hold.
     - `key_field`: where the key of each mapping is: see `keyed`. None: in its field `key`.
+    - `put`: writes the blob of a small batch by its name; the caller waits for it. None: `Spool.put`.
     """
 
     def __init__(
-        self, spool: Spool, batch_id: str, shaper: Shaper, *, max_request_bytes: int, key_field: str | None = None
+        self,
+        spool: Spool,
+        batch_id: str,
+        shaper: Shaper,
+        *,
+        max_request_bytes: int,
+        key_field: str | None = None,
+        put: Callable[[str, bytes], object] | None = None,
     ) -> None:
         self._spool = spool
+        self._put = put or spool.put
         self._files = BatchFiles(batch_id)
         self._wire_key = WireKeys(batch_id).of
         self._shape = shaper.shape
@@ -157,7 +166,7 @@ class RequestWriter:
         }
         in_order = [contents[content] for content in Content]
         header = Header(tuple(map(len, in_order)))
-        self._spool.put(self._files.index, b"".join((header.encoded(), *in_order)))
+        self._put(self._files.index, b"".join((header.encoded(), *in_order)))
 
     @property
     def groups(self) -> int:

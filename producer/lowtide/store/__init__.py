@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lowtide.store.batches import Recorded, Store
+from lowtide.store.batches import Store
 from lowtide.store.connection import connect, redis_errors, redis_time
 from lowtide.store.dead_letters import DeadLetter, DeadLetters
 from lowtide.store.delivery import DeliveryClient
@@ -19,6 +19,7 @@ from lowtide.store.listeners import (
     silence,
 )
 from lowtide.store.places import Places
+from lowtide.store.recording import Recorded, Unrecorded
 from lowtide.store.scripting import Key, Keys, Script, Value, Values, pairs, script
 from lowtide.store.server import WITH_WAITAOF, is_new_enough, require_server
 from lowtide.store.serving import ANNOUNCE_SECONDS, Announcement, Heard, announce, announcements, unserved, withdraw
@@ -42,6 +43,7 @@ __all__ = [
     "Script",
     "Seen",
     "Store",
+    "Unrecorded",
     "Value",
     "Values",
     "announce",

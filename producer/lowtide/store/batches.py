@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
-from typing import cast
+from typing import Any, cast
 
 import redis
 from msgspec.structs import replace
@@ -14,12 +14,10 @@ from msgspec.structs import replace
 from lowtide.addresses import listened_for
 from lowtide.errors import BatchNotFound, SourceError, StoreUnavailable
 from lowtide.models import BatchPage, BatchStatus
-from lowtide.options import Options
 from lowtide.protocol import (
     DAMAGED,
     BatchRecord,
     DamagedRecord,
-    Part,
     Queue,
     Stage,
     batch_status,
@@ -39,16 +37,16 @@ from lowtide.spool import Spool
 from lowtide.states import FINISHED_BATCH, BatchState, JobState
 from lowtide.store import scripts
 from lowtide.store.connection import connect, redis_errors
-from lowtide.store.durability import durably
+from lowtide.store.durability import all_durably, durably
 from lowtide.store.installation import Installation
 from lowtide.store.listeners import listeners, silence
 from lowtide.store.problems import problems
 from lowtide.store.reach import out_of_reach
-from lowtide.store.recording import Recorded, registration
+from lowtide.store.recording import Recorded, Unrecorded, registration
 from lowtide.store.result_files import result_files, shared_ranges
+from lowtide.store.scripting import Script
 from lowtide.store.server import require_server
 from lowtide.store.serving import announcements, unserved
-from lowtide.tracing import Headers
 
 _NEWEST_JOBS = 8
 """Jobs of a running batch whose progress and problems are shown in a list of batches."""
@@ -86,59 +84,31 @@ class Store:
     _cancel = cached_property(lambda self: scripts.cancel.load(self.redis))
     _delete = cached_property(lambda self: scripts.delete.load(self.redis))
 
-    def register(
-        self,
-        batch_id: str,
-        options: Options,
-        *,
-        total: int,
-        size: int,
-        tokens: int,
-        groups: int,
-        fingerprint: str,
-        sources: Sequence[Part] = (),
-        trace: Headers | None = None,
-    ) -> Recorded:
-        """Records a batch; returns the one that stands for its idempotency key.
+    def register(self, new: Sequence[Unrecorded]) -> list[Recorded | SourceError]:
+        """Records batches, together; returns for each the one that stands for its idempotency key.
 
-        `size` is that of the requests in bytes, `tokens` their estimated input tokens.
-        `groups` is the number of groups that the requests fall into; requests of two groups cannot share a job.
-        `sources` are the places where the provider reads them, if it is to use them in place.
-        `trace` is the span that the batch's work continues.
+        In place of a batch whose destination another one has there is a `SourceError`.
 
-        When a reply is lost, Redis is asked again: the script knows the batch by its id. After `StoreUnavailable` the
-        batch may be recorded or not. Raises `SourceError` where another batch has the destination.
+        When replies are lost, Redis is asked again: the script knows each batch by its id. After `StoreUnavailable` any
+        of the batches may be recorded or not.
         """
-        arguments = registration(
-            batch_id,
-            options,
-            self._settings,
-            total=total,
-            size=size,
-            tokens=tokens,
-            groups=groups,
-            fingerprint=fingerprint,
-            sources=sources,
-            trace=trace or {},
-        )
+        calls = [registration(one, self._settings) for one in new]
+        replicas = self._settings.replicas_to_wait_for
 
-        def record() -> list[bytes]:
+        def record() -> list[list[bytes]]:
             # A failover must not lose a batch whose id its producer has.
-            standing: list[bytes] = durably(
-                self.redis,
-                lambda client: self._register.within(client)(**arguments),
-                replicas=self._settings.replicas_to_wait_for,
-                disk=False,
-            )
-            return standing
+            if len(calls) == 1:
+                return [durably(self.redis, writes[0], replicas=replicas, disk=False)]
+            replies = all_durably(self.redis, writes, replicas=replicas, disk=False)
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+            return replies
 
-        standing, *rest = (part.decode() for part in self._persistently(record))
-        if not rest:
-            place = options.destination
-            raise SourceError(f"{place} is the destination of batch {standing}: name another, or delete that batch")
-        return Recorded(standing, *rest)
+        writes = [partial(_called, self._register, call) for call in calls]
+        return [_standing(one, reply) for one, reply in zip(new, self._persistently(record), strict=True)]
 
-    def _persistently(self, record: Callable[[], list[bytes]]) -> list[bytes]:
+    def _persistently(self, record: Callable[[], list[list[bytes]]]) -> list[list[bytes]]:
         """Calls the function again after a lost reply, a few times."""
         with redis_errors(self._url):
             for _ in range(_RECORDING_TRIES - 1):
@@ -396,3 +366,16 @@ def _known_state(batch_id: str, state: bytes | None) -> BatchState:
     if state is None:
         raise BatchNotFound(f"no batch {batch_id}: it was never submitted here, or it is deleted")
     return BatchState(state.decode())
+
+
+def _called(script: Script[Any], call: Mapping[str, Any], client: redis.Redis) -> Any:
+    return script.within(client)(**call)
+
+
+def _standing(new: Unrecorded, reply: Sequence[bytes]) -> Recorded | SourceError:
+    """The batch that stands for a new one, as register.lua answers."""
+    standing, *rest = (part.decode() for part in reply)
+    if not rest:
+        place = new.options.destination
+        return SourceError(f"{place} is the destination of batch {standing}: name another, or delete that batch")
+    return Recorded(standing, *rest)

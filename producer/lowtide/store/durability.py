@@ -7,7 +7,7 @@ Source: https://redis.io/docs/latest/commands/waitaof/ (Redis 7.2, Valkey 7.2) a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
@@ -21,27 +21,39 @@ class NotReplicated(redis.TimeoutError):
 
 
 def durably(client: redis.Redis, write: Callable[[redis.Redis], object], *, replicas: int, disk: bool = True) -> Any:
-    """Sends one write, waits until it is safe, and returns its reply.
+    """Sends one write, waits until it is safe, and returns its reply, or raises its error: see `all_durably`."""
+    if not disk and not replicas:
+        return write(client)
+    [reply] = all_durably(client, [write], replicas=replicas, disk=disk)
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
 
-    - `write`: issues the write on the client or pipeline that it is given.
+
+def all_durably(
+    client: redis.Redis, writes: Sequence[Callable[[redis.Redis], object]], *, replicas: int, disk: bool = True
+) -> list[Any]:
+    """Sends writes together, waits until all are safe, and returns their replies. One that failed is an exception.
+
+    - `writes`: each issues one write on the pipeline that it is given.
     - `replicas`: the number of replicas that must have the write in memory.
     - `disk`: whether the write must be in the append-only file. Servers without WAITAOF or without such a file are not
       waited for.
 
-    Raises what the write raises. Raises `redis.TimeoutError`, or its subclass `NotReplicated`, if the write is not safe
-    within two seconds: then it may or may not survive a crash.
+    Raises `redis.TimeoutError`, or its subclass `NotReplicated`, if they are not safe within two seconds: then they may
+    or may not survive a crash.
     """
-    if not disk and not replicas:
-        return write(client)
     with client.pipeline(transaction=False) as pipe:
-        write(pipe)
+        for write in writes:
+            write(pipe)
         if disk:
             pipe.execute_command("WAITAOF", 1, 0, _DISK_MILLISECONDS)
         if replicas:
             pipe.execute_command("WAIT", replicas, _REPLICA_MILLISECONDS)
-        reply, *waits = pipe.execute(raise_on_error=False)
-    if isinstance(reply, Exception):
-        raise reply
+        found = pipe.execute(raise_on_error=False)
+    replies, waits = found[: len(writes)], found[len(writes) :]
+    if all(isinstance(reply, Exception) for reply in replies):
+        return replies
     for wait in waits:
         if isinstance(wait, Exception) and not isinstance(wait, redis.ResponseError):
             raise wait
@@ -50,4 +62,4 @@ def durably(client: redis.Redis, write: Callable[[redis.Redis], object], *, repl
         raise NotReplicated(f"on {reached} of {replicas} replicas after {_REPLICA_MILLISECONDS / 1000:g} s")
     if disk and not isinstance(waits[0], Exception) and not waits[0][0]:
         raise redis.TimeoutError(f"not on disk after {_DISK_MILLISECONDS / 1000:g} s")
-    return reply
+    return replies

@@ -18,6 +18,7 @@ from lowtide.options import Options
 from lowtide.protocol import RECORD_VERSION, BatchRecord, Part, Stage, keys, measures, new_batch_id, new_fields
 from lowtide.protocol.changes import NewBatch, NewBundle
 from lowtide.settings import Settings
+from lowtide.spool import Accepted
 from lowtide.states import BatchState, ProviderName
 from lowtide.tracing import Headers
 
@@ -40,20 +41,23 @@ class Recorded(NamedTuple):
     """The batch or the bundle whose work may begin now; "" for none."""
 
 
-def registration(
-    batch_id: str,
-    options: Options,
-    settings: Settings,
-    *,
-    total: int,
-    size: int,
-    tokens: int,
-    groups: int,
-    fingerprint: str,
-    sources: Sequence[Part],
-    trace: Headers,
-) -> dict[str, Any]:
+class Unrecorded(NamedTuple):
+    """A batch whose requests are in the spool, or in place, and that is not recorded yet."""
+
+    batch_id: str
+    options: Options
+    accepted: Accepted
+    fingerprint: str
+    sources: Sequence[Part] = ()
+    """The places where the provider reads the requests, if it is to use them in place."""
+    trace: Headers | None = None
+    """The span that the batch's work continues."""
+
+
+def registration(new: Unrecorded, settings: Settings) -> dict[str, Any]:
     """The keys and arguments of register.lua for a new batch: see `Store.register`."""
+    batch_id, options, accepted, fingerprint, sources, trace = new
+    total, size, tokens = accepted.total, accepted.bytes, accepted.tokens
     lane = lane_of(options, settings, total=total, sources=sources)
     claim = claim_of(options.destination)
     fields: NewBatch = {
@@ -73,7 +77,7 @@ def registration(
         "total": total,
         "bytes": size,
         "tokens": tokens,
-        "groups": groups,
+        "groups": accepted.groups,
         "max_attempts": options.max_attempts,
         "priority": options.priority,
         "deadline": _moment(options.deadline),
