@@ -14,6 +14,7 @@ from tests.traces import provider, spans
 from tests.waiting import wait_until
 
 from lowtide.protocol import keys
+from lowtide_worker.tracing import _links
 
 HANDLER = "shop.tasks.save_all"
 Span = dict[str, Any]
@@ -91,6 +92,23 @@ def test_a_job_of_many_batches_has_links_to_their_submits(stack: Stack, find: Fi
     submits = [find("submit lowtide.jobs", lowtide__batch_id=batch.id)[0] for batch in batches]
     assert delivered["parent_id"] is None
     assert [link["context"]["span_id"] for link in delivered["links"]] == [s["context"]["span_id"] for s in submits]
+
+
+def test_the_links_of_a_bundle_are_bounded_and_pass_over_what_is_damaged(stack: Stack) -> None:
+    client, bundle = stack.redis, "b0linked"
+    ids = [f"b0link{number:03}" for number in range(40)]
+    try:
+        client.zadd(keys.bundled(bundle), {name: float(number) for number, name in enumerate(ids)})
+        for number, name in enumerate(ids):
+            client.hset(keys.batch(name), "traceparent", f"00-{'a' * 32}-{number + 1:016x}-01")
+        client.set(keys.batch(ids[1]), "damaged")
+        client.hset(keys.batch(ids[2]), "traceparent", b"\xff")
+
+        links = _links(client, bundle, 40)
+
+        assert [int(link["traceparent"].split("-")[2], 16) for link in links] == [1, *range(4, 33)]
+    finally:
+        client.delete(keys.bundled(bundle), *map(keys.batch, ids))
 
 
 def test_a_stream_has_the_span_that_its_reader_continues(stack: Stack, find: Find) -> None:

@@ -82,7 +82,11 @@ def _links(client: redis.Redis, bundle_id: str, bundled: int) -> Sequence[Header
     names = cast("list[bytes]", client.zrange(keys.bundled(bundle_id), 0, _MOST_LINKS - 1))
     with client.pipeline(transaction=False) as pipe:
         for name in names:
-            pipe.hmget(keys.batch(name.decode()), HEADERS)
-        found = pipe.execute()
-    submits = (dict(zip(HEADERS, (value and value.decode() for value in values), strict=True)) for values in found)
-    return [headers for submit in submits if (headers := tracing.checked(submit))]
+            pipe.hmget(keys.batch(name.decode(errors="replace")), HEADERS)
+        found = pipe.execute(raise_on_error=False)
+    # One record that another program has damaged takes no link from the others.
+    records = (values for values in found if isinstance(values, list))
+    submits = (
+        zip(HEADERS, (value and value.decode(errors="replace") for value in each), strict=True) for each in records
+    )
+    return [headers for submit in submits if (headers := tracing.checked(dict(submit)))]
