@@ -347,22 +347,18 @@ class Store:
 
     def cancel(self, batch_id: str) -> BatchState:
         """Asks a batch to stop; returns its state from before. Raises `BatchNotFound`."""
-        job = job_prefix(batch_id)
         cancelled = {**new_job(batch_id, stage=Stage.SETTLE, attempt=1, losses=0), "state": JobState.CANCELLED}
         with redis_errors(self._url):
             state = self._cancel(
                 batch=keys.batch(batch_id),
                 clock=keys.clock(Stage.CREATE.queue),
                 census=keys.CENSUS,
-                job_hash=keys.job(job),
-                job_member=keys.job_member(job),
-                job_id=job,
+                job_prefix=job_prefix(batch_id),
                 batch_prefix=keys.batch(""),
                 batch_member=keys.batch_member(""),
-                bundled=keys.bundled(""),
                 lane_prefix=keys.lane(""),
-                every_job_hash=keys.job(""),
-                every_job_member=keys.job_member(""),
+                job_hash=keys.job(""),
+                job_member=keys.job_member(""),
                 cancelled=written_fields(cancelled),
             )
         return _known_state(batch_id, state)
