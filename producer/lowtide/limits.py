@@ -6,6 +6,8 @@ MAX_ATTEMPTS = 100
 """Most provider jobs that may carry one request."""
 MAX_PRIORITY = 100
 """Highest priority of a batch; the lowest is its negative."""
+MAX_DEADLINE_SECONDS = 31_622_400
+"""Longest time from a submit to the deadline of its batch, in seconds: 366 days."""
 MAX_MODEL_CHARS = 256
 MAX_HANDLER_CHARS = 2048
 """Characters of an `on_result`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Self, TypedDict, TypeVar, Unpack, cast
 
@@ -25,6 +26,7 @@ from lowtide.errors import InvalidBatch
 from lowtide.limits import (
     MAX_ATTEMPTS,
     MAX_COLUMN_CHARS,
+    MAX_DEADLINE_SECONDS,
     MAX_HANDLER_CHARS,
     MAX_IDEMPOTENCY_KEY_CHARS,
     MAX_LABEL_NAME_CHARS,
@@ -64,6 +66,10 @@ class BatchOptions(TypedDict, total=False):
     priority: int
     """From -100 to 100. While more jobs wait than the provider takes at once, jobs of a higher priority go first.
     Default 0."""
+    deadline: float | datetime | str | None
+    """When the batch gets no more jobs: requests that are in none then expire. Seconds after the submit, or a datetime
+    with a time zone (or the same in ISO 8601), at most 366 days ahead. Default None: `LOWTIDE_BATCH_DEADLINE_SECONDS`
+    of the workers."""
     outcomes: Mapping[str, Verdict | str] | None
     """How to treat rows that fail with a reason or code: `retry`, `fail` or `succeed`, as in `{"MAX_TOKENS": "retry"}`.
     At most 256. They replace those of `LOWTIDE_OUTCOMES`, reason by reason. Default None: none."""
@@ -105,6 +111,8 @@ class Options:
     mode: Mode
     max_attempts: int
     priority: int
+    deadline: float | datetime | None
+    """Seconds after the submit, or a moment; None: the workers' setting."""
     labels: Mapping[str, str]
     outcomes: Mapping[str, Verdict]
     on_result: str | None
@@ -146,6 +154,7 @@ class Options:
             mode=_decided_mode(given.get("mode"), by, kind, settings),
             max_attempts=settings.max_attempts if max_attempts is None else max_attempts,
             priority=_number(given.get("priority", 0), "priority", -MAX_PRIORITY, MAX_PRIORITY),
+            deadline=_checked_deadline(given.get("deadline")),
             labels=_checked_labels(given.get("labels")),
             outcomes=settings.outcomes | _checked_outcomes(given.get("outcomes")),
             on_result=handler,
@@ -186,6 +195,33 @@ def _number(value: object, option: str, least: int, most: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise InvalidBatch(f"{option}: expected a whole number from {least} to {most}")
     return value
+
+
+_DEADLINE = (
+    f"deadline: expected a number of seconds after the submit, from 1 to {MAX_DEADLINE_SECONDS:,}, or a datetime with "
+    "a time zone within that time, such as 2026-12-24T18:00:00+01:00"
+)
+
+
+def _checked_deadline(given: object) -> float | datetime | None:
+    if isinstance(given, str):
+        try:
+            given = datetime.fromisoformat(given)
+        except ValueError:
+            raise InvalidBatch(_DEADLINE) from None
+    match given:
+        case None:
+            return None
+        case datetime() if given.tzinfo is not None and given.utcoffset() is not None:
+            seconds = (given - datetime.now(UTC)).total_seconds()
+        case int() | float() if not isinstance(given, bool):
+            seconds = given
+        case _:
+            raise InvalidBatch(_DEADLINE)
+    if not 1 <= seconds <= MAX_DEADLINE_SECONDS:
+        past = isinstance(given, datetime) and seconds < 1
+        raise InvalidBatch(f"{_DEADLINE}; this one has passed" if past else _DEADLINE)
+    return given if isinstance(given, datetime) else float(seconds)
 
 
 def _mapping(given: object, option: str, most: int) -> Mapping[object, object]:

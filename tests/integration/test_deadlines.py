@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tests.integration.blurbs import MODEL, blurbs
 from tests.stack import Stack
 from tests.waiting import wait_until
@@ -28,14 +29,15 @@ def test_a_batch_that_the_quota_never_lets_in_expires_with_the_reason(bare_stack
 
 def test_a_batch_that_never_gets_a_slot_expires(tmp_path: Path) -> None:
     with Stack(tmp_path, EmulatorSettings(running_seconds=600)) as stack:
-        stack.worker("-P", "threads", "-c", "2", LOWTIDE_MAX_ACTIVE_JOBS="1", LOWTIDE_BATCH_DEADLINE_SECONDS="3")
+        stack.worker("-P", "threads", "-c", "2", LOWTIDE_MAX_ACTIVE_JOBS="1")
         has_it = stack.queue().submit(blurbs(2), model=MODEL)
         wait_until(lambda: has_it.status().jobs and has_it.status().jobs[0].name)
-        waits = stack.queue().submit(blurbs(2), model=MODEL)
+        waits = stack.queue().submit(blurbs(2), model=MODEL, deadline=3)
 
         status = waits.wait(timeout=60)
 
         assert (status.state, status.expired) == (BatchState.EXPIRED, 2)
         assert status.reasons == {"EXPIRED": 2}
+        assert status.deadline_at == pytest.approx(status.created_at + 3)
         assert len(list(waits.results())) == 2
         assert not has_it.status().finished

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from lowtide import AsyncBatchQueue, BatchOptions, BatchQueue, InvalidBatch, Inv
 from lowtide.limits import (
     MAX_ATTEMPTS,
     MAX_COLUMN_CHARS,
+    MAX_DEADLINE_SECONDS,
     MAX_HANDLER_CHARS,
     MAX_IDEMPOTENCY_KEY_CHARS,
     MAX_KEY_BYTES,
@@ -30,6 +32,7 @@ from lowtide.limits import (
 )
 from lowtide.options import Options
 from lowtide.queue import cloud_uris
+from lowtide.store.recording import lane_of
 
 SETTINGS = Settings(_env_file=None)
 NAMES = (
@@ -40,6 +43,7 @@ NAMES = (
     "mode",
     "max_attempts",
     "priority",
+    "deadline",
     "outcomes",
     "provider",
     "kind",
@@ -89,6 +93,11 @@ REFUSED: dict[str, list[Any]] = {
     "mode": [*NO_TEXT, "", "FILE", "file\n", "carrier-pigeon", "x" * 1000],
     "max_attempts": [*NO_NUMBER, 0, -1, MAX_ATTEMPTS + 1, 1 << 70],
     "priority": [*NO_NUMBER, None, MAX_PRIORITY + 1, -MAX_PRIORITY - 1],
+    "deadline": [
+        *[True, float("nan"), float("inf"), 0, 0.5, -1, MAX_DEADLINE_SECONDS + 1, 1 << 70, 10**400],
+        *["", "tomorrow", "3600", "2099-01-01", "2026-12-24T18:00:00", "2020-01-01T00:00:00Z", "9999-12-31T23:59:59Z"],
+        *[datetime(2099, 1, 1), datetime(2020, 1, 1, tzinfo=UTC), date(2099, 1, 1), timedelta(hours=1), b"1", [1]],  # noqa: DTZ001 - it must be refused
+    ],
     "outcomes": [
         *NO_MAPPING,
         {"SAFETY": "maybe"},
@@ -177,6 +186,25 @@ def test_anything_is_either_an_option_of_the_right_type_or_refused(option: str, 
     assert isinstance(options.labels, Mapping)
     for text in (options.model, options.key_column, *options.labels, *options.labels.values(), *options.outcomes):
         text.encode()
+
+
+def test_a_deadline_is_seconds_or_a_moment() -> None:
+    moment = datetime.now(UTC) + timedelta(days=2)
+
+    assert checked(deadline=60).deadline == 60.0
+    assert checked(deadline=moment.astimezone(timezone(timedelta(hours=5)))).deadline == moment
+    assert checked(deadline=moment.isoformat()).deadline == moment
+    assert checked().deadline is None
+
+
+def test_only_batches_of_one_deadline_share_jobs() -> None:
+    moment = datetime.now(UTC) + timedelta(days=2)
+    deadlines: list[Any] = [None, 3600, 3601, moment, moment + timedelta(seconds=1)]
+
+    lanes = [lane_of(checked(deadline=one, share=True), SETTINGS, total=1, sources=()) for one in deadlines * 2]
+
+    assert len(set(lanes)) == len(deadlines)
+    assert all(lanes)
 
 
 def test_what_is_at_its_limit_is_taken() -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import base64
 from enum import StrEnum
 from typing import Annotated, Self
+from urllib.parse import urldefrag
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from lowtide import Settings
-from lowtide.addresses import check_broker_url, parse_endpoint, parse_objects, parse_table
+from lowtide.addresses import broker_config, check_broker_url, parse_endpoint, parse_objects, parse_table
+from lowtide.protocol import BatchRecord
 from lowtide.quotas import limit_of, token_limits
 
 _MIN_SECRET_BYTES = 24
@@ -132,13 +134,21 @@ class WorkerSettings(Settings):
     batch_deadline_seconds: float = Field(
         1_209_600.0,
         gt=0,
-        description="Age after which a batch gets no new jobs, in seconds. Its requests without a result expire.",
+        description="Age after which a batch without a deadline of its own gets no new jobs, in seconds. Its "
+        "requests without a result expire.",
     )
     max_job_losses: int = Field(
         3,
         ge=0,
         description="How often the job of a request may be lost as a whole (expired, failed or missing) and run "
         "again. A lost job does not count as an attempt.",
+    )
+    max_continuations: int = Field(
+        10,
+        ge=0,
+        le=1000,
+        description="How often a request runs again because its answer ended with CONTINUATION. A continuation is "
+        "billed like any request and does not count as an attempt. 0: such an answer is a failure.",
     )
     output_grace_seconds: float = Field(
         900.0,
@@ -277,6 +287,10 @@ class WorkerSettings(Settings):
                 )
         return self
 
+    def deadline_of(self, batch: BatchRecord) -> float:
+        """Returns the time after which a batch gets no more jobs, in Unix seconds."""
+        return batch.created + self.batch_deadline_seconds if batch.deadline is None else batch.deadline
+
     def max_tokens(self, model: str) -> int | None:
         """Returns the highest number of enqueued input tokens of a model; None where no limit is known."""
         return limit_of(self.max_enqueued_tokens, model)
@@ -342,8 +356,9 @@ def _check_with_celery(url: str) -> None:
     """Raises `ValueError` for a URL that Celery cannot read. It is not connected to."""
     from kombu.connection import Connection  # only where there are brokers: it takes as long as all settings
 
+    config = broker_config(urldefrag(url)[0])
     try:
-        Connection(url)
+        Connection(config["broker_url"])
     except Exception:  # noqa: BLE001 - kombu raises what an option of the URL happens to break
         raise ValueError("Celery cannot read it; write one such as amqp://host//") from None
 

@@ -49,6 +49,14 @@ def submit(
     priority: Annotated[
         int, typer.Option(min=-100, max=100, help="Priority while the provider accepts no more jobs: highest first.")
     ] = 0,
+    deadline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SECONDS|TIME",
+            help="When the batch gets no more jobs: seconds from now, or a time such as 2026-12-24T18:00:00+01:00.",
+            show_default="LOWTIDE_BATCH_DEADLINE_SECONDS",
+        ),
+    ] = None,
     outcome: Annotated[
         list[str] | None,
         typer.Option(
@@ -96,6 +104,7 @@ def submit(
             "mode": mode,
             "max_attempts": max_attempts,
             "priority": priority,
+            "deadline": deadline,
             "provider": provider,
             "kind": kind,
             "destination": destination,

@@ -67,6 +67,7 @@ def _facts(status: BatchStatus) -> dict[str, str]:
         "discarded tokens": tokens_text(status.discarded_usage),
         "shares jobs in": status.bundle or "",
         "submitted": f"{local_time(status.created_at)}, {ago(status.created_at)}",
+        "deadline": local_time(status.deadline_at) if status.deadline_at else "",
         "finished": _finished(status),
         "kind": "" if status.kind is Kind.GENERATION else str(status.kind),
         "sources": _sources(status),
@@ -118,6 +119,7 @@ def _show_jobs(console: Console, jobs: list[JobStatus]) -> None:
 
 def _row(job: JobStatus) -> Row:
     number = job.id.rpartition("-")[2]
-    counts = (f"{job.requests:,}", str(job.attempt), str(job.polls))
+    attempt = f"{job.attempt}, continued: {job.continuations}" if job.continuations else str(job.attempt)
+    counts = (f"{job.requests:,}", attempt, str(job.polls))
     error = f"{job.error.reason}: {job.error.message}" if job.error else ""
     return Row([number, str(job.state), *counts, job.name or "-"], note=error)

@@ -57,8 +57,10 @@ def submit(submission: Submission, *, wait: bool, output: Path | None, as_json: 
 
 
 def _submitted(submission: Submission) -> Batch:
+    deadline = submission.options.get("deadline")
     options: BatchOptions = {
         **submission.options,
+        "deadline": float(deadline) if isinstance(deadline, str) and _is_number(deadline) else deadline,
         "labels": pairs(submission.labels, "--label", "NAME=VALUE"),
         "outcomes": pairs(submission.outcomes, "--outcome", "REASON=retry|fail|succeed"),
     }
@@ -75,3 +77,11 @@ def _submitted(submission: Submission) -> Batch:
             raise
         hint = _WORDS.get(name) or f"--{name.replace('_', '-')}"
         raise typer.BadParameter(f"{entry}: {problem}" if entry else problem, param_hint=hint) from error
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

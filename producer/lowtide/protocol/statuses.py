@@ -57,6 +57,7 @@ def batch_status(batch: BatchRecord, jobs: Sequence[JobStatus], problems: Sequen
         undelivered=batch.undelivered,
         parked=batch.parked,
         created_at=batch.created,
+        deadline_at=batch.deadline,
         finished_at=batch.finished,
     )
 
@@ -117,6 +118,7 @@ def job_status(name: str, reply: Any, due: float | None) -> JobStatus:
         state=job.state,
         requests=job.requests,
         attempt=job.attempt,
+        continuations=job.continuations,
         name=job.name,
         provider_state=job.provider_state,
         done_requests=job.done_requests,

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
 
 from lowtide.addresses import claim_of
 from lowtide.options import Options
-from lowtide.protocol import RECORD_VERSION, Part, Stage, keys, measures, new_batch_id, written_fields
+from lowtide.protocol import RECORD_VERSION, BatchRecord, Part, Stage, keys, measures, new_batch_id, new_fields
 from lowtide.protocol.changes import NewBatch, NewBundle
 from lowtide.settings import Settings
 from lowtide.states import BatchState, ProviderName
+from lowtide.tracing import Headers
 
 _SUBMIT_GRACE_SECONDS = 5.0
 """Time the submit message gets before the clock sends another."""
 
 
+_READ_BY_SCRIPTS = frozenset({"provider", "priority", "stage", "token", "cancel", "jobs", "open"})
+"""Fields that scripts read: they know no defaults."""
 _MOST_BATCHES = 5000
 """Most batches of a bundle: scripts that read all of them take some milliseconds."""
 
@@ -47,6 +51,7 @@ def registration(
     groups: int,
     fingerprint: str,
     sources: Sequence[Part],
+    trace: Headers,
 ) -> dict[str, Any]:
     """The keys and arguments of register.lua for a new batch: see `Store.register`."""
     lane = lane_of(options, settings, total=total, sources=sources)
@@ -63,7 +68,7 @@ def registration(
         "mode": options.mode,
         "kind": options.kind,
         "destination": options.destination,
-        "key_column": options.key_column,
+        "key_column": options.key_column if sources else None,
         "sources": list(sources) or None,
         "total": total,
         "bytes": size,
@@ -71,6 +76,7 @@ def registration(
         "groups": groups,
         "max_attempts": options.max_attempts,
         "priority": options.priority,
+        "deadline": _moment(options.deadline),
         "on_result": options.on_result,
         "labels": dict(options.labels),
         "outcomes": dict(options.outcomes),
@@ -79,6 +85,8 @@ def registration(
         "jobs": 0,
         "open": 0,
     }
+    if trace:
+        fields["traceparent"], fields["tracestate"] = trace["traceparent"], trace.get("tracestate")
     return {
         "batch": keys.batch(batch_id),
         "batches": keys.BATCHES,
@@ -99,6 +107,7 @@ def registration(
         "size": size,
         "tokens": tokens,
         "lane_name": lane,
+        "allowed": options.deadline if isinstance(options.deadline, float) else "",
         "bundle_id": new_batch_id(),
         "batch_member": keys.batch_member(""),
         "bundled": keys.bundled(""),
@@ -107,8 +116,8 @@ def registration(
         "most": settings.max_requests_per_job,
         "most_bytes": settings.max_job_bytes(options.mode, options.provider),
         "most_batches": _MOST_BATCHES,
-        "bundle_fields": written_fields(new_bundle(options)),
-        "fields": written_fields(fields),
+        "bundle_fields": new_fields(BatchRecord, new_bundle(options), always=_READ_BY_SCRIPTS),
+        "fields": new_fields(BatchRecord, fields, always=_READ_BY_SCRIPTS),
     }
 
 
@@ -121,7 +130,9 @@ def lane_of(options: Options, settings: Settings, *, total: int, sources: Sequen
     alone = sources or options.destination is not None or options.provider is not ProviderName.GEMINI
     if not options.share or alone or total >= settings.linger_requests:
         return ""
-    return hashlib.blake2b(msgspec.json.encode(new_bundle(options), order="deterministic"), digest_size=16).hexdigest()
+    # Batches with one deadline in seconds share too: their bundle ends with the first of them.
+    same = (new_bundle(options), options.deadline)
+    return hashlib.blake2b(msgspec.json.encode(same, order="deterministic"), digest_size=16).hexdigest()
 
 
 def new_bundle(options: Options) -> NewBundle:
@@ -139,9 +150,15 @@ def new_bundle(options: Options) -> NewBundle:
         "groups": 1,
         "max_attempts": options.max_attempts,
         "priority": options.priority,
+        "deadline": _moment(options.deadline),
         "on_result": options.on_result,
         "outcomes": dict(options.outcomes),
         "cancel": False,
         "jobs": 0,
         "open": 0,
     }
+
+
+def _moment(deadline: float | datetime | None) -> float | None:
+    """A deadline in Unix seconds, where it does not depend on when the batch is recorded."""
+    return deadline.timestamp() if isinstance(deadline, datetime) else None

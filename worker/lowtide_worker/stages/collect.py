@@ -108,7 +108,7 @@ def given_up(runtime: Runtime, batch: BatchRecord, job: JobRecord, now: float) -
     settings = runtime.settings
     if now - known(job.ended, "ended") <= settings.output_grace_seconds:
         return False
-    return batch.cancel or now > batch.created + settings.batch_deadline_seconds + settings.output_grace_seconds
+    return batch.cancel or now > settings.deadline_of(batch) + settings.output_grace_seconds
 
 
 def grace_is_over(runtime: Runtime, job: JobRecord, now: float) -> bool:

@@ -66,7 +66,7 @@ class Bundles:
             census=keys.CENSUS,
             token=bundle.token,
             most=settings.max_requests_per_job,
-            oldest=bundle.now() - min(_LONGEST_LINGER_SECONDS, settings.batch_deadline_seconds / 2),
+            oldest=bundle.now() - min(_LONGEST_LINGER_SECONDS, (settings.deadline_of(record) - record.created) / 2),
             batches=keys.bundled(bundle.batch_id),
             batch_prefix=keys.batch(""),
         )

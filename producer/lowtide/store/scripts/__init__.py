@@ -93,6 +93,7 @@ def register(
     size: Value,
     tokens: Value,
     lane_name: Value,
+    allowed: Value,
     bundle_id: Value,
     batch_member: Value,
     bundled: Value,

@@ -3,7 +3,8 @@
 -- KEYS: batch, batches, clock, idempotency, destination, census, lane (the open bundle)
 -- ARGV: batch_id, member, grace (seconds until due), fingerprint, keyed ("1" if the idempotency key counts),
 --       claimed ("1" if no other batch may have the destination), batch_prefix (of a batch's hash), counted (name in the
---       census), total, size (in bytes), tokens (estimated), lane_name ("" for jobs of its own), bundle_id (for a new
+--       census), total, size (in bytes), tokens (estimated), lane_name ("" for jobs of its own), allowed (seconds until
+--       the deadline; "" where the fields have it, or the setting decides), bundle_id (for a new
 --       bundle), batch_member (prefix), bundled (prefix of the set of its batches), linger (seconds until a bundle is
 --       due), enough (requests of a bundle that is due at once), most (requests of a bundle), most_bytes, most_batches (of a bundle),
 --       bundle_fields... (of a new bundle, in pairs), fields... (of the batch, in pairs)
@@ -31,6 +32,7 @@ end
 local time = now()
 if keyed == '1' then redis.call('SET', idempotency, batch_id .. ' ' .. fingerprint) end
 redis.call('HSET', batch, 'created', score(time), 'fingerprint', fingerprint, unpack(fields))
+if allowed ~= '' then redis.call('HSET', batch, 'deadline', score(time + allowed)) end
 count_in(batch, census, counted)
 redis.call('ZADD', batches, score(time), batch_id)
 if lane_name == '' then
@@ -56,6 +58,7 @@ if not bundle then
   bundle = bundle_id
   redis.call('HSET', batch_prefix .. bundle, 'id', bundle, 'created', score(time), 'lane', lane_name,
     unpack(bundle_fields))
+  if allowed ~= '' then redis.call('HSET', batch_prefix .. bundle, 'deadline', score(time + allowed)) end
   redis.call('SET', lane, bundle)
   redis.call('ZADD', clock, score(time + linger), batch_member .. bundle)
 end

@@ -113,11 +113,10 @@ def close(
     job_member: Value,
     job_id: Value,
     error: Value,
-    bitmap: Value,
     tidy: Value,
     counted: Value,
     totals: Values,
-    fields: Values,
+    jobs: Values,
 ) -> Any: ...
 
 

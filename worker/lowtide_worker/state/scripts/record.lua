@@ -4,9 +4,10 @@
 --       seconds), most (names that are counted by themselves), others (the name of those beyond), bundled (JSON: what the
 --       segment holds for each batch of a bundle, see `BundledTally`; "" for no bundle), batch_prefix (of a batch's hash),
 --       batch_member (prefix), batch_stage (of a finished batch), retention (seconds that one is kept), jobs_hash,
---       jobs_member (prefixes of the batch's jobs), counts... (counter, amount pairs of the batch), totals... (the same of all batches), paid... (counter, amount pairs of the
---       batch and the job), failed_by... (reason, amount pairs), answered_by... (model, amount pairs), retried_by...
---       (reason, amount pairs of rows whose requests run again; the job keeps them until it is closed)
+--       jobs_member (prefixes of the batch's jobs), counts... (counter, amount pairs of the batch), totals... (the same of
+--       all batches), paid... (counter, amount pairs of the batch and the job), failed_by... (reason, amount pairs),
+--       answered_by... (model, amount pairs), retried_by... (reason, amount pairs of rows whose requests run again; the
+--       job keeps them until it is closed)
 -- Returns -1 if another worker holds the segment now or its batch is deleted, else the number of segments that the job
 -- has left.
 -- Of a batch that is deleted, a counter would bring back a part.
@@ -28,6 +29,10 @@ local function tallied(json, amounts)
 end
 local number = tonumber(redis.call('HGET', segment, 'number') or 0)
 count_paid(job, batch, number, paid)
+if redis.call('HGET', segment, 'partial') == '1' then
+  local partial_segments = redis.call('HGET', job, 'partial_segments')
+  redis.call('HSET', job, 'partial_segments', (partial_segments and partial_segments .. ' ' or '') .. number)
+end
 -- Rows of a segment from before the output was collected again come once more in a later segment, which counts them.
 if #retried_by > 0 and number >= tonumber(redis.call('HGET', job, 'recollected') or 0) then
   redis.call('HSET', job, 'retried_by', tallied(redis.call('HGET', job, 'retried_by'), retried_by))
