@@ -54,6 +54,8 @@ _NEWEST_JOBS = 8
 """Jobs of a running batch whose progress and problems are shown in a list of batches."""
 _MOST_READ = 1000
 """Batches that one page reads at most."""
+_NAMED = 100
+"""Most batches of a bundle that an error names."""
 _RECORDING_TRIES = 3
 """How often Redis is asked to record a batch whose reply does not come."""
 
@@ -206,8 +208,15 @@ class Store:
                 raise BatchNotFound(f"no batch {batch_id}: it was never submitted here, or it is deleted")
             batch = read_record(BatchRecord, found)
         if batch.bundled:
-            raise BatchNotFound(f"{batch_id} is a bundle of {batch.bundled:,} small batches; ask for one of these")
+            raise BatchNotFound(f"{batch_id} is a bundle of small batches; ask for one of these: {self._named(batch)}")
         return batch
+
+    def _named(self, bundle: BatchRecord) -> str:
+        """The first batches of a bundle, for people."""
+        with redis_errors(self._url):
+            found = cast("list[bytes]", self.redis.zrange(keys.bundled(bundle.id), 0, _NAMED - 1))
+        left = bundle.bundled - len(found)
+        return ", ".join(name.decode() for name in found) + (f" and {left:,} more" if left > 0 else "")
 
     def status(self, batch_id: str) -> BatchStatus:
         """The state of a batch, with its jobs.
