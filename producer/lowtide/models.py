@@ -261,6 +261,8 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     bundle: str | None = None
     """The bundle whose jobs carry the requests, together with those of other small batches; None where the batch has
     jobs of its own. `jobs` are then those of the bundle."""
+    bundled: int = 0
+    """The number of batches in the bundle, this one included; 0 where there is none."""
     answered: int = 0
     """Requests that are settled, or that the provider reported as done at the last poll. It grows before `settled`."""
     estimated_tokens: int = 0

@@ -89,8 +89,8 @@ class BatchQueue:
               once, and never held in memory as a whole,
             - the path of a JSONL file, its URI under the spool, or a file that is open for reading bytes
               (`sys.stdin.buffer`); it may be compressed by gzip or zstd,
-            - on Vertex AI, `gs://` URIs of JSONL objects (one, a list, or a prefix), or the `bq://` URI of a table with
-              a column `request` and a `key_column`, or the name of a multimodal dataset of such a table
+            - `gs://` URIs of JSONL objects (one, a list, or a prefix); on Vertex AI also the `bq://` URI of a table
+              with a column `request` and a `key_column`, or the name of a multimodal dataset of such a table
               (`projects/.../locations/.../datasets/...`). If they fit one job unchanged, the provider reads them in
               place.
         - `model`: the model that answers all requests, as in `gemini-3.5-flash`: at most 256 characters.

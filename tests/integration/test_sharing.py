@@ -9,7 +9,7 @@ from tests.integration.blurbs import MODEL, blurbs
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-from lowtide import Batch, BatchQueue, BatchState, ResultStatus
+from lowtide import Batch, BatchNotFound, BatchQueue, BatchState, ResultStatus
 
 
 @pytest.fixture
@@ -184,6 +184,16 @@ def test_a_bundle_needs_only_the_files_that_every_batch_has(stack: Stack, sharin
 
     assert [batch.wait(timeout=60).succeeded for batch in batches] == [2, 2]
     assert [{result.labels["n"] for result in batch.results()} for batch in batches] == [{"0"}, {"1"}]
+
+
+def test_a_bundle_names_its_batches(stack: Stack, sharing: BatchQueue) -> None:
+    batches = [sharing.submit(blurbs(1), model=MODEL) for _ in range(2)]
+    status = batches[0].summary()
+    assert status.bundle is not None
+
+    with pytest.raises(BatchNotFound, match=", ".join(batch.id for batch in batches)):
+        sharing.get(status.bundle).status()
+    assert status.bundled == 2
 
 
 def test_batches_gather_while_no_slot_is_free(bare_stack: Stack) -> None:

@@ -375,3 +375,23 @@ def test_a_submit_of_objects_that_is_interrupted_is_recorded_and_runs_or_leaves_
 def test_vertex_ai_has_no_inline_jobs(queue: BatchQueue) -> None:
     with pytest.raises(InvalidBatch, match="inline"):
         queue.submit([Request(key="k", contents="x")], model=MODEL, mode="inline")
+
+
+def test_small_batches_share_a_job_where_their_fields_have_the_same_types(vertex: Stack) -> None:
+    vertex.emulator.reset()
+    queue = vertex.queue(share_jobs=True, linger_seconds=1)
+
+    def answering(key: str, field: str) -> Request:
+        schema = {"type": "OBJECT", "properties": {field: {"type": "STRING"}}}
+        config = {"response_mime_type": "application/json", "response_schema": schema}
+        return Request(key=key, contents=f"Describe {key}.", config=config)
+
+    batches = [
+        queue.submit([Request(key="plain", contents="Describe plain.")], model=MODEL),
+        queue.submit([answering("typed", "a"), answering("typed too", "a")], model=MODEL),
+        queue.submit([answering("other", "b")], model=MODEL),
+    ]
+
+    assert [batch.wait(timeout=60).succeeded for batch in batches] == [1, 2, 1]
+    assert len({batch.status().bundle for batch in batches}) == 1
+    assert sorted(len(job.keys or ()) for job in vertex.emulator.jobs(keys=True)) == [1, 3]

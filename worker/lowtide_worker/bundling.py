@@ -7,20 +7,31 @@ belong to which batch.
 from __future__ import annotations
 
 import io
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import groupby
+from typing import Any
 
 import msgspec
 
-from lowtide.errors import SpoolError
+from lowtide.errors import InvalidRequest, SpoolError
 from lowtide.protocol import BatchFiles, WireKeys
+from lowtide.shaping.vertex_import import Schemas
 from lowtide.spool import DamagedBlob, KeyLine, RequestReader, Spool, write_unpacked
+from lowtide.states import ProviderName
 from lowtide_worker.output import Joined
 from lowtide_worker.state import BundledBatch, Share
 
 _encode = msgspec.json.Encoder().encode
 _LINE_START = b'{"key":"'
+
+
+class _Line(msgspec.Struct):
+    request: dict[str, Any]
+
+
+_decode = msgspec.json.Decoder(_Line).decode
 
 
 class RequestsDamagedError(SpoolError):
@@ -36,16 +47,21 @@ def write_bundle(
     bundle_id: str,
     batches: Iterable[Share],
     *,
+    provider: ProviderName,
     lost: Collection[str],
     keep: Callable[[], object],
-) -> None:
-    """Writes the files of a bundle. Equal batches have equal files, whichever worker writes them.
+) -> array[int]:
+    """Writes the files of a bundle; returns the group of each request. Requests of two groups cannot share a job.
+
+    Equal batches have equal files, whichever worker writes them.
 
     - `lost`: batches whose requests are known to be gone. Their ordinals get empty lines, which no job carries.
     - `keep`: called between two batches.
 
     Raises `RequestsDamagedError` for another batch whose requests cannot be read, and `SpoolError`.
     """
+    group_of = _Groups().of if provider is ProviderName.VERTEX else _one_group
+    groups = array("L")
     with write_unpacked(spool, BatchFiles(bundle_id)) as writer:
         for batch in batches:
             keep()
@@ -58,6 +74,38 @@ def write_bundle(
                 rest = line[len(_LINE_START) + len(request.wire) :]
                 key_line = _encode(KeyLine(wire, request.key, request.metadata)) + b"\n"
                 writer.add(_LINE_START + wire.encode() + rest if line else b"", key_line, tokens)
+                try:
+                    groups.append(group_of(line) if line else 0)
+                except msgspec.DecodeError as error:
+                    raise RequestsDamagedError(batch.batch_id, f"batch {batch.batch_id}: a request: {error}") from error
+    return groups
+
+
+def _one_group(line: bytes) -> int:
+    del line
+    return 0
+
+
+class _Groups:
+    """Groups the requests of several batches for Vertex AI's importer: the numbers of a batch's own groups say nothing
+    about another batch.
+
+    Each request is compared with the last hundred groups at most, so that no bundle takes long.
+    """
+
+    def __init__(self) -> None:
+        self._first = 0
+        self._schemas = Schemas()
+
+    def of(self, line: bytes) -> int:
+        """Returns the number of the group that a line belongs to. Raises `msgspec.DecodeError` for a damaged one."""
+        body = _decode(line).request
+        try:
+            return self._first + self._schemas.group(body)
+        except InvalidRequest:
+            self._first += len(self._schemas)
+            self._schemas = Schemas()
+            return self._first + self._schemas.group(body)
 
 
 def _requests(spool: Spool, batch: Share) -> Iterator[tuple[bytes, KeyLine, int]]:

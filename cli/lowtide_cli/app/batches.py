@@ -17,7 +17,7 @@ def submit(
         str,
         typer.Argument(
             metavar="FILE.jsonl",
-            help="Requests, one a line. Use - for standard input. On Vertex AI also gs://bucket/path, "
+            help="Requests, one a line. Use - for standard input. Also gs://bucket/path, and on Vertex AI "
             "bq://project.dataset.table or projects/.../locations/.../datasets/...",
         ),
     ],

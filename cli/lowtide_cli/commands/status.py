@@ -66,7 +66,7 @@ def _facts(status: BatchStatus) -> dict[str, str]:
         "estimated tokens": f"{status.estimated_tokens:,} of input" if status.estimated_tokens else "",
         "tokens": tokens_text(status.usage),
         "discarded tokens": tokens_text(status.discarded_usage),
-        "shares jobs in": status.bundle or "",
+        "shares jobs in": _bundle(status),
         "submitted": f"{local_time(status.created_at)}, {ago(status.created_at)}",
         "deadline": local_time(status.deadline_at) if status.deadline_at else "",
         "finished": _finished(status),
@@ -84,6 +84,11 @@ def _facts(status: BatchStatus) -> dict[str, str]:
         "duplicate rows": _count(status.duplicates),
         "quarantined rows": _count(status.quarantined),
     }
+
+
+def _bundle(status: BatchStatus) -> str:
+    others = status.bundled - 1
+    return f"{status.bundle}, with {others:,} other batch{'es' * (others != 1)}" if status.bundle else ""
 
 
 def _finished(status: BatchStatus) -> str:

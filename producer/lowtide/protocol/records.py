@@ -156,11 +156,13 @@ class BatchRecord(PaidTokens, frozen=True, kw_only=True):
 
     bundle: str | None = None
     """The bundle whose jobs carry its requests; None where it has jobs of its own. register.lua writes this and the
-    next three."""
+    next four."""
     bundled: int = 0
     """Number of batches in it, where it is a bundle; 0 for a batch that was submitted."""
     bundled_left: int = 0
     """Those of them that are not deleted yet; counted down by forget.lua."""
+    bundled_running: int = 0
+    """Those of them that still want results; counted down by the scripts that cancel or end one."""
     lane: str | None = None
     """The lane that it is open for, where it is a bundle; None once it is cut into jobs."""
     stored: tuple[Range, ...] = ()

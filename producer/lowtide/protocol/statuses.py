@@ -40,6 +40,7 @@ def batch_status(
         jobs=list(jobs),
         bundle=batch.bundle,
         waiting=waiting,
+        bundled=batch.bundled,
         problems=list(problems),
         warnings=[
             f"{name} gave {count:,} of {_settled(batch):,} results; {batch.model} was asked for"
@@ -72,6 +73,7 @@ def with_bundle(batch: BatchRecord, bundle: BatchRecord | None) -> BatchRecord:
     stands = batch.finished is None and batch.problem is None
     return replace(
         batch,
+        bundled=bundle.bundled,
         problem=bundle.problem if stands else batch.problem,
         undelivered=batch.undelivered + bundle.undelivered,
         parked=batch.parked + bundle.parked,

@@ -53,6 +53,8 @@ _NEWEST_JOBS = 8
 """Jobs of a running batch whose progress and problems are shown in a list of batches."""
 _MOST_READ = 1000
 """Batches that one page reads at most."""
+_NAMED = 100
+"""Most batches of a bundle that an error names."""
 _RECORDING_TRIES = 3
 """How often Redis is asked to record a batch whose reply does not come."""
 
@@ -177,8 +179,15 @@ class Store:
                 raise BatchNotFound(f"no batch {batch_id}: it was never submitted here, or it is deleted")
             batch = read_record(BatchRecord, found)
         if batch.bundled:
-            raise BatchNotFound(f"{batch_id} is a bundle of {batch.bundled:,} small batches; ask for one of these")
+            raise BatchNotFound(f"{batch_id} is a bundle of small batches; ask for one of these: {self._named(batch)}")
         return batch
+
+    def _named(self, bundle: BatchRecord) -> str:
+        """The first batches of a bundle, for people."""
+        with redis_errors(self._url):
+            found = cast("list[bytes]", self.redis.zrange(keys.bundled(bundle.id), 0, _NAMED - 1))
+        left = bundle.bundled - len(found)
+        return ", ".join(name.decode() for name in found) + (f" and {left:,} more" if left > 0 else "")
 
     def status(self, batch_id: str) -> BatchStatus:
         """The state of a batch, with its jobs.
@@ -320,22 +329,18 @@ class Store:
 
     def cancel(self, batch_id: str) -> BatchState:
         """Asks a batch to stop; returns its state from before. Raises `BatchNotFound`."""
-        job = job_prefix(batch_id)
         cancelled = {**new_job(batch_id, stage=Stage.SETTLE), "state": JobState.CANCELLED}
         with redis_errors(self._url):
             state = self._cancel(
                 batch=keys.batch(batch_id),
                 clock=keys.clock(Stage.CREATE.queue),
                 census=keys.CENSUS,
-                job_hash=keys.job(job),
-                job_member=keys.job_member(job),
-                job_id=job,
+                job_prefix=job_prefix(batch_id),
                 batch_prefix=keys.batch(""),
                 batch_member=keys.batch_member(""),
-                bundled=keys.bundled(""),
                 lane_prefix=keys.lane(""),
-                every_job_hash=keys.job(""),
-                every_job_member=keys.job_member(""),
+                job_hash=keys.job(""),
+                job_member=keys.job_member(""),
                 cancelled=written_fields(cancelled),
             )
         return _known_state(batch_id, state)

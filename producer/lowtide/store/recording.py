@@ -19,7 +19,7 @@ from lowtide.protocol import RECORD_VERSION, BatchRecord, Part, Stage, keys, mea
 from lowtide.protocol.changes import NewBatch, NewBundle
 from lowtide.settings import Settings
 from lowtide.spool import Accepted
-from lowtide.states import BatchState, ProviderName
+from lowtide.states import BatchState
 from lowtide.tracing import Headers
 
 _SUBMIT_GRACE_SECONDS = 5.0
@@ -61,16 +61,9 @@ def registration(new: Unrecorded, settings: Settings) -> dict[str, Any]:
     lane = lane_of(options, settings, total=total, sources=sources)
     claim = claim_of(options.destination)
     fields: NewBatch = {
-        "v": RECORD_VERSION,
+        **new_bundle(options),
         "id": batch_id,
-        "state": BatchState.PENDING,
         "stage": None if lane else Stage.SUBMIT,
-        "token": 0,
-        "busy": False,
-        "model": options.model,
-        "provider": options.provider,
-        "mode": options.mode,
-        "kind": options.kind,
         "destination": options.destination,
         "key_column": options.key_column if sources else None,
         "sources": list(sources) or None,
@@ -78,16 +71,8 @@ def registration(new: Unrecorded, settings: Settings) -> dict[str, Any]:
         "bytes": size,
         "tokens": tokens,
         "groups": accepted.groups,
-        "max_attempts": options.max_attempts,
-        "priority": options.priority,
-        "deadline": _moment(options.deadline),
-        "on_result": options.on_result,
         "labels": dict(options.labels),
-        "outcomes": dict(options.outcomes),
         "idempotency_key": options.idempotency_key,
-        "cancel": False,
-        "jobs": 0,
-        "open": 0,
     }
     if trace:
         fields["traceparent"], fields["tracestate"] = trace["traceparent"], trace.get("tracestate")
@@ -129,9 +114,9 @@ def lane_of(options: Options, settings: Settings, *, total: int, sources: Sequen
     """The name of the lane of a batch of `total` requests; "" where it gets jobs of its own.
 
     A large batch needs no company. Requests that the provider reads in place, and output in a user's own place, belong
-    to one batch. On Vertex AI, whether requests may share a file is known only within a batch.
+    to one batch. On Vertex AI, the bundle finds out which of its requests may share a file.
     """
-    alone = sources or options.destination is not None or options.provider is not ProviderName.GEMINI
+    alone = sources or options.destination is not None
     if not options.share or alone or total >= settings.linger_requests:
         return ""
     # Batches with one deadline in seconds share too: their bundle ends with the first of them.

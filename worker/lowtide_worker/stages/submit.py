@@ -74,10 +74,11 @@ def _bundle(runtime: Runtime, bundle: HeldBatch) -> BatchMove | Done:
     waits: RequestsDamagedError | None = None
     while True:
         try:
-            write_bundle(
+            groups = write_bundle(
                 runtime.spool,
                 bundle.batch_id,
                 batches,
+                provider=bundle.record.provider,
                 lost=lost,
                 keep=runtime.clock.keeper(bundle),
             )
@@ -97,7 +98,7 @@ def _bundle(runtime: Runtime, bundle: HeldBatch) -> BatchMove | Done:
     settings = runtime.settings
     sizes = list(RequestReader(runtime.spool, bundle.batch_id).sizes())
     jobs = _cut(
-        ((ordinal, 0, *sizes[ordinal]) for ordinal in wanted),
+        ((ordinal, groups[ordinal], *sizes[ordinal]) for ordinal in wanted),
         max_requests=settings.max_requests_per_job,
         max_bytes=settings.max_job_bytes(bundle.record.mode, bundle.record.provider),
         max_tokens=settings.max_tokens(bundle.record.model),

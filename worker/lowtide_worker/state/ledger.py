@@ -121,6 +121,7 @@ class Ledger:
             census=keys.CENSUS,
             counters=keys.COUNTERS,
             member=batch.member,
+            batch_prefix=keys.batch(""),
             token=batch.token,
             error=_encode(bounded(error)),
             stage=Stage.DELETE,
@@ -218,6 +219,8 @@ class Ledger:
             batch_member=keys.batch_member(""),
             batch_stage=Stage.DELETE,
             retention=self._settings.retention_seconds,
+            jobs_hash=keys.job(job_prefix(segment.batch_id)),
+            jobs_member=keys.job_member(job_prefix(segment.batch_id)),
             **tally.arguments(),
         )
         if left < 0:

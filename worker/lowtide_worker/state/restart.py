@@ -11,8 +11,6 @@ from lowtide_worker.state.held import HeldJob, Superseded
 
 def restart_collect(client: redis.Redis, job: HeldJob) -> None:
     """Has a job that is being collected begin at the first byte of its output again. Raises `Superseded`."""
-    begun = scripts.restart.load(client)(
-        job=keys.entity(job.member), token=job.token, paid=list(PAID.values())
-    )
+    begun = scripts.restart.load(client)(job=keys.entity(job.member), token=job.token, paid=list(PAID.values()))
     if not begun:
         raise Superseded(job.member)

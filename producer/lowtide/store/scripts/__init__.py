@@ -17,15 +17,12 @@ def cancel(
     batch: Key,
     clock: Key,
     census: Key,
-    job_hash: Value,
-    job_member: Value,
-    job_id: Value,
+    job_prefix: Value,
     batch_prefix: Value,
     batch_member: Value,
-    bundled: Value,
     lane_prefix: Value,
-    every_job_hash: Value,
-    every_job_member: Value,
+    job_hash: Value,
+    job_member: Value,
     cancelled: Values,
 ) -> Any: ...
 

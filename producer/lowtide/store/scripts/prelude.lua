@@ -164,6 +164,20 @@ local function counts_of(batch)
   return found, found[1] == found[2] + found[3] + found[4] + found[5]
 end
 
+-- Whether results are still wanted of a batch in this state.
+local function runs(state) return state == 'pending' or state == 'running' end
+
+-- Raises the flag of a batch that is to stop, and makes its waiting jobs due at once. `job_hash` and `job_member` are
+-- prefixes of its jobs, followed by their number.
+local function stop(batch, census, clock, job_hash, job_member)
+  redis.call('HSET', batch, 'state', 'cancelling', 'cancel', '1')
+  recount(batch, census, 'cancelling')
+  local due = score(now())
+  for number = 1, tonumber(redis.call('HGET', batch, 'jobs')) do
+    wake(job_hash .. number, job_member .. number, clock, due)
+  end
+end
+
 -- Ends a batch whose requests all have their result. Returns its final state.
 local function finish(batch, census, found, clock, member, stage, retention)
   local time = now()

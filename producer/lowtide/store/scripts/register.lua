@@ -68,6 +68,7 @@ redis.call('HINCRBY', batch_prefix .. bundle, 'bytes', size)
 redis.call('HINCRBY', batch_prefix .. bundle, 'tokens', tokens)
 redis.call('HINCRBY', batch_prefix .. bundle, 'bundled', 1)
 redis.call('HINCRBY', batch_prefix .. bundle, 'bundled_left', 1)
+redis.call('HINCRBY', batch_prefix .. bundle, 'bundled_running', 1)
 redis.call('HSET', batch, 'bundle', bundle)
 redis.call('ZADD', bundled .. bundle, first, batch_id)
 -- Once: with the batch that makes it enough.

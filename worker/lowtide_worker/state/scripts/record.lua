@@ -3,10 +3,11 @@
 -- ARGV: member (of the segment), token, job_member, handler_waits ("1" if one waits for the results), lease (in
 --       seconds), most (names that are counted by themselves), others (the name of those beyond), bundled (JSON: what the
 --       segment holds for each batch of a bundle, see `BundledTally`; "" for no bundle), batch_prefix (of a batch's hash),
---       batch_member (prefix), batch_stage (of a finished batch), retention (seconds that one is kept), counts...
---       (counter, amount pairs of the batch), totals... (the same of all batches), paid... (counter, amount pairs of the
---       batch and the job), failed_by... (reason, amount pairs), answered_by... (model, amount pairs), retried_by...
---       (reason, amount pairs of rows whose requests run again; the job keeps them until it is closed)
+--       batch_member (prefix), batch_stage (of a finished batch), retention (seconds that one is kept), jobs_hash,
+--       jobs_member (prefixes of the batch's jobs), counts... (counter, amount pairs of the batch), totals... (the same of
+--       all batches), paid... (counter, amount pairs of the batch and the job), failed_by... (reason, amount pairs),
+--       answered_by... (model, amount pairs), retried_by... (reason, amount pairs of rows whose requests run again; the
+--       job keeps them until it is closed)
 -- Returns -1 if another worker holds the segment now or its batch is deleted, else the number of segments that the job
 -- has left.
 -- Of a batch that is deleted, a counter would bring back a part.
@@ -43,6 +44,7 @@ if #answered_by > 0 then
   redis.call('HSET', batch, 'models', tallied(redis.call('HGET', batch, 'models'), answered_by))
 end
 if bundled ~= '' then
+  local ended = 0
   for _, part in ipairs(cjson.decode(bundled)) do
     local batch = batch_prefix .. part.batch_id
     if exists(batch) then
@@ -62,8 +64,14 @@ if bundled ~= '' then
       -- One that was cancelled ends with the job that writes the outcome of the rest.
       if balanced and redis.call('HGET', batch, 'state') == 'running' then
         finish(batch, census, found, job_clock, batch_member .. part.batch_id, batch_stage, retention)
+        ended = ended + 1
       end
     end
+  end
+  -- No batch waits any more for the jobs that the bundle may still have: those of batches that were cancelled.
+  local _, balanced = counts_of(batch)
+  if ended > 0 and redis.call('HINCRBY', batch, 'bundled_running', -ended) == 0 and not balanced then
+    stop(batch, census, job_clock, jobs_hash, jobs_member)
   end
 end
 if handler_waits == '1' then
