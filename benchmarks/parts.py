@@ -142,7 +142,7 @@ class Summary:
     bars: list[Bar]
     notes: list[str] = field(default_factory=list)
     condition: str = ""
-    """What a reader must know before the figures; "" for nothing."""
+    """The note that stands before the figures; "" for none."""
 
 
 class Found:

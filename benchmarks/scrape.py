@@ -38,7 +38,7 @@ def _fill(url: str, spool: str, batches: range) -> None:
     options = Options.checked(settings, model="gemini-3.5-flash")
     for _ in batches:
         batch_id = new_batch_id()
-        store.register([Unrecorded(batch_id, options, Accepted(100, 12000, 1600, "scrape"), "scrape")])
+        store.register([Unrecorded(batch_id, options, Accepted(100, 12000, 1600, "scrape"), "scrape", {})])
         held = clock.begin(Stage.SUBMIT, keys.batch_member(batch_id), 0)
         assert isinstance(held, HeldBatch)
         ledger.draft(held, 1, [Ordinals(first=0, last=100)])

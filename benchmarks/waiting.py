@@ -66,7 +66,7 @@ class Filler:
         """Adds a batch with one job that is polled `after` seconds from now. Returns the job's member of the clock."""
         batch_id = new_batch_id()
         batch = keys.batch_member(batch_id)
-        self._store.register([Unrecorded(batch_id, self._options, Accepted(1, 120, 16, "bench"), "bench")])
+        self._store.register([Unrecorded(batch_id, self._options, Accepted(1, 120, 16, "bench"), "bench", {})])
         held = self._held(Stage.SUBMIT, batch)
         assert isinstance(held, HeldBatch)
         self._ledger.draft(held, 1, [Ordinals(first=0, last=1)])

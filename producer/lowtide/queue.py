@@ -388,4 +388,4 @@ def _unrecorded(batch_id: str, options: Options, intake: Intake, trace: tracing.
     )
     # Short, because Redis keeps a hash whose values have at most 64 bytes in a third of the memory.
     fingerprint = hashlib.blake2b("-".join(parts).encode(), digest_size=20).hexdigest()
-    return Unrecorded(batch_id, options, accepted, fingerprint, intake.sources, trace)
+    return Unrecorded(batch_id, options, accepted, fingerprint, trace, intake.sources)

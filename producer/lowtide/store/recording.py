@@ -48,15 +48,15 @@ class Unrecorded(NamedTuple):
     options: Options
     accepted: Accepted
     fingerprint: str
+    trace: Headers
+    """The span that the batch's work continues."""
     sources: Sequence[Part] = ()
     """The places where the provider reads the requests, if it is to use them in place."""
-    trace: Headers | None = None
-    """The span that the batch's work continues."""
 
 
 def registration(new: Unrecorded, settings: Settings) -> dict[str, Any]:
     """The keys and arguments of register.lua for a new batch: see `Store.register`."""
-    batch_id, options, accepted, fingerprint, sources, trace = new
+    batch_id, options, accepted, fingerprint, trace, sources = new
     total, size, tokens = accepted.total, accepted.bytes, accepted.tokens
     lane = lane_of(options, settings, total=total, sources=sources)
     claim = claim_of(options.destination)
@@ -73,9 +73,9 @@ def registration(new: Unrecorded, settings: Settings) -> dict[str, Any]:
         "groups": accepted.groups,
         "labels": dict(options.labels),
         "idempotency_key": options.idempotency_key,
+        "traceparent": trace.get("traceparent"),
+        "tracestate": trace.get("tracestate"),
     }
-    if trace:
-        fields["traceparent"], fields["tracestate"] = trace["traceparent"], trace.get("tracestate")
     return {
         "batch": keys.batch(batch_id),
         "batches": keys.BATCHES,

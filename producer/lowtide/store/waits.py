@@ -1,4 +1,4 @@
-"""What batches wait for before their requests can be sent: slots, tokens, or a quota of the provider."""
+"""The reasons why batches wait before their requests can be sent: slots, tokens, or a quota of the provider."""
 
 from __future__ import annotations
 
