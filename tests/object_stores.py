@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from lowtide_emulator.cloud import CloudStorageServer, free_port
+from lowtide_emulator.cloud import CloudStorageServer
+from tests.ports import quiet_port
 from tests.waiting import wait_until
 
 STORES = ("gs", "s3", "az")
@@ -37,7 +38,7 @@ def object_store(scheme: str, folder: Path) -> Iterator[dict[str, str]]:
             finally:
                 server.stop()
         case "s3":
-            port = free_port()
+            port = quiet_port()
             command = [sys.executable, "-m", "moto.server", "-H", _LOCAL, "-p", str(port)]
             with _running(command, folder / "s3.log", f"http://{_LOCAL}:{port}/moto-api/"):
                 yield {
@@ -48,7 +49,7 @@ def object_store(scheme: str, folder: Path) -> Iterator[dict[str, str]]:
                     "AWS_EC2_METADATA_DISABLED": "true",
                 }
         case "az":
-            port = free_port()
+            port = quiet_port()
             key = base64.b64encode(b"a key of this test alone").decode()
             options = ["--blobHost", _LOCAL, "--blobPort", str(port), "--location", str(folder / "azure")]
             options += ["--skipApiVersionCheck", "--silent", "--disableTelemetry"]

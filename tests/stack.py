@@ -24,6 +24,7 @@ from lowtide_emulator import Settings as EmulatorSettings
 from lowtide_worker.settings import WorkerSettings
 from tests import certificates, fork_server
 from tests.cloud import PROJECT, Cloud
+from tests.ports import quiet_port
 from tests.waiting import wait_until
 
 FAST = {
@@ -106,7 +107,7 @@ class Stack:
         self, directory: Path, emulator: EmulatorSettings | None = None, *, cloud: Cloud | None = None, **env: str
     ) -> None:
         self.directory = directory
-        self.redis_server = EmbeddedRedis(directory / "redis")
+        self.redis_server = EmbeddedRedis(directory / "redis", quiet_port())
         self.emulator = Emulator(
             emulator or EmulatorSettings(),
             storage_url=cloud.storage_url if cloud else None,

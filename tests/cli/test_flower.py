@@ -8,14 +8,15 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.cli.helpers import Cli, clean_environment
+from tests.ports import quiet_port
 from tests.waiting import wait_until
 
-from lowtide_cli.local import free_port, given_login, kept_login
+from lowtide_cli.local import given_login, kept_login
 from lowtide_cli.terminal import CommandError
 
 
 def test_flower_shows_lowtides_columns_to_those_who_know_the_printed_login(cli: Cli, tmp_path: Path) -> None:
-    port = free_port()
+    port = quiet_port()
     flower = cli.start("flower", f"--port={port}", HOME=str(tmp_path))
     try:
         assert flower.stdout is not None

@@ -13,10 +13,11 @@ import httpx
 import pytest
 from tests.cli.helpers import MODEL, Cli, Run, alive, clean_environment, descendants, requests
 from tests.command import Command
+from tests.ports import quiet_port
 from tests.waiting import wait_until
 
 from lowtide_cli.commands.up import Options, _port, _short_pauses
-from lowtide_cli.local import SERVER_VARIABLE, free_port
+from lowtide_cli.local import SERVER_VARIABLE
 from lowtide_worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -39,7 +40,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
         if arguments[0] == "demo":
             found[name] = Run(cli.start(*arguments, **NEVER_USED), cli)
             continue
-        ports = [f"--{part}-port={free_port()}" for part in ("redis", "emulator", "flower")]
+        ports = [f"--{part}-port={quiet_port()}" for part in ("redis", "emulator", "flower")]
         found[name] = Run(cli.start(*arguments, "--data-dir", "data", *ports), cli)
     yield found
     for run in found.values():

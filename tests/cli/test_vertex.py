@@ -15,13 +15,14 @@ import httpx
 import pytest
 import redis
 from tests.cli.helpers import MODEL, Cli, Run, alive, clean_environment, descendants
+from tests.ports import quiet_port
 from typer.testing import CliRunner
 
 from lowtide import BatchQueue, Kind, ProviderName
 from lowtide.protocol import keys
 from lowtide_cli import extras
 from lowtide_cli.app import app
-from lowtide_cli.local import Stack, free_port
+from lowtide_cli.local import Stack
 from lowtide_cli.terminal import MissingExtra
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -57,7 +58,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
     try:
         for name, (arguments, more) in wanted.items():
             cli = Cli(clean_environment(), tmp_path_factory.mktemp(name))
-            ports = [f"--{part}-port={free_port()}" for part in ("redis", "emulator", "storage", "bigquery")]
+            ports = [f"--{part}-port={quiet_port()}" for part in ("redis", "emulator", "storage", "bigquery")]
             found[name] = Run(cli.start(*arguments, *ports, **more), cli)
         yield found
     finally:

@@ -17,10 +17,10 @@ from urllib.request import ProxyHandler, build_opener
 import pytest
 from ruamel.yaml import YAML
 from tests.integration.blurbs import MODEL, blurbs
+from tests.ports import quiet_port
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-from lowtide_cli.local import free_port
 from lowtide_worker.metrics.catalogue import CATALOGUE, Kind
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -200,7 +200,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """Asks a real Prometheus that scrapes a Lowtide on which much has happened."""
     folder = tmp_path_factory.mktemp("prometheus")
     processes: list[subprocess.Popen[bytes]] = []
-    metrics, port = free_port(), free_port()
+    metrics, port = quiet_port(), quiet_port()
     with Stack(folder / "stack", LOWTIDE_MAX_DELIVERY_ATTEMPTS="1") as stack, (folder / "log").open("wb") as log:
 
         def start(*command: str) -> None:

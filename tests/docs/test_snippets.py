@@ -160,7 +160,6 @@ def test_the_destinations_that_are_written_about_hold_the_providers_output(verte
 
 
 def _finished(batch: Batch) -> Batch:
-    # One after the other: the stand-in for BigQuery mixes up the rows of statements that come together.
     assert batch.wait(timeout=60).succeeded == 3
     return batch
 

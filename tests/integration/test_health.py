@@ -10,10 +10,11 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
+from tests.ports import quiet_port
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-from lowtide_cli.local import Shape, free_port
+from lowtide_cli.local import Shape
 from lowtide_cli.local import Stack as LocalStack
 from lowtide_worker.host import health
 from lowtide_worker.host.health import Health
@@ -37,7 +38,7 @@ def listening_inode(port: int) -> str:
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_worker_is_live_without_redis_and_ready_only_with_it(bare_stack: Stack, pool: str) -> None:
-    port = free_port()
+    port = quiet_port()
     worker = bare_stack.worker("-P", pool, "-c", "1", LOWTIDE_HEALTH_PORT=str(port))
 
     assert probe(port, "/livez") == (200, "ok\n")

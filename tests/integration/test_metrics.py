@@ -14,12 +14,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from tests.census import counted, scanned
 from tests.integration.blurbs import MODEL, blurbs
+from tests.ports import quiet_port
 from tests.stack import Stack
 from tests.waiting import wait_until
 
 from lowtide import BatchQueue
 from lowtide.protocol import Queue, keys
-from lowtide_cli.local import free_port
 from lowtide_worker.metrics.catalogue import CATALOGUE, Kind
 from lowtide_worker.metrics.exposition import StoreCollector
 from lowtide_worker.runtime import Runtime
@@ -265,7 +265,7 @@ def test_a_redis_that_does_not_serve_shows_as_down(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("server", ["lowtide", "flower"])
 def test_the_metrics_are_served(stack: Stack, server: str, tmp_path: Path) -> None:
-    port = free_port()
+    port = quiet_port()
     command = {
         "lowtide": ["lowtide_cli", "metrics", f"--port={port}"],
         "flower": ["celery", "-A", "lowtide_worker", "flower", "--address=127.0.0.1", f"--port={port}"],
