@@ -139,6 +139,13 @@ class WatchedRedis(EmbeddedRedis):
         return ";".join([login, *others]) + "/0" + options
 
     def start(self, *, timeout: float = 30) -> None:
+        try:
+            self._start(timeout)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, timeout: float) -> None:
         for member in self.members:
             member.start(timeout=timeout)
         first, second = self.members
@@ -175,17 +182,22 @@ class WatchedRedis(EmbeddedRedis):
     def _asked(self, number: int) -> redis.Redis:
         return redis.Redis(port=self._ports[number], password=self.sentinel_password, protocol=2)
 
+    def _state(self, number: int) -> dict[str, Any]:
+        masters: Any = self._asked(number).sentinel_masters()
+        state: dict[str, Any] = masters[self.NAME]
+        return state
+
     def _is_ready(self, number: int) -> bool:
         with suppress(redis.RedisError):
-            state: Any = self._asked(number).sentinel_master(self.NAME)
+            state = self._state(number)
             return bool(state["num-slaves"] and state["num-other-sentinels"] == self._SENTINELS - 1)
         return False
 
     @property
     def master(self) -> EmbeddedRedis:
         """The server that a Sentinel names as the master."""
-        address: Any = self._asked(0).sentinel_get_master_addr_by_name(self.NAME)
-        return next(member for member in self.members if member.port == int(address[1]))
+        port = self._state(0)["port"]
+        return next(member for member in self.members if member.port == port)
 
     def change_master(self) -> None:
         """Has the Sentinels make the replica the master."""
@@ -194,7 +206,7 @@ class WatchedRedis(EmbeddedRedis):
     def _failover_begins(self) -> bool:
         # A Sentinel refuses until it knows that the replica is good.
         with suppress(redis.ResponseError):
-            return bool(self._asked(0).sentinel_failover(self.NAME))
+            return bool(self._asked(0).execute_command("SENTINEL", "FAILOVER", self.NAME))
         return False
 
     def stop(self) -> None:
