@@ -194,7 +194,7 @@ def test_dead_letters_are_redelivered_and_dropped(stack: Stack, browser: httpx.C
     assert browser.post("/lowtide/dead-letters/drop", data={"id": letter}).status_code == 403
 
     assert confirmed(browser, f"/lowtide/dead-letters/redeliver?id={letter}").status_code == 303
-    wait_until(lambda: stack.logs().count(f"segment:{letter}: its handler failed 1 times") == 2, what="parked again")
+    wait_until(lambda: stack.logs().count(f"segment:{letter}: its handler failed 1 times") >= 2, what="parked again")
     wait_until(lambda: any(one.id == letter for one in letters(stack)))
     assert confirmed(browser, f"/lowtide/dead-letters/drop?id={letter}").status_code == 303
 
