@@ -209,7 +209,7 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     estimated_tokens: int | None = None
     """Estimated input tokens of its requests; None until the job has asked for a slot."""
     awaits: Awaited | None = None
-    """What it waits for before it can be created; None where it does not wait."""
+    """The thing that it waits for before it can be created; None where it does not wait."""
     created_at: float | None = None
     next_at: float | None = None
 
@@ -218,7 +218,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     """The requests of a batch that wait to be sent to the provider, and what they wait for."""
 
     why: Awaited
-    """What its first job in the line waits for; else that the provider has refused it."""
+    """The thing that its first job in the line waits for; else that the provider has refused it."""
     reason: str
     """The same for people; of a refusal the provider's words."""
     requests: int

@@ -263,7 +263,7 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     @invariant()
     def somebody_goes_on_wherever_there_is_room(self) -> None:
-        """Where nothing of a model lives and a slot is free, its first job is not kept waiting."""
+        """The first job in the line is due where nothing lives."""
         if len(self.lives) >= 1 or not self.waits:
             return
         first = min(self.waits, key=lambda name: (-self.jobs[name].batch.priority, self.jobs[name].batch.created))

@@ -135,7 +135,7 @@ def job_status(name: str, reply: Any, due: float | None) -> JobStatus:
 
 
 def _awaited(job: JobRecord) -> Awaited | None:
-    """What a job waits for: it is in a line, or was refused and has not been admitted again."""
+    """The reason why a job waits: it is in a line, or was refused and has not been admitted again."""
     if job.state is not JobState.PLANNED or job.awaits is not None:
         return job.awaits if job.state is JobState.PLANNED else None
     return Awaited.QUOTA if job.throttled and job.granted is None else None

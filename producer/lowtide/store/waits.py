@@ -1,4 +1,4 @@
-"""What batches wait for before their requests can be sent: slots, tokens, or a quota of the provider."""
+"""The reasons why the requests of batches wait to be sent: slots, tokens, or a quota of the provider."""
 
 from __future__ import annotations
 
