@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: help setup demo demo-vertex up test test-redis compat chaos lint format bench bench-lock lock image-lock lowest-lock clean
+.PHONY: help setup demo demo-vertex up test test-redis compat chaos lint format bench bench-lock lock image-lock lowest-lock prices clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -97,6 +97,9 @@ image-lock: ## Pin what the Docker image needs to what the tests run with (needs
 lowest-lock: ## Pin the lowest versions that pyproject.toml allows, for compat (needs uv on the PATH)
 	echo 'httpx2<2.6' | $(LOCK) pyproject.toml --all-extras --group dev --resolution lowest-direct --upgrade \
 	    --constraint - -o requirements-lowest.txt
+
+prices: $(STAMP) ## Fail where the newest row of the price table is older than 180 days; run it before a release
+	$(BIN)/python -m tools.old_prices
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) $(BENCH) .venv-compat .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -55,6 +55,7 @@ _WORKER = (
     "lowtide.handling",
     "lowtide_worker.host.health",
     "lowtide_worker.host.memory",
+    "lowtide_worker.host.monitoring",
     "lowtide_worker.host.reader",
     "lowtide_worker.host.ticker",
     "lowtide_worker.host.transport",

@@ -52,6 +52,10 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tool_use_prompt_token_count: int = 0
     total_token_count: int = 0
 
+    def __add__(self, other: Usage) -> Usage:
+        """Returns the tokens of both."""
+        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
+
 
 _MAX_REASON_CHARS = 100
 
@@ -82,7 +86,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     - `key`, `metadata`: those of the request.
     - `status`: succeeded, failed, expired or cancelled.
     - `response`: the provider's GenerateContentResponse or EmbedContentResponse as plain JSON data (camelCase); None
-      where it gave none.
+      where it gave none. An answer that came from several jobs is one response.
     - `error`: the reason why the request did not succeed; None where it did.
     - `usage`: the tokens of this request; None where they are unknown.
     - `attempts`: the number of provider jobs that carried the request.
@@ -199,6 +203,8 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     state: JobState
     requests: int
     attempt: int
+    continuations: int = 0
+    """How often the answers of its requests have been continued; 0 for a job that asks for whole answers."""
     name: str | None = None
     provider_state: str | None = None
     done_requests: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import os
@@ -12,6 +13,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple, Unpack, cast
 
+from lowtide import tracing
 from lowtide.addresses import doubt_about, is_dataset
 from lowtide.batch import Batch
 from lowtide.errors import (
@@ -156,19 +158,22 @@ class BatchQueue:
         Source: https://ai.google.dev/gemini-api/docs/batch-api
         """
         checked = Options.checked(self.settings, model=model, **options)
-        uris = cloud_uris(requests)
-        self.check(checked)
-        self._prepare_to_announce()
-        batch_id = new_batch_id()
-        with self._removed_on_error(batch_id):
-            if uris is not None:
-                intake = self._read_source(batch_id, checked, uris)
-            else:
-                intake = self._read_requests(batch_id, checked, cast("Iterable[RequestLike]", requests))
-        # From here on only Redis knows whether the batch is recorded, so its files stay.
-        recorded = self._record(batch_id, checked, intake)
-        if recorded.due:
-            self._announce(recorded.due)
+        about = tracing.of_model(checked.model, checked.provider, checked.kind)
+        with tracing.span("submit", Stage.SUBMIT.queue, "PRODUCER", about):
+            uris = cloud_uris(requests)
+            self.check(checked)
+            self._prepare_to_announce()
+            batch_id = new_batch_id()
+            with self._removed_on_error(batch_id):
+                if uris is not None:
+                    intake = self._read_source(batch_id, checked, uris)
+                else:
+                    intake = self._read_requests(batch_id, checked, cast("Iterable[RequestLike]", requests))
+            # From here on only Redis knows whether the batch is recorded, so its files stay.
+            recorded = self._record(batch_id, checked, intake, tracing.current())
+            tracing.describe(tracing.of_batch(recorded.batch_id, intake.accepted.total))
+            if recorded.due:
+                self._announce(recorded.due)
         return Batch(recorded.batch_id, self._store, self._spool)
 
     @contextmanager
@@ -247,15 +252,16 @@ class BatchQueue:
         most = self.settings.max_job_bytes(options.mode, options.provider)
         return form(self._spool, batch_id, shaper, max_request_bytes=most, key_field=options.key_field)
 
-    def register(self, batch_id: str, options: Options, intake: Intake) -> Batch:
+    def register(self, batch_id: str, options: Options, intake: Intake, trace: tracing.Headers) -> Batch:
         """Records a batch whose requests are in the spool; returns the batch that its idempotency key belongs to.
 
-        It removes the files only where Redis answers that the key or the destination belongs to another batch: after a
-        lost reply, the batch may be recorded. Raises `IdempotencyConflict`, `SourceError` and `StoreUnavailable`.
+        `trace` is the span that its work continues. It removes the files only where Redis answers that the key or the
+        destination belongs to another batch: after a lost reply, the batch may be recorded. Raises
+        `IdempotencyConflict`, `SourceError` and `StoreUnavailable`.
         """
-        return Batch(self._record(batch_id, options, intake).batch_id, self._store, self._spool)
+        return Batch(self._record(batch_id, options, intake, trace).batch_id, self._store, self._spool)
 
-    def _record(self, batch_id: str, options: Options, intake: Intake) -> Recorded:
+    def _record(self, batch_id: str, options: Options, intake: Intake, trace: tracing.Headers) -> Recorded:
         accepted = intake.accepted
         parts = (
             accepted.fingerprint,
@@ -266,7 +272,8 @@ class BatchQueue:
             options.kind,
             options.destination or "",
         )
-        fingerprint = "-".join(parts)
+        # Short, because Redis keeps a hash whose values have at most 64 bytes in a third of the memory.
+        fingerprint = hashlib.blake2b("-".join(parts).encode(), digest_size=20).hexdigest()
         try:
             recorded = self._store.register(
                 batch_id,
@@ -277,6 +284,7 @@ class BatchQueue:
                 groups=accepted.groups,
                 fingerprint=fingerprint,
                 sources=intake.sources,
+                trace=trace,
             )
         except SourceError:
             # Redis has answered: another batch has the destination.

@@ -22,6 +22,7 @@ _MIN_CHARS = 4
 _REPEATED_CHARS = 4000
 """Longer texts are not kept, although the same text often comes again."""
 _PASSWORD = re.compile(r"[^:/]*://[^:@/]*:(.+)@", re.DOTALL)
+_PASSWORD_OPTION = re.compile(r"[?&][a-z_-]*password=([^&#]+)", re.IGNORECASE | re.ASCII)
 _PERCENT = re.compile(r"%[0-9A-F]{2}")
 _SIGNS = ("://", "PRIVATE KEY", "AIza", "ya29.", "whsec_", "Bearer ", "key=")
 """A text without any of these has nothing that looks like a secret."""
@@ -84,10 +85,12 @@ def _secrets_of(value: object) -> Iterable[str]:
     text = reveal() if reveal else value
     if not isinstance(text, str):
         return []
-    if url := _PASSWORD.match(text):
-        return [url[1], unquote(url[1])]
-    # A secret may be a URL without a password, which is no secret.
-    return [text, text.removeprefix("whsec_")] if reveal and "://" not in text else []
+    if "://" not in text:
+        return [text, text.removeprefix("whsec_")] if reveal else []
+    # A URL is no secret, but its password is. Several URLs are separated as Celery separates them.
+    found = [match[1] for url in text.split(";") if (match := _PASSWORD.match(url))]
+    found += _PASSWORD_OPTION.findall(text)
+    return [form for secret in found for form in (secret, unquote(secret))]
 
 
 def _forms(secret: str) -> Iterable[str]:

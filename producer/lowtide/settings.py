@@ -1,26 +1,36 @@
-"""Settings that producers and workers share, read from `LOWTIDE_*` variables and from `.env`."""
+"""Settings that producers and workers share, read from `LOWTIDE_*` variables, from `.env` and from files of secrets."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from lowtide.addresses import (
+    broker_config,
     check_http_url,
     check_location,
     check_place,
-    check_redis_url,
+    parse_redis_url,
     parse_spool_root,
+    with_verified_certificate,
     without_password,
 )
 from lowtide.backoff import Backoff
 from lowtide.errors import InvalidSettings
 from lowtide.limits import MAX_ATTEMPTS
 from lowtide.redaction import know_secrets
+from lowtide.secret_files import DIRECTORY, from_directory, from_named_files
 from lowtide.states import Mode, ProviderName, UnknownFields, Verdict
 from lowtide.wrong_values import ENV_FILE, PREFIX, explain
 
@@ -62,8 +72,14 @@ class Settings(BaseSettings):
 
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="URL of the Redis database that holds the store, the clock and the broker's queues. This Redis "
-        "must not evict keys.",
+        description="URL of the Redis database that holds the store, the clock and the broker's queues: redis://, "
+        "rediss:// (TLS) or sentinel://. This Redis must not evict keys.",
+    )
+    secrets_dir: str | None = Field(
+        None,
+        description="Directory with a file for each secret, named as its variable, such as LOWTIDE_REDIS_URL. A "
+        "variable takes precedence over its file. LOWTIDE_REDIS_URL_FILE names the file of one variable, and so with "
+        "every other one.",
     )
     redis_timeout_seconds: float = Field(10.0, gt=0, description="Longest wait for one reply from Redis, in seconds.")
     replicas_to_wait_for: int = Field(
@@ -193,6 +209,30 @@ class Settings(BaseSettings):
                     "a setting in JSON, such as LOWTIDE_OUTCOMES, is nested too deeply: write one level"
                 ) from None
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Adds the settings in files. A file counts as much as the variable that names it."""
+        environment = cast("EnvSettingsSource", env_settings).env_vars
+        env_file = cast("EnvSettingsSource", dotenv_settings).env_vars
+        arguments = cast("InitSettingsSource", init_settings).init_kwargs
+        name = f"{PREFIX}{DIRECTORY}".lower()
+        return (
+            init_settings,
+            env_settings,
+            from_named_files(settings_cls, environment),
+            dotenv_settings,
+            from_named_files(settings_cls, env_file),
+            from_directory(settings_cls, arguments.get(DIRECTORY) or environment.get(name) or env_file.get(name)),
+            file_secret_settings,
+        )
+
     @field_validator("*")
     @classmethod
     def _values_are_plain(cls, value: Value) -> Value:
@@ -208,8 +248,8 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_url_can_be_used(cls, url: SecretStr) -> SecretStr:
-        check_redis_url(url.get_secret_value())
-        return url
+        parse_redis_url(url.get_secret_value())
+        return SecretStr(with_verified_certificate(url.get_secret_value()))
 
     @field_validator("spool_url")
     @classmethod
@@ -245,6 +285,13 @@ class Settings(BaseSettings):
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
         for name, value in super().__repr_args__():
             yield name, without_password(value) if isinstance(value, str) else value
+
+    def broker_config(self) -> dict[str, Any]:
+        """Returns the settings by which a Celery app has Lowtide's Redis as its broker: `app.conf.update(...)`.
+
+        They contain the password. An app needs them where `redis_url` names Sentinels; otherwise the URL is enough.
+        """
+        return broker_config(self.redis_url.get_secret_value())
 
     @property
     def delivery_backoff(self) -> Backoff:

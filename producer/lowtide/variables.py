@@ -11,8 +11,9 @@ from functools import cache
 
 from dotenv import dotenv_values
 
+from lowtide.secret_files import DIRECTORY, names_in_directory
 from lowtide.settings import Settings
-from lowtide.wrong_values import ENV_FILE, PREFIX
+from lowtide.wrong_values import ENV_FILE, FILE_SUFFIX, PREFIX
 
 OF_WORKERS = frozenset(
     [
@@ -29,6 +30,7 @@ OF_WORKERS = frozenset(
         "lease_seconds",
         "log_format",
         "max_active_jobs",
+        "max_continuations",
         "max_delivery_attempts",
         "max_enqueued_tokens",
         "max_job_losses",
@@ -83,18 +85,23 @@ def _unsaid() -> deque[str]:
 def unknown_variables() -> Iterator[str]:
     """Yields a warning for each variable with the prefix `LOWTIDE_` that nothing reads.
 
-    Variables of the environment and of `.env` count. A similar name, if there is one, is suggested. The emulator checks
-    its own variables.
+    Variables of the environment and of `.env` count, and the files in the directory of secrets. A similar name, if
+    there is one, is suggested. The emulator checks its own variables.
     """
-    known = {f"{PREFIX}{name.upper()}" for name in (*Settings.model_fields, *OF_WORKERS, *_OTHERS)}
-    for name in sorted({*os.environ, *_names_in_file()}):
+    plain = {f"{PREFIX}{name.upper()}" for name in (*Settings.model_fields, *OF_WORKERS, *_OTHERS)}
+    known = plain | {f"{name}{FILE_SUFFIX}" for name in plain}
+    in_file = _values_in_file()
+    directory = f"{PREFIX}{DIRECTORY.upper()}"
+    secrets = names_in_directory(os.environ.get(directory) or in_file.get(directory))
+    for name in sorted({*os.environ, *in_file, *secrets}):
         upper = name.upper()
         if upper.startswith(PREFIX) and upper not in known and not upper.startswith(_EMULATORS):
             near = difflib.get_close_matches(upper, known, n=1, cutoff=_SIMILARITY)
             yield f"{name} is not a setting and has no effect" + (f": did you mean {near[0]}?" if near else "")
 
 
-def _names_in_file() -> Iterator[str]:
+def _values_in_file() -> dict[str, str | None]:
     # A file that cannot be read is an error of the settings, which is reported there.
     with suppress(OSError, UnicodeDecodeError):
-        yield from dotenv_values(ENV_FILE)
+        return dotenv_values(ENV_FILE)
+    return {}

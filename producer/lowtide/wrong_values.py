@@ -18,6 +18,8 @@ from pydantic_settings import SettingsError
 
 PREFIX = "LOWTIDE_"
 ENV_FILE = ".env"
+FILE_SUFFIX = "_FILE"
+"""The end of a variable that names the file with the value of another one."""
 
 ReadError = ValidationError | SettingsError | UnicodeDecodeError
 """The errors of reading settings from arguments, from the environment and from `.env`."""
@@ -46,7 +48,7 @@ def _described(problem: ErrorDetails, fields: Mapping[str, FieldInfo]) -> str:
     if not problem["loc"]:
         return message
     location = str(problem["loc"][0])
-    name = next((name for name, field in fields.items() if location in {name, *_variables(name, field)}), None)
+    name = next((name for name, field in fields.items() if location in {name, *variables_of(name, field)}), None)
     if name is None:
         return f"{location}: {message}"
     if problem["type"] == "value_error":  # of Lowtide's own validators, which say what to write
@@ -64,7 +66,9 @@ def _expected(name: str, field: FieldInfo) -> str:
             shown = f"{example:g}"
         case _:
             shown = f"'{example}'" if field.examples else str(example)
-    return f"{variable}: this is not {_kind(field)}; write, for example, {variable.split(' ')[0]}={shown}"
+    first = variable.split(" ")[0]
+    written = shown if first.endswith(FILE_SUFFIX) else f"{first}={shown}"
+    return f"{variable}: this is not {_kind(field)}; write, for example, {written}"
 
 
 def _kind(field: FieldInfo) -> str:
@@ -101,12 +105,13 @@ def _bounds(field: FieldInfo) -> str:
 
 def _variable(name: str, field: FieldInfo) -> str:
     """The variable of a setting. Of several, those that are set, or else all: `.env` may hold any of them."""
-    all_names = _variables(name, field)
-    return " or ".join([one for one in all_names if os.environ.get(one)] or all_names)
+    plain = variables_of(name, field)
+    all_names = [spelled for one in plain for spelled in (one, f"{one}{FILE_SUFFIX}")]
+    return " or ".join([one for one in all_names if os.environ.get(one)] or plain)
 
 
-def _variables(name: str, field: FieldInfo) -> list[str]:
-    """The variables that a setting is read from, the one that takes precedence first."""
+def variables_of(name: str, field: FieldInfo) -> list[str]:
+    """Returns the variables that a setting is read from, the one that takes precedence first."""
     alias = field.validation_alias
     if isinstance(alias, AliasChoices):
         return [str(choice) for choice in alias.choices]

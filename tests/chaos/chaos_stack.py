@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import time
 from collections import Counter
@@ -49,6 +50,8 @@ HASTE = {
 FAR = 1e12
 NOTHING_AT_FIRST = "[[no_parts:1]]"
 """Before a prompt: the first answer says nothing, so that it is paid for and the request runs again."""
+IN_PARTS = re.compile(r"\[\[continuation(?::(\d+))?\]\]")
+"""Before a prompt: the answer comes in so many parts, two by default."""
 # With the queue's name: a wipe removes the handler app's announcement, which comes again only after 30 seconds.
 _ON_RESULT = f"{HANDLER}@celery"
 
@@ -68,6 +71,8 @@ class Submitted:
     mode: str = "file"
     discarded: list[int] = field(default_factory=list)
     """Of each request whose first answer says nothing, the tokens of that answer."""
+    continuations: int = 0
+    """The number of rows that do not complete their answer."""
     deleted: bool = False
     ended: float | None = field(default=None, repr=False)
     was_in: str | None = None
@@ -165,7 +170,13 @@ class ChaosStack(Stack):
         requests = (Request(key=k, contents=p) for k, p in prompts.items())
         batch = self.queue(linger_seconds=0.2).submit(requests, **options)
         discarded = [tokens_of_nothing(prompt) for prompt in prompts.values() if prompt.startswith(NOTHING_AT_FIRST)]
-        return Submitted(batch, prompts, handled, mode=str(options.get("mode", "file")), discarded=discarded)
+        parts = [int(found[1] or 2) for prompt in prompts.values() if (found := IN_PARTS.match(prompt))]
+        return Submitted(
+            *(batch, prompts, handled),
+            mode=str(options.get("mode", "file")),
+            discarded=discarded,
+            continuations=sum(parts) - len(parts),
+        )
 
     def submit_sharing(self, *, handled: bool = True) -> Submitted:
         """Submits three small batches that share jobs; one row of the first needs a second attempt."""

@@ -37,6 +37,10 @@ _SHARING = {
 _SCENARIO_OF = {
     "create.before-divide": "a job beyond the quota",
     "create.after-divide": "a job beyond the quota",
+    "deliver.before-partial": "answers in parts",
+    "deliver.after-partial": "answers in parts",
+    "settle.before-index": "answers in parts",
+    "settle.after-index": "answers in parts",
     "submit.after-seal": "batches that share jobs",
     "submit.after-bundle": "batches that share jobs",
     "inbox.before-files": "a batch in the inbox",
@@ -84,6 +88,18 @@ _AGAIN = {
         "collect.after-segments:2",
     ),
     "two creates without reply": ("reconcile.after-list:2",),
+    # The job that goes on, and the one after it.
+    "answers in parts": (
+        "create.before-upload:2",
+        "create.after-call:2",
+        "deliver.after-grant:2",
+        "deliver.after-partial:2",
+        "deliver.after-record:2",
+        "settle.after-index:2",
+        "settle.after-close",
+        "settle.after-close:2",
+    ),
+    "answers in parts, inline": ("create.before-call:2", "settle.after-index"),
     "inline": ("create.before-call", "create.after-call", "collect.before-output-complete", "deliver.before-record"),
 }
 
@@ -137,4 +153,5 @@ def again() -> list[tuple[str, str]]:
 
 def vertex_cases() -> list[tuple[str, str]]:
     """Those at which the other provider has something else to lose: its own files, and output that is read in place."""
-    return [("plain", point) for point in _ON_VERTEX]
+    plain = [("plain", point) for point in _ON_VERTEX]
+    return [*plain, *(("answers in parts", point) for point in ("deliver.after-partial", "settle.after-index:2"))]

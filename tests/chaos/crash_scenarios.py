@@ -55,6 +55,12 @@ def _small(stack: ChaosStack) -> Submitted:
     return stack.submit(4)
 
 
+def _in_parts(stack: ChaosStack, **options: Any) -> Submitted:
+    """A job from which two answers go on, one of them twice, and from which one row needs a second attempt."""
+    marks = {0: "[[continuation]]", 1: "[[error:8:1]]", 2: "[[continuation:3]]"}
+    return stack.submit(4, marks=marks, **options)
+
+
 def _faults(*rules: Mapping[str, object]) -> Callable[[ChaosStack, Submitted], None]:
     return lambda stack, _: stack.emulator.set_faults(rules)
 
@@ -186,6 +192,8 @@ SCENARIOS = {
     "plain": Scenario(submit=_plain),
     "inline": Scenario(submit=partial(_plain, mode="inline")),
     "batches that share jobs": Scenario(submit=ChaosStack.submit_sharing),
+    "answers in parts": Scenario(submit=_in_parts),
+    "answers in parts, inline": Scenario(submit=partial(_in_parts, mode="inline")),
     "a deleted batch that shared a job": Scenario(
         submit=partial(ChaosStack.submit_sharing, handled=False), during=_delete_all, end=_all_gone
     ),

@@ -16,7 +16,7 @@ from typing import Self, cast
 import redis
 from msgspec.structs import replace
 from tests.census import counted, scanned
-from tests.chaos.chaos_stack import ChaosStack, Submitted
+from tests.chaos.chaos_stack import IN_PARTS, ChaosStack, Submitted
 
 from lowtide import BatchNotFound, ResultStatus
 from lowtide.protocol import keys, measures
@@ -129,6 +129,8 @@ def check_results(one: Submitted, allowed: Allowed) -> Figures:
             mine = one.prompts[result.key].rpartition(" ")[2].rstrip(".")
             assert result.text is not None
             assert mine in result.text.rstrip(".").split(), f"{one.id}: {result.key!r} has the answer {result.text!r}"
+            if IN_PARTS.match(one.prompts[result.key]):
+                assert result.text == one.prompts[result.key], f"{one.id}: {result.key!r} is not whole"
         elif result.status is not ResultStatus.SUCCEEDED:
             assert result.error is not None, f"{one.id}: {result}"
     spent = [result.usage.total_token_count for result in results if result.usage]
@@ -176,7 +178,7 @@ def check_provider(stack: ChaosStack, submitted: Sequence[Submitted], allowed: A
     assert not records, f"jobs of unknown batches at the provider: {list(records)}"
     assert figures.twins <= allowed.twins, f"{figures.twins} twins"
     assert figures.twins_removed == figures.twins
-    expected = allowed.billed_again + sum(len(one.discarded) for one in submitted)
+    expected = allowed.billed_again + sum(len(one.discarded) + one.continuations for one in submitted)
     assert figures.billed_twice <= expected, f"{figures.billed_twice} rows billed again: {_billed(stack)}"
     figures.billed_twice = max(0, figures.billed_twice - expected)
     assert not stack.uploads(), f"uploaded files left: {stack.uploads()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from enum import StrEnum
 
 import msgspec
@@ -10,6 +11,8 @@ from lowtide.models import ResultError
 from lowtide.protocol import wire_ordinal
 from lowtide_worker.providers import NO_RESPONSE
 
+_PART = 4
+"""Characters of a part of an answer."""
 _FOREIGN_KEY = "r0.000000000000"
 _encode = msgspec.json.encode
 
@@ -25,6 +28,7 @@ class Row(StrEnum):
     TWICE = "twice"
     FOREIGN = "foreign"
     BROKEN = "broken"
+    PARTIAL = "partial"
 
 
 FINAL = frozenset({Row.OK, Row.BLOCKED, Row.REFUSED, Row.TWICE})
@@ -39,8 +43,18 @@ class Line(msgspec.Struct, frozen=True):
     error: ResultError | None = None
 
 
-def lines_of(wire: str, prompt: str, row: Row) -> list[bytes]:
-    """The lines of one request."""
+def token_of(at: int) -> str:
+    """The token with which an answer goes on at this character."""
+    return base64.b64encode(b"%d" % at).decode()
+
+
+def place_of(token: str | None) -> int:
+    """The character at which an answer goes on: that of a token, or the first."""
+    return 0 if token is None else int(base64.b64decode(token))
+
+
+def lines_of(wire: str, prompt: str, row: Row, at: int = 0) -> list[bytes]:
+    """The lines of one request, whose answer is its prompt from the character `at` on."""
     match row:
         case Row.MISSING:
             return []
@@ -51,7 +65,10 @@ def lines_of(wire: str, prompt: str, row: Row) -> list[bytes]:
         case Row.REFUSED:
             return [_encode(Line(wire, error=error_of("INVALID_ARGUMENT", "never", 3))) + b"\n"]
     reason = "SAFETY" if row is Row.BLOCKED else "STOP"
-    candidate = {"content": {"parts": [{"text": prompt}]}, "finishReason": reason}
+    candidate = {"content": {"parts": [{"text": prompt[at:]}]}, "finishReason": reason}
+    if row is Row.PARTIAL and at + _PART < len(prompt):
+        more = {"finishReason": "CONTINUATION", "continuationToken": token_of(at + _PART)}
+        candidate = {"content": {"parts": [{"text": prompt[at : at + _PART]}]}, **more}
     answer = {"candidates": [candidate], "usageMetadata": {"totalTokenCount": 1}}
     line = _encode(Line(_FOREIGN_KEY if row is Row.FOREIGN else wire, msgspec.Raw(_encode(answer)))) + b"\n"
     return [line, line] if row is Row.TWICE else [line]

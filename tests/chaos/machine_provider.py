@@ -15,7 +15,7 @@ from typing import IO, Any, TypeVar
 
 import msgspec
 from tests.chaos.machine_actors import Actor, MachineTime, current, point
-from tests.chaos.machine_output import FINAL, Line, Row, error_of, lines_of, ordinal_of
+from tests.chaos.machine_output import FINAL, Line, Row, error_of, lines_of, ordinal_of, place_of
 
 from lowtide.states import JobState
 from lowtide_worker.providers import (
@@ -59,6 +59,8 @@ class MachineJob:
     display_name: str
     prompts: dict[str, str]
     """By wire key."""
+    places: dict[str, int]
+    """The character at which each answer goes on, by wire key."""
     ranged: bool
     """Its output is read in place."""
     created: float
@@ -119,7 +121,7 @@ class MachineProvider:
             return
         lines: list[bytes] = []
         for (wire, prompt), row in zip(job.prompts.items(), islice(cycle(rows), len(job.prompts)), strict=True):
-            lines += lines_of(wire, prompt, row)
+            lines += lines_of(wire, prompt, row, job.places[wire])
             if row in FINAL:
                 job.final.add(ordinal_of(wire))
         random.Random(shuffle).shuffle(lines)
@@ -198,10 +200,12 @@ class MachineProvider:
             if job.input is not None and job.input not in self.uploads:
                 raise Missing(error_of("NOT_FOUND", job.input))
             sent = self.uploads[job.input][1].splitlines() if job.input is not None else lines
-            prompts = {line["key"]: line["request"]["contents"][0]["parts"][0]["text"] for line in map(_decode, sent)}
+            requests = {line["key"]: line["request"] for line in map(_decode, sent)}
+            prompts = {key: request["contents"][0]["parts"][0]["text"] for key, request in requests.items()}
+            places = {key: place_of(request.get("continuationToken")) for key, request in requests.items()}
             name = f"batches/{len(self.all) + 1}"
             now = self._clock.time()
-            new = MachineJob(name, job.display_name, prompts, self.ranged, now, now + self.lag)
+            new = MachineJob(name, job.display_name, prompts, places, self.ranged, now, now + self.lag)
             self._judge(new)
             self.all.append(new)
             self.by_name[name] = new

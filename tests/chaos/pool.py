@@ -29,33 +29,47 @@ class StackPool:
     """
 
     def __init__(self, new_folder: Callable[[str], Path], cleanup: ExitStack, cloud: Cloud | None = None) -> None:
-        self._stacks: dict[float, queue.SimpleQueue[ChaosStack]] = {
+        self._new_folder = new_folder
+        self._cloud = cloud
+        self._idle: dict[float, queue.SimpleQueue[ChaosStack]] = {
             FAST: queue.SimpleQueue(),
             SLOW: queue.SimpleQueue(),
         }
-        stacks: list[ChaosStack] = []
-        seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1 << 32))
-        chance = random.Random(seed)
-        for seconds, idle in self._stacks.items():
-            for _ in range(POOL_SIZE if seconds == FAST else POOL_SIZE // 2):
-                settings = EmulatorSettings(running_seconds=seconds)
-                stack = ChaosStack(new_folder("stack"), settings, cloud=cloud, **_spool(cloud, chance))
-                stacks.append(cleanup.enter_context(stack))
-                idle.put(stack)
+        self._open = cleanup.enter_context(ExitStack())
         # Before the stacks go, the threads do.
         self.threads = cleanup.enter_context(ThreadPoolExecutor(POOL_SIZE))
         cleanup.callback(self.threads.shutdown, wait=True, cancel_futures=True)
+        seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1 << 32))
+        self._chance = random.Random(seed)
+        wanted = [FAST] * POOL_SIZE + [SLOW] * (POOL_SIZE // 2)
+        stacks = [self._new(seconds) for seconds in wanted]
         list(self.threads.map(ChaosStack.handler_app, stacks))
+        for seconds, stack in zip(wanted, stacks, strict=True):
+            self._idle[seconds].put(stack)
         if cloud is not None:
             print(f"\nCHAOS_SEED={seed}: spools in {[stack.env['LOWTIDE_SPOOL_URL'] for stack in stacks]}")
 
+    def _new(self, running_seconds: float) -> ChaosStack:
+        settings = EmulatorSettings(running_seconds=running_seconds)
+        spool = _spool(self._cloud, self._chance)
+        stack = ChaosStack(self._new_folder("stack"), settings, cloud=self._cloud, **spool)
+        return self._open.enter_context(stack)
+
     def run(self, scenario: Callable[[ChaosStack], T], running_seconds: float = FAST) -> T:
-        """Runs one scenario in a wiped stack; all workers but the handler app are gone at its end."""
-        idle = self._stacks[running_seconds]
+        """Runs one scenario in a wiped stack; all workers but the handler app are gone at its end.
+
+        A stack whose scenario has failed is not used again: its Redis may be stopped, or its settings changed.
+        """
+        idle = self._idle[running_seconds]
         stack = idle.get()
         try:
             stack.wipe()
             return scenario(stack)
+        except BaseException:
+            stack.kill_workers()
+            stack = self._new(running_seconds)
+            stack.handler_app()
+            raise
         finally:
             stack.kill_workers()
             idle.put(stack)

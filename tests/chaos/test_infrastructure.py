@@ -13,8 +13,9 @@ from tests.chaos import (
     redis_scenarios,
     spool_scenarios,
 )
+from tests.chaos.chaos_stack import ChaosStack
 from tests.chaos.invariants import Figures
-from tests.chaos.pool import Plan, StackPool
+from tests.chaos.pool import POOL_SIZE, Plan, StackPool
 from tests.chaos.selection import selected
 
 _MODULES = (process_scenarios, redis_scenarios, message_scenarios, spool_scenarios, memory_scenarios, host_scenarios)
@@ -38,3 +39,19 @@ def test_every_request_ends_once_and_is_paid_once_when(what: str, plan: Plan[Fig
 
     assert figures.lost == 0
     assert figures.double_counted == 0
+
+
+def test_a_stack_whose_scenario_has_failed_is_not_used_again(pool: StackPool) -> None:
+    used: list[ChaosStack] = []
+
+    def fails(stack: ChaosStack) -> None:
+        used.append(stack)
+        stack.redis_server.kill()
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        pool.run(fails)
+    for _ in range(2 * POOL_SIZE):
+        pool.run(used.append)
+
+    assert used[0] not in used[1:]

@@ -159,3 +159,11 @@ def test_output_that_is_piped_is_not_wrapped(monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_a_list_says_why_a_batch_needs_attention(fields: dict[str, Any], remark: str) -> None:
     assert _remark(status(**fields)) == remark
+
+
+def test_a_job_that_continues_answers_says_so() -> None:
+    jobs = [JobStatus(id=f"b0one-{n}", state=JobState.RUNNING, requests=1, attempt=1, continuations=n) for n in (0, 2)]
+
+    shown = lines(100, lambda console: _show_jobs(console, jobs))
+
+    assert [("continued: 2" in line) for line in shown[-2:]] == [False, True]

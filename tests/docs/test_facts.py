@@ -37,6 +37,7 @@ from lowtide import (
     Waiting,
 )
 from lowtide.protocol import Queue
+from lowtide.wrong_values import FILE_SUFFIX
 from lowtide_cli.app import app
 from lowtide_emulator.cli import app as emulator_app
 from lowtide_worker.inbox import InboxBatch
@@ -66,6 +67,7 @@ def variable(name: str) -> str:
 
 
 FIELDS = {variable(name): name for name in WorkerSettings.model_fields}
+NAMES = {f"{name}{end}" for name in (*FIELDS, *OTHER_NAMES) for end in ("", FILE_SUFFIX)}
 
 
 def plain(value: object) -> object:
@@ -103,7 +105,7 @@ def test_every_link_within_the_project_leads_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_setting_that_is_named_exists(document: Path) -> None:
-    assert setting_names(text_of(document)) <= FIELDS.keys() | OTHER_NAMES.keys()
+    assert setting_names(text_of(document)) <= NAMES
 
 
 def table_rows() -> dict[str, list[str]]:
@@ -131,7 +133,7 @@ def test_every_setting_stands_in_the_example_file_with_its_default(name: str) ->
 
 
 def test_the_example_file_names_no_setting_that_is_none() -> None:
-    assert setting_names(ENV_EXAMPLE.read_text()) <= FIELDS.keys() | OTHER_NAMES.keys()
+    assert setting_names(ENV_EXAMPLE.read_text()) <= NAMES
 
 
 def test_the_producers_part_of_the_example_file_is_what_producers_read() -> None:

@@ -153,6 +153,56 @@ def test_a_row_that_may_succeed_later_runs_again(queue: BatchQueue) -> None:
     assert results["busy"].error.code == 8
 
 
+@pytest.mark.parametrize("mode", ["file", "inline"])
+def test_an_answer_that_comes_in_parts_is_one_result_and_costs_no_attempt(
+    queue: BatchQueue, provider: ProviderName, mode: str
+) -> None:
+    if provider is ProviderName.VERTEX and mode == "inline":
+        return
+    # The answer has the prompt's own words.
+    marks = {"one": "", "two": "[[continuation]]", "three": "[[continuation:3]]", "busy": "[[error:8:1]]"}
+    prompts = {key: f"{mark} Tell of a lighthouse, {mode}.".strip() for key, mark in marks.items()}
+
+    batch = queue.submit(
+        [Request(key=key, contents=prompt) for key, prompt in prompts.items()], model=MODEL, mode=mode, max_attempts=2
+    )
+
+    status = batch.wait(timeout=60)
+    results = {result.key: result for result in batch.results()}
+    assert status.state is BatchState.COMPLETED
+    assert {key: result.text for key, result in results.items()} == prompts
+    assert {key: len(result.parts) for key, result in results.items()} == {"one": 1, "two": 2, "three": 3, "busy": 1}
+    assert {key: result.attempts for key, result in results.items()} == {"one": 1, "two": 2, "three": 3, "busy": 2}
+    for result in results.values():
+        assert result.response is not None
+        assert result.usage is not None
+        assert result.response["candidates"][0]["finishReason"] == "STOP"
+        assert "continuationToken" not in result.response["candidates"][0]
+        assert result.response["usageMetadata"]["totalTokenCount"] == result.usage.total_token_count
+    assert status.usage.total_token_count == sum(r.usage.total_token_count for r in results.values() if r.usage)
+    assert status.discarded_usage.total_token_count == 0
+    # A row that runs again and answers that go on are two needs, so they have two jobs.
+    jobs = sorted((job.requests, job.attempt, job.continuations) for job in status.jobs)
+    assert jobs == [(1, 1, 2), (1, 2, 0), (2, 1, 1), (4, 1, 0)]
+
+
+def test_an_answer_need_not_be_continued(queue: BatchQueue) -> None:
+    prompt = "[[continuation]] Tell of a lighthouse."
+
+    taken, failed = (
+        queue.submit([Request(key="k", contents=prompt)], model=MODEL, outcomes={"CONTINUATION": verdict})
+        for verdict in (Verdict.SUCCEED, Verdict.FAIL)
+    )
+
+    assert (taken.wait(timeout=60).succeeded, failed.wait(timeout=60).reasons) == (1, {"CONTINUATION": 1})
+    for batch in (taken, failed):
+        [result] = batch.results()
+        assert result.text
+        assert result.text != prompt
+        assert prompt.startswith(result.text)
+        assert result.attempts == 1
+
+
 def test_a_model_the_provider_does_not_know_fails_every_request_with_its_message(queue: BatchQueue) -> None:
     batch = queue.submit(blurbs(3), model="no-such-model")
 

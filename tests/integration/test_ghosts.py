@@ -16,7 +16,7 @@ from lowtide.protocol import Queue, Stage, keys
 from lowtide.states import BatchState
 from lowtide.store import DeliveryClient, Store
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import JobMove, JobTokens, Ordinals, SegmentMove, Superseded, Tally
+from lowtide_worker.state import JobMove, JobTokens, Ordinals, Retry, SegmentMove, Superseded, Tally
 
 BATCH = "b0ghost"
 JOB = f"{BATCH}-1"
@@ -72,7 +72,7 @@ LATE: dict[str, Callable[[World], object]] = {
     "park": lambda w: w.runtime.deliveries.park(SEGMENT_HELD),
     "cut segments": lambda w: w.runtime.ledger.segment(JOB_HELD, "output", [1]),
     "close": lambda w: w.runtime.ledger.close(
-        JOB_HELD, tidy=lambda: None, retry=Ordinals(first=0, last=1, bitmap=b"\x80"), attempt=2
+        JOB_HELD, tidy=lambda: None, retries=[Retry.of(JOB_RECORD, Ordinals(first=0, last=1, bitmap=b"\x80")).again()]
     ),
     "put back": lambda w: w.runtime.oddities.put_back_on_clock(lambda: None),
     "admit": lambda w: w.runtime.admission.admit(JOB_HELD, JobTokens(all=1, least=1)),

@@ -79,6 +79,22 @@ def test_rows_that_run_again_do_so_for_their_own_batches(stack: Stack, sharing: 
     assert created(stack) == 2
 
 
+def test_answers_that_go_on_do_so_for_their_own_batches(stack: Stack, sharing: BatchQueue) -> None:
+    prompts = [f"[[continuation:{parts}]] Describe a lighthouse." for parts in (2, 1, 3)]
+    batches = [
+        sharing.submit([{"key": "k", "contents": prompt}, {"key": "once", "contents": "Hello."}], model=MODEL)
+        for prompt in prompts
+    ]
+
+    for batch, prompt, parts in zip(batches, prompts, (2, 1, 3), strict=True):
+        status = batch.wait(timeout=60)
+        results = {result.key: result for result in batch.results()}
+        assert (status.succeeded, results["k"].text, results["k"].attempts) == (2, prompt, parts)
+        assert status.usage.total_token_count == sum(r.usage.total_token_count for r in results.values() if r.usage)
+        assert status.discarded_usage.total_token_count == 0
+    assert created(stack) == 3
+
+
 def test_a_batch_that_is_cancelled_while_it_waits_is_not_sent(stack: Stack, sharing: BatchQueue) -> None:
     stops, runs = (sharing.submit(blurbs(3), model=MODEL) for _ in range(2))
     stops.cancel()

@@ -52,16 +52,11 @@ def test_a_table_is_used_in_place_and_its_other_columns_come_back(
     assert not [name for name in tables if name.startswith("lowtide_")]
 
 
-def test_the_key_may_be_another_column_and_a_failed_row_runs_again(
+def test_the_key_may_be_another_column_and_a_row_that_failed_or_is_not_complete_runs_again(
     queue: BatchQueue, vertex: Stack, cloud: Cloud
 ) -> None:
-    rows = [
-        {
-            "sku": f"s{n}",
-            "request": json.dumps(line(f"s{n}", "[[error:8:1]] Describe it." if n == 1 else "")["request"]),
-        }
-        for n in range(4)
-    ]
+    prompts = {1: "[[error:8:1]] Describe it.", 2: "[[continuation]] Describe it."}
+    rows = [{"sku": f"s{n}", "request": json.dumps(line(f"s{n}", prompts.get(n, ""))["request"])} for n in range(4)]
     uri = cloud.put_table(f"{vertex.dataset}.skus", {"sku": "STRING", "request": "STRING"}, rows)
     place = f"bq://{vertex.dataset}.answers"
 
@@ -69,7 +64,8 @@ def test_the_key_may_be_another_column_and_a_failed_row_runs_again(
 
     results = finished(batch)
     assert results.keys() == {f"s{n}" for n in range(4)}
-    assert {key: result.attempts for key, result in results.items()} == {"s0": 1, "s1": 2, "s2": 1, "s3": 1}
+    assert {key: result.attempts for key, result in results.items()} == {"s0": 1, "s1": 2, "s2": 2, "s3": 1}
+    assert results["s2"].text == prompts[2]
     assert {row["sku"] for row in cloud.rows(place)} == {f"s{n}" for n in range(4)}
 
 

@@ -131,6 +131,18 @@ def test_results_are_passed_through_and_only_those_still_wanted(make_handler: Ma
     assert LINES[0] in shop.bodies[0]
 
 
+def test_a_delivery_of_a_traced_batch_names_its_span(make_handler: MakeHandler) -> None:
+    trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=1"}
+    with Receiver() as shop:
+        handler = make_handler(shop.url)
+        handler.hand_over(DELIVERY._replace(trace=trace))
+        handler.hand_over(DELIVERY)
+
+    traced, plain = ({name.lower(): value for name, value in hook.headers.items()} for hook in shop.hooks)
+    assert traced.items() >= trace.items()
+    assert not trace.keys() & plain.keys()
+
+
 def test_a_host_is_looked_up_once_and_named_in_the_request(
     make_handler: MakeHandler, resolver: dict[str, list[list[str]]]
 ) -> None:

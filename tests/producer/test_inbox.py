@@ -17,7 +17,7 @@ from tests.waiting import wait_until
 
 from lowtide import BatchNotFound
 from lowtide.limits import MAX_INBOX_OPTIONS_BYTES
-from lowtide.protocol import sender
+from lowtide.protocol import keys, sender
 from lowtide_worker import inbox as take_in_module
 from lowtide_worker.inbox import Outcome, take_in
 from lowtide_worker.runtime import Runtime
@@ -63,12 +63,15 @@ def assert_it_runs(stack: Stack, batch_id: str, *, told: bool = True) -> None:
 
 def test_a_file_as_it_is_with_keys_in_another_field_is_taken(stack: Stack) -> None:
     lines = [json.dumps({"id": n, "contents": "What is two times two?"}) + "\n" for n in range(len(LINES))]
-    leave(stack, "inbox-ids", {"v": 1, "model": MODEL, "key_field": "id"}, ["\ufeff", *lines])
+    trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "not\none"}
+    leave(stack, "inbox-ids", {"v": 1, "model": MODEL, "key_field": "id", **trace}, ["\ufeff", *lines])
 
     tell(stack, "inbox-ids")
 
     assert_it_runs(stack, "inbox-ids")
     assert {result.key for result in stack.queue().get("inbox-ids").results()} == {"0", "1", "2", "3"}
+    kept = stack.redis.hmget(keys.batch("inbox-ids"), *trace)
+    assert kept == [trace["traceparent"].encode(), b""]
 
 
 def test_what_fails_for_a_moment_is_no_refusal(stack: Stack) -> None:

@@ -15,7 +15,10 @@ from packaging.utils import canonicalize_name
 from tests.docs.documents import ROOT
 from tests.stack import Stack
 
-_UNWANTED = {"flower", "google-genai", "httpcore2", "prometheus-client", "rich", "starlette", "tornado", "typer"}
+_UNWANTED = {
+    *("flower", "google-genai", "httpcore2", "opentelemetry-api", "prometheus-client"),
+    *("rich", "starlette", "tornado", "typer"),
+}
 _SUBMIT = """
 import celery
 from lowtide import BatchQueue, Request, result_handler

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lowtide_worker.state import Ordinals
-from lowtide_worker.state.ordinals import missing
+from lowtide_worker.state.ordinals import missing, parted
 
 
 def bitmap(ordinals: set[int], first: int) -> bytes:
@@ -107,3 +107,16 @@ def test_ten_million_requests_are_no_burden() -> None:
     assert list(left.runs()) == [(8_000_007, 8_000_008)]
     assert list(carried.runs()) == [(0, 10_000_000)]
     assert len(carried) == 10_000_000
+
+
+@settings(deadline=None, max_examples=300)
+@given(some_ordinals(), st.sets(st.integers(0, 180)))
+def test_ordinals_are_parted_into_those_chosen_and_the_others(
+    drawn: tuple[Ordinals, set[int]], chosen: set[int]
+) -> None:
+    carried, ordinals = drawn
+
+    found = parted(carried, chosen)
+
+    assert [set(some) if some else set() for some in found] == [ordinals & chosen, ordinals - chosen]
+    assert all(some is None or (some.bitmap and len(some)) for some in found)

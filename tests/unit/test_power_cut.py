@@ -82,6 +82,16 @@ def test_a_blob_survives_as_soon_as_it_is_written(spool: Spool, disk: Disk) -> N
     }
 
 
+@pytest.mark.parametrize("made", [False, True], ids=["new folder", "folder that another process made"])
+def test_a_blob_survives_as_soon_as_it_is_put(spool: Spool, disk: Disk, made: bool) -> None:
+    spool.put("batches/first/a", b"1")
+    if made:
+        (disk.root / "spool/batches/second").mkdir()
+    spool.put("batches/second/a", b"2")
+    spool.put("batches/second/a", b"3")
+    assert disk.after_power_cut() == {"spool/batches/first/a": b"1", "spool/batches/second/a": b"3"}
+
+
 def test_a_name_never_survives_without_its_content(spool: Spool, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process may sync the folder in the same moment as the rename."""
     moved = os.replace

@@ -21,7 +21,7 @@ SCRIPTS = [script for root in ROOTS for script in sorted(root.rglob("*.lua"))]
 RECORDS: dict[str, type[EntityRecord]] = {"batch": BatchRecord, "job": JobRecord, "segment": SegmentRecord}
 TYPED: dict[type[EntityRecord], list[Any]] = {
     BatchRecord: [changes.NewBatch, changes.BatchChange],
-    JobRecord: [changes.NewJob, changes.CarriedRequests, changes.JobChange],
+    JobRecord: [changes.NewJob, changes.CarriedRequests, changes.ContinuedAnswers, changes.JobChange],
     SegmentRecord: [changes.Redelivery, changes.SegmentChange],
     SweepRecord: [changes.NewSweep, changes.EntityChange],
 }

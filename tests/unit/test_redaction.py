@@ -81,6 +81,13 @@ def test_the_settings_of_a_process_make_their_secrets_known() -> None:
     assert text == "tried ***, *** and *** at 127.0.0.1"
 
 
+def test_the_passwords_in_a_list_of_sentinels_are_known() -> None:
+    url = "sentinel://u:first%2Fone@a:1;sentinel://u:first%2Fone@b:2/0?master_name=m&sentinel_password=second%26one"
+    Settings(_env_file=None, redis_url=url)
+
+    assert redacted("first/one first%2Fone second&one second%26one") == "*** *** *** ***"
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

@@ -18,6 +18,7 @@ from lowtide import InvalidBatch, InvalidRequest, Request, SpoolError
 from lowtide.protocol.wire_keys import wire_key
 from lowtide.shaping import json_lines, shaper_of
 from lowtide.spool import Accepted, RequestReader, RequestWriter, Spool
+from lowtide.spool.format import PACKED_BYTES
 from lowtide.states import Kind, ProviderName
 
 BATCH = "batch"
@@ -206,10 +207,20 @@ def test_keys_that_only_look_alike_are_different(spool: Spool) -> None:
 
 
 def test_keys_with_equal_hashes_are_told_apart(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lowtide.spool.writer.hash", lambda _: 7, raising=False)
+    for module in ("writer", "repeated_keys"):
+        monkeypatch.setattr(f"lowtide.spool.{module}.hash", lambda _: 7, raising=False)
     assert intake(spool, map(ask, ["a", "b", "c"])).total == 3
     with pytest.raises(InvalidRequest, match="already used by request 2"):
         intake(spool, map(ask, ["a", "b", "c", "b"]))
+
+
+@pytest.mark.parametrize("again", ["a", "c", "d"])
+def test_a_duplicate_in_a_batch_too_large_for_one_blob_is_refused(spool: Spool, again: str) -> None:
+    large = "x" * (PACKED_BYTES // 2)
+    requests = [Request(key=key, contents=large) for key in "abcde"]
+    assert intake(spool, requests).total == 5
+    with pytest.raises(InvalidRequest, match=f"already used by request {'abcde'.index(again) + 1}"):
+        intake(spool, [*requests, Request(key=again, contents="y")])
 
 
 def test_a_duplicate_in_a_file_with_empty_lines_is_reported_by_line(spool: Spool) -> None:

@@ -248,6 +248,9 @@ def test_a_call_that_carries_much_has_more_time() -> None:
         "redis://:a@b@host/15",
         "redis:///0",
         "redis://:%@host",
+        "sentinel://one:26379?master_name=m",
+        "sentinel://:p%3Bw@one:26379;sentinel://[::1];sentinel://three/4?master_name=m&ssl_ca_path=/etc/ssl",
+        "sentinel://one/2;sentinel://two/2?master_name=m&sentinel_password=pw&ssl_cert_reqs=none",
     ],
 )
 def test_a_redis_url_that_can_be_used_is_taken(url: str) -> None:
@@ -274,6 +277,15 @@ def test_a_redis_url_that_can_be_used_is_taken(url: str) -> None:
         "unix:///run/redis.sock",
         "amqp://host//",
         "redis://one;redis://two",
+        "sentinel://one;sentinel://two",
+        "sentinel://one?master_name=",
+        "sentinel://one;two?master_name=m",
+        "sentinel://one;redis://two?master_name=m",
+        "sentinel://one/1;sentinel://two/2?master_name=m",
+        "sentinel://:12@one;sentinel://:34@two?master_name=m",
+        "sentinel://one/zero?master_name=m",
+        "sentinel://one?master_name=m&db=34",
+        "redis://one?master_name=m",
         "\x7f",
     ],
 )
@@ -303,14 +315,29 @@ def test_a_password_that_is_not_escaped_is_taken_or_refused_and_never_told(passw
 
 
 @pytest.mark.parametrize(
-    "url", ["amqp://user:pw@host//", "amqp://host//#orders", "sqs://", "sentinel://:a@x:1;sentinel://y"]
+    "url",
+    [
+        "amqp://user:pw@host//",
+        "amqp://host//#orders",
+        "sqs://",
+        "rediss://host/2?ssl_ca_certs=/ca.pem#orders",
+        "sentinel://:a@x:1;sentinel://y/3?master_name=m#orders",
+    ],
 )
 def test_a_broker_that_can_be_used_is_taken(url: str) -> None:
     assert WorkerSettings(brokers={"shop": SecretStr(url)}).brokers["shop"].get_secret_value() == url
 
 
 @pytest.mark.parametrize(
-    "value", ["foo", '{"shop": "foo"}', '{"shop": "amqp://user:hun/ter2@host//"}', "[]", '{"shop": ""}']
+    "value",
+    [
+        "foo",
+        '{"shop": "foo"}',
+        '{"shop": "sentinel://:hun@host"}',
+        '{"shop": "amqp://user:hun/ter2@host//"}',
+        "[]",
+        '{"shop": ""}',
+    ],
 )
 def test_a_broker_that_cannot_be_used_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("LOWTIDE_BROKERS", value)

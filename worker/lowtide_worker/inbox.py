@@ -19,6 +19,7 @@ from lowtide.protocol import VERSION, BatchFiles, keys
 from lowtide.queue import BatchQueue, Intake
 from lowtide.shaping import file_lines, json_lines
 from lowtide.spool import RequestWriter, Spool
+from lowtide.tracing import HEADERS, checked
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
 from lowtide_worker.runtime import Runtime
@@ -37,6 +38,9 @@ _FOR_THE_PRODUCER = (
 """Errors that would be the same at another try, unless the producer changes something; of a `SourceError`, some."""
 
 
+_NO_OPTIONS = frozenset({"v", *HEADERS})
+
+
 class Outcome(StrEnum):
     """The fate of a batch in the inbox."""
 
@@ -47,7 +51,7 @@ class Outcome(StrEnum):
 
 
 class InboxBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`batch.json` of the inbox: the options of `BatchQueue.submit`."""
+    """`batch.json` of the inbox: the options of `BatchQueue.submit`, and the producer's span."""
 
     model: str
     v: int = 1
@@ -64,6 +68,8 @@ class InboxBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     destination: str | None = None
     share: bool | None = None
     key_field: str | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
 
 
 class _Version(msgspec.Struct, frozen=True):
@@ -161,7 +167,9 @@ def _wanted(spool: Spool, batch_id: str) -> InboxBatch | None:
 
 def _submit(runtime: Runtime, batch_id: str, wanted: InboxBatch, keep: Callable[[], None]) -> str:
     """Does what `BatchQueue.submit` does, under an id that others know too; returns that of the batch that stands."""
-    asked: dict[str, Any] = {name: getattr(wanted, name) for name in wanted.__struct_fields__ if name != "v"}
+    asked: dict[str, Any] = {
+        name: getattr(wanted, name) for name in wanted.__struct_fields__ if name not in _NO_OPTIONS
+    }
     options = Options.checked(runtime.settings, **asked)
     queue = BatchQueue(runtime.settings)
     queue.check(options)
@@ -176,7 +184,8 @@ def _submit(runtime: Runtime, batch_id: str, wanted: InboxBatch, keep: Callable[
         keep()
         intake = Intake(writer.finish("requests.jsonl"))
     reach("inbox.before-record")
-    return queue.register(batch_id, options, intake).id
+    trace = checked({name: getattr(wanted, name) for name in HEADERS})
+    return queue.register(batch_id, options, intake, trace).id
 
 
 def _refuse(runtime: Runtime, batch_id: str, lock: Lock, error: Exception) -> Outcome:

@@ -24,11 +24,22 @@ class Intent(msgspec.Struct, frozen=True):
     number: int
     token: int = 0
     """The token of the worker that wrote it."""
+    continuations: int = 0
+    """How often the answers of the job's requests have been continued."""
+    partial: str | None = None
+    """The file that says where the answers are that the job continues."""
 
 
 def next_intent(runtime: Runtime, job: HeldJob) -> Intent:
     """The intent to create a job that Redis and the spool agree on."""
-    return Intent(runtime.display_name(job.record), job.record.creates + 1, job.token)
+    record = job.record
+    return Intent(
+        display_name=runtime.display_name(record),
+        number=record.creates + 1,
+        token=job.token,
+        continuations=record.continuations,
+        partial=record.partial,
+    )
 
 
 def write_intent(runtime: Runtime, job: HeldJob, intent: Intent) -> Intent | None:

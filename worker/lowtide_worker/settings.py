@@ -8,12 +8,13 @@ from __future__ import annotations
 import base64
 from enum import StrEnum
 from typing import Annotated, Self
+from urllib.parse import urldefrag
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from lowtide import Settings
-from lowtide.addresses import check_broker_url, parse_endpoint, parse_objects, parse_table
+from lowtide.addresses import broker_config, check_broker_url, parse_endpoint, parse_objects, parse_table
 from lowtide.protocol import BatchRecord
 from lowtide.quotas import limit_of, token_limits
 
@@ -141,6 +142,13 @@ class WorkerSettings(Settings):
         ge=0,
         description="How often the job of a request may be lost as a whole (expired, failed or missing) and run "
         "again. A lost job does not count as an attempt.",
+    )
+    max_continuations: int = Field(
+        10,
+        ge=0,
+        le=1000,
+        description="How often a request runs again because its answer ended with CONTINUATION. A continuation is "
+        "billed like any request and does not count as an attempt. 0: such an answer is a failure.",
     )
     output_grace_seconds: float = Field(
         900.0,
@@ -348,8 +356,9 @@ def _check_with_celery(url: str) -> None:
     """Raises `ValueError` for a URL that Celery cannot read. It is not connected to."""
     from kombu.connection import Connection  # only where there are brokers: it takes as long as all settings
 
+    config = broker_config(urldefrag(url)[0])
     try:
-        Connection(url)
+        Connection(config["broker_url"])
     except Exception:  # noqa: BLE001 - kombu raises what an option of the URL happens to break
         raise ValueError("Celery cannot read it; write one such as amqp://host//") from None
 

@@ -121,6 +121,7 @@ def _show_jobs(console: Console, jobs: list[JobStatus]) -> None:
 
 def _row(job: JobStatus) -> Row:
     number = job.id.rpartition("-")[2]
-    counts = (f"{job.requests:,}", str(job.attempt), str(job.polls))
+    attempt = f"{job.attempt}, continued: {job.continuations}" if job.continuations else str(job.attempt)
+    counts = (f"{job.requests:,}", attempt, str(job.polls))
     error = f"{job.error.reason}: {job.error.message}" if job.error else ""
     return Row([number, str(job.state), *counts, job.name or "-"], note=error)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import sys
 from pathlib import Path
 
+from lowtide.secret_files import variable_or_file
 from lowtide_cli.local.private import private_file, private_folder
 from lowtide_cli.terminal import CommandError
 
@@ -29,8 +29,11 @@ def flower_environment(login: str) -> dict[str, str]:
 
 
 def given_login() -> str | None:
-    """Returns the login of the environment, as `user:password`. Raises `CommandError` for one of another form."""
-    given = os.environ.get(LOGIN_VARIABLE)
+    """Returns the login of the environment or of its file, as `user:password`.
+
+    Raises `CommandError` for one of another form, and `InvalidSettings` for a file that has none.
+    """
+    given = variable_or_file(LOGIN_VARIABLE)
     if given and not all(given.partition(":")):
         raise CommandError(f"{LOGIN_VARIABLE}: expected user:password")
     return given or None

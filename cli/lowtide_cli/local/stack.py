@@ -94,7 +94,10 @@ class Stack:
             # The workers run on one host, where they cannot share a port.
             "LOWTIDE_HEALTH_PORT": "0",
         }
-        return {**self.shape.environment, **self.exports, **past_proxies(), **own}
+        # A file that provides what the stack exports would contradict it.
+        files = {f"{name}_FILE" for name in self.exports}
+        given = {name: value for name, value in self.shape.environment.items() if name not in files}
+        return {**given, **self.exports, **past_proxies(), **own}
 
     @property
     def children(self) -> Iterator[Child]:

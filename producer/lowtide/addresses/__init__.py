@@ -33,27 +33,34 @@ from lowtide.addresses.locations import (
     parse_table,
 )
 from lowtide.addresses.model_names import check_model, doubt_about
-from lowtide.addresses.spool_roots import SpoolRoot, is_blob_name, parse_spool_root
-from lowtide.addresses.urls import (
+from lowtide.addresses.redis_urls import (
+    TLS_FILES,
+    RedisAddress,
+    broker_config,
     check_broker_url,
-    check_http_url,
     check_redis_url,
-    without_password,
+    parse_redis_url,
+    with_verified_certificate,
 )
+from lowtide.addresses.spool_roots import SpoolRoot, is_blob_name, parse_spool_root
+from lowtide.addresses.urls import check_http_url, without_password
 from lowtide.addresses.webhooks import allowing_url
 
 __all__ = [
     "TABLES_OF_LOWTIDE",
+    "TLS_FILES",
     "CeleryTarget",
     "Dataset",
     "Endpoint",
     "NamedTask",
     "Objects",
+    "RedisAddress",
     "SpoolRoot",
     "StreamTarget",
     "Table",
     "WebhookTarget",
     "allowing_url",
+    "broker_config",
     "check_broker_url",
     "check_http_url",
     "check_location",
@@ -74,7 +81,9 @@ __all__ = [
     "parse_endpoint",
     "parse_handler",
     "parse_objects",
+    "parse_redis_url",
     "parse_spool_root",
     "parse_table",
+    "with_verified_certificate",
     "without_password",
 ]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple
 
+from lowtide import tracing
 from lowtide.errors import InstallationMismatch, ResultsFailed, SpoolError, StoreUnavailable
 from lowtide.models import Result, read_result
 from lowtide.redaction import redacted
@@ -53,6 +55,22 @@ class _Outcome(NamedTuple):
     """Line numbers of the other results, from 0; None for all results of the file."""
     problem: str
     """The last error."""
+
+
+def span_of(task_name: str, message: Message, request: object) -> AbstractContextManager[None]:
+    """Returns the span of an attempt: it continues the one that an instrumentation of Celery has begun, or the one that
+    sent the message.
+
+    `request` is Celery's, with the headers of the message as its attributes.
+    """
+    about: tracing.Attributes = {
+        "lowtide.batch_id": message.batch_id,
+        "messaging.message.conversation_id": message.batch_id,
+        "messaging.message.id": message.delivery_id,
+        "lowtide.delivery_attempt": message.attempt,
+    }
+    sent = tracing.checked({name: getattr(request, name, None) for name in tracing.HEADERS})
+    return tracing.span("handle", task_name, "CONSUMER", about, parent=None if tracing.current() else sent)
 
 
 def take(consumer: Consumer, client: DeliveryClient, message: Message) -> dict[str, int]:

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from lowtide.errors import ResultsFailed
-from lowtide.handling.attempts import Consumer, Message, take
+from lowtide.handling.attempts import Consumer, Message, span_of, take
 
 if TYPE_CHECKING:
     from celery import Celery, Task
@@ -113,7 +113,9 @@ def result_handler(
         def handle(*called: object, **message: Any) -> object:
             if called:
                 return call(*called)
-            return take(Consumer(task_name, call, batched, beat_if_due), client(), Message(**message))
+            given = Message(**message)
+            with span_of(task_name, given, app.tasks[task_name].request):
+                return take(Consumer(task_name, call, batched, beat_if_due), client(), given)
 
         handle.__name__, handle.__doc__ = function.__name__, function.__doc__
         handle.__module__ = function.__module__

@@ -12,12 +12,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import redis
 from celery import bootsteps
 from kombu.connection import Connection
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from lowtide.addresses import broker_config
 from lowtide.errors import InstallationMismatch
 from lowtide.protocol import Stage, keys
 from lowtide.settings import Settings
@@ -26,6 +24,7 @@ from lowtide.store import (
     BEAT_SECONDS,
     FRESH_SECONDS,
     Installation,
+    connect,
     elsewhere,
     known_handlers,
     listeners,
@@ -57,17 +56,11 @@ class Registry:
     """The handlers of one app that use the same Lowtide, and their last registration."""
 
     def __init__(self, app: Celery, settings: Settings, tasks: list[Task]) -> None:
-        url = settings.redis_url.get_secret_value()
         self._app = app
         self._tasks = tasks
         with app.connection_for_read() as broker:
-            self._here = is_lowtides(broker, url)
-        self._redis = redis.Redis.from_url(
-            url,
-            socket_connect_timeout=_TIMEOUT_SECONDS,
-            socket_timeout=_TIMEOUT_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-        )
+            self._here = is_lowtides(broker, settings.redis_url.get_secret_value())
+        self._redis = connect(settings, seconds=_TIMEOUT_SECONDS)
         self._installation = Installation(settings, self._redis, Spool(settings.spool_url))
         self._listen = scripts.listen.load(self._redis)
         self._registered: list[Registered] = []
@@ -231,13 +224,23 @@ def _registries(app: Celery) -> list[Registry]:
 
 def is_lowtides(broker: Connection, redis_url: str) -> bool:
     """Whether a broker is Lowtide's own: it has the same address and no prefix."""
-    with Connection(redis_url) as ours:
+    config = broker_config(redis_url)
+    with Connection(config["broker_url"], transport_options=config.get("broker_transport_options")) as ours:
         # An app with a key prefix reads its queues under other keys than those to which Lowtide sends.
-        return not (broker.transport_options or {}).get("global_keyprefix") and _address(broker) == _address(ours)
+        if (broker.transport_options or {}).get("global_keyprefix") or _place(broker) != _place(ours):
+            return False
+        # Two lists of the same Sentinels may differ.
+        return not _nodes(broker).isdisjoint(_nodes(ours))
 
 
-def _address(connection: Connection) -> tuple[str, str, str]:
-    info = connection.info()
-    host = str(info["hostname"] or "")
-    database = str(info["virtual_host"] or "").strip("/") or "0"
-    return _ALIASES.get(host, host), str(info["port"]), database
+def _place(connection: Connection) -> tuple[str, str]:
+    """The database, and the name of the master among Sentinels."""
+    database = str(connection.info()["virtual_host"] or "").strip("/") or "0"
+    return database, (connection.transport_options or {}).get("master_name", "")
+
+
+def _nodes(connection: Connection) -> set[tuple[str, str]]:
+    """The hosts and ports: of a server, or of all Sentinels."""
+    infos = [Connection(url).info() for url in connection.alt] or [connection.info()]
+    hosts = [(str(info["hostname"] or ""), str(info["port"])) for info in infos]
+    return {(_ALIASES.get(host, host), port) for host, port in hosts}

@@ -7,7 +7,7 @@ types leave out. See `records` for what each field means.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from lowtide.models import ResultError
 from lowtide.protocol.messages import RECORD_VERSION, Stage
@@ -68,6 +68,8 @@ class NewBatch(TypedDict):
     labels: Mapping[str, str]
     outcomes: Mapping[str, str]
     idempotency_key: str | None
+    traceparent: NotRequired[str]
+    tracestate: NotRequired[str | None]
     cancel: bool
     jobs: int
     open: int
@@ -93,6 +95,13 @@ class CarriedRequests(TypedDict):
     last: int
     requests: int
     sparse: bool
+
+
+class ContinuedAnswers(TypedDict):
+    """The fields of a job that continues answers of earlier jobs."""
+
+    continuations: int
+    partial: str | None
 
 
 class NewSweep(TypedDict):
@@ -137,6 +146,8 @@ class JobChange(EntityChange, total=False):
     """Fields that the stages of a job change."""
 
     state: JobState
+    continuations: int
+    partial: str | None
     input: str | None
     display_name: str
     tokens: None
@@ -171,14 +182,15 @@ class JobChange(EntityChange, total=False):
 class SegmentChange(EntityChange, total=False):
     """Fields that deliver changes."""
 
+    partial: bool
     tries: int
     silences: int
     sent_to: str | None
     looks: int
 
 
-def new_job(batch_id: str, *, stage: Stage | None, attempt: int, losses: int) -> NewJob:
-    """Fields of a new job, beside its id, its number and its requests."""
+def new_job(batch_id: str, *, stage: Stage | None) -> NewJob:
+    """Fields of a first job of requests, beside its id, its number and its requests."""
     return {
         "v": RECORD_VERSION,
         "batch_id": batch_id,
@@ -186,6 +198,6 @@ def new_job(batch_id: str, *, stage: Stage | None, attempt: int, losses: int) ->
         "token": 0,
         "busy": False,
         "state": JobState.PLANNED,
-        "attempt": attempt,
-        "losses": losses,
+        "attempt": 1,
+        "losses": 0,
     }

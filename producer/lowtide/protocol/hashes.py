@@ -6,7 +6,7 @@ a number is JSON. Fields that the record does not have are passed over: a newer 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import Enum
 from functools import cache, partial
 from types import NoneType, UnionType
@@ -83,6 +83,20 @@ def salvage_record(kind: type[Record], found: Hash) -> Record:
 def written_fields(change: Mapping[str, object]) -> list[str | bytes | int | float]:
     """Names and values of fields, one after the other, as a script or `HSET` takes them."""
     return [part for name, value in change.items() for part in (name, _written(value))]
+
+
+def new_fields(
+    kind: type[EntityRecord], new: Mapping[str, object], *, always: Collection[str]
+) -> list[str | bytes | int | float]:
+    """As `written_fields`, for a new record: fields with their default are left out, but for those in `always`."""
+    known = _fields(kind)
+    return written_fields(
+        {
+            name: value
+            for name, value in new.items()
+            if name in always or value not in (None, known[name.encode()].default)
+        }
+    )
 
 
 def hash_pairs(flat: Iterable[bytes]) -> dict[bytes, bytes]:

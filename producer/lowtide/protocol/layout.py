@@ -85,6 +85,8 @@ class BatchFiles:
         """Folder of the stored results, one file a segment."""
         self.quarantine = f"{self.folder}/quarantine"
         """Folder of output rows that belong to no request, with the reason."""
+        self.partial = f"{self.folder}/partial"
+        """Folder of answers that are not complete yet: see `lowtide_worker.partial_answers`."""
         self.inbox = f"inbox/{batch_id}"
         """Folder in which a producer without this package leaves `batch.json` and `requests.jsonl`."""
         self.inbox_files = tuple(f"{self.inbox}/{name}" for name in ("batch.json", "requests.jsonl", "error.json"))
@@ -113,3 +115,11 @@ class BatchFiles:
     def quarantined(self, number: int, segment: int) -> str:
         """The quarantined rows of one segment."""
         return f"{self.quarantine}/{number:05d}-{segment:07d}.jsonl"
+
+    def partial_answers(self, number: int, segment: int) -> str:
+        """The answers of one segment that are not complete yet."""
+        return f"{self.partial}/{number:05d}-{segment:07d}.jsonl"
+
+    def partial_index(self, number: int, token: int) -> str:
+        """Says where the answers of a job are that are not complete yet."""
+        return f"{self.partial}/{number:05d}-{token}.bin"

@@ -27,6 +27,8 @@ TOKENS = "tokens"
 """The counters of tokens, by type, provider and model."""
 MISSING = "MISSING"
 """The reason of requests without a row."""
+CONTINUATION = "CONTINUATION"
+"""The provider's reason for the end of an answer that is not complete."""
 _REASON = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,49}", re.ASCII)
 
 

@@ -12,6 +12,7 @@ import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from lowtide.addresses import broker_config
 from lowtide.protocol import keys
 from lowtide.protocol.layout import BATCH_ID, split_job_id
 from lowtide.protocol.members import Member, MemberKind
@@ -134,13 +135,16 @@ def _new_sender(broker_url: str) -> Celery:
 def _built(broker_url: str) -> Celery:
     from celery import Celery  # deferred: a quarter of a second that reading a status need not pay
 
-    app = Celery("lowtide-sender", broker=broker_url, set_as_current=False)
+    app = Celery("lowtide-sender", set_as_current=False)
+    config = broker_config(broker_url)
+    transport = {"socket_connect_timeout": 5, "socket_timeout": 10, "max_retries": 3}
     app.conf.update(
+        config,
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
         broker_connection_timeout=5,
-        broker_transport_options={"socket_connect_timeout": 5, "socket_timeout": 10, "max_retries": 3},
+        broker_transport_options=transport | config.get("broker_transport_options", {}),
     )
     # What sending imports by itself at the first time: the transport of the broker's URL, and what makes messages.
     app.finalize()

@@ -27,8 +27,9 @@ class Part(NamedTuple):
     None where the provider has no versions, or an earlier version of Lowtide recorded it."""
 
 
-Range = tuple[str, int, int]
-"""A range of bytes of a file in the spool: its name, its first byte, and the one behind its last."""
+Range = tuple[int, int, int, int]
+"""A range of bytes of a file of results: the numbers of its job and segment, its first byte, and the one behind its
+last."""
 
 
 class Collected(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +139,10 @@ class BatchRecord(PaidTokens, frozen=True, kw_only=True):
     """Verdicts by reason or code that overrule the worker's."""
     idempotency_key: str | None = None
     """The user's key under which a second submit finds this batch."""
+    traceparent: str | None = None
+    """The span in which it was submitted, as the header of W3C Trace Context; None without OpenTelemetry."""
+    tracestate: str | None = None
+    """The header of this name that belongs to it."""
 
     total: int = 0
     """Number of its requests."""
@@ -237,6 +242,10 @@ class JobRecord(PaidTokens, frozen=True, kw_only=True):
     """How often its requests have been tried with this job, from 1."""
     losses: int = 0
     """Jobs of these requests that were lost as a whole, which cost no attempt."""
+    continuations: int = 0
+    """How often the answers of its requests have been continued, which costs no attempt."""
+    partial: str | None = None
+    """The file that says where the answers are that it continues; None where it continues none."""
 
     input: str | None = None
     """The provider's name for the uploaded requests; None before the upload, or where there is none."""
@@ -304,6 +313,8 @@ class JobRecord(PaidTokens, frozen=True, kw_only=True):
     """`segments` when its output was last collected again. Losing an earlier segment need not start that again."""
     dropped: str | None = None
     """Numbers of segments that were given up, separated by spaces."""
+    partial_segments: str | None = None
+    """Numbers of stored segments with answers that are to be continued, separated by spaces."""
     retried_by: dict[str, int] = {}
     """Rows whose requests run again, by reason; counted up by record.lua."""
     refused: bool = False
@@ -337,6 +348,8 @@ class SegmentRecord(EntityRecord, frozen=True, kw_only=True):
     """By row, whether its request gets its result from here (`1` or `0`); from grant.lua until they are stored."""
     ordinals: bytes | None = None
     """The ordinals of these rows, four bytes each, little-endian."""
+    partial: bool = False
+    """Whether it has answers that are to be continued, and they are stored."""
     stored: bool = False
     """Whether its results are stored; its handler has not taken them yet."""
 

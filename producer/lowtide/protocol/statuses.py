@@ -121,6 +121,7 @@ def job_status(name: str, reply: Any, due: float | None) -> JobStatus:
         state=job.state,
         requests=job.requests,
         attempt=job.attempt,
+        continuations=job.continuations,
         name=job.name,
         provider_state=job.provider_state,
         done_requests=job.done_requests,

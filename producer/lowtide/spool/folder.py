@@ -48,9 +48,30 @@ class FolderStorage:
     def write(self, path: str, *, durable: bool) -> Iterator[IO[bytes]]:
         """Opens a file for writing. It appears when the block ends without an error, in place of an older one."""
         place = self._place(path)
+        self._make_folder(_above(place))
+        with self._draft(place, durable=durable) as file:
+            yield file
+
+    def put(self, path: str, data: bytes) -> None:
+        """Writes a whole file, durably.
+
+        A new folder's name is synced last. Where the file system keeps a journal, syncing the file has brought that
+        name to the disk already, and syncing it first would be one more write of the journal.
+        """
+        place = self._place(path)
+        folder = _above(place)
+        above = _above(folder)
+        self._make_folder(above)
+        self._make(folder)
+        with self._draft(place, durable=True) as file:
+            file.write(data)
+        # Whichever process made the folder: it may not have synced it yet.
+        _sync_folder(above)
+
+    @contextmanager
+    def _draft(self, place: str, *, durable: bool) -> Iterator[IO[bytes]]:
+        """Opens a draft in a folder that exists. It becomes the file when the block ends without an error."""
         draft = _draft_of(place)
-        folder = os.path.dirname(place)  # noqa: PTH120 - the hot path speaks str
-        self._make_folder(folder)
         file = self._opened(draft, "wb")
         try:
             yield file
@@ -60,7 +81,7 @@ class FolderStorage:
             file.close()
             os.replace(draft, place)  # noqa: PTH105
             if durable:
-                _sync_folder(folder)
+                _sync_folder(_above(place))
         except BaseException:
             # Closing writes what is pending, which on a full disk fails again.
             with suppress(OSError):
@@ -73,7 +94,7 @@ class FolderStorage:
         """Writes a file, durably, unless there is one; returns whether it did."""
         place = self._place(path)
         draft = _draft_of(place)
-        folder = os.path.dirname(place)  # noqa: PTH120
+        folder = _above(place)
         self._make_folder(folder)
         try:
             with self._opened(draft, "wb") as file:
@@ -203,21 +224,29 @@ class FolderStorage:
         """
         if os.path.isdir(place):  # noqa: PTH112
             return
-        above = os.path.dirname(place)  # noqa: PTH120
+        above = _above(place)
         self._make_folder(above)
+        self._make(place)
+        # Also after another process, which may have made it meanwhile and not have synced it yet.
+        _sync_folder(above)
+
+    def _make(self, place: str) -> None:
+        """Makes a folder, unless there is one, private as files are."""
         # The root, and folders above it, are private to their owner.
         group = self._group if place.startswith(f"{self._root}/") else 0
         with suppress(FileExistsError):
             os.mkdir(place, 0o700)  # noqa: PTH102
             with suppress(OSError):
                 os.chmod(place, 0o700 | group)  # noqa: PTH101
-        # Also after another process, which may have made it meanwhile and not have synced it yet.
-        _sync_folder(above)
 
     @cached_property
     def _group(self) -> int:
         """The root's permissions for its group. By setting them, its owner shares the spool with that group."""
         return os.stat(self._root).st_mode & (stat.S_ISGID | stat.S_IRWXG)  # noqa: PTH116
+
+
+def _above(place: str) -> str:
+    return os.path.dirname(place)  # noqa: PTH120 - the hot path speaks str
 
 
 def _draft_of(place: str) -> str:

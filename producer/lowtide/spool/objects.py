@@ -118,6 +118,11 @@ class ObjectStorage:
             upload.abandon()
             raise
 
+    def put(self, path: str, data: bytes) -> None:
+        """Writes a whole object, in parts where it is large."""
+        with self.write(path, durable=True) as file:
+            file.write(data)
+
     def create(self, path: str, data: bytes) -> bool:
         """Writes an object unless there is one; returns whether it did."""
         return self._bucket.put_new(self._key(path), data)

@@ -34,6 +34,9 @@ class Storage(Protocol):
         - `durable`: whether it is to survive a power cut as soon as it appears. An object store knows nothing else.
         """
 
+    def put(self, path: str, data: bytes) -> None:
+        """Writes a whole blob, durably, with as few waits as the storage allows where its folder is new."""
+
     def create(self, path: str, data: bytes) -> bool:
         """Writes a blob, durably, unless there is one; returns whether it did."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import IO, Any, Self, TypeVar
 
@@ -16,13 +16,9 @@ from lowtide.protocol import BatchFiles, WireKeys
 from lowtide.shaping import Shaper, keyed
 from lowtide.spool.blobs import Spool, storage_errors
 from lowtide.spool.format import ENTRY, PACKED_BYTES, Accepted, Content, Header, decode_key
+from lowtide.spool.repeated_keys import KeyMarks, bits_of
 
 _FLUSH_BYTES = 1 << 18
-_BUCKET_BITS = 12
-"""Bits of a key's hash that choose its bucket. With the 32 bits of a mark, 44 bits distinguish keys."""
-_BUCKETS = (1 << _BUCKET_BITS) - 1
-_MARK = (1 << 32) - 1
-
 _encode = msgspec.json.Encoder().encode
 
 
@@ -51,7 +47,7 @@ class RequestWriter:
         self._max_request_bytes = max_request_bytes
         self._key_field = key_field
         self._digest = hashlib.sha256()
-        self._seen = [array("I") for _ in range(1 << _BUCKET_BITS)]
+        self._marks = KeyMarks()
         self._lines = bytearray()
         self._keys = bytearray()
         self._index = bytearray()
@@ -118,8 +114,7 @@ class RequestWriter:
         if shaped.group:
             self._groups.extend(bytes(ordinal - len(self._groups)))
             self._groups.append(shaped.group)
-        number = hash(key)  # as in `_marked`, whose call takes longer than this
-        self._seen[number & _BUCKETS].append(number >> _BUCKET_BITS & _MARK)
+        self._marks.hashes.append(hash(key))
         self._index += ENTRY.pack(self._line_end, self._key_end, self._tokens)
         self._lines += line
         key_line = b'["%b",%b\n' % (wire, user_line[1:])
@@ -141,16 +136,15 @@ class RequestWriter:
             raise InvalidBatch(f"{source} is empty: submit at least one request")
         self._index += ENTRY.pack(self._line_end, self._key_end, self._tokens)
         groups = self._groups.ljust(self._total, b"\0") if self._groups else b""
-        suspects = {(bucket, mark) for bucket, marks in enumerate(self._seen) for mark in _repeated(marks)}
         if self._outputs:
             self._flush()
             self._stack.close()
-            self._refuse_duplicates(suspects, self._spool.lines(self._files.keys))
+            self._refuse_duplicates(self._spool.lines(self._files.keys))
             if groups:
                 with self._spool.write(self._files.groups) as file:
                     file.write(groups)
         else:
-            self._refuse_duplicates(suspects, self._keys.splitlines())
+            self._refuse_duplicates(self._keys.splitlines())
             self._write_packed(groups)
         return Accepted(self._total, self._line_end, self._tokens, self._digest.hexdigest(), self.groups)
 
@@ -163,8 +157,7 @@ class RequestWriter:
         }
         in_order = [contents[content] for content in Content]
         header = Header(tuple(map(len, in_order)))
-        with self._spool.write(self._files.index) as file:
-            file.write(b"".join((header.encoded(), *in_order)))
+        self._spool.put(self._files.index, b"".join((header.encoded(), *in_order)))
 
     @property
     def groups(self) -> int:
@@ -184,15 +177,17 @@ class RequestWriter:
             for output, buffer in self._outputs:
                 output.write(buffer)
                 buffer.clear()
+        self._marks.compact()
 
-    def _refuse_duplicates(self, suspects: set[tuple[int, int]], key_lines: Iterable[bytes | bytearray]) -> None:
+    def _refuse_duplicates(self, key_lines: Iterable[bytes | bytearray]) -> None:
         """Raises `InvalidRequest` for a duplicate key. Equal marks are a hint only, so it compares the keys."""
+        suspects = self._marks.repeated()
         if not suspects:
             return
         first: dict[str, int] = {}
         for ordinal, line in enumerate(key_lines):
             key = decode_key(line).key
-            if _marked(key) not in suspects:
+            if bits_of(key) not in suspects:
                 continue
             if key in first:
                 reason = f"already used by request {self._position(first[key]) + 1}; keys must be unique in a batch"
@@ -223,22 +218,6 @@ class InPlaceWriter(RequestWriter):
         """Closes the files. `offset` is the end of the last line, in bytes. Raises as `finish` does."""
         self._line_end = offset
         return self.finish(source)
-
-
-def _marked(key: str) -> tuple[int, int]:
-    """Returns the bucket of a key, and its mark in the bucket."""
-    number = hash(key)
-    return number & _BUCKETS, number >> _BUCKET_BITS & _MARK
-
-
-def _repeated(marks: array[int]) -> Iterator[int]:
-    if len(set(marks)) == len(marks):
-        return
-    seen: set[int] = set()
-    for mark in marks:
-        if mark in seen:
-            yield mark
-        seen.add(mark)
 
 
 def _key_of(item: object) -> str | None:

@@ -20,7 +20,6 @@ from lowtide.protocol import (
     BatchRecord,
     DamagedRecord,
     Part,
-    Queue,
     Stage,
     batch_status,
     hash_reply,
@@ -34,7 +33,6 @@ from lowtide.protocol import (
     written_fields,
 )
 from lowtide.protocol.changes import new_job
-from lowtide.protocol.records import Range
 from lowtide.settings import Settings
 from lowtide.spool import Spool
 from lowtide.states import FINISHED_BATCH, BatchState, JobState
@@ -46,10 +44,11 @@ from lowtide.store.listeners import listeners, silence
 from lowtide.store.problems import problems
 from lowtide.store.reach import out_of_reach
 from lowtide.store.recording import Recorded, registration
-from lowtide.store.result_files import result_files
+from lowtide.store.result_files import result_files, shared_ranges
 from lowtide.store.server import require_server
 from lowtide.store.serving import announcements, unserved
 from lowtide.store.waits import waits
+from lowtide.tracing import Headers
 
 _NEWEST_JOBS = 8
 """Jobs of a running batch whose progress and problems are shown in a list of batches."""
@@ -98,12 +97,14 @@ class Store:
         groups: int,
         fingerprint: str,
         sources: Sequence[Part] = (),
+        trace: Headers | None = None,
     ) -> Recorded:
         """Records a batch; returns the one that stands for its idempotency key.
 
         `size` is that of the requests in bytes, `tokens` their estimated input tokens.
         `groups` is the number of groups that the requests fall into; requests of two groups cannot share a job.
         `sources` are the places where the provider reads them, if it is to use them in place.
+        `trace` is the span that the batch's work continues.
 
         When a reply is lost, Redis is asked again: the script knows the batch by its id. After `StoreUnavailable` the
         batch may be recorded or not. Raises `SourceError` where another batch has the destination.
@@ -118,6 +119,7 @@ class Store:
             groups=groups,
             fingerprint=fingerprint,
             sources=sources,
+            trace=trace or {},
         )
 
         def record() -> list[bytes]:
@@ -247,9 +249,9 @@ class Store:
         }
         return [with_bundle(batch, bundles.get(batch.bundle or "")) for batch in batches]
 
-    def stored(self, batch_id: str) -> Sequence[Range]:
-        """The places of a bundled batch's results, in the files of its bundle; none for another batch."""
-        return self._batch(batch_id).stored
+    def stored(self, batch_id: str) -> list[tuple[str, int, int]]:
+        """The places of a bundled batch's results in the files of its bundle; none for another batch."""
+        return shared_ranges(self._batch(batch_id))
 
     def page(
         self,
@@ -326,10 +328,7 @@ class Store:
 
     def _unserved(self, batches: Sequence[BatchRecord]) -> list[str]:
         """For each batch with work for workers: why no worker does it; "" where one can, or nothing is left to do."""
-        needed = [
-            tuple(Queue) if batch.finished is None else (Queue.RESULTS,) if batch.undelivered else ()
-            for batch in batches
-        ]
+        needed = [_needed_queues(batch) for batch in batches]
         heard = announcements(self.redis) if any(needed) else []
         return [unserved(heard, batch.provider, queues) for batch, queues in zip(batches, needed, strict=True)]
 
@@ -351,7 +350,7 @@ class Store:
     def cancel(self, batch_id: str) -> BatchState:
         """Asks a batch to stop; returns its state from before. Raises `BatchNotFound`."""
         job = job_prefix(batch_id)
-        cancelled = {**new_job(batch_id, stage=Stage.SETTLE, attempt=1, losses=0), "state": JobState.CANCELLED}
+        cancelled = {**new_job(batch_id, stage=Stage.SETTLE), "state": JobState.CANCELLED}
         with redis_errors(self._url):
             state = self._cancel(
                 batch=keys.batch(batch_id),

@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError, Sentinel
 
-from lowtide.addresses import without_password
+from lowtide.addresses import TLS_FILES, RedisAddress, parse_redis_url, without_password
 from lowtide.errors import StoreUnavailable
 from lowtide.settings import Settings
 from lowtide.store.durability import NotReplicated
 
 
-def connect(settings: Settings) -> redis.Redis:
-    """Returns a client whose waits end after `redis_timeout_seconds`. It reconnects by itself."""
-    return redis.Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        socket_connect_timeout=min(5.0, settings.redis_timeout_seconds),
-        socket_timeout=settings.redis_timeout_seconds,
-        socket_keepalive=True,
-        health_check_interval=30,
+def connect(settings: Settings, *, seconds: float | None = None) -> redis.Redis:
+    """Returns a client whose waits end after `redis_timeout_seconds`. It reconnects by itself.
+
+    Where the URL names Sentinels, each new connection leads to the master that they name then.
+
+    - `seconds`: longest wait, in place of the setting's, without another attempt. None: the setting's.
+    """
+    options: dict[str, Any] = {
+        "socket_connect_timeout": min(5.0, seconds or settings.redis_timeout_seconds),
+        "socket_timeout": seconds or settings.redis_timeout_seconds,
+    }
+    if seconds is None:
+        options |= {"socket_keepalive": True, "health_check_interval": 30}
+    else:
+        options["retry"] = Retry(NoBackoff(), 0)
+    address = parse_redis_url(settings.redis_url.get_secret_value())
+    if address.master_name is None:
+        return redis.Redis.from_url(settings.redis_url.get_secret_value(), **options)
+    return _master(address, address.master_name, options)
+
+
+def _master(address: RedisAddress, name: str, options: dict[str, Any]) -> redis.Redis:
+    if address.tls is not None:
+        options |= {"ssl": True, **address.tls}
+    sentinel = Sentinel(address.nodes, sentinel_kwargs=address.sentinel_options)
+    client: redis.Redis = sentinel.master_for(
+        name, db=address.database, username=address.username, password=address.password, **options
     )
+    return client
 
 
 def redis_time(client: redis.Redis) -> float:
@@ -38,20 +64,77 @@ def redis_errors(url: str) -> Iterator[None]:
     """
     try:
         yield
-    except NotReplicated as error:
-        raise StoreUnavailable(
-            f"the write to Redis at {without_password(url)} may be lost in a failover: it is {error}. Submit again "
-            "with the same idempotency key, or check `lowtide list`"
-        ) from error
-    except redis.AuthenticationError as error:
-        raise StoreUnavailable(
-            f"Redis at {without_password(url)} rejects the password, or needs one: correct LOWTIDE_REDIS_URL "
-            "(`lowtide up` prints it)"
-        ) from error
-    except (redis.ConnectionError, redis.TimeoutError) as error:
-        raise StoreUnavailable(
-            f"Redis at {without_password(url)} is not reachable: start it (`lowtide up` starts one) "
-            f"or set LOWTIDE_REDIS_URL ({type(error).__name__})"
-        ) from error
     except redis.RedisError as error:
-        raise StoreUnavailable(f"Redis at {without_password(url)} refused a command: {error}") from error
+        raise StoreUnavailable(described(error, url)) from error
+
+
+def described(error: redis.RedisError, url: str) -> str:
+    """Returns what an error of redis-py means for a server, and what to do, without a password."""
+    where = f"Redis at {without_password(url)}"
+    match error:
+        case NotReplicated():
+            return (
+                f"the write to {where} may be lost in a failover: it is {error}. Submit again with the same "
+                "idempotency key, or check `lowtide list`"
+            )
+        case MasterNotFoundError():
+            return _no_master(error, parse_redis_url(url), where)
+        case redis.AuthenticationError():
+            return f"{where} rejects the password, or needs one: correct LOWTIDE_REDIS_URL (`lowtide up` prints it)"
+        case redis.ConnectionError() | redis.TimeoutError():
+            problem = _tls_problem(error, url)
+            if problem:
+                return f"{where} cannot be reached by TLS: {problem}"
+            return (
+                f"{where} is not reachable: start it (`lowtide up` starts one) "
+                f"or set LOWTIDE_REDIS_URL{_tls_hint(error, url)} ({type(error).__name__})"
+            )
+        case _:
+            return f"{where} refused a command: {error}"
+
+
+def _no_master(error: MasterNotFoundError, address: RedisAddress, where: str) -> str:
+    failures = str(error).count("Error(")
+    if "AuthenticationError(" in str(error):
+        return f"{where}: a Sentinel needs a password: add sentinel_password= to LOWTIDE_REDIS_URL"
+    if failures >= len(address.nodes):
+        return f"{where} is not reachable: no Sentinel answers. Start them, or correct LOWTIDE_REDIS_URL"
+    return (
+        f"{where} is not reachable: the Sentinels know no running master {address.master_name!r:.80}. Correct "
+        "master_name in LOWTIDE_REDIS_URL, or wait until they have chosen a new master"
+    )
+
+
+def _tls_problem(error: BaseException, url: str) -> str:
+    """The problem of a connection by TLS, with the remedy; "" if it is something else."""
+    cause: BaseException | None = error
+    while cause is not None:
+        match cause:
+            case ssl.SSLCertVerificationError():
+                return (
+                    f"its certificate is not accepted ({cause.verify_message}); name the file of the authority that "
+                    "signed it, as in rediss://host:6379/0?ssl_ca_certs=/etc/ssl/redis-ca.pem, and the host as the "
+                    "certificate names it"
+                )
+            case ssl.SSLError():
+                return (
+                    f"{cause.reason or 'the connection was broken off'}; check that this port expects TLS, and give a "
+                    "certificate of your own by ssl_certfile and ssl_keyfile if Redis asks for one"
+                )
+            case OSError() if unreadable := _unreadable_file(url):
+                return f"the file of {unreadable} cannot be read; correct its path in LOWTIDE_REDIS_URL"
+        cause = cause.__cause__ or cause.__context__
+    return ""
+
+
+def _tls_hint(error: redis.RedisError, url: str) -> str:
+    """A server without TLS waits for the end of a handshake that it cannot read; one with TLS closes the connection."""
+    if parse_redis_url(url).tls is not None:
+        return " (with redis://, if it has no TLS)" if isinstance(error, redis.TimeoutError) else ""
+    closed = "closed" in str(error) or isinstance(error.__cause__ or error.__context__, ConnectionResetError)
+    return " (with rediss://, if it expects TLS)" if closed else ""
+
+
+def _unreadable_file(url: str) -> str:
+    options = parse_redis_url(url).tls or {}
+    return next((name for name in TLS_FILES if name in options and not os.access(options[name], os.R_OK)), "")

@@ -15,15 +15,18 @@ import msgspec
 
 from lowtide.addresses import claim_of
 from lowtide.options import Options
-from lowtide.protocol import RECORD_VERSION, Part, Stage, keys, measures, new_batch_id, written_fields
+from lowtide.protocol import RECORD_VERSION, BatchRecord, Part, Stage, keys, measures, new_batch_id, new_fields
 from lowtide.protocol.changes import NewBatch, NewBundle
 from lowtide.settings import Settings
 from lowtide.states import BatchState, ProviderName
+from lowtide.tracing import Headers
 
 _SUBMIT_GRACE_SECONDS = 5.0
 """Time the submit message gets before the clock sends another."""
 
 
+_READ_BY_SCRIPTS = frozenset({"provider", "priority", "stage", "token", "cancel", "jobs", "open"})
+"""Fields that scripts read: they know no defaults."""
 _MOST_BATCHES = 5000
 """Most batches of a bundle: scripts that read all of them take some milliseconds."""
 
@@ -48,6 +51,7 @@ def registration(
     groups: int,
     fingerprint: str,
     sources: Sequence[Part],
+    trace: Headers,
 ) -> dict[str, Any]:
     """The keys and arguments of register.lua for a new batch: see `Store.register`."""
     lane = lane_of(options, settings, total=total, sources=sources)
@@ -64,7 +68,7 @@ def registration(
         "mode": options.mode,
         "kind": options.kind,
         "destination": options.destination,
-        "key_column": options.key_column,
+        "key_column": options.key_column if sources else None,
         "sources": list(sources) or None,
         "total": total,
         "bytes": size,
@@ -81,6 +85,8 @@ def registration(
         "jobs": 0,
         "open": 0,
     }
+    if trace:
+        fields["traceparent"], fields["tracestate"] = trace["traceparent"], trace.get("tracestate")
     return {
         "batch": keys.batch(batch_id),
         "batches": keys.BATCHES,
@@ -110,8 +116,8 @@ def registration(
         "most": settings.max_requests_per_job,
         "most_bytes": settings.max_job_bytes(options.mode, options.provider),
         "most_batches": _MOST_BATCHES,
-        "bundle_fields": written_fields(new_bundle(options)),
-        "fields": written_fields(fields),
+        "bundle_fields": new_fields(BatchRecord, new_bundle(options), always=_READ_BY_SCRIPTS),
+        "fields": new_fields(BatchRecord, fields, always=_READ_BY_SCRIPTS),
     }
 
 

@@ -7,7 +7,7 @@ from typing import cast
 
 import redis
 
-from lowtide.protocol import BatchFiles, job_id, keys
+from lowtide.protocol import BatchFiles, BatchRecord, job_id, keys
 
 
 def result_files(client: redis.Redis, batch_id: str) -> Iterator[str]:
@@ -20,3 +20,11 @@ def result_files(client: redis.Redis, batch_id: str) -> Iterator[str]:
         )
         given_up = {int(segment) for segment in (dropped or b"").split()}
         yield from (files.result(number, segment) for segment in range(int(count or 0)) if segment not in given_up)
+
+
+def shared_ranges(batch: BatchRecord) -> list[tuple[str, int, int]]:
+    """The places of a bundled batch's results: file of its bundle, first byte, and byte behind the last."""
+    if batch.bundle is None:
+        return []
+    files = BatchFiles(batch.bundle)
+    return [(files.result(job, segment), start, end) for job, segment, start, end in batch.stored]

@@ -10,12 +10,15 @@ from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from kombu.exceptions import OperationalError as BrokerError
 
-from lowtide.addresses import CeleryTarget
+from lowtide.addresses import CeleryTarget, broker_config
 from lowtide.handling.registration import is_lowtides
 from lowtide.protocol import VERSION, sender
 from lowtide.store import elsewhere, listeners, silence
 from lowtide_worker.handlers.protocol import Delivery, HandlerFailed, NoListener
 from lowtide_worker.settings import WorkerSettings
+
+_NO_ARGUMENTS = frozenset({"labels", "trace"})
+"""Labels may be large, so a handler's worker reads them from Redis. The trace travels as headers of the message."""
 
 
 class CeleryTaskHandler:
@@ -42,10 +45,11 @@ class CeleryTaskHandler:
         if self._url is None:
             raise HandlerFailed(f"no broker {self._target.broker!r}: name it in LOWTIDE_BROKERS of the workers")
         queue = self._named_queue or self._queue()
-        # Without the labels: they may be large, and a handler's worker reads them from Redis.
-        message = {name: value for name, value in delivery._asdict().items() if name != "labels"}
+        message = {name: value for name, value in delivery._asdict().items() if name not in _NO_ARGUMENTS}
+        headers = dict(delivery.trace)
         try:
-            sender(self._url).send_task(self._target.task, kwargs={"v": VERSION, **message}, queue=queue)
+            app = sender(self._url)
+            app.send_task(self._target.task, kwargs={"v": VERSION, **message}, queue=queue, headers=headers)
         except (BrokerError, KombuError, OSError) as error:
             raise HandlerFailed(f"{type(error).__name__}: {error}") from error
         return queue
@@ -53,9 +57,10 @@ class CeleryTaskHandler:
     @cached_property
     def _listens_as(self) -> str:
         """The name under which the workers of the task register."""
-        if self._url == self._own_url:
+        if self._url is None or self._url == self._own_url:
             return self._target.task
-        with Connection(self._url) as broker:
+        config = broker_config(self._url)
+        with Connection(config["broker_url"], transport_options=config.get("broker_transport_options")) as broker:
             return self._target.task if is_lowtides(broker, self._own_url) else elsewhere(self._target.task)
 
     def _queue(self) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
+
+from lowtide.tracing import Headers
 
 
 class Delivery(NamedTuple):
@@ -20,6 +23,8 @@ class Delivery(NamedTuple):
     """Numbers of the lines still to be handled, from 0; None for all."""
     labels: Mapping[str, str]
     """The batch's labels."""
+    trace: Headers = MappingProxyType({})
+    """The span that the handler continues, if there is one."""
 
 
 class HandlerFailed(Exception):

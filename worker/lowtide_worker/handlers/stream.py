@@ -41,6 +41,7 @@ class RedisStreamHandler:
             "only": "" if only is None else msgspec.json.encode(only),
             "count": sum(1 for _ in self._spool.lines(delivery.results)) if only is None else len(only),
         }
+        entry.update(delivery.trace)
         try:
             self._redis.xadd(self._key, entry, maxlen=self._max_length, approximate=True)
         except redis.ResponseError as error:

@@ -83,6 +83,7 @@ class SignedWebhookHandler:
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": Webhook(secret).sign(delivery.delivery_id, now, body.decode()),
         }
+        headers.update(delivery.trace)
         answer = self._post(headers, body)
         if not 200 <= answer.status < 300:
             redirect = "; redirects are not followed" if 300 <= answer.status < 400 else ""

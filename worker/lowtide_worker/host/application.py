@@ -40,6 +40,7 @@ from lowtide_worker.host.ticker import Ticker
 from lowtide_worker.metrics.flower import serve_on_flower
 from lowtide_worker.runtime import runtime
 from lowtide_worker.settings import WorkerSettings
+from lowtide_worker.tracing import flush_spans
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ _RESULT_WAIT_SECONDS = 2.0
 
 # The fixed transport replaces kombu's own, so that the broker's URL keeps the form that Flower and users expect.
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "lowtide_worker.host.transport:Transport"))
+TRANSPORT_ALIASES["sentinel"] = "lowtide_worker.host.transport:SentinelTransport"
 import_modules.connect(serve_on_flower)
 
 
@@ -66,9 +68,10 @@ def _leave_stage(**_: Any) -> None:
 
 @worker_process_shutdown.connect
 @worker_shutdown.connect
-def _flush_measurements(**_: Any) -> None:
-    """Stores what this process has measured since the last flush."""
+def _flush(**_: Any) -> None:
+    """Stores what this process has measured since the last flush, and exports its last spans."""
     runtime().measurements.flush()
+    flush_spans()
 
 
 def _shorten_warm_stop() -> None:
@@ -143,9 +146,15 @@ def _announce_problem(problem: str) -> None:
 def build() -> Celery:
     """Builds the Celery application from the settings of this process. Raises `SystemExit` for invalid settings."""
     settings = _settings()
-    celery = Celery("lowtide", include=["lowtide_worker.host.tasks"], log="lowtide_worker.host.logs:Logging")
+    celery = Celery(
+        "lowtide",
+        include=["lowtide_worker.host.tasks"],
+        log="lowtide_worker.host.logs:Logging",
+        events="lowtide_worker.host.monitoring:Events",
+    )
+    broker = settings.broker_config()
     celery.conf.update(
-        broker_url=settings.redis_url.get_secret_value(),
+        broker,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         # Temporary refusals of Redis (BUSY, READONLY, OOM) are channel errors to Celery, and would end the worker.
@@ -158,6 +167,7 @@ def build() -> Celery:
             "socket_timeout": 30,
             "socket_keepalive": True,
             "health_check_interval": 30,
+            **broker.get("broker_transport_options", {}),
         },
         # Only JSON, in and out: a worker never decodes a pickle.
         accept_content=["json"],

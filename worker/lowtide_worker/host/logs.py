@@ -17,6 +17,7 @@ from celery.app.log import Logging as CeleryLogging
 from celery.app.log import TaskFormatter
 from celery.utils.log import ColorFormatter
 
+from lowtide import tracing
 from lowtide.protocol import Stage, split_job_id
 from lowtide.redaction import redacted
 from lowtide.text import on_one_line, printable
@@ -95,6 +96,8 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "process": record.processName,
         }
+        if span := tracing.current():
+            _, found["trace_id"], found["span_id"], _ = span["traceparent"].split("-")
         data = getattr(record, "data", None)
         if isinstance(data, dict) and isinstance(data.get("runtime"), (int, float)):
             found["duration"] = round(data["runtime"], 6)

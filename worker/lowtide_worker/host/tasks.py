@@ -20,6 +20,7 @@ from lowtide.protocol import TAKEN, VERSION, Stage, keys, member
 from lowtide.protocol.changes import EntityChange, JobChange
 from lowtide.redaction import redacted
 from lowtide.states import JobState
+from lowtide.tracing import failed
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.deadlines import elapsed
 from lowtide_worker.events import Event, enter_stage
@@ -38,6 +39,7 @@ from lowtide_worker.stages.settle import settle
 from lowtide_worker.stages.submit import submit
 from lowtide_worker.stages.sweep import sweep
 from lowtide_worker.state import Done, Held, HeldJob, JobMove, Move, NotHeld, Superseded, bounded
+from lowtide_worker.tracing import describe_end, stage_span
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +111,10 @@ def _run(world: Runtime, stage: Stage, message: dict[str, Any]) -> Report:
     if isinstance(held, NotHeld):
         return {"skipped": str(held)}
     try:
-        return _work(world, stage, held)
+        with stage_span(world.redis, held):
+            report = _work(world, stage, held)
+            describe_end(held, report)
+            return report
     finally:
         world.measurements.ran_stage(stage, elapsed() - began)
 
@@ -153,6 +158,7 @@ def _surprises(held: Held[Any]) -> int:
 def _again(world: Runtime, stage: Stage, held: Held[Any], error: Exception) -> Move[Any]:
     """The end of a stage that has raised an error: it runs again after a pause."""
     world.measurements.stage_failed(stage, error)
+    failed(error)
     failures = held.record.failures + 1
     backoff = world.quota_backoff if isinstance(error, Throttled) else world.retry_backoff
     pause = backoff.seconds(failures - 1)

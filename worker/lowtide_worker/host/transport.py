@@ -80,8 +80,8 @@ class QoS(kombu_redis.QoS):
             raise ConnectionResetError(f"the broker connection is gone: {error}") from error
 
 
-class Channel(kombu_redis.Channel):
-    """A channel that passes all messages from Lowtide's queues through the reader."""
+class _Reading(kombu_redis.Channel):
+    """The part of a channel that passes all messages from Lowtide's queues through the reader."""
 
     QoS = QoS
 
@@ -131,10 +131,16 @@ class Channel(kombu_redis.Channel):
         super()._do_restore_message(payload, exchange, routing_key, pipe, leftmost)
 
 
-class Transport(kombu_redis.Transport):
-    """The transport for `redis://` and `rediss://` URLs in workers."""
+class Channel(_Reading):
+    """The channel to one server."""
 
-    Channel = Channel
+
+class SentinelChannel(_Reading, kombu_redis.SentinelChannel):
+    """The channel to the master that Sentinels name."""
+
+
+class _Guarded(kombu_redis.Transport):
+    """The part of a transport that a malformed message does not stop."""
 
     def _deliver(self, message: Any, queue: str) -> None:
         if message is None:
@@ -158,6 +164,18 @@ class Transport(kombu_redis.Transport):
         for channel in self.channels:
             if tag in channel.qos._delivered:  # noqa: SLF001 - kombu has no other way to ask
                 channel.basic_reject(tag)
+
+
+class Transport(_Guarded):
+    """The transport for `redis://` and `rediss://` URLs in workers."""
+
+    Channel = Channel
+
+
+class SentinelTransport(_Guarded, kombu_redis.SentinelTransport):
+    """The transport for `sentinel://` URLs in workers."""
+
+    Channel = SentinelChannel
 
 
 def _decodable(raw: bytes, where: bytes) -> bytes | None:

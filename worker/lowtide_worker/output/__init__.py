@@ -8,6 +8,7 @@
 | `parts` | output that is read by byte ranges at the provider |
 | `joining` | the join of rows with their requests |
 | `judging` | the table from a row to a request's outcome |
+| `merging` | one response out of those of two jobs |
 | `counting` | the counts of a segment |
 """
 
@@ -16,15 +17,18 @@ from __future__ import annotations
 from lowtide_worker.output.counting import tally
 from lowtide_worker.output.download_check import DownloadCheck
 from lowtide_worker.output.joining import Joined, QuarantinedRow, RestRow, Row, join, provider_rows, rest_rows
-from lowtide_worker.output.judging import overruled, retryable
+from lowtide_worker.output.judging import MALFORMED, Outcome, judge, overruled, retryable
+from lowtide_worker.output.merging import has_candidate, merged
 from lowtide_worker.output.parts import even_ends, part_ranges
 from lowtide_worker.output.segments import Piece, PieceWriter, SegmentCutter, SegmentedWriter
 from lowtide_worker.output.sink import ChangedOutput, OutputSink
 
 __all__ = [
+    "MALFORMED",
     "ChangedOutput",
     "DownloadCheck",
     "Joined",
+    "Outcome",
     "OutputSink",
     "Piece",
     "PieceWriter",
@@ -34,7 +38,10 @@ __all__ = [
     "SegmentCutter",
     "SegmentedWriter",
     "even_ends",
+    "has_candidate",
     "join",
+    "judge",
+    "merged",
     "overruled",
     "part_ranges",
     "provider_rows",

@@ -21,7 +21,7 @@ def tally(rows: Sequence[Row] | Sequence[Joined], results: Sequence[Joined], odd
     """Returns the counts of a segment.
 
     - `rows`: all its rows. The provider was paid for each of them.
-    - `results`: those that became results.
+    - `results`: those that became results. Their tokens include those of earlier jobs, which were paid before.
     - `odd`: counts of the other rows, by the names of the batch's counters.
     """
     outcomes = [item.outcome for item in results]
@@ -31,6 +31,8 @@ def tally(rows: Sequence[Row] | Sequence[Joined], results: Sequence[Joined], odd
     # Nearly always every row is a result.
     judged = outcomes if len(rows) == len(results) else [row.outcome for row in rows]
     paid = used if judged is outcomes else _tokens(judged)
+    if earlier := [item.earlier for item in results if item.earlier is not None]:
+        used = _sums([outcome.usage for outcome in outcomes if outcome.usage is not None] + earlier)
     reasons = (outcome.error.reason for outcome in outcomes if outcome.error is not None)
     models = map(attrgetter("model"), outcomes)
     return Tally(
@@ -42,7 +44,10 @@ def tally(rows: Sequence[Row] | Sequence[Joined], results: Sequence[Joined], odd
 
 
 def _tokens(outcomes: Iterable[Outcome]) -> dict[str, int]:
-    usages = [outcome.usage for outcome in outcomes if outcome.usage is not None]
+    return _sums([outcome.usage for outcome in outcomes if outcome.usage is not None])
+
+
+def _sums(usages: Sequence[Usage]) -> dict[str, int]:
     return {name: sum(map(attrgetter(name), usages)) for name in Usage.__struct_fields__}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from lowtide.models import ResultError
+from lowtide.models import ResultError, Usage
 from lowtide.protocol import wire_ordinal
 from lowtide.spool import KeyLine, RequestReader
 from lowtide.states import ResultStatus
@@ -18,13 +18,17 @@ from lowtide_worker.output.judging import Outcome, judge
 from lowtide_worker.providers import NO_RESPONSE, OutputRow, Provider
 
 
-class RestRow(msgspec.Struct, frozen=True):
+class RestRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """The outcome of a request that gets no row from the provider. The stage `settle` writes it."""
 
     key: str
     """The request's wire key."""
     status: ResultStatus
     error: ResultError
+    response: msgspec.Raw = NO_RESPONSE
+    """The answer that earlier jobs have begun."""
+    earlier: Usage | None = None
+    """The tokens of those jobs."""
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -33,6 +37,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     key: str | None
     response: msgspec.Raw
     outcome: Outcome
+    earlier: Usage | None = None
+    """The tokens of earlier jobs, which began the answer."""
 
 
 class Joined(msgspec.Struct, frozen=True, gc=False):
@@ -42,6 +48,15 @@ class Joined(msgspec.Struct, frozen=True, gc=False):
     request: KeyLine
     response: msgspec.Raw
     outcome: Outcome
+    """The outcome of the request; its usage is that of this row alone."""
+    earlier: Usage | None = None
+    """The tokens of earlier jobs, which began the answer."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens of the whole answer."""
+        mine, earlier = self.outcome.usage, self.earlier
+        return (mine + earlier if mine is not None else earlier) if earlier is not None else mine
 
 
 class QuarantinedRow(msgspec.Struct, frozen=True, gc=False):
@@ -89,7 +104,9 @@ def _line_by_line(provider: Provider, block: bytes) -> tuple[list[OutputRow], li
 
 def rest_rows(block: bytes) -> list[Row]:
     """Decodes a segment of `RestRow` lines."""
-    return [Row(row.key, NO_RESPONSE, Outcome(row.status, row.error, None)) for row in _decode_rest(block)]
+    return [
+        Row(row.key, row.response, Outcome(row.status, row.error, None), row.earlier) for row in _decode_rest(block)
+    ]
 
 
 def join(rows: Sequence[Row], *, ordinals: range, reader: RequestReader) -> tuple[list[Joined], list[QuarantinedRow]]:
@@ -113,7 +130,7 @@ def join(rows: Sequence[Row], *, ordinals: range, reader: RequestReader) -> tupl
         elif request.wire != row.key:
             quarantined.append(QuarantinedRow("key does not match its request", _shown(row)))
         else:
-            joined.append(Joined(ordinal, request, row.response, row.outcome))
+            joined.append(Joined(ordinal, request, row.response, row.outcome, row.earlier))
     return joined, quarantined
 
 
@@ -128,7 +145,7 @@ def _join_in_order(rows: Sequence[Row], ordinals: range, reader: RequestReader) 
     if [request.wire for request in requests.values()] != [row.key for row in rows]:
         return []
     return [
-        Joined(ordinal, request, row.response, row.outcome)
+        Joined(ordinal, request, row.response, row.outcome, row.earlier)
         for row, (ordinal, request) in zip(rows, requests.items(), strict=True)
     ]
 

@@ -6,12 +6,14 @@
 | an error with code 1, 4, 8, 10, 13, 14 (gRPC) or 408, 409, 429, 499, 500, 502, 503, 504 (HTTP) | retry |
 | any other error | failed, with the provider's reason |
 | a prompt that was blocked (`promptFeedback.blockReason`) | failed, with the block reason |
+| a candidate that ended with CONTINUATION (or no reason) and a continuation token | its answer is continued |
 | a candidate that ended for any other reason (MAX_TOKENS, SAFETY, RECITATION, ...) | failed, with the finish reason |
 | no response at all, or an unreadable one | retry |
 | an answer that says nothing: no candidate, no content, or only white space and thoughts (`EMPTY`) | retry |
 
-A batch's `outcomes`, and those of `LOWTIDE_OUTCOMES`, overrule the table for a reason or a code. `retry` becomes
-`failed` when the request has no attempt left. A failed row keeps the response that it came with.
+The request of an answer that is continued runs again with the token, which costs no attempt; `partial_answers` joins
+the answers. A batch's `outcomes`, and those of `LOWTIDE_OUTCOMES`, overrule the table for a reason or a code. `retry`
+becomes `failed` when the request has no attempt left. A failed row keeps the response that it came with.
 
 Source: https://ai.google.dev/api/generate-content (FinishReason, BlockReason), google.rpc.Code.
 """
@@ -27,6 +29,7 @@ from msgspec.structs import replace
 
 from lowtide.answers import is_empty
 from lowtide.models import ResultError, Usage
+from lowtide.protocol.measures import CONTINUATION
 from lowtide.states import ResultStatus, Verdict
 from lowtide_worker.providers import NO_RESPONSE, OutputRow
 
@@ -34,8 +37,12 @@ RETRYABLE_CODES = frozenset({1, 4, 8, 10, 13, 14, 408, 409, 429, 499, 500, 502, 
 DEEPEST = 200
 """The deepest nesting of a readable response. JSON decoders fail somewhere between 300 and 1,000 levels."""
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_MALFORMED = "MALFORMED"
+MALFORMED = "MALFORMED"
+"""The reason of a response that cannot be read. It is not stored."""
 _FINISHED = frozenset({None, "STOP", "FINISH_REASON_UNSPECIFIED"})
+_CONTINUES = frozenset({None, CONTINUATION})
+_TOKEN = re.compile(r"[A-Za-z0-9+/_-]+={0,2}", re.ASCII)
+_MAX_TOKEN_CHARS = 1 << 20
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -50,6 +57,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     """Whether a failed request runs again in another job, if it has an attempt left."""
     model: str | None = None
     """The model that answered, as the response names it; None if it does not say."""
+    continuation: str | None = None
+    """The token with which the request runs again, where its answer is not complete; None for any other outcome."""
 
 
 class _Content(msgspec.Struct, frozen=True, gc=False):
@@ -60,6 +69,7 @@ class _Candidate(msgspec.Struct, frozen=True, rename="camel", gc=False):
     content: _Content | None = None
     finish_reason: str | None = None
     finish_message: str | None = None
+    continuation_token: Any = None
 
 
 class _PromptFeedback(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -136,11 +146,11 @@ def overruled(outcome: Outcome, outcomes: Mapping[str, Verdict]) -> Outcome:
         return outcome
     match outcomes.get(outcome.error.reason) or outcomes.get(str(outcome.error.code)):
         case Verdict.RETRY:
-            return replace(outcome, retryable=True)
+            return replace(outcome, retryable=True, continuation=None)
         case Verdict.FAIL:
-            return replace(outcome, retryable=False)
-        case Verdict.SUCCEED if outcome.error.reason != _MALFORMED:
-            return replace(outcome, status=ResultStatus.SUCCEEDED, error=None, retryable=False)
+            return replace(outcome, retryable=False, continuation=None)
+        case Verdict.SUCCEED if outcome.error.reason != MALFORMED:
+            return replace(outcome, status=ResultStatus.SUCCEEDED, error=None, retryable=False, continuation=None)
         case Verdict.SUCCEED | None:
             # An unreadable response is never a result, whatever the verdict.
             return outcome
@@ -152,7 +162,7 @@ def judge(row: OutputRow) -> Outcome:
     """Returns the outcome of one row of output, by the module's table."""
     if too_deep(bytes(row.response)):
         message = f"unreadable response: nested deeper than {DEEPEST} levels"
-        return _failed(ResultError(reason=_MALFORMED, message=message), retryable=True)
+        return _failed(ResultError(reason=MALFORMED, message=message), retryable=True)
     try:
         return _outcome(row.error, _decode_measured(row.response))
     except _UNREADABLE:
@@ -161,7 +171,7 @@ def judge(row: OutputRow) -> Outcome:
         # With malformed usage the tokens are unknown. The answer is paid for and stays.
         return _outcome(row.error, _decode_response(row.response))
     except _UNREADABLE as error:
-        return _failed(ResultError(reason=_MALFORMED, message=f"unreadable response: {error}"), retryable=True)
+        return _failed(ResultError(reason=MALFORMED, message=f"unreadable response: {error}"), retryable=True)
 
 
 def _outcome(error: ResultError | None, response: _Response | None) -> Outcome:
@@ -182,12 +192,26 @@ def _outcome(error: ResultError | None, response: _Response | None) -> Outcome:
             ResultError(reason="EMPTY", message="no candidate in the response"), usage, model, retryable=True
         )
     candidate = response.candidates[0]
+    if candidate.continuation_token and candidate.finish_reason in _CONTINUES:
+        return _continued(candidate.continuation_token, usage, model)
     if candidate.finish_reason not in _FINISHED:
         text = candidate.finish_message or f"the answer ended with {candidate.finish_reason}"
         return _failed(ResultError(reason=str(candidate.finish_reason), message=text), usage, model)
     if candidate.content is None or not candidate.content.parts or _is_empty(candidate.content.parts):
         return _failed(ResultError(reason="EMPTY", message="the candidate is empty"), usage, model, retryable=True)
     return Outcome(ResultStatus.SUCCEEDED, None, usage, model=model)
+
+
+def _continued(token: object, usage: Usage | None, model: str | None) -> Outcome:
+    """The outcome of an answer that is not complete.
+
+    The token becomes a part of a job's input. One that is no base64 would have the provider refuse the whole job.
+    """
+    if isinstance(token, str) and len(token) <= _MAX_TOKEN_CHARS and _TOKEN.fullmatch(token):
+        error = ResultError(reason=CONTINUATION, message="the answer is not complete")
+        return Outcome(ResultStatus.FAILED, error, usage, retryable=True, model=model, continuation=token)
+    message = "the answer is not complete, and its continuation token cannot be used"
+    return _failed(ResultError(reason=CONTINUATION, message=message), usage, model)
 
 
 def _is_empty(parts: list[msgspec.Raw]) -> bool:

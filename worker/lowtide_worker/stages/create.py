@@ -24,6 +24,7 @@ from lowtide_worker.deadlines import Deadline
 from lowtide_worker.events import Event
 from lowtide_worker.in_place import copy_lines, in_place, lines_elsewhere
 from lowtide_worker.intents import Intent, forgotten_intent, next_intent, take_back_intent, write_intent
+from lowtide_worker.partial_answers import ContinuedLines, PartialAnswers
 from lowtide_worker.providers import Denied, Missing, NewJob, Provider, Refused, SpoolSlice, Throttled, Unavailable
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.division import divide, tokens_of
@@ -156,7 +157,9 @@ def _forgotten(job: HeldJob, intent: Intent) -> JobMove:
     log.warning(
         "job %s: Redis has forgotten that it was to be created", job.record.id, extra=Event.CREATE_FORGOTTEN.extra
     )
-    return Move(stage=Stage.CREATE, fields=_intended(job, intent, until=None))
+    # Its input is that of the intent, which Redis may not know any more.
+    input_of: JobChange = {"continuations": intent.continuations, "partial": intent.partial}
+    return Move(stage=Stage.CREATE, fields={**_intended(job, intent, until=None), **input_of})
 
 
 def _intended(job: HeldJob, intent: Intent, *, until: float | None) -> JobChange:
@@ -215,10 +218,11 @@ def _opened_lines(
     keep = runtime.clock.keeper(job)
     keep()
     with runtime.spool.write_working(name) as file:
+        sink = _sink(runtime, job, carried, file)
         if lines_elsewhere(job.batch):
-            copy_lines(provider, job.batch, reader, carried.runs(), file, keep)
+            copy_lines(provider, job.batch, reader, carried.runs(), sink, keep)
         else:
-            reader.copy_lines(carried.runs(), file)
+            reader.copy_lines(carried.runs(), sink)
         size = file.tell()
     with runtime.spool.open(name) as file:
         yield file, 0, size
@@ -227,8 +231,17 @@ def _opened_lines(
 def _lines(runtime: Runtime, job: HeldJob, carried: Ordinals) -> list[bytes]:
     """The lines of an inline job: under 20 MB, so they fit in memory."""
     lines = io.BytesIO()
-    RequestReader(runtime.spool, job.batch_id).copy_lines(carried.runs(), lines)
+    sink = _sink(runtime, job, carried, lines)
+    RequestReader(runtime.spool, job.batch_id).copy_lines(carried.runs(), sink)
     return lines.getvalue().splitlines()
+
+
+def _sink(runtime: Runtime, job: HeldJob, carried: Ordinals, file: IO[bytes]) -> IO[bytes]:
+    """The sink of a job's lines: it adds continuation tokens where the job continues answers."""
+    if job.record.partial is None:
+        return file
+    begun = PartialAnswers.read(runtime.spool, job.batch_id, job.record.partial)
+    return cast("IO[bytes]", ContinuedLines(file, carried, begun))
 
 
 def _most_bytes(line: bytes) -> int:

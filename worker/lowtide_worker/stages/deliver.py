@@ -11,7 +11,6 @@ import struct
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from operator import attrgetter
 
 import msgspec
 from msgspec.structs import replace
@@ -28,6 +27,7 @@ from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
 from lowtide_worker.in_place import in_place, under_wire_keys
 from lowtide_worker.output import (
+    MALFORMED,
     Joined,
     QuarantinedRow,
     Row,
@@ -38,6 +38,7 @@ from lowtide_worker.output import (
     rest_rows,
     tally,
 )
+from lowtide_worker.partial_answers import PartialAnswers, continued, not_continued, write_partial_answers
 from lowtide_worker.providers import NO_RESPONSE, Missing, Provider, ProviderError, without_line_ends
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.collect import given_up, grace_is_over
@@ -114,7 +115,8 @@ def _store(runtime: Runtime, segment: HeldSegment) -> Stored:
         ordinals=range(job.first, job.last),
         reader=RequestReader(runtime.spool, segment.batch_id),
     )
-    final = _final(joined, is_last_attempt=job.attempt >= segment.batch.max_attempts)
+    joined = _with_earlier_answers(runtime, segment, joined)
+    final, again = _divided(joined, is_last_attempt=job.attempt >= segment.batch.max_attempts)
     reach("deliver.before-grant")
     ordinals = [item.ordinal for item in final]
     batches = _batches(runtime, segment)
@@ -128,14 +130,14 @@ def _store(runtime: Runtime, segment: HeldSegment) -> Stored:
     runtime.clock.check(segment)
     ranges = _write_results(runtime, segment, results, batches)
     _write_quarantine(runtime, segment, quarantined)
-    retried = Counter() if len(final) == len(joined) else _retried(joined)
+    _write_partial(runtime, segment, [item for item in again if item.outcome.continuation])
     odd = {"duplicates": len(final) - len(results), "quarantined": len(quarantined)}
     found = tally(rows, results, odd)
     found = replace(
         found,
         totals=_totals(segment, results, found.counts),
-        retried=retried,
-        bundled=_bundled(joined, final, results, batches, ranges),
+        retried=Counter(map(_reason, again)),
+        bundled=_bundled(joined, final, again, results, batches, ranges),
     )
     handler_waits = bool(segment.batch.on_result and results)
     reach("deliver.before-record")
@@ -189,6 +191,17 @@ def _read(runtime: Runtime, segment: HeldSegment) -> tuple[list[Row], list[Quara
     if outcomes := segment.batch.outcomes:
         rows = [Row(row.key, row.response, overruled(row.outcome, outcomes)) for row in rows]
     return rows, malformed
+
+
+def _with_earlier_answers(runtime: Runtime, segment: HeldSegment, joined: list[Joined]) -> list[Joined]:
+    """The rows with the whole answers as far as they have come, where the job continues answers of earlier jobs."""
+    job = segment.job
+    if job.partial and not _is_rest(segment):
+        begun = PartialAnswers.read(runtime.spool, segment.batch_id, job.partial)
+        joined = continued(joined, begun, segment.batch.outcomes)
+    if job.continuations >= runtime.settings.max_continuations:
+        joined = not_continued(joined, job.continuations)
+    return joined
 
 
 def _read_parts(provider: Provider, parts: Sequence[Part], start: int, end: int) -> bytes:
@@ -247,6 +260,7 @@ def _granted_shares(runtime: Runtime, segment: HeldSegment) -> list[Share]:
 def _bundled(
     joined: Sequence[Joined],
     final: Sequence[Joined],
+    again: Sequence[Joined],
     results: Sequence[Joined],
     batches: Sequence[BundledBatch],
     ranges: Mapping[str, Range],
@@ -256,12 +270,13 @@ def _bundled(
         return []
     ends = {batch.id: len(some) for batch, some in by_batch(final, batches)}
     mine: dict[str, list[Joined]] = {batch.id: some for batch, some in by_batch(results, batches)}
+    not_yet: dict[str, list[Joined]] = {batch.id: some for batch, some in by_batch(again, batches)}
     tallies = []
-    for batch, rows in by_batch(joined, batches):
+    for batch, _ in by_batch(joined, batches):
         got = mine.get(batch.id) or []
         odd = {"duplicates": ends.get(batch.id, 0) - len(got)}
         # A row that comes once more, because the output is collected again, was paid before.
-        paid = got + [row for row in rows if row.outcome.retryable and len(final) < len(joined)]
+        paid = got + (not_yet.get(batch.id) or [])
         tallies.append(BundledTally.of(batch.id, tally(paid, got, odd), ranges.get(batch.id)))
     return tallies
 
@@ -269,12 +284,17 @@ def _bundled(
 # ---- write
 
 
-def _final(joined: Sequence[Joined], *, is_last_attempt: bool) -> list[Joined]:
-    """The rows that end their request."""
-    if not is_last_attempt:
-        return [item for item in joined if not item.outcome.retryable]
-    # Where one request has several rows, an answer goes before a failure.
-    return sorted(joined, key=attrgetter("outcome.retryable"))
+def _divided(joined: list[Joined], *, is_last_attempt: bool) -> tuple[list[Joined], list[Joined]]:
+    """The rows that end their request, and those whose request runs again."""
+    again = [item for item in joined if item.outcome.retryable]
+    if not again:
+        return joined, again
+    final = [item for item in joined if not item.outcome.retryable]
+    if is_last_attempt:
+        # To continue an answer takes no attempt. Where one request has several rows, an answer goes before a failure.
+        final += [item for item in again if not item.outcome.continuation]
+        again = [item for item in again if item.outcome.continuation]
+    return final, again
 
 
 def _write_results(
@@ -287,7 +307,7 @@ def _write_results(
         if runtime.spool.exists(name):
             runtime.spool.delete(name)
         return {}
-    attempts = segment.job.attempt + segment.job.losses
+    attempts = segment.job.attempt + segment.job.losses + segment.job.continuations
     ranges: dict[str, Range] = {}
     with runtime.spool.write(name) as file:
         if batches:
@@ -295,7 +315,7 @@ def _write_results(
             for batch, its_own in by_batch(results, batches):
                 block = _block(its_own, attempts, batch)
                 file.write(block)
-                ranges[batch.id] = (name, start, start + len(block))
+                ranges[batch.id] = (_job_number(segment), segment.record.number, start, start + len(block))
                 start += len(block)
             return ranges
         for first in range(0, len(results), _LINES_AT_ONCE):
@@ -311,6 +331,18 @@ def _block(results: Sequence[Joined], attempts: int, batch: BundledBatch | None 
         # A response passes as its bytes came, and JSON may have line ends between its parts.
         block = b"".join(without_line_ends(_encode(line)) + b"\n" for line in lines)
     return block
+
+
+def _write_partial(runtime: Runtime, segment: HeldSegment, incomplete: Sequence[Joined]) -> None:
+    """Writes the answers that are not complete, for the job that continues them."""
+    if not incomplete:
+        return
+    name = BatchFiles(segment.batch_id).partial_answers(_job_number(segment), segment.record.number)
+    reach("deliver.before-partial")
+    write_partial_answers(runtime.spool, name, incomplete)
+    reach("deliver.after-partial")
+    # record.lua notes it in the job: settle must not read what only a lost state of Redis has written.
+    runtime.clock.keep(segment, {"partial": True})
 
 
 def _write_quarantine(runtime: Runtime, segment: HeldSegment, odd: Sequence[QuarantinedRow]) -> None:
@@ -331,18 +363,14 @@ def _result_line(item: Joined, attempts: int, batch: BundledBatch | None = None)
     error = outcome.error
     if error is not None:
         error = error.shortened(_MAX_ERROR_CHARS)
-        if error.reason == "MALFORMED":
+        # An answer that an earlier job has begun is readable.
+        if error.reason == MALFORMED and item.earlier is None:
             response = NO_RESPONSE
-    line = request.key, outcome.status, response, error, outcome.usage, request.metadata, attempts
+    line = request.key, outcome.status, response, error, item.usage, request.metadata, attempts
     return _ResultLine(*line) if batch is None else _ResultLine(*line, batch.id, batch.labels)
 
 
 # ---- count
-
-
-def _retried(joined: Sequence[Joined]) -> Counter[str]:
-    """How many rows there are, by reason, whose requests run again."""
-    return Counter(_reason(item) for item in joined if item.outcome.retryable)
 
 
 def _reason(item: Joined) -> str:

@@ -18,6 +18,7 @@ from lowtide_worker.events import Event
 from lowtide_worker.handlers import Delivery, HandlerFailed, NoListener
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import Done, HeldSegment, Move, SegmentMove, known
+from lowtide_worker.tracing import onward
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ def _delivery(segment: HeldSegment, *, attempt: int) -> Delivery:
         attempt=attempt,
         only=segment.record.only,
         labels=segment.batch.labels,
+        trace=onward(segment.batch),
     )
 
 

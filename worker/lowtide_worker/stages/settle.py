@@ -1,7 +1,8 @@
 """settle: once a job's last segment is stored, decides about the requests that have no result yet.
 
-They run again in a new job while they have attempts left. Else Lowtide writes their outcome itself, as one more file of
-segments, so that it is stored, counted and delivered like any other result.
+They run again in a new job while they have attempts left; those whose answers are not complete run again in another,
+which continues them. Else Lowtide writes their outcome itself, as one more file of segments, so that it is stored,
+counted and delivered like any other result.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import itertools
 import logging
 import re
-from functools import partial
+from collections.abc import Sequence
 from typing import IO, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from lowtide.models import ResultError
 from lowtide.protocol import BatchFiles, Queue, Stage
@@ -21,9 +23,10 @@ from lowtide.states import JobState, ResultStatus
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
 from lowtide_worker.output import RestRow, SegmentCutter, SegmentedWriter, retryable
+from lowtide_worker.partial_answers import PartialAnswers
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.late_rows import late_rows
-from lowtide_worker.state import Done, HeldJob, JobMove, Move, Ordinals, Superseded, UnbalancedError
+from lowtide_worker.state import Done, HeldJob, JobMove, Move, Ordinals, Retry, Superseded, UnbalancedError, parted
 
 log = logging.getLogger(__name__)
 
@@ -46,18 +49,55 @@ def settle(runtime: Runtime, job: HeldJob) -> JobMove | Done:
         return _close(runtime, job)
     if later := late_rows(runtime, job, len(missing)):
         return later
-    lost = job.record.state not in (JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED)
-    verdict = _verdict(runtime, job, lost=lost)
-    if verdict is None:
-        log.info("job %s: %d requests run again", job.record.id, len(missing), extra=Event.REQUESTS_AGAIN.extra)
+    partial = _partial_answers(runtime, job)
+    incomplete, others = parted(missing, partial.ordinals()) if len(partial) else (None, missing)
+    if others and (verdict := _verdict(runtime, job)):
+        return _end(runtime, job, others, verdict)
+    if incomplete and (verdict := _verdict_of_batch(runtime, job)):
+        return _end(runtime, job, incomplete, verdict, partial)
+    log.info("job %s: %d requests run again", job.record.id, len(missing), extra=Event.REQUESTS_AGAIN.extra)
+    retries = []
+    if others:
+        retry = Retry.of(job.record, others)
         # A job that was lost as a whole costs its requests no attempt; such losses have a limit of their own.
-        again = {"losses": job.record.losses + 1} if lost else {"attempt": job.record.attempt + 1}
-        return _close(runtime, job, retry=missing, **again)
+        retries.append(retry.after_loss() if _is_lost(job) else retry.again())
+    if incomplete:
+        retries.append(Retry.of(job.record, incomplete).continued(_write_index(runtime, job, partial)))
+    return _close(runtime, job, retries)
+
+
+def _partial_answers(runtime: Runtime, job: HeldJob) -> PartialAnswers:
+    """The answers that came with the job and are not complete."""
+    segments = map(int, (job.record.partial_segments or "").split())
+    return PartialAnswers.of_segments(runtime.spool, job.batch_id, job.record.number, segments)
+
+
+def _write_index(runtime: Runtime, job: HeldJob, partial: PartialAnswers) -> str:
+    # With the token in its name, as that of the rest.
+    name = BatchFiles(job.batch_id).partial_index(job.record.number, job.token)
+    reach("settle.before-index")
+    runtime.clock.check(job)
+    with runtime.spool.write(name) as file:
+        file.write(partial.index)
+    reach("settle.after-index")
+    return name
+
+
+def _end(
+    runtime: Runtime,
+    job: HeldJob,
+    missing: Ordinals,
+    verdict: tuple[ResultStatus, ResultError],
+    partial: PartialAnswers | None = None,
+) -> Done:
+    """Writes the outcome of requests, with the answers that have begun: by default those that the job continued."""
+    if partial is None and job.record.partial:
+        partial = PartialAnswers.read(runtime.spool, job.batch_id, job.record.partial)
     # With the token in its name: a worker that was presumed dead must not change what another has put on the clock.
     piece = str(job.token)
     name = BatchFiles(job.batch_id).rest(job.record.number, piece)
     runtime.clock.check(job)
-    ends = _write_rest(runtime, job, name, missing, *verdict)
+    ends = _write_rest(runtime, job, name, missing, verdict, partial)
     reach("settle.after-rest-written")
     try:
         runtime.ledger.segment(job, "rest", ends, piece=piece)
@@ -68,10 +108,10 @@ def settle(runtime: Runtime, job: HeldJob) -> JobMove | Done:
     return Done({"state": job.record.state, str(verdict[0]): len(missing)}, wakes=(Queue.RESULTS,))
 
 
-def _close(runtime: Runtime, job: HeldJob, *, retry: Ordinals | None = None, **again: int) -> JobMove | Done:
+def _close(runtime: Runtime, job: HeldJob, retries: Sequence[Retry] = ()) -> JobMove | Done:
     reach("settle.before-close")
     try:
-        state = runtime.ledger.close(job, tidy=partial(_tidy, runtime, job.batch_id), retry=retry, **again)
+        state = runtime.ledger.close(job, tidy=lambda: _tidy(runtime, job.batch_id), retries=retries)
     except UnbalancedError:
         if job.batch.bundle is None:
             raise
@@ -80,7 +120,8 @@ def _close(runtime: Runtime, job: HeldJob, *, retry: Ordinals | None = None, **a
     reach("settle.after-close")
     if state is not None:
         log.info("batch %s is %s", job.batch_id, state, extra=Event.BATCH_FINISHED.extra)
-    facts = {"state": job.record.state, "batch": state or "running", "again": len(retry) if retry else 0}
+    again = sum(len(retry.requests) for retry in retries)
+    facts = {"state": job.record.state, "batch": state or "running", "again": again}
     return Done(facts, wakes=(Queue.JOBS,))
 
 
@@ -108,24 +149,30 @@ def _tidy(runtime: Runtime, batch_id: str) -> None:
             runtime.spool.delete(name)
 
 
-def _verdict(runtime: Runtime, job: HeldJob, *, lost: bool) -> tuple[ResultStatus, ResultError] | None:
-    """The outcome of the requests without a result; None if they may run again."""
-    error, state = job.record.error, job.record.state
+def _is_lost(job: HeldJob) -> bool:
+    """Whether the job as a whole has ended without success."""
+    return job.record.state not in (JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED)
+
+
+def _verdict(runtime: Runtime, job: HeldJob) -> tuple[ResultStatus, ResultError] | None:
+    """The outcome of the requests without an answer; None if they may run again."""
     if job.batch.cancel:
-        return ResultStatus.CANCELLED, ResultError(reason="CANCELLED", message="the batch was cancelled")
+        return _CANCELLED
+    error, state = job.record.error, job.record.state
     if job.record.refused or (state is JobState.FAILED and error is not None and not retryable(error)):
         return ResultStatus.FAILED, error or ResultError(reason="FAILED", message="the provider refused the job")
-    settings = runtime.settings
-    overdue = job.now() > settings.deadline_of(job.batch)
-    spent = job.record.losses >= settings.max_job_losses if lost else job.record.attempt >= job.batch.max_attempts
-    if not spent and not overdue:
+    if verdict := _verdict_of_batch(runtime, job):
+        return verdict
+    spent = (
+        job.record.losses >= runtime.settings.max_job_losses
+        if _is_lost(job)
+        else job.record.attempt >= job.batch.max_attempts
+    )
+    if not spent:
         return None
     # A job past its deadline is cancelled by Lowtide: its requests have expired, the user did not cancel them.
-    if overdue and job.record.name is None and error is not None:
-        # It was never created: the reason is what it waited for.
-        return ResultStatus.EXPIRED, error
-    if overdue or state is JobState.EXPIRED or (state is JobState.CANCELLED and job.record.cancel_sent):
-        return ResultStatus.EXPIRED, ResultError(reason="EXPIRED", message="the provider did not answer in time")
+    if state is JobState.EXPIRED or (state is JobState.CANCELLED and job.record.cancel_sent):
+        return _EXPIRED
     if state is JobState.CANCELLED:
         message = "the job was cancelled at the provider"
         return ResultStatus.CANCELLED, ResultError(reason="CANCELLED", message=message)
@@ -133,8 +180,29 @@ def _verdict(runtime: Runtime, job: HeldJob, *, lost: bool) -> tuple[ResultStatu
     return ResultStatus.FAILED, error or missing
 
 
+def _verdict_of_batch(runtime: Runtime, job: HeldJob) -> tuple[ResultStatus, ResultError] | None:
+    """The outcome of all requests without a result, where the batch gets no more jobs; None where it does."""
+    if job.batch.cancel:
+        return _CANCELLED
+    if job.now() <= runtime.settings.deadline_of(job.batch):
+        return None
+    if job.record.name is None and job.record.error is not None:
+        # It was never created: the reason is what it waited for.
+        return ResultStatus.EXPIRED, job.record.error
+    return _EXPIRED
+
+
+_CANCELLED = ResultStatus.CANCELLED, ResultError(reason="CANCELLED", message="the batch was cancelled")
+_EXPIRED = ResultStatus.EXPIRED, ResultError(reason="EXPIRED", message="the provider did not answer in time")
+
+
 def _write_rest(
-    runtime: Runtime, job: HeldJob, name: str, missing: Ordinals, status: ResultStatus, error: ResultError
+    runtime: Runtime,
+    job: HeldJob,
+    name: str,
+    missing: Ordinals,
+    verdict: tuple[ResultStatus, ResultError],
+    partial: PartialAnswers | None,
 ) -> list[int]:
     """Writes a row for each request without a result; returns the offsets at which the segments end."""
     settings = runtime.settings
@@ -144,6 +212,9 @@ def _write_rest(
         sink = SegmentedWriter(file, cutter, runtime.clock.keeper(job))
         ordinals = iter(missing)
         while chunk := list(itertools.islice(ordinals, _CHUNK)):
-            lines = (_encode(RestRow(line.wire, status, error)) + b"\n" for line in reader.keys(chunk).values())
-            cast("IO[bytes]", sink).write(b"".join(lines))
+            rows = {ordinal: RestRow(line.wire, *verdict) for ordinal, line in reader.keys(chunk).items()}
+            for answer in partial.find(chunk) if partial else ():
+                row = rows[answer.ordinal]
+                rows[answer.ordinal] = replace(row, response=answer.response, earlier=answer.usage)
+            cast("IO[bytes]", sink).write(b"".join(_encode(row) + b"\n" for row in rows.values()))
     return cutter.finish()

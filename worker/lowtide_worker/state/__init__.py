@@ -28,8 +28,9 @@ from lowtide_worker.state.held import (
 from lowtide_worker.state.leases import Leases
 from lowtide_worker.state.ledger import Ledger, UnbalancedError
 from lowtide_worker.state.oddities import Oddities
-from lowtide_worker.state.ordinals import Ordinals, divided
+from lowtide_worker.state.ordinals import Ordinals, divided, parted
 from lowtide_worker.state.restart import restart_collect
+from lowtide_worker.state.retries import Retry
 from lowtide_worker.state.tally import BundledTally, Tally
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "NotHeld",
     "Oddities",
     "Ordinals",
+    "Retry",
     "SegmentMove",
     "Share",
     "Superseded",
@@ -65,5 +67,6 @@ __all__ = [
     "bounded",
     "divided",
     "known",
+    "parted",
     "restart_collect",
 ]

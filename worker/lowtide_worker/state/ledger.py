@@ -42,7 +42,7 @@ from lowtide_worker.state import scripts
 from lowtide_worker.state.bundles import Share
 from lowtide_worker.state.held import Held, HeldBatch, HeldJob, HeldSegment, Superseded, bounded
 from lowtide_worker.state.ordinals import Ordinals, missing
-from lowtide_worker.state.retries import NO_RETRY, carried_by, retry_job
+from lowtide_worker.state.retries import Retry, carried_by, new_jobs, retry_counts
 from lowtide_worker.state.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Ledger:
             job_id=prefix,
             first=first,
             counted=measures.counted_job(batch.record.provider, batch.record.model),
-            shared=written_fields(new_job(batch.batch_id, stage=None, attempt=1, losses=0)),
+            shared=written_fields(new_job(batch.batch_id, stage=None)),
             jobs=[part for some in jobs for part in (some.first, some.last, len(some), some.bitmap or b"")],
         )
         self._checked(drafted, batch)
@@ -249,23 +249,13 @@ class Ledger:
         )
         self._checked(given_up, segment)
 
-    def close(
-        self,
-        job: HeldJob,
-        *,
-        tidy: Callable[[], None],
-        retry: Ordinals | None = None,
-        attempt: int | None = None,
-        losses: int | None = None,
-    ) -> BatchState | None:
-        """Closes a job, handing `retry` on to a new one; returns the batch's state if that ended it.
+    def close(self, job: HeldJob, *, tidy: Callable[[], None], retries: Sequence[Retry] = ()) -> BatchState | None:
+        """Closes a job, handing its other requests on to new ones; returns the batch's state if that ended it.
 
-        Calls `tidy` right before the batch ends. The new job has the attempt and the losses of this one, but for the
-        one that is given. Raises `Superseded`.
+        Calls `tidy` right before the batch ends. Raises `Superseded`.
         """
         batch_id = job.batch_id
         prefix = job_prefix(batch_id)
-        again = NO_RETRY if retry is None else retry_job(job, retry, attempt=attempt, losses=losses)
 
         def ask(*, is_tidy: bool) -> Any:
             return self._close(
@@ -286,13 +276,12 @@ class Ledger:
                 job_member=keys.job_member(prefix),
                 job_id=prefix,
                 error=_encode(job.record.error) if job.record.error else "",
-                bitmap=again.bitmap,
                 tidy=int(is_tidy),
                 counted=measures.counted_job(job.batch.provider, job.batch.model),
                 estimated=(job.record.tokens or 0) * job.record.paid_rows / job.record.requests,
                 reported=job.record.paid_prompt_token_count,
-                totals=again.totals,
-                fields=again.fields,
+                totals=retry_counts(job, retries),
+                jobs=new_jobs(batch_id, retries),
             )
 
         closed, state = ask(is_tidy=False)
@@ -307,7 +296,6 @@ class Ledger:
     def divide(self, job: HeldJob, kept: Ordinals, rest: Ordinals) -> None:
         """Leaves a job that is not created yet some of its requests; a new one gets `rest`. Raises `Superseded`."""
         prefix = job_prefix(job.batch_id)
-        new = new_job(job.batch_id, stage=Stage.CREATE, attempt=job.record.attempt, losses=job.record.losses)
         # Should the rest never be created either, its requests expire with this reason.
         reason: JobChange = {"error": job.record.error}
         uncounted: JobChange = {"tokens": None, "least": None}
@@ -324,7 +312,7 @@ class Ledger:
             kept_bitmap=kept.bitmap or "",
             bitmap=rest.bitmap or "",
             kept=[*written_fields(carried_by(kept)), *written_fields(uncounted)],
-            fields=[*written_fields(new), *written_fields(carried_by(rest)), *written_fields(reason)],
+            fields=[*Retry.of(job.record, rest).fields(job.batch_id), *written_fields(reason)],
         )
         self._checked(divided, job)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 
@@ -83,3 +83,13 @@ def divided(ordinals: Ordinals, at: int) -> tuple[Ordinals, Ordinals]:
             raise ValueError(f"there are no requests on one side of {at}")
         parts.append(part)
     return parts[0], parts[1]
+
+
+def parted(ordinals: Ordinals, chosen: Iterable[int]) -> tuple[Ordinals | None, Ordinals | None]:
+    """Those of `ordinals` that are chosen, and the others; None for none."""
+    start = ordinals.first // 8 * 8
+    bits = bytearray((ordinals.last - start + 7) // 8)
+    for ordinal in chosen:
+        if ordinals.first <= ordinal < ordinals.last:
+            bits[(ordinal - start) // 8] |= 0x80 >> (ordinal - start) % 8
+    return missing(ordinals, bytes(byte ^ 0xFF for byte in bits)), missing(ordinals, bytes(bits))

@@ -1,42 +1,73 @@
-"""The retry job of a job that closes: what it carries, and how its requests are counted."""
+"""The retry jobs of a job that closes: what each carries, and how its requests are counted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
-from lowtide.protocol import Stage, measures, written_fields
-from lowtide.protocol.changes import CarriedRequests, new_job
+import msgspec
+from msgspec.structs import replace
+
+from lowtide.protocol import JobRecord, Stage, measures, written_fields
+from lowtide.protocol.changes import CarriedRequests, ContinuedAnswers, NewJob, new_job
 from lowtide.states import JobState
 from lowtide.store import pairs
 from lowtide_worker.state.held import HeldJob
 from lowtide_worker.state.ordinals import Ordinals
 
 
-class RetryJob(NamedTuple):
-    """A retry job as close.lua takes it."""
+class Retry(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests that run again in a new job, and what is counted there as in every job."""
 
-    bitmap: bytes | str
-    """The requests that it carries; "" for no retry job."""
-    totals: list[Any]
-    """Counters of all batches and their amounts, one after the other."""
-    fields: list[Any]
-    """Its fields and their values, one after the other."""
+    requests: Ordinals
+    attempt: int
+    losses: int
+    continuations: int = 0
+    partial: str | None = None
+    """The file that says where the answers are that the new job continues."""
+
+    @classmethod
+    def of(cls, job: JobRecord, requests: Ordinals) -> Retry:
+        """Requests of a job that run again as if nothing had happened."""
+        return cls(
+            requests=requests,
+            attempt=job.attempt,
+            losses=job.losses,
+            continuations=job.continuations,
+            partial=job.partial,
+        )
+
+    def again(self) -> Retry:
+        """The same requests with one attempt more."""
+        return replace(self, attempt=self.attempt + 1)
+
+    def after_loss(self) -> Retry:
+        """The same requests after one more job that was lost as a whole, which costs no attempt."""
+        return replace(self, losses=self.losses + 1)
+
+    def continued(self, partial: str) -> Retry:
+        """The same requests, whose answers go on; `partial` is the file that says where they are."""
+        return replace(self, continuations=self.continuations + 1, partial=partial)
+
+    def fields(self, batch_id: str) -> list[Any]:
+        """The fields of the new job and their values, one after the other, as the scripts take them."""
+        new: NewJob = {
+            **new_job(batch_id, stage=Stage.CREATE),
+            "attempt": self.attempt,
+            "losses": self.losses,
+        }
+        answers: ContinuedAnswers = {"continuations": self.continuations, "partial": self.partial}
+        return [
+            *written_fields(new),
+            *written_fields(carried_by(self.requests)),
+            *(written_fields(answers) if self.continuations else ()),
+        ]
 
 
-NO_RETRY = RetryJob("", [], [])
-
-
-def retry_job(job: HeldJob, retry: Ordinals, *, attempt: int | None = None, losses: int | None = None) -> RetryJob:
-    """The job in which `retry` run again. It has the attempt and the losses of `job`, but for the one that is given."""
-    new = new_job(
-        job.batch_id,
-        stage=Stage.CREATE,
-        attempt=job.record.attempt if attempt is None else attempt,
-        losses=job.record.losses if losses is None else losses,
-    )
-    totals = pairs((measures.counter(measures.RETRIES, reason), n) for reason, n in _reasons(job, len(retry)))
-    return RetryJob(retry.bitmap or b"", totals, [*written_fields(new), *written_fields(carried_by(retry))])
+def new_jobs(batch_id: str, retries: Iterable[Retry]) -> list[Any]:
+    """The retry jobs as close.lua takes them: of each the number of its fields and values, its bitmap, and these."""
+    jobs = ((retry.requests.bitmap or b"", retry.fields(batch_id)) for retry in retries)
+    return [part for bitmap, fields in jobs for part in (len(fields), bitmap, *fields)]
 
 
 def carried_by(ordinals: Ordinals) -> CarriedRequests:
@@ -45,14 +76,26 @@ def carried_by(ordinals: Ordinals) -> CarriedRequests:
     return {"first": ordinals.first, "last": ordinals.last, "requests": len(ordinals), "sparse": sparse}
 
 
-def _reasons(job: HeldJob, requests: int) -> Iterator[tuple[str, int]]:
+def retry_counts(job: HeldJob, retries: Sequence[Retry]) -> list[Any]:
+    """Counters of all batches and their amounts, one after the other: the requests that run again, by reason."""
+    continued = sum(len(retry.requests) for retry in retries if retry.continuations > job.record.continuations)
+    others = sum(len(retry.requests) for retry in retries) - continued
+    return pairs((measures.counter(measures.RETRIES, reason), n) for reason, n in _reasons(job, continued, others))
+
+
+def _reasons(job: HeldJob, continued: int, others: int) -> Iterator[tuple[str, int]]:
     """Why so many requests of a job run again, each counted once: by the reasons of their rows, else by the job's."""
-    left = requests
+    rows = dict(job.record.retried_by)
+    rows[measures.CONTINUATION] = max(0, rows.get(measures.CONTINUATION, 0) - continued)
+    left = others
     # A request with two rows that both say so is one request.
-    for reason, count in job.record.retried_by.items():
-        if some := min(count, left):
-            yield reason, some
+    for reason, count in rows.items():
+        some = min(count, left)
         left -= some
+        if reason == measures.CONTINUATION:
+            some += continued
+        if some:
+            yield reason, some
     if left:
         yield _reason(job), left
 

@@ -143,13 +143,12 @@ def close(
     job_member: Value,
     job_id: Value,
     error: Value,
-    bitmap: Value,
     tidy: Value,
     counted: Value,
     estimated: Value,
     reported: Value,
     totals: Values,
-    fields: Values,
+    jobs: Values,
 ) -> Any: ...
 
 

@@ -29,7 +29,11 @@ local function tallied(json, amounts)
   return cjson.encode(names)
 end
 -- Rows of a segment from before the output was collected again come once more in a later segment, which counts them.
-local number, recollected = redis.call('HGET', segment, 'number'), redis.call('HGET', job, 'recollected')
+local number, partial = unpack(redis.call('HMGET', segment, 'number', 'partial'))
+local recollected, partial_segments = unpack(redis.call('HMGET', job, 'recollected', 'partial_segments'))
+if partial == '1' then
+  redis.call('HSET', job, 'partial_segments', (partial_segments and partial_segments .. ' ' or '') .. number)
+end
 if tonumber(number or 0) >= tonumber(recollected or 0) then
   for index = 1, #paid, 2 do
     redis.call('HINCRBY', batch, paid[index], paid[index + 1])

@@ -1,0 +1,102 @@
+"""Traces: one from the submit, through the stages in their workers, to the handler in its own; over real processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from tests.integration.blurbs import MODEL, blurbs
+from tests.stack import Stack
+from tests.traces import provider, spans
+from tests.waiting import wait_until
+
+from lowtide.protocol import keys
+
+HANDLER = "shop.tasks.save_all"
+Span = dict[str, Any]
+Find = Callable[..., list[Span]]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("tracing")
+    with Stack(folder, SPANS=str(folder / "spans.jsonl"), SHOP_LOG=str(folder / "shop.jsonl")) as stack:
+        stack.worker("-I", "tests.traces")
+        stack.worker("-I", "tests.traces", "-P", "solo", app="tests.shop", SHOP_BROKER=stack.redis_server.url)
+        yield stack
+
+
+@pytest.fixture
+def file(stack: Stack) -> Path:
+    return Path(stack.env["SPANS"])
+
+
+@pytest.fixture
+def find(file: Path, monkeypatch: pytest.MonkeyPatch) -> Find:
+    """The spans of a name, with these attributes. The test's own process has set up OpenTelemetry, too."""
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider(file))
+
+    def found(name: str, **attributes: object) -> list[Span]:
+        wanted = {key.replace("__", "."): value for key, value in attributes.items()}.items()
+        return [span for span in spans(file) if span["name"] == name and wanted <= span["attributes"].items()]
+
+    return found
+
+
+def test_one_trace_leads_from_the_submit_to_the_handler(stack: Stack, find: Find, file: Path) -> None:
+    stack.emulator.set_faults([{"on": "batches.get", "kind": "status", "times": 1, "params": {"code": 401}}])
+    with trace.get_tracer("service").start_as_current_span("checkout") as root:
+        batch = stack.queue().submit(blurbs(3), model=MODEL, on_result=HANDLER)
+    status = batch.wait(timeout=60)
+    handled = wait_until(lambda: find(f"handle {HANDLER}", lowtide__batch_id=batch.id))[0]
+    wait_until(lambda: find("clean lowtide.jobs", lowtide__batch_id=batch.id))
+
+    ours = [span for span in spans(file) if span["attributes"].get("lowtide.batch_id") == batch.id]
+    assert {span["context"]["trace_id"] for span in ours} == {f"0x{root.get_span_context().trace_id:032x}"}
+    [sent] = [span for span in ours if span["kind"] == "SpanKind.PRODUCER"]
+    assert sent["parent_id"] == f"0x{root.get_span_context().span_id:016x}"
+    stages = [span for span in ours if span["parent_id"] == sent["context"]["span_id"]]
+    assert {span["name"] for span in stages} == {
+        *(f"{stage} lowtide.jobs" for stage in ("submit", "create", "poll", "settle", "clean")),
+        *(f"{stage} lowtide.results" for stage in ("collect", "deliver")),
+    }
+    [delivered] = [span for span in stages if span["context"]["span_id"] == handled["parent_id"]]
+    assert delivered["name"] == "deliver lowtide.results"
+    model = {"gen_ai.provider.name": "gcp.gemini", "gen_ai.request.model": MODEL}
+    assert all(span["attributes"].items() >= model.items() for span in [sent, *stages])
+    usage = status.usage
+    used = {
+        "gen_ai.usage.input_tokens": usage.prompt_token_count,
+        "gen_ai.usage.output_tokens": usage.candidates_token_count + usage.thoughts_token_count,
+    }
+    assert [span["name"] for span in stages if span["attributes"].items() >= used.items()] == ["settle lowtide.jobs"]
+    [refused] = [span for span in stages if span["attributes"].get("error.type") == "Denied"]
+    assert (refused["name"], refused["status"]["status_code"]) == ("poll lowtide.jobs", "ERROR")
+
+
+def test_a_job_of_many_batches_has_links_to_their_submits(stack: Stack, find: Find) -> None:
+    queue = stack.queue(share_jobs=True, linger_seconds=3600, linger_requests=4)
+    batches = [queue.submit(blurbs(2), model=MODEL, on_result=HANDLER) for _ in range(2)]
+    for batch in batches:
+        batch.wait(timeout=60)
+    bundle = batches[0].status().bundle
+
+    handled = wait_until(lambda: find(f"handle {HANDLER}", lowtide__batch_id=bundle))[0]
+
+    sent_by = {span["context"]["span_id"]: span for span in find("deliver lowtide.results", lowtide__batch_id=bundle)}
+    delivered = sent_by[handled["parent_id"]]
+    submits = [find("submit lowtide.jobs", lowtide__batch_id=batch.id)[0] for batch in batches]
+    assert delivered["parent_id"] is None
+    assert [link["context"]["span_id"] for link in delivered["links"]] == [s["context"]["span_id"] for s in submits]
+
+
+def test_a_stream_has_the_span_that_its_reader_continues(stack: Stack, find: Find) -> None:
+    batch = stack.queue().submit(blurbs(1), model=MODEL, on_result="stream://traced")
+    delivered = wait_until(lambda: find("deliver lowtide.results", lowtide__batch_id=batch.id))[0]["context"]
+
+    entries: Any = stack.redis.xrange(keys.stream("traced"))
+    parents = [entry[b"traceparent"].decode()[3:52] for _, entry in entries]
+    assert f"{delivered['trace_id'][2:]}-{delivered['span_id'][2:]}" in parents
