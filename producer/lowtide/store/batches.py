@@ -383,6 +383,13 @@ class Store:
         return _known_state(batch_id, state)
 
 
+def _needed_queues(batch: BatchRecord) -> tuple[Queue, ...]:
+    """The queues whose workers have something to do for a batch."""
+    if batch.finished is None:
+        return tuple(Queue)
+    return (Queue.RESULTS,) if batch.undelivered else ()
+
+
 def _matches(batch: BatchRecord, state: BatchState | None, labels: Mapping[str, str] | None) -> bool:
     return state in (None, batch.state) and (not labels or labels.items() <= batch.labels.items())
 
