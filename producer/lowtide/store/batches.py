@@ -20,6 +20,7 @@ from lowtide.protocol import (
     BatchRecord,
     DamagedRecord,
     Part,
+    Queue,
     Stage,
     batch_status,
     hash_reply,
@@ -385,9 +386,8 @@ class Store:
 
 def _needed_queues(batch: BatchRecord) -> tuple[Queue, ...]:
     """The queues whose workers have something to do for a batch."""
-    if batch.finished is None:
-        return tuple(Queue)
-    return (Queue.RESULTS,) if batch.undelivered else ()
+    undelivered = (Queue.RESULTS,) if batch.undelivered else ()
+    return tuple(Queue) if batch.finished is None else undelivered
 
 
 def _matches(batch: BatchRecord, state: BatchState | None, labels: Mapping[str, str] | None) -> bool:
