@@ -120,9 +120,9 @@ class WorkerSettings(Settings):
     )
     max_enqueued_tokens: Annotated[dict[str, int], NoDecode] = Field(
         default_factory=dict,
-        description="Highest number of estimated input tokens in one job, by model, as JSON: "
+        description="Highest number of estimated input tokens of all live jobs of a model, by model, as JSON: "
         '{"gemini-3.5-flash": 3000000}; or the tier of your project, whose published limits are taken: tier-1, tier-2 '
-        "or tier-3. Unset: no limit is known, and a job that never fits is divided.",
+        "or tier-3. Unset: the limit is learned from refusals.",
         examples=["tier-1"],
     )
     job_deadline_seconds: float = Field(
