@@ -142,7 +142,7 @@ class Summary:
     bars: list[Bar]
     notes: list[str] = field(default_factory=list)
     condition: str = ""
-    """What a reader must know before the figures; "" for nothing."""
+    """Condition of the measurement that matters for all figures, shown before them; "" for none."""
 
 
 class Found:
