@@ -190,6 +190,7 @@ class BatchQueue:
                 for order in orders
             )
         """
+        self._store.confirm(self._installation)
         self._prepare_to_announce()
         new: list[Unrecorded] = []
         ids: list[str] = []
@@ -204,6 +205,8 @@ class BatchQueue:
                         intake = self.receiver.take(batch_id, checked, requests, put=puts.put)
                         tracing.describe(tracing.of_batch(batch_id, intake.accepted.total))
                         new.append(_unrecorded(batch_id, checked, intake, tracing.current()))
+            # It may have taken long to read them all.
+            self._store.confirm(self._installation)
         # From here on only Redis knows which batches are recorded, so their files stay.
         return self._record(new)
 
@@ -214,7 +217,7 @@ class BatchQueue:
         options = {name: value for name, value in given.items() if name != "requests"}
         checked = Options.checked(self.settings, **cast("Any", options))
         cloud_uris(given["requests"])
-        self.check(checked)
+        self._check(checked)
         return given["requests"], checked
 
     @contextmanager
@@ -242,6 +245,9 @@ class BatchQueue:
         likely for another kind of batch. Of many batches within a second, it asks for one whether workers are there.
         """
         self._store.confirm(self._installation)
+        self._check(options)
+
+    def _check(self, options: Options) -> None:
         self._warn_of_absences(options)
         if doubt := doubt_about(options.model, options.kind):
             log.warning("%s", doubt)
