@@ -33,6 +33,7 @@ from lowtide.errors import (
     UnsupportedServer,
     WaitTimeout,
 )
+from lowtide.estimates import Estimate
 from lowtide.handling.celery_handler import result_handler
 from lowtide.intake import BatchSubmission
 from lowtide.models import BatchPage, BatchStatus, JobStatus, Request, Result, ResultError, Usage, Waiting
@@ -58,6 +59,7 @@ __all__ = [
     "DeadLetter",
     "DeadLetterNotFound",
     "DeadLetters",
+    "Estimate",
     "IdempotencyConflict",
     "InstallationMismatch",
     "InvalidBatch",

@@ -15,8 +15,9 @@ from typing import BinaryIO, Unpack
 
 from lowtide.batch import Batch
 from lowtide.errors import WaitTimeout
+from lowtide.estimates import Estimate
 from lowtide.feed import fed
-from lowtide.intake import BatchSubmission, RequestLike
+from lowtide.intake import BatchSubmission, RequestLike, RequestsLike
 from lowtide.models import BatchPage, BatchStatus, Result
 from lowtide.options import BatchOptions, check_names
 from lowtide.queue import BatchQueue
@@ -73,6 +74,10 @@ class AsyncBatchQueue:
         continues, and the batches may be recorded, and run.
         """
         return [AsyncBatch(batch) for batch in await asyncio.to_thread(self._queue.submit_many, batches)]
+
+    async def estimate(self, requests: RequestsLike, *, model: str, **options: Unpack[BatchOptions]) -> Estimate:
+        """Returns what a batch would be and would cost; nothing is stored or sent. See `lowtide.estimates`."""
+        return await asyncio.to_thread(partial(self._queue.estimate, requests, model=model, **options))
 
     async def get(self, batch_id: str) -> AsyncBatch:
         """Returns the batch of this id: see `BatchQueue.get`. Raises `BatchNotFound`."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Unpack, cast
+from typing import IO, Any, Unpack, cast
 
 import msgspec
 
 from lowtide.errors import InvalidBatch, InvalidRequest
+from lowtide.intake import RequestsLike, cloud_uris
 from lowtide.models import Usage
 from lowtide.options import BatchOptions, Options
 from lowtide.pricing import PriceTable, Tier, cost
@@ -63,7 +64,7 @@ _decode = msgspec.json.Decoder(_Body, strict=False).decode
 
 
 def estimate(
-    requests: Iterable[object] | str | os.PathLike[str] | BinaryIO,
+    requests: RequestsLike,
     *,
     model: str,
     settings: Settings | None = None,
@@ -82,6 +83,8 @@ def estimate(
     """
     settings = settings or Settings()
     checked = Options.checked(settings, model=model, **options)
+    if cloud_uris(requests) is not None:
+        raise InvalidBatch("requests: an estimate reads files and iterables, and no places in Google Cloud")
     counted = _Counted(settings, checked, PriceTable.read(settings.prices))
     for position, item in _items(requests):
         counted.add(item, position)

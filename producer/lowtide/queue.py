@@ -24,6 +24,7 @@ from lowtide.errors import (
     SpoolError,
     placed,
 )
+from lowtide.estimates import Estimate, estimate
 from lowtide.intake import BatchSubmission, Intake, Receiver, RequestLike, RequestsLike, cloud_uris
 from lowtide.models import BatchPage
 from lowtide.options import BatchOptions, Options
@@ -209,6 +210,10 @@ class BatchQueue:
             self._store.confirm(self._installation)
         # From here on only Redis knows which batches are recorded, so their files stay.
         return self._record(new)
+
+    def estimate(self, requests: RequestsLike, *, model: str, **options: Unpack[BatchOptions]) -> Estimate:
+        """Returns what a batch would be and would cost; nothing is stored or sent. See `lowtide.estimates`."""
+        return estimate(requests, model=model, settings=self.settings, **options)
 
     def _checked(self, given: BatchSubmission) -> tuple[RequestsLike, Options]:
         """The requests and the options of one batch of many. Raises as `submit` does."""

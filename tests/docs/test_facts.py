@@ -24,6 +24,7 @@ from lowtide import (
     BatchQueue,
     BatchState,
     BatchStatus,
+    Estimate,
     JobState,
     JobStatus,
     Kind,
@@ -152,7 +153,9 @@ def as_text(value: object) -> str:
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
-@pytest.mark.parametrize("model", [Request, Result, BatchStatus, JobStatus, Waiting], ids=lambda model: model.__name__)
+@pytest.mark.parametrize(
+    "model", [Request, Result, BatchStatus, JobStatus, Waiting, Estimate], ids=lambda model: model.__name__
+)
 def test_every_field_of_a_model_stands_in_the_reference(model: type[msgspec.Struct]) -> None:
     named = set(re.findall(r"`(\w+)`", text_of(REFERENCE)))
     assert set(model.__struct_fields__) <= named

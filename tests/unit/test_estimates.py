@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.unit.test_pricing import GOOD
 
-from lowtide import InvalidBatch, Request, Settings
+from lowtide import BatchQueue, InvalidBatch, Request, Settings
 from lowtide.estimates import estimate
 from lowtide.pricing import InvalidPrices
 from lowtide.shaping import shaper_of
@@ -108,6 +108,14 @@ def test_prices_of_a_file_are_used_and_a_wrong_file_is_an_error(settings: Settin
     file.write_text(f"price = [{{ {GOOD} }}]".replace("1.5", "-1.5"))
     with pytest.raises(InvalidPrices, match="row 1"):
         estimate(requests(1), model=MODEL, settings=mine)
+
+
+def test_a_queue_estimates_by_its_own_settings(settings: Settings) -> None:
+    queue = BatchQueue(settings.model_copy(update={"max_requests_per_job": 2}))
+
+    assert queue.estimate(requests(5), model=MODEL).jobs == 3
+    with pytest.raises(InvalidBatch, match="no places in Google Cloud"):
+        queue.estimate("gs://bucket/requests.jsonl", model=MODEL, provider="vertex")
 
 
 def test_a_file_is_read_by_its_path(settings: Settings, tmp_path: Path) -> None:
