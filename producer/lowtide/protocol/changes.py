@@ -7,7 +7,7 @@ types leave out. See `records` for what each field means.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NotRequired, TypedDict
+from typing import TypedDict
 
 from lowtide.models import ResultError
 from lowtide.protocol.messages import RECORD_VERSION, Stage
@@ -68,8 +68,8 @@ class NewBatch(TypedDict):
     labels: Mapping[str, str]
     outcomes: Mapping[str, str]
     idempotency_key: str | None
-    traceparent: NotRequired[str]
-    tracestate: NotRequired[str | None]
+    traceparent: str | None
+    tracestate: str | None
     cancel: bool
     jobs: int
     open: int

@@ -69,9 +69,9 @@ def registration(
         "groups": groups,
         "labels": dict(options.labels),
         "idempotency_key": options.idempotency_key,
+        "traceparent": trace.get("traceparent"),
+        "tracestate": trace.get("tracestate"),
     }
-    if trace:
-        fields["traceparent"], fields["tracestate"] = trace["traceparent"], trace.get("tracestate")
     return {
         "batch": keys.batch(batch_id),
         "batches": keys.BATCHES,
