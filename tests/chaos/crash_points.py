@@ -154,4 +154,9 @@ def again() -> list[tuple[str, str]]:
 def vertex_cases() -> list[tuple[str, str]]:
     """Those at which the other provider has something else to lose: its own files, and output that is read in place."""
     plain = [("plain", point) for point in _ON_VERTEX]
-    return [*plain, *(("answers in parts", point) for point in ("deliver.after-partial", "settle.after-index:2"))]
+    shared = [("batches that share jobs", point) for point in ("submit.before-plan", "deliver.after-grant")]
+    return [
+        *plain,
+        *shared,
+        *(("answers in parts", point) for point in ("deliver.after-partial", "settle.after-index:2")),
+    ]

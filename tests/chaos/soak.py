@@ -87,6 +87,7 @@ class Soak:
             "flaky": self._chance.random() < 0.3,
             "mode": self._chance.choice(("file", "inline")),
             "priority": self._chance.randint(-3, 3),
+            "share": self._chance.random() < 0.3,
         }
         try:
             self.submitted.append(self._stack.submit(count, marks=marks, **options))
@@ -109,11 +110,12 @@ class Soak:
         # An upload that a killed worker left is found by the sweep, which knows nothing of deleted batches any more.
         if any(name.startswith(self._stack.display_name(one.id)) for name in self._stack.uploads()):
             return
+        bundle = one.bundle
         try:
             one.batch.delete()
         except BatchNotFinished:
             return
-        one.deleted = True
+        one.was_in, one.deleted = bundle, True
 
     def _do_kill_worker(self) -> None:
         worker = self._chance.choice(self._workers)
