@@ -50,7 +50,7 @@ class Declaration(Generic[_Arguments]):
     """The keys and arguments of a script, read from the signature of a function."""
 
     def __init__(self, function: Callable[_Arguments, Any], shared: str = "") -> None:
-        self._package, self.name = function.__module__, function.__name__
+        self._package, self.name = str(function.__globals__["__package__"]), function.__name__
         self._shared = shared
         hints = get_type_hints(function, include_extras=True)
         hints.pop("return", None)

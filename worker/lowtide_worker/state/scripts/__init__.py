@@ -4,71 +4,45 @@ from __future__ import annotations
 
 from typing import Any
 
-from lowtide.store import Key, Keys, Value, Values, script, script_with
+from lowtide.store import Key, Value, Values, script, script_with
+from lowtide_worker.state.scripts.admission import accepted, admit, refused, release
+from lowtide_worker.state.scripts.clock import advance, begin, claim, keep, put_back
 
-
-@script_with("turns")
-def accepted(
-    *,
-    job: Key,
-    live: Key,
-    limit: Key,
-    models: Key,
-    clock: Key,
-    token: Value,
-    job_id: Value,
-    most: Value,
-    model: Value,
-    job_hash: Value,
-    job_member: Value,
-    waiting_prefix: Value,
-    tokens_prefix: Value,
-    quota_prefix: Value,
-    patience: Value,
-) -> Any: ...
+__all__ = [
+    "accepted",
+    "add_measured",
+    "admit",
+    "advance",
+    "await_listener",
+    "begin",
+    "claim",
+    "close",
+    "divide",
+    "draft",
+    "forget",
+    "forget_job",
+    "grant",
+    "grant_bundled",
+    "handed_over",
+    "keep",
+    "lose",
+    "note_delivery",
+    "offer",
+    "plan",
+    "put_back",
+    "recollect",
+    "record",
+    "refused",
+    "release",
+    "restart",
+    "seal",
+    "segment",
+    "spare",
+]
 
 
 @script
 def add_measured(*, counters: Key, latencies: Key, totals: Values, times: Values) -> Any: ...
-
-
-@script_with("turns")
-def admit(
-    *,
-    job: Key,
-    live: Key,
-    limit: Key,
-    models: Key,
-    token: Value,
-    job_id: Value,
-    most: Value,
-    priority: Value,
-    created: Value,
-    model: Value,
-    configured: Value,
-    tokens: Value,
-    least: Value,
-    job_hash: Value,
-    waiting_prefix: Value,
-    tokens_prefix: Value,
-    quota_prefix: Value,
-) -> Any: ...
-
-
-@script
-def advance(
-    *,
-    entity: Key,
-    clock: Key,
-    next_clock: Key,
-    census: Key,
-    member: Value,
-    token: Value,
-    stage: Value,
-    after: Value,
-    lease: Value,
-    fields: Values,
-) -> Any: ...
 
 
 @script
@@ -84,42 +58,6 @@ def await_listener(
     fresh: Value,
     problem: Value,
     kept: Value,
-) -> Any: ...
-
-
-@script
-def begin(
-    *,
-    entity: Key,
-    clock: Key,
-    batch: Key,
-    census: Key,
-    member: Value,
-    stage: Value,
-    token: Value,
-    lease: Value,
-    version: Value,
-    job_hash: Value,
-    pause: Value,
-    absent: Value,
-    oldest: Value,
-    older_pause: Value,
-    older_problem: Value,
-) -> Any: ...
-
-
-@script
-def claim(
-    *,
-    clock: Key,
-    queue: Key,
-    ticker: Key,
-    most: Value,
-    lease: Value,
-    hash_prefix: Value,
-    window: Value,
-    guard_ms: Value,
-    stages: Values,
 ) -> Any: ...
 
 
@@ -262,10 +200,6 @@ def handed_over(
 
 
 @script
-def keep(*, entity: Key, clock: Key, census: Key, member: Value, token: Value, lease: Value, fields: Values) -> Any: ...
-
-
-@script
 def lose(
     *,
     batch: Key,
@@ -309,10 +243,6 @@ def plan(
     jobs: Value,
     stage: Value,
 ) -> Any: ...
-
-
-@script
-def put_back(*, entity: Key, clock: Key, other_clocks: Keys, member: Value, stage: Value) -> Any: ...
 
 
 @script
@@ -364,48 +294,6 @@ def record(
     failed_by: Values,
     answered_by: Values,
     retried_by: Values,
-) -> Any: ...
-
-
-@script_with("turns")
-def refused(
-    *,
-    job: Key,
-    live: Key,
-    limit: Key,
-    models: Key,
-    clock: Key,
-    token: Value,
-    job_id: Value,
-    most: Value,
-    model: Value,
-    job_hash: Value,
-    job_member: Value,
-    waiting_prefix: Value,
-    tokens_prefix: Value,
-    quota_prefix: Value,
-    often: Value,
-    lowered_ms: Value,
-) -> Any: ...
-
-
-@script_with("turns")
-def release(
-    *,
-    job: Key,
-    live: Key,
-    limit: Key,
-    models: Key,
-    clock: Key,
-    token: Value,
-    job_id: Value,
-    most: Value,
-    model: Value,
-    job_hash: Value,
-    job_member: Value,
-    waiting_prefix: Value,
-    tokens_prefix: Value,
-    quota_prefix: Value,
 ) -> Any: ...
 
 
