@@ -388,8 +388,8 @@ def _named(error: Exception) -> str:
 
 def _unrecorded(batch_id: str, options: Options, intake: Intake, trace: tracing.Headers) -> Unrecorded:
     accepted = intake.accepted
-    parts = (accepted.fingerprint, options.model, options.mode, options.on_result or "")
-    parts += (options.provider, options.kind, options.destination or "")
+    kinds = (options.model, options.mode, options.on_result or "", options.provider, options.kind)
+    parts = (accepted.fingerprint, *kinds, options.destination or "")
     # Short, because Redis keeps a hash whose values have at most 64 bytes in a third of the memory.
     fingerprint = hashlib.blake2b("-".join(parts).encode(), digest_size=20).hexdigest()
     return Unrecorded(batch_id, options, accepted, fingerprint, trace, intake.sources)
