@@ -149,6 +149,23 @@ def test_batches_are_found_by_id_label_and_state(stack: Stack, browser: httpx.Cl
     assert browser.get("/lowtide/batch/b00000000000000000000").status_code == 404
 
 
+def test_a_batch_that_waits_shows_its_reason(stack: Stack, browser: httpx.Client) -> None:
+    refusal = {"code": 429, "message": f"the enqueued tokens of {MARKUP}"}
+    stack.emulator.set_faults([{"on": "batches.create", "kind": "status", "params": refusal}])
+    try:
+        batch = submit(stack)
+        pages = (f"/lowtide/batch/{batch.id}", "/lowtide")
+        wait_until(lambda: all("Requests that wait: 1" in browser.get(page).text for page in pages))
+        for page in pages:
+            shown = browser.get(page).text
+            assert "the enqueued tokens of" in shown
+            assert MARKUP not in shown
+    finally:
+        stack.emulator.set_faults([])
+    batch.cancel()
+    batch.wait(60)
+
+
 def test_the_list_has_pages(stack: Stack, browser: httpx.Client) -> None:
     batches = [submit(stack, pages="yes") for _ in range(26)]
     first = browser.get("/lowtide")

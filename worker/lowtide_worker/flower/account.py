@@ -10,6 +10,7 @@ from lowtide.protocol import Queue
 from lowtide_worker.flower.page import Page
 from lowtide_worker.flower.reading import dead_letter_count
 from lowtide_worker.metrics import Metric, Snapshot, catalogue
+from lowtide_worker.settings import WorkerSettings
 
 _MOST_ROWS = 50
 
@@ -37,7 +38,7 @@ class AccountPage(Page):
         self.show(
             "lowtide_account.html",
             slots=_slots(snapshot, settings.provider),
-            token_limits=settings.max_enqueued_tokens,
+            live_tokens=_live_tokens(snapshot, settings),
             jobs=_most(snapshot, catalogue.JOBS),
             tokens=_tokens(snapshot),
             queues=_queues(snapshot),
@@ -56,6 +57,19 @@ def _slots(snapshot: Snapshot, default: str) -> list[Slots]:
         for provider in ProviderName
     ]
     return [slots for slots in found if slots.provider == default or slots.live or slots.waiting]
+
+
+def _live_tokens(snapshot: Snapshot, settings: WorkerSettings) -> list[tuple[str, str, float, float]]:
+    """Of each model with live tokens or a limit: provider, model, live tokens, and the limit; 0 where none is known."""
+    live, limits = (snapshot.values[metric] for metric in (catalogue.LIVE_TOKENS, catalogue.LIVE_TOKENS_LIMIT))
+    known = {
+        (str(settings.provider), model): float(most) for model, most in settings.max_enqueued_tokens.items()
+    } | limits
+    names = sorted({*known, *live})[:_MOST_ROWS]
+    return [
+        (provider, model, live.get((provider, model), 0.0), known.get((provider, model), 0.0))
+        for provider, model in names
+    ]
 
 
 def _most(snapshot: Snapshot, metric: Metric) -> list[tuple[tuple[str, ...], float]]:

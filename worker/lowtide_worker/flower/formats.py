@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 
-from lowtide import BatchState, BatchStatus, JobState, JobStatus, Usage
+from lowtide import BatchState, BatchStatus, JobState, JobStatus, Usage, Waiting
 from lowtide.text import duration, on_one_line
 
 _PATH = re.compile(r"(https?://[^\s/?#]+)[/?#]\S*")
@@ -113,6 +113,12 @@ def usage(tokens: Usage) -> str:
     }
     shown = ", ".join(f"{count:,} {name}" for name, count in parts.items() if count)
     return f"{tokens.total_token_count:,}: {shown}" if shown else ""
+
+
+def waiting(found: Waiting) -> str:
+    """Returns what the requests of a batch wait for in one line."""
+    place = f", place {found.position:,} in the line" if found.position else ""
+    return f"Requests that wait: {found.requests:,}{place}. {reason(found.reason)}"
 
 
 def handler(on_result: str | None) -> str:
