@@ -277,7 +277,7 @@ def test_doctor_warns_of_a_spool_that_everybody_can_open(
     capsys: pytest.CaptureFixture[str], mode: int, verdict: str
 ) -> None:
     # pytest's own folders are closed to others.
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)
         (folder / "spool").mkdir()

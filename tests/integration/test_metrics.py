@@ -88,7 +88,7 @@ def test_small_batches_that_share_jobs_are_counted_with_their_bundle(stack: Stac
     for batch in batches:
         batch.delete()
     wait_until(lambda: scrape("lowtide_bundles", state="completed") == done)
-    assert counted(stack.redis) == scanned(stack.redis)
+    wait_until(lambda: counted(stack.redis) == scanned(stack.redis))
 
 
 def test_failures_retries_and_provider_errors_are_counted_by_reason(

@@ -13,6 +13,7 @@ from tests.stack import Stack
 from tests.waiting import wait_until
 
 from lowtide import Batch, BatchNotFound, StoreUnavailable
+from lowtide.protocol import keys
 from lowtide.store import lacking
 from lowtide.store.permissions import CHANNELS, COMMANDS, KEYS
 from lowtide_worker.metrics.exposition import StoreCollector
@@ -73,17 +74,26 @@ def test_the_documented_permissions_are_all_that_the_main_job_needs(stack: Stack
     assert refused <= {"config|get", "client|setinfo"}
 
 
-@pytest.mark.parametrize("missing", ["+zadd", "+brpop", "+script|load", "+exec", "+discard", "~unacked*", "~lowtide.*"])
+@pytest.mark.parametrize(
+    "missing", ["+zadd", "+brpop", "+script|load", "+multi", "+exec", "+discard", "~unacked*", "~lowtide.*"]
+)
 def test_a_missing_permission_is_told_by_doctor(stack: Stack, lowtide: Command, missing: str) -> None:
     url = allow(stack, f"-{missing[1:]}") if missing[0] == "+" else allow(stack, "resetkeys", *(set(KEYS) - {missing}))
     client = redis.Redis.from_url(url)
+    before = stack.redis.dbsize(), stack.redis.get(keys.INSTALLATION)
     assert lacking(client) == [missing]
+    assert (stack.redis.dbsize(), stack.redis.get(keys.INSTALLATION)) == before
     assert client.ping()
 
     doctor = lowtide("doctor", LOWTIDE_REDIS_URL=url)
 
     assert doctor.code == 1
     assert f"the user of Redis lacks permissions: ACL SETUSER <user> {missing}" in " ".join(doctor.out.split())
+
+
+def test_the_channels_are_those_of_the_database(stack: Stack) -> None:
+    with redis.Redis.from_url(allow(stack).removesuffix("/0") + "/1") as client:
+        assert lacking(client) == [channel.format(database=1) for channel in CHANNELS]
 
 
 def test_a_worker_without_a_permission_ends_with_one_line(stack: Stack) -> None:

@@ -18,12 +18,19 @@ def sharing(stack: Stack) -> BatchQueue:
     return stack.queue(share_jobs=True, linger_seconds=1)
 
 
-def created(stack: Stack) -> int:
-    return int(stack.emulator.stats().calls.get("batches.create", 0))
+def full(stack: Stack, requests: int) -> BatchQueue:
+    """A queue whose bundle is closed when it has so many requests, however long their submits take."""
+    return stack.queue(share_jobs=True, linger_seconds=600, linger_requests=requests)
 
 
-def test_small_batches_share_a_job_and_each_has_its_own_results(stack: Stack, sharing: BatchQueue) -> None:
-    batches = [sharing.submit(blurbs(count), model=MODEL, labels={"n": str(count)}) for count in (1, 3, 10, 2)]
+def created(*batches: Batch) -> int:
+    """How many jobs the provider has had of these batches."""
+    return len({job.id for batch in batches for job in batch.status().jobs if job.name})
+
+
+def test_small_batches_share_a_job_and_each_has_its_own_results(stack: Stack) -> None:
+    queue = full(stack, 16)
+    batches = [queue.submit(blurbs(count), model=MODEL, labels={"n": str(count)}) for count in (1, 3, 10, 2)]
 
     for batch, count in zip(batches, (1, 3, 10, 2), strict=True):
         status = batch.wait(timeout=60)
@@ -34,7 +41,7 @@ def test_small_batches_share_a_job_and_each_has_its_own_results(stack: Stack, sh
         assert all(result.labels == {"n": str(count)} for result in results.values())
         assert all(result.metadata == {"row": key.removeprefix("sku-")} for key, result in results.items())
         assert status.usage.total_token_count == sum(r.usage.total_token_count for r in results.values() if r.usage)
-    assert created(stack) == 1
+    assert created(*batches) == 1
 
 
 def test_a_batch_of_other_options_or_many_requests_shares_no_job(stack: Stack, sharing: BatchQueue) -> None:
@@ -44,29 +51,30 @@ def test_a_batch_of_other_options_or_many_requests_shares_no_job(stack: Stack, s
         sharing.submit(blurbs(2), model=MODEL, mode="inline"),
         stack.queue(share_jobs=True, linger_requests=2).submit(blurbs(2), model=MODEL),
     ]
-    shared = [sharing.submit(blurbs(2), model=MODEL) for _ in range(2)]
+    shared = [full(stack, 4).submit(blurbs(2), model=MODEL, priority=1) for _ in range(2)]
 
     for batch in (*alone, *shared):
         assert batch.wait(timeout=60).succeeded == 2
         assert len(list(batch.results())) == 2
-    assert created(stack) == 5
+    assert [created(batch) for batch in alone] == [1, 1, 1, 1]
+    assert (created(*alone), created(*shared)) == (4, 1)
     assert [batch.status().bundle is None for batch in alone] == [False, True, False, True]
 
 
 def test_enough_requests_need_not_wait(stack: Stack) -> None:
-    queue = stack.queue(share_jobs=True, linger_seconds=3600, linger_requests=10)
-    stack.emulator.reset()
+    queue = full(stack, 10)
     batches = [queue.submit(blurbs(4), model=MODEL) for _ in range(3)]
 
     assert [batch.wait(timeout=60).succeeded for batch in batches] == [4, 4, 4]
-    assert created(stack) == 1
+    assert created(*batches) == 1
 
 
-def test_rows_that_run_again_do_so_for_their_own_batches(stack: Stack, sharing: BatchQueue) -> None:
+def test_rows_that_run_again_do_so_for_their_own_batches(stack: Stack) -> None:
+    queue = full(stack, 10)
     marked = [{"key": f"k{n}", "contents": f"[[error:8:1]] Article {n}."} for n in range(3)]
-    again = sharing.submit(marked, model=MODEL)
-    at_once = sharing.submit(blurbs(3), model=MODEL)
-    refused = sharing.submit([{"key": "no", "contents": "[[error:3]] Article."}, *marked], model=MODEL)
+    again = queue.submit(marked, model=MODEL)
+    at_once = queue.submit(blurbs(3), model=MODEL)
+    refused = queue.submit([{"key": "no", "contents": "[[error:3]] Article."}, *marked], model=MODEL)
 
     assert again.wait(timeout=60).succeeded == 3
     assert at_once.wait(timeout=60).succeeded == 3
@@ -76,13 +84,14 @@ def test_rows_that_run_again_do_so_for_their_own_batches(stack: Stack, sharing: 
     assert {result.key: result.attempts for result in again.results()} == {"k0": 2, "k1": 2, "k2": 2}
     assert {result.attempts for result in at_once.results()} == {1}
     assert sorted(result.key for result in refused.results()) == ["k0", "k1", "k2", "no"]
-    assert created(stack) == 2
+    assert created(again, at_once, refused) == 2
 
 
-def test_answers_that_go_on_do_so_for_their_own_batches(stack: Stack, sharing: BatchQueue) -> None:
+def test_answers_that_go_on_do_so_for_their_own_batches(stack: Stack) -> None:
+    queue = full(stack, 6)
     prompts = [f"[[continuation:{parts}]] Describe a lighthouse." for parts in (2, 1, 3)]
     batches = [
-        sharing.submit([{"key": "k", "contents": prompt}, {"key": "once", "contents": "Hello."}], model=MODEL)
+        queue.submit([{"key": "k", "contents": prompt}, {"key": "once", "contents": "Hello."}], model=MODEL)
         for prompt in prompts
     ]
 
@@ -92,39 +101,42 @@ def test_answers_that_go_on_do_so_for_their_own_batches(stack: Stack, sharing: B
         assert (status.succeeded, results["k"].text, results["k"].attempts) == (2, prompt, parts)
         assert status.usage.total_token_count == sum(r.usage.total_token_count for r in results.values() if r.usage)
         assert status.discarded_usage.total_token_count == 0
-    assert created(stack) == 3
+    assert created(*batches) == 3
 
 
-def test_a_batch_that_is_cancelled_while_it_waits_is_not_sent(stack: Stack, sharing: BatchQueue) -> None:
-    stops, runs = (sharing.submit(blurbs(3), model=MODEL) for _ in range(2))
+def test_a_batch_that_is_cancelled_while_it_waits_is_not_sent(stack: Stack) -> None:
+    queue = full(stack, 6)
+    stops, runs = queue.submit(blurbs(3), model=MODEL), queue.submit(blurbs(2), model=MODEL)
     stops.cancel()
+    last = queue.submit(blurbs(1), model=MODEL)
 
     ended = stops.wait(timeout=60)
     assert (ended.state, ended.cancelled) == (BatchState.CANCELLED, 3)
     assert {result.status for result in stops.results()} == {ResultStatus.CANCELLED}
-    assert runs.wait(timeout=60).succeeded == 3
-    [job] = stack.emulator.jobs(keys=True)
-    assert len(job.keys or ()) == 3
+    assert (runs.wait(timeout=60).succeeded, last.wait(timeout=60).succeeded) == (2, 1)
+    assert [job.requests for job in runs.status().jobs if job.name] == [3]
 
 
-def test_nothing_is_sent_where_every_batch_is_cancelled(stack: Stack, sharing: BatchQueue) -> None:
-    batches = [sharing.submit(blurbs(2), model=MODEL) for _ in range(3)]
+def test_nothing_is_sent_where_every_batch_is_cancelled(stack: Stack) -> None:
+    queue = stack.queue(share_jobs=True, linger_seconds=5)
+    batches = [queue.submit(blurbs(2), model=MODEL) for _ in range(3)]
     for batch in batches:
         batch.cancel()
 
     assert [batch.wait(timeout=60).cancelled for batch in batches] == [2, 2, 2]
     bundle = batches[0].status().bundle
     assert bundle
+    assert created(*batches) == 0
     for batch in batches:
         batch.delete()
     wait_until(lambda: not left_of(stack, bundle), what="the bundle is deleted")
-    assert created(stack) == 0
 
 
-def test_a_cancel_ends_one_batch_at_once_and_the_job_with_the_last(stack: Stack, sharing: BatchQueue) -> None:
+def test_a_cancel_ends_one_batch_at_once_and_the_job_with_the_last(stack: Stack) -> None:
+    queue = full(stack, 4)
     stack.emulator.set_faults([{"on": "job", "kind": "stuck_running"}])
-    first, last = (sharing.submit(blurbs(2), model=MODEL) for _ in range(2))
-    wait_until(lambda: created(stack), what="the job is created")
+    first, last = (queue.submit(blurbs(2), model=MODEL) for _ in range(2))
+    wait_until(lambda: created(first), what="the job is created")
 
     first.cancel()
     assert first.wait(timeout=60).cancelled == 2
@@ -140,8 +152,9 @@ def left_of(stack: Stack, bundle: str) -> list[str]:
     return keys + [str(path) for path in (stack.directory / "spool" / "batches" / bundle).rglob("*.*")]
 
 
-def test_a_bundle_goes_with_its_last_batch(stack: Stack, sharing: BatchQueue) -> None:
-    first, last = (sharing.submit(blurbs(2), model=MODEL) for _ in range(2))
+def test_a_bundle_goes_with_its_last_batch(stack: Stack) -> None:
+    queue = full(stack, 4)
+    first, last = (queue.submit(blurbs(2), model=MODEL) for _ in range(2))
     for batch in (first, last):
         batch.wait(timeout=60)
     bundle = first.status().bundle
@@ -173,10 +186,11 @@ def test_a_batch_whose_requests_are_gone_takes_no_other_with_it(stack: Stack, sh
     assert (status.state, status.error.reason) == (BatchState.FAILED, "REQUESTS_LOST")
 
 
-def test_a_bundle_needs_only_the_files_that_every_batch_has(stack: Stack, sharing: BatchQueue) -> None:
+def test_a_bundle_needs_only_the_files_that_every_batch_has(stack: Stack) -> None:
+    queue = full(stack, 4)
     with stack.held_jobs():
-        batches = [sharing.submit(blurbs(2), model=MODEL, labels={"n": str(n)}) for n in range(2)]
-        wait_until(lambda: created(stack), what="the job is created")
+        batches = [queue.submit(blurbs(2), model=MODEL, labels={"n": str(n)}) for n in range(2)]
+        wait_until(lambda: created(*batches), what="the job is created")
         bundle = stack.directory / "spool" / "batches" / str(batches[0].status().bundle)
         for file in bundle.iterdir():
             if file.is_file() and file.name not in ("index.bin", "keys.jsonl", "requests.jsonl"):
@@ -186,13 +200,14 @@ def test_a_bundle_needs_only_the_files_that_every_batch_has(stack: Stack, sharin
     assert [{result.labels["n"] for result in batch.results()} for batch in batches] == [{"0"}, {"1"}]
 
 
-def test_a_bundle_names_its_batches(stack: Stack, sharing: BatchQueue) -> None:
-    batches = [sharing.submit(blurbs(1), model=MODEL) for _ in range(2)]
+def test_a_bundle_names_its_batches(stack: Stack) -> None:
+    queue = full(stack, 2)
+    batches = [queue.submit(blurbs(1), model=MODEL) for _ in range(2)]
     status = batches[0].summary()
     assert status.bundle is not None
 
     with pytest.raises(BatchNotFound, match=", ".join(batch.id for batch in batches)):
-        sharing.get(status.bundle).status()
+        queue.get(status.bundle).status()
     assert status.bundled == 2
 
 
@@ -201,7 +216,7 @@ def test_batches_gather_while_no_slot_is_free(bare_stack: Stack) -> None:
     bare_stack.emulator.set_faults([{"on": "job", "kind": "stuck_running"}])
     queue = bare_stack.queue(share_jobs=True, linger_seconds=0.2)
     has_it = queue.submit(blurbs(1), model=MODEL, share=False)
-    wait_until(lambda: created(bare_stack), what="the slot is taken")
+    wait_until(lambda: created(has_it), what="the slot is taken")
     waits = queue.submit(blurbs(1), model=MODEL, share=False)
     wait_until(lambda: bare_stack.redis.zcard(f"lowtide:waiting:gemini:{MODEL}"), what="a job waits for the slot")
     batches = [queue.submit(blurbs(2), model=MODEL)]
@@ -241,8 +256,8 @@ def test_a_bundle_waits_only_for_jobs_whose_turn_comes_first(bare_stack: Stack) 
     bare_stack.worker("-P", "threads", "-c", "2", LOWTIDE_MAX_ACTIVE_JOBS="1")
     bare_stack.emulator.set_faults([{"on": "job", "kind": "stuck_running"}])
     queue = bare_stack.queue(share_jobs=True, linger_seconds=0.2)
-    queue.submit(blurbs(1), model=MODEL, share=False)
-    wait_until(lambda: created(bare_stack), what="the slot is taken")
+    has_it = queue.submit(blurbs(1), model=MODEL, share=False)
+    wait_until(lambda: created(has_it), what="the slot is taken")
     queue.submit(blurbs(1), model=MODEL, share=False, priority=-5)
     wait_until(lambda: bare_stack.redis.zcard(f"lowtide:waiting:gemini:{MODEL}"), what="a job waits for the slot")
 

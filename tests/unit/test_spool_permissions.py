@@ -92,7 +92,7 @@ def test_below_a_root_that_is_there_its_group_has_what_the_root_gives_it_and_oth
 )
 def test_a_root_is_open_to_others_where_they_can_get_there(root_mode: int, above: int, is_open: bool) -> None:
     # pytest's own folders are closed to others.
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
         root = Path(name) / "spool"
         root.mkdir()
         root.chmod(root_mode)

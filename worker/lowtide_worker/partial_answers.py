@@ -201,7 +201,7 @@ def _continued(item: Joined, begun: PartialAnswer, outcomes: Mapping[str, Verdic
         if not has_candidate(item.response):
             return nothing_new
         response = merged(begun.response, item.response)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, ArithmeticError) as error:
         unreadable = ResultError(reason=MALFORMED, message=f"unreadable response: {error}")
         outcome = Outcome(ResultStatus.FAILED, unreadable, alone.usage, retryable=True, model=alone.model)
         return replace(nothing_new, outcome=outcome)

@@ -135,7 +135,7 @@ class WorkerSettings(Settings):
         1_209_600.0,
         gt=0,
         description="Age after which a batch without a deadline of its own gets no new jobs, in seconds. Its "
-        "requests without a result expire.",
+        "requests that are in no job expire; jobs that exist go on.",
     )
     max_job_losses: int = Field(
         3,

@@ -5,6 +5,6 @@ The code is in `lowtide_worker.host.transport`.
 
 from __future__ import annotations
 
-from lowtide_worker.host.transport import Transport
+from lowtide_worker.host.transport import SentinelTransport, Transport
 
-__all__ = ["Transport"]
+__all__ = ["SentinelTransport", "Transport"]

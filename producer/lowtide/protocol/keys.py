@@ -10,6 +10,7 @@
 | `lowtide:idempotency:<key>` | string | `<batch> <fingerprint>` | with its batch, whose successor may have it before |
 | `lowtide:destination:<uri>` | string | the batch whose output goes to this place of a user's | with its batch |
 | `lowtide:installation` | string | `<id>`; `<id> <place>` until the spool there has it too | permanent |
+| `lowtide:probe` | none | never written: the permissions of Redis's user are tried with it | |
 | `lowtide:batches` | sorted set | batches by creation time | permanent |
 | `lowtide:deleted` | sorted set | ids of deleted batches, by time | each after 30 days |
 | `lowtide:lane:<lane>` | string | the bundle that is open for the batches of a lane | when it is closed |
@@ -48,6 +49,7 @@ from lowtide.same_model import without_version
 
 PREFIX = "lowtide:"
 INSTALLATION = f"{PREFIX}installation"
+PROBE = f"{PREFIX}probe"
 BATCHES = f"{PREFIX}batches"
 DELETED = f"{PREFIX}deleted"
 DEAD_LETTERS = f"{PREFIX}dead-letters"

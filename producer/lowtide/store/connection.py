@@ -33,11 +33,11 @@ def connect(settings: Settings, *, seconds: float | None = None) -> redis.Redis:
     options: dict[str, Any] = {
         "socket_connect_timeout": min(5.0, seconds or settings.redis_timeout_seconds),
         "socket_timeout": seconds or settings.redis_timeout_seconds,
+        # A script whose reply was lost may have run: only its caller knows whether it may run again.
+        "retry": Retry(NoBackoff(), 0),
     }
     if seconds is None:
         options |= {"socket_keepalive": True, "health_check_interval": 30}
-    else:
-        options["retry"] = Retry(NoBackoff(), 0)
     address = parse_redis_url(settings.redis_url.get_secret_value())
     if address.master_name is None:
         return redis.Redis.from_url(settings.redis_url.get_secret_value(), **options)

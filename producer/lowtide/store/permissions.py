@@ -14,9 +14,11 @@ import redis
 from lowtide.errors import UnsupportedServer
 from lowtide.protocol import Queue, keys
 
+_Call = tuple[str, ...]
+
 # Of each command, arguments that it accepts. None is run: see `lacking`.
-_KEY = keys.INSTALLATION
-_IN_TRANSACTION: tuple[tuple[str, ...], ...] = (
+_KEY = keys.PROBE
+_IN_TRANSACTION: tuple[_Call, ...] = (
     ("bitcount", _KEY),
     ("brpop", _KEY, "1"),
     ("del", _KEY),
@@ -33,6 +35,7 @@ _IN_TRANSACTION: tuple[tuple[str, ...], ...] = (
     ("hmget", _KEY, "f"),
     ("hset", _KEY, "f", "v"),
     ("hsetnx", _KEY, "f", "v"),
+    ("hvals", _KEY),
     ("incr", _KEY),
     ("info", "server"),
     ("llen", _KEY),
@@ -42,7 +45,6 @@ _IN_TRANSACTION: tuple[tuple[str, ...], ...] = (
     ("ltrim", _KEY, "0", "1"),
     ("pexpire", _KEY, "1"),
     ("ping",),
-    ("publish", "/0.celery.pidbox", "m"),
     ("rpop", _KEY),
     ("rpush", _KEY, "v"),
     ("sadd", _KEY, "m"),
@@ -71,7 +73,8 @@ _IN_TRANSACTION: tuple[tuple[str, ...], ...] = (
     ("zrevrangebyscore", _KEY, "1", "0"),
     ("zscore", _KEY, "m"),
 )
-_BEFORE: tuple[tuple[str, ...], ...] = (("watch", _KEY), ("unwatch",), ("exec",))
+_BEFORE: tuple[_Call, ...] = (("watch", _KEY), ("unwatch",), ("exec",))
+_BEGIN: _Call = ("multi",)
 _SAMPLE_KEYS = {
     f"~{keys.PREFIX}*": _KEY,
     "~lowtide.*": f"{Queue.JOBS}\x06\x163",
@@ -89,7 +92,7 @@ KEYS = tuple(_SAMPLE_KEYS)
 CHANNELS = ("&/{database}.celery.pidbox", "&/{database}.celeryev/*")
 """The patterns of the channels, on which Celery's workers are asked for their state, and report it."""
 COMMANDS = tuple(
-    sorted({*(words[0] for words in _IN_TRANSACTION), *(words[0] for words in _BEFORE), *_UNTRIED, "multi", "discard"})
+    sorted({*(name for name, *_ in (*_IN_TRANSACTION, *_BEFORE, _BEGIN)), *_UNTRIED, "publish", "discard"})
 )
 """The commands."""
 
@@ -98,17 +101,24 @@ def lacking(client: redis.Redis) -> list[str]:
     """Returns what the client's user needs and lacks, in the words of ACL SETUSER, such as `+zadd` and `~unacked*`.
 
     Redis checks the permissions of a command when it is added to a transaction, which is then discarded. So this
-    changes nothing. Raises `redis.ConnectionError` and `redis.TimeoutError`.
+    changes nothing. Raises `redis.ConnectionError` and `redis.TimeoutError`, and `UnsupportedServer` for a server that
+    has no transactions.
     """
+    database = client.connection_pool.connection_kwargs.get("db") or 0
     samples = [("exists", sample) for sample in _SAMPLE_KEYS.values()]
-    calls: list[tuple[str, ...]] = [*_BEFORE, ("multi",), *_IN_TRANSACTION, *samples, ("discard",)]
+    published = ("publish", f"/{database}.celery.pidbox", "m")
+    calls = [*_IN_TRANSACTION, published, *samples, ("discard",)]
     found = []
-    for call, refusal in zip(calls, _refusals(client, calls), strict=True):
+    for call, refusal in _refusals(client, calls):
         if refusal is not None:
             named = _COMMAND.search(refusal)
-            pattern = next((pattern for pattern, sample in _SAMPLE_KEYS.items() if sample in call), "&*")
-            found.append(f"+{call[0]}" if named else pattern)
+            patterns = [pattern for pattern, sample in _SAMPLE_KEYS.items() if sample in call] or _channels(database)
+            found += [f"+{call[0]}"] if named else patterns
     return list(dict.fromkeys(found))
+
+
+def _channels(database: int) -> list[str]:
+    return [pattern.format(database=database) for pattern in CHANNELS]
 
 
 def require_permissions(client: redis.Redis) -> None:
@@ -133,17 +143,33 @@ def denied(error: redis.RedisError) -> str | None:
     return f"+{named[1]}" if named else ""
 
 
-def _refusals(client: redis.Redis, calls: Sequence[tuple[str, ...]]) -> list[str | None]:
-    """The texts with which Redis refuses permission for each of these calls, sent over a connection of their own."""
+def _refusals(client: redis.Redis, calls: Sequence[_Call]) -> list[tuple[_Call, str | None]]:
+    """Each call with the text by which Redis refuses permission for it, or None.
+
+    They are sent over a connection of their own. If no transaction can begin, none of `calls` is sent: Redis would
+    carry them out.
+    """
     connection: Any = client.connection_pool.get_connection()
     try:
-        commands = [(*name.upper().split("|"), *arguments) for name, *arguments in calls]
-        connection.send_packed_command(connection.pack_commands(commands))
-        return [_refusal(connection) for _ in calls]
+        connection.send_packed_command(connection.pack_commands(map(_command, [*_BEFORE, _BEGIN])))
+        before = [(call, _refusal(connection)) for call in _BEFORE]
+        try:
+            connection.read_response()
+        except redis.ResponseError as error:
+            if not _is_denial(error):
+                raise UnsupportedServer(f"Redis has no transactions: {error}") from error
+            return [*before, (_BEGIN, str(error))]
+        connection.send_packed_command(connection.pack_commands(map(_command, calls)))
+        return [*before, *((call, _refusal(connection)) for call in calls)]
     finally:
         # If DISCARD is not allowed, the transaction ends with the connection.
         connection.disconnect()
         client.connection_pool.release(connection)
+
+
+def _command(call: _Call) -> _Call:
+    name, *arguments = call
+    return (*name.upper().split("|"), *arguments)
 
 
 def _refusal(connection: Any) -> str | None:

@@ -52,7 +52,10 @@ def span(seconds: float) -> str:
 
 def utc(moment: float) -> str:
     """Returns a Unix time as the attribute `datetime` has it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
+    try:
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
+    except (OverflowError, ValueError, OSError):
+        return ""  # of a dead letter that another program wrote
 
 
 def tone(state: BatchState | JobState) -> str:

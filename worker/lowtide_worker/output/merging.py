@@ -115,7 +115,10 @@ def _sum(earlier: msgspec.Raw, later: msgspec.Raw) -> msgspec.Raw:
         total = _decode_any(earlier), _decode_any(later)
         if not all(isinstance(number, float | int) for number in total):
             return later
-        total = sum(total)
+        try:
+            total = sum(total)
+        except OverflowError:
+            return later
     # A whole number may have come as a string.
     return _raw(str(total) if _is(later, b'"') else total)
 

@@ -58,16 +58,18 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
         runtime.admission.release(job)
         return Move(stage=Stage.SETTLE, fields={"state": JobState.CANCELLED})
     provider = runtime.provider(job.batch.provider)
-    size = tokens_of(runtime, job)
+    # One for all that follows: of a small batch it reads the spool once.
+    reader = RequestReader(runtime.spool, job.batch_id)
+    size = tokens_of(runtime, job, reader)
     granted = runtime.admission.admit(job, size)
     if not granted:
         return Move(stage=Stage.CREATE, after=min(_WAITING_SECONDS, left))
     reach("create.after-admission")
-    if granted < size.all and divide(runtime, job, granted):
+    if granted < size.all and divide(runtime, job, reader, granted):
         # It is read again, with the requests that are left to it.
         return Move(stage=Stage.CREATE)
     try:
-        new = _prepared(runtime, provider, job)
+        new = _prepared(runtime, provider, job, reader)
     except Missing:
         # The uploaded file is gone (files live 48 hours): upload it again.
         return Move(stage=Stage.CREATE, after=runtime.retry_backoff.seconds(0), fields={"input": None})
@@ -115,6 +117,8 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
         )
     except Denied as denied:
         log.error("job %s: %s", job.record.id, denied, extra=Event.CREATE_DENIED.extra)  # noqa: TRY400 - the trace says nothing more
+        # Other models may be allowed.
+        runtime.admission.release(job)
         return Move(
             stage=Stage.CREATE,
             after=runtime.quota_backoff.seconds(0),
@@ -174,7 +178,7 @@ def _intended(job: HeldJob, intent: Intent, *, until: float | None) -> JobChange
     }
 
 
-def _prepared(runtime: Runtime, provider: Provider, job: HeldJob) -> NewJob | None:
+def _prepared(runtime: Runtime, provider: Provider, job: HeldJob, reader: RequestReader) -> NewJob | None:
     """The job to create, its input uploaded; None while the provider is still reading the input."""
     batch = job.batch
     carried = runtime.ledger.carried(job)
@@ -184,17 +188,17 @@ def _prepared(runtime: Runtime, provider: Provider, job: HeldJob) -> NewJob | No
     if in_place(batch, job.record):
         return replace(new, sources=provider.pin(name, batch.sources))
     if batch.mode is Mode.INLINE:
-        lines = _lines(runtime, job, carried)
+        lines = _lines(runtime, job, reader, carried)
         return replace(new, lines=lines, size=sum(map(_most_bytes, lines)))
-    uploaded = job.record.input or _upload(runtime, provider, job, carried)
+    uploaded = job.record.input or _upload(runtime, provider, job, reader, carried)
     return replace(new, input=uploaded) if provider.ready(uploaded) else None
 
 
-def _upload(runtime: Runtime, provider: Provider, job: HeldJob, carried: Ordinals) -> str:
+def _upload(runtime: Runtime, provider: Provider, job: HeldJob, reader: RequestReader, carried: Ordinals) -> str:
     """Uploads the job's lines. Those of a retry job are gathered in the spool first."""
     keep = runtime.clock.keeper(job)
     display_name = runtime.display_name(job.record)
-    with _opened_lines(runtime, provider, job, carried) as (file, start, end):
+    with _opened_lines(runtime, provider, job, reader, carried) as (file, start, end):
         reach("create.before-upload")
         keep()
         uploaded = provider.upload(display_name, cast("IO[bytes]", SpoolSlice(file, start, end, keep)))
@@ -206,10 +210,9 @@ def _upload(runtime: Runtime, provider: Provider, job: HeldJob, carried: Ordinal
 
 @contextmanager
 def _opened_lines(
-    runtime: Runtime, provider: Provider, job: HeldJob, carried: Ordinals
+    runtime: Runtime, provider: Provider, job: HeldJob, reader: RequestReader, carried: Ordinals
 ) -> Iterator[tuple[IO[bytes], int, int]]:
     """Opens a job's lines: yields a seekable file, and where in it they start and end."""
-    reader = RequestReader(runtime.spool, job.batch_id)
     if carried.bitmap is None:
         with reader.open_lines(carried.first, carried.last) as lines:
             yield lines
@@ -228,11 +231,11 @@ def _opened_lines(
         yield file, 0, size
 
 
-def _lines(runtime: Runtime, job: HeldJob, carried: Ordinals) -> list[bytes]:
+def _lines(runtime: Runtime, job: HeldJob, reader: RequestReader, carried: Ordinals) -> list[bytes]:
     """The lines of an inline job: under 20 MB, so they fit in memory."""
     lines = io.BytesIO()
     sink = _sink(runtime, job, carried, lines)
-    RequestReader(runtime.spool, job.batch_id).copy_lines(carried.runs(), sink)
+    reader.copy_lines(carried.runs(), sink)
     return lines.getvalue().splitlines()
 
 

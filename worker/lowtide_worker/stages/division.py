@@ -21,12 +21,11 @@ from lowtide_worker.state import HeldJob, JobTokens, Ordinals, divided
 log = logging.getLogger(__name__)
 
 
-def tokens_of(runtime: Runtime, job: HeldJob) -> JobTokens:
+def tokens_of(runtime: Runtime, job: HeldJob, reader: RequestReader) -> JobTokens:
     """Returns the estimated input tokens of a job."""
     if job.record.tokens and job.record.least:
         return JobTokens(job.record.tokens, job.record.least)
     carried = runtime.ledger.carried(job)
-    reader = RequestReader(runtime.spool, job.batch_id)
     if carried.bitmap is None:
         tokens = reader.tokens(carried.first, carried.last)
         first = reader.tokens(carried.first, carried.first + 1)
@@ -38,12 +37,12 @@ def tokens_of(runtime: Runtime, job: HeldJob) -> JobTokens:
     return JobTokens(tokens, tokens if in_place(job.batch, job.record) else max(1, first))
 
 
-def divide(runtime: Runtime, job: HeldJob, most: int) -> bool:
+def divide(runtime: Runtime, job: HeldJob, reader: RequestReader, most: int) -> bool:
     """Gives those requests of a job to a new job that have more than `most` tokens; returns whether it did."""
     if job.record.requests == 1 or in_place(job.batch, job.record):
         return False
     carried = runtime.ledger.carried(job)
-    at = _end(runtime, job, carried, most)
+    at = _end(reader, carried, most)
     # A job that Redis has forgotten may exist already, with all these requests.
     if at >= carried.last or forgotten_intent(runtime, job):
         return False
@@ -57,9 +56,8 @@ def divide(runtime: Runtime, job: HeldJob, most: int) -> bool:
     return True
 
 
-def _end(runtime: Runtime, job: HeldJob, carried: Ordinals, most: int) -> int:
+def _end(reader: RequestReader, carried: Ordinals, most: int) -> int:
     """The ordinal behind those of a job's first requests that have at most so many tokens; at least one has."""
-    reader = RequestReader(runtime.spool, job.batch_id)
     if carried.bitmap is None:
         end = reader.fitting(carried.first, carried.last, max_bytes=sys.maxsize >> 1, max_tokens=most)
         return max(end, carried.first + 1)

@@ -11,7 +11,14 @@
 -- Returns {batch id, fingerprint, due} of the recorded batch: this one, or the earlier one of the same key. `due` is the
 -- batch or bundle whose work may begin now, or "". Returns {batch id} of another that has the destination.
 -- A producer that got no reply may call it again: a batch that is recorded already stays as it is.
-if exists(batch) then return {batch_id, redis.call('HGET', batch, 'fingerprint'), ''} end
+-- The fingerprint of a batch that stands. WAIT is about what its own connection wrote, so it is written again: the batch
+-- may have been recorded over another connection, and not have reached the replicas yet.
+local function standing(key)
+  local found = redis.call('HGET', key, 'fingerprint')
+  redis.call('HSET', key, 'fingerprint', found)
+  return found
+end
+if exists(batch) then return {batch_id, standing(batch), ''} end
 if keyed == '1' then
   local earlier = redis.call('GET', idempotency)
   if earlier then
@@ -20,7 +27,7 @@ if keyed == '1' then
     -- One that is being deleted, or is gone, gives up its key.
     local state = redis.call('HGET', batch_prefix .. id, 'state')
     if state and state ~= 'deleting' then
-      return {id, string.sub(earlier, space + 1), ''}
+      return {id, standing(batch_prefix .. id), ''}
     end
   end
 end

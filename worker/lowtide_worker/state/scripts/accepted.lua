@@ -5,6 +5,12 @@
 --       quota_prefix (see turns.lua), patience (seconds for which a lowered limit of tokens stays)
 -- Returns how many were woken, -1 if another worker holds the job now.
 if held_by_other(job, token) then return -1 end
+-- One that was adopted from a later state of Redis has no slot yet. It holds one at the provider.
+if redis.call('ZREM', waiting_prefix .. model, job_id) == 1 then
+  redis.call('ZADD', live, score(now()), job_id)
+  redis.call('HSET', tokens_prefix .. model, job_id, tonumber(redis.call('HGET', job, 'tokens') or '') or 1)
+  redis.call('HSET', job, 'awaits', '')
+end
 if exists(limit) then redis.call('INCR', limit) end
 local quota = read_quota(quota_prefix .. model)
 if limit_of(quota) and redis.call('ZSCORE', live, job_id) then
