@@ -12,9 +12,13 @@ from tests.waiting import wait_until
 from lowtide import Batch, BatchNotFound, BatchQueue, BatchState, ResultStatus
 
 
+@pytest.fixture(autouse=True)
+def no_faults(stack: Stack) -> None:
+    stack.emulator.reset()
+
+
 @pytest.fixture
 def sharing(stack: Stack) -> BatchQueue:
-    stack.emulator.reset()
     return stack.queue(share_jobs=True, linger_seconds=1)
 
 
