@@ -108,9 +108,10 @@ class Soak:
         if one.deleted or (one.handled and not all(taken[key] for key in one.prompts)):
             return
         # An upload that a killed worker left is found by the sweep, which knows nothing of deleted batches any more.
-        if any(name.startswith(self._stack.display_name(one.id)) for name in self._stack.uploads()):
-            return
         bundle = one.bundle
+        ours = tuple(self._stack.display_name(name) for name in (one.id, bundle) if name)
+        if any(name.startswith(ours) for name in self._stack.uploads()):
+            return
         try:
             one.batch.delete()
         except BatchNotFinished:
