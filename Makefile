@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: help setup demo demo-vertex up test test-redis compat chaos lint format chart-tools bench bench-lock lock image-lock lowest-lock prices clean
+.PHONY: help setup demo demo-vertex up test thorough test-redis compat chaos lint format chart-tools bench bench-lock lock image-lock lowest-lock prices clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -38,7 +38,7 @@ up: $(STAMP) ## Run everything on this machine until Ctrl-C
 	$(BIN)/lowtide up
 
 test: $(STAMP) ## Run the tests against real servers and workers, but not the thorough ones
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadscope -m "not soak and not thorough" $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 6 --dist loadscope --no-loadscope-reorder -m "not soak and not thorough" $(ARGS)
 
 REDIS_TESTS ?= tests/integration tests/chaos
 # Redis has WAITAOF since 7.2, and without it nobody can know what a power cut spares (docs/how-to.md, Set up Redis).
@@ -46,7 +46,7 @@ WITHOUT_WAITAOF := -k "not (loses and last and second)"
 
 test-redis: $(STAMP) ## Run REDIS_TESTS (integration and chaos) against the system's redis-server instead of Valkey
 	@command -v redis-server >/dev/null || { echo "redis-server is missing: apt-get install redis-server"; exit 1; }
-	LOWTIDE_REDIS_SERVER=redis-server $(BIN)/python -m pytest --numprocesses 4 --dist loadscope -m "not soak and not thorough" $(WITHOUT_WAITAOF) $(REDIS_TESTS) $(ARGS)
+	LOWTIDE_REDIS_SERVER=redis-server $(BIN)/python -m pytest --numprocesses 4 --dist loadscope --no-loadscope-reorder -m "not soak and not thorough" $(WITHOUT_WAITAOF) $(REDIS_TESTS) $(ARGS)
 
 compat: ## Run the core of the tests on the lowest and the newest versions, on each Python found (PYTHONS, VERSIONS, ARGS)
 	$(PYTHON) tools/compat.py $(ARGS)
@@ -54,6 +54,9 @@ compat: ## Run the core of the tests on the lowest and the newest versions, on e
 chaos: $(STAMP) ## Try to break the promises: crashes, faults, everything at random (CHAOS_SECONDS, MACHINE_STEPS)
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-180} MACHINE_STEPS=$${MACHINE_STEPS:-100000} MACHINE_SEED=$${MACHINE_SEED:-$$(date +%s)} \
 	    $(BIN)/python -m pytest tests/chaos tests/producer -s $(ARGS)
+
+thorough: $(STAMP) ## Run the tests of all folders that `make test` leaves out, because they take long and rarely find anything
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder -m thorough $(ARGS)
 
 lint: $(STAMP) ## Check style, types, layers, compose file and Dockerfile
 	$(BIN)/ruff check .
@@ -96,7 +99,7 @@ lock: ## Pin all dependencies anew (needs uv on the PATH)
 	$(MAKE) image-lock lowest-lock
 
 image-lock: ## Pin what the Docker image needs to what the tests run with (needs uv on the PATH)
-	$(PINNED) | $(LOCK) pyproject.toml --extra cli --extra worker --extra flower --extra vertex --extra emulator --group build \
+	$(PINNED) | $(LOCK) pyproject.toml --extra cli --extra worker --extra flower --extra hooks --extra vertex --extra emulator --group build \
 	    --constraint - -o requirements.txt
 
 # Without the constraint, the newest httpx2 would keep httpcore2 from being old. Without --upgrade, uv keeps what the file has.

@@ -7,9 +7,10 @@ import importlib
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import report, small_batches
+from benchmarks import delivery, report, singles, small_batches, waits, webhooks
 from benchmarks.parts import Config, console
 
 _FULL: dict[str, tuple[list[int], float]] = {
@@ -29,6 +30,14 @@ _QUICK: dict[str, tuple[list[int], float]] = {
     "end_to_end": ([1_000, 4_000], 10),
     "spool": ([10_000], 5),
 }
+_UNPUBLISHED: dict[str, tuple[Callable[[Sequence[int]], bool | None], list[int]]] = {
+    "small": (small_batches.measure, [1000]),
+    "delivery": (delivery.measure, [40_000]),
+    "singles": (singles.measure, [1000]),
+    "waits": (waits.measure, [1000]),
+    "webhooks": (webhooks.measure, [200]),
+}
+"""Parts that print their figures, with their sizes. One that has bars returns whether they are met."""
 _LONGEST_FULL, _LONGEST_QUICK = 150.0, 45.0
 
 
@@ -39,7 +48,7 @@ def main() -> int:
         "parts",
         nargs="*",
         metavar="part",
-        help=f"{', '.join(report.PARTS)}; default: all. small: small batches, which publishes nothing",
+        help=f"{', '.join(report.PARTS)}; default: all. These print only: {', '.join(_UNPUBLISHED)}",
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, one round: about five minutes")
     parser.add_argument("--repeat", type=int, help="number of rounds, for medians (default 3; 1 with --quick)")
@@ -57,14 +66,15 @@ def main() -> int:
     parser.add_argument("--report", action="store_true", help="measure nothing, and report the saved results")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a bar is not met")
     given = parser.parse_args()
-    if unknown := set(given.parts) - {*report.PARTS, "small"}:
+    if unknown := set(given.parts) - {*report.PARTS, *_UNPUBLISHED}:
         parser.error(f"unknown part: {', '.join(sorted(unknown))}")
     results = given.results or (report.RESULTS / "quick" if given.quick else report.RESULTS)
-    if "small" in given.parts:
-        small_batches.measure(given.sizes or [1000])
-        given.parts.remove("small")
-        if not given.parts:
-            return 0
+    unpublished = [part for part in given.parts if part in _UNPUBLISHED]
+    met = [measure(given.sizes or sizes) for measure, sizes in map(_UNPUBLISHED.__getitem__, unpublished)]
+    given.parts = [part for part in given.parts if part not in _UNPUBLISHED]
+    missed = given.strict and False in met
+    if missed or (unpublished and not given.parts):
+        return int(missed)
     if not given.report:
         _measure(given, results)
     found = report.load(results)

@@ -127,12 +127,14 @@ def tree(pid: int) -> list[int]:
 
 def peak_mib(pid: int) -> float | None:
     """Returns the high-water mark of resident memory, None if the process has ended."""
-    return _status_mib(pid, "VmHWM:")
-
-
-def resident_mib(pid: int) -> float | None:
-    """Returns the resident memory now, None if the process has ended."""
-    return _status_mib(pid, "VmRSS:")
+    try:
+        with Path(f"/proc/{pid}/status").open() as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) / 1024
+    except (OSError, ProcessLookupError):
+        return None
+    return None
 
 
 def reset_peak(pid: int) -> None:
@@ -142,17 +144,6 @@ def reset_peak(pid: int) -> None:
     except OSError:
         # Some containers forbid this. The mark then counts from the start of the process, which is only stricter.
         return
-
-
-def _status_mib(pid: int, name: str) -> float | None:
-    try:
-        with Path(f"/proc/{pid}/status").open() as status:
-            for line in status:
-                if line.startswith(name):
-                    return int(line.split()[1]) / 1024
-    except (OSError, ProcessLookupError):
-        return None
-    return None
 
 
 def _cpu_seconds(process: psutil.Process) -> float:

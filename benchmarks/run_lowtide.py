@@ -15,7 +15,6 @@ from pathlib import Path
 from benchmarks import contender, workload
 from lowtide import BatchQueue, Request
 
-_WAIT_POLL_SECONDS = 0.05
 _SMALL = 5
 """Requests in a small batch."""
 
@@ -38,7 +37,7 @@ def work(task: contender.Task) -> contender.Answer:
     if task.option == "submit":
         return contender.Answer(task.size, 0)
     submitted = time.monotonic()
-    batch.wait(poll_seconds=_WAIT_POLL_SECONDS)
+    batch.wait()
     finished = time.monotonic()
     rows = characters = 0
     for result in batch.results():

@@ -1,4 +1,4 @@
-"""The cost of one scrape of the metrics beside many batches: its time, and the commands that it sends to Redis.
+"""The cost of one scrape of the metrics beside many batches and 100 models: its time, and its calls of Redis.
 
 `python -m benchmarks.scrape 100000` starts a Redis of its own, fills it with batches of one waiting job each by the
 project's own scripts, and scrapes it. It needs the packages of `make setup` alone.
@@ -11,6 +11,7 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import takewhile
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -20,7 +21,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from lowtide.options import Options
 from lowtide.protocol import Stage, keys, new_batch_id
-from lowtide.spool import Accepted
+from lowtide.spool import Accepted, Spool
 from lowtide.store import Store, Unrecorded
 from lowtide_cli.local import EmbeddedRedis
 from lowtide_worker.metrics.exposition import StoreCollector
@@ -29,6 +30,7 @@ from lowtide_worker.state import Clock, HeldBatch, Ledger, Ordinals
 
 _FILLERS = 2
 _SCRAPES = 20
+_MODELS = 100
 
 
 def _fill(url: str, spool: str, batches: range) -> None:
@@ -36,20 +38,35 @@ def _fill(url: str, spool: str, batches: range) -> None:
     store, client = Store(settings), redis.Redis.from_url(url)
     clock, ledger = Clock(client, settings), Ledger(client, settings)
     options = Options.checked(settings, model="gemini-3.5-flash")
+    installation = store.installation(Spool(settings.spool_url))
     for _ in batches:
         batch_id = new_batch_id()
-        store.register([Unrecorded(batch_id, options, Accepted(100, 12000, 1600, "scrape"), "scrape", {})])
+        store.register(
+            [Unrecorded(batch_id, options, Accepted(100, 12000, 1600, "scrape"), "scrape", {})], installation
+        )
         held = clock.begin(Stage.SUBMIT, keys.batch_member(batch_id), 0)
         assert isinstance(held, HeldBatch)
         ledger.draft(held, 1, [Ordinals(first=0, last=100)])
         ledger.plan(held, 1)
 
 
-def _commands(client: redis.Redis) -> int:
-    """The commands that the server has processed since its start, with those of scripts."""
-    info = client.info("commandstats")
-    assert isinstance(info, dict)
-    return sum(int(each["calls"]) for each in info.values())
+def _wait_for(client: redis.Redis, models: int) -> None:
+    """Lets jobs of many models wait, which a scrape reads one by one."""
+    for number in range(models):
+        model, now = f"gemini-3.5-flash-tuned-{number}", time.time()
+        client.zadd(keys.models("gemini"), {model: now})
+        client.zadd(keys.waiting("gemini", model), {f"job-{each}": now - each * 1e10 for each in range(20)})
+        client.hset(keys.live_tokens("gemini", model), mapping={f"job-{each}": 1000 for each in range(20)})
+        client.set(keys.quota("gemini", model), '{"learned": 100000}')
+
+
+def _calls(client: redis.Redis, registry: CollectorRegistry) -> int:
+    """The calls of Redis by one scrape, without the commands of its scripts."""
+    with client.monitor() as monitor:
+        generate_latest(registry)
+        client.echo("over")
+        said = takewhile(lambda one: not one["command"].startswith("ECHO"), monitor.listen())
+        return sum(one["client_type"] != "lua" for one in said)
 
 
 def measure(batches: int) -> None:
@@ -65,16 +82,15 @@ def measure(batches: int) -> None:
             registry.register(StoreCollector(WorkerSettings(_env_file=None, redis_url=server.url, spool_url=spool)))
             generate_latest(registry)
             client = redis.Redis.from_url(server.url)
-            before, times = _commands(client), []
+            _wait_for(client, _MODELS)
+            times = []
             for _ in range(_SCRAPES):
                 began = time.perf_counter()
                 text = generate_latest(registry).decode()
                 times.append(time.perf_counter() - began)
-            # The second look counts itself.
-            commands = (_commands(client) - before - 1) / _SCRAPES
             counted = next(line for line in text.splitlines() if line.startswith("lowtide_batches{"))
             print(counted)
-            print(f"commands a scrape: {commands:.1f}")
+            print(f"calls a scrape: {_calls(client, registry)}")
             print(f"time of a scrape: median {median(times) * 1000:.1f} ms, longest {max(times) * 1000:.1f} ms")
         finally:
             server.stop()

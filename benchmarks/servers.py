@@ -92,10 +92,13 @@ class Bench:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextmanager
-    def server(self, name: str, command: Sequence[str], port: int) -> Iterator[Child]:
-        """Runs a Python module, with its arguments, as a server on a port during the block."""
+    def server(self, name: str, command: Sequence[str], port: int, **env: str) -> Iterator[Child]:
+        """Runs a Python module, with its arguments, as a server on a port during the block.
+
+        `env` are variables of its own.
+        """
         log = self.folder / f"{name}.log"
-        child = Child(name, [sys.executable, "-m", *command], log=log, env=self.env(), cwd=ROOT)
+        child = Child(name, [sys.executable, "-m", *command], log=log, env=self.env(**env), cwd=ROOT)
         child.start()
         try:
             child.wait_for_port(port)
@@ -203,7 +206,7 @@ class Workers:
             batches = [queue.submit(requests, model=workload.MODEL) for _ in range(2 * self.processes)]
             for batch in batches:
                 try:
-                    batch.wait(_WARM_TIMEOUT_SECONDS, poll_seconds=0.05)
+                    batch.wait(_WARM_TIMEOUT_SECONDS)
                 except WaitTimeout as error:
                     log = "\n".join(self.child.last_lines(30))
                     raise RuntimeError(f"{self.role} does not warm up: {error}; the end of its log:\n{log}") from error

@@ -31,7 +31,7 @@ from benchmarks.servers import Bench, Workers
 from lowtide.options import Options
 from lowtide.protocol import Member, Queue, Stage, job_id, keys, new_batch_id
 from lowtide.protocol.changes import JobChange
-from lowtide.spool import Accepted
+from lowtide.spool import Accepted, Spool
 from lowtide.states import JobState
 from lowtide.store import Store, Unrecorded
 from lowtide_cli.local import free_port
@@ -57,6 +57,7 @@ class Filler:
     def __init__(self, redis_url: str, spool_url: str) -> None:
         settings = WorkerSettings(_env_file=None, redis_url=redis_url, spool_url=spool_url)
         self._store = Store(settings)
+        self._installation = self._store.installation(Spool(settings.spool_url))
         client = redis.Redis.from_url(redis_url)
         self._clock = Clock(client, settings)
         self._ledger = Ledger(client, settings)
@@ -66,7 +67,8 @@ class Filler:
         """Adds a batch with one job that is polled `after` seconds from now. Returns the job's member of the clock."""
         batch_id = new_batch_id()
         batch = keys.batch_member(batch_id)
-        self._store.register([Unrecorded(batch_id, self._options, Accepted(1, 120, 16, "bench"), "bench", {})])
+        new = Unrecorded(batch_id, self._options, Accepted(1, 120, 16, "bench"), "bench", {})
+        self._store.register([new], self._installation)
         held = self._held(Stage.SUBMIT, batch)
         assert isinstance(held, HeldBatch)
         self._ledger.draft(held, 1, [Ordinals(first=0, last=1)])

@@ -12,7 +12,8 @@ from celery import Celery
 
 from lowtide import Result, Settings, result_handler
 
-app = Celery("handlers", broker=Settings().redis_url.get_secret_value())
+app = Celery("handlers")
+app.conf.update(Settings().broker_config())
 app.conf.task_serializer = "json"
 
 ANSWERS = Path("answers")

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from lowtide import redaction
@@ -14,12 +17,35 @@ if TYPE_CHECKING:
     from tests.cloud import Cloud
 
 
+_TESTS = Path(__file__).parent
+# An example may take as long as a busy machine needs.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
+_LONGEST = ("chaos", "cli", "docs", "producer", "integration", "emulator")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "soak: a long random run; CHAOS_SECONDS says how long")
-    config.addinivalue_line("markers", "thorough: takes long and rarely finds anything; only `make chaos` runs it")
+    config.addinivalue_line("markers", "thorough: takes long and rarely finds anything; only `make thorough` runs it")
     # Hypothesis sees only that the state of `random` has changed, not that another thread of the process (a server, a
     # client that waits between attempts) has changed it.
     config.addinivalue_line("filterwarnings", "ignore:Do not use the `random` module inside strategies")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the folders with the longest modules first: at the end of a run, a long one would have a process alone.
+
+    The order within a folder stays, for instance a random one.
+    """
+    folders = {item: item.path.relative_to(_TESTS).parts[0] for item in items}
+    items.sort(key=lambda item: _LONGEST.index(folders[item]) if folders[item] in _LONGEST else len(_LONGEST))
+
+
+def pytest_collection_finish() -> None:
+    # Thousands of tests are collected: no collection of garbage needs to look at them again.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable
 from enum import Enum
-from types import TracebackType
-from typing import Self
 
 from lowtide_cli.local import EmbeddedRedis
+from tests.tcp_proxy import TcpProxy, shut
 
 
 class Loss(Enum):
@@ -19,26 +17,23 @@ class Loss(Enum):
     SILENCE = "nothing comes any more"
 
 
-class RedisProxy:
+class RedisProxy(TcpProxy):
     """Passes everything on, except some replies to commands that contain given bytes.
 
     `changed` is applied to each piece of a reply.
     """
 
     def __init__(self, server: EmbeddedRedis, changed: Callable[[bytes], bytes] = bytes) -> None:
+        super().__init__()
         self._server = server
         self._changed = changed
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._lock = threading.Lock()
         self._lost: tuple[bytes, Loss, int] = (b"", Loss.CUT, 0)
-        self._sockets: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
         self.hits = 0
 
     @property
     def url(self) -> str:
         """The server's URL, by way of here."""
-        return self._server.url.replace(f":{self._server.port}/", f":{self._listener.getsockname()[1]}/")
+        return self._server.url.replace(f":{self._server.port}/", f":{self.port}/")
 
     def switch(self, server: EmbeddedRedis) -> None:
         """Cuts all connections; new ones go to another server."""
@@ -46,56 +41,21 @@ class RedisProxy:
             self._server = server
             cut = list(self._sockets)
         for one in cut:
-            _shut(one)
+            shut(one)
 
     def lose(self, marker: bytes, loss: Loss, times: int) -> None:
         """Loses the replies to the next commands with these bytes in them."""
         with self._lock:
             self._lost, self.hits = (marker, loss, times), 0
 
-    def __enter__(self) -> Self:
-        self._start(self._accept)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # A thread that waits in accept wakes up by this alone.
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+    def _server_port(self) -> int:
         with self._lock:
-            sockets, threads = list(self._sockets), list(self._threads)
-        for one in sockets:
-            _shut(one)
-        for thread in threads:
-            thread.join(10)
-        for one in sockets:
-            one.close()
+            return self._server.port
 
-    def _start(self, function: object, *arguments: object) -> None:
-        thread = threading.Thread(target=function, args=arguments, daemon=True)  # type: ignore[arg-type]
-        with self._lock:
-            self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            with self._lock:
-                port = self._server.port
-            try:
-                server = socket.create_connection(("127.0.0.1", port))
-            except OSError:
-                client.close()
-                continue
-            with self._lock:
-                self._sockets += [client, server]
-            fate = _Fate()
-            self._start(self._to_server, client, server, fate)
-            self._start(self._to_client, client, server, fate)
+    def _connected(self, client: socket.socket, server: socket.socket) -> None:
+        fate = _Fate()
+        self._start(self._to_server, client, server, fate)
+        self._start(self._to_client, client, server, fate)
 
     def _to_server(self, client: socket.socket, server: socket.socket, fate: _Fate) -> None:
         try:
@@ -109,7 +69,7 @@ class RedisProxy:
                 server.sendall(data)
         except OSError:
             pass
-        _shut(server)
+        shut(server)
 
     def _to_client(self, client: socket.socket, server: socket.socket, fate: _Fate) -> None:
         try:
@@ -120,17 +80,10 @@ class RedisProxy:
                     client.sendall(self._changed(data))
         except OSError:
             pass
-        _shut(client)
+        shut(client)
 
 
 class _Fate:
     """The fate of the replies on one connection."""
 
     loss: Loss | None = None
-
-
-def _shut(one: socket.socket) -> None:
-    try:
-        one.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return

@@ -35,6 +35,10 @@ class Hook(NamedTuple):
     headers: dict[str, str]
     data: dict[str, Any]
     """The `data` of the body."""
+    event: dict[str, Any]
+    """The whole body."""
+    body: bytes
+    """The same, byte for byte."""
 
     @property
     def id(self) -> str:
@@ -99,9 +103,8 @@ class Receiver:
     def _record(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         with self._lock:
             event = self._webhook.verify(body, headers)
-            assert event["type"] == "lowtide.results"
             self.bodies.append(body)
-            self.hooks.append(Hook(method, path, headers, event["data"]))
+            self.hooks.append(Hook(method, path, headers, event["data"], event, body))
             return self._answers(len(self.hooks))
 
     def _request_handler(self) -> type[BaseHTTPRequestHandler]:

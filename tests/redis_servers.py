@@ -18,10 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from lowtide_cli.local import EmbeddedRedis, free_port
+from lowtide_cli.local import EmbeddedRedis
 from lowtide_cli.local.private import private_file
 from lowtide_cli.local.processes import Child
 from lowtide_cli.local.redis import server_binary
+from tests.ports import quiet_port
 from tests.waiting import wait_until
 
 needs_tls = pytest.mark.skipif(
@@ -75,7 +76,7 @@ class TLSRedis(EmbeddedRedis):
 
     def __init__(self, directory: Path, authority: Authority) -> None:
         self.authority = authority
-        super().__init__(directory)
+        super().__init__(directory, quiet_port())
 
     def _child(self) -> Child:
         return Child("Redis", ["redis-server", str(self._configuration)], log=self._log)
@@ -120,13 +121,13 @@ class WatchedRedis(EmbeddedRedis):
     _SENTINELS = 3
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory / "first")
-        self.members = [_Member(directory / "first"), _Member(directory / "second")]
+        super().__init__(directory / "first", quiet_port())
+        self.members = [_Member(directory / name, quiet_port()) for name in ("first", "second")]
         self.members[1].directory.mkdir(parents=True)
         (self.members[1].directory / "password").write_text(self.password)
         self.sentinel_password = secrets.token_urlsafe(12)
         self._folder = directory
-        self._ports = [free_port() for _ in range(self._SENTINELS)]
+        self._ports = [quiet_port() for _ in range(self._SENTINELS)]
         self._sentinels: list[Child] = []
 
     @property

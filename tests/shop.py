@@ -16,7 +16,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import task_failure
 
-from lowtide import Result, result_handler
+from lowtide import BatchStatus, Result, batch_handler, result_handler
 
 app = Celery("shop", broker=os.environ.get("SHOP_BROKER", "memory://"))
 app.conf.update(task_serializer="json", accept_content=["json"], worker_prefetch_multiplier=1)
@@ -56,6 +56,18 @@ def save_all(results: list[Result]) -> None:
     closed = [_take(result) for result in results]
     if any(closed):
         raise RuntimeError(f"the shop is closed for {len(results)}")
+
+
+@batch_handler(app, name="shop.tasks.done")
+def done(status: BatchStatus) -> None:
+    """Keeps a line per call; a batch with the label `flaky` fails a few times first."""
+    fails = "flaky" in status.labels and _tries(status.id) < FAILS
+    counts = {"total": status.total, "succeeded": status.succeeded, "tokens": status.usage.total_token_count}
+    line = {"key": status.id, "state": status.state, "failed": fails, "labels": status.labels, **counts}
+    with LOG.open("a") as log:
+        log.write(json.dumps(line) + "\n")
+    if fails:
+        raise RuntimeError("the shop is closed")
 
 
 @task_failure.connect

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
@@ -16,7 +17,7 @@ from typing import Any, Self
 import redis
 
 from lowtide import BatchQueue, Settings
-from lowtide.protocol import keys
+from lowtide.protocol import Queue, keys
 from lowtide.states import ProviderName
 from lowtide_cli.local import EmbeddedRedis, end, kill
 from lowtide_emulator import Emulator
@@ -41,6 +42,7 @@ FAST = {
     "LOWTIDE_CLOCK_TICK_SECONDS": "0.1",
     "LOWTIDE_LEASE_SECONDS": "3",
     "LOWTIDE_DELIVERY_RETRY_FIRST_SECONDS": "0.2",
+    "LOWTIDE_LINGER_SECONDS": "0.3",
 }
 """Settings that shorten hours to moments."""
 
@@ -230,6 +232,17 @@ class Stack:
         known = self.redis.get(keys.INSTALLATION)
         assert isinstance(known, bytes)
         return known.decode().partition(" ")[0]
+
+    def put_off_sweep(self) -> None:
+        """Waits for the end of a sweep that is under way, and puts the next off: it takes what a test leaves."""
+        clock, at_work = keys.clock(Queue.JOBS), float(self.env["LOWTIDE_LEASE_SECONDS"]) + 1
+
+        def is_over() -> bool:
+            due = self.redis.zscore(clock, keys.SWEEP_MEMBER)
+            return isinstance(due, float) and due > time.time() + at_work
+
+        wait_until(is_over, what="no sweep is under way")
+        self.redis.zadd(clock, {keys.SWEEP_MEMBER: time.time() + 3600})
 
     def empty_redis(self) -> None:
         """Removes every key except the installation's id, so that Redis still belongs to the spool."""

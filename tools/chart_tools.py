@@ -18,6 +18,8 @@ FOLDER = ROOT / ".chart-tools"
 
 
 def main() -> None:
+    for former in FOLDER.glob("*.whl"):  # of the versions that were pinned before
+        former.unlink()
     download = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     pinned = ["--no-deps", "--require-hashes", "-r", str(ROOT / "requirements-chart.txt"), "-d", str(FOLDER)]
     subprocess.run([*download, *pinned], check=True)

@@ -33,4 +33,6 @@ def main() -> None:
     except ModuleNotFoundError as missing:
         if missing.name not in {"rich", "typer"}:
             raise
-        sys.exit('lowtide: the command line is not installed on this host: pip install "lowtide[cli]"')
+        from lowtide.extras import install
+
+        sys.exit(f"lowtide: the command line is not installed on this host: {install('cli')}")

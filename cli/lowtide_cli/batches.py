@@ -5,15 +5,26 @@ from __future__ import annotations
 import typer
 
 from lowtide import Batch, BatchQueue
-from lowtide.protocol import BATCH_ID
+from lowtide.protocol import BATCH_ID, TicketId
 from lowtide_cli.terminal import CommandError
 
 
 def find(batch_id: str) -> Batch:
     """Returns the batch with this id. Raises `CommandError` or `LowtideError`."""
+    if is_ticket(batch_id):
+        raise CommandError(f"{batch_id} is a ticket: `lowtide ticket {batch_id}`")
     if not BATCH_ID.fullmatch(batch_id):
         raise CommandError(f"{batch_id!r} is not a batch id; `lowtide list` shows them")
     return BatchQueue().get(batch_id)
+
+
+def is_ticket(text: str) -> bool:
+    """Returns whether a text has the form of a ticket."""
+    try:
+        TicketId.parse(text)
+    except ValueError:
+        return False
+    return True
 
 
 def pairs(given: list[str], option: str, form: str) -> dict[str, str]:

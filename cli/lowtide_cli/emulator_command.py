@@ -16,4 +16,6 @@ def main() -> None:
     except ImportError as missing:
         if getattr(missing, "name", None) not in {None, "rich", "typer"}:
             raise
-        sys.exit('lowtide-emulator: the emulator is not installed on this host: pip install "lowtide[emulator]"')
+        from lowtide.extras import install
+
+        sys.exit(f"lowtide-emulator: the emulator is not installed on this host: {install('emulator')}")

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
+import warnings
 from types import FrameType
 from typing import NoReturn
 
 from lowtide_cli.app import app
 from lowtide_cli.terminal import Exit, WrongUsage, bad_argument, discard_output, one_line, prepare_streams, report
+
+_FINALIZER_SECONDS = 0.01
+"""Time in which a finalizer ends."""
 
 
 def main() -> None:
@@ -38,16 +43,37 @@ def main() -> None:
 def _unwind_on_signals() -> None:
     """Makes SIGTERM and SIGHUP raise `SystemExit`, so that a command cleans up what it has not finished.
 
-    The exit code is then 128 and the signal's number, as in a shell for a process that a signal killed.
+    The exit code is then 128 and the signal's number, as in a shell for a process that a signal killed. SIGINT raises
+    `KeyboardInterrupt`.
     """
 
-    def end(number: int, _: FrameType | None) -> NoReturn:
+    def end(number: int, frame: FrameType | None) -> None:
+        if _in_finalizer(frame):
+            # Python prints and forgets what is raised there, so the signal comes again.
+            again = threading.Timer(_FINALIZER_SECONDS, signal.pthread_kill, (threading.get_ident(), number))
+            again.daemon = True
+            again.start()
+            return
+        # A signal may come after the opening of a file and before the block that closes it. Python closes the file, and
+        # would print a warning between the lines of the command.
+        warnings.simplefilter("ignore", ResourceWarning)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         sys.exit(128 + number)
 
-    for polite in (signal.SIGTERM, signal.SIGHUP):
+    for polite in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # `nohup` ignores SIGHUP, and it must stay ignored.
         if signal.getsignal(polite) is not signal.SIG_IGN:
             signal.signal(polite, end)
+
+
+def _in_finalizer(frame: FrameType | None) -> bool:
+    """Whether a `__del__` is running."""
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _end(line: str, code: Exit) -> NoReturn:

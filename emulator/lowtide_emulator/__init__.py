@@ -29,11 +29,13 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-if find_spec("starlette") is None or find_spec("uvicorn") is None:
-    raise ImportError('the emulator needs an extra that is not installed: pip install "lowtide[emulator]"')
+from lowtide_emulator.extras import install
+
+if any(find_spec(module) is None for module in ("cryptography", "jwt", "starlette", "uvicorn")):
+    raise ImportError(f"the emulator needs an extra that is not installed: {install('emulator')}")
 
 from lowtide_emulator.answering import Answer, RowError
-from lowtide_emulator.engine import JobRecord, SeedError, StatsSnapshot
+from lowtide_emulator.engine import JobRecord, SeedError, StatsSnapshot, Tokens
 from lowtide_emulator.faults import FaultRecord, RuleError
 from lowtide_emulator.server import Emulator
 from lowtide_emulator.settings import Settings
@@ -48,4 +50,5 @@ __all__ = [
     "SeedError",
     "Settings",
     "StatsSnapshot",
+    "Tokens",
 ]

@@ -18,12 +18,13 @@ from lowtide_emulator.cloud import BigQueryServer, CloudStorageServer, ServerErr
 from lowtide_emulator.faults import load_rules
 from lowtide_emulator.options import options_from, variables
 from lowtide_emulator.server import Emulator
-from lowtide_emulator.settings import ANSWERS, VERTEX, Setting, Settings
+from lowtide_emulator.settings import Setting, Settings
 from lowtide_emulator.terminal import discard_output, in_words, prepare_streams, unknown_variables
 
 app = typer.Typer(
     help="A local emulator of the Gemini batch API: of the Gemini Developer API and of Vertex AI.",
     no_args_is_help=True,
+    rich_markup_mode=None,  # its tables of 80 columns cut the names of options
     pretty_exceptions_enable=False,
 )
 
@@ -38,7 +39,6 @@ class ServeSettings(Settings):
         Path | None,
         Setting(
             'JSONL file of fixed answers: {"key": …, "response": …} or {"key": …, "error": …}.',
-            panel=ANSWERS,
             exists=True,
             dir_okay=False,
         ),
@@ -48,15 +48,10 @@ class ServeSettings(Settings):
         Setting(
             "Function that answers, as module:function. It takes a request (dict) and returns a response (dict) or a "
             "RowError.",
-            panel=ANSWERS,
         ),
     ] = None
-    faults: Annotated[
-        Path | None, Setting("JSON file with a list of fault rules.", panel=ANSWERS, exists=True, dir_okay=False)
-    ] = None
-    cloud: Annotated[bool, Setting("Start stand-ins for Cloud Storage and BigQuery and use them.", panel=VERTEX)] = (
-        False
-    )
+    faults: Annotated[Path | None, Setting("JSON file with a list of fault rules.", exists=True, dir_okay=False)] = None
+    cloud: Annotated[bool, Setting("Start stand-ins for Cloud Storage and BigQuery and use them.")] = False
 
 
 @app.callback()

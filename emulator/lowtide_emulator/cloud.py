@@ -28,7 +28,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
-EXTRA = 'pip install "lowtide[vertex-emulator]"'
+from lowtide_emulator.extras import install
+
 LOCAL = "127.0.0.1"
 
 _PAUSE = 0.02
@@ -256,5 +257,6 @@ def _require(what: str, *packages: str) -> None:
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise ServerError(
-            f"the stand-in for {what} needs an extra that is not installed: {EXTRA} (missing: {', '.join(missing)})"
+            f"the stand-in for {what} needs an extra that is not installed (missing: {', '.join(missing)}): "
+            + install("vertex-emulator")
         )

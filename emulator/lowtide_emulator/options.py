@@ -13,6 +13,9 @@ from lowtide_emulator.settings import Setting, Settings
 
 S = TypeVar("S", bound=Settings)
 
+_METAVARS = {int: "N", float: "N"}
+"""The word for the value of an option in the help, by its type; of other types it is Typer's."""
+
 
 def options_from(settings: type[S]) -> Callable[[Callable[[S], None]], Callable[..., None]]:
     """Returns a decorator for a command that takes settings: each field becomes an option.
@@ -55,8 +58,8 @@ def _parameter(field: Field[Any], kind: Any, setting: Setting) -> inspect.Parame
     option = typer.Option(
         f"--{words}/--no-{words}" if default is True else f"--{words}",
         envvar=variable(field.name, setting),
+        metavar=_METAVARS.get(kind, "") or None,
         help=setting.description,
-        rich_help_panel=setting.panel,
         **setting.checks,
     )
     return inspect.Parameter(

@@ -25,18 +25,27 @@ from lowtide_emulator.gemini import BatchApi, FilesApi, GeminiWork
 from lowtide_emulator.seeding import SeedApi, Seeder
 from lowtide_emulator.settings import Settings
 from lowtide_emulator.vertex import PredictionApi
+from lowtide_emulator.webhooks import WebhookApi, WebhookSender
 
 BACKLOG = 512
 
 
-def application(engine: Engine, desk: CallDesk, gemini: GeminiWork, vertex: PredictionApi, seeder: Seeder) -> ASGIApp:
+def application(
+    engine: Engine,
+    desk: CallDesk,
+    gemini: GeminiWork,
+    vertex: PredictionApi,
+    seeder: Seeder,
+    webhooks: WebhookSender,
+) -> ASGIApp:
     """Returns the ASGI application in front of an engine."""
     app = Starlette(
         routes=[
             *ControlApi(engine).routes(),
             *SeedApi(engine, seeder).routes(),
             *FilesApi(gemini, desk).routes(),
-            *BatchApi(gemini, desk).routes(),
+            *BatchApi(gemini, desk, webhooks).routes(),
+            *WebhookApi(engine, webhooks, desk).routes(),
             *vertex.routes(),
         ],
         exception_handlers={404: _not_found, 405: _not_found, ClientDisconnect: _gone},
@@ -85,6 +94,7 @@ class Emulator:
             self.settings = replace(self.settings, bigquery_url=bigquery_url)
         self._engine = Engine(self.settings)
         self._gemini = GeminiWork(self._engine)
+        self._webhooks = WebhookSender(self._engine)
         self._desk = CallDesk(self._engine.stats, self._engine.faults)
         self._vertex = PredictionApi(self._engine, self._desk)
         self._seeder = Seeder(self._engine, self._gemini, self._vertex.work)
@@ -234,7 +244,7 @@ class Emulator:
         if self._server is None:
             self._server = uvicorn.Server(
                 uvicorn.Config(
-                    application(self._engine, self._desk, self._gemini, self._vertex, self._seeder),
+                    application(self._engine, self._desk, self._gemini, self._vertex, self._seeder, self._webhooks),
                     http="h11",
                     loop="asyncio",
                     ws="none",

@@ -15,7 +15,9 @@ Example::
 from __future__ import annotations
 
 from lowtide.aio import AsyncBatch, AsyncBatchQueue
+from lowtide.async_tickets import AsyncTicket
 from lowtide.batch import Batch
+from lowtide.budgets import Shortage
 from lowtide.errors import (
     BatchNotFinished,
     BatchNotFound,
@@ -25,27 +27,46 @@ from lowtide.errors import (
     InvalidBatch,
     InvalidRequest,
     InvalidSettings,
+    KeyNotFound,
     LowtideError,
+    QueueFull,
+    ResultNotReady,
     ResultsFailed,
     SourceError,
     SpoolError,
     StoreUnavailable,
+    TicketNotFound,
     UnsupportedServer,
     WaitTimeout,
 )
 from lowtide.estimates import Estimate
+from lowtide.handling.batch_handler import batch_handler
 from lowtide.handling.celery_handler import result_handler
 from lowtide.intake import BatchSubmission
 from lowtide.models import BatchPage, BatchStatus, JobStatus, Request, Result, ResultError, Usage, Waiting
 from lowtide.options import BatchOptions
 from lowtide.queue import BatchQueue
 from lowtide.settings import Settings
-from lowtide.states import Awaited, BatchState, JobState, Kind, Mode, ProviderName, ResultStatus, Verdict
+from lowtide.single_options import SingleOptions
+from lowtide.states import (
+    Awaited,
+    BatchState,
+    JobState,
+    Kind,
+    Mode,
+    OverBudget,
+    ProviderName,
+    ResultStatus,
+    TicketState,
+    Verdict,
+)
 from lowtide.store import DeadLetter, DeadLetters
+from lowtide.tickets import Ticket, TicketStatus
 
 __all__ = [
     "AsyncBatch",
     "AsyncBatchQueue",
+    "AsyncTicket",
     "Awaited",
     "Batch",
     "BatchNotFinished",
@@ -67,23 +88,34 @@ __all__ = [
     "InvalidSettings",
     "JobState",
     "JobStatus",
+    "KeyNotFound",
     "Kind",
     "LowtideError",
     "Mode",
+    "OverBudget",
     "ProviderName",
+    "QueueFull",
     "Request",
     "Result",
     "ResultError",
+    "ResultNotReady",
     "ResultStatus",
     "ResultsFailed",
     "Settings",
+    "Shortage",
+    "SingleOptions",
     "SourceError",
     "SpoolError",
     "StoreUnavailable",
+    "Ticket",
+    "TicketNotFound",
+    "TicketState",
+    "TicketStatus",
     "UnsupportedServer",
     "Usage",
     "Verdict",
     "WaitTimeout",
     "Waiting",
+    "batch_handler",
     "result_handler",
 ]

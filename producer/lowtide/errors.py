@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from lowtide.redaction import redacted
 
@@ -52,6 +52,11 @@ class InvalidRequest(LowtideError):
         source = f"{self.source}, " if self.source else ""
         return f"{self._place()}{source}request {self.position + 1}{name}, {self.field}: {self.reason}"
 
+    def at(self, position: int, key: str | None) -> Self:
+        """Sets the position and the key, which are known only where the request is counted; returns this error."""
+        self.position, self.key = position, key
+        return self
+
     def __reduce__(self) -> tuple[object, ...]:
         return partial(InvalidRequest, field=self.field, position=self.position, key=self.key), (self.reason,)
 
@@ -65,6 +70,7 @@ def placed(batch: int) -> Iterator[None]:
         error.batch = batch
         raise
     except TypeError as error:  # of an option that does not exist
+        error.batch = batch  # type: ignore[attr-defined]
         error.add_note(f"It is of batch {batch + 1} of the call.")
         raise
 
@@ -72,6 +78,20 @@ def placed(batch: int) -> Iterator[None]:
 def refuse(reason: str, field: str) -> NoReturn:
     """Raises `InvalidRequest` for a field (a dotted path), without its position."""
     raise InvalidRequest(reason, field=field)
+
+
+def uncodable(error: RecursionError | UnicodeEncodeError) -> InvalidRequest:
+    """Returns the refusal of a request that no codec can write, without its position."""
+    if isinstance(error, RecursionError):
+        return InvalidRequest("nested too deeply; use fewer levels", field="request")
+    half = error.object[error.start : error.end]
+    reason = f"has a lone surrogate (half a character), which UTF-8 cannot hold: {half!a}; replace it"
+    return InvalidRequest(reason, field="request")
+
+
+def too_large(size: int, most: int) -> InvalidRequest:
+    """Returns the refusal of a request of `size` bytes where a job may hold `most`, without its position."""
+    return InvalidRequest(f"{size:,} bytes, more than the {most:,} that one job may hold; shorten it", field="request")
 
 
 class InvalidSettings(LowtideError):
@@ -101,6 +121,37 @@ class BatchNotFound(LowtideError):
     """No batch of this id: never submitted here, or deleted."""
 
 
+class KeyNotFound(LowtideError):
+    """The batch has no request with this key."""
+
+
+class ResultNotReady(LowtideError):
+    """The request has no result yet. It gets one, at the latest when its batch is finished."""
+
+
+class TicketNotFound(LowtideError):
+    """No ticket of this id: `add` never returned it here, or its result is not kept any more."""
+
+
+class QueueFull(LowtideError):
+    """As many singles wait to be gathered as may wait, so `add` has recorded nothing.
+
+    - `waiting`: the number of singles that wait.
+    - `most`: `LOWTIDE_MAX_SINGLES_WAITING`.
+    """
+
+    def __init__(self, waiting: int, most: int) -> None:
+        self.waiting = waiting
+        self.most = most
+        super().__init__(
+            f"{waiting:,} singles wait to be gathered, and LOWTIDE_MAX_SINGLES_WAITING is {most:,}: start workers, "
+            "raise the limit, or have add wait with block=SECONDS"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return QueueFull, (self.waiting, self.most)
+
+
 class DeadLetterNotFound(LowtideError):
     """No dead letter of this id: it was redelivered or dropped, or never existed."""
 
@@ -110,7 +161,7 @@ class BatchNotFinished(LowtideError):
 
 
 class WaitTimeout(LowtideError, TimeoutError):
-    """The batch did not finish within the timeout of `wait`. It continues to run."""
+    """The batch, or the request of a ticket, did not finish within the timeout. It continues to run."""
 
 
 class ResultsFailed(LowtideError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple, Required, cast
 
 from lowtide.addresses import is_dataset
+from lowtide.budgets import labels_under
 from lowtide.errors import InvalidBatch, InvalidRequest
 from lowtide.limits import MAX_URI_CHARS
 from lowtide.models import Request
@@ -17,8 +19,10 @@ from lowtide.options import BatchOptions, Options, check_key_column
 from lowtide.protocol import Part
 from lowtide.settings import Settings
 from lowtide.shaping import file_lines, json_lines, shaper_of
+from lowtide.spending import check_budgets, weighing
 from lowtide.spool import Accepted, KeyIndex, RequestWriter, Spool, Writer
 from lowtide.states import ProviderName
+from lowtide.store import lane_of, small_enough
 
 RequestLike = Request | Mapping[str, object]
 """A `Request`, or a mapping in the SDK's inline shape or the REST line shape."""
@@ -36,15 +40,27 @@ class BatchSubmission(BatchOptions, total=False):
 
 
 class Intake(NamedTuple):
-    """The requests of a batch, in the spool or in place, before the batch is recorded."""
+    """The requests of a batch before the batch is recorded: in the spool, in place, or here."""
 
     accepted: Accepted
     sources: Sequence[Part] = ()
     """Places where the provider reads the requests in place; else empty."""
+    requests: bytes = b""
+    """The requests of a small batch, which the store keeps with the record: see `lowtide.store.requests`."""
+
+    def fingerprint(self, options: Options) -> str:
+        """Returns a hash of the requests, and of the options that decide about their results."""
+        kinds = (options.model, options.mode, options.on_result or "", options.provider, options.kind)
+        parts = (self.accepted.fingerprint, *kinds, options.destination or "")
+        # Short, because Redis keeps a hash whose values have at most 64 bytes in a third of the memory.
+        return hashlib.blake2b("-".join(parts).encode(), digest_size=20).hexdigest()
 
 
 class Receiver:
-    """Writes the requests of batches to a spool. It checks them as it reads them, once and in order."""
+    """Writes the requests of batches to a spool, but those of small batches, which it returns.
+
+    It checks them as it reads them, once and in order.
+    """
 
     def __init__(self, settings: Settings, spool: Spool) -> None:
         self._settings = settings
@@ -55,13 +71,31 @@ class Receiver:
     ) -> Intake:
         """Reads the requests of a batch from where they are.
 
-        `put` writes the one blob of a small batch, in place of `Spool.put`. Raises `InvalidRequest`, `InvalidBatch`,
+        `put` writes the one blob of a packed batch, in place of `Spool.put`. Raises `InvalidRequest`, `InvalidBatch`,
         `SourceError` and `SpoolError`; the caller removes what was written.
         """
         uris = cloud_uris(requests)
         if uris is not None:
             return self._from_cloud(batch_id, options, uris)
-        return self._given(batch_id, options, cast("Iterable[RequestLike]", requests), put)
+        blobs: dict[str, bytes] = {}
+        accepted = self._given(batch_id, options, cast("Iterable[RequestLike]", requests), blobs.__setitem__)
+        intake = self.intake(options, accepted)
+        is_bundled = lane_of(options, self._settings, total=accepted.total, sources=()) != ""
+        for name, packed in blobs.items():
+            if is_bundled and (small := small_enough(packed, self._settings.small_batch_bytes)):
+                return intake._replace(requests=small)
+            (put or self._spool.put)(name, packed)
+        return intake
+
+    def intake(self, options: Options, accepted: Accepted, sources: Sequence[Part] = ()) -> Intake:
+        """Returns what is to be recorded. Raises `InvalidBatch` for a budget that can never pay."""
+        check_budgets(
+            options,
+            self._settings,
+            least=accepted.least_cost,
+            most=accepted.most_cost,
+        )
+        return Intake(accepted, sources)
 
     def writer(
         self,
@@ -76,26 +110,35 @@ class Receiver:
             options.provider, model=options.model, kind=options.kind, unknown_fields=settings.unknown_fields
         )
         most = settings.max_job_bytes(options.mode, options.provider)
-        return form(self._spool, batch_id, shaper, max_request_bytes=most, key_field=options.key_field, put=put)
+        has_budget = options.max_cost is not None or labels_under(settings.budgets, options.labels)
+        return form(
+            self._spool,
+            batch_id,
+            shaper,
+            max_request_bytes=most,
+            key_field=options.key_field,
+            put=put,
+            weigh=weighing(options.model, options.kind, settings) if has_budget else None,
+        )
 
     def _given(
         self,
         batch_id: str,
         options: Options,
         requests: Iterable[RequestLike],
-        put: Callable[[str, bytes], object] | None,
-    ) -> Intake:
-        """Writes requests, one by one or those of a file, to the spool."""
+        put: Callable[[str, bytes], object],
+    ) -> Accepted:
+        """Writes requests, one by one or those of a file, to the spool, or those of a packed batch to `put`."""
         check_key_column(options)
         with self.writer(batch_id, options, RequestWriter, put) as writer:
             if isinstance(requests, (str, os.PathLike, io.RawIOBase, io.BufferedIOBase)):
                 name = _name_of(requests)
                 for position, item in json_lines(self._file_lines(requests, name)):
                     writer.add(item, position)
-                return Intake(writer.finish(name))
+                return writer.finish(name)
             for item in requests:
                 writer.add(item)
-            return Intake(writer.finish())
+            return writer.finish()
 
     def _from_cloud(self, batch_id: str, options: Options, uris: Sequence[str]) -> Intake:
         """Reads requests in Google Cloud. They are copied to the spool unless the provider can read them in place."""
@@ -113,19 +156,20 @@ class Receiver:
         except InvalidRequest as error:
             error.source, error.position = source.place(error.position)
             raise
-        return Intake(accepted, source.parts if stays else ())
+        return self.intake(options, accepted, source.parts if stays else ())
 
     def _file_lines(self, source: str | os.PathLike[str] | io.IOBase, name: str) -> Iterator[bytes]:
         """The lines of a file; `name` is for errors."""
+        most = self._settings.max_bytes_per_job
         try:
             if isinstance(source, io.IOBase):
-                yield from file_lines(cast("IO[bytes]", source), name)
+                yield from file_lines(cast("IO[bytes]", source), name, most=most)
             elif isinstance(source, str) and "://" in source:
                 with self._spool.open(self._spool.name_of(source)) as file:
-                    yield from file_lines(file, name)
+                    yield from file_lines(file, name, most=most)
             else:
                 with Path(source).open("rb") as file:
-                    yield from file_lines(cast("IO[bytes]", file), name)
+                    yield from file_lines(cast("IO[bytes]", file), name, most=most)
         except OSError as error:
             raise InvalidBatch(f"{name}: {error.strerror}") from error
 
@@ -144,7 +188,7 @@ def cloud_uris(requests: object) -> Sequence[str] | None:
         return None
     for uri in uris:
         if not isinstance(uri, str) or len(uri) > MAX_URI_CHARS:
-            raise InvalidBatch(f"requests: {uri!r:.80} is not a URI, and the first of them is")
+            raise InvalidBatch(f"requests: the first is a URI of Google Cloud, {uri!r:.80} is not; give only such URIs")
     return uris
 
 

@@ -10,8 +10,14 @@ MAX_DEADLINE_SECONDS = 31_622_400
 """Longest time from a submit to the deadline of its batch, in seconds: 366 days."""
 MAX_MODEL_CHARS = 256
 MAX_HANDLER_CHARS = 2048
-"""Characters of an `on_result`."""
+"""Characters of an `on_result`, `on_finished` or `on_progress`."""
 MAX_IDEMPOTENCY_KEY_CHARS = 1024
+MAX_TENANT_CHARS = 1024
+MAX_REUSE_SECONDS = 31_622_400
+"""Longest time for which the answer to a single can be reused, in seconds: 366 days."""
+MAX_BLOCK_SECONDS = 3600
+"""Longest wait of `add` for room, in seconds. Large singles have their files by then, which nothing refers to yet: the
+sweep removes such files after a day."""
 MAX_LABELS = 64
 MAX_LABEL_NAME_CHARS = 128
 MAX_LABEL_VALUE_CHARS = 1024

@@ -10,6 +10,7 @@ import msgspec
 
 from lowtide import answers
 from lowtide.answers import FunctionCall, Image
+from lowtide.budgets import Shortage
 from lowtide.redaction import redacted
 from lowtide.states import Awaited, BatchState, JobState, Kind, ProviderName, ResultStatus
 
@@ -20,7 +21,7 @@ REQUESTS_LOST = "REQUESTS_LOST"
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One generateContent or embedContent call in the SDK's inline shape.
 
-    - `key`: any non-empty string of at most 16 KiB, unique in its batch.
+    - `key`: any non-empty string of at most 16 KiB, unique in its batch. Only `BatchQueue.add` takes requests without.
     - `contents`: as in `google.genai`'s `generate_content` or `embed_content`: text, dicts in either letter case, or
       SDK objects.
     - `config`: likewise; None: no configuration.
@@ -33,7 +34,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Source: https://ai.google.dev/gemini-api/docs/batch-api, inline requests.
     """
 
-    key: str
+    key: str = ""
     contents: Any
     config: Any = None
     metadata: Mapping[str, str] | None = None
@@ -90,6 +91,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     - `error`: the reason why the request did not succeed; None where it did.
     - `usage`: the tokens of this request; None where they are unknown.
     - `attempts`: the number of provider jobs that carried the request.
+    - `cost`: the price of `usage` in nano-dollars (US dollars * 10**9), by the model that answered; None where the
+      tokens or their price are unknown. Answers that came before the request ran again are not in it: see
+      `BatchStatus.paid_cost`.
     - `batch_id`, `labels`: those of the batch. Stored lines have them only where batches shared a job; else they come
       with the delivery.
     """
@@ -101,6 +105,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     metadata: dict[str, str] | None = None
     attempts: int = 1
+    cost: int | None = None
     batch_id: str = ""
     labels: Mapping[str, str] = {}
 
@@ -216,7 +221,11 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Estimated input tokens of its requests; None until the job has asked for a slot."""
     awaits: Awaited | None = None
     """The reason why it cannot be created yet; None where it does not wait."""
+    shortage: Shortage | None = None
+    """The budget that it waits for; None where it waits for none."""
     created_at: float | None = None
+    ended_at: float | None = None
+    """When it was first seen to have ended at the provider."""
     next_at: float | None = None
 
 
@@ -234,6 +243,8 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     """Estimated tokens of the live jobs of the model; None unless it waits for tokens."""
     limit: int | None = None
     """The most of these, as configured or learned from refusals; None unless it waits for tokens."""
+    budget: Shortage | None = None
+    """The budget that leaves too little, as it was when its first job last asked; None unless it waits for one."""
     position: int | None = None
     """Place of its first job in the line of jobs of its model, from 1; None where it is in no line."""
     next_try_at: float | None = None
@@ -258,6 +269,8 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     expired: int = 0
     cancelled: int = 0
     jobs: list[JobStatus] = []
+    job_counts: dict[JobState, int] = {}
+    """All jobs by state, also those that `Batch.status(max_jobs=...)` leaves out of `jobs`; empty in a summary."""
     bundle: str | None = None
     """The bundle whose jobs carry the requests, together with those of other small batches; None where the batch has
     jobs of its own. `jobs` are then those of the bundle."""
@@ -271,12 +284,22 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of all results."""
     discarded_usage: Usage = Usage()
     """Tokens of rows that did not become results: their requests ran again, had a result already, or are not known."""
+    max_cost: int | None = None
+    """Most that may be paid for it, in nano-dollars; None: no limit."""
+    cost: int | None = None
+    """Cost of `usage` in nano-dollars (US dollars * 10**9), as far as it is known; None where nothing of it is."""
+    paid_cost: int | None = None
+    """Cost of `usage` and of `discarded_usage`: the price of all rows, in nano-dollars; None likewise."""
+    unpriced: int = 0
+    """Rows whose tokens or price are not known, which both costs leave out."""
     reasons: dict[str, int] = {}
     """Results without success by `ResultError.reason`. At most 50 reasons; further ones are under `(others)`."""
     models: dict[str, int] = {}
     """Results by the model that answered, as the provider names it. At most 50 models, as with `reasons`."""
     labels: dict[str, str] = {}
     on_result: str | None = None
+    on_finished: str | None = None
+    on_progress: str | None = None
     idempotency_key: str | None = None
     error: ResultError | None = None
     duplicates: int = 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Self, TypedDict, TypeVar, Unpack, cast
 
@@ -22,6 +23,7 @@ from lowtide.addresses import (
     parse_objects,
     parse_table,
 )
+from lowtide.budgets import nano_dollars
 from lowtide.errors import InvalidBatch
 from lowtide.limits import (
     MAX_ATTEMPTS,
@@ -39,7 +41,7 @@ from lowtide.limits import (
     MAX_URI_CHARS,
 )
 from lowtide.settings import Settings
-from lowtide.states import Kind, Mode, ProviderName, Verdict
+from lowtide.states import Kind, Mode, OverBudget, ProviderName, Verdict
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 Chosen = TypeVar("Chosen", bound=StrEnum)
@@ -52,17 +54,29 @@ class BatchOptions(TypedDict, total=False):
     """The handler that gets the results: a Celery task (`shop.save_blurb`, `shop.save_blurb@QUEUE`,
     `BROKER:shop.save_blurb`, or the task that `result_handler` returned), an `https://` URL of a webhook, or
     `stream://NAME`. At most 2,048 characters. Default None: results are only stored."""
+    on_finished: str | NamedTask | None
+    """The handler that is notified once of the end of the batch: a Celery task (as `batch_handler` makes one), a
+    webhook or a stream, named as in `on_result`. Default None: `LOWTIDE_ON_FINISHED`."""
+    on_progress: str | NamedTask | None
+    """The handler that is notified of the progress of the batch, about once a minute while requests are answered.
+    Default None: none."""
     idempotency_key: str | None
     """A name for this content, of at most 1,024 characters. To submit the same content under it again returns the same
     batch. Default None: every call submits a new batch."""
     labels: Mapping[str, str] | None
-    """Names and values that come back in the batch's status: at most 64, names of 128 characters, values of 1,024.
-    Default None: no labels."""
+    """Names and values that come back in the batch's status: at most 64, names of 128 characters without `=`, values
+    of 1,024. Default None: no labels."""
     mode: Mode | str | None
     """How requests travel to the provider: `file` or `inline`. Only generation on the Gemini Developer API can be
     inline. Default None: `LOWTIDE_MODE`, or `file` where nothing else is possible."""
     max_attempts: int | None
     """Most provider jobs that may carry one request, from 1 to 100. Default None: `LOWTIDE_MAX_ATTEMPTS`."""
+    max_cost: Decimal | float | str | None
+    """Most that the batch may cost, in US dollars above 0 and up to 1,000,000, with at most 9 decimals. A job is sent
+    only where what was paid, and the estimated cost of the jobs under way, leave enough. Default None: no limit."""
+    over_budget: OverBudget | str
+    """The fate of requests for which `max_cost` leaves too little: they `fail` with the reason `BUDGET`, or `wait`
+    for a higher one until the deadline. Default `fail`."""
     priority: int
     """From -100 to 100. While more jobs wait than the provider takes at once, jobs of a higher priority go first.
     Default 0."""
@@ -91,16 +105,30 @@ class BatchOptions(TypedDict, total=False):
     """
 
 
-def check_names(options: Mapping[str, object]) -> None:
-    """Raises `TypeError` for an option that does not exist; the message suggests the nearest that does."""
-    known = BatchOptions.__annotations__
+_INSTEAD = dict.fromkeys(("max_cost", "over_budget"), "limit the costs of single requests by LOWTIDE_BUDGETS") | {
+    "key": "write it into each request"
+}
+"""The advice for an option that only another call has."""
+
+
+def check_names(
+    options: Mapping[str, object],
+    known: Collection[str] = BatchOptions.__annotations__,
+    call: str = "submit",
+    parameters: Collection[str] = ("model",),
+) -> None:
+    """Raises `TypeError` for an option that does not exist; the message suggests the nearest that does.
+
+    - `known`: the names of the options of `call`.
+    - `parameters`: its other keywords.
+    """
     for name in options:
         if name not in known:
             from difflib import get_close_matches  # deferred: only a mistake needs it
 
             near = get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"the options are model, {', '.join(known)}"
-            raise TypeError(f"submit has no option {name!r}: {hint}")
+            hint = f"did you mean {near[0]!r}?" if near else f"the options are {', '.join([*parameters, *known])}"
+            raise TypeError(f"{call} has no option {name!r}: {_INSTEAD.get(name, hint)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +138,17 @@ class Options:
     model: str
     mode: Mode
     max_attempts: int
+    max_cost: int | None
+    """In nano-dollars; None: no limit."""
+    over_budget: OverBudget
     priority: int
     deadline: float | datetime | None
     """Seconds after the submit, or a moment; None: the workers' setting."""
     labels: Mapping[str, str]
     outcomes: Mapping[str, Verdict]
     on_result: str | None
+    on_finished: str | None
+    on_progress: str | None
     idempotency_key: str | None
     provider: ProviderName
     kind: Kind
@@ -132,10 +165,6 @@ class Options:
         """
         check_names(given)
         _text(model, "model", MAX_MODEL_CHARS)
-        on_result = given.get("on_result")
-        handler = None if on_result is None else _text(handler_name(on_result), "on_result", MAX_HANDLER_CHARS)
-        if handler is not None:
-            parse_handler(handler)
         idempotency_key = given.get("idempotency_key")
         if idempotency_key is not None:
             _text(idempotency_key, "idempotency_key", MAX_IDEMPOTENCY_KEY_CHARS)
@@ -153,11 +182,15 @@ class Options:
             model=model,
             mode=_decided_mode(given.get("mode"), by, kind, settings),
             max_attempts=settings.max_attempts if max_attempts is None else max_attempts,
+            max_cost=_checked_cost(given.get("max_cost")),
+            over_budget=_one_of(OverBudget, given.get("over_budget", OverBudget.FAIL), "over_budget"),
             priority=_number(given.get("priority", 0), "priority", -MAX_PRIORITY, MAX_PRIORITY),
             deadline=_checked_deadline(given.get("deadline")),
             labels=_checked_labels(given.get("labels")),
             outcomes=settings.outcomes | _checked_outcomes(given.get("outcomes")),
-            on_result=handler,
+            on_result=_checked_handler(given.get("on_result"), "on_result"),
+            on_finished=_checked_handler(_decided_handler(given.get("on_finished"), settings), "on_finished"),
+            on_progress=_checked_handler(given.get("on_progress"), "on_progress"),
             idempotency_key=idempotency_key,
             provider=by,
             kind=kind,
@@ -179,8 +212,20 @@ def _text(value: object, option: str, longest: int, *, empty: bool = False) -> s
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise InvalidBatch(f"{option}: has a lone surrogate (half a character)") from None
+        raise InvalidBatch(f"{option}: has a lone surrogate (half a character); replace it") from None
     return value
+
+
+def _decided_handler(given: str | NamedTask | None, settings: Settings) -> str | NamedTask | None:
+    return settings.on_finished if given is None else given
+
+
+def _checked_handler(given: str | NamedTask | None, option: str) -> str | None:
+    if given is None:
+        return None
+    name = _text(handler_name(given, option), option, MAX_HANDLER_CHARS)
+    parse_handler(name, option)
+    return name
 
 
 def _check_model(model: str, provider: ProviderName) -> None:
@@ -195,6 +240,13 @@ def _number(value: object, option: str, least: int, most: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise InvalidBatch(f"{option}: expected a whole number from {least} to {most}")
     return value
+
+
+def _checked_cost(given: object) -> int | None:
+    try:
+        return None if given is None else nano_dollars(given)
+    except ValueError as error:
+        raise InvalidBatch(f"max_cost: {error}") from None
 
 
 _DEADLINE = (
@@ -238,6 +290,9 @@ def _checked_labels(given: object) -> dict[str, str]:
     labels = {}
     for name, value in _mapping(given, "labels", MAX_LABELS).items():
         known = _text(name, "labels: a name", MAX_LABEL_NAME_CHARS)
+        if "=" in known:
+            # Budgets and reports name a label as `team=catalog`.
+            raise InvalidBatch(f"labels: the name {known!r} has a `=`; only the value of a label may have one")
         labels[known] = _text(value, f"labels.{known}", MAX_LABEL_VALUE_CHARS, empty=True)
     return labels
 

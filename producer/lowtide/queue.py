@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
@@ -13,7 +12,9 @@ from functools import cached_property, partial
 from typing import Any, BinaryIO, Unpack, cast
 
 from lowtide import tracing
+from lowtide.absences import Absences
 from lowtide.addresses import doubt_about
+from lowtide.announcing import announce, prepare_to_announce
 from lowtide.batch import Batch
 from lowtide.errors import (
     BatchNotFound,
@@ -28,8 +29,10 @@ from lowtide.estimates import Estimate, estimate
 from lowtide.intake import BatchSubmission, Intake, Receiver, RequestLike, RequestsLike, cloud_uris
 from lowtide.models import BatchPage
 from lowtide.options import BatchOptions, Options
-from lowtide.protocol import BATCH_ID, BatchFiles, Stage, arguments, batch_member, new_batch_id, sender, shown
+from lowtide.protocol import BATCH_ID, BatchFiles, Stage, new_batch_id
 from lowtide.settings import Settings
+from lowtide.singles import SingleQueue
+from lowtide.spending import PriceWarnings, check_price
 from lowtide.spool import ParallelPuts, Spool
 from lowtide.states import BatchState
 from lowtide.store import Installation, Recorded, Store, Unrecorded
@@ -40,12 +43,12 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 500
 """Most batches in one call of Redis."""
 _ASKED_SECONDS = 1.0
-"""For so long a producer takes it for granted that the workers that it found are there."""
+"""For so long a producer takes it for granted that Redis answers."""
 _PAGE_TOKEN = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?(e\+?[0-9]{1,3})?:[a-z0-9-]{1,50}", re.ASCII)
 """A time and the id of a batch, as `Store.page` joins them."""
 
 
-class BatchQueue:
+class BatchQueue(SingleQueue):
     """Submits batches and finds them again.
 
     It is cheap to make, connects to Redis when it first needs to, and is safe to share between threads.
@@ -67,8 +70,11 @@ class BatchQueue:
         self._store = Store(self.settings)
         self._spool = Spool(self.settings.spool_url)
         self.receiver = Receiver(self.settings, self._spool)
-        self._asked: dict[tuple[str | None, str], float] = {}
-        """When workers were last found to be there, for a handler and a provider."""
+        super().__init__()
+        self._absences = Absences(self._store)
+        self._prices = PriceWarnings(self.settings)
+        self._confirmed = -_ASKED_SECONDS
+        """When Redis was last found to answer, and to be this installation's."""
 
     @cached_property
     def _installation(self) -> Installation:
@@ -101,6 +107,9 @@ class BatchQueue:
         - `on_result`: the handler that gets the results: a Celery task (`shop.save_blurb`, or what `result_handler`
           returned), an `https://` URL, or `stream://NAME`. Default None: results are only stored. If no worker listens
           for a Celery task, a warning is logged and the results wait.
+        - `on_finished`: the handler that is notified once that the batch has ended, with its status: a Celery task (as
+          `batch_handler` makes one), a webhook or a stream. Default None: `LOWTIDE_ON_FINISHED`.
+        - `on_progress`: the handler that is notified of its progress, about once a minute. Default None: none.
         - `idempotency_key`: at most 1,024 characters. To submit the same content under the same key again returns the
           same batch. Default None: each call submits a new batch.
         - `labels`: names and values that come back in the status: at most 64, names of 128 characters, values of 1,024.
@@ -109,6 +118,10 @@ class BatchQueue:
           generation on the Gemini Developer API). Default None: `LOWTIDE_MODE`.
         - `max_attempts`: most provider jobs that may carry one request, 1 to 100. Default None:
           `LOWTIDE_MAX_ATTEMPTS`.
+        - `max_cost`: most that the batch may cost, in US dollars, as in `"12.50"`. A job is sent only where what was
+          paid, and the estimated cost of the jobs under way, leave enough. Default None: no limit.
+        - `over_budget`: what happens to requests for which `max_cost` leaves too little: they `fail` with the reason
+          `BUDGET`, or `wait` for a higher one until the deadline. Default `fail`.
         - `priority`: -100 to 100. While more jobs wait than the provider takes at once, jobs of a higher priority go
           first. Default 0.
         - `deadline`: when the batch gets no more jobs: requests that are in none then expire. Seconds after the submit,
@@ -157,7 +170,7 @@ class BatchQueue:
         with tracing.span("submit", Stage.SUBMIT.queue, "PRODUCER", about):
             cloud_uris(requests)
             self.check(checked)
-            self._prepare_to_announce()
+            prepare_to_announce(self.settings.redis_url)
             batch_id = new_batch_id()
             with self._removed_on_error([batch_id]):
                 intake = self.receiver.take(batch_id, checked, requests)
@@ -192,7 +205,7 @@ class BatchQueue:
             )
         """
         self._store.confirm(self._installation)
-        self._prepare_to_announce()
+        prepare_to_announce(self.settings.redis_url)
         new: list[Unrecorded] = []
         ids: list[str] = []
         with self._removed_on_error(ids), ParallelPuts(self._spool.put) as puts:
@@ -212,8 +225,15 @@ class BatchQueue:
         return self._record(new)
 
     def estimate(self, requests: RequestsLike, *, model: str, **options: Unpack[BatchOptions]) -> Estimate:
-        """Returns what a batch would be and would cost; nothing is stored or sent. See `lowtide.estimates`."""
-        return estimate(requests, model=model, settings=self.settings, **options)
+        """Returns what a batch would be and would cost; nothing is stored or sent. See `lowtide.estimates`.
+
+        Without Redis it works too, but cannot correct the tokens by what the answers of this model have shown so far.
+        """
+        provider = options.get("provider") or self.settings.provider
+        quota = self._store.money.quota(f"{provider}", model) if isinstance(model, str) else None
+        found = estimate(requests, model=model, settings=self.settings, quota=quota, **options)
+        self._prices.check(model)
+        return found
 
     def _checked(self, given: BatchSubmission) -> tuple[RequestsLike, Options]:
         """The requests and the options of one batch of many. Raises as `submit` does."""
@@ -246,14 +266,20 @@ class BatchQueue:
 
         Raises `StoreUnavailable` where Redis does not answer, `InstallationMismatch` where Redis and spool belong to
         different installations, and `SourceError` for a destination that cannot be used. Logs a warning where no worker
-        listens for the handler, no worker can serve the provider, the workers may not call a webhook, or the model is
-        likely for another kind of batch. Of many batches within a second, it asks for one whether workers are there.
+        listens for the handler, no worker can serve the provider, the workers may not call a webhook, no price is known
+        for the model, or it is likely for another kind of batch. Of many batches within a second, it asks for one only:
+        the script that records a batch checks the installation once more.
         """
-        self._store.confirm(self._installation)
+        now = time.monotonic()
+        if now - self._confirmed >= _ASKED_SECONDS:
+            self._store.confirm(self._installation)
+            self._confirmed = now
         self._check(options)
 
     def _check(self, options: Options) -> None:
-        self._warn_of_absences(options)
+        check_price(options, self.settings)
+        self._prices.check(options.model)
+        self._absences.warn(options)
         if doubt := doubt_about(options.model, options.kind):
             log.warning("%s", doubt)
         if options.destination is None:
@@ -262,19 +288,6 @@ class BatchQueue:
             from lowtide.cloud import check_destination  # deferred: Google's clients, which few need here
 
             check_destination(options.destination, self.settings)
-
-    def _warn_of_absences(self, options: Options) -> None:
-        asked = options.on_result, options.provider
-        last, now = self._asked.get(asked), time.monotonic()
-        if last is not None and now - last < _ASKED_SECONDS:
-            return
-        silence, unserved = self._store.silence(options.on_result), self._store.unserved(options.provider)
-        if silence:
-            log.warning("%s; until then the results wait", silence)
-        if unserved:
-            log.warning("%s; until then the batch waits", unserved)
-        if not silence and not unserved:
-            self._asked = {asked: now}
 
     def register(self, batch_id: str, options: Options, intake: Intake, trace: tracing.Headers) -> Batch:
         """Records a batch whose requests are in the spool; returns the batch that its idempotency key belongs to.
@@ -301,14 +314,14 @@ class BatchQueue:
 
     def _registered(self, new: Sequence[Unrecorded]) -> Iterator[Recorded | SourceError]:
         for first in range(0, len(new), _AT_ONCE):
-            some = self._store.register(new[first : first + _AT_ONCE])
+            some = self._store.register(new[first : first + _AT_ONCE], self._installation)
             for due in dict.fromkeys(one.due for one in some if isinstance(one, Recorded) and one.due):
-                self._announce(due)
+                announce(self.settings.redis_url, due)
             yield from some
 
     def _standing(self, new: Unrecorded, recorded: Recorded | SourceError) -> str:
         """The id of the batch that stands for a new one. Raises `IdempotencyConflict` and `SourceError`."""
-        if isinstance(recorded, SourceError) or recorded.batch_id != new.batch_id:
+        if not new.requests and (isinstance(recorded, SourceError) or recorded.batch_id != new.batch_id):
             # Redis has answered that another batch has the key or the destination.
             self._remove_files(new.batch_id)
         if isinstance(recorded, SourceError):
@@ -320,27 +333,10 @@ class BatchQueue:
             )
         return recorded.batch_id
 
-    def _prepare_to_announce(self) -> None:
-        """Imports what `_announce` needs, while a failure cannot interrupt a batch that is already recorded."""
-        try:
-            sender(self.settings.redis_url.get_secret_value())
-        except Exception as error:  # noqa: BLE001 - as in `_announce`
-            log.warning("this process cannot send messages; the workers' clock will send them: %s", _named(error))
-
-    def _announce(self, batch_id: str) -> None:
-        """Sends the submit message. It saves a few seconds, after which the clock would send it."""
-        member = batch_member(batch_id)
-        try:
-            app = sender(self.settings.redis_url.get_secret_value())
-            message = {"kwargs": arguments(member, 0), "kwargsrepr": shown(member)}
-            app.send_task(Stage.SUBMIT, queue=Stage.SUBMIT.queue, retry=False, **message)
-        except Exception as error:  # noqa: BLE001 - the batch is recorded and will run in any case
-            log.warning("batch %s is recorded, and the clock will send its message: %s", batch_id, _named(error))
-
     def get(self, batch_id: str) -> Batch:
         """Returns the batch of this id, as `Batch.id` gave it. Raises `BatchNotFound`."""
         if not isinstance(batch_id, str) or not BATCH_ID.fullmatch(batch_id):
-            raise BatchNotFound(f"{batch_id!r:.80} is not a batch id")
+            raise BatchNotFound(f"{batch_id!r:.60} is not a batch id; give the id that submit returned")
         try:
             self._store.summary(batch_id)
         except BatchNotFound:
@@ -353,6 +349,7 @@ class BatchQueue:
         *,
         state: BatchState | str | None = None,
         labels: Mapping[str, str] | None = None,
+        bundle: str | None = None,
         page_size: int = 50,
         page_token: str | None = None,
     ) -> BatchPage:
@@ -360,17 +357,20 @@ class BatchQueue:
 
         - `state`: only batches in this state; None: all.
         - `labels`: only batches that have all these labels, as in `{"team": "shop"}`; None: all.
+        - `bundle`: only batches that share the jobs of this bundle, as `BatchStatus.bundle` names it; None: all.
         - `page_size`: most batches on the page.
         - `page_token`: `next_page_token` of the page before; None: the first page.
 
         With `state` or `labels` a call reads about 1,000 batches at most: the page may have fewer batches than
         `page_size`, or none, and a `next_page_token` all the same. Raises `ValueError` for a state that does not exist,
-        and for a token that is none.
+        for a token that is none, and for an id that no bundle can have.
         """
+        if bundle is not None and (not isinstance(bundle, str) or not BATCH_ID.fullmatch(bundle)):
+            raise ValueError("bundle: give the id of a bundle, as the status of its batches has it")
         if page_token is not None and not _PAGE_TOKEN.fullmatch(page_token):
             raise ValueError("page_token: give the next_page_token of another page, as it is")
         wanted = BatchState(state) if state is not None else None
-        page = self._store.page(state=wanted, labels=labels, page_size=page_size, page_token=page_token)
+        page = self._store.page(state=wanted, labels=labels, bundle=bundle, page_size=page_size, page_token=page_token)
         if not page.batches:
             self._check_not_emptied()
         return page
@@ -381,15 +381,6 @@ class BatchQueue:
             self._installation.check_redis()
 
 
-def _named(error: Exception) -> str:
-    # Only the type: the text may have the broker's URL with its password.
-    return type(error).__name__
-
-
 def _unrecorded(batch_id: str, options: Options, intake: Intake, trace: tracing.Headers) -> Unrecorded:
-    accepted = intake.accepted
-    kinds = (options.model, options.mode, options.on_result or "", options.provider, options.kind)
-    parts = (accepted.fingerprint, *kinds, options.destination or "")
-    # Short, because Redis keeps a hash whose values have at most 64 bytes in a third of the memory.
-    fingerprint = hashlib.blake2b("-".join(parts).encode(), digest_size=20).hexdigest()
-    return Unrecorded(batch_id, options, accepted, fingerprint, trace, intake.sources)
+    fingerprint = intake.fingerprint(options)
+    return Unrecorded(batch_id, options, intake.accepted, fingerprint, trace, intake.sources, intake.requests)

@@ -21,6 +21,7 @@ _MIN_CHARS = 4
 """Shorter secrets are not searched for: they would be found in every text."""
 _REPEATED_CHARS = 4000
 """Longer texts are not kept, although the same text often comes again."""
+_MAX_PROBLEM_CHARS = 1000
 _PASSWORD = re.compile(r"[^:/]*://[^:@/]*:(.+)@", re.DOTALL)
 _PASSWORD_OPTION = re.compile(r"[?&][a-z_-]*password=([^&#]+)", re.IGNORECASE | re.ASCII)
 _PERCENT = re.compile(r"%[0-9A-F]{2}")
@@ -79,8 +80,9 @@ def know_secrets(values: Iterable[object]) -> None:
 
 
 def _secrets_of(value: object) -> Iterable[str]:
-    if isinstance(value, Mapping):
-        return [secret for inner in value.values() for secret in _secrets_of(inner)]
+    if isinstance(value, (Mapping, list)):
+        inside = value.values() if isinstance(value, Mapping) else value
+        return [secret for inner in inside for secret in _secrets_of(inner)]
     reveal = getattr(value, "get_secret_value", None)
     text = reveal() if reveal else value
     if not isinstance(text, str):
@@ -109,6 +111,11 @@ def _forms(secret: str) -> Iterable[str]:
 def redacted(text: str) -> str:
     """Returns the text with a mark in place of each secret in it."""
     return _redacted(text) if len(text) <= _REPEATED_CHARS else _known.hide(text)
+
+
+def problem_text(error: object) -> str:
+    """Returns the text of an error as records, logs and spans have it: without secrets, at most 1,000 characters."""
+    return redacted(f"{error}")[:_MAX_PROBLEM_CHARS]
 
 
 @lru_cache(maxsize=256)

@@ -11,12 +11,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
+from dotenv import dotenv_values
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from lowtide.errors import InvalidSettings
-from lowtide.wrong_values import FILE_SUFFIX, PREFIX, variables_of
+from lowtide.wrong_values import ENV_FILE, FILE_SUFFIX, PREFIX, variables_of
 
 DIRECTORY = "secrets_dir"
 """The setting that names the directory."""
@@ -40,13 +42,23 @@ def from_directory(settings: type[BaseSettings], directory: str | None) -> EnvSe
 
 
 def variable_or_file(name: str) -> str | None:
-    """Returns the value of a variable that is no setting, or that of its file; None if it has neither.
+    """Returns the value of a variable that is no setting, from wherever a setting's would come; None without one.
 
-    Raises `InvalidSettings` for a file without a value.
+    Raises `InvalidSettings` for a file without a value, and for a variable that is set beside its file's name.
     """
-    given = {key.lower(): value for key, value in os.environ.items() if value}
-    found = _in_directory([name], given.get(_DIRECTORY_VARIABLE.lower())) | given | _named([name], given)
+    environment, env_file = _lowered(os.environ), _lowered(env_file_values())
+    directory = environment.get(_DIRECTORY_VARIABLE.lower()) or env_file.get(_DIRECTORY_VARIABLE.lower())
+    found = _in_directory([name], directory)
+    for given in (env_file, environment):
+        found |= _named([name], given) | given
     return found.get(name.lower())
+
+
+def env_file_values() -> dict[str, str | None]:
+    """Returns the variables of `.env`. A file that cannot be read has none: it is an error of the settings."""
+    with suppress(OSError, UnicodeDecodeError):
+        return dotenv_values(ENV_FILE)
+    return {}
 
 
 def names_in_directory(directory: str | None) -> list[str]:
@@ -55,6 +67,10 @@ def names_in_directory(directory: str | None) -> list[str]:
         return [path.name for path in Path(directory).iterdir()] if directory else []
     except (OSError, ValueError):
         return []
+
+
+def _lowered(given: Mapping[str, str | None]) -> dict[str, str]:
+    return {name.lower(): value for name, value in given.items() if value}
 
 
 def _variables(settings: type[BaseSettings]) -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
     InitSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -21,13 +22,16 @@ from lowtide.addresses import (
     check_http_url,
     check_location,
     check_place,
+    parse_handler,
     parse_redis_url,
     parse_spool_root,
     with_verified_certificate,
     without_password,
 )
 from lowtide.backoff import Backoff
-from lowtide.errors import InvalidSettings
+from lowtide.budgets import Period, parse_budgets
+from lowtide.errors import InvalidBatch, InvalidSettings
+from lowtide.hook_settings import HookSettings
 from lowtide.limits import MAX_ATTEMPTS
 from lowtide.redaction import know_secrets
 from lowtide.secret_files import DIRECTORY, from_directory, from_named_files
@@ -51,7 +55,11 @@ def _texts(value: object) -> Iterator[str]:
             yield from (text for text in value if isinstance(text, str))
 
 
-class Settings(BaseSettings):
+_VISIBILITY_SECONDS = 900
+"""Time after which the messages of a handler's worker that was killed come again."""
+
+
+class Settings(HookSettings):
     """The settings of a producer. The fields' descriptions say what each does.
 
     `BatchQueue()` reads them from the environment. In code, pass the names in lower case:
@@ -122,8 +130,16 @@ class Settings(BaseSettings):
     )
     prices: str | None = Field(
         None,
-        description="TOML file of prices. Its rows replace those of the models that they name in Lowtide's own table.",
+        description="TOML file of prices. Its rows replace those of the models that they name in Lowtide's own table. "
+        "Producers and workers need the same file. Each process reads it once.",
         examples=["/etc/lowtide/prices.toml"],
+    )
+    budgets: Annotated[dict[str, dict[Period, int]], NoDecode] = Field(
+        default_factory=dict,
+        description="Most that the work under a label may cost in a day and in a month (UTC), in US dollars, as "
+        'JSON: {"team=catalog": {"day": 50, "month": 800}}. Work over a budget waits. Producers and workers need the '
+        "same value.",
+        examples=['{"team=catalog": {"day": 50, "month": 800}}'],
     )
     max_requests_per_job: int = Field(200_000, ge=1, description="Highest number of requests in one provider job.")
     max_bytes_per_job: int = Field(
@@ -149,13 +165,52 @@ class Settings(BaseSettings):
     linger_seconds: float = Field(
         3.0,
         ge=0,
-        description="How long a small batch waits for others to share a provider job with, in seconds.",
+        description="How long a small batch, or a request that runs again, waits for others to share a provider job "
+        "with, in seconds.",
     )
     linger_requests: int = Field(
         1000,
         ge=1,
         description="Number of requests that need not wait for more to share a provider job with. A batch of as many "
         "has jobs of its own.",
+    )
+    small_batch_bytes: int = Field(
+        4096,
+        ge=0,
+        le=65_536,
+        description="Most bytes of a batch's requests, compressed, that wait in Redis for others to share a provider "
+        "job with. More wait in the spool, which takes longer to submit; with 0 all do.",
+    )
+
+    gather_seconds: float = Field(
+        3.0, ge=0, description="How long a single waits for others to be sent in one batch, in seconds."
+    )
+    gather_requests: int = Field(
+        10_000, ge=1, description="Number of singles that are made into a batch without waiting for more."
+    )
+    gather_bytes: int = Field(
+        64_000_000, ge=1, description="Size of singles that are made into a batch without waiting for more, in bytes."
+    )
+    gather_tokens: int = Field(
+        10_000_000,
+        ge=1,
+        description="Estimated input tokens of singles that are made into a batch without waiting for more.",
+    )
+    single_bytes: int = Field(
+        65_536,
+        ge=1,
+        description="Largest single that waits in Redis, in bytes. A larger one waits in the spool.",
+    )
+    max_singles_waiting: int = Field(
+        1_000_000, ge=1, description="Highest number of singles that wait to be gathered. Beyond it, add is refused."
+    )
+    key_seconds: float = Field(
+        86_400.0, ge=1, description="Time for which the key of a single returns the same ticket, in seconds."
+    )
+    ticket_seconds: float = Field(
+        604_800.0,
+        gt=0,
+        description="Time for which the results of singles are kept after their batch has finished, in seconds.",
     )
 
     google_cloud_project: str | None = Field(
@@ -186,6 +241,12 @@ class Settings(BaseSettings):
         examples=['["gs://bucket/folder", "bq://project.dataset"]'],
     )
 
+    on_finished: str | None = Field(
+        None,
+        description="Handler that is notified of the end of each submitted batch that names none: a Celery task, an "
+        "https:// URL or stream://NAME. Batches of single requests have no such event.",
+        examples=["stream://finished"],
+    )
     delivery_retry_first_seconds: float = Field(
         5.0,
         gt=0,
@@ -262,12 +323,29 @@ class Settings(BaseSettings):
         parse_spool_root(url)
         return url
 
+    @field_validator("on_finished")
+    @classmethod
+    def _on_finished_is_a_handler(cls, handler: str | None) -> str | None:
+        if handler is not None:
+            try:
+                parse_handler(handler, "on_finished")
+            except InvalidBatch:
+                raise ValueError(
+                    "this names no handler; write a Celery task such as shop.done, an https:// URL or stream://NAME"
+                ) from None
+        return handler
+
     @field_validator("google_vertex_base_url", "google_gemini_base_url", check_fields=False)
     @classmethod
     def _endpoint_is_a_url(cls, url: str | None) -> str | None:
         if url is not None:
             check_http_url(url)
         return url
+
+    @field_validator("budgets", mode="before")
+    @classmethod
+    def _budgets_are_amounts_by_label(cls, given: object) -> object:
+        return parse_budgets(given)
 
     @field_validator("vertex_locations")
     @classmethod
@@ -294,9 +372,14 @@ class Settings(BaseSettings):
     def broker_config(self) -> dict[str, Any]:
         """Returns the settings by which a Celery app has Lowtide's Redis as its broker: `app.conf.update(...)`.
 
-        They contain the password. An app needs them where `redis_url` names Sentinels; otherwise the URL is enough.
+        They contain the password, and a visibility timeout of 900 s: that of Celery, an hour, is the time until the
+        messages of a worker that was killed come again. A message that a worker has prefetched counts towards it too,
+        so no more are prefetched than are worked on.
         """
-        return broker_config(self.redis_url.get_secret_value())
+        config = broker_config(self.redis_url.get_secret_value())
+        options = config.get("broker_transport_options", {})
+        options = {"visibility_timeout": _VISIBILITY_SECONDS, **options}
+        return config | {"broker_transport_options": options, "worker_prefetch_multiplier": 1}
 
     @property
     def delivery_backoff(self) -> Backoff:

@@ -87,6 +87,17 @@ class Awaited(StrEnum):
     """The tokens of the live jobs of its model leave it too few."""
     QUOTA = "quota"
     """The provider has refused it because a quota is used up; it will be tried again."""
+    BUDGET = "budget"
+    """A budget, or the `max_cost` of the batch, leaves too little: it is paid, or held for the jobs under way."""
+
+
+class OverBudget(StrEnum):
+    """How to end the requests for which the `max_cost` of their batch leaves too little."""
+
+    FAIL = "fail"
+    """They fail with the reason `BUDGET`."""
+    WAIT = "wait"
+    """They wait for a higher `max_cost`, until the deadline of the batch."""
 
 
 class ResultStatus(StrEnum):
@@ -96,6 +107,17 @@ class ResultStatus(StrEnum):
     FAILED = "failed"
     EXPIRED = "expired"
     CANCELLED = "cancelled"
+
+
+class TicketState(StrEnum):
+    """State of a single, as its ticket shows it."""
+
+    WAITING = "waiting"
+    """Recorded; it waits to be sent with others."""
+    SENT = "sent"
+    """In a batch whose jobs are being created, polled, collected or delivered."""
+    DONE = "done"
+    """It has its result."""
 
 
 class Verdict(StrEnum):

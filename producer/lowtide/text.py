@@ -23,6 +23,11 @@ def on_one_line(text: str) -> str:
     return " ".join(printable(text.replace("\r\n", "\n")).split("\n"))
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """Returns a number with its noun: "1 request", "2,000 requests". `many` is the plural; "": `one` with an s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def duration(seconds: float) -> str:
     """Returns a length of time in words, such as "2 h 05 min"."""
     whole = max(0, int(seconds))

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Literal
 
-from lowtide.redaction import redacted
+from lowtide.redaction import problem_text
 from lowtide.states import Kind, ProviderName
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ HEADERS: Final = ("traceparent", "tracestate")
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _TRACESTATE = re.compile(r"[!-~]([ -~]{0,510}[!-~])?", re.ASCII)
 """Printable ASCII without blanks around it, as a header of HTTP may be. A longer one may be dropped."""
-_MAX_PROBLEM_CHARS = 1000
 _OPERATIONS = {Kind.GENERATION: "generate_content", Kind.EMBEDDING: "embeddings"}
 _PROVIDERS = {ProviderName.GEMINI: "gcp.gemini", ProviderName.VERTEX: "gcp.vertex_ai"}
 
@@ -132,7 +131,7 @@ def failed(error: Exception) -> None:
 
         here = trace.get_current_span()
         here.set_attribute("error.type", type(error).__name__)
-        here.set_status(trace.StatusCode.ERROR, redacted(f"{error}")[:_MAX_PROBLEM_CHARS])
+        here.set_status(trace.StatusCode.ERROR, problem_text(error))
 
 
 def of_model(model: str, provider: ProviderName, kind: Kind) -> dict[str, str]:

@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 
-from dotenv import dotenv_values
-
-from lowtide.secret_files import DIRECTORY, names_in_directory
+from lowtide.secret_files import DIRECTORY, env_file_values, names_in_directory
 from lowtide.settings import Settings
-from lowtide.wrong_values import ENV_FILE, FILE_SUFFIX, PREFIX
+from lowtide.wrong_values import FILE_SUFFIX, PREFIX
 
 OF_WORKERS = frozenset(
     [
@@ -21,6 +19,7 @@ OF_WORKERS = frozenset(
         "brokers",
         "clock_tick_seconds",
         "create_settle_seconds",
+        "event_format",
         "delete_at_provider",
         "handler_patience_seconds",
         "handler_window",
@@ -40,6 +39,8 @@ OF_WORKERS = frozenset(
         "poll_factor",
         "poll_first_seconds",
         "poll_max_seconds",
+        "progress_seconds",
+        "poll_with_webhook_seconds",
         "provider_slowest_bytes_per_second",
         "provider_timeout_seconds",
         "queue_window",
@@ -90,7 +91,7 @@ def unknown_variables() -> Iterator[str]:
     """
     plain = {f"{PREFIX}{name.upper()}" for name in (*Settings.model_fields, *OF_WORKERS, *_OTHERS)}
     known = plain | {f"{name}{FILE_SUFFIX}" for name in plain}
-    in_file = _values_in_file()
+    in_file = env_file_values()
     directory = f"{PREFIX}{DIRECTORY.upper()}"
     secrets = names_in_directory(os.environ.get(directory) or in_file.get(directory))
     for name in sorted({*os.environ, *in_file, *secrets}):
@@ -98,10 +99,3 @@ def unknown_variables() -> Iterator[str]:
         if upper.startswith(PREFIX) and upper not in known and not upper.startswith(_EMULATORS):
             near = difflib.get_close_matches(upper, known, n=1, cutoff=_SIMILARITY)
             yield f"{name} is not a setting and has no effect" + (f": did you mean {near[0]}?" if near else "")
-
-
-def _values_in_file() -> dict[str, str | None]:
-    # A file that cannot be read is an error of the settings, which is reported there.
-    with suppress(OSError, UnicodeDecodeError):
-        return dotenv_values(ENV_FILE)
-    return {}

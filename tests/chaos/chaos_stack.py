@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from celery import Celery
-from tests.chaos.handler_app import HANDLER
+from tests.chaos.handler_app import HANDLER, NOTIFIED
 from tests.chaos.storages import Storage
 from tests.cloud import Cloud
 from tests.stack import Stack, Worker
 from tests.waiting import wait_until
 
 from lowtide import Batch, Request
-from lowtide.protocol import display_name
+from lowtide.protocol import display_name, keys
 from lowtide.spool import Spool
 from lowtide.store import Store
 from lowtide_emulator import Settings as EmulatorSettings
@@ -47,13 +47,13 @@ HASTE = {
     "LOWTIDE_SWEEP_SECONDS": "3600",
 }
 """Beyond `tests.stack.FAST`: a dead worker is noticed after a second, and batches are cut into jobs of four."""
-FAR = 1e12
 NOTHING_AT_FIRST = "[[no_parts:1]]"
 """Before a prompt: the first answer says nothing, so that it is paid for and the request runs again."""
 IN_PARTS = re.compile(r"\[\[continuation(?::(\d+))?\]\]")
 """Before a prompt: the answer comes in so many parts, two by default."""
 # With the queue's name: a wipe removes the handler app's announcement, which comes again only after 30 seconds.
 _ON_RESULT = f"{HANDLER}@celery"
+_ON_FINISHED = f"{NOTIFIED}@celery"
 
 
 def tokens_of_nothing(prompt: str) -> int:
@@ -73,10 +73,14 @@ class Submitted:
     """Of each request whose first answer says nothing, the tokens of that answer."""
     continuations: int = 0
     """The number of rows that do not complete their answer."""
+    notified: bool = False
+    """Whether the handler app is to be notified of its end."""
     deleted: bool = False
     ended: float | None = field(default=None, repr=False)
     was_in: str | None = None
     """The bundle that carried its requests, of a batch that is deleted."""
+    away: Path | None = field(default=None, repr=False)
+    """A file of the spool that a scenario has taken away."""
     others: list[Submitted] = field(default_factory=list, repr=False)
     """Batches that were submitted with it, to share jobs with it."""
 
@@ -155,18 +159,21 @@ class ChaosStack(Stack):
         marks: Mapping[int, str] | None = None,
         handled: bool = True,
         flaky: bool = False,
+        notified: bool = False,
         **options: Any,
     ) -> Submitted:
         """Submits requests whose answers show to whom they belong; `marks` go before the prompt of some.
 
         A `handled` batch goes to the handler app, which takes the result of a `flaky` one only when it comes again.
+        The app is notified of the end of a `notified` one.
         """
         tag = os.urandom(4).hex()
         prompts = {
             f"{'flaky' if flaky and n == 0 else 'key'}-{tag}-{n}": f"{(marks or {}).get(n, '')} Describe {tag}x{n}."
             for n in range(count)
         }
-        options = {"model": MODEL, "on_result": _ON_RESULT if handled else None} | options
+        handlers = {"on_result": _ON_RESULT if handled else None, "on_finished": _ON_FINISHED if notified else None}
+        options = {"model": MODEL} | handlers | options
         requests = (Request(key=k, contents=p) for k, p in prompts.items())
         batch = self.queue(linger_seconds=0.2).submit(requests, **options)
         discarded = [tokens_of_nothing(prompt) for prompt in prompts.values() if prompt.startswith(NOTHING_AT_FIRST)]
@@ -176,13 +183,41 @@ class ChaosStack(Stack):
             mode=str(options.get("mode", "file")),
             discarded=discarded,
             continuations=sum(parts) - len(parts),
+            notified=notified,
         )
 
     def submit_sharing(self, *, handled: bool = True) -> Submitted:
         """Submits three small batches that share jobs; one row of the first needs a second attempt."""
-        one = self.submit(3, share=True, handled=handled, marks={1: "[[error:8:1]]"})
-        one.others += [self.submit(count, share=True, handled=handled, flaky=handled) for count in (2, 4)]
+        options: dict[str, Any] = {"share": True, "handled": handled, "notified": handled}
+        one = self.submit(3, marks={1: "[[error:8:1]]"}, **options)
+        one.others += [self.submit(count, flaky=handled, **options) for count in (2, 4)]
         return one
+
+    def add(self, count: int = 6) -> Submitted:
+        """Adds requests one by one, of which one waits in a file of the spool; they become one batch of two jobs."""
+        tag = os.urandom(4).hex()
+        prompts = {f"key-{tag}-{n}": f"{'x' * 300 * (n == 1)} Describe {tag}x{n}." for n in range(count)}
+        queue = self.queue(gather_seconds=0.5, single_bytes=300)
+        requests = [Request(key=key, contents=prompt) for key, prompt in prompts.items()]
+        tickets = queue.add_many(requests, model=MODEL, on_result=_ON_RESULT, share=False)
+        return Submitted(queue.get(tickets[0].status().batch_id), prompts, handled=True)
+
+    def arrive(self) -> Submitted:
+        """Adds a request as a producer without the package does; its batch is not known yet."""
+        tag = os.urandom(4).hex()
+        request = {"key": f"key-{tag}", "contents": f"Describe {tag}."}
+        entry = {"id": tag, "model": MODEL, "request": request, "on_result": _ON_RESULT, "share": False}
+        self.redis.rpush(keys.ARRIVALS, json.dumps(entry))
+        settings = self.settings()
+        unknown = Batch(f"arrival-{tag}", Store(settings), Spool(settings.spool_url))
+        return Submitted(unknown, {request["key"]: request["contents"]}, handled=True)
+
+    def find_arrived(self, one: Submitted) -> None:
+        """Waits until a request that has arrived is taken in, and notes its batch."""
+        answer = keys.arrived(one.id.removeprefix("arrival-"))
+        wait_until(lambda: self.redis.exists(answer), what="the request is taken in")
+        ticket = json.loads(cast("bytes", self.redis.get(answer)))["ticket"]
+        one.batch = self.queue().get(ticket.partition(".")[0])
 
     def leave_in_inbox(self, count: int = 4, *, broken: bool = False) -> Submitted:
         """Leaves a batch in the inbox, as a producer without the package does; of a `broken` one, a key comes twice."""
@@ -269,6 +304,14 @@ class ChaosStack(Stack):
         """Counts how often the handler app took each key."""
         return Counter(line["taken"] for line in self.log_lines() if "taken" in line)
 
+    def notified(self) -> dict[str, list[dict[str, str]]]:
+        """Returns the batch events that the handler app took, by their batch."""
+        found: dict[str, list[dict[str, str]]] = {}
+        for line in self.log_lines():
+            if "ended" in line:
+                found.setdefault(line["ended"], []).append(line)
+        return found
+
     def unrest(self, submitted: Sequence[Submitted]) -> dict[str, object]:
         """Returns everything that is not done yet; empty when all batches are finished and cleaned up."""
         going: dict[str, object] = {}
@@ -296,6 +339,9 @@ class ChaosStack(Stack):
         taken = self.taken()
         if missed := [key for one in submitted if one.handled for key in one.prompts if not taken[key]]:
             going["not taken"] = missed[:10]
+        notified = self.notified()
+        if silent := [one.id for one in submitted if one.notified and one.id not in notified]:
+            going["not notified"] = silent
         return going
 
     def rest(self, submitted: Sequence[Submitted], *, timeout: float = 60) -> None:
@@ -327,7 +373,7 @@ class ChaosStack(Stack):
 
     def last_words(self, lines: int = 40) -> str:
         """The end of the logs of the handler app and the last workers, and the unacknowledged messages."""
-        held = {tag: message[:300] for tag, message in self.redis.hgetall("unacked").items()}
+        held = {tag: message[:300] for tag, message in self.redis.hgetall(keys.UNACKED).items()}
         return "\n".join(
             [f"unacknowledged: {held}"]
             + [

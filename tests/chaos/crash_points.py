@@ -37,10 +37,16 @@ _SHARING = {
 _SCENARIO_OF = {
     "create.before-divide": "a job beyond the quota",
     "create.after-divide": "a job beyond the quota",
+    "create.before-narrow": "a batch is cancelled whose shared job waits",
+    "create.after-narrow": "a batch is cancelled whose shared job waits",
     "deliver.before-partial": "answers in parts",
     "deliver.after-partial": "answers in parts",
     "settle.before-index": "answers in parts",
     "settle.after-index": "answers in parts",
+    "arrivals.before-add": "a request that arrives by a list of Redis",
+    "arrivals.after-add": "a request that arrives by a list of Redis",
+    "gather.before-advance": "a request whose file is away",
+    "gather.after-advance": "a request whose file is away",
     "submit.after-seal": "batches that share jobs",
     "submit.after-bundle": "batches that share jobs",
     "inbox.before-files": "a batch in the inbox",
@@ -88,6 +94,16 @@ _AGAIN = {
         "collect.after-segments:2",
     ),
     "two creates without reply": ("reconcile.after-list:2",),
+    # The requests of the second job join the retry job of the first; then the third is closed.
+    "stragglers of several jobs": (
+        "settle.after-index:2",
+        "settle.before-close:2",
+        "settle.after-close",
+        "settle.after-close:2",
+        "settle.after-close:3",
+        "create.after-begin:4",
+        "create.after-call:4",
+    ),
     # The job that goes on, and the one after it.
     "answers in parts": (
         "create.before-upload:2",
@@ -133,6 +149,8 @@ def crash_points() -> set[str]:
 
 def scenario_of(point: str) -> str:
     """The scenario that leads to a crash point."""
+    if point.startswith("gather."):
+        return _SCENARIO_OF.get(point, "requests that are added one by one")
     return _SCENARIO_OF.get(point) or ("a deleted batch" if point.startswith("delete.") else "plain")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,13 @@ class Scenario:
 def _plain(stack: ChaosStack, **options: Any) -> Submitted:
     """Two jobs; two rows need a second attempt, one has no answer; one result is refused by its handler at first."""
     marks = {1: "[[error:8:1]]", 2: NOTHING_AT_FIRST, 6: "[[safety]]"}
-    return stack.submit(8, marks=marks, flaky=True, **options)
+    return stack.submit(8, marks=marks, flaky=True, notified=True, max_cost="1000", **options)
+
+
+def _stragglers(stack: ChaosStack) -> Submitted:
+    """Three jobs, each with a row that needs a second attempt and one that goes on: two more jobs ask for all."""
+    marks = dict.fromkeys((1, 6, 11), "[[error:8:1]]") | dict.fromkeys((0, 5, 10), "[[continuation]]")
+    return stack.submit(12, marks=marks)
 
 
 def _small(stack: ChaosStack) -> Submitted:
@@ -58,7 +64,7 @@ def _small(stack: ChaosStack) -> Submitted:
 def _in_parts(stack: ChaosStack, **options: Any) -> Submitted:
     """A job from which two answers go on, one of them twice, and from which one row needs a second attempt."""
     marks = {0: "[[continuation]]", 1: "[[error:8:1]]", 2: "[[continuation:3]]"}
-    return stack.submit(4, marks=marks, **options)
+    return stack.submit(4, marks=marks, max_cost="1000", **options)
 
 
 def _faults(*rules: Mapping[str, object]) -> Callable[[ChaosStack, Submitted], None]:
@@ -103,6 +109,11 @@ def _cancel_one(stack: ChaosStack, one: Submitted) -> None:
     wait_until(
         lambda: any(job.state is JobState.RUNNING for job in one.batch.status().jobs), timeout=60, what="a job runs"
     )
+    one.batch.cancel()
+
+
+def _cancel_waiting(stack: ChaosStack, one: Submitted) -> None:
+    wait_until(lambda: any(job.problem for job in one.batch.status().jobs), timeout=60, what="a job is refused")
     one.batch.cancel()
 
 
@@ -185,6 +196,27 @@ def _second_create(stack: ChaosStack, one: Submitted) -> None:
     stack.release_sweep()
 
 
+def _arrived(stack: ChaosStack, one: Submitted) -> None:
+    stack.find_arrived(one)
+    stack.rest([one])
+
+
+def _single_file(stack: ChaosStack) -> tuple[Path, Path]:
+    [path] = (stack.directory / "spool" / "singles").iterdir()
+    return path, path.parent.with_name("away.json")
+
+
+def _take_single_away(stack: ChaosStack, one: Submitted) -> None:
+    path, away = _single_file(stack)
+    one.away = path
+    path.rename(away)
+
+
+def _bring_single_back(stack: ChaosStack, one: Submitted) -> None:
+    assert one.away
+    one.away.parent.with_name("away.json").rename(one.away)
+
+
 _ENDS_CANCELLED = Allowed(statuses=frozenset({"succeeded", "failed", "cancelled"}))
 _BROKER = "shop-broker"
 
@@ -192,6 +224,7 @@ SCENARIOS = {
     "plain": Scenario(submit=_plain),
     "inline": Scenario(submit=partial(_plain, mode="inline")),
     "batches that share jobs": Scenario(submit=ChaosStack.submit_sharing),
+    "stragglers of several jobs": Scenario(submit=_stragglers, env={"LOWTIDE_LINGER_SECONDS": "2"}),
     "answers in parts": Scenario(submit=_in_parts),
     "answers in parts, inline": Scenario(submit=partial(_in_parts, mode="inline")),
     "a deleted batch that shared a job": Scenario(
@@ -203,6 +236,14 @@ SCENARIOS = {
         during=_cancel_one,
         end=_cancel_others,
         allowed=_ENDS_CANCELLED,
+    ),
+    # Its upload exists already, and has lines that are not to be sent.
+    "a batch is cancelled whose shared job waits": Scenario(
+        submit=ChaosStack.submit_sharing,
+        before=_faults({"on": "batches.create", "kind": "status", "params": {"code": 401}}),
+        during=_cancel_waiting,
+        after=_faults(),
+        allowed=replace(_ENDS_CANCELLED, unsent=3),
     ),
     # Read by several ranges at once. The worker that goes on cuts otherwise, and first delivers all that the killed one
     # had put on the clock.
@@ -217,6 +258,7 @@ SCENARIOS = {
     "rows that end without an answer": Scenario(
         submit=partial(ChaosStack.submit, count=8, max_attempts=1),
         before=_faults({"on": "job", "kind": "missing_rows"}),
+        allowed=Allowed(unseen=True),
     ),
     "a create without reply": Scenario(
         submit=_plain, before=_faults({"on": "batches.create", "kind": "drop_after", "times": 1})
@@ -252,6 +294,9 @@ SCENARIOS = {
         after=_corrected,
         end=_known,
     ),
+    "requests that are added one by one": Scenario(submit=ChaosStack.add),
+    "a request that arrives by a list of Redis": Scenario(submit=ChaosStack.arrive, end=_arrived),
+    "a request whose file is away": Scenario(submit=ChaosStack.add, before=_take_single_away, after=_bring_single_back),
     "a spool that fails": Scenario(submit=_small, before=_take_index_away, after=_bring_index_back),
     "a handler that cannot be reached": Scenario(
         submit=partial(ChaosStack.submit, count=4, on_result=f"{_BROKER}:{HANDLER}@celery"),

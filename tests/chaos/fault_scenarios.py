@@ -44,7 +44,7 @@ def _seen_again(stack: ChaosStack, one: Submitted) -> None:
 def _remove_by_hand(stack: ChaosStack, one: Submitted) -> None:
     """Another client stops and deletes our job at the provider."""
     wait_until(lambda: one.batch.status().jobs and one.batch.status().jobs[0].name, what="the first job is known")
-    with httpx.Client(base_url=stack.emulator.url) as client:
+    with httpx.Client(base_url=stack.emulator.url, timeout=60) as client:
         client.post(f"/v1/{one.batch.status().jobs[0].name}:cancel").raise_for_status()
         # Vertex AI takes a moment to cancel, and deletes nothing before.
         name = one.batch.status().jobs[0].name
@@ -55,7 +55,8 @@ _HOUR = 3600
 _ANY_END = frozenset({"succeeded", "failed", "expired", "cancelled"})
 _NO_MARKS: Mapping[int, str] = {}
 _ONE_EACH = {"LOWTIDE_MAX_REQUESTS_PER_JOB": "1"}
-_IMPATIENT = {"LOWTIDE_JOB_DEADLINE_SECONDS": "1", "LOWTIDE_OUTPUT_GRACE_SECONDS": "0.5"}
+_IMPATIENT = {"LOWTIDE_JOB_DEADLINE_SECONDS": "2", "LOWTIDE_OUTPUT_GRACE_SECONDS": "0.5"}
+"""Jobs that are not stuck must end by then, also on a busy machine."""
 _clean = FaultScenario(marks=_NO_MARKS)
 _rows = replace(_clean, count=8, jobs=None)
 
@@ -130,12 +131,12 @@ FILES = {
             rule("files.upload.chunk", "drop_before"),
             rule("files.upload.chunk", "drop_after", after=1),
             rule("files.upload.chunk", "status", after=2, code=503),
-            rule("files.get", "status", code=500),
         ),
         jobs=3,
     ),
     "the uploaded file is gone before the job is made": FaultScenario(
         faults=rules(rule("files.get", "status", code=403, message="You do not have permission or it may not exist.")),
+        running_seconds=SLOW,
         jobs=3,
     ),
     "downloads break in the middle": FaultScenario(
@@ -150,7 +151,11 @@ FILES = {
         faults=rules(rule("batches.delete", "status", times=4, code=500), rule("files.delete", "drop_after", times=1)),
         jobs=3,
     ),
-    "the input is read slowly": FaultScenario(faults=rules(rule("files.get", "delay", seconds=1.5)), jobs=3),
+    "the input is read slowly, and that it is read is answered slowly and by an error": FaultScenario(
+        faults=rules(rule("files.get", "delay", seconds=1.5), rule("files.get", "status", after=1, code=500)),
+        running_seconds=SLOW,
+        jobs=3,
+    ),
 }
 
 JOBS = {
@@ -171,7 +176,8 @@ JOBS = {
         faults=rules(rule("job", "stuck_running", times=None)),
         ends={"expired": 8},
         state=BatchState.EXPIRED,
-        env=_IMPATIENT | {"LOWTIDE_BATCH_DEADLINE_SECONDS": "2", "LOWTIDE_MAX_JOB_LOSSES": "100"},
+        # The worker must have started by then.
+        env=_IMPATIENT | {"LOWTIDE_BATCH_DEADLINE_SECONDS": "8", "LOWTIDE_MAX_JOB_LOSSES": "100"},
         allowed=Allowed(statuses=_ANY_END),
     ),
     "a job says RUNNING for ever, even after its cancel": replace(

@@ -16,7 +16,7 @@ from tests.waiting import wait_until
 
 _CHANGING = (
     "lowtide:counters",
-    "lowtide:ticker:",
+    "lowtide:ticked:",
     "lowtide:sweep",
     "lowtide:clock:",
     "lowtide:listeners:",
@@ -97,5 +97,6 @@ def _difference(before: dict[Hashable, Any], after: dict[Hashable, Any]) -> dict
 
 
 def _is_own_orphan(name: Hashable, after: dict[Hashable, Any]) -> bool:
-    """Whether it is a piece of output that no record names, which the worker that wrote it has removed."""
-    return "/output-" in str(name) and name not in after
+    """Whether it is a file that no record names any more, which the late worker has removed: a piece of the output that
+    it wrote, or a large single that is gathered."""
+    return name not in after and ("/output-" in str(name) or str(name).startswith("singles/"))

@@ -1,4 +1,4 @@
-"""A user's own Celery app that writes down every delivery it gets and every result in it, a line each.
+"""A user's own Celery app that writes down every delivery it gets, every result in it and every batch event.
 
 `HANDLER_LOG` is the file. A key that begins with "flaky" is refused the first time it comes.
 """
@@ -13,9 +13,10 @@ from typing import Any
 from celery import Celery
 from celery.signals import task_prerun
 
-from lowtide import Result, result_handler
+from lowtide import BatchStatus, Result, batch_handler, result_handler
 
 HANDLER = "shop.save"
+NOTIFIED = "shop.done"
 LOG = Path(os.environ.get("HANDLER_LOG", "/dev/null"))
 
 app = Celery("shop", broker=os.environ.get("HANDLER_BROKER", "memory://"))
@@ -41,7 +42,8 @@ def _write(**line: object) -> None:
 
 @task_prerun.connect
 def _note_delivery(kwargs: Any = None, **signal: object) -> None:
-    _write(delivery=kwargs["delivery_id"], results=kwargs["results"], batch=kwargs["batch_id"])
+    if "results" in kwargs:
+        _write(delivery=kwargs["delivery_id"], results=kwargs["results"], batch=kwargs["batch_id"])
 
 
 @result_handler(app, name=HANDLER)
@@ -51,3 +53,9 @@ def save(result: Result) -> None:
     _write(**{"taken" if again else "refused": result.key})
     if not again:
         raise RuntimeError("not now")
+
+
+@batch_handler(app, name=NOTIFIED)
+def done(status: BatchStatus) -> None:
+    """Takes the event of a batch's end."""
+    _write(ended=status.id, state=status.state, settled=status.settled)

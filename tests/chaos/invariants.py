@@ -15,8 +15,11 @@ from typing import Self, cast
 
 import redis
 from msgspec.structs import replace
+from tests.bills import billed, paid_by_day
 from tests.census import counted, scanned
 from tests.chaos.chaos_stack import IN_PARTS, ChaosStack, Submitted
+from tests.chaos.permanent_keys import PERMANENT_KEYS
+from tests.waiting import wait_until
 
 from lowtide import BatchNotFound, ResultStatus
 from lowtide.protocol import keys, measures
@@ -82,6 +85,10 @@ class Allowed:
     """Second provider jobs for one job, which a lost reply and a list that lags behind make unavoidable."""
     billed_again: int = 0
     """Rows that had to be run again: the provider took money for them and gave nothing usable."""
+    unseen: bool = False
+    """Rows are billed that never come, and their requests do not run again."""
+    unsent: int | None = 0
+    """Requests of cancelled batches that no job of their bundle has; None where it is not known how many."""
     quarantined: int = 0
     duplicates: int = 0
     dead_letters: int = 0
@@ -99,9 +106,13 @@ def check(stack: ChaosStack, submitted: Sequence[Submitted], allowed: Allowed | 
     for one in submitted:
         if not one.deleted:
             total += check_results(one, allowed)
-    check_retries(stack, submitted)
+    check_retries(stack, submitted, allowed)
+    check_costs(stack, submitted, allowed)
     total += check_provider(stack, submitted, allowed)
     total += check_handler(stack, [one for one in submitted if one.handled])
+    check_batch_events(stack, submitted)
+    for one in submitted:
+        assert not stack.redis.exists(keys.reserved(one.id), keys.waiting_for(one.id)), f"{one.id} holds a budget"
     check_left_overs(stack, submitted, allowed)
     return total
 
@@ -143,16 +154,19 @@ def check_results(one: Submitted, allowed: Allowed) -> Figures:
     paid, known = status.discarded_usage.total_token_count, sum(one.discarded)
     if allowed.twins:  # a twin that is not read may have had the first answers
         assert paid <= known, f"{one.id}: {paid} discarded tokens of {known}"
-    elif not (allowed.billed_again or allowed.duplicates or allowed.quarantined):
+    # A cancelled request may have no row, or rows of which none becomes its result.
+    elif not (allowed.billed_again or allowed.duplicates or allowed.quarantined or by_status["cancelled"]):
         assert paid == known, f"{one.id}: {paid} discarded tokens, {known} were paid for without a result"
     assert status.quarantined <= allowed.quarantined, f"{one.id}: {status.quarantined} rows quarantined"
-    assert status.duplicates <= allowed.duplicates, f"{one.id}: {status.duplicates} duplicate rows"
+    # The rows of a cancelled batch still come where others share its jobs.
+    if not (status.bundle and by_status["cancelled"]):
+        assert status.duplicates <= allowed.duplicates, f"{one.id}: {status.duplicates} duplicate rows"
     return figures
 
 
-def check_retries(stack: ChaosStack, submitted: Sequence[Submitted]) -> None:
+def check_retries(stack: ChaosStack, submitted: Sequence[Submitted], allowed: Allowed) -> None:
     """Requests that ran again are counted once each, whatever the reason: as many as the retry jobs carry."""
-    if any(one.deleted for one in submitted):
+    if allowed.unsent is None or any(one.deleted for one in submitted):
         return
     counters = cast("dict[bytes, bytes]", stack.redis.hgetall(keys.COUNTERS))
     counted = {name: int(n) for name, n in counters.items() if name.startswith(measures.RETRIES.encode() + b"|")}
@@ -162,8 +176,38 @@ def check_retries(stack: ChaosStack, submitted: Sequence[Submitted]) -> None:
         jobs = one.batch.status().jobs
         # The jobs of a bundle are those of each of its batches.
         carried[name] = sum(job.requests for job in jobs if job.id.rpartition("-")[0] == name)
-    again = sum(carried.values()) - sum(len(one.prompts) for one in submitted)
+    again = sum(carried.values()) + allowed.unsent - sum(len(one.prompts) for one in submitted)
     assert sum(counted.values()) == again, f"{again} requests ran again, counted are {counted}"
+
+
+def check_costs(stack: ChaosStack, submitted: Sequence[Submitted], allowed: Allowed) -> None:
+    """Costs are those of the tokens that the emulator has billed, and of every day, to the nano-dollar."""
+    carriers: dict[str, list[Submitted]] = defaultdict(list)
+    for one in submitted:
+        carriers[one.bundle or one.was_in or one.id].append(one)
+    records, paid_in_all = stack.emulator.jobs(), 0
+    exact = not (allowed.twins or allowed.billed_again or allowed.unseen)
+    for name, batches in carriers.items():
+        there = [one for one in batches if not one.deleted]
+        if not there:
+            continue
+        paid = int(cast("bytes | None", stack.redis.hget(keys.batch(name), "paid_cost")) or 0)
+        expected = billed(records, [name])
+        assert paid == expected if exact else paid <= expected, f"{name}: {paid} nano-dollars paid, billed: {expected}"
+        paid_in_all += paid
+        of_batches = sum(one.batch.status().paid_cost or 0 for one in there)
+        is_part = allowed.quarantined or len(there) < len(batches)
+        assert of_batches == paid or (is_part and of_batches <= paid), f"{name}: {of_batches} of {paid}"
+        for one in there:
+            costs = [result.cost for result in one.batch.results()]
+            assert one.batch.status().cost == sum(cost for cost in costs if cost), f"{one.id}: {costs}"
+    in_days = paid_by_day(stack.redis).cost
+    if not any(one.deleted for one in submitted):
+        assert in_days == paid_in_all, f"{in_days} nano-dollars in all days, {paid_in_all} in all batches"
+    elif exact:
+        # The days also have the costs of batches that are deleted.
+        expected = billed(records, carriers)
+        assert in_days == expected, f"{in_days} nano-dollars in all days, billed: {expected}"
 
 
 def check_provider(stack: ChaosStack, submitted: Sequence[Submitted], allowed: Allowed) -> Figures:
@@ -259,12 +303,26 @@ def check_handler(stack: ChaosStack, submitted: Sequence[Submitted]) -> Figures:
     return Figures(results_delivered=len(taken), deliveries_again=sum(count - 1 for count in deliveries.values()))
 
 
+def check_batch_events(stack: ChaosStack, submitted: Sequence[Submitted]) -> None:
+    """The end of each batch was reported at least once, as it was, and no other batch's."""
+    notified = stack.notified()
+    for one in (each for each in submitted if each.notified):
+        states = {(line["state"], int(line["settled"])) for line in notified.pop(one.id)}
+        assert len(states) == 1, f"{one.id}: its end was reported as {states}"
+        [(state, settled)] = states
+        assert settled == len(one.prompts)
+        assert one.deleted or state == one.batch.status().state
+    assert not notified, f"batch events of no batch: {notified}"
+
+
 def check_left_overs(stack: ChaosStack, submitted: Sequence[Submitted], allowed: Allowed) -> None:
     """Nothing is stuck on the clock, at admission, in the spool or on a key of its own."""
     client = stack.redis
     bundles = {one.bundle for one in submitted if one.bundle}
     names = {one.id for one in submitted if not one.deleted} | bundles
     permanent = {b"batch:%b" % name.encode() for name in names} | {b"sweep"}
+    # A worker that was killed leaves its lock, which ends with its lease.
+    wait_until(lambda: not list(client.scan_iter("lowtide:inbox:*", count=1000)), what="no lock of the inbox is held")
     on_clock = set(client.zrange("lowtide:clock:lowtide.jobs", 0, -1)) | set(
         client.zrange("lowtide:clock:lowtide.results", 0, -1)
     )
@@ -273,18 +331,25 @@ def check_left_overs(stack: ChaosStack, submitted: Sequence[Submitted], allowed:
     for name in ("waiting", "live-tokens"):
         assert not list(client.scan_iter(f"lowtide:{name}:*", count=1000)), f"jobs that are still {name}"
     keys = {key.decode() for key in client.scan_iter("lowtide:*", count=1000)}
-    keys = {key for key in keys if not key.startswith(_PERMANENT)}
+    keys = {key for key in keys if not key.startswith(PERMANENT_KEYS)}
     for one in submitted:
         own = {key for key in keys if one.id in key}
         keys -= own
         kinds = {key.split(":")[1] for key in own}
-        assert kinds <= (set() if one.deleted else {"batch", "settled", "job", "carried", "idempotency"}), (
-            f"left: {own}"
-        )
+        assert kinds <= (
+            set() if one.deleted else {"batch", "settled", "job", "carried", "idempotency", "result-index"}
+        ), f"left: {own}"
     for bundle in bundles:
         own = {key for key in keys if bundle in key}
         keys -= own
-        assert {key.split(":")[1] for key in own} <= {"batch", "settled", "job", "carried", "bundled"}, f"left: {own}"
+        assert {key.split(":")[1] for key in own} <= {
+            "batch",
+            "settled",
+            "job",
+            "carried",
+            "bundled",
+            "result-index",
+        }, f"left: {own}"
     assert not keys, f"keys that belong to no batch: {keys}"
     assert counted(client) == scanned(client), "the census differs from what exists"
     # Those of jobs go with the working files.
@@ -306,29 +371,6 @@ def is_of_small_jobs(client: redis.Redis, batch_id: str, names: Iterable[str]) -
         if int(segments or 0) > 1 or sparse == b"1":
             return False
     return True
-
-
-_PERMANENT = (
-    "lowtide:batches",
-    "lowtide:installation",
-    "lowtide:deleted",
-    "lowtide:handlers",
-    "lowtide:webhooks",
-    "lowtide:serving",
-    "lowtide:listeners:",
-    "lowtide:clock:",
-    "lowtide:ticker:",
-    "lowtide:live:",
-    "lowtide:limit:",
-    "lowtide:models:",
-    "lowtide:quota:",
-    "lowtide:parked",
-    "lowtide:sweep",
-    "lowtide:dead-letters",
-    "lowtide:counters",
-    "lowtide:census",
-    "lowtide:latencies",
-)
 
 
 def _files(stack: ChaosStack, folder: str) -> list[str]:

@@ -22,7 +22,8 @@ local names = redis.call('KEYS', 'lowtide:*' .. ARGV[1] .. '*')
 table.sort(names)
 for _, name in ipairs(names) do
   found[#found + 1] = name
-  if redis.call('TYPE', name).ok == 'hash' then
+  local kind = redis.call('TYPE', name).ok
+  if kind == 'hash' then
     local fields = redis.call('HGETALL', name)
     local pairs = {}
     for at = 1, #fields, 2 do
@@ -31,6 +32,10 @@ for _, name in ipairs(names) do
     end
     table.sort(pairs)
     found[#found + 1] = table.concat(pairs, ' ')
+  elseif kind == 'set' then
+    local members = redis.call('SMEMBERS', name)
+    table.sort(members)
+    found[#found + 1] = table.concat(members, ' ')
   else
     found[#found + 1] = redis.call('GET', name)
   end
@@ -160,7 +165,7 @@ def _check_left_overs(simulation: Simulation, *, late: bool) -> None:
         assert not (left := _members(simulation, name)), f"{name}: {left}"
     assert set(_members(simulation, keys.BATCHES)) == there
     names = [name.decode() for name in cast("list[bytes]", client.keys("lowtide:*"))]
-    lines = (keys.waiting("gemini", ""), keys.live_tokens("gemini", ""))
+    lines = (keys.waiting("gemini", ""), keys.live_tokens("gemini", ""), keys.reserved(""), keys.waiting_for(""))
     assert not (left := [name for name in names if name.startswith(lines)]), f"jobs that wait or live: {left}"
     for key in [name for name in names if not name.startswith(_PERMANENT)]:
         assert key.startswith(_OF_A_BATCH), f"left: {key}"

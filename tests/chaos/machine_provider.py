@@ -17,7 +17,7 @@ import msgspec
 from tests.chaos.machine_actors import Actor, MachineTime, current, point
 from tests.chaos.machine_output import FINAL, Line, Row, error_of, lines_of, ordinal_of, place_of
 
-from lowtide.states import JobState
+from lowtide.states import JobState, Kind
 from lowtide_worker.providers import (
     Denied,
     Missing,
@@ -29,6 +29,7 @@ from lowtide_worker.providers import (
     Refused,
     Throttled,
     Unavailable,
+    Uploaded,
     Writer,
 )
 from lowtide_worker.providers.protocol import ProviderInput
@@ -158,12 +159,12 @@ class MachineProvider:
 
     # ---- what the stages do
 
-    def upload(self, display_name: str, data: IO[bytes]) -> str:
-        def effect() -> str:
+    def upload(self, display_name: str, data: IO[bytes]) -> Uploaded:
+        def effect() -> Uploaded:
             self._uploaded += 1
             name = f"files/{self._uploaded}"
             self.uploads[name] = (display_name, read)
-            return name
+            return Uploaded(name, ready=not self.slow)
 
         read = b""
         while chunk := data.read(_CHUNK):
@@ -186,6 +187,10 @@ class MachineProvider:
 
     def confirm(self, sources: Sequence[Part], until: float) -> None:
         pass
+
+    def has_webhooks(self, kind: Kind) -> bool:
+        del kind
+        return False
 
     def authorize(self) -> None:
         self._authorized.add(current())

@@ -117,6 +117,7 @@ class Machine:
         mode=st.sampled_from(["file", "inline"]),
         attempts=st.integers(1, 3),
         priority=st.integers(0, 1),
+        max_cost=st.sampled_from([None, "1000"]),
         dies_after=st.none() | st.integers(1, 15),
     )
     def submit(

@@ -19,7 +19,9 @@ from lowtide_emulator import Settings as EmulatorSettings
 T = TypeVar("T")
 POOL_SIZE = 4
 FAST, SLOW = 0.3, 3.0
-"""The run time of a provider job, in seconds: SLOW where a second job is to be seen beside it."""
+"""The run time of a provider job, in seconds: SLOW where a second job, or a file that is read, is to be seen."""
+_READ_SECONDS = 0.5
+"""Time for which an uploaded file is PROCESSING on a SLOW stack, in seconds: it is when the upload is answered."""
 
 
 class StackPool:
@@ -50,7 +52,8 @@ class StackPool:
             print(f"\nCHAOS_SEED={seed}: spools in {[stack.env['LOWTIDE_SPOOL_URL'] for stack in stacks]}")
 
     def _new(self, running_seconds: float) -> ChaosStack:
-        settings = EmulatorSettings(running_seconds=running_seconds)
+        read = _READ_SECONDS if running_seconds == SLOW else 0.0
+        settings = EmulatorSettings(running_seconds=running_seconds, file_processing_seconds=read)
         spool = _spool(self._cloud, self._chance)
         stack = ChaosStack(self._new_folder("stack"), settings, cloud=self._cloud, **spool)
         return self._open.enter_context(stack)

@@ -107,11 +107,7 @@ class Soak:
         # What its handler has not had yet would be deleted with it, and rightly so.
         if one.deleted or (one.handled and not all(taken[key] for key in one.prompts)):
             return
-        # An upload that a killed worker left is found by the sweep, which knows nothing of deleted batches any more.
         bundle = one.bundle
-        ours = tuple(self._stack.display_name(name) for name in (one.id, bundle) if name)
-        if any(name.startswith(ours) for name in self._stack.uploads()):
-            return
         try:
             one.batch.delete()
         except BatchNotFinished:
@@ -206,6 +202,7 @@ class Soak:
             quarantined=1000,
             drafts=True,
             dead_letters=1000,
+            unsent=None,
         )
         return check(self._stack, self.submitted, allowed) + self._figures
 

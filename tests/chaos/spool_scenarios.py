@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 
@@ -17,8 +18,12 @@ from tests.waiting import wait_until
 def the_spool_is_away_for_a_while(stack: ChaosStack) -> Figures:
     spool = stack.directory / "spool"
     with at_work(stack, *THREADS) as (batches, worker):
+        # Between the two, a running worker could make the folder anew.
+        os.kill(worker.pid, signal.SIGSTOP)
+        wait_until(lambda: worker.stands_still, what="the worker stands still")
         spool.rename(spool.with_name("away"))
         spool.touch()
+        os.kill(worker.pid, signal.SIGCONT)
     try:
         wait_until(lambda: worker.text.count("SpoolError") > 2, what="the worker tries in vain")
     finally:

@@ -51,8 +51,14 @@ def _delays(outcomes: Iterable[Outcome]) -> list[float]:
     ]
 
 
+TELLING = {"submit.after-plan", "deliver.after-grant", "settle.after-rest-written", "delete.after-record"}
+"""Points where batches that share jobs have most to lose: tried each time, the others by `make thorough`."""
 CASES = [
-    *((ProviderName.GEMINI, case) for case in (*cases(), *sharing())),
+    *((ProviderName.GEMINI, case) for case in cases()),
+    *(
+        pytest.param((ProviderName.GEMINI, case), marks=() if case[1] in TELLING else pytest.mark.thorough)
+        for case in sharing()
+    ),
     *(
         pytest.param(case, marks=pytest.mark.thorough)
         for case in (

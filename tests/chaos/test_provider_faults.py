@@ -30,8 +30,7 @@ class Case:
 
 CASES = [
     *(Case(what, ProviderName.GEMINI) for what in (*SCENARIOS, *PROCEDURES)),
-    *(Case(what, ProviderName.VERTEX) for what in PROCEDURES),
-    *(pytest.param(Case(what, ProviderName.VERTEX), marks=pytest.mark.thorough) for what in ON_VERTEX),
+    *(pytest.param(Case(what, ProviderName.VERTEX), marks=pytest.mark.thorough) for what in (*PROCEDURES, *ON_VERTEX)),
 ]
 
 

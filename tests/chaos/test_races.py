@@ -11,6 +11,7 @@ from tests.waiting import wait_until
 
 from lowtide import BatchState
 from lowtide.protocol import Member, Stage, job_id, keys
+from lowtide.store import redis_time
 from lowtide_worker.intents import Intent, write_intent
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.clean import clean
@@ -21,7 +22,7 @@ from lowtide_worker.stages.deliver import deliver
 from lowtide_worker.stages.poll import poll
 from lowtide_worker.stages.settle import settle
 from lowtide_worker.stages.submit import submit
-from lowtide_worker.state import Held, HeldJob, HeldSegment, Move, NotHeld, Superseded, Tally
+from lowtide_worker.state import Held, HeldJob, HeldSegment, Move, NotHeld, SegmentRows, Superseded, Tally
 
 STAGES = {
     Stage.SUBMIT: submit,
@@ -76,11 +77,13 @@ class ManualWorker:
         self.do(self.job, Stage.POLL)
         self.do(self.job, Stage.COLLECT)
 
+    def due_at(self, member: str, stage: Stage) -> float:
+        """When it is due, in Unix seconds."""
+        return cast("float", self._stack.redis.zscore(keys.clock(stage.queue), member))
+
     def due_in(self, member: str, stage: Stage) -> float:
         """Seconds until it is due."""
-        seconds, microseconds = self._stack.redis.time()
-        score = cast("float", self._stack.redis.zscore(keys.clock(stage.queue), member))
-        return score - seconds - microseconds / 1e6
+        return self.due_at(member, stage) - redis_time(self._stack.redis)
 
 
 def test_a_job_that_is_looked_at_while_its_last_segment_comes_in_is_settled_at_once(stack: ChaosStack) -> None:
@@ -106,7 +109,7 @@ def test_a_batch_that_is_deleted_while_a_segment_is_handed_over_leaves_nothing(s
     # The results are stored and counted, and the handler's broker is slow.
     segment = worker.begin(worker.segment(0), Stage.DELIVER)
     assert isinstance(segment, HeldSegment)
-    worker.runtime.ledger.grant(segment, [])
+    worker.runtime.ledger.grant(segment, SegmentRows([]))
     worker.runtime.ledger.record(segment, Tally(counts={"succeeded": 4}), handler_waits=True)
     stack.redis.setrange(keys.settled(one.id), 0, b"\xf0")
     worker.do(worker.job, Stage.SETTLE)
@@ -133,7 +136,7 @@ def test_a_worker_that_lost_its_lease_changes_nothing_any_more(stack: ChaosStack
     status = one.batch.status()
 
     for attempt in (
-        lambda: worker.runtime.ledger.grant(slow, [0]),
+        lambda: worker.runtime.ledger.grant(slow, SegmentRows([0])),
         lambda: worker.runtime.ledger.record(slow, Tally(counts={"succeeded": 4}), handler_waits=True),
         lambda: worker.runtime.deliveries.taken(slow),
         lambda: worker.runtime.clock.keep(slow),
@@ -153,13 +156,13 @@ def test_a_create_that_may_be_under_way_still_is_not_made_again(stack: ChaosStac
     worker.do(worker.batch, Stage.SUBMIT)
     first = worker.begin(worker.job, Stage.CREATE)
     # It is about to call, loses its lease, and calls all the same.
-    worker.runtime.clock.keep_durably(first, {"intent": first.now()})
+    intended = first.now()
+    worker.runtime.clock.keep_durably(first, {"intent": intended})
 
     worker.do(worker.job, Stage.CREATE)
 
-    settings = worker.runtime.settings
     assert stack.emulator.jobs() == []
-    assert worker.due_in(worker.job, Stage.CREATE) > settings.provider_timeout_seconds
+    assert worker.due_at(worker.job, Stage.CREATE) > intended + worker.runtime.settings.provider_timeout_seconds
     assert stack.emulator.stats().calls.get("batches.list", 0) == 0
 
 

@@ -101,7 +101,9 @@ def test_an_app_of_a_handler_is_known_to_be_on_the_same_sentinels(stack: Stack) 
     app = Celery("shop", set_as_current=False)
     app.conf.update(settings.broker_config())
     assert is_lowtides(app.connection_for_read(), url)
-    app.connection_for_write().ensure_connection(max_retries=1)
+    # Else the garbage collector may find its sockets before the clients that would close them.
+    with app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1)
     broker = settings.broker_config()["broker_url"]
     assert not is_lowtides(Connection(broker, transport_options={"master_name": "other"}), url)
     assert not is_lowtides(Connection("sentinel://127.0.0.1:2/0", transport_options={"master_name": "shop"}), url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -71,15 +72,20 @@ class Cli:
         return self._started(arguments, subprocess.PIPE, {})
 
     def _started(self, arguments: Sequence[str], stdin: int, more: Mapping[str, str]) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [*LOWTIDE, *arguments],
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=self.folder,
-            env={**self.environment, **more},
-        )
+        # A child inherits that a signal is ignored: where `nohup` runs the tests, SIGHUP is.
+        before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        try:
+            return subprocess.Popen(
+                [*LOWTIDE, *arguments],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                cwd=self.folder,
+                env={**self.environment, **more},
+            )
+        finally:
+            signal.signal(signal.SIGHUP, before)
 
     def file(self, lines: Sequence[object], name: str = "requests.jsonl") -> str:
         path = self.folder / name

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,7 @@ from tests.waiting import wait_until
 from lowtide import Batch, BatchQueue, BatchState, BatchStatus
 from lowtide.spool.format import PACKED_BYTES
 from lowtide_cli.commands.demo.run import SUGGESTED
+from lowtide_cli.commands.watch import follow
 from lowtide_cli.local import Stack
 from lowtide_cli.terminal import Exit, exit_of
 from lowtide_cli.workers import worker_queues
@@ -38,6 +40,8 @@ def test_the_price_is_known_before_anything_is_sent(cli: Cli) -> None:
     assert " of input" in shown.out
     found = read.json()
     assert (found["requests"], found["refused"], found["lowest_cost"]) == (3, 1, None)
+    assert "no price is known for gemini-9-flash" in read.err
+    assert "no price" not in shown.err
 
 
 def test_a_batch_goes_from_file_to_results(cli: Cli) -> None:
@@ -56,10 +60,15 @@ def test_a_batch_goes_from_file_to_results(cli: Cli) -> None:
     results = found.json_lines()
     assert sorted(result["key"] for result in results) == sorted(f"k{n}" for n in range(10))
     assert {result["status"] for result in results} == {"succeeded"}
-    assert results[0].keys() == {"key", "status", "response", "error", "usage", "metadata", "attempts"}
+    assert results[0].keys() == {"key", "status", "response", "error", "usage", "metadata", "attempts", "cost"}
 
     assert batch_id in shown.out
     assert "10 of 10 done: 10 succeeded" in shown.out
+
+    one, unknown = cli.all(["results", batch_id, "--key", "k7"], ["results", batch_id, "--key", "k10"])
+    assert one.json_lines() == [result for result in results if result["key"] == "k7"]
+    assert (one.code, unknown.code, unknown.out) == (0, 1, "")
+    assert "no request with the key 'k10'" in unknown.err
 
 
 def test_standard_input_to_a_file(cli: Cli) -> None:
@@ -87,7 +96,7 @@ def test_standard_input_may_have_a_mark_and_keys_in_another_field(cli: Cli) -> N
     assert [result["key"] for result in numbered.json_lines()] == ["3"]
     refused = cli("submit", "-", "--model", MODEL, stdin=lines, code=1)
     assert "standard input: request 1, key: missing; to use id" in refused.err
-    assert "--key-field id" in refused.err
+    assert '--key-field "id"' in refused.err
     assert "standard input is empty" in cli("submit", "-", "--model", MODEL, code=1).err
 
 
@@ -134,7 +143,7 @@ def test_watch_prints_json_lines_that_end_with_the_final_state(cli: Cli, queue: 
 
 def test_a_submit_that_a_signal_ends_takes_back_what_it_wrote(cli: Cli, stack: Stack) -> None:
     folder = stack.shape.directory / "spool" / "batches"
-    before = set(folder.glob("*"))
+    before = set(folder.glob("*/*.part"))
     codes = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130}
     # A smaller batch is in memory until its end.
     line = json.dumps({"key": "k", "contents": "a" * PACKED_BYTES}) + "\n"
@@ -147,7 +156,12 @@ def test_a_submit_that_a_signal_ends_takes_back_what_it_wrote(cli: Cli, stack: S
             assert process.stdin is not None
             process.stdin.write(line)
             process.stdin.flush()
-        wait_until(lambda: len(set(folder.glob("*/*.part")) - before) == 3 * len(codes), what="their drafts")
+
+        def drafts() -> set[Path]:
+            return set(folder.glob("*/*.part")) - before
+
+        wait_until(lambda: len(drafts()) == 3 * len(codes), what="their drafts")
+        folders = {draft.parent for draft in drafts()}
 
         for one, process in running.items():
             process.send_signal(one)
@@ -156,7 +170,7 @@ def test_a_submit_that_a_signal_ends_takes_back_what_it_wrote(cli: Cli, stack: S
             said, _ = process.communicate(timeout=60)
             assert process.returncode == codes[one]
             assert "Traceback" not in said
-    assert set(folder.glob("*")) == before
+    assert not any(folder.exists() for folder in folders)
 
 
 @pytest.mark.usefixtures("unending_jobs")
@@ -195,6 +209,21 @@ def test_list_pages_through_all_batches_newest_first(cli: Cli, queue: BatchQueue
     assert [batch["id"] for batch in ours.json()["batches"]] == [labelled]
     assert others.out == "no batch has these labels\n"
     assert wrong.code == 2
+
+
+def test_a_deadline_is_seconds_or_a_time_and_nothing_else(cli: Cli, queue: BatchQueue) -> None:
+    command = ["submit", cli.file(requests(1)), "-m", MODEL, "--deadline"]
+    moment = datetime.now(UTC) + timedelta(days=3)
+    seconds, time, wrong, past = cli.all(
+        [*command, "3600"], [*command, moment.isoformat()], [*command, "tomorrow"], [*command, "2020-01-01T00:00:00Z"]
+    )
+
+    first, second = (queue.get(done.out.strip()).status() for done in (seconds, time))
+    assert first.deadline_at == pytest.approx(first.created_at + 3600)
+    assert second.deadline_at == pytest.approx(moment.timestamp())
+    assert (wrong.code, past.code) == (2, 2)
+    assert "--deadline" in wrong.err
+    assert "--deadline" in past.err
 
 
 @pytest.mark.usefixtures("unending_jobs")
@@ -250,7 +279,7 @@ def test_results_go_to_a_file_whole_or_not_at_all(cli: Cli, queue: BatchQueue) -
     done, impossible = cli.all(["results", batch.id, "-o", str(target)], ["results", batch.id, "-o", "no/x.jsonl"])
     assert (done.code, impossible.code) == (0, 1)
     assert len(target.read_text().splitlines()) == 2
-    assert "No such file" in impossible.err
+    assert "there is no folder" in impossible.err
 
 
 @pytest.mark.usefixtures("unending_jobs")
@@ -259,7 +288,7 @@ def test_jobs_lists_ours_and_foreign_ones(cli: Cli, stack: Stack, queue: BatchQu
     url = f"{stack.emulator_url}/v1beta/models/{MODEL}:batchGenerateContent?key={key}"
     line = {"request": {"contents": [{"parts": [{"text": "x"}]}]}}
     body = {"batch": {"displayName": "someone-else", "inputConfig": {"requests": {"requests": [line]}}}}
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False, timeout=60) as client:
         client.post(url, json=body).raise_for_status()
     batch = submitted(queue, 2)
     wait_until(lambda: any(job.name for job in batch.status().jobs))
@@ -283,8 +312,9 @@ def test_doctor_finds_nothing_wrong_with_a_whole_stack(cli: Cli) -> None:
 def test_a_provider_without_a_key_is_told_apart(cli: Cli) -> None:
     without = Cli({**cli.environment, "GOOGLE_API_KEY": ""}, cli.folder)
     doctor, jobs = without.all(["doctor", "--json"], ["jobs"])
-    assert [check["check"] for check in doctor.json()["checks"] if check["verdict"] == "fail"] == ["Provider"]
-    assert (doctor.code, jobs.code) == (1, 1)
+    [provider] = [check for check in doctor.json()["checks"] if check["check"] == "Provider"]
+    # The workers of the stack have a key.
+    assert (provider["verdict"], doctor.code, jobs.code) == ("warn", 0, 1)
     assert "GEMINI_API_KEY" in jobs.err
 
 
@@ -337,6 +367,38 @@ def test_a_wrong_option_is_wrong_usage_and_named_as_it_was_given(
     said = Command(cli.environment, cli.folder, capsys)("submit", cli.file(requests(1)), "-m", MODEL, option, value)
     assert said.code == 2
     assert f"Invalid value for {option}: {told}" in said.err
+
+
+@pytest.mark.parametrize(
+    ("output", "told"), [("missing/results.jsonl", "there is no folder missing"), (".", "is a folder")]
+)
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_sent(
+    cli: Cli, queue: BatchQueue, capsys: pytest.CaptureFixture[str], output: str, told: str
+) -> None:
+    command = Command(cli.environment, cli.folder, capsys)
+    name = f"output={output}"
+    submitted = command("submit", cli.file(requests(1)), "-m", MODEL, "--label", name, "-o", output)
+    fetched = command("results", "b0000000000000000000", "-o", output)
+
+    assert (submitted.code, fetched.code) == (1, 1)
+    assert told in submitted.err
+    assert told in fetched.err
+    assert queue.list(labels={"output": output}).batches == []
+
+
+def test_results_that_cannot_be_written_in_the_end_are_named_by_their_command(
+    cli: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken_meanwhile(batch: Batch, *, on_stderr: bool) -> BatchStatus | None:
+        (cli.folder / "r.jsonl").mkdir()
+        return follow(batch, on_stderr=on_stderr)
+
+    monkeypatch.setattr("lowtide_cli.commands.submit.follow", taken_meanwhile)
+    said = Command(cli.environment, cli.folder, capsys)("submit", cli.file(requests(1)), "-m", MODEL, "-o", "r.jsonl")
+
+    assert said.code == 1
+    assert "r.jsonl: Is a directory" in said.err
+    assert f"lowtide results {said.out.splitlines()[0]} -o FILE" in said.err
 
 
 def test_a_question_without_a_terminal_is_wrong_usage(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:

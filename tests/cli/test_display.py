@@ -10,13 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from lowtide import BatchState, BatchStatus, JobState, JobStatus, Usage
+from lowtide import BatchState, BatchStatus, JobState, JobStatus, Usage, Waiting
+from lowtide.budgets import Shortage
+from lowtide.states import Awaited
 from lowtide_cli.commands.list import _remark, _rows
-from lowtide_cli.commands.status import _facts, _show_jobs
+from lowtide_cli.commands.status import _facts, _left_out, _show_jobs
 from lowtide_cli.commands.watch.pace import Pace
-from lowtide_cli.commands.watch.picture import picture
+from lowtide_cli.commands.watch.picture import measures, picture
 from lowtide_cli.terminal.layout import Column, Row, print_facts, print_rows
-from lowtide_cli.terminal.output import stdout
+from lowtide_cli.terminal.output import answered_text, local_time, stdout, waiting_text
 
 USED = Usage(prompt_token_count=10, candidates_token_count=20, thoughts_token_count=70, total_token_count=100)
 NAME = "projects/my-long-project-name/locations/us-central1/batchPredictionJobs/1234567890123456789"
@@ -25,6 +27,7 @@ NAME = "projects/my-long-project-name/locations/us-central1/batchPredictionJobs/
 def status(**fields: Any) -> BatchStatus:
     job = JobStatus(id="b0one-1", state=JobState.RUNNING, requests=5000, attempt=1, name=NAME)
     known: dict[str, Any] = {"state": BatchState.RUNNING, "total": 5000, "answered": 4500, "jobs": [job]}
+    known |= {"job_counts": {JobState.RUNNING: 1}}
     return BatchStatus(**{"id": "b0one", "model": "gemini-3.5-flash", "created_at": 1.0, **known, **fields})
 
 
@@ -43,7 +46,7 @@ def test_the_bar_and_its_number_measure_the_same_and_jobs_are_apart_from_request
     shown = printed(picture(status(succeeded=50, failed=50, usage=USED)))
 
     assert shown[0].startswith("running")
-    assert shown[0].endswith("4,500/5,000 answered")
+    assert shown[0].endswith("4,500 of 5,000 answered")
     assert shown[1:4] == [
         "results  100 of 5,000 done: 50 succeeded, 50 failed",
         "jobs     1 running",
@@ -93,6 +96,25 @@ def test_an_estimate_is_never_short_of_its_least_and_never_fails(notes: list[tup
     assert left is None or left >= 10
 
 
+def test_requests_that_were_cancelled_or_have_expired_count_as_ended_and_not_as_answered() -> None:
+    ended = status(state=BatchState.CANCELLED, total=3, succeeded=1, cancelled=1, expired=1, answered=3)
+
+    assert printed(picture(ended))[0].endswith("1 of 3 answered")
+    assert answered_text(ended) == "1 of 3 answered"
+
+
+@pytest.mark.parametrize(
+    ("reserved", "says"),
+    [(10, "; next try as soon as a job under way ends, at {} at the latest"), (0, "; next try at {}")],
+    ids=["a job under way", "no job under way"],
+)
+def test_a_batch_that_waits_for_a_budget_says_what_wakes_it(reserved: int, says: str) -> None:
+    shortage = Shortage(budget="b0one", limit=20, spent=5, reserved=reserved, needed=9)
+    waiting = Waiting(why=Awaited.BUDGET, reason="spent", requests=2, tokens=0, budget=shortage, next_try_at=1e9)
+
+    assert waiting_text(status(waiting=waiting)) == f"2 requests: spent{says.format(local_time(1e9))}"
+
+
 def test_a_status_shows_reasons_thoughts_and_discarded_tokens() -> None:
     found = {"usage": USED, "discarded_usage": USED, "estimated_tokens": 1234}
     facts = _facts(status(reasons={"EMPTY": 2, "SAFETY": 3}, warnings=["odd\nmodel"], **found))
@@ -102,6 +124,23 @@ def test_a_status_shows_reasons_thoughts_and_discarded_tokens() -> None:
     assert facts["estimated tokens"] == "1,234 of input"
     assert facts["answered"] == "4,500 of 5,000 by the provider"
     assert facts["warning"] == "odd model"
+
+
+@pytest.mark.parametrize(
+    ("costs", "shown"),
+    [
+        ({"cost": 0, "paid_cost": 0}, ""),
+        ({"cost": 1_234_000_000_000, "paid_cost": 1_234_000_000_000}, "$1,234.00"),
+        ({"cost": 0, "paid_cost": 31_000}, "$0.000031, of it $0.00 for results"),
+        ({"cost": 5, "paid_cost": 5, "unpriced": 2}, "$0.000001, 2 rows without a known price more"),
+        ({"unpriced": 1000}, "1,000 rows without a known price"),
+    ],
+    ids=["nothing yet", "dollars", "discarded", "partly unknown", "unknown"],
+)
+def test_a_cost_that_is_unknown_is_never_shown_as_nothing(costs: dict[str, int], shown: str) -> None:
+    found = status(**costs)
+
+    assert _facts(found)["cost"] == measures(found)["cost"] == shown
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 300])
@@ -167,3 +206,12 @@ def test_a_job_that_continues_answers_says_so() -> None:
     shown = lines(100, lambda console: _show_jobs(console, jobs))
 
     assert [("continued: 2" in line) for line in shown[-2:]] == [False, True]
+
+
+def test_jobs_that_are_not_shown_are_counted_by_state() -> None:
+    jobs = [JobStatus(id="b0one-1", state=JobState.RUNNING, requests=1, attempt=1)]
+    counts = {JobState.RUNNING: 1, JobState.SUCCEEDED: 4210}
+
+    assert _left_out(status(jobs=jobs, job_counts={JobState.RUNNING: 1})) == ""
+    told = "and 4,210 more jobs: --json shows all. By state: 4,210 succeeded, 1 running"
+    assert _left_out(status(jobs=jobs, job_counts=counts)) == told

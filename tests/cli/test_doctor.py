@@ -11,10 +11,12 @@ import pytest
 from pydantic import SecretStr
 from tests.command import Command
 
-from lowtide import Settings
+from lowtide import BatchState, BatchStatus, Settings
+from lowtide.budgets import budgets_digest
 from lowtide.protocol import Queue, keys
-from lowtide.store import Announcement, announce, connect
+from lowtide.store import NOT_STORED, REFUSED, Announcement, announce, connect
 from lowtide_cli.commands.doctor.findings import Health
+from lowtide_cli.commands.doctor.handlers import _refused, _unstored
 from lowtide_cli.commands.doctor.store import _last_second
 from lowtide_cli.local import EmbeddedRedis
 
@@ -52,6 +54,33 @@ def test_parked_results_are_a_failure_and_say_how_to_deliver_them(server: Embedd
     assert "lowtide dead-letters redeliver --all" in check["advice"]
 
 
+def test_a_batch_whose_results_cannot_be_stored_is_a_failure_with_its_name() -> None:
+    well, stuck = (
+        BatchStatus(id=name, state=BatchState.RUNNING, model="m", total=4, problems=[problem], created_at=17.5)
+        for name, problem in (("b0well", "job 1 will be retried: x"), ("b0stuck", f"{NOT_STORED}no index"))
+    )
+
+    [finding] = _unstored([well, stuck])
+
+    assert finding.health is Health.FAIL
+    assert "b0stuck: results cannot be stored: no index" in finding.seen
+    assert "lowtide cancel b0stuck" in finding.advice
+
+
+def test_a_batch_for_which_redis_refuses_a_command_is_a_failure_with_the_reason() -> None:
+    problem = f"job 1 will be retried: {REFUSED}WRONGTYPE Operation"
+    batches = [
+        BatchStatus(id=name, state=BatchState.RUNNING, model="m", total=4, problems=problems, created_at=17.5)
+        for name, problems in (("b0well", ["job 1 will be retried: x"]), ("b0one", [problem]), ("b0two", [problem]))
+    ]
+
+    [finding] = _refused(batches)
+
+    assert finding.health is Health.FAIL
+    assert finding.seen == "2 batches make no progress, because Redis refuses a command: WRONGTYPE Operation"
+    assert "lowtide status b0one" in finding.advice
+
+
 def test_a_wrong_setting_is_a_finding_and_no_end(doctor: Any) -> None:
     [check] = doctor(LOWTIDE_MODE="pigeon").values()
     assert (check["check"], check["verdict"]) == ("Settings", "fail")
@@ -83,6 +112,33 @@ def test_a_server_that_cannot_say_what_is_on_its_disk_is_a_warning_that_says_wha
     assert "upgrade to Redis 7.2" in finding.advice
     assert _last_second("7.0.15", "always") == []
     assert _last_second("7.2.0", "everysec") == []
+
+
+def test_a_worker_with_other_budgets_is_a_problem(server: EmbeddedRedis, doctor: Any) -> None:
+    queues = [str(queue) for queue in Queue]
+    with connect(Settings(redis_url=SecretStr(server.url))) as client:
+        announce(client, Announcement(worker="a", queues=queues, providers=["gemini"], budgets=budgets_digest({})))
+        assert "Budgets" not in doctor()
+        client.delete(keys.SERVING)
+        announce(client, Announcement(worker="b", queues=queues, providers=["gemini"], budgets="0" * 16))
+        found = doctor()["Budgets"]
+        client.delete(keys.SERVING)
+    assert found["verdict"] == "fail"
+    assert "LOWTIDE_BUDGETS differs from that of b" in found["seen"]
+
+
+def test_a_terminal_without_a_key_is_a_warning_while_workers_serve_the_provider(
+    server: EmbeddedRedis, doctor: Any
+) -> None:
+    queues = [str(queue) for queue in Queue]
+    without_workers = doctor()["Provider"]
+    with connect(Settings(redis_url=SecretStr(server.url))) as client:
+        announce(client, Announcement(worker="a", queues=queues, providers=["gemini"]))
+        beside_workers = doctor()["Provider"]
+        with_a_key = doctor(GEMINI_API_KEY="unused")["Provider"]
+        client.delete(keys.SERVING)
+    assert [one["verdict"] for one in (without_workers, beside_workers, with_a_key)] == ["fail", "warn", "fail"]
+    assert "`lowtide jobs` and `lowtide hooks`" in beside_workers["advice"]
 
 
 def test_what_workers_say_about_themselves_is_a_finding(server: EmbeddedRedis, doctor: Any) -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import redis
 from tests.cli.helpers import alive
+from tests.ports import quiet_port
 
 from lowtide_cli.local import EmbeddedRedis, free_port, server_binary
 from lowtide_cli.terminal import CommandError
 
 
 def test_data_survives_a_kill_on_the_same_port(tmp_path: Path) -> None:
-    with EmbeddedRedis(tmp_path) as server, redis.Redis.from_url(server.url) as client:
+    with EmbeddedRedis(tmp_path, quiet_port()) as server, redis.Redis.from_url(server.url) as client:
         url = server.url
         client.set("tide", "low")
         server.kill()
@@ -48,7 +49,7 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
 
 
 def test_a_free_port_is_the_preferred_one_if_that_is_free(tmp_path: Path) -> None:
-    port = free_port()
+    port = quiet_port()
     assert free_port(port) == port
     with EmbeddedRedis(tmp_path) as server:
         assert free_port(server.port) != server.port

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.cli.helpers import Cli, clean_environment
+from tests.command import Command
 from tests.ports import quiet_port
 from tests.waiting import wait_until
 
@@ -25,7 +26,7 @@ def test_flower_shows_lowtides_columns_to_those_who_know_the_printed_login(cli: 
         assert found, said + flower.stdout.read()
         url, user, password = found.groups()
         assert flower.stdout.readline() == f"Batches at {url}/lowtide\n"
-        with httpx.Client(trust_env=False, base_url=url) as browser:
+        with httpx.Client(trust_env=False, base_url=url, timeout=60) as browser:
 
             def status(auth: tuple[str, str] | None) -> int:
                 try:
@@ -66,3 +67,13 @@ def test_a_login_without_a_password_is_refused(monkeypatch: pytest.MonkeyPatch, 
         "expected user:password"
         in Cli(clean_environment(), tmp_path)("flower", code=1, LOWTIDE_FLOWER_BASIC_AUTH="user").err
     )
+
+
+def test_nothing_is_printed_as_if_all_were_well_where_redis_does_not_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = Command({**clean_environment(), "HOME": str(tmp_path)}, tmp_path, capsys)
+    said = command("flower", "--port", f"{quiet_port()}", LOWTIDE_REDIS_URL=f"redis://127.0.0.1:{quiet_port()}/0")
+
+    assert (said.code, said.out) == (1, "")
+    assert "is not reachable" in said.err

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 from uuid import uuid4
@@ -54,7 +55,7 @@ def batch(stack: Stack, queue: BatchQueue) -> Iterator[Batch]:
 @pytest.fixture
 def foreign_job(stack: Stack) -> Iterator[None]:
     key = {"x-goog-api-key": stack.exports["GOOGLE_API_KEY"]}
-    with httpx.Client(trust_env=False, base_url=stack.emulator_url or "", headers=key) as client:
+    with httpx.Client(trust_env=False, base_url=stack.emulator_url or "", headers=key, timeout=60) as client:
         body = {
             "batch": {
                 "display_name": HOSTILE,
@@ -111,6 +112,17 @@ def test_results_on_a_terminal_are_readable_and_nothing_in_them_acts(
             keys = [json.loads(line)[name] for line in shown.splitlines()]
             assert sorted(keys) == [f"{HOSTILE}{number}" for number in range(2)]
         assert shown.count("seen") >= 2
+
+
+def test_costs_on_a_terminal_have_no_label_that_acts(stack: Stack, tmp_path: Path) -> None:
+    with redis.Redis.from_url(stack.exports["LOWTIDE_REDIS_URL"]) as client:
+        client.hincrby(keys.costs(datetime.now(UTC).date()), f"label|shop={HOSTILE}|cost", 7)
+
+    command = [*LOWTIDE, "costs", "--by", "label:shop", "--csv"]
+    paid = on_a_terminal(command, {**clean_environment(), **stack.exports}, tmp_path)
+
+    assert not ACTIVE.search(paid)
+    assert "seen" in paid
 
 
 def test_results_in_a_file_or_pipe_are_the_bytes_of_the_format(

@@ -2,22 +2,27 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import socket
 import sys
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from tests.cli.helpers import MODEL, Cli, Run, alive, clean_environment, descendants, requests
 from tests.command import Command
 from tests.ports import quiet_port
 from tests.waiting import wait_until
 
-from lowtide_cli.commands.up import Options, _port, _short_pauses
-from lowtide_cli.local import SERVER_VARIABLE
+from lowtide.states import ProviderName
+from lowtide.store import Announcement, announce, connect
+from lowtide_cli.commands.up import Options, _port, _provider, _short_pauses, _tell_of_workers, hooks_command
+from lowtide_cli.local import SERVER_VARIABLE, EmbeddedRedis, Shape, Stack
 from lowtide_worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -32,7 +37,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
         "killed": ["up", "--no-flower"],
         "mourning": ["up", "--no-flower", "--one-worker"],
         "demo": ["demo"],
-        "demo on Vertex AI": ["demo", "--vertex"],
     }
     found: dict[str, Run] = {}
     for name, arguments in wanted.items():
@@ -66,6 +70,8 @@ def test_up_serves_a_batch_and_ctrl_c_leaves_nothing_behind(runs: dict[str, Run]
     redis_password = (up.cli.folder / "data" / "redis" / "password").read_text()
     assert redis_password in exports["LOWTIDE_REDIS_URL"]
     assert not any(redis_password in line for line in said if "export" not in line)
+    key = up.cli.folder / "data" / "emulator" / "key"
+    assert (key.read_text(), key.stat().st_mode & 0o777) == (exports["GOOGLE_API_KEY"], 0o600)
     for pid in mine:
         shown = Path(f"/proc/{pid}/cmdline").read_text()
         assert not any(secret in shown for secret in (password, redis_password, exports["GOOGLE_API_KEY"]))
@@ -87,12 +93,39 @@ def test_up_serves_a_batch_and_ctrl_c_leaves_nothing_behind(runs: dict[str, Run]
 def test_two_do_not_share_a_data_folder_and_a_kill_leaves_no_orphan(runs: dict[str, Run]) -> None:
     up = runs["killed"]
     up.until_up()
-    second = up.cli("up", "--data-dir", "data", "--no-flower", code=1)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = f"--redis-port={taken.getsockname()[1]}"
+        second = up.cli("up", "--data-dir", "data", "--no-flower", port, code=1)
     assert "another server already runs" in second.err
+    assert "in use" not in second.err
     mine = descendants(up.process.pid)
     up.process.kill()
     up.process.wait(60)
     wait_until(lambda: not any(map(alive, mine)))
+
+
+@pytest.mark.thorough
+def test_a_batch_that_was_under_way_goes_on_at_the_next_start(tmp_path: Path) -> None:
+    cli = Cli(clean_environment(), tmp_path)
+    ports = [f"--{part}-port={quiet_port()}" for part in ("redis", "emulator")]
+    arguments = ["up", "--data-dir", "data", "--no-flower", "--one-worker", *ports]
+    up = Run(cli.start(*arguments), cli)
+    lines = (line.strip().removeprefix("export ") for line in up.until_up() if line.strip().startswith("export "))
+    other = Cli({**clean_environment(), **dict(line.split("=", 1) for line in lines)}, tmp_path)
+    batch_id = other("submit", other.file(requests(2)), "--model", MODEL).out.strip()
+    wait_until(lambda: other("status", batch_id, "--json").json()["jobs"][0]["state"] in {"pending", "running"})
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.communicate(timeout=60)[0].endswith("everything is stopped\n")
+
+    up = Run(cli.start(*arguments), cli)
+    up.until_up()
+    # The emulator has forgotten the job.
+    done = wait_until(lambda: (found := other("status", batch_id, "--json").json())["state"] == "completed" and found)
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.communicate(timeout=60)[0].endswith("everything is stopped\n")
+    assert (done["succeeded"], len(done["jobs"])) == (2, 2)
 
 
 def test_up_starts_a_dead_worker_again_and_stops_when_the_server_dies(runs: dict[str, Run]) -> None:
@@ -113,10 +146,14 @@ def test_demo_gets_every_result_and_leaves_nothing_behind(runs: dict[str, Run]) 
     assert runs["demo"].process.wait(60) == 0, rest
     assert "has its result, checked key by key" in rest
     assert "\nNext, requests of your own" in rest
-    named = rest.partition("processes:")[2].splitlines()[0].replace(",", " ").split()
-    pids = [int(word) for word in named if word.isdecimal()]
+    pids = named(next(line for line in rest.splitlines() if line.startswith("processes: ")))
     assert len(pids) == 4
     assert not any(map(alive, pids))
+
+
+def named(line: str) -> set[int]:
+    """Returns the ids of the processes that a demo names."""
+    return {int(word) for word in line.replace(",", " ").split() if word.isdecimal()}
 
 
 def test_ctrl_c_in_a_demo_leaves_nothing_and_promises_nothing(tmp_path: Path) -> None:
@@ -124,20 +161,26 @@ def test_ctrl_c_in_a_demo_leaves_nothing_and_promises_nothing(tmp_path: Path) ->
     with cli.start("demo", **NEVER_USED) as process:
         demo = Run(process, cli)
         assert process.stdout is not None
-        assert any(line.startswith("submitted ") for line in process.stdout)
+        before = list(takewhile(lambda line: not line.startswith("submitted "), process.stdout))
+        children = named(next(line for line in before if line.startswith("processes: ")))
         mine = descendants(process.pid)
+        assert children <= mine
         process.send_signal(signal.SIGINT)
-        rest = demo.rest()
+        said = list(takewhile(lambda line: line != "stopped; nothing is left behind\n", process.stdout))
+        running = [pid for pid in children if alive(pid)]
+        assert demo.rest() == "", "the news that nothing is left comes last"
         assert process.wait(60) == 130
-    assert "stopped; nothing is left behind" in rest
-    assert "the batch continues" not in rest
+    assert not running
+    assert not any("no longer watching" in line for line in said)
     assert not any(map(alive, mine))
 
 
-def test_demo_goes_from_and_to_cloud_storage_and_bigquery(runs: dict[str, Run]) -> None:
-    demo = runs["demo on Vertex AI"]
-    rest = demo.rest()
-    assert demo.process.wait(60) == 0, rest
+@pytest.mark.thorough  # continuous integration runs `make demo-vertex` beside the tests
+def test_demo_goes_from_and_to_cloud_storage_and_bigquery(tmp_path: Path) -> None:
+    cli = Cli(clean_environment(), tmp_path)
+    demo = Run(cli.start("demo", "--vertex", **NEVER_USED), cli)
+    rest = demo.process.communicate(timeout=300)[0]
+    assert demo.process.returncode == 0, rest
     assert "gs://lowtide-demo/shop/questions.jsonl → gs://lowtide-demo/shop/answers" in rest
     assert "bq://lowtide-demo.demo.questions → bq://lowtide-demo.demo.answers" in rest
     assert rest.count("every one of the ") == 2
@@ -153,6 +196,22 @@ def test_demo_goes_from_and_to_cloud_storage_and_bigquery(runs: dict[str, Run]) 
 def test_up_tells_at_once_what_cannot_work(command: Command, setting: str, value: str, told: str) -> None:
     said = command("up", **{setting: value})
     assert (said.code, told in said.err) == (1, True)
+
+
+@pytest.mark.parametrize(("emulated", "other"), [(True, "Google, for money"), (False, "the emulator")])
+def test_data_of_the_emulator_and_of_google_are_kept_apart(
+    command: Command, tmp_path: Path, emulated: bool, other: str
+) -> None:
+    (tmp_path / "data" / "redis").mkdir(parents=True)
+    (tmp_path / "data" / "redis" / "password").write_text("secret")
+    (tmp_path / "data" / "emulator").mkdir()  # of a run that ended before it had Redis
+    if emulated:
+        (tmp_path / "data" / "redis" / "emulated").touch()
+    options = ["--no-emulator"] if emulated else ["--emulator"]
+    said = command("up", "--data-dir", "data", *options, GEMINI_API_KEY="never-used")
+    assert said.code == 1
+    assert f"would be asked again at {other}: choose another folder with --data-dir" in said.err
+    assert not (tmp_path / "data" / "redis" / "server.conf").exists()
 
 
 def test_up_in_a_shell_with_the_export_lines_of_an_earlier_run_says_what_to_unset(command: Command) -> None:
@@ -180,6 +239,43 @@ def test_a_usual_port_that_is_taken_is_replaced_and_a_line_says_so(capsys: pytes
         port = _port(Options(), "emulator", usual)
     assert port != usual
     assert f"port {usual} is in use: emulator gets port {port}" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_command_for_events_of_the_emulator_is_whole() -> None:
+    words = shlex.split(hooks_command("http://127.0.0.1:9470/a path", "http://127.0.0.1:8080"))
+
+    assert words == [
+        "LOWTIDE_WEBHOOK_URL=http://127.0.0.1:9470/a path",
+        "LOWTIDE_HOOKS_KEYS_URL=http://127.0.0.1:8080/.well-known/jwks.json",
+        *("lowtide", "hooks", "serve", "--port", "9470"),
+    ]
+
+
+def test_the_emulator_of_another_run_is_not_called_gemini(tmp_path: Path) -> None:
+    stack = Stack(Shape(directory=tmp_path, environment={}, emulator=False))
+    url = "http://127.0.0.1:8080"
+    here = WorkerSettings.model_construct(provider=ProviderName.GEMINI, google_gemini_base_url=url)
+    proxy = WorkerSettings.model_construct(
+        provider=ProviderName.GEMINI, google_gemini_base_url="https://proxy.example.com"
+    )
+    google = WorkerSettings.model_construct(provider=ProviderName.GEMINI, google_gemini_base_url=None)
+
+    assert _provider(stack, here) == f"{url}  [dim]GOOGLE_GEMINI_BASE_URL, on this machine[/]"
+    assert _provider(stack, proxy) == "Gemini, with your API key, at https://proxy.example.com"
+    assert _provider(stack, google) == "Gemini, with your API key: [yellow]jobs cost money[/]"
+
+
+def test_up_names_the_workers_that_run_already(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with EmbeddedRedis(tmp_path) as server:
+        settings = WorkerSettings.model_construct(redis_url=SecretStr(server.url))
+        _tell_of_workers(settings)
+        assert capsys.readouterr().err == ""
+        with connect(settings) as client:
+            for name in ("results@tide", "jobs@[red]\x1b"):
+                announce(client, Announcement(worker=name))
+        _tell_of_workers(settings)
+    said = capsys.readouterr().err
+    assert "workers already run with this LOWTIDE_REDIS_URL: jobs@[red]\ufffd, results@tide; those of this run" in said
 
 
 def test_the_reason_for_an_end_comes_before_the_news_that_everything_is_stopped(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from tests.cli.helpers import MODEL, Cli, Run, alive, clean_environment, descend
 from tests.ports import quiet_port
 from typer.testing import CliRunner
 
-from lowtide import BatchQueue, Kind, ProviderName
+from lowtide import BatchQueue, Kind, ProviderName, extras
+from lowtide.extras import install
 from lowtide.protocol import keys
-from lowtide_cli import extras
 from lowtide_cli.app import app
 from lowtide_cli.local import Stack
 from lowtide_cli.terminal import MissingExtra
@@ -112,7 +112,7 @@ def test_a_batch_from_another_terminal_is_used_in_place_and_told_about(local: tu
 
 def put_object(server: str, uri: str, text: str) -> None:
     bucket, _, path = uri.removeprefix("gs://").partition("/")
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False, timeout=60) as client:
         url = f"{server}/upload/storage/v1/b/{bucket}/o?uploadType=media"
         client.post(url, params={"uploadType": "media", "name": path}, content=text).raise_for_status()
 
@@ -126,7 +126,7 @@ def test_jobs_lists_those_of_the_provider_that_is_asked_for(local: tuple[list[st
         }
     }
     url = f"{other.environment['GOOGLE_GEMINI_BASE_URL']}/v1beta/models/{MODEL}:batchGenerateContent?key=any"
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False, timeout=60) as client:
         client.post(url, json=body).raise_for_status()
     default, gemini = other.all(["jobs", "--json"], ["jobs", "--json", "--provider", "gemini"])
     assert (default.code, gemini.code) == (0, 0)
@@ -260,7 +260,7 @@ def test_up_names_the_extra_that_is_not_installed(
         monkeypatch.setenv(name, value)
     done = CliRunner().invoke(app, ["up", "--data-dir", "data", *arguments])
     assert isinstance(done.exception, MissingExtra)
-    assert f'pip install "lowtide[{extra}]"' in str(done.exception)
+    assert install(extra) in str(done.exception)
     assert not (tmp_path / "data").exists()
 
 

@@ -32,16 +32,28 @@ pytestmark = pytest.mark.skipif(
 )
 
 NEEDED = {"image": {"repository": "registry.example/lowtide"}, "existingSecret": "lowtide"}
+INGRESS = [{"podSelector": {"matchLabels": {"app": "ingress"}}}]
 EVERYTHING = {
     **NEEDED,
     "settings": {"LOWTIDE_SEGMENT_ROWS": "2000", "GOOGLE_CLOUD_PROJECT": "p"},
     "flower": {"enabled": True},
-    "keda": {"enabled": True, "serverAddress": "http://prometheus:9090", "results": {"minReplicas": 0}},
+    "hooks": {"enabled": True, "replicas": 2, "from": INGRESS},
+    "keda": {
+        "enabled": True,
+        "serverAddress": "http://prometheus:9090",
+        "results": {"minReplicas": 0},
+        "labels": {"namespace": "prod"},
+    },
     "serviceAccount": {"annotations": {"a": "b"}},
     "podAnnotations": {"c": "d"},
     "imagePullSecrets": [{"name": "pull"}],
     "extraVolumes": [{"name": "ca", "configMap": {"name": "redis-ca"}}],
     "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/lowtide", "readOnly": True}],
+    "extraEnv": [
+        {"name": "AWS_REGION", "value": "eu-central-1"},
+        {"name": "AWS_SECRET_ACCESS_KEY", "valueFrom": {"secretKeyRef": {"name": "aws", "key": "secret"}}},
+    ],
+    "extraEnvFrom": [{"secretRef": {"name": "azure"}}],
     "networkPolicy": {
         "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
         "egress": [{"ports": [{"port": 443}, {"port": 6379}]}],
@@ -56,7 +68,10 @@ CASES: dict[str, dict[str, Any]] = {
     "claim": {**NEEDED, "spool": {"volume": {"existingClaim": "shared"}}, "serviceAccount": {"create": False}},
     "nothing more": {
         **NEEDED,
-        **{part: {"enabled": False} for part in ("metrics", "networkPolicy", "podDisruptionBudget", "flower", "keda")},
+        **{
+            part: {"enabled": False}
+            for part in ("metrics", "networkPolicy", "podDisruptionBudget", "flower", "hooks", "keda")
+        },
     },
 }
 
@@ -142,8 +157,21 @@ def test_the_schemas_refuse_a_field_that_does_not_exist() -> None:
             {**NEEDED, "keda": {"enabled": True, "serverAddress": "http://p", "jobs": {"minReplicas": 0}}},
             "minReplicas",
         ),
+        ({**NEEDED, "extraEnv": [{"name": "LOWTIDE_REDIS_URL", "value": "redis://:pw@host"}]}, "extraEnv/0/name"),
+        ({**NEEDED, "keda": {"labels": {'x"} or up{a': "b"}}}, "invalid propertyName"),
     ],
-    ids=["nothing", "misspelt", "no worker", "secret", "number", "folder", "prometheus", "no clock"],
+    ids=[
+        "nothing",
+        "misspelt",
+        "no worker",
+        "secret",
+        "number",
+        "folder",
+        "prometheus",
+        "no clock",
+        "secret in env",
+        "no label",
+    ],
 )
 def test_values_that_cannot_work_are_refused(values: dict[str, Any], told: str) -> None:
     done = helm(values)
@@ -195,13 +223,25 @@ def test_both_queues_have_workers_with_probes() -> None:
     assert served == {*Queue}
 
 
+def test_the_hooks_application_has_probes_and_only_its_own_clients_reach_it() -> None:
+    pod = dict(pods("everything"))["shop-hooks"]["spec"]["containers"][0]
+    assert pod["livenessProbe"]["tcpSocket"] == {"port": "hooks"}
+    assert pod["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "hooks"}
+    assert f"--port={pod['ports'][0]['containerPort']}" in pod["args"]
+    [policy] = of_kind("everything", "NetworkPolicy").values()
+    rules = policy["spec"]["ingress"]
+    assert [rule["from"] for rule in rules if {"port": "hooks"} in rule["ports"]] == [INGRESS]
+    assert "shop-hooks" not in dict(pods("least"))
+
+
 def test_the_pods_settings_exist_and_secrets_are_only_files() -> None:
     [config] = of_kind("everything", "ConfigMap").values()
     assert config["data"].keys() <= NAMES
     assert not any("SecretStr" in str(FIELDS[name]) for name in config["data"])
     for _, pod in pods("everything"):
         container = pod["spec"]["containers"][0]
-        assert "env" not in container
+        assert [one["name"] for one in container["env"]] == ["AWS_REGION", "AWS_SECRET_ACCESS_KEY"]
+        assert container["envFrom"][1:] == [{"secretRef": {"name": "azure"}}]
         [secrets] = [mount for mount in container["volumeMounts"] if mount["name"] == "secrets"]
         assert secrets["mountPath"] == config["data"]["LOWTIDE_SECRETS_DIR"]
         # Kubernetes' own variables, such as LOWTIDE_METRICS_PORT, would look like settings.
@@ -209,12 +249,29 @@ def test_the_pods_settings_exist_and_secrets_are_only_files() -> None:
         assert container["securityContext"]["readOnlyRootFilesystem"]
 
 
+def test_no_variable_of_its_own_is_in_a_container_without_extra_ones() -> None:
+    assert not any("env" in pod["spec"]["containers"][0] for _, pod in pods("least"))
+
+
+def test_the_network_policy_lets_in_each_port_of_a_service_and_lets_names_be_resolved() -> None:
+    [policy] = of_kind("everything", "NetworkPolicy").values()
+    let_in = {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
+    assert let_in == {
+        port["targetPort"] for one in of_kind("everything", "Service").values() for port in one["spec"]["ports"]
+    }
+    out = [port for rule in policy["spec"]["egress"] for port in rule["ports"]]
+    assert {"port": 53, "protocol": "UDP"} in out
+    assert {"port": 443} in out
+    [policy] = of_kind("least", "NetworkPolicy").values()
+    assert policy["spec"]["egress"] == [{}]
+
+
 def test_the_workers_are_scaled_by_metrics_that_exist() -> None:
     known = {metric.name: metric for metric in CATALOGUE}
     for name, scaled in of_kind("everything", "ScaledObject").items():
         queue = f"lowtide.{name.rpartition('-')[2]}"
         for trigger in scaled["spec"]["triggers"]:
-            used = re.findall(r'(lowtide_\w+)\{queue="([^"]+)"\}', trigger["metadata"]["query"])
+            used = re.findall(r'(lowtide_\w+)\{queue="([^"]+)",namespace="prod"\}', trigger["metadata"]["query"])
             assert used
             assert all(metric in known and "queue" in known[metric].labels and of == queue for metric, of in used)
     assert all(

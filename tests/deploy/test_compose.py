@@ -68,6 +68,32 @@ def test_every_service_has_a_probe_and_listens_on_this_machine_only(name: str) -
     assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
 
 
-@pytest.mark.parametrize("name", ["metrics", "prometheus", "grafana"])
-def test_monitoring_runs_only_when_it_is_asked_for(name: str) -> None:
-    assert SERVICES[name]["profiles"] == ["monitoring"]
+@pytest.mark.parametrize(
+    ("name", "profile"),
+    [("metrics", "monitoring"), ("prometheus", "monitoring"), ("grafana", "monitoring"), ("hooks", "hooks")],
+)
+def test_more_than_the_workers_runs_only_when_it_is_asked_for(name: str, profile: str) -> None:
+    assert SERVICES[name]["profiles"] == [profile]
+
+
+@pytest.mark.parametrize("name", [name for name, service in SERVICES.items() if "env_file" in service])
+def test_what_env_says_is_not_overridden(name: str) -> None:
+    given = SERVICES[name]["environment"]
+
+    # The probe of each container asks on its port.
+    assert {key for key, value in given.items() if f"${{{key}:" not in str(value)} <= {"LOWTIDE_HEALTH_PORT"}
+
+
+@pytest.mark.parametrize("password", ["", "chosen"])
+def test_grafana_starts_only_with_a_password_that_was_chosen(password: str) -> None:
+    grafana = SERVICES["grafana"]
+    assert grafana["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == "${GRAFANA_PASSWORD:-}"
+    command = [part.replace("$$", "$").replace("/run.sh", "echo started") for part in grafana["entrypoint"]]
+
+    done = subprocess.run(
+        command, env={"GF_SECURITY_ADMIN_PASSWORD": password}, capture_output=True, text=True, check=False
+    )
+
+    told = ("", "set GRAFANA_PASSWORD in .env\n") if not password else ("started\n", "")
+    assert (done.stdout, done.stderr) == told
+    assert bool(done.returncode) is not bool(password)

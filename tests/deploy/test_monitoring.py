@@ -75,11 +75,32 @@ CASES = {
         {'lowtide_segments{state="parked"}': "0x20", 'lowtide_segments{state="undelivered"}': "9x20"},
         10,
     ),
+    "LowtideBatchEventsParked": (
+        {'lowtide_batch_events{state="parked"}': "1x20"},
+        {'lowtide_batch_events{state="parked"}': "0 1 1 0x20", 'lowtide_batch_events{state="waiting"}': "9x20"},
+        10,
+    ),
     "LowtideDeadLetters": ({"lowtide_dead_letter_messages": "1x20"}, {"lowtide_dead_letter_messages": "0x20"}, 10),
     "LowtideDeliveriesStalled": (
-        {'lowtide_segments{state="undelivered"}': "5x120", "lowtide_delivery_delay_seconds_count": "7x120"},
-        {'lowtide_segments{state="undelivered"}': "5x120", "lowtide_delivery_delay_seconds_count": "7+1x120"},
+        # Another handler takes segments meanwhile.
+        {"lowtide_oldest_undelivered_segment_seconds": "0+60x120", "lowtide_delivery_delay_seconds_count": "7+1x120"},
+        {"lowtide_oldest_undelivered_segment_seconds": "3500 3550 3650 30 80x120"},
         90,
+    ),
+    "LowtideSinglesNearLimit": (
+        {"lowtide_singles_waiting": "850x20", "lowtide_singles_waiting_limit": "1000x20"},
+        {"lowtide_singles_waiting": "790 900 790x20", "lowtide_singles_waiting_limit": "1000x20"},
+        10,
+    ),
+    "LowtideJobsWait": (
+        {'lowtide_oldest_waiting_job_seconds{provider="gemini",model="m"}': "86000+60x120"},
+        {'lowtide_oldest_waiting_job_seconds{provider="gemini",model="m"}': "80000+60x100 0x60"},
+        110,
+    ),
+    "LowtideHooksSilent": (
+        {"lowtide_hooks_silent": "0 1x60"},
+        {"lowtide_hooks_silent": "0 1x20 0 1x20"},
+        45,
     ),
     "LowtideCredentialsDenied": (
         {'lowtide_provider_errors_total{provider="gemini",call="get",error="Denied"}': "0+1x60"},
@@ -106,6 +127,26 @@ CASES = {
         {'lowtide_oldest_live_job_seconds{provider="gemini"}': "99000+60x90"},
         {'lowtide_oldest_live_job_seconds{provider="gemini"}': "9000+60x90"},
         60,
+    ),
+    "LowtideBudgetUsedUp": (
+        {
+            'lowtide_budget_waiting_jobs{budget="team=x"}': "0 3x60",
+            'lowtide_budget_reserved_dollars{budget="team=x"}': "2x60",
+            'lowtide_budget_spent_dollars{budget="team=x",period="day"}': "48x60",
+            'lowtide_budget_limit_dollars{budget="team=x",period="day"}': "50x60",
+        },
+        {
+            # What jobs under way hold becomes free when they cost less, and another budget has no work that waits.
+            'lowtide_budget_waiting_jobs{budget="team=x"}': "3x60",
+            'lowtide_budget_reserved_dollars{budget="team=x"}': "40x60",
+            'lowtide_budget_spent_dollars{budget="team=x",period="day"}': "10x60",
+            'lowtide_budget_limit_dollars{budget="team=x",period="day"}': "50x60",
+            'lowtide_budget_waiting_jobs{budget="team=y"}': "0x60",
+            'lowtide_budget_reserved_dollars{budget="team=y"}': "0x60",
+            'lowtide_budget_spent_dollars{budget="team=y",period="day"}': "50x60",
+            'lowtide_budget_limit_dollars{budget="team=y",period="day"}': "50x60",
+        },
+        30,
     ),
     "LowtideRequestsFail": (
         {
@@ -192,6 +233,7 @@ def test_the_dashboard_shows_every_metric_and_no_two_panels_overlap() -> None:
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
 
 
+BUDGETS = '{"team=x": {"day": 50, "month": 800}}'
 Ask = Callable[[str], list[Any]]
 
 
@@ -201,7 +243,10 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     folder = tmp_path_factory.mktemp("prometheus")
     processes: list[subprocess.Popen[bytes]] = []
     metrics, port = quiet_port(), quiet_port()
-    with Stack(folder / "stack", LOWTIDE_MAX_DELIVERY_ATTEMPTS="1") as stack, (folder / "log").open("wb") as log:
+    with (
+        Stack(folder / "stack", LOWTIDE_MAX_DELIVERY_ATTEMPTS="1", LOWTIDE_BUDGETS=BUDGETS) as stack,
+        (folder / "log").open("wb") as log,
+    ):
 
         def start(*command: str) -> None:
             processes.append(subprocess.Popen(command, env=stack.env, cwd=folder, stdout=log, stderr=log))

@@ -48,6 +48,7 @@ from lowtide_worker.settings import WorkerSettings
 PACKAGES = {"producer": "", "worker": "_worker", "emulator": "_emulator", "cli": "_cli"}
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 REFERENCE = ROOT / "docs" / "reference.md"
+HOW_TO = ROOT / "docs" / "how-to.md"
 PROTOCOL = ROOT / "docs" / "protocol.md"
 PROVIDERS = ROOT / "docs" / "providers.md"
 ENV_EXAMPLE = ROOT / ".env.example"
@@ -102,6 +103,13 @@ def test_every_link_within_the_project_leads_somewhere(document: Path) -> None:
         assert path.exists(), target
         if anchor:
             assert anchor in anchors(path), target
+
+
+def test_the_contents_of_the_how_to_are_its_headings() -> None:
+    contents = text_of(HOW_TO).partition("\n## ")[0]
+    listed = re.findall(r"\]\(#([^)]+)\)", contents)
+
+    assert sorted(listed) == sorted(anchors(HOW_TO) - {"how-to"})
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -379,5 +387,5 @@ def test_both_queues_have_a_worker_that_shares_the_spool(compose: dict[str, Any]
     workers = [service for service in compose["services"].values() if "-Q" in service.get("command", [])]
     assert {w["command"][w["command"].index("-Q") + 1] for w in workers} == set(map(str, Queue))
     for worker in workers:
-        spool = worker["environment"]["LOWTIDE_SPOOL_URL"]
+        spool = worker["environment"]["LOWTIDE_SPOOL_URL"].removeprefix("${LOWTIDE_SPOOL_URL:-").removesuffix("}")
         assert f"spool:{spool}" in worker["volumes"]

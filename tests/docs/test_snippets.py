@@ -60,7 +60,7 @@ def vertex(tmp_path_factory: pytest.TempPathFactory, shop: Cloud) -> Iterator[St
 
 def run(stack: Stack, *command: str, folder: Path) -> str:
     done = subprocess.run(
-        [sys.executable, *command], env=stack.env, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, *command], env=stack.env, cwd=folder, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -213,7 +213,7 @@ assert ordered[0].json() == ordered[1].json()
 assert client.post("/blurbs", json=[], headers=key).status_code == 422
 assert client.post("/blurbs", json=[{"sku": "chair", "name": "a chair"}], headers=key).status_code == 409
 assert client.get("/blurbs/never").status_code == 404
-deadline = time.monotonic() + 30
+deadline = time.monotonic() + 120
 while (state := client.get(f"/blurbs/{ordered[0].json()['batch']}").json())["state"] != "completed":
     assert time.monotonic() < deadline, state
     time.sleep(0.1)
@@ -239,3 +239,58 @@ def test_the_examples_run(stack: Stack) -> None:
         wait_until(lambda: answers.exists() and len(list(answers.iterdir())) == 10, what="ten answers are kept")
     finally:
         shop.stop()
+
+
+ASYNC_CLIENT = """
+import os, time
+os.environ["LOWTIDE_GATHER_SECONDS"] = "0.1"
+from fastapi.testclient import TestClient
+from fastapi_app import app
+
+with TestClient(app) as client:
+    key = {"Idempotency-Key": "sea"}
+    asked = [client.post("/questions", json={"text": "Why is the sea salty?"}, headers=key) for _ in range(2)]
+    assert [answer.status_code for answer in asked] == [202, 202], asked[0].text
+    assert asked[0].json() == asked[1].json()
+    assert client.post("/questions", json={"text": "Why is it blue?"}, headers=key).status_code == 409
+    assert client.post("/questions", json={}).status_code == 422
+    assert client.get("/questions/nonsense").status_code == 404
+    deadline = time.monotonic() + 120
+    while (state := client.get(f"/questions/{asked[0].json()['ticket']}").json())["state"] != "done":
+        assert time.monotonic() < deadline, state
+        time.sleep(0.1)
+    assert "Why is the sea salty" in state["answer"], state
+    assert state["error"] is None
+"""
+DJANGO_CLIENT = """
+import os, time
+os.environ["LOWTIDE_GATHER_SECONDS"] = "0.1"
+import django_app
+from django.test import Client
+from django.test.utils import setup_test_environment
+
+setup_test_environment()
+django_app.make_table()
+client = Client()
+made = client.post("/articles/", {"name": "blue mug"})
+assert made.status_code == 201, made.content
+page = f"/articles/{made.json()['article']}/"
+assert client.get("/articles/17/").status_code == 404
+django_app.Article.objects.filter(pk=made.json()["article"]).update(ticket="")  # as if the process had died
+deadline = time.monotonic() + 120
+while (state := client.get(page).json())["state"] != "done":
+    assert time.monotonic() < deadline, state
+    time.sleep(0.1)
+assert "blue mug" in state["blurb"], state
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "client"), [("fastapi_app.py", ASYNC_CLIENT), ("django_app.py", DJANGO_CLIENT)], ids=["fastapi", "django"]
+)
+def test_the_example_services_take_a_question_and_tell_its_answer(
+    stack: Stack, tmp_path: Path, name: str, client: str
+) -> None:
+    (tmp_path / name).write_text((ROOT / "examples" / name).read_text())
+    (tmp_path / "client.py").write_text(client)
+    run(stack, "client.py", folder=tmp_path)

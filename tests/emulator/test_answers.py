@@ -188,3 +188,32 @@ def test_the_record_knows_which_rows_were_paid(emulator: Emulator, http: httpx.C
     assert record["billed_keys"] == ["a", "c"]
     assert record["billed"] == 2
     assert "keys" not in http.get("/_emulator/jobs").json()[0]
+
+
+def test_the_tokens_of_each_row_are_billed_by_model_and_modality(emulator: Emulator, http: httpx.Client) -> None:
+    usage = {
+        "promptTokenCount": 9,
+        "promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 4}, {"modality": "TEXT", "tokenCount": 5}],
+        "candidatesTokenCount": "3",
+    }
+
+    def model(request: dict[str, Any]) -> dict[str, Any] | RowError:
+        text = request["contents"][0]["parts"][0]["text"]
+        if text == "bad":
+            return RowError(7, "no")
+        odd = {"promptTokenCount": "x", "candidatesTokenCount": -1, "promptTokensDetails": [5]}
+        return {"usageMetadata": odd if text == "odd" else usage, "modelVersion": "other" if text == "two" else None}
+
+    emulator.answer = model
+    rows = [(text, text) for text in ("one", "bad", "two", "three", "odd")]
+    name = http.post(CREATE, json=inline_body(rows)).json()["name"]
+    assert emulator.stats().billed_tokens == {}
+    emulator.advance(PENDING + RUNNING)
+    done(http, name)
+
+    billed = {
+        MODEL: {"candidates": {"TEXT": 6}, "prompt": {"AUDIO": 8, "TEXT": 10}},
+        "other": {"candidates": {"TEXT": 3}, "prompt": {"AUDIO": 4, "TEXT": 5}},
+    }
+    assert emulator.stats().billed_tokens == billed
+    assert emulator.jobs()[0].billed_tokens == billed

@@ -23,6 +23,7 @@ from tests.emulator.helpers import (
     run_file,
     upload,
 )
+from tests.waiting import wait_until
 
 from lowtide_emulator import Emulator, RuleError
 
@@ -136,10 +137,7 @@ def test_a_slow_reply_runs_into_the_clients_timeout_but_not_the_job(emulator: Em
     with pytest.raises(httpx.ReadTimeout):
         http.post(CREATE, json=inline_body(numbered(1)), timeout=0.1)
     emulator.set_faults([])
-    deadline = time.monotonic() + 5
-    while not emulator.jobs() and time.monotonic() < deadline:
-        http.get("/v1/batches")
-    assert len(emulator.jobs()) == 1
+    assert len(wait_until(emulator.jobs, what="the job")) == 1
 
 
 def test_a_download_is_cut_off_in_the_middle(emulator: Emulator, client: genai.Client, http: httpx.Client) -> None:

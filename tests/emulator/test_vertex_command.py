@@ -16,6 +16,7 @@ from lowtide_emulator.cloud import CloudStorageServer
 AT_ONCE = ["--pending-seconds", "0", "--running-seconds", "0"]
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_stays_flat_while_seventy_megabytes_come_and_go(
     tmp_path: Path, cloud_storage: CloudStorageServer, bucket: storage.Bucket

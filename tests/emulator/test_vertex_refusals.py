@@ -14,6 +14,7 @@ from tests.emulator.helpers import prompt
 from tests.emulator.vertex import PARENT, World, lines, rows
 
 from lowtide_emulator import Emulator, Settings
+from lowtide_emulator.extras import install
 from lowtide_emulator.vertex import cloud_storage, work
 
 
@@ -129,7 +130,7 @@ def test_without_the_extra_a_job_is_refused_with_its_name(world: World, monkeypa
     monkeypatch.setattr(work, "find_spec", lambda _: None)
     refused = world.http.post(PARENT, json=world.body("gs://b/in.jsonl"))
     assert refused.status_code == 501
-    assert "lowtide[vertex-emulator]" in refused.json()["error"]["message"]
+    assert install("vertex-emulator") in refused.json()["error"]["message"]
     inline = {"batch": {"inputConfig": {"requests": {"requests": [{"request": prompt("hi")}]}}}}
     assert world.http.post("/v1/models/gemini-3.5-flash:batchGenerateContent", json=inline).status_code == 200
 

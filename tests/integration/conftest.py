@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.census import counted
 from tests.cloud import Cloud
 from tests.stack import Stack
+from tests.waiting import wait_until
 
-from lowtide import BatchQueue, ProviderName
+from lowtide import BatchQueue, BatchState, ProviderName
+
+RUNNING = (BatchState.PENDING, BatchState.RUNNING, BatchState.CANCELLING)
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +44,30 @@ def stack(
     with Stack(tmp_path_factory.mktemp("stack"), None, cloud=cloud, **_spool(storage, cloud)) as stack:
         stack.worker()
         yield stack
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest) -> None:
+    """Ends what an earlier test has left running on the module's stack: this one's faults and counts would meet it."""
+    for name in sorted({"stack", "vertex"} & set(request.fixturenames)):
+        stack = request.getfixturevalue(name)
+        if isinstance(stack, Stack) and any(worker.alive for worker in stack.workers) and running(stack):
+            end_all(stack)
+
+
+def running(stack: Stack) -> bool:
+    """Whether a batch or a bundle has not ended."""
+    census = counted(stack.redis)
+    return any(census.get(f"{kind}|{state}") for kind in ("batches", "bundles") for state in RUNNING)
+
+
+def end_all(stack: Stack) -> None:
+    """Cancels all batches that run, and waits until they have ended."""
+    stack.emulator.set_faults([])
+    queue = stack.queue()
+    for batch in (batch for state in RUNNING for batch in queue.list(state=state, page_size=1000).batches):
+        queue.get(batch.id).cancel()
+    wait_until(lambda: not running(stack), what="what an earlier test has left ends")
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from tests.records import a_batch, a_job, hash_of, held_job
 from tests.stack import Stack
 
 from lowtide.protocol import Quota, Stage, job_id, keys, read_quota
-from lowtide_worker.state import Admission, HeldJob, JobTokens
+from lowtide_worker.state import Admission, Clock, HeldJob, JobTokens, Move
 
 MODELS = ("gemini-3.5-flash", "gemini-embedding-2")
 SLOTS = 3
@@ -74,15 +74,15 @@ def test_a_job_that_lacks_tokens_does_not_stand_before_one_of_another_model(stac
     has_them, lacks_them = (new_job(stack, f"b0one{n}", age=n) for n in (1, 2))
     other = new_job(stack, "b0other", model=MODELS[1], age=3)
 
-    assert door.admit(has_them, JobTokens(90, 1)) == 90
-    assert door.admit(lacks_them, JobTokens(90, 1)) == 0
+    assert door.admit(has_them, JobTokens(90, 1)).tokens == 90
+    assert door.admit(lacks_them, JobTokens(90, 1)).tokens == 0
     assert stack.redis.hget(keys.entity(lacks_them.member), "awaits") == b"tokens"
-    assert door.admit(other, JobTokens(10_000, 1)) == 10_000
+    assert door.admit(other, JobTokens(10_000, 1)).tokens == 10_000
 
     door.release(has_them)
 
     assert is_due(stack, lacks_them)
-    assert door.admit(lacks_them, JobTokens(90, 1)) == 90
+    assert door.admit(lacks_them, JobTokens(90, 1)).tokens == 90
 
 
 def test_a_job_is_cut_to_what_is_free_if_that_is_no_crumb(stack: Stack) -> None:
@@ -90,13 +90,13 @@ def test_a_job_is_cut_to_what_is_free_if_that_is_no_crumb(stack: Stack) -> None:
     door = admission(stack, gemini_3_5_flash=100)
     first, second, third = (new_job(stack, f"b0cut{n}", age=n) for n in (1, 2, 3))
 
-    assert door.admit(first, JobTokens(70, 1)) == 70
-    assert door.admit(second, JobTokens(500, 40)) == 0  # its first request alone has more than are free
-    assert door.admit(third, JobTokens(10, 1)) == 0  # no job overtakes those before it
+    assert door.admit(first, JobTokens(70, 1)).tokens == 70
+    assert door.admit(second, JobTokens(500, 40)).tokens == 0  # its first request alone has more than are free
+    assert door.admit(third, JobTokens(10, 1)).tokens == 0  # no job overtakes those before it
     door.release(second)
     assert is_due(stack, third)
-    assert door.admit(second, JobTokens(500, 1)) == 30
-    assert door.admit(second, JobTokens(25, 1)) == 25  # after it was divided
+    assert door.admit(second, JobTokens(500, 1)).tokens == 30
+    assert door.admit(second, JobTokens(25, 1)).tokens == 25  # after it was divided
     assert live(stack) == {first.record.id: 70, second.record.id: 25}
 
 
@@ -107,32 +107,59 @@ def test_the_job_with_the_highest_priority_gets_what_comes_free(stack: Stack) ->
         new_job(stack, name, age=age, priority=priority)
         for name, age, priority in (("b0holder", 1, 0), ("b0early", 2, 0), ("b0urgent", 3, 10))
     )
-    assert door.admit(holder, JobTokens(100, 1)) == 100
-    assert door.admit(early, JobTokens(100, 1)) == door.admit(urgent, JobTokens(100, 1)) == 0
+    assert door.admit(holder, JobTokens(100, 1)).tokens == 100
+    assert door.admit(early, JobTokens(100, 1)).tokens == door.admit(urgent, JobTokens(100, 1)).tokens == 0
 
     door.release(holder)
 
     assert (is_due(stack, urgent), is_due(stack, early)) == (True, False)
-    assert door.admit(early, JobTokens(100, 1)) == 0
-    assert door.admit(urgent, JobTokens(100, 1)) == 100
+    assert door.admit(early, JobTokens(100, 1)).tokens == 0
+    assert door.admit(urgent, JobTokens(100, 1)).tokens == 100
+
+
+@pytest.mark.parametrize(
+    ("stage", "cancelled", "due"),
+    [
+        pytest.param(Stage.POLL, False, False, id="created"),
+        pytest.param(Stage.CREATE, False, True, id="still-waiting"),
+        pytest.param(Stage.POLL, True, True, id="created-and-cancelled"),
+    ],
+)
+def test_a_turn_that_comes_while_a_job_is_at_work_counts_only_while_it_waits(
+    stack: Stack, stage: Stage, cancelled: bool, due: bool
+) -> None:
+    stack.empty_redis()
+    door, clock = admission(stack, slots=1), Clock(stack.redis, stack.worker_settings())
+    first, second = (new_job(stack, f"b0turn{n}", age=n) for n in (1, 2))
+    assert door.admit(first, JobTokens(1, 1)).tokens == 1
+    assert door.admit(second, JobTokens(1, 1)).tokens == 0
+    # It has been woken, and is at work, when its turn comes once more.
+    stack.redis.hset(keys.entity(second.member), "busy", "1")
+    if cancelled:
+        stack.redis.hset(keys.entity(second.member), "woken", "1")
+    door.release(first)
+
+    clock.advance(second, Move(stage=stage, after=900))
+
+    assert is_due(stack, second) == due
 
 
 def test_a_limit_is_learned_from_refusals_and_goes_up_with_success(stack: Stack) -> None:
     stack.empty_redis()
     door = admission(stack)
     large, small = new_job(stack, "b0large"), new_job(stack, "b0small", age=2)
-    assert door.admit(large, JobTokens(1000, 1)) == 1000
+    assert door.admit(large, JobTokens(1000, 1)).tokens == 1000
     often = held_job(replace(large.record, throttled=2), large.batch, Stage.CREATE)
     door.throttled(large)
     assert quota(stack).limit is None, "the first refusal may have another reason"
-    assert door.admit(often, JobTokens(1000, 1)) == 1000
+    assert door.admit(often, JobTokens(1000, 1)).tokens == 1000
     door.throttled(often)
     assert quota(stack).limit == 500
-    assert door.admit(often, JobTokens(1000, 1)) == 500
+    assert door.admit(often, JobTokens(1000, 1)).tokens == 500
     door.succeeded(often)
     assert quota(stack).limit == 500, "it was lowered a moment ago"
 
-    assert door.admit(small, JobTokens(100, 1)) == 0
+    assert door.admit(small, JobTokens(100, 1)).tokens == 0
     stack.redis.set(keys.quota("gemini", MODELS[0]), b'{"learned": 500, "lowered": 1}')
     door.succeeded(often)
     assert quota(stack).limit == 563
@@ -143,15 +170,15 @@ def test_a_refusal_beside_live_jobs_lowers_the_limit_to_what_was_live(stack: Sta
     stack.empty_redis()
     door = admission(stack)
     lives, refused = new_job(stack, "b0lives"), new_job(stack, "b0refused", age=2)
-    assert door.admit(lives, JobTokens(800, 1)) == 800
-    assert door.admit(refused, JobTokens(300, 1)) == 300
+    assert door.admit(lives, JobTokens(800, 1)).tokens == 800
+    assert door.admit(refused, JobTokens(300, 1)).tokens == 300
 
     door.throttled(refused)
 
     assert quota(stack).limit == 800
     assert live(stack) == {lives.record.id: 800}
     assert stack.redis.get(keys.limit("gemini")) is None, "jobs of other models have their slots"
-    assert door.admit(refused, JobTokens(300, 1)) == 0
+    assert door.admit(refused, JobTokens(300, 1)).tokens == 0
 
 
 @pytest.mark.parametrize(("reported", "needs"), [(40_000, 1.6), (1, 0.68), (10**9, 4.0)], ids=["more", "less", "far"])
@@ -162,11 +189,70 @@ def test_reported_tokens_correct_the_estimates(stack: Stack, reported: int, need
     door = admission(stack, gemini_3_5_flash=1_000_000)
     job = new_job(stack, "b0ratio")
 
-    assert door.admit(job, JobTokens(1000, 1)) == 1000
+    assert door.admit(job, JobTokens(1000, 1)).tokens == 1000
 
     ratio = max(0.25, min(4.0, (reported + 10_000) / 31_250))
     assert live(stack) == {job.record.id: math.ceil(1000 * ratio)}
     assert ratio == pytest.approx(needs, rel=0.6)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        b'{"learned":"x"}',
+        b'{"learned":null,"configured":null}',
+        b'{"learned":[],"taken":{},"lowered":"x"}',
+        b'{"learned":NaN}',
+        b'{"learned":1e999}',
+        b'{"learned":-5}',
+        b'{"estimated":"a","reported":{}}',
+        b'{"estimated":-10000,"reported":NaN}',
+        b"null",
+        b"x",
+        b"",
+    ],
+    ids=ascii,
+)
+def test_a_damaged_quota_is_none(stack: Stack, stored: bytes) -> None:
+    stack.empty_redis()
+    stack.redis.set(keys.quota("gemini", MODELS[0]), stored)
+    door = admission(stack)
+    first, second = (new_job(stack, f"b0odd{n}", age=n) for n in (1, 2))
+
+    for job in (first, second):
+        assert door.admit(job, JobTokens(1000, 1)).tokens == 1000
+    assert live(stack) == {first.record.id: 1000, second.record.id: 1000}
+
+    door.succeeded(first)
+    door.throttled(second)
+    assert quota(stack).limit == 1000
+
+
+@pytest.mark.parametrize("stored", ["", "x", "nan", "0", "-3", "1e999"])
+def test_a_limit_that_is_no_number_of_slots_lowers_nothing(stack: Stack, stored: str) -> None:
+    stack.empty_redis()
+    stack.redis.set(keys.limit("gemini"), stored)
+    door = admission(stack, slots=1)
+    first, second = (new_job(stack, f"b0slot{n}", age=n) for n in (1, 2))
+
+    assert [door.admit(job, JobTokens(1, 1)).tokens for job in (first, second)] == [1, 0]
+    door.succeeded(first)
+    door.release(first)
+
+    assert door.admit(second, JobTokens(1, 1)).tokens == 1
+
+
+def test_live_tokens_that_are_no_number_count_as_none(stack: Stack) -> None:
+    stack.empty_redis()
+    door = admission(stack, gemini_3_5_flash=100)
+    first, second = (new_job(stack, f"b0tokens{n}", age=n) for n in (1, 2))
+    assert door.admit(first, JobTokens(90, 1)).tokens == 90
+    for odd in ("x", "nan", "-1"):
+        stack.redis.hset(keys.live_tokens("gemini", MODELS[0]), first.record.id, odd)
+        assert door.admit(first, JobTokens(90, 1)).tokens == 90
+        assert door.admit(second, JobTokens(90, 1)).tokens == 90
+        door.throttled(second)
+        stack.redis.delete(keys.quota("gemini", MODELS[0]))
 
 
 class AdmissionMachine(RuleBasedStateMachine):
@@ -237,7 +323,7 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     def _ask(self, name: str) -> None:
         size, lived = self.sizes[name], name in self.lives
-        granted = self.door.admit(self.jobs[name], size)
+        granted = self.door.admit(self.jobs[name], size).tokens
         self.waits.discard(name)
         self.lives.discard(name)
         if not granted:

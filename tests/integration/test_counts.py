@@ -8,11 +8,13 @@ from threading import Lock
 from typing import Any
 
 import pytest
+from tests.bills import bill, paid_by_day
 from tests.integration.blurbs import MODEL, blurbs
 from tests.stack import Stack
 from tests.waiting import wait_until
 
 from lowtide import BatchStatus, Usage
+from lowtide.protocol.daily_costs import DayCosts
 
 LITE = "gemini-3.5-flash-lite"
 VERSION = f"{MODEL}-002"
@@ -75,6 +77,21 @@ def test_another_model_that_answered_is_a_warning_and_another_version_is_none(
     assert not status.problems
     assert stack.logs().count(f"asked for {MODEL} and is answered by {LITE}") == 1
     assert VERSION not in stack.logs()
+
+
+def test_the_cost_is_that_of_the_tokens_that_the_provider_billed_by_the_model_that_answered(
+    stack: Stack, finished: tuple[BatchStatus, Model]
+) -> None:
+    status, _ = finished
+    tokens = stack.emulator.stats().billed_tokens
+    results = list(stack.queue().get(status.id).results())
+
+    assert tokens.keys() == {VERSION, LITE}
+    assert status.paid_cost == bill(tokens) == 13 * (5 * 750 + 18 * 4500) + 5 * 150 + 18 * 1250
+    assert status.cost == sum(result.cost or 0 for result in results) == status.paid_cost - 4 * (5 * 750 + 18 * 4500)
+    assert status.unpriced == 0
+    paid = paid_by_day(stack.redis)
+    assert paid == DayCosts(requests=14, input=14 * 5, output=14 * 18, cost=status.paid_cost)
 
 
 def test_tokens_of_rows_that_ran_again_are_counted_apart(finished: tuple[BatchStatus, Model]) -> None:

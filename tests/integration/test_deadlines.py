@@ -12,9 +12,12 @@ from tests.waiting import wait_until
 from lowtide import Awaited, BatchState, ResultStatus
 from lowtide_emulator import Settings as EmulatorSettings
 
+SECONDS = 8.0
+"""Until the deadline. On a busy machine, a job may need most of it to begin to wait."""
+
 
 def test_a_batch_that_the_quota_never_lets_in_expires_with_the_reason(bare_stack: Stack) -> None:
-    bare_stack.worker("-P", "threads", "-c", "2", LOWTIDE_BATCH_DEADLINE_SECONDS="3")
+    bare_stack.worker("-P", "threads", "-c", "2", LOWTIDE_BATCH_DEADLINE_SECONDS=f"{SECONDS}")
     bare_stack.emulator.set_faults(
         [{"on": "batches.create", "kind": "status", "params": {"code": 429, "message": "enqueued tokens"}}]
     )
@@ -32,7 +35,7 @@ def test_a_batch_that_never_gets_a_slot_expires(tmp_path: Path) -> None:
         stack.worker("-P", "threads", "-c", "2", LOWTIDE_MAX_ACTIVE_JOBS="1")
         has_it = stack.queue().submit(blurbs(2), model=MODEL)
         wait_until(lambda: has_it.status().jobs and has_it.status().jobs[0].name)
-        waits = stack.queue().submit(blurbs(2), model=MODEL, deadline=3)
+        waits = stack.queue().submit(blurbs(2), model=MODEL, deadline=SECONDS)
 
         waiting = wait_until(lambda: waits.status().waiting)
         [listed] = [one for one in stack.queue().list().batches if one.id == waits.id]
@@ -45,6 +48,6 @@ def test_a_batch_that_never_gets_a_slot_expires(tmp_path: Path) -> None:
         assert (status.state, status.expired) == (BatchState.EXPIRED, 2)
         assert status.waiting is None
         assert status.reasons == {"EXPIRED": 2}
-        assert status.deadline_at == pytest.approx(status.created_at + 3)
+        assert status.deadline_at == pytest.approx(status.created_at + SECONDS)
         assert len(list(waits.results())) == 2
         assert not has_it.status().finished

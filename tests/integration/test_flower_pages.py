@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from html import unescape
 
 import httpx
 import pytest
 from tests import fork_server
+from tests.chromium import Chromium, needs_chromium
 from tests.integration.blurbs import MODEL
+from tests.many_jobs import add_jobs
+from tests.ports import quiet_port
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-from lowtide import Batch, BatchState, DeadLetter, DeadLetters, Request
-from lowtide_cli.local import end, free_port
+from lowtide import Batch, BatchState, DeadLetter, DeadLetters, JobState, Request
+from lowtide_cli.local import end
 from lowtide_worker.flower import add_pages
 
 LOGIN = ("keeper", "of-the-tide")
@@ -35,7 +40,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @contextmanager
 def flower(stack: Stack, *options: str, **env: str) -> Iterator[str]:
     """Runs Flower; gives its address."""
-    port, log = free_port(), stack.directory / "flower.log"
+    port, log = quiet_port(), stack.directory / "flower.log"
     log.touch()
     command = ["-A", "lowtide_worker", "flower", "--address=127.0.0.1", f"--port={port}", *options]
     process = fork_server.shared("celery").start(
@@ -58,13 +63,14 @@ def flower(stack: Stack, *options: str, **env: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def url(stack: Stack) -> Iterator[str]:
-    with flower(stack, FLOWER_BASIC_AUTH=":".join(LOGIN)) as url:
+    budgets = json.dumps({f"team=<b>{MARKUP}": {"day": 50, "month": 800.5}})
+    with flower(stack, FLOWER_BASIC_AUTH=":".join(LOGIN), LOWTIDE_BUDGETS=budgets) as url:
         yield url
 
 
 @pytest.fixture
 def browser(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, auth=LOGIN, trust_env=False) as browser:
+    with httpx.Client(base_url=url, auth=LOGIN, trust_env=False, timeout=60) as browser:
         yield browser
 
 
@@ -100,7 +106,7 @@ def confirmed(browser: httpx.Client, path: str) -> httpx.Response:
 def test_nothing_is_shown_and_nothing_changes_without_the_login(stack: Stack, url: str) -> None:
     batch = finished(stack)
     pages = ("", f"/batch/{batch.id}", f"/batch/{batch.id}/delete", "/account", "/dead-letters", "/dead-letters/drop")
-    with httpx.Client(base_url=f"{url}/lowtide", trust_env=False) as stranger:
+    with httpx.Client(base_url=f"{url}/lowtide", trust_env=False, timeout=60) as stranger:
         for page in pages:
             assert stranger.get(page).status_code == 401
             assert stranger.get(page, auth=("keeper", "wrong")).status_code == 401
@@ -133,8 +139,23 @@ def test_the_pages_escape_what_users_wrote_and_show_no_payload(stack: Stack, bro
         assert PAYLOAD not in page.text
         assert "test-key" not in page.text
         assert "script-src 'self'" in page.headers["content-security-policy"]
-    for page in pages[:2]:
+    assert "$800.50" in pages[2].text
+    for page in pages[:3]:
         assert f"&lt;b&gt;{MARKUP.replace('<', '&lt;').replace('>', '&gt;')}" in page.text
+
+
+def test_singles_that_wait_are_shown_though_no_batch_has_them_yet(stack: Stack, browser: httpx.Client) -> None:
+    queue = stack.queue(gather_seconds=3600)
+    for number in range(2):
+        queue.add(Request(key=f"shown-{number}", contents=PAYLOAD), model=MODEL, labels={"team": "waits"})
+
+    page = browser.get("/lowtide")
+
+    assert "and 2 singles that wait" in page.text
+    stack.queue(gather_requests=1).add(Request(key="last", contents=PAYLOAD), model=MODEL, labels={"team": "waits"})
+    wait_until(lambda: "singles that wait" not in browser.get("/lowtide").text)
+    # Their batch is in no list, so the numbers above the list are without it.
+    wait_until(lambda: f">All {len(stack.queue().list(page_size=1000).batches)}<" in browser.get("/lowtide").text)
 
 
 def test_batches_are_found_by_id_label_and_state(stack: Stack, browser: httpx.Client) -> None:
@@ -149,17 +170,24 @@ def test_batches_are_found_by_id_label_and_state(stack: Stack, browser: httpx.Cl
     assert browser.get("/lowtide/batch/b00000000000000000000").status_code == 404
 
 
+def shown(browser: httpx.Client, page: str, *texts: str) -> str:
+    """The text of a page that has all of these texts, else nothing."""
+    found = browser.get(page).text
+    return found if all(text in found for text in texts) else ""
+
+
 def test_a_batch_that_waits_shows_its_reason(stack: Stack, browser: httpx.Client) -> None:
     refusal = {"code": 429, "message": f"the enqueued tokens of {MARKUP}"}
     stack.emulator.set_faults([{"on": "batches.create", "kind": "status", "params": refusal}])
     try:
-        batch = submit(stack)
-        pages = (f"/lowtide/batch/{batch.id}", "/lowtide")
-        wait_until(lambda: all("Requests that wait: 1" in browser.get(page).text for page in pages))
-        for page in pages:
-            shown = browser.get(page).text
-            assert "the enqueued tokens of" in shown
-            assert MARKUP not in shown
+        batch = submit(stack, reason="shown")
+        # A list of all batches may show the reason of another one.
+        said = {
+            f"/lowtide/batch/{batch.id}": ("Requests that wait: 1: ", "the enqueued tokens of"),
+            "/lowtide?search=reason%3Dshown": (batch.id, "It waits: ", "the enqueued tokens of"),
+        }
+        for page, texts in said.items():
+            assert MARKUP not in wait_until(partial(shown, browser, page, *texts), what=f"{texts} on {page}")
     finally:
         stack.emulator.set_faults([])
     batch.cancel()
@@ -175,6 +203,27 @@ def test_the_list_has_pages(stack: Stack, browser: httpx.Client) -> None:
     assert batches[-1].id in first.text
     assert batches[0].id not in first.text
     assert batches[0].id in second.text
+
+
+def test_a_batch_of_thousands_of_jobs_shows_some_of_each_state(stack: Stack, browser: httpx.Client) -> None:
+    batch = finished(stack)
+    add_jobs(stack.redis, batch.id, {JobState.FAILED: 3, JobState.SUCCEEDED: 4207})
+
+    page = " ".join(browser.get(f"/lowtide/batch/{batch.id}").text.split())
+
+    assert page.count('data-label="Job"') == 50
+    assert "And 4,160 more jobs. By state: 4,207 succeeded, 3 failed." in page
+    assert "Job 4210 has ended: succeeded." in page
+    assert "Job 3 was created at the provider." not in page  # older than ten others
+
+
+def test_a_batch_shows_its_last_events(stack: Stack, browser: httpx.Client) -> None:
+    page = browser.get(f"/lowtide/batch/{finished(stack).id}").text
+    events = page[page.index('id="lowtide-events"') :]
+    told = ("The batch is completed.", "Job 1 has ended: succeeded.", "Job 1 was created", "The batch was submitted.")
+    places = [events.index(text) for text in told]
+    assert places == sorted(places)
+    assert "more jobs" not in page
 
 
 def test_a_change_needs_the_token_and_is_then_made(stack: Stack, browser: httpx.Client) -> None:
@@ -204,10 +253,19 @@ def test_a_finished_batch_is_deleted_and_an_unfinished_one_is_not(stack: Stack, 
     wait_until(lambda: browser.get(f"/lowtide/batch/{running.id}").status_code == 404)
 
 
+def dead_letter_card(browser: httpx.Client) -> tuple[str, str]:
+    """Returns the classes of the card, and the number on it."""
+    card = r'class="([^"]*)">\s*<p class="metric-label">Dead letters</p>\s*<p class="metric-value">([\d,]+)<'
+    found = re.search(card, browser.get("/lowtide").text)
+    assert found
+    return found[1], found[2]
+
+
 def test_dead_letters_are_redelivered_and_dropped(stack: Stack, browser: httpx.Client) -> None:
     letter = parked(stack)
     shown = browser.get("/lowtide/dead-letters").text
     assert letter in shown
+    assert dead_letter_card(browser)[0] == "metric-card metric-card-danger"
     assert browser.post("/lowtide/dead-letters/drop", data={"id": letter}).status_code == 403
 
     assert confirmed(browser, f"/lowtide/dead-letters/redeliver?id={letter}").status_code == 303
@@ -217,6 +275,8 @@ def test_dead_letters_are_redelivered_and_dropped(stack: Stack, browser: httpx.C
 
     assert not any(one.id == letter for one in letters(stack))
     assert confirmed(browser, f"/lowtide/dead-letters/drop?id={letter}").status_code == 404
+    classes, count = dead_letter_card(browser)
+    assert ("danger" in classes) == (count != "0")
 
 
 def test_a_webhooks_path_is_not_shown(stack: Stack, browser: httpx.Client) -> None:
@@ -229,7 +289,7 @@ def test_a_webhooks_path_is_not_shown(stack: Stack, browser: httpx.Client) -> No
 
 def test_a_flower_without_a_login_shows_batches_and_changes_nothing(stack: Stack) -> None:
     batch = finished(stack)
-    with flower(stack, "--url_prefix=below") as url, httpx.Client(base_url=url, trust_env=False) as browser:
+    with flower(stack, "--url_prefix=below") as url, httpx.Client(base_url=url, trust_env=False, timeout=60) as browser:
         page = browser.get(f"/below/lowtide/batch/{batch.id}")
         assert page.status_code == 200
         assert 'href="/below/lowtide/static/page.css"' in page.text
@@ -253,3 +313,103 @@ def test_a_flower_without_the_hook_starts_without_the_pages(
         add_pages(stack.worker_settings())
     assert urls.handlers == before
     assert "Flower has no pages of Lowtide" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def chromium(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    with Chromium(tmp_path_factory.mktemp("chromium")) as chromium:
+        chromium.log_in(*LOGIN)
+        yield chromium
+
+
+@needs_chromium
+def test_a_person_with_a_keyboard_finds_a_batch_and_cancels_it(stack: Stack, url: str, chromium: Chromium) -> None:
+    chromium.looks_as()
+    with stack.held_jobs():
+        batch = submit(stack, team="keyboard")
+        chromium.open(f"{url}/lowtide")
+        chromium.run("document.getElementById('lowtide-search').focus()")
+        chromium.write("team=keyboard")
+        chromium.press("Enter")
+        chromium.wait_for("location.search.includes('team')")
+        chromium.wait_for("document.readyState === 'complete'")
+        assert chromium.run("document.querySelectorAll('#lowtide-batches tbody tr').length") == 1
+
+        for text, then in (
+            (batch.id, f"/lowtide/batch/{batch.id}"),
+            ("Cancel…", f"/lowtide/batch/{batch.id}/cancel"),
+            ("Cancel the batch", f"/lowtide/batch/{batch.id}"),
+        ):
+            assert tab_to(chromium, text), f"{text} has no visible focus"
+            chromium.press("Enter")
+            chromium.wait_for(f"location.pathname === '{then}' && document.readyState === 'complete'")
+        assert "asked to stop" in chromium.run("document.querySelector('.lowtide-notice').innerText")
+        assert batch.wait(60).state is BatchState.CANCELLED
+    # The page updates itself, by a script that the content security policy allows.
+    chromium.wait_for("document.getElementById('lowtide-progress').innerText.includes('cancelled')")
+
+
+def tab_to(chromium: Chromium, text: str) -> bool:
+    """Presses Tab until the focus is on a link or button with this text; whether a person can see that it is."""
+    for _ in range(80):
+        chromium.press("Tab")
+        if chromium.run("document.activeElement.innerText.trim()") == text:
+            return bool(chromium.run("getComputedStyle(document.activeElement).outlineStyle !== 'none'"))
+    raise AssertionError(f"Tab does not lead to {text}")
+
+
+@needs_chromium
+def test_a_form_of_another_site_changes_nothing(stack: Stack, url: str, chromium: Chromium) -> None:
+    with stack.held_jobs():
+        batch = submit(stack)
+        target = f"{url}/lowtide/batch/{batch.id}/cancel"
+        chromium.open(f"{url}/lowtide")  # now the browser has Flower's cookie
+        form = f"<form method=post action={target}><input name=_xsrf value=0></form><script>document.forms[0].submit()"
+        chromium.open(f"data:text/html,{form}</script>")
+        chromium.wait_for(f"location.href === '{target}' && document.readyState === 'complete'")
+        assert chromium.run("performance.getEntriesByType('navigation')[0].responseStatus") == 403
+        assert batch.status().state in (BatchState.PENDING, BatchState.RUNNING)
+    batch.wait(60)
+
+
+@needs_chromium
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_each_page_is_readable_on_a_phone_in_both_themes(
+    stack: Stack, url: str, chromium: Chromium, dark: bool
+) -> None:
+    batch = finished(stack, **{"a-label-without-any-place-to-break": "x" * 120})
+    chromium.looks_as(width=360, height=740, dark=dark)
+    for path in ("", f"/batch/{batch.id}", f"/batch/{batch.id}/delete", "/account", "/dead-letters"):
+        chromium.open(f"{url}/lowtide{path}")
+        width = chromium.run("document.documentElement.scrollWidth")
+        assert width <= 360, f"{path} is {width} pixels wide"
+        assert chromium.run(f"({CONTRASTS})()") == [], path
+        background = chromium.run("getComputedStyle(document.body).backgroundColor")
+        assert (int(re.findall(r"\d+", background)[0]) < 100) is dark
+
+
+CONTRASTS = """function () {
+    function channels(color) { return (color.match(/[\\d.]+/g) || []).map(Number); }
+    function luminance(color) {
+        var parts = channels(color).slice(0, 3).map(function (part) {
+            part /= 255;
+            return part <= 0.03928 ? part / 12.92 : Math.pow((part + 0.055) / 1.055, 2.4);
+        });
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+    }
+    function behind(element) {
+        for (; element; element = element.parentElement) {
+            var found = getComputedStyle(element).backgroundColor, parts = channels(found);
+            if (parts.length && parts[3] !== 0) { return found; }
+        }
+        return "rgb(255, 255, 255)";
+    }
+    return Array.from(document.querySelectorAll(".lowtide *")).filter(function (element) {
+        var texts = Array.from(element.childNodes).filter(function (node) { return node.nodeType === 3; });
+        if (!texts.some(function (node) { return node.data.trim(); })) { return false; }
+        if (!element.getClientRects().length) { return false; }
+        var both = [luminance(getComputedStyle(element).color), luminance(behind(element))];
+        return (Math.max.apply(null, both) + 0.05) / (Math.min.apply(null, both) + 0.05) < 4.5;
+    }).map(function (element) { return element.outerHTML.slice(0, 200); });
+}"""
+"""Texts whose contrast to what is behind them is below 4.5, by https://www.w3.org/TR/WCAG21/#dfn-contrast-ratio."""

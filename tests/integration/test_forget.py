@@ -113,6 +113,14 @@ def test_dead_letters_of_a_batch_with_a_longer_name_stay(runtime: Runtime) -> No
     assert all(runtime.redis.exists(keys.entity(member)) for member in others)
 
 
+def test_a_bundle_that_never_got_its_files_leaves_no_requests(runtime: Runtime) -> None:
+    runtime.redis.hset(keys.requests("b0bundle"), "b0small", "its requests")
+
+    runtime.deleted.forget(deleting(runtime, "b0bundle"), lambda: None)
+
+    assert not list(runtime.redis.scan_iter("*b0bundle*"))
+
+
 def test_places_in_a_handlers_hands_go_to_those_who_wait(runtime: Runtime) -> None:
     held, waiting = with_segments(runtime, "b0first-1", 1), with_segments(runtime, "b0second-1", 2)
     runtime.redis.zadd(keys.in_hand(HANDLER), {held[0]: 9e9})

@@ -325,8 +325,9 @@ def test_embeddings_come_back_as_vectors(queue: BatchQueue, caplog: pytest.LogCa
     assert results["text-3"].metadata == {"row": "3"}
     assert results["text-3"].usage is not None
     assert results["text-3"].usage.prompt_token_count > 0
+    unfit = Request(key="a", contents="x", config={"temperature": 1})
     with pytest.raises(InvalidRequest, match=r"config\.temperature"):
-        queue.submit([Request(key="a", contents="x", config={"temperature": 1})], model="m", kind=Kind.EMBEDDING)
+        queue.submit([unfit], model="gemini-embedding-2", kind=Kind.EMBEDDING)
     with pytest.raises(InvalidBatch, match="inline"):
         queue.submit(requests, model="gemini-embedding-2", kind="embedding", mode="inline")
     assert not caplog.records

@@ -16,7 +16,7 @@ from lowtide.protocol import Queue, Stage, keys
 from lowtide.states import BatchState
 from lowtide.store import DeliveryClient, Store
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import JobMove, JobTokens, Ordinals, Retry, SegmentMove, Superseded, Tally
+from lowtide_worker.state import JobMove, JobTokens, Ordinals, Retry, SegmentMove, SegmentRows, Superseded, Tally
 
 BATCH = "b0ghost"
 JOB = f"{BATCH}-1"
@@ -61,7 +61,7 @@ LATE: dict[str, Callable[[World], object]] = {
     "advance a job": lambda w: w.runtime.clock.advance(JOB_HELD, JobMove(stage=Stage.SETTLE, fields={"problem": "x"})),
     "keep a job": lambda w: w.runtime.clock.keep(JOB_HELD, {"input": "x"}),
     "keep a batch": lambda w: w.runtime.clock.keep(BATCH_HELD),
-    "grant": lambda w: w.runtime.ledger.grant(SEGMENT_HELD, [0]),
+    "grant": lambda w: w.runtime.ledger.grant(SEGMENT_HELD, SegmentRows([0])),
     "record": lambda w: w.runtime.ledger.record(SEGMENT_HELD, Tally(counts={"succeeded": 1}), handler_waits=False),
     "record for a handler": lambda w: w.runtime.ledger.record(
         SEGMENT_HELD, Tally(counts={"succeeded": 1}), handler_waits=True

@@ -32,7 +32,7 @@ def hostile_ids(pattern: re.Pattern[str], text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("pool", "count"), [(("-c", "2"), 1000), (("-P", "threads", "-c", "4"), 3000), (("-P", "solo"), 1000)]
+    ("pool", "count"), [(("-c", "2"), 500), (("-P", "threads", "-c", "4"), 1500), (("-P", "solo"), 500)]
 )
 def test_every_message_ends_as_a_dead_letter_or_runs_and_the_worker_lives_on(
     bare_stack: Stack, pool: tuple[str, ...], count: int
@@ -54,7 +54,7 @@ def test_every_message_ends_as_a_dead_letter_or_runs_and_the_worker_lives_on(
 
     lists = [f"{queue}{priority}" for queue in Queue for priority in set(priorities)]
     wait_until(
-        lambda: not client.exists("unacked", *lists) or not worker.alive, timeout=90, what=f"an end, seed {seed}"
+        lambda: not client.exists(keys.UNACKED, *lists) or not worker.alive, timeout=90, what=f"an end, seed {seed}"
     )
     assert_serves(stack, worker)
     wait_until(
@@ -102,15 +102,15 @@ def test_what_was_never_acknowledged_is_restored_past_what_cannot_be(bare_stack:
         json.dumps([good, ["x"], {}]).encode(),
     ]
     for number, entry in enumerate(odd):
-        client.hset("unacked", f"odd-{number}", entry)
-        client.zadd("unacked_index", {f"odd-{number}": number + 2})
-    client.hset("unacked", "good", json.dumps([good, "", "lowtide.jobs"]))
-    client.zadd("unacked_index", {"good": 1})  # restored last
+        client.hset(keys.UNACKED, f"odd-{number}", entry)
+        client.zadd(keys.UNACKED_INDEX, {f"odd-{number}": number + 2})
+    client.hset(keys.UNACKED, "good", json.dumps([good, "", "lowtide.jobs"]))
+    client.zadd(keys.UNACKED_INDEX, {"good": 1})  # restored last
 
     worker = bare_stack.worker("-P", "threads", "-c", "2")
 
     wait_until(lambda: hostile_ids(ENDED, worker.text) == ["restored"], what="the good one")
-    wait_until(lambda: not client.exists("unacked", "unacked_index"), what="nothing is left")
+    wait_until(lambda: not client.exists(keys.UNACKED, keys.UNACKED_INDEX), what="nothing is left")
     reasons = [json.loads(raw)["reason"] for raw in client.lrange("lowtide:dead-letters", 0, -1)]
     assert sum(reason.startswith("cannot be restored") for reason in reasons) == len(odd)
     assert_serves(bare_stack, worker)

@@ -20,10 +20,9 @@ from tests.waiting import wait_until
 
 from lowtide import InstallationMismatch
 from lowtide.protocol import BatchFiles, Stage, keys
-from lowtide.spool import Spool
+from lowtide.spool import MARKER, Spool
 from lowtide.states import JobState
 from lowtide.store import DeliveryClient, Installation
-from lowtide.store.installation import MARKER
 from lowtide_worker.deadlines import Deadline
 from lowtide_worker.providers import Missing, NewJob
 from lowtide_worker.runtime import Runtime
@@ -135,8 +134,10 @@ def test_a_producer_whose_redis_is_not_the_spools_is_told_so(empty: Stack, loss:
     else:
         queue = empty.queue(redis_url=f"{empty.redis_server.url[:-2]}/7")
 
-    with pytest.raises(InstallationMismatch, match="knows none"):
-        queue.submit(blurbs(1), model=MODEL)
+    for share in (False, True):
+        with pytest.raises(InstallationMismatch, match="knows none"):
+            queue.submit(blurbs(1), model=MODEL, share=share)
+    assert loss != "emptied" or not empty.redis.keys()
     with pytest.raises(InstallationMismatch, match="knows none"):
         queue.list()
     with pytest.raises(InstallationMismatch, match="knows none"):
@@ -208,9 +209,6 @@ def test_jobs_keep_the_display_name_that_they_were_given(empty: Stack) -> None:
 
     assert runtime.display_name(a_job("b00-1")) == f"lowtide-{known}-b00-1"
     assert runtime.display_name(a_job("b00-1", display_name="lowtide-zzzzzzzz-b00-1")) == "lowtide-zzzzzzzz-b00-1"
-    for begun in dict[str, Any](name="x"), dict[str, Any](input="x"), dict[str, Any](intent=1.0):
-        # By a version without identity.
-        assert runtime.display_name(a_job("b00-1", **begun)) == "lowtide-b00-1"
 
 
 def test_batches_of_a_version_without_identity_go_on(empty: Stack) -> None:

@@ -20,13 +20,17 @@ from lowtide_worker.deadlines import elapsed
 from lowtide_worker.state import Held, HeldSegment, Lease, Leases, Superseded
 
 MODEL = "gemini-3.5-flash"
+SHORT: dict[str, Any] = {"LOWTIDE_LEASE_SECONDS": "2", "LOWTIDE_PROVIDER_TIMEOUT_SECONDS": "60"}
+"""Long enough for a busy machine to renew the lease in time."""
+LATE = 4.5
+"""Seconds: more than two leases."""
 
 
 def test_a_service_that_answers_after_two_leases_gets_a_segment_once(tmp_path: Path) -> None:
-    with Stack(tmp_path, LOWTIDE_LEASE_SECONDS="1") as stack, Receiver() as shop:
+    with Stack(tmp_path, **SHORT) as stack, Receiver() as shop:
 
         def slowly(_: int) -> Answer:
-            shop.over.wait(2.5)
+            shop.over.wait(LATE)
             return Answer()
 
         shop._answers = slowly
@@ -40,8 +44,8 @@ def test_a_service_that_answers_after_two_leases_gets_a_segment_once(tmp_path: P
 
 
 def test_a_download_that_begins_after_two_leases_is_done_once(tmp_path: Path) -> None:
-    with Stack(tmp_path, LOWTIDE_LEASE_SECONDS="1") as stack:
-        stack.emulator.set_faults([{"on": "files.download", "kind": "delay", "params": {"seconds": 2.5}}])
+    with Stack(tmp_path, **SHORT) as stack:
+        stack.emulator.set_faults([{"on": "files.download", "kind": "delay", "params": {"seconds": LATE}}])
         stack.worker("-P", "threads", "-c", "3")
 
         batch = stack.queue().submit([Request(key="a", contents="x")], model=MODEL)

@@ -11,8 +11,9 @@ from tests.records import a_batch, a_job, hash_of
 from tests.stack import Stack
 
 from lowtide import BatchNotFound, BatchQueue, Request
-from lowtide.protocol import keys
+from lowtide.protocol import Queue, keys
 from lowtide.states import BatchState, JobState
+from lowtide_cli.terminal.output import waiting_text
 from lowtide_worker.runtime import Runtime
 
 
@@ -111,6 +112,47 @@ def test_a_webhook_that_the_workers_may_not_call_is_warned_of_at_submit(
         queue.submit([Request(key="a", contents="x")], model="gemini-3.5-flash", on_result=url)
 
     assert (f"the workers may not call {url}: name it in their LOWTIDE_WEBHOOK_SECRETS" in caplog.text) is warns
+
+
+def test_the_batches_of_a_bundle_are_listed_page_by_page(stack: Stack, queue: BatchQueue) -> None:
+    ids = [add(stack, number, bundle="b0bundle", total=10) for number in range(5)]
+    add(stack, 9, total=10)
+    stack.redis.zadd(keys.bundled("b0bundle"), {batch_id: 10 * place for place, batch_id in enumerate(ids)})
+    stack.redis.zadd(keys.bundled("b0bundle"), {"b0list-deleted": 15})
+
+    pages = [queue.list(bundle="b0bundle", page_size=2)]
+    while token := pages[-1].next_page_token:
+        pages.append(queue.list(bundle="b0bundle", page_size=2, page_token=token))
+
+    assert [[status.id for status in page.batches] for page in pages] == [ids[:2:-1], ids[2:0:-1], ids[:1]]
+    assert queue.list(bundle="b0other").batches == []
+    for wrong in ("", "B", "x" * 10_000, "\ud800", "b0\n"):
+        with pytest.raises(ValueError, match="bundle: give the id of a bundle"):
+            queue.list(bundle=wrong)
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({"awaits": "slot"}, "all slots for live jobs at gemini are taken; place 2 in the line"),
+        ({"awaits": "tokens"}, "the live jobs of gemini-3.5-flash have 90 of 100 tokens; place 2 in the line"),
+        ({"throttled": 2, "problem": "the quota is used up"}, "the quota is used up; next try at 20"),
+    ],
+    ids=["a slot", "tokens", "a quota"],
+)
+def test_the_command_line_says_what_a_batch_waits_for(
+    stack: Stack, queue: BatchQueue, fields: dict[str, Any], shown: str
+) -> None:
+    batch_id = add(stack, 1, total=5, tokens=80, jobs=1, open=1)
+    job = a_job(f"{batch_id}-1", requests=5, last=5, tokens=70, **fields)
+    stack.redis.hset(keys.job(job.id), mapping=hash_of(job))
+    stack.redis.zadd(keys.clock(Queue.JOBS), {keys.job_member(job.id): 2e9})
+    stack.redis.hset(keys.live_tokens("gemini", "gemini-3.5-flash"), "b0other-1", "90")
+    stack.redis.set(keys.quota("gemini", "gemini-3.5-flash"), b'{"learned": 100}')
+    if "awaits" in fields:
+        stack.redis.zadd(keys.waiting("gemini", "gemini-3.5-flash"), {"b0other-2": 1, job.id: 2})
+
+    assert waiting_text(queue.get(batch_id).status()).startswith(f"5 requests with 70 tokens: {shown}")
 
 
 @pytest.mark.parametrize("token", ["", "x", "nan:b0", "-inf:b0", "1:", "1:\ud800", "1:b0\n", "1" * 10_000 + ":b0"])

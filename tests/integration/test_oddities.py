@@ -13,14 +13,18 @@ from tests.records import a_batch, a_job, hash_of, held_job
 from tests.stack import Stack
 
 from lowtide import DeadLetters, Request, StoreUnavailable
-from lowtide.protocol import RECORD_VERSION, Queue, Stage, keys
+from lowtide.protocol import RECORD_VERSION, BatchFiles, Queue, Stage, keys
 from lowtide.states import JobState
-from lowtide_worker.providers import Unavailable
+from lowtide.store import REFUSED
+from lowtide_worker.host import tasks
+from lowtide_worker.providers import ProviderJob, Unavailable
 from lowtide_worker.providers.gemini import GeminiProvider
+from lowtide_worker.providers.protocol import ProviderInput
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.reconcile import reconcile
+from lowtide_worker.stages.submit import submit as cut_batch
 from lowtide_worker.stages.sweep import sweep
-from lowtide_worker.state import HeldSegment, HeldSweep, scripts
+from lowtide_worker.state import HeldBatch, HeldJob, HeldSegment, HeldSweep, scripts
 
 MODEL = "gemini-3.5-flash"
 
@@ -282,7 +286,7 @@ def test_what_is_no_page_is_not_taken_for_an_empty_one(answers: Any, body: bytes
 
 def test_a_job_of_that_very_name_that_cannot_be_read_is_not_created_again(runtime: Runtime, answers: Any) -> None:
     provider = answers(listed(operation("not/a/name", "lowtide-b0mine-1")))
-    job = a_job("b0mine-1", intent=1.0, answered=1.0)
+    job = a_job("b0mine-1", display_name="lowtide-b0mine-1", intent=1.0, answered=1.0)
     held = held_job(job, a_batch("b0mine"), Stage.CREATE)
 
     with pytest.raises(Unavailable):
@@ -312,3 +316,56 @@ def test_a_surplus_job_that_cannot_be_removed_does_not_keep_the_others(
 
     assert removed == names
     assert counted(runtime, "jobs") == 1
+
+
+def test_what_a_deleted_batch_has_left_at_the_provider_is_removed_and_nothing_else(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for batch_id in ("b0deleted", "b0again"):
+        runtime.deleted.note(batch_id)
+    # It was submitted again under the id of a deleted one, and a Redis that went back in time has forgotten it.
+    runtime.spool.create(BatchFiles("b0again").index, b"")
+    provider = runtime.provider("gemini")
+    prefix = f"lowtide-{runtime.installation.check()}-"
+    ours = {f"{batch_id}-1": f"x{n}" for n, batch_id in enumerate(("b0deleted", "b0again", "b0forgotten"))}
+    inputs = [ProviderInput(name=f"files/{name}", display_name=prefix + job) for job, name in ours.items()]
+    jobs = [
+        ProviderJob(name=f"batches/{name}", display_name=prefix + job, state=JobState.RUNNING, provider_state="")
+        for job, name in ours.items()
+    ]
+    removed: list[str] = []
+    monkeypatch.setattr(provider, "inputs", lambda *_: (inputs, None))
+    monkeypatch.setattr(provider, "jobs", lambda *_: (jobs, None))
+    for method in ("delete_input", "cancel", "delete"):
+        monkeypatch.setattr(provider, method, removed.append)
+
+    sweep(runtime, begun_sweep(runtime))
+
+    assert removed == ["batches/x0", "batches/x0", "files/x0"]
+
+
+def test_a_key_of_another_type_is_the_problem_of_a_job_and_fails_it_never(
+    stack: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
+    stack.empty_redis()
+    runtime = Runtime(stack.worker_settings(retry_first_seconds=60, retry_max_seconds=60))
+    batch = stack.queue().submit([Request(key="a", contents="x")], model=MODEL, share=False)
+    cut = runtime.clock.begin(Stage.SUBMIT, keys.batch_member(batch.id), token_of(runtime, keys.batch(batch.id)))
+    assert isinstance(cut, HeldBatch)
+    cut_batch(runtime, cut)
+    job = f"{batch.id}-1"
+    runtime.redis.set(keys.live("gemini"), "a string")
+
+    for _ in range(10):
+        held = runtime.clock.begin(Stage.CREATE, keys.job_member(job), token_of(runtime, keys.job(job)))
+        assert isinstance(held, HeldJob)
+        tasks._work(runtime, Stage.CREATE, held)
+
+    [seen] = batch.status().jobs
+    assert f"{REFUSED}WRONGTYPE" in str(seen.problem)
+    assert seen.state is JobState.PLANNED
+    assert "Redis does not answer" not in caplog.text
+
+
+def token_of(runtime: Runtime, name: str) -> int:
+    return int(runtime.redis.hget(name, "token") or 0)

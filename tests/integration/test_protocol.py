@@ -69,7 +69,7 @@ def test_a_batch_can_be_submitted_with_two_files_and_one_message(stack: Stack) -
     batch = queue.get("from-elsewhere-1")
     assert batch.wait(timeout=60).succeeded == 4
     assert {r.key: r.metadata for r in batch.results()} == {f"k{n}": {"n": str(n)} for n in range(4)}
-    assert not folder.exists()
+    wait_until(lambda: not folder.exists(), what="the inbox is empty")
 
 
 def test_a_batch_that_cannot_be_taken_in_says_why_beside_its_files(stack: Stack) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.stack import Stack
+from tests.waiting import wait_until
 
 from lowtide import Request
+from lowtide.protocol import keys
 from lowtide_emulator import Settings as EmulatorSettings
 
 MODEL = "gemini-3.5-flash"
@@ -44,11 +46,36 @@ def test_a_batch_beyond_a_quota_that_is_not_known_is_divided_until_it_fits(tmp_p
 
 def test_a_request_beyond_the_quota_expires_and_the_others_do_not(tmp_path: Path) -> None:
     with Stack(tmp_path, EmulatorSettings(max_enqueued_tokens=str(LIMIT))) as stack:
-        stack.worker("-P", "threads", "-c", "2", LOWTIDE_BATCH_DEADLINE_SECONDS="15")
+        stack.worker("-P", "threads", "-c", "2")
         texts = [TEN, TEN * 11, TEN, TEN]
 
         batch = stack.queue().submit([Request(key=f"{n}", contents=text) for n, text in enumerate(texts)], model=MODEL)
+        wait_until(lambda: batch.summary().succeeded == 3, timeout=120, what="the others have their results")
+        stack.redis.hset(keys.batch(batch.id), "deadline", "1")
         status = batch.wait(timeout=120)
 
         assert (status.succeeded, status.expired) == (3, 1)
         assert status.reasons == {"RESOURCE_EXHAUSTED": 1}
+
+
+def test_an_urgent_batch_gets_into_the_next_job_while_a_large_one_waits(tmp_path: Path) -> None:
+    with Stack(tmp_path) as stack:
+        limits = {"LOWTIDE_MAX_ENQUEUED_TOKENS": f'{{"{MODEL}": {LIMIT}}}', "LOWTIDE_MAX_ACTIVE_JOBS": "1"}
+        stack.worker("-P", "threads", "-c", "2", **limits)
+        line = keys.waiting("gemini", MODEL)
+        with stack.held_jobs():
+            large = stack.queue().submit([Request(key=f"{n}", contents=TEN) for n in range(20)], model=MODEL)
+            wait_until(lambda: stack.redis.zcard(line) == 1, what="its second job waits")
+            # A bundle is closed though jobs wait, if none of them has its turn before.
+            urgent = [
+                stack.queue(linger_seconds=0.2).submit(
+                    [Request(key="k", contents=TEN)], model=MODEL, priority=priority, share=share
+                )
+                for priority, share in ((10, False), (20, True))
+            ]
+            wait_until(lambda: stack.redis.zcard(line) == 3, what="the urgent ones wait too")
+
+        assert [batch.wait(timeout=60).succeeded for batch in (*urgent, large)] == [1, 1, 20]
+        names = [job.display_name for job in sorted(stack.emulator.jobs(), key=lambda job: job.created)]
+        for name, batch_id in zip(names[1:3], (urgent[1].status().bundle, urgent[0].id), strict=True):
+            assert str(batch_id) in name

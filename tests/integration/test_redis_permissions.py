@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -57,7 +59,11 @@ def test_the_documented_permissions_are_all_that_the_main_job_needs(stack: Stack
     batches = [queue.submit(blurbs(3), model=MODEL, on_result="shop.tasks.save_blurb@orders")]
     batches += [queue.submit(blurbs(2), model=MODEL, on_result="stream://shop", share=True) for _ in range(2)]
     batches[2].cancel()
+    alone = [queue.add(request, model=MODEL, reuse=60, durable=True) for request in blurbs(2)]
+    stack.redis.rpush(keys.ARRIVALS, f'{{"id": "one", "model": "{MODEL}", "request": {{"contents": "One."}}}}')
 
+    assert [ticket.result(timeout=60).status for ticket in alone] == ["succeeded"] * 2
+    wait_until(lambda: stack.redis.exists(keys.arrived("one")), what="the arrival is accepted")
     assert [batch.wait(timeout=60).total for batch in batches] == [3, 2, 2]
     wait_until(lambda: not any(batch.status().undelivered for batch in batches[:2]), what="the handlers have all")
     assert lowtide("doctor", LOWTIDE_REDIS_URL=url).code == 0
@@ -74,18 +80,26 @@ def test_the_documented_permissions_are_all_that_the_main_job_needs(stack: Stack
     assert refused <= {"config|get", "client|setinfo"}
 
 
-@pytest.mark.parametrize(
-    "missing", ["+zadd", "+brpop", "+script|load", "+multi", "+exec", "+discard", "~unacked*", "~lowtide.*"]
-)
-def test_a_missing_permission_is_told_by_doctor(stack: Stack, lowtide: Command, missing: str) -> None:
-    url = allow(stack, f"-{missing[1:]}") if missing[0] == "+" else allow(stack, "resetkeys", *(set(KEYS) - {missing}))
-    client = redis.Redis.from_url(url)
-    before = stack.redis.dbsize(), stack.redis.get(keys.INSTALLATION)
-    assert lacking(client) == [missing]
-    assert (stack.redis.dbsize(), stack.redis.get(keys.INSTALLATION)) == before
-    assert client.ping()
+MISSING = ["+zadd", "+brpop", "+script|load", "+multi", "+exec", "+discard", "~unacked*", "~lowtide.*"]
 
-    doctor = lowtide("doctor", LOWTIDE_REDIS_URL=url)
+
+def allow_less(stack: Stack, missing: str) -> str:
+    """Makes a user that lacks one of the documented permissions; returns its URL."""
+    return allow(stack, f"-{missing[1:]}") if missing[0] == "+" else allow(stack, "resetkeys", *(set(KEYS) - {missing}))
+
+
+def test_what_is_missing_is_found_without_a_change(tmp_path: Path) -> None:
+    with Stack(tmp_path) as own:  # no worker has ever written to it
+        for missing in MISSING:
+            with redis.Redis.from_url(allow_less(own, missing)) as client:
+                assert lacking(client) == [missing]
+                assert client.ping()
+            assert own.redis.keys() == []
+
+
+@pytest.mark.parametrize("missing", MISSING)
+def test_a_missing_permission_is_told_by_doctor(stack: Stack, lowtide: Command, missing: str) -> None:
+    doctor = lowtide("doctor", LOWTIDE_REDIS_URL=allow_less(stack, missing))
 
     assert doctor.code == 1
     assert f"the user of Redis lacks permissions: ACL SETUSER <user> {missing}" in " ".join(doctor.out.split())
@@ -93,16 +107,29 @@ def test_a_missing_permission_is_told_by_doctor(stack: Stack, lowtide: Command, 
 
 def test_the_channels_are_those_of_the_database(stack: Stack) -> None:
     with redis.Redis.from_url(allow(stack).removesuffix("/0") + "/1") as client:
-        assert lacking(client) == [channel.format(database=1) for channel in CHANNELS]
+        assert lacking(client) == [channel.format(database=1) for channel in CHANNELS[1:]]
 
 
-def test_a_worker_without_a_permission_ends_with_one_line(stack: Stack) -> None:
+def test_the_channels_of_changes_are_needed(stack: Stack) -> None:
+    with redis.Redis.from_url(allow(stack, "resetchannels", "&/0.celery.pidbox", "&/0.celeryev/*")) as client:
+        assert lacking(client) == ["&lowtide:*"]
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_worker_without_a_permission_ends_with_one_line(stack: Stack, form: str) -> None:
     url = allow(stack, "-zadd", "-hset")
-    with pytest.raises(AssertionError) as ended:
-        stack.worker("-P", "solo", LOWTIDE_REDIS_URL=url)
-    told = str(ended.value).partition("\nassert")[0].strip().splitlines()
-    assert told[-1] == "lowtide: this worker ends: the user of Redis lacks permissions: ACL SETUSER <user> +hset +zadd"
-    assert not [line for line in told if "Traceback" in line or "ERROR" in line]
+    with pytest.raises(AssertionError):
+        stack.worker("-P", "solo", LOWTIDE_REDIS_URL=url, LOWTIDE_LOG_FORMAT=form)
+    worker = stack.workers[-1]
+    assert worker.process.poll() == 1
+    lines = worker.text.splitlines()
+    reason = "this worker ends: the user of Redis lacks permissions: ACL SETUSER <user> +hset +zadd"
+    if form == "json":
+        told = json.loads(lines[-1])
+        assert (told["event"], told["level"].lower(), told["message"]) == ("worker.ends", "critical", reason)
+    else:
+        assert lines[-1].endswith(f"CRITICAL/MainProcess] {reason} [event=worker.ends]")
+    assert not [line for line in lines if "Traceback" in line or "ERROR" in line]
 
 
 @pytest.mark.parametrize("missing", ["time", "hset", "evalsha"])

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import kombu.utils.functional
 import pytest
+import redis
+from kombu.exceptions import OperationalError
 from tests.stack import Stack
 from tests.waiting import wait_until
 
 from lowtide import JobState, Request, StoreUnavailable
+from lowtide.protocol import Queue, Stage, keys
+from lowtide_worker.host import application, ticker
+from lowtide_worker.state import Dispatch
 
 MODEL = "gemini-3.5-flash"
 
@@ -61,3 +67,30 @@ def test_a_producer_gets_one_clear_error_and_may_submit_again(bare_stack: Stack)
     bare_stack.redis_server.start()
     bare_stack.worker()
     assert queue.submit(requests(3), model=MODEL, idempotency_key="again").wait(timeout=60).succeeded == 3
+
+
+def test_what_is_due_is_sent_without_a_wait_for_a_redis_that_is_away_and_goes_with_the_next(
+    bare_stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop sends it, so nothing else would happen in the worker."""
+
+    def no_pause(seconds: float) -> None:
+        pytest.fail(f"it waits for {seconds} s")
+
+    monkeypatch.setattr(application, "_settings", bare_stack.worker_settings)
+    monkeypatch.setattr(kombu.utils.functional, "sleep", no_pause)
+    monkeypatch.setattr(ticker, "_unsent", type(ticker._unsent)())
+    never_connected, connected = application.build(), application.build()
+    messages = [Dispatch(keys.batch_member(f"b0{name}"), Stage.SUBMIT, 1) for name in ("one", "two")]
+    # On the other queue, as the server may forget it.
+    ticker.send(connected, [Dispatch(keys.segment_member("b0one-1", 0), Stage.DELIVER, 1)])
+    bare_stack.redis_server.kill()
+
+    for app, message in zip((never_connected, connected), messages, strict=True):
+        with pytest.raises((redis.RedisError, OperationalError, OSError)):
+            ticker.send(app, [message])
+    bare_stack.redis_server.start()
+    ticker.send(connected)
+
+    assert bare_stack.redis.llen(Queue.JOBS) == 2
+    assert not ticker._unsent

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from celery import Celery
 from kombu.connection import Connection
@@ -13,6 +14,8 @@ from kombu.exceptions import OperationalError
 from tests import fork_server
 from tests.command import Command
 from tests.integration.blurbs import MODEL, blurbs
+from tests.integration.test_flower_pages import LOGIN, flower
+from tests.ports import quiet_port
 from tests.redis_servers import Authority, TLSRedis, needs_tls
 from tests.stack import Stack
 from tests.waiting import wait_until
@@ -36,6 +39,12 @@ def stack(server: TLSRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     stack.redis_server = server
     with stack:
         yield stack
+
+
+def connects(connection: Connection) -> None:
+    """Connects and closes. Else the garbage collector may find its socket before the client that would close it."""
+    with connection:
+        connection.ensure_connection(max_retries=2)
 
 
 def refusal(stack: Stack, url: str, *, seconds: float = 10) -> str:
@@ -105,7 +114,29 @@ def test_celery_verifies_the_certificate_whatever_the_url_says_of_tls(server: TL
     for settings in (unverified, Settings(_env_file=None, redis_url=server.url)):
         app.conf.update(settings.broker_config())
         for connection in (app.connection_for_write(), Connection(settings.redis_url.get_secret_value())):
-            connection.ensure_connection(max_retries=1)
+            connects(connection)
+
+
+@pytest.mark.usefixtures("stack")  # it starts the server
+def test_celery_goes_on_to_the_next_broker_of_a_list_and_verifies_its_certificate(server: TLSRedis) -> None:
+    options = f"?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs={server.authority.file}"
+    first = f"rediss://127.0.0.1:{quiet_port()}/0"
+
+    connects(sender(f"{first}{options};{server.bare_url}{options}").connection_for_write())
+
+    with pytest.raises(OperationalError):
+        sender(f"{first};{server.bare_url}").connection_for_write().ensure_connection(max_retries=2, interval_start=0)
+
+
+def test_flower_shows_batches_queues_and_metrics_by_tls(stack: Stack) -> None:
+    batch = stack.queue().submit(blurbs(1), model=MODEL)
+    with (
+        flower(stack, FLOWER_BASIC_AUTH=":".join(LOGIN)) as url,
+        httpx.Client(base_url=url, auth=LOGIN, trust_env=False, timeout=60) as browser,
+    ):
+        assert batch.id in browser.get("/lowtide").text
+        assert "lowtide_store_up 1.0" in browser.get("/metrics").text
+        wait_until(lambda: "lowtide.jobs" in browser.get("/broker").text, what="Flower reads the queues")
 
 
 def test_a_host_that_the_certificate_does_not_name_is_refused(stack: Stack, server: TLSRedis) -> None:
@@ -138,6 +169,6 @@ def test_a_server_that_asks_for_a_certificate_gets_the_one_of_the_url(stack: Sta
         assert "give a certificate of your own by ssl_certfile and ssl_keyfile" in refusal(stack, server.url)
         own = f"{server.url}&ssl_certfile={certificate}&ssl_keyfile={key}"
         stack.queue(redis_url=own).list(page_size=1)
-        Connection(own).ensure_connection(max_retries=1)
+        connects(Connection(own))
     finally:
         stack.redis.config_set("tls-auth-clients", "optional")

@@ -13,7 +13,7 @@ from lowtide.protocol import job_id, keys
 
 
 def test_a_stored_segment_costs_three_calls_to_redis(bare_stack: Stack) -> None:
-    bare_stack.worker("-P", "solo", LOWTIDE_SEGMENT_ROWS="5")
+    bare_stack.worker("-P", "solo", LOWTIDE_SEGMENT_ROWS="5", LOWTIDE_LEASE_SECONDS="60")
     queue = bare_stack.queue()
     queue.submit(blurbs(5), model=MODEL).wait(timeout=60)  # the server knows all scripts from now on
     lines: list[str] = []
@@ -28,7 +28,7 @@ def test_a_stored_segment_costs_three_calls_to_redis(bare_stack: Stack) -> None:
 
 def test_a_poll_costs_one_call_to_the_provider_and_two_to_redis(bare_stack: Stack) -> None:
     bare_stack.emulator.set_faults([{"on": "job", "kind": "stuck_running"}])
-    bare_stack.worker("-P", "solo")
+    bare_stack.worker("-P", "solo", LOWTIDE_LEASE_SECONDS="60")
     batch = bare_stack.queue().submit(blurbs(1), model=MODEL)
 
     def polls() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 
 import pytest
@@ -122,7 +123,7 @@ def test_a_batch_that_is_cancelled_while_it_waits_is_not_sent(stack: Stack) -> N
 
 
 def test_nothing_is_sent_where_every_batch_is_cancelled(stack: Stack) -> None:
-    queue = stack.queue(share_jobs=True, linger_seconds=5)
+    queue = full(stack, 100)
     batches = [queue.submit(blurbs(2), model=MODEL) for _ in range(3)]
     for batch in batches:
         batch.cancel()
@@ -144,6 +145,8 @@ def test_a_cancel_ends_one_batch_at_once_and_the_job_with_the_last(stack: Stack)
 
     first.cancel()
     assert first.wait(timeout=60).cancelled == 2
+    assert {result.key: result.metadata for result in first.results()} == {f"sku-{n}": {"row": f"{n}"} for n in (0, 1)}
+    assert first.result("sku-1").status is ResultStatus.CANCELLED
     assert not last.status().finished
     last.cancel()
     assert last.wait(timeout=60).cancelled == 2
@@ -153,7 +156,8 @@ def test_a_cancel_ends_one_batch_at_once_and_the_job_with_the_last(stack: Stack)
 def left_of(stack: Stack, bundle: str) -> list[str]:
     """The keys and the files of a bundle that exist."""
     keys = [key.decode() for key in stack.redis.scan_iter("lowtide:*") if bundle.encode() in key]
-    return keys + [str(path) for path in (stack.directory / "spool" / "batches" / bundle).rglob("*.*")]
+    # Unlike rglob, it takes no offence at a folder that goes meanwhile.
+    return keys + [name for _, _, names in os.walk(stack.directory / "spool" / "batches" / bundle) for name in names]
 
 
 def test_a_bundle_goes_with_its_last_batch(stack: Stack) -> None:
@@ -179,15 +183,35 @@ def test_the_same_idempotency_key_gives_the_same_batch(sharing: BatchQueue) -> N
     assert first.wait(timeout=60).total == 2
 
 
-def test_a_batch_whose_requests_are_gone_takes_no_other_with_it(stack: Stack, sharing: BatchQueue) -> None:
-    gone, runs = (sharing.submit(blurbs(2), model=MODEL) for _ in range(2))
-    for file in (stack.directory / "spool" / "batches" / gone.id).iterdir():
-        file.unlink()
+def test_a_batch_whose_requests_are_gone_takes_no_other_with_it(stack: Stack) -> None:
+    queue = full(stack, 4)
+    gone = queue.submit(blurbs(2), model=MODEL)
+    assert stack.redis.hdel(f"lowtide:requests:{gone.status().bundle}", gone.id)
+    runs = queue.submit(blurbs(2), model=MODEL)
 
     assert runs.wait(timeout=60).succeeded == 2
     status = gone.wait(timeout=60)
     assert status.error is not None
     assert (status.state, status.error.reason) == (BatchState.FAILED, "REQUESTS_LOST")
+
+
+def test_a_batch_whose_requests_are_gone_can_be_cancelled_and_its_bundle_goes_with_it(stack: Stack) -> None:
+    queue = stack.queue(share_jobs=True, linger_seconds=600, linger_requests=4, small_batch_bytes=0)
+    gone, runs = queue.submit(blurbs(2), model=MODEL), queue.submit(blurbs(1), model=MODEL)
+    for file in (stack.directory / "spool" / "batches" / gone.id).iterdir():
+        file.unlink()
+    gone.cancel()
+    last = queue.submit(blurbs(1), model=MODEL)
+
+    ended = gone.wait(timeout=60)
+    assert ended.error is not None
+    assert (ended.state, ended.cancelled, ended.error.reason) == (BatchState.CANCELLED, 2, "REQUESTS_LOST")
+    assert list(gone.results()) == []
+    assert [batch.wait(timeout=60).succeeded for batch in (runs, last)] == [1, 1]
+    bundle = str(gone.status().bundle)
+    for batch in (gone, runs, last):
+        batch.delete()
+    wait_until(lambda: not left_of(stack, bundle), what="the bundle is deleted")
 
 
 def test_a_bundle_needs_only_the_files_that_every_batch_has(stack: Stack) -> None:
@@ -204,13 +228,13 @@ def test_a_bundle_needs_only_the_files_that_every_batch_has(stack: Stack) -> Non
     assert [{result.labels["n"] for result in batch.results()} for batch in batches] == [{"0"}, {"1"}]
 
 
-def test_a_bundle_names_its_batches(stack: Stack) -> None:
+def test_a_bundle_names_the_command_that_lists_its_batches(stack: Stack) -> None:
     queue = full(stack, 2)
     batches = [queue.submit(blurbs(1), model=MODEL) for _ in range(2)]
     status = batches[0].summary()
     assert status.bundle is not None
 
-    with pytest.raises(BatchNotFound, match=", ".join(batch.id for batch in batches)):
+    with pytest.raises(BatchNotFound, match=f"a bundle of 2 small batches: `lowtide list --bundle {status.bundle}`"):
         queue.get(status.bundle).status()
     assert status.bundled == 2
 
@@ -284,3 +308,24 @@ def test_lists_show_why_results_of_a_bundle_are_not_delivered(bare_stack: Stack)
 def undelivered(batch: Batch) -> int:
     """The number of segments that no handler has taken."""
     return batch.summary().undelivered
+
+
+def test_requests_of_a_cancelled_batch_are_not_sent_with_a_job_that_waits(bare_stack: Stack) -> None:
+    bare_stack.worker("-P", "threads", "-c", "2", LOWTIDE_MAX_ACTIVE_JOBS="1")
+    bare_stack.emulator.set_faults([{"on": "job", "kind": "stuck_running"}])
+    has_it = bare_stack.queue().submit(blurbs(1), model=MODEL, share=False)
+    wait_until(lambda: created(has_it), what="the slot is taken")
+    queue = full(bare_stack, 9)
+    before, stops, runs = (queue.submit(blurbs(3), model=MODEL) for _ in range(3))
+    wait_until(lambda: bare_stack.redis.zcard(f"lowtide:waiting:gemini:{MODEL}"), what="the shared job waits")
+    stops.cancel()
+    ended = stops.wait(timeout=60)
+    bare_stack.emulator.set_faults([])
+    has_it.cancel()
+
+    assert (ended.state, ended.cancelled) == (BatchState.CANCELLED, 3)
+    for batch in (before, runs):
+        assert batch.wait(timeout=60).succeeded == 3
+        assert sorted(result.key for result in batch.results()) == ["sku-0", "sku-1", "sku-2"]
+    assert [job.requests for job in runs.status().jobs if job.name] == [6]
+    assert stops.status().discarded_usage.total_token_count == 0

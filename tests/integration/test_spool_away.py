@@ -14,9 +14,8 @@ from tests.stack import Stack
 from tests.waiting import wait_until
 
 from lowtide import InstallationMismatch
-from lowtide.spool import Spool
+from lowtide.spool import MARKER, Spool
 from lowtide.store import Installation
-from lowtide.store.installation import MARKER
 
 WAITS = "takes no work until its spool is available"
 

@@ -11,7 +11,7 @@ from tests.object_stores import new_bucket, object_store
 
 from lowtide import Settings
 from lowtide.errors import SpoolError
-from lowtide.spool import DeleteRefused, Spool
+from lowtide.spool import MARKER, DamagedBlob, DeleteRefused, Spool
 from lowtide_cli.commands.doctor.findings import Health
 from lowtide_cli.commands.doctor.spool import check_spool
 
@@ -85,7 +85,9 @@ CALLS: dict[str, Callable[[Spool], object]] = {
 PASSING: list[Fault] = [429, 500, 503, "cut before", "cut after", "half an answer"]
 
 
-@pytest.mark.parametrize("fault", PASSING)
+@pytest.mark.parametrize(
+    "fault", [pytest.param(fault, marks=pytest.mark.thorough if fault in (429, 503) else ()) for fault in PASSING]
+)
 @pytest.mark.parametrize("call", CALLS)
 def test_a_fault_that_passes_is_not_seen(world: World, call: str, fault: Fault) -> None:
     for name in ("old", "folder/a", "folder/inner/b"):
@@ -118,6 +120,21 @@ def test_a_refusal_is_a_spool_error_and_changes_nothing(world: World, call: str,
     assert not world.direct.exists("new")
     assert world.direct.names("folder") == ["folder/a", "folder/inner/b"]
     assert world.direct.size("old") == 8
+
+
+@pytest.mark.parametrize("others", [True, False], ids=["others are read", "nothing is read"])
+def test_an_object_that_is_refused_is_damaged_where_others_can_be_read(world: World, others: bool) -> None:
+    for name in (MARKER, "folder/refused"):
+        put(world.direct, name, b"{}")
+    world.proxy.rule = lambda request: 403 if "refused" in request or not others else None
+    try:
+        with pytest.raises(SpoolError, match="the account needs") as error:
+            world.spool.read("folder/refused")
+    finally:
+        world.proxy.rule = lambda _: None
+        world.direct.delete(MARKER)
+
+    assert isinstance(error.value, DamagedBlob) == others
 
 
 def test_a_bucket_that_has_answered_is_not_asked_for_again(world: World) -> None:

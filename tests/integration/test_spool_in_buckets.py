@@ -59,6 +59,7 @@ def is_gone(batch: Batch) -> bool:
 
 
 def test_a_small_batch_is_a_dozen_operations_from_submit_to_delete(stack: Stack, store: FaultyProxy) -> None:
+    stack.put_off_sweep()
     queue = stack.queue()
     # The first one also connects, and looks for the bucket and the installation.
     first = queue.submit(blurbs(1), model=MODEL)
@@ -106,10 +107,11 @@ def test_a_worker_that_is_killed_loses_nothing(stack: Stack) -> None:
 
 
 def test_a_store_that_is_away_in_the_middle_of_a_batch_costs_nothing(stack: Stack, store: FaultyProxy) -> None:
-    batch = stack.queue().submit(blurbs(100), model=MODEL)
-    wait_until(lambda: any(job.name for job in batch.status().jobs), what="the job is created")
-    before = len(store.requests)
-    store.rule = lambda _: "cut before"
+    with stack.held_jobs():
+        batch = stack.queue().submit(blurbs(100), model=MODEL)
+        wait_until(lambda: any(job.name for job in batch.status().jobs), what="the job is created")
+        before = len(store.requests)
+        store.rule = lambda _: "cut before"
     try:
         wait_until(lambda: len(store.requests) - before >= 6, timeout=60, what="the worker tries")
         assert not batch.summary().finished

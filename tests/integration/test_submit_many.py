@@ -53,6 +53,7 @@ def test_a_bad_request_in_one_of_many_batches_leaves_nothing_of_all(stack: Stack
         queue.submit_many([{"model": MODEL}])  # type: ignore[typeddict-item]
     with pytest.raises(TypeError, match="no option 'lables'") as misspelt:
         queue.submit_many([good, {**good, "lables": {}}])  # type: ignore[typeddict-unknown-key]
+    assert vars(misspelt.value)["batch"] == 1
     assert misspelt.value.__notes__ == ["It is of batch 2 of the call."]
 
     assert (recorded(stack), waiting_in_spool(stack)) == before

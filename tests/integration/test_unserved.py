@@ -17,6 +17,8 @@ from tests.integration.blurbs import MODEL, blurbs
 from tests.stack import Stack, Worker
 from tests.waiting import wait_until
 
+from lowtide.budgets import budgets_digest, parse_budgets
+from lowtide.extras import install
 from lowtide.protocol import Queue, keys
 from lowtide.store import Announcement, announce, announcements, unserved
 from lowtide_worker.runtime import Runtime
@@ -44,9 +46,9 @@ def test_a_worker_without_the_extra_says_so_and_its_batch_waits_with_the_reason(
             command, env=stack.env | vertex | {"PYTHONPATH": str(tmp_path)}, stdout=output, stderr=output, cwd=tmp_path
         )
     wait_until(lambda: " ready." in log.read_text() or worker.poll() is not None, what="the worker is ready")
-    pip = 'pip install "lowtide[worker,vertex]"'
+    advice = install("worker", "vertex")
     assert (
-        f"this worker cannot serve provider vertex: Vertex AI needs an extra on the workers' hosts: {pip}"
+        f"this worker cannot serve provider vertex: Vertex AI needs extras on the workers' hosts: {advice}"
         in log.read_text()
     )
 
@@ -54,10 +56,10 @@ def test_a_worker_without_the_extra_says_so_and_its_batch_waits_with_the_reason(
         batch = stack.queue().submit(blurbs(1), model=MODEL, provider="vertex")
 
     assert f"no worker serves this batch (provider vertex): worker celery@{gethostname()} cannot: " in caplog.text
-    assert pip in caplog.text
+    assert advice in caplog.text
     waiting, tried = wait_until(lambda: two(batch.status().problems), what="the status names the reason")
     assert waiting in caplog.text
-    assert pip in tried
+    assert advice in tried
     assert "Traceback" not in log.read_text()
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger="lowtide"):
@@ -160,3 +162,24 @@ def test_a_broker_that_no_worker_knows_is_warned_of_at_submit(
         stack.queue().submit(blurbs(1), model=MODEL, on_result="shop:shop.save")
     stack.redis.delete(keys.SERVING)
     assert ("no worker knows broker 'shop': name it in their LOWTIDE_BROKERS" in caplog.text) is warns
+
+
+@pytest.mark.parametrize(
+    ("theirs", "warns"),
+    [(None, 0), ({"team=a": {"day": "1"}}, 0), ({"team=a": {"day": "2"}}, 1), ({}, 1)],
+    ids=["not said", "equal", "another limit", "none"],
+)
+def test_a_worker_with_other_budgets_is_warned_of_once(
+    stack: Stack, caplog: pytest.LogCaptureFixture, theirs: dict[str, dict[str, str]] | None, warns: int
+) -> None:
+    stack.redis.delete(keys.SERVING)
+    digest = "" if theirs is None else budgets_digest(parse_budgets(theirs))
+    announce(stack.redis, Announcement(worker="a", queues=list(Queue), providers=["gemini"], budgets=digest))
+    queue = stack.queue(budgets={"team=a": {"day": 1}})
+
+    with caplog.at_level(logging.WARNING, logger="lowtide"):
+        queue.submit(blurbs(1), model=MODEL)
+        queue.add_many(blurbs(1), model=MODEL, priority=1)
+
+    stack.redis.delete(keys.SERVING)
+    assert caplog.text.count("LOWTIDE_BUDGETS differs from that of worker a") == warns

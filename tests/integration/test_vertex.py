@@ -379,7 +379,7 @@ def test_vertex_ai_has_no_inline_jobs(queue: BatchQueue) -> None:
 
 def test_small_batches_share_a_job_where_their_fields_have_the_same_types(vertex: Stack) -> None:
     vertex.emulator.reset()
-    queue = vertex.queue(share_jobs=True, linger_seconds=1)
+    queue = vertex.queue(share_jobs=True, linger_seconds=600, linger_requests=4)
 
     def answering(key: str, field: str) -> Request:
         schema = {"type": "OBJECT", "properties": {field: {"type": "STRING"}}}

@@ -92,7 +92,7 @@ def test_a_twin_that_is_removed_takes_nothing_of_the_other_job_with_it(patient: 
     rows = [{"key": f"k{n}", "request": line(f"k{n}")["request"]} for n in range(3)]
     source = cloud.put_table(f"{patient.dataset}.twins", {"key": "STRING", "request": "JSON"}, rows)
     new = NewJob(model=MODEL, display_name=f"lowtide-{'i' * 12}-{'b' * 12}-1", sources=[source])
-    names = [provider.create(new, Deadline(5)).name for _ in range(2)]
+    names = [provider.create(new, Deadline(60)).name for _ in range(2)]
     wait_until(lambda: all(provider.get(name).output for name in names), what="both jobs ended")
     twin, adopted = map(provider.get, names)
 

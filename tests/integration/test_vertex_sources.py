@@ -85,8 +85,9 @@ def test_a_source_that_is_written_over_after_the_create_changes_no_answer(stack:
     stack.emulator.set_faults([{"on": "batches.create", "kind": "delay", "times": 2, "params": {"seconds": 1}}])
     uri = cloud.put(f"gs://{stack.bucket}/user/after.jsonl", [line("a"), line("b")])
     table = cloud.put_table(f"{stack.dataset}.after", COLUMNS, table_rows("Describe"))
+    before = stack.emulator.stats().calls.get("batches.create", 0)
     objects, rows = (stack.queue().submit(source, model=MODEL) for source in (uri, table))
-    wait_until(lambda: stack.emulator.stats().calls.get("batches.create", 0) >= 2, what="both creates")
+    wait_until(lambda: stack.emulator.stats().calls.get("batches.create", 0) >= before + 2, what="both creates")
     cloud.put(uri, [line("a", "Translate a."), line("b", "Translate b.")])
     cloud.bigquery.delete_table(table.removeprefix("bq://"))
     cloud.put_table(table.removeprefix("bq://"), COLUMNS, table_rows("Translate"))
@@ -163,15 +164,16 @@ def test_a_token_is_fetched_before_the_bound_of_a_create_begins_and_nothing_is_s
     stack: Stack, cloud: Cloud, early: bool
 ) -> None:
     provider = VertexProvider(stack.worker_settings())
-    provider._client._api_client._credentials = SlowCredentials()
+    provider._client._api_client._credentials = credentials = SlowCredentials()
     uri = cloud.put(f"gs://{stack.bucket}/user/token.jsonl", [line("a")])
     new = NewJob(model=MODEL, display_name="lowtide-slow-token-1", sources=[uri])
     created = stack.emulator.stats().calls.get("batches.create", 0)
     stack.emulator.set_faults([])
     if early:
         provider.authorize()
+        assert credentials.token
 
     with nullcontext() if early else pytest.raises(Unavailable, match="timed out"):
-        provider.create(new, Deadline(2))
+        provider.create(new, Deadline(60 if early else 2))
 
     assert stack.emulator.stats().calls.get("batches.create", 0) == created + early

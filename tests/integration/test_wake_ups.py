@@ -63,8 +63,8 @@ def due_in(runtime: Runtime, queue: Queue, member: str) -> float:
 def test_a_job_that_just_found_no_slot_is_woken_by_one_that_ends(runtime: Runtime) -> None:
     first = creating(runtime, f"{BATCH}-1")
     second = creating(runtime, f"{BATCH}-2")
-    assert runtime.admission.admit(first, ONE)
-    assert not runtime.admission.admit(second, ONE)
+    assert runtime.admission.admit(first, ONE).tokens
+    assert not runtime.admission.admit(second, ONE).tokens
 
     runtime.admission.release(first)
     runtime.clock.advance(second, Move(stage=Stage.CREATE, after=HOUR))
@@ -103,3 +103,20 @@ def test_a_place_whose_delivery_was_lost_is_free_again_after_a_while(runtime: Ru
     second = delivering(runtime, 1)
     assert runtime.deliveries.offer(first, patience=0)
     assert runtime.deliveries.offer(second, patience=HOUR)
+
+
+def test_jobs_that_wait_for_a_budget_are_woken_by_the_cancel_of_a_batch_that_may_have_it(
+    stack: Stack, runtime: Runtime
+) -> None:
+    queue = stack.queue(share_jobs=True, linger_seconds=HOUR)
+    one, _ = (queue.submit([Request(key="k", contents="x")], model=RECORD.model) for _ in range(2))
+    bundle = str(one.status().bundle)
+    runtime.redis.hset(keys.batch(bundle), "jobs", 2)
+    jobs = [a_job(f"{bundle}-{number}", awaits=awaits) for number, awaits in ((1, "budget"), (2, "slot"))]
+    for job in jobs:
+        runtime.redis.hset(keys.job(job.id), mapping=hash_of(job))
+        runtime.redis.zadd(keys.clock(Queue.JOBS), {keys.job_member(job.id): time.time() + HOUR})
+
+    one.cancel()
+
+    assert [due_in(runtime, Queue.JOBS, keys.job_member(job.id)) < 1 for job in jobs] == [True, False]

@@ -99,7 +99,9 @@ def test_a_service_that_does_not_answer_in_time_is_asked_again(bare_stack: Stack
         batch = submit(bare_stack, f"{shop.url}results")
 
         wait_until(lambda: batch.status().undelivered == 0, what="everything is delivered")
-    assert len(shop.hooks) == 2
+    # On a busy machine, half a second may be too short for a later answer too.
+    assert len(shop.hooks) >= 2
+    assert len({hook.id for hook in shop.hooks}) == 1
     assert "did not answer within 0.5 s" in worker.text
 
 

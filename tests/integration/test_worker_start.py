@@ -67,10 +67,13 @@ def test_a_worker_logs_json_with_the_ids_of_each_stage(bare_stack: Stack) -> Non
     def lines() -> list[dict[str, object]]:
         return [json.loads(line) for line in worker.text.splitlines() if line.startswith("{")]
 
-    wait_until(lambda: any(line.get("stage") == "lowtide.clean" and "duration" in line for line in lines()))
+    def done(stage: str) -> list[dict[str, object]]:
+        return [line for line in lines() if line["event"] == "stage.done" and line["stage"] == stage]
+
+    wait_until(lambda: done("lowtide.clean") and done("lowtide.deliver"), what="the ends of the last stages")
     assert not any(line.startswith("[20") for line in worker.text.splitlines())
-    done = [line for line in lines() if line["event"] == "stage.done" and line["stage"] == "lowtide.deliver"]
-    assert [(line["batch_id"], line["job_id"], line["segment"]) for line in done] == [(batch.id, f"{batch.id}-1", 0)]
+    delivered = [(line["batch_id"], line["job_id"], line["segment"]) for line in done("lowtide.deliver")]
+    assert delivered == [(batch.id, f"{batch.id}-1", 0)]
     throttled = [line for line in lines() if line["event"] == "create.throttled"]
     assert [(line["job_id"], line["stage"]) for line in throttled] == [(f"{batch.id}-1", "lowtide.create")]
     [unknown] = [line for line in lines() if line["event"] == "setting.unknown"]

@@ -7,23 +7,22 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-from lowtide import Request
-from lowtide.queue import BatchQueue
+from lowtide import Request, queue
 from lowtide.spool import RequestWriter
 from lowtide.store import Store
 
 MODEL = "gemini-3.5-flash"
 COUNT = 4
 WRITING = "while the requests come"
-POINTS: dict[str, tuple[type, str, bool]] = {
+POINTS: dict[str, tuple[object, str, bool]] = {
     "before the files are whole": (RequestWriter, "finish", False),
     "when the files are whole": (RequestWriter, "finish", True),
     "before the record": (Store, "register", False),
     "after the record": (Store, "register", True),
-    "before the message": (BatchQueue, "_announce", False),
-    "after the message": (BatchQueue, "_announce", True),
+    "before the message": (queue, "announce", False),
+    "after the message": (queue, "announce", True),
 }
-"""By name: a method, and whether the place is behind it."""
+"""By name: a method or function, and whether the place is behind it."""
 RECORDED = frozenset({"after the record", "before the message", "after the message"})
 
 

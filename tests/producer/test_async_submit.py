@@ -57,8 +57,10 @@ def no_file_is_left(stack: Stack) -> Callable[[], bool]:
     """Whether there is no folder without a batch but those that were there before."""
 
     def orphans() -> set[str]:
+        # Before the records: the worker may take in a batch meanwhile.
+        folders = {path.name for path in (stack.directory / "spool" / "batches").glob("*")}
         recorded = {key.decode().rpartition(":")[2] for key in stack.redis.scan_iter("lowtide:batch:*", count=1000)}
-        return {path.name for path in (stack.directory / "spool" / "batches").glob("*")} - recorded
+        return folders - recorded
 
     before = orphans()
     return lambda: orphans() <= before

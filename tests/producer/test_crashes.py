@@ -179,12 +179,14 @@ class Play:
 
     def _with_lost_replies(self, case: Case, key: str) -> object:
         loss, times = case.what.split()
-        changes = {"redis_url": self._proxy.url, "redis_timeout_seconds": 0.15}
+        # Where no reply comes at all, it is waited for as long as this; the other replies have to come in time.
+        seconds = 0.5 if loss == Loss.SILENCE.name else 10
+        changes = {"redis_url": self._proxy.url, "redis_timeout_seconds": seconds}
         self._proxy.lose(RECORDING, Loss[loss], int(times))
         try:
             if case.who == "the command line":
                 return self._in_a_process(
-                    case, key, LOWTIDE_REDIS_URL=self._proxy.url, LOWTIDE_REDIS_TIMEOUT_SECONDS="0.15"
+                    case, key, LOWTIDE_REDIS_URL=self._proxy.url, LOWTIDE_REDIS_TIMEOUT_SECONDS=f"{seconds}"
                 )
             if case.who == "BatchQueue":
                 self._stack.queue(**changes).submit(requests(key), model=MODEL, idempotency_key=key)
@@ -276,7 +278,7 @@ def assert_ended_as_it_should(case: Case, ended: object) -> None:
     elif case.where == "at the record":
         assert isinstance(ended, StoreUnavailable) if case.what.endswith("5") else ended is None
     elif case.where.endswith("message") and case.what == "Boom":
-        # `_announce` itself never raises; here it was replaced.
+        # `announce` itself never raises; here it was replaced.
         assert isinstance(ended, Boom)
     else:
         assert type(ended).__name__ == case.what

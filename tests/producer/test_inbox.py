@@ -27,6 +27,12 @@ LINES = [json.dumps({"key": f"k{n}", "contents": f"What is {n} times two?"}) + "
 BROKEN = [*LINES, LINES[0]]
 
 
+@pytest.fixture(autouse=True)
+def no_sweep(stack: Stack) -> None:
+    """A worker sweeps when it starts, and may still do so for the test before."""
+    stack.put_off_sweep()
+
+
 def leave(stack: Stack, batch_id: str, options: object = None, lines: list[str] | None = None) -> Path:
     folder = stack.directory / "spool" / "inbox" / batch_id
     folder.mkdir(parents=True)
@@ -64,11 +70,15 @@ def assert_it_runs(stack: Stack, batch_id: str, *, told: bool = True) -> None:
 def test_a_file_as_it_is_with_keys_in_another_field_is_taken(stack: Stack) -> None:
     lines = [json.dumps({"id": n, "contents": "What is two times two?"}) + "\n" for n in range(len(LINES))]
     trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "not\none"}
-    leave(stack, "inbox-ids", {"v": 1, "model": MODEL, "key_field": "id", **trace}, ["\ufeff", *lines])
+    leave(
+        stack, "inbox-ids", {"v": 1, "model": MODEL, "key_field": "id", "deadline": 3600, **trace}, ["\ufeff", *lines]
+    )
 
     tell(stack, "inbox-ids")
 
     assert_it_runs(stack, "inbox-ids")
+    status = stack.queue().get("inbox-ids").status()
+    assert status.deadline_at == pytest.approx(status.created_at + 3600)
     assert {result.key for result in stack.queue().get("inbox-ids").results()} == {"0", "1", "2", "3"}
     kept = stack.redis.hmget(keys.batch("inbox-ids"), *trace)
     assert kept == [trace["traceparent"].encode(), None]
@@ -97,7 +107,7 @@ def test_a_reply_that_is_lost_at_the_record_is_no_refusal(stack: Stack, proxy: R
     # So that Redis knows the script, and what is lost is the reply to the record itself.
     stack.queue().submit([json.loads(line) for line in LINES], model=MODEL)
     folder = leave(stack, batch_id)
-    runtime = Runtime(stack.worker_settings(redis_url=proxy.url, redis_timeout_seconds="0.3"))
+    runtime = Runtime(stack.worker_settings(redis_url=proxy.url, redis_timeout_seconds="0.5"))
     proxy.lose(b"lowtide:batches\r\n", loss, 5)
     try:
         assert take_in(runtime, batch_id) is Outcome.LATER
@@ -118,6 +128,7 @@ REFUSED: dict[str, object] = {
     "attempts-true": {"model": MODEL, "max_attempts": True},
     "attempts-many": {"model": MODEL, "max_attempts": 101},
     "priority": {"model": MODEL, "priority": 101},
+    "deadline": {"model": MODEL, "deadline": "tomorrow"},
     "labels": {"model": MODEL, "labels": {"a": 5}},
     "label": {"model": MODEL, "labels": {"a": "v" * 2000}},
     "unknown": {"model": MODEL, "colour": "blue"},
@@ -217,13 +228,13 @@ def _files(stack: Stack, batch_id: str) -> list[Path]:
 
 def test_a_take_in_that_is_slow_keeps_its_lock(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     leave(stack, "inbox-slow")
-    runtime = Runtime(stack.worker_settings(lease_seconds="1"))
+    runtime = Runtime(stack.worker_settings(lease_seconds="2"))
     real, seen = take_in_module.json_lines, []
 
     def slowly(lines: Iterator[bytes]) -> Iterator[tuple[int, object]]:
         for number, item in real(lines):
             # Each of the four takes longer than a third of the lease, all of them longer than the lease.
-            threading.Event().wait(0.4)
+            threading.Event().wait(0.8)
             yield number, item
             seen.append(take_in(Runtime(stack.worker_settings()), "inbox-slow"))
 

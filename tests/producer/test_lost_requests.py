@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.producer.points import COUNT, MODEL, happens, requests
@@ -18,11 +21,23 @@ def _cut(name: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-1])
 
 
+def _replaced(make: Callable[[Path], object]) -> Callable[[Path], object]:
+    def replace(folder: Path) -> None:
+        (folder / "index.bin").unlink()
+        make(folder / "index.bin")
+
+    return replace
+
+
+_FOLDER = _replaced(lambda place: place.mkdir())
 SMALL: dict[str, Callable[[Path], object]] = {
     "all files are gone": shutil.rmtree,
     "the file is gone": lambda folder: (folder / "index.bin").unlink(),
     "the file is cut": _cut("index.bin"),
     "the file is another's": lambda folder: (folder / "index.bin").write_bytes(bytes(1000)),
+    "the file is a folder": _FOLDER,
+    "the file is a pipe": _replaced(os.mkfifo),
+    "the file is a link out of the spool": _replaced(lambda place: place.symlink_to("/dev/null")),
 }
 LARGE: dict[str, Callable[[Path], object]] = {
     "the index is gone": lambda folder: (folder / "index.bin").unlink(),
@@ -100,13 +115,113 @@ def test_a_batch_that_lost_its_files_can_be_cancelled(stack: Stack) -> None:
     assert (status.state, status.cancelled) == (BatchState.CANCELLED, COUNT)
 
 
-def test_files_that_are_away_for_a_moment_cost_nothing(stack: Stack) -> None:
-    away = stack.directory / "away"
-    batch = damaged(stack, lambda folder: folder.rename(away), "away for a moment")
-    wait_until(lambda: stack.redis.hget(f"lowtide:batch:{batch.id}", "damaged_since"), what="a worker has looked")
-    away.rename(stack.directory / "spool" / "batches" / batch.id)
+def test_a_batch_that_loses_its_files_before_its_job_is_created_can_be_cancelled(stack: Stack) -> None:
+    stack.emulator.set_faults([{"on": "batches.create", "kind": "status", "params": {"code": 429}}])
+    try:
+        batch = stack.queue().submit(requests("lost, and planned"), model=MODEL)
+        wait_until(lambda: batch.status().problems, what="the job is refused")
+        shutil.rmtree(stack.directory / "spool" / "batches" / batch.id)
+        batch.cancel()
+        status = batch.wait(timeout=60)
+    finally:
+        stack.emulator.set_faults([])
 
-    assert batch.wait(timeout=60).succeeded == COUNT
+    assert status.error is not None
+    assert (status.state, status.cancelled, status.error.reason) == (BatchState.CANCELLED, COUNT, "REQUESTS_LOST")
+
+
+def _filled(folder: Path) -> None:
+    file = folder / "index.bin"
+    file.write_bytes(b"\xaa" * file.stat().st_size)
+
+
+LATER: dict[str, Callable[[Path], object]] = {
+    "the file is gone": lambda folder: (folder / "index.bin").unlink(),
+    "the file is another's": _filled,
+    "the file is a folder": _FOLDER,
+}
+
+
+def has_job(batch: Batch) -> bool:
+    return any(job.name for job in batch.status().jobs)
+
+
+def damaged_later(stack: Stack, tag: str, **options: Any) -> list[Batch]:
+    """Batches whose files are damaged while their jobs run, each in another way."""
+    with stack.held_jobs():
+        found = [stack.queue().submit(requests(f"{tag}, {name}"), model=MODEL, **options) for name in LATER]
+        for batch, damage in zip(found, LATER.values(), strict=True):
+            wait_until(partial(has_job, batch), what="the job is created")
+            damage(stack.directory / "spool" / "batches" / batch.id)
+    return found
+
+
+def is_cancelled(stack: Stack, bundle: str) -> bool:
+    return stack.redis.hget(f"lowtide:batch:{bundle}", "state") == b"cancelled"
+
+
+def stands_still(batch: Batch) -> bool:
+    return "cannot be stored" in str(batch.status().problems)
+
+
+def pass_deadline(stack: Stack, batch_id: str) -> None:
+    stack.redis.hset(f"lowtide:batch:{batch_id}", "deadline", "1")
+
+
+def test_a_batch_that_loses_its_files_while_its_job_runs_says_so_and_ends_on_time(stack: Stack) -> None:
+    found = damaged_later(stack, "lost, and running", share=False)
+    for batch in found:
+        wait_until(partial(stands_still, batch), what="it says so")
+        assert "cannot be stored" in str(batch.summary().problems)
+    unwanted, late, odd = found
+    unwanted.cancel()
+    odd.cancel()
+    pass_deadline(stack, late.id)
+
+    ends = unwanted.wait(timeout=60), late.wait(timeout=60), odd.wait(timeout=60)
+
+    assert [end.state for end in ends] == [BatchState.CANCELLED, BatchState.EXPIRED, BatchState.CANCELLED]
+    assert [end.settled for end in ends] == [COUNT] * 3
+    for end in ends:
+        assert end.error is not None
+        assert end.error.reason == "REQUESTS_LOST"
+        assert (end.problems, end.quarantined, end.unpriced, bool(end.paid_cost)) == ([], COUNT, 0, True)
+
+
+def test_the_batches_of_a_bundle_that_loses_its_files_while_its_job_runs_end_on_time(stack: Stack) -> None:
+    with stack.held_jobs():
+        found = [stack.queue().submit(requests(f"lost, with {n}"), model=MODEL, share=True) for n in range(2)]
+        for batch in found:
+            wait_until(partial(has_job, batch), what="the job is created")
+        bundles = {str(batch.status().bundle) for batch in found}
+        for bundle in bundles:
+            _filled(stack.directory / "spool" / "batches" / bundle)
+    for batch in found:
+        wait_until(partial(stands_still, batch), what="it says so")
+    found[0].cancel()
+    for bundle in bundles:
+        pass_deadline(stack, bundle)
+
+    unwanted, late = (batch.wait(timeout=60) for batch in found)
+
+    assert unwanted.error is not None
+    assert late.error is not None
+    assert unwanted.error.reason == late.error.reason == "REQUESTS_LOST"
+    assert (unwanted.state, unwanted.cancelled) == (BatchState.CANCELLED, COUNT)
+    assert (late.state, late.failed) == (BatchState.FAILED, COUNT)
+    for bundle in bundles:
+        wait_until(partial(is_cancelled, stack, bundle), what="the bundle has ended")
+
+
+def test_files_that_are_away_for_a_moment_cost_nothing(tmp_path: Path) -> None:
+    with Stack(tmp_path, LOWTIDE_OUTPUT_GRACE_SECONDS="600") as stack:
+        away = stack.directory / "away"
+        batch = damaged(stack, lambda folder: folder.rename(away), "away for a moment")
+        stack.worker("-P", "solo")
+        wait_until(lambda: stack.redis.hget(f"lowtide:batch:{batch.id}", "damaged_since"), what="a worker has looked")
+        away.rename(stack.directory / "spool" / "batches" / batch.id)
+
+        assert batch.wait(timeout=60).succeeded == COUNT
 
 
 def test_the_key_of_a_batch_that_is_being_deleted_goes_to_the_next(stack: Stack) -> None:

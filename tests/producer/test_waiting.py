@@ -38,9 +38,9 @@ def test_waiting_does_not_read_the_jobs(
 
     def wait() -> None:
         if with_await:
-            asyncio.run(AsyncBatch(batch).wait(0.3, poll_seconds=0.02))
+            asyncio.run(AsyncBatch(batch).wait(0.3))
         else:
-            batch.wait(0.3, poll_seconds=0.02)
+            batch.wait(0.3)
 
     with Tap(stack.redis_server, seen.append), pytest.raises(WaitTimeout, match=batch_id):
         wait()

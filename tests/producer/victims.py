@@ -38,6 +38,7 @@ def _submit(case: dict[str, Any]) -> None:
 
 def _child(case: dict[str, Any]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup` has it ignored
     os.environ.update(case["env"])
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)

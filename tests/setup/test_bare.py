@@ -15,6 +15,8 @@ from packaging.utils import canonicalize_name
 from tests.docs.documents import ROOT
 from tests.stack import Stack
 
+from lowtide.extras import install
+
 _UNWANTED = {
     *("flower", "google-genai", "httpcore2", "opentelemetry-api", "prometheus-client"),
     *("rich", "starlette", "tornado", "typer"),
@@ -99,7 +101,7 @@ def test_the_command_says_which_extra_it_needs(python: Path) -> None:
     done = run(python, "-c", "from lowtide_cli import main; main()", "--help")
 
     assert done.returncode == 1
-    assert done.stderr == 'lowtide: the command line is not installed on this host: pip install "lowtide[cli]"\n'
+    assert done.stderr == f"lowtide: the command line is not installed on this host: {install('cli')}\n"
 
 
 def test_the_emulators_command_says_which_extra_it_needs(python: Path) -> None:
@@ -109,6 +111,17 @@ def test_the_emulators_command_says_which_extra_it_needs(python: Path) -> None:
     done = run(python, "-c", f"from {module} import {name}; {name}()", "serve")
 
     assert done.returncode == 1
-    assert done.stderr == (
-        'lowtide-emulator: the emulator is not installed on this host: pip install "lowtide[emulator]"\n'
-    )
+    assert done.stderr == f"lowtide-emulator: the emulator is not installed on this host: {install('emulator')}\n"
+
+
+def test_a_worker_says_which_extra_it_needs(python: Path) -> None:
+    done = run(python, "-m", "celery", "-A", "lowtide_worker", "worker")
+
+    assert done.returncode == 1
+    assert done.stderr == f"lowtide: the worker needs an extra that is not installed: {install('worker')}\n"
+
+
+def test_the_hooks_application_says_which_extra_it_needs(python: Path) -> None:
+    done = run(python, "-c", "import lowtide.hooks")
+
+    assert f"ImportError: lowtide.hooks needs an extra that is not installed: {install('hooks')}" in done.stderr

@@ -11,7 +11,7 @@ from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTermi
 
 from lowtide import Result, ResultsFailed, ResultStatus, result_handler
 from lowtide.addresses import handler_name
-from lowtide.handling.attempts import _described, _ends_the_worker
+from lowtide.handling.attempts import described, ends_the_worker
 
 RESULT = Result(key="kettle", status=ResultStatus.SUCCEEDED)
 
@@ -61,7 +61,7 @@ def test_the_task_itself_names_the_handler_of_a_batch(app: Celery) -> None:
     def save(result: Result) -> None:
         """Takes a result."""
 
-    @app.task(name="shop.plain")
+    @app.task(name="shop.plain", shared=False)
     def plain() -> None:
         """Takes anything."""
 
@@ -90,8 +90,8 @@ def test_an_error_whose_text_raises_is_still_described() -> None:
         def __str__(self) -> str:
             raise ValueError("no text")
 
-    assert _described(Odd()) == "Odd: (its text cannot be read)"
-    assert len(_described(ValueError("x" * 5000))) == 1000
+    assert described(Odd()) == "Odd: (its text cannot be read)"
+    assert len(described(ValueError("x" * 5000))) == 1000
 
 
 def test_failed_results_are_an_expected_error_of_the_task_beside_the_users_own(app: Celery) -> None:
@@ -127,7 +127,7 @@ Gone.__module__ = "gevent.timeout"
     ],
 )
 def test_what_is_meant_for_the_worker_is_no_failure_of_the_function(error: BaseException, ends: bool) -> None:
-    assert _ends_the_worker(error) is ends
+    assert ends_the_worker(error) is ends
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from tests.unit.test_pricing import GOOD
 from lowtide import BatchQueue, InvalidBatch, Request, Settings
 from lowtide.estimates import estimate
 from lowtide.pricing import InvalidPrices
+from lowtide.protocol import Quota
 from lowtide.shaping import shaper_of
 from lowtide.spool import RequestWriter, Spool
 from lowtide.states import Kind, ProviderName
@@ -44,6 +45,7 @@ def test_an_estimate_has_the_numbers_of_a_submit_and_leaves_nothing_behind(setti
     assert numbers == (50, accepted.bytes, accepted.tokens, 5000, 1)
     assert found.lowest_cost == accepted.tokens * 750
     assert found.highest_cost == accepted.tokens * 750 + 5000 * 4500
+    assert found.held_cost == found.highest_cost
     assert (found.refused, found.quota_tier) == (0, "tier-1")
 
 
@@ -64,7 +66,9 @@ def test_what_nobody_knows_is_none_and_not_zero(settings: Settings) -> None:
     )
 
     assert (unbounded.output_tokens, unbounded.highest_cost, unbounded.lowest_cost is None) == (None, None, False)
+    assert unbounded.held_cost == (unbounded.lowest_cost or 0) + (100 + 2000) * 4500
     assert (unpriced.lowest_cost, unpriced.highest_cost, unpriced.quota_tier) == (None, None, None)
+    assert unpriced.held_cost is None
     assert (embedded.output_tokens, embedded.highest_cost) == (0, embedded.lowest_cost)
 
 
@@ -86,6 +90,9 @@ def test_each_bad_request_is_named_and_stops_no_other(settings: Settings) -> Non
     assert [problem.split(",")[0].split(" (")[0] for problem in found.problems] == [
         f"request {n}" for n in (2, 4, 5, 6, 7)
     ]
+    assert [name for name in "ab" if f'(key "{name}")' in "".join(found.problems)] == ["a", "b"]
+    unshown = estimate([{"key": "\ud800", "contents": "x"}], model=MODEL, settings=settings, key_field="id")
+    assert unshown.problems == ["request 1, id: missing, and key_field names it"]
     many = estimate([{"key": "a"}] * 50, model=MODEL, settings=settings)
     assert (many.requests, many.refused, len(many.problems), many.jobs) == (0, 50, 20, 0)
 
@@ -110,10 +117,24 @@ def test_prices_of_a_file_are_used_and_a_wrong_file_is_an_error(settings: Settin
         estimate(requests(1), model=MODEL, settings=mine)
 
 
+def test_tokens_are_corrected_by_what_the_answers_of_the_model_have_reported(settings: Settings) -> None:
+    plain = estimate(requests(50), model=MODEL, settings=settings)
+    seen = Quota(estimated=990_000, reported=1_990_000, configured=10)
+
+    found = estimate(requests(50), model=MODEL, settings=settings, quota=seen)
+
+    assert (plain.token_ratio, plain.token_limit) == (None, None)
+    assert (found.token_ratio, found.token_limit) == (2.0, 10)
+    assert found.input_tokens == 2 * plain.input_tokens
+    assert plain.lowest_cost is not None
+    assert found.lowest_cost == 2 * plain.lowest_cost
+
+
 def test_a_queue_estimates_by_its_own_settings(settings: Settings) -> None:
     queue = BatchQueue(settings.model_copy(update={"max_requests_per_job": 2}))
 
-    assert queue.estimate(requests(5), model=MODEL).jobs == 3
+    found = queue.estimate(requests(5), model=MODEL)
+    assert (found.jobs, found.token_ratio) == (3, None)
     with pytest.raises(InvalidBatch, match="no places in Google Cloud"):
         queue.estimate("gs://bucket/requests.jsonl", model=MODEL, provider="vertex")
 

@@ -11,7 +11,7 @@ import pytest
 from tests.records import a_batch
 
 from lowtide.protocol import WireKeys
-from lowtide.protocol.records import Part
+from lowtide.protocol.file_parts import Part
 from lowtide.shaping import shaper_of
 from lowtide.spool import InPlaceWriter, RequestReader, Spool
 from lowtide.states import Kind, ProviderName

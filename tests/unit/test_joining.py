@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 
 import msgspec
 import pytest
 
 from lowtide import Request
 from lowtide.models import read_result
-from lowtide.protocol.wire_keys import wire_key
+from lowtide.pricing import PriceTable
+from lowtide.protocol.wire_keys import WireKeys
 from lowtide.shaping import shaper_of
 from lowtide.spool import RequestReader, RequestWriter, Spool
 from lowtide.states import Kind, ProviderName
-from lowtide_worker.output import Row, join, provider_rows
+from lowtide_worker.output import Row, RowCosts, join, provider_rows
 from lowtide_worker.providers.gemini import GeminiProvider
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.stages.deliver import _result_line
@@ -21,6 +23,7 @@ from lowtide_worker.stages.deliver import _result_line
 BATCH = "b0joining"
 KEYS = [f"key {n}" for n in range(50)]
 GOOD = {"candidates": [{"content": {"parts": [{"text": "hello"}]}, "finishReason": "STOP"}]}
+COSTS = RowCosts(PriceTable.read(), "gemini-3.5-flash", date(2026, 11, 27))
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +44,11 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> RequestReader:
 
 
 def line(ordinal: int, response: object = GOOD, **more: object) -> bytes:
-    return json.dumps({"response": response, "key": wire_key(BATCH, ordinal, KEYS[ordinal]), **more}).encode()
+    return json.dumps({"response": response, "key": WireKeys(BATCH).of(ordinal, KEYS[ordinal]), **more}).encode()
 
 
 def rows_of(provider: GeminiProvider, *lines: bytes) -> list[Row]:
-    rows, odd = provider_rows(provider, b"\n".join(lines) + b"\n")
+    rows, odd = provider_rows(provider, b"\n".join(lines) + b"\n", COSTS)
     assert not odd
     return rows
 
@@ -95,10 +98,10 @@ def test_rows_in_order_are_not_joined_beyond_their_job(
         ("", "unknown key"),
         ("custom-1", "unknown key"),
         ("r99.000000000000", "unknown key"),
-        (wire_key(BATCH, 45, KEYS[45]), "unknown key"),  # of another job of the batch
+        (WireKeys(BATCH).of(45, KEYS[45]), "unknown key"),  # of another job of the batch
         ("r3.000000000000", "key does not match its request"),
-        (wire_key("b0another", 3, KEYS[3]), "key does not match its request"),
-        (wire_key(BATCH, 3, KEYS[4]), "key does not match its request"),
+        (WireKeys("b0another").of(3, KEYS[3]), "key does not match its request"),
+        (WireKeys(BATCH).of(3, KEYS[4]), "key does not match its request"),
     ],
 )
 def test_a_row_under_a_key_that_is_not_its_own_is_nobodys(
@@ -116,7 +119,7 @@ def test_a_row_under_a_key_that_is_not_its_own_is_nobodys(
 def test_a_broken_line_does_not_disturb_the_others(provider: GeminiProvider) -> None:
     block = b"\n".join([line(1), b"", b"{broken", b'\xff{"key":"x"}', line(2, "not an object"), b"  \r", line(3)])
 
-    rows, odd = provider_rows(provider, block)
+    rows, odd = provider_rows(provider, block, COSTS)
 
     assert [row.outcome.status for row in rows] == ["succeeded", "failed", "succeeded"]
     assert [o.line for o in odd] == [b"{broken", b'\xff{"key":"x"}']
@@ -141,7 +144,7 @@ ODD_RESPONSES = [
 def test_whatever_a_response_holds_its_stored_result_can_be_read(
     provider: GeminiProvider, reader: RequestReader, response: bytes
 ) -> None:
-    row = b'{"response":%b,"key":"%b"}' % (response, wire_key(BATCH, 1, KEYS[1]).encode())
+    row = b'{"response":%b,"key":"%b"}' % (response, WireKeys(BATCH).of(1, KEYS[1]).encode())
     joined, _ = join(rows_of(provider, row, line(2)), ordinals=range(50), reader=reader)
 
     stored = [msgspec.json.encode(_result_line(item, 1)) for item in joined]

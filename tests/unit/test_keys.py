@@ -28,7 +28,7 @@ def written(folder: Path, items: list[Any], key_field: str | None) -> list[str]:
     spool, batch_id = Spool(str(folder / "spool")), new_batch_id()
     shaper = shaper_of(ProviderName.GEMINI, model=MODEL, kind=Kind.GENERATION)
     with RequestWriter(spool, batch_id, shaper, max_request_bytes=10_000, key_field=key_field) as writer:
-        for position, item in json_lines(file_lines(io.BytesIO(text), "requests.jsonl")):
+        for position, item in json_lines(file_lines(io.BytesIO(text), "requests.jsonl", most=1 << 20)):
             writer.add(item, position)
         writer.finish()
     return [line.key for line in RequestReader(spool, batch_id).all_keys()]
@@ -69,7 +69,7 @@ def test_a_request_of_a_program_keeps_its_key() -> None:
     assert keyed(request, "#", 4) is request
 
 
-@given(st.text(min_size=1).filter(lambda name: name not in {"key", "metadata", "request", "contents", "config"}))
+@given(st.text(min_size=1).filter(lambda name: name not in {"#", "key", "metadata", "request", "contents", "config"}))
 def test_a_field_of_any_name_gives_the_key_and_is_not_sent(name: str) -> None:
     assert keyed({name: "k", "request": REQUEST}, name, 0) == {"key": "k", "request": REQUEST}
 
@@ -104,13 +104,13 @@ def test_two_lines_with_one_id_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("item", "hint"),
     [
-        ({"id": "17-a", "request": REQUEST}, 'key_field="id" (--key-field id)'),
+        ({"id": "17-a", "request": REQUEST}, 'key_field="id"'),
         ({"sku": "x", "id": 3, "request": REQUEST}, 'key_field="id"'),
         ({"sku": "x", "request": REQUEST}, 'key_field="sku"'),
         ({"custom_id": "x", "request": REQUEST}, 'key_field="custom_id"'),
         ({"contents": "x", "metadata": {"key": "m"}}, 'key_field="metadata.key"'),
         ({"contents": "x", "requestId": "m", "note": "n"}, 'key_field="requestId"'),
-        ({"request": REQUEST}, 'number the lines by key_field="#"'),
+        ({"request": REQUEST}, 'number the requests by key_field="#"'),
         ({"content": "a misspelt prompt"}, 'key_field="#"'),
         ({"x" * 500 + "id": "a", "request": REQUEST}, 'key_field="#"'),
         ({"note": {"a": 1}, "request": REQUEST}, 'key_field="#"'),

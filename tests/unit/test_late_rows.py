@@ -10,7 +10,7 @@ from tests.records import a_batch, a_job, held_job
 
 from lowtide.models import ResultError
 from lowtide.protocol import Stage
-from lowtide.protocol.records import Part
+from lowtide.protocol.file_parts import Part
 from lowtide.states import JobState
 from lowtide_worker.providers import Denied, Missing, ProviderError, Refused, Throttled, Unavailable
 from lowtide_worker.runtime import Runtime

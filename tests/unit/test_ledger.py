@@ -46,6 +46,16 @@ def test_runs_are_the_same_ordinals_in_as_few_ranges_as_can_be(drawn: tuple[Ordi
     assert all(end < start for (_, end), (start, _) in itertools.pairwise(runs))
 
 
+@settings(deadline=None, max_examples=300)
+@given(some_ordinals())
+def test_aligned_ordinals_are_the_same_from_a_whole_byte_on(drawn: tuple[Ordinals, set[int]]) -> None:
+    carried, ordinals = drawn
+    aligned = carried.aligned()
+    assert list(aligned) == sorted(ordinals)
+    assert (aligned.first, aligned.last) == (carried.first // 8 * 8, carried.last)
+    assert aligned.bitmap == bitmap(ordinals, aligned.first)
+
+
 def settled_bytes(settled: set[int], carried: Ordinals) -> bytes:
     """Returns the reply of GETRANGE for the bytes that hold `carried`: shorter where nothing later was ever set."""
     return bitmap(settled, 0)[carried.first // 8 : (carried.last - 1) // 8 + 1]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lowtide.addresses import check_model, doubt_about
+from lowtide.settings import Settings
+from lowtide.spending import PriceWarnings
 from lowtide.states import Kind, ProviderName
 
 GEMINI, VERTEX = ProviderName.GEMINI, ProviderName.VERTEX
@@ -85,3 +88,45 @@ def test_any_text_is_taken_or_refused_in_a_line(name: str, provider: ProviderNam
 )
 def test_a_model_of_another_kind_is_doubted(name: str, kind: Kind, doubtful: bool) -> None:
     assert (doubt_about(name, kind) is not None) is doubtful
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("gemini-3.5-flahs", "gemini-3.5-flash"),
+        ("models/Gemini-3.5-flahs@001", "gemini-3.5-flash"),
+        ("no-such-model", None),
+    ],
+)
+def test_a_model_without_a_price_is_warned_of_once(
+    name: str, near: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    warnings = PriceWarnings(Settings(_env_file=None))
+
+    for _ in range(2):
+        warnings.check(name)
+
+    [warning] = caplog.messages
+    assert warning.startswith(f"no price is known for {name}")
+    assert (f"(the nearest name with one is {near})" in warning) is (near is not None)
+    assert ("nearest" in warning) is (near is not None)
+    assert "LOWTIDE_PRICES" in warning
+
+
+@pytest.mark.parametrize("name", ["gemini-3.5-flash", "models/gemini-3.5-flash-002", "mine-9"])
+def test_a_model_with_a_price_is_not_warned_of(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text(
+        'price = [{ model = "mine-*", tiers = ["batch"], input = 1, cached = 1, output = 1, read = 2026-10-07, '
+        'source = "a contract" }]'
+    )
+
+    PriceWarnings(Settings(_env_file=None, prices=f"{prices}")).check(name)
+
+    assert not caplog.messages
+
+
+def test_a_price_table_that_cannot_be_read_stops_no_submit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    PriceWarnings(Settings(_env_file=None, prices=f"{tmp_path}/missing.toml")).check("gemini-3.5-flahs")
+
+    assert not caplog.messages

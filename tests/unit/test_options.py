@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -38,10 +39,14 @@ SETTINGS = Settings(_env_file=None)
 NAMES = (
     "model",
     "on_result",
+    "on_finished",
+    "on_progress",
     "idempotency_key",
     "labels",
     "mode",
     "max_attempts",
+    "max_cost",
+    "over_budget",
     "priority",
     "deadline",
     "outcomes",
@@ -82,8 +87,11 @@ REFUSED: dict[str, list[Any]] = {
         "x" * (1 << 20),
     ],
     "on_result": [*NO_TEXT, "", "shop.take\n", "shop take", "s" * (MAX_HANDLER_CHARS + 1), "stream://a\x00"],
+    "on_finished": [*NO_TEXT, "", "shop.take\n", "ftp://x", "s" * (MAX_HANDLER_CHARS + 1), "stream://a\x00"],
+    "on_progress": [*NO_TEXT, "", "shop.take\n", "ftp://x", "s" * (MAX_HANDLER_CHARS + 1), "stream://a\x00"],
     "idempotency_key": [*NO_TEXT, "", "k\ud800", "k" * (MAX_IDEMPOTENCY_KEY_CHARS + 1)],
     "labels": [
+        {"a=b": "c"},
         *NO_MAPPING,
         {f"l{n}": "" for n in range(MAX_LABELS + 1)},
         {"n" * (MAX_LABEL_NAME_CHARS + 1): ""},
@@ -92,6 +100,11 @@ REFUSED: dict[str, list[Any]] = {
     ],
     "mode": [*NO_TEXT, "", "FILE", "file\n", "carrier-pigeon", "x" * 1000],
     "max_attempts": [*NO_NUMBER, 0, -1, MAX_ATTEMPTS + 1, 1 << 70],
+    "max_cost": [
+        *[True, False, 0, -1, "", "0", "$5", "1,5", "1e7", "NaN", "Infinity", float("nan"), float("inf"), b"1", [1]],
+        *["0.0000000001", 1_000_000.5, Decimal("1e-10"), Decimal("sNaN"), 10**400, "9" * 100_000, "٣e9999999999"],
+    ],
+    "over_budget": [*NO_TEXT, None, "", "FAIL", "stop"],
     "priority": [*NO_NUMBER, None, MAX_PRIORITY + 1, -MAX_PRIORITY - 1],
     "deadline": [
         *[True, float("nan"), float("inf"), 0, 0.5, -1, MAX_DEADLINE_SECONDS + 1, 1 << 70, 10**400],
@@ -137,6 +150,11 @@ def test_an_option_that_cannot_be_used_is_refused_by_its_name(option: str, value
 
     assert str(caught.value).startswith(option)
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("given", ["0.1", 0.1, Decimal("0.1"), "1e-1"], ids=["text", "float", "decimal", "exponent"])
+def test_an_amount_of_money_is_exact(given: Any) -> None:
+    assert checked(max_cost=given).max_cost == 100_000_000
 
 
 def test_every_option_is_in_the_table() -> None:
@@ -255,3 +273,18 @@ def test_a_key_and_metadata_may_be_as_large_as_their_limits() -> None:
     done = shaped({"key": "é" * (MAX_KEY_BYTES // 2), "contents": "a", "metadata": metadata}, model="m")
 
     assert done.metadata == metadata
+
+
+def test_an_option_that_singles_have_not_names_what_limits_them() -> None:
+    wrong: Any = {"max_cost": 3}
+    with pytest.raises(TypeError, match=r"add has no option 'max_cost': limit the costs .* by LOWTIDE_BUDGETS"):
+        BatchQueue(SETTINGS).add({"contents": "x"}, model="gemini-3.5-flash", **wrong)
+
+
+def test_an_option_like_none_of_singles_is_refused_with_the_list_and_a_key_for_many_with_its_place() -> None:
+    wrong: Any = {"on_finished": "shop.done"}
+    with pytest.raises(TypeError, match=r"add has no option 'on_finished': the options are model, key, on_result, "):
+        BatchQueue(SETTINGS).add({"contents": "x"}, model="gemini-3.5-flash", **wrong)
+    wrong = {"key": "a"}
+    with pytest.raises(TypeError, match=r"no option 'key': write it into each request"):
+        BatchQueue(SETTINGS).add_many([{"contents": "x"}], model="gemini-3.5-flash", **wrong)

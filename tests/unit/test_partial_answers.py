@@ -52,8 +52,8 @@ def spool(tmp_path: Path) -> Spool:
 
 def begun(spool: Spool, *ordinals: int, token: str = TOKEN) -> PartialAnswers:
     items = [joined(ordinal, response(f"begin {ordinal} ", token=token)) for ordinal in ordinals]
-    write_partial_answers(spool, FILES.partial_answers(1, 0), items)
-    return PartialAnswers.of_segments(spool, BATCH, 1, [0])
+    digest = write_partial_answers(spool, BATCH, 1, 0, items)
+    return PartialAnswers.of_segments(spool, BATCH, 1, {0: digest})
 
 
 def whole(item: Joined) -> tuple[str, ResultStatus, str | None]:
@@ -160,14 +160,13 @@ def test_the_verdicts_of_a_batch_hold_for_the_whole_answer(spool: Spool) -> None
 
 
 def test_answers_are_found_by_ordinal_in_the_files_of_all_segments(spool: Spool) -> None:
-    for segment, ordinals in ((0, (9, 2, 4)), (3, (1, 5, 4)), (7, (3,))):
+    segments = {}
+    for segment, ordinals in ((3, (1, 5, 4)), (0, (9, 2, 4)), (7, (3,))):
         items = [joined(n, response(f"{segment}:{n}", token=TOKEN)) for n in ordinals]
-        write_partial_answers(spool, FILES.partial_answers(2, segment), items)
-    made = PartialAnswers.of_segments(spool, BATCH, 2, [3, 0, 7])
-    with spool.write(FILES.partial_index(2, 11)) as file:
-        file.write(made.index)
+        segments[segment] = write_partial_answers(spool, BATCH, 2, segment, items)
+    name = PartialAnswers.of_segments(spool, BATCH, 2, segments).write(2)
 
-    found = PartialAnswers.read(spool, BATCH, FILES.partial_index(2, 11))
+    found = PartialAnswers.read(spool, BATCH, name)
 
     assert list(found.ordinals()) == [1, 2, 3, 4, 5, 9]
     assert len(found) == 6
@@ -181,24 +180,41 @@ def test_answers_are_found_by_ordinal_in_the_files_of_all_segments(spool: Spool)
 def test_a_line_end_within_a_response_does_not_end_its_line(spool: Spool) -> None:
     item = joined(0, response("a", token=TOKEN))
     spread = msgspec.Raw(json.dumps(json.loads(bytes(item.response)), indent=1).encode())
-    write_partial_answers(spool, FILES.partial_answers(1, 0), [replace(item, response=spread)])
+    digest = write_partial_answers(spool, BATCH, 1, 0, [replace(item, response=spread)])
 
-    [found] = PartialAnswers.of_segments(spool, BATCH, 1, [0]).find([0])
+    [found] = PartialAnswers.of_segments(spool, BATCH, 1, {0: digest}).find([0])
 
     assert json.loads(bytes(found.response)) == json.loads(bytes(item.response))
 
 
 def test_damage_is_found(spool: Spool, tmp_path: Path) -> None:
     answers = begun(spool, 0, 1)
-    path = tmp_path / FILES.partial_answers(1, 0)
+    [path] = (tmp_path / FILES.partial).iterdir()
     for damaged in (path.read_bytes().replace(b"[1,", b"[2,"), path.read_bytes().replace(b"[0,", b"{0,"), b"[0]\n"):
         path.write_bytes(damaged)
         with pytest.raises(DamagedBlob, match="restore"):
             list(answers.find([0, 1]))
-    with spool.write(FILES.partial_index(1, 1)) as file:
-        file.write(b"1")
+    name = answers.write(1)
+    (tmp_path / name).write_bytes(answers.index[:-1])
     with pytest.raises(DamagedBlob, match="ends within an entry"):
-        PartialAnswers.read(spool, BATCH, FILES.partial_index(1, 1))
+        PartialAnswers.read(spool, BATCH, name)
+
+
+def test_what_a_job_continues_stays_as_it_was_when_its_segments_are_cut_again_in_another_order(spool: Spool) -> None:
+    rows = [joined(n, response(f"begin {n} ", token=f"{TOKEN}{n}===")) for n in range(4)]
+    index = PartialAnswers.of_segments(
+        spool, BATCH, 1, {n: write_partial_answers(spool, BATCH, 1, n, rows[2 * n : 2 * n + 2]) for n in (0, 1)}
+    ).write(1)
+    before = list(PartialAnswers.read(spool, BATCH, index).find(range(4)))
+
+    # Redis is put back to a time before they were delivered, and a table has no order.
+    others = [rows[n] for n in (3, 0, 2, 1)]
+    again = PartialAnswers.of_segments(
+        spool, BATCH, 1, {n: write_partial_answers(spool, BATCH, 1, n, others[2 * n : 2 * n + 2]) for n in (0, 1)}
+    ).write(1)
+
+    assert list(PartialAnswers.read(spool, BATCH, index).find(range(4))) == before
+    assert list(PartialAnswers.read(spool, BATCH, again).find(range(4))) == before
 
 
 # Lines

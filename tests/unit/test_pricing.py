@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lowtide import InvalidSettings, Usage
 from lowtide.pricing import Details, InvalidPrices, Modality, PriceTable, Tier, cost
+from lowtide.pricing.cost import DayPrices
 
 OURS = PriceTable.read()
 DAY = date(2026, 11, 27)
@@ -50,6 +51,14 @@ def table(tmp_path: Path, *rows: str) -> PriceTable:
 )
 def test_a_row_costs_its_tokens_by_the_table(model: str, tier: Tier, spent: Usage, nano: int) -> None:
     assert cost(OURS, model, spent, tier=tier, on=DAY) == nano
+
+
+def test_a_row_that_reports_more_cached_tokens_than_its_prompt_has_costs_no_more_than_its_prompt() -> None:
+    wrong, right = usage(5, 5_000_000, candidates=1), usage(5, 5, candidates=1)
+
+    assert cost(OURS, "gemini-3.5-flash", wrong, tier=Tier.BATCH, on=DAY) == 5 * 150 + 4500
+    prices = DayPrices(OURS, tier=Tier.BATCH, on=DAY)
+    assert prices.costs("gemini-3.5-flash", [wrong, right]) == [5 * 150 + 4500] * 2
 
 
 @pytest.mark.parametrize("model", ["gemini-9-flash", "tunedModels/mine", "", "gemini-3.5-flash-image"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lowtide import InvalidSettings
+from lowtide import InvalidSettings, ProviderName
 from lowtide.quotas import TIERS, limit_of, token_limits
 from lowtide_worker.settings import WorkerSettings
 
@@ -42,7 +42,8 @@ def test_a_model_has_the_limit_of_its_tier_or_its_own(
     monkeypatch: pytest.MonkeyPatch, given: str, model: str, limit: int | None
 ) -> None:
     monkeypatch.setenv("LOWTIDE_MAX_ENQUEUED_TOKENS", given)
-    assert WorkerSettings().max_tokens(model) == limit
+    assert WorkerSettings().max_tokens(ProviderName.GEMINI, model) == limit
+    assert WorkerSettings().max_tokens(ProviderName.VERTEX, model) is None
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,6 @@ def test_what_is_no_limit_is_refused_and_says_what_to_write(monkeypatch: pytest.
 
 
 def test_limits_may_be_given_in_code() -> None:
-    assert WorkerSettings(max_enqueued_tokens={"m": 5}).max_tokens("m") == 5
-    assert WorkerSettings(max_enqueued_tokens="tier-1").max_tokens("gemini-3.5-flash") == 3_000_000
+    assert WorkerSettings(max_enqueued_tokens={"m": 5}).max_tokens(ProviderName.GEMINI, "m") == 5
+    assert WorkerSettings(max_enqueued_tokens="tier-1").max_tokens(ProviderName.GEMINI, "gemini-3.5-flash") == 3_000_000
     assert limit_of(token_limits({"M-preview": 5}), "m") == 5

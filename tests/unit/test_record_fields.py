@@ -20,12 +20,18 @@ ROOTS = [Path(str(package.__file__)).parent for package in (lowtide, lowtide_wor
 SCRIPTS = [script for root in ROOTS for script in sorted(root.rglob("*.lua"))]
 RECORDS: dict[str, type[EntityRecord]] = {"batch": BatchRecord, "job": JobRecord, "segment": SegmentRecord}
 TYPED: dict[type[EntityRecord], list[Any]] = {
-    BatchRecord: [changes.NewBatch, changes.BatchChange],
-    JobRecord: [changes.NewJob, changes.CarriedRequests, changes.ContinuedAnswers, changes.JobChange],
+    BatchRecord: [changes.NewBatch, changes.NewGathering, changes.BatchChange],
+    JobRecord: [
+        changes.NewJob,
+        changes.CarriedRequests,
+        changes.PooledRequests,
+        changes.ContinuedAnswers,
+        changes.JobChange,
+    ],
     SegmentRecord: [changes.Redelivery, changes.SegmentChange],
     SweepRecord: [changes.NewSweep, changes.EntityChange],
 }
-COUNTED = {*map(str, ResultStatus), *Usage.__struct_fields__, "duplicates", "quarantined", *PAID.values()}
+COUNTED = {*map(str, ResultStatus), *Usage.__struct_fields__, "duplicates", "quarantined", "cost", *PAID.values()}
 """Counters of the batch that record.lua raises, by names that deliver gives it."""
 CALL = re.compile(r"redis\.p?call\('(H[A-Z]+)',")
 WRITES = {"HSET", "HINCRBY"}

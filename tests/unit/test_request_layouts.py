@@ -99,7 +99,7 @@ def test_groups_and_sizes_are_the_same_in_every_layout(spool: Spool, layout: str
     assert len({group for group, *_ in found}) == accepted.groups
     assert sum(size for _, size, _ in found) == accepted.bytes
     assert RequestReader(spool, BATCH).damaged(90, lines=True, groups=True) is None
-    assert RequestReader(spool, BATCH).damaged(90, lines=True, groups=False) in (None, FILES.index)
+    assert RequestReader(spool, BATCH).damaged(90, lines=True, groups=False) is None
 
 
 def test_requests_of_one_group_have_no_groups(spool: Spool, layout: str) -> None:
@@ -183,6 +183,17 @@ def test_damage_is_found_and_named_and_nothing_is_read_short(spool: Spool, layou
     assert RequestReader(spool, BATCH).damaged(TOTAL, lines=True, groups=False) == name
     with pytest.raises(DamagedBlob, match=name):
         read(spool)
+
+
+def test_a_whole_batch_is_whole_to_a_reader_that_needs_its_keys_only(spool: Spool, layout: str) -> None:
+    write(spool, items())
+    in_redis = RequestReader(spool, BATCH, lambda: spool.read(FILES.index))
+
+    assert RequestReader(spool, BATCH).damaged(TOTAL, lines=False, groups=False) is None
+    if layout != "several blobs":
+        assert in_redis.damaged(TOTAL, lines=False, groups=False) is None
+        _shortened(FILES.index, 1)(spool)
+        assert RequestReader(spool, BATCH).damaged(TOTAL, lines=False, groups=False) == FILES.index
 
 
 @pytest.mark.parametrize("entry", [bytes(ENTRY.size), b"\xff" * ENTRY.size], ids=["zeros", "ones"])

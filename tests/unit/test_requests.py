@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.unit.scratch import emptied
 
 from lowtide import InvalidBatch, InvalidRequest, Request, SpoolError
-from lowtide.protocol.wire_keys import wire_key
+from lowtide.protocol.wire_keys import WireKeys
 from lowtide.shaping import json_lines, shaper_of
 from lowtide.spool import Accepted, RequestReader, RequestWriter, Spool
 from lowtide.spool.format import PACKED_BYTES
@@ -81,7 +81,7 @@ def test_the_lines_are_the_providers_and_the_index_points_at_them(keys: list[str
         start, end = reader.byte_range(ordinal, ordinal + 1)
         assert found[end - 1 : end] == b"\n"
         line = json.loads(found[start:end])
-        assert line["key"] == wire_key(BATCH, ordinal, key)
+        assert line["key"] == WireKeys(BATCH).of(ordinal, key)
         assert line["request"]["contents"][0]["parts"][0]["text"] == text * (1 + ordinal % 3)
 
 
@@ -348,6 +348,7 @@ def test_text_moved_from_one_request_to_the_next_changes_the_fingerprint() -> No
 # Memory
 
 
+@pytest.mark.thorough
 def test_memory_stays_flat_however_many_requests_come(spool: Spool) -> None:
     count = 20_000
     one = ask("", "word " * 10)

@@ -6,31 +6,17 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide import Batch, BatchState, BatchStatus, Result, ResultError, ResultStatus
+from lowtide import BatchState, BatchStatus, Result, ResultError, ResultStatus
 from lowtide_cli.commands.results.formats import Format, formatted
 
 STATUS = BatchStatus(id="b0one", state=BatchState.COMPLETED, model="gemini-3.5-flash", total=2, created_at=17.5)
 TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
-
-
-class Stored(Batch):
-    """A batch whose results are given."""
-
-    def __init__(self, *results: Result) -> None:
-        self._results = results
-
-    def results(self) -> Iterator[Result]:
-        return iter(self._results)
-
-    def result_lines(self) -> Iterator[bytes]:
-        return map(msgspec.json.encode, self._results)
 
 
 def answer(key: str, text: str) -> Result:
@@ -42,7 +28,8 @@ FAILED = Result(key="b", status=ResultStatus.FAILED, error=ResultError(reason="S
 
 
 def written(form: Format, *results: Result) -> str:
-    return b"".join(formatted(Stored(*results), STATUS, form)).decode()
+    lines = (json.dumps(msgspec.to_builtins(result)).encode() for result in results)
+    return b"".join(formatted(lines, STATUS, form)).decode()
 
 
 def test_json_lines_are_the_stored_ones() -> None:
@@ -62,16 +49,49 @@ def test_lines_of_openai_name_the_batch_and_its_time() -> None:
 
 def test_csv_has_a_header_and_the_reason_of_a_failure() -> None:
     assert written(Format.CSV, answer("a", 'say "hi",\nnow'), FAILED) == (
-        'key,status,reason,text,metadata\r\na,succeeded,,"say ""hi"",\nnow","{""row"":""1""}"\r\nb,failed,SAFETY,,\r\n'
+        'key,status,reason,text,metadata,cost\r\na,succeeded,,"say ""hi"",\nnow","{""row"":""1""}",\r\n'
+        "b,failed,SAFETY,,,\r\n"
     )
 
 
-@given(TEXT.filter(bool), TEXT)
-def test_csv_gives_back_every_key_and_text(key: str, text: str) -> None:
+BEGINS_A_FORMULA = re.compile("[=+@\t\r\n\uff1d\uff0b\uff0d\uff20-]")
+CELL = st.tuples(st.sampled_from(["", "'", "''", "=", "+", "-", "@", "\t", "\r", "\n", "-1", "\uff1d"]), TEXT).map(
+    "".join
+)
+
+
+@given(CELL.filter(bool), CELL)
+def test_csv_gives_back_every_key_and_text_and_no_cell_is_a_formula(key: str, text: str) -> None:
     rows = list(csv.reader(io.StringIO(written(Format.CSV, answer(key, text)), newline="")))
 
-    assert rows[1][0] == key
-    assert rows[1][3] == text
+    assert not any(BEGINS_A_FORMULA.match(cell) for cell in rows[1] if not re.fullmatch(r"[+-][0-9]+(\.[0-9]+)?", cell))
+    # As the documentation says how to read a cell back.
+    key_cell, text_cell = (re.sub("^'('*[=+@\t\r\n\uff1d\uff0b\uff0d\uff20-])", r"\1", rows[1][at]) for at in (0, 3))
+    assert (key_cell, text_cell) == (key, text)
+
+
+def test_no_cell_is_divided_where_semicolons_divide_cells() -> None:
+    assert written(Format.CSV, answer("k", "a;=1+1")).splitlines()[1].startswith('k,succeeded,,"a;=1+1",')
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("-2+cmd|'/C calc'!A0", "'-2+cmd|'/C calc'!A0"),
+        ("\t=1", "'\t=1"),
+        ("'=1", "''=1"),
+        ("-6", "-6"),
+        ("+3.25", "+3.25"),
+        ("- a list", "'- a list"),
+        ("it's", "it's"),
+    ],
+)
+def test_a_cell_that_a_spreadsheet_would_run_is_text(text: str, cell: str) -> None:
+    [_, row] = csv.reader(io.StringIO(written(Format.CSV, answer("k", text)), newline=""))
+
+    assert row[3] == cell
 
 
 @given(st.lists(st.tuples(TEXT.filter(bool), TEXT), max_size=4))

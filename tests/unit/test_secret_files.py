@@ -11,6 +11,7 @@ import pytest
 
 from lowtide import InvalidSettings, Settings
 from lowtide.errors import LowtideError
+from lowtide.secret_files import variable_or_file
 from lowtide.variables import _unsaid, unknown_variables
 from lowtide_cli.local import given_login
 from lowtide_worker.settings import WorkerSettings
@@ -23,6 +24,7 @@ VALUES = {
     "GOOGLE_API_KEY": f"AIza{SECRET}",
     "LOWTIDE_BROKERS": json.dumps({"shop": f"amqp://user:{SECRET}@host//"}),
     "LOWTIDE_WEBHOOK_SECRETS": json.dumps({"https://shop.example/": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}),
+    "LOWTIDE_HOOKS_SECRETS": json.dumps(["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]),
 }
 """A value of each secret setting."""
 FIELDS = {"GEMINI_API_KEY": "google_api_key", "GOOGLE_API_KEY": "google_api_key"}
@@ -43,6 +45,8 @@ def revealed(settings: WorkerSettings, name: str) -> object:
     value = getattr(settings, FIELDS.get(name, name.removeprefix("LOWTIDE_").lower()))
     if isinstance(value, dict):
         return {key: inner.get_secret_value() for key, inner in value.items()}
+    if isinstance(value, list):
+        return [inner.get_secret_value() for inner in value]
     return value.get_secret_value()
 
 
@@ -81,7 +85,7 @@ def test_a_secret_comes_from_a_file(monkeypatch: pytest.MonkeyPatch, name: str, 
     settings = WorkerSettings()
 
     given = VALUES[name]
-    assert revealed(settings, name) == (json.loads(given) if given.startswith("{") else given)
+    assert revealed(settings, name) == (json.loads(given) if given.startswith(("{", "[")) else given)
     assert SECRET not in repr(settings)
     assert given not in str(LowtideError(f"another library says {given}"))
     assert list(unknown_variables()) == []
@@ -192,11 +196,38 @@ def test_a_misspelt_file_in_the_directory_is_warned_of(monkeypatch: pytest.Monke
     ]
 
 
-def test_flowers_login_comes_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "LOWTIDE_FLOWER_BASIC_AUTH").write_text(f"user:{SECRET}\n")
+@pytest.mark.parametrize("place", ["environment", ".env", "directory", "directory in .env", ".env itself"])
+def test_flowers_login_comes_from_wherever_a_setting_may(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    file = Path("secrets/LOWTIDE_FLOWER_BASIC_AUTH").absolute()
+    file.parent.mkdir()
+    file.write_text(f"user:{SECRET}\n")
     assert given_login() is None
-    with monkeypatch.context() as patch:
-        patch.setenv("LOWTIDE_FLOWER_BASIC_AUTH_FILE", str(tmp_path / "LOWTIDE_FLOWER_BASIC_AUTH"))
-        assert given_login() == f"user:{SECRET}"
-    monkeypatch.setenv("LOWTIDE_SECRETS_DIR", str(tmp_path))
+    match place:
+        case "environment":
+            monkeypatch.setenv("LOWTIDE_FLOWER_BASIC_AUTH_FILE", str(file))
+        case ".env":
+            Path(".env").write_text(f"LOWTIDE_FLOWER_BASIC_AUTH_FILE={file}\n")
+        case "directory":
+            monkeypatch.setenv("LOWTIDE_SECRETS_DIR", str(file.parent))
+        case "directory in .env":
+            Path(".env").write_text(f"LOWTIDE_SECRETS_DIR={file.parent}\n")
+        case _:
+            Path(".env").write_text(f"LOWTIDE_FLOWER_BASIC_AUTH=user:{SECRET}\n")
+
     assert given_login() == f"user:{SECRET}"
+
+
+def test_a_variable_that_is_no_setting_is_read_in_the_order_of_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOWTIDE_SECRETS_DIR", str(Path("secrets").absolute()))
+    Path("secrets").mkdir()
+    Path("secrets/LOWTIDE_REDIS_SERVER").write_text("directory")
+    assert variable_or_file("LOWTIDE_REDIS_SERVER") == "directory"
+    Path("named").write_text("named in .env")
+    Path(".env").write_text("LOWTIDE_REDIS_SERVER_FILE=named\n")
+    assert variable_or_file("LOWTIDE_REDIS_SERVER") == "named in .env"
+    monkeypatch.setenv("LOWTIDE_REDIS_SERVER", "environment")
+    assert variable_or_file("LOWTIDE_REDIS_SERVER") == "environment"
+
+    Path(".env").write_text("LOWTIDE_REDIS_SERVER_FILE=named\nLOWTIDE_REDIS_SERVER=both\n")
+    with pytest.raises(InvalidSettings, match="are both set"):
+        variable_or_file("LOWTIDE_REDIS_SERVER")

@@ -244,6 +244,7 @@ def test_a_call_that_carries_much_has_more_time() -> None:
         "redis://host:6379/0",
         "rediss://user:p%2Fw@[::1]:6379/2?ssl_cert_reqs=none",
         "rediss://host?ssl_ca_certs=/etc/ssl/ca.pem&ssl_check_hostname=false",
+        "rediss://host?ssl_cert_reqs=CERT_OPTIONAL",
         "redis://:a:b@host/1",
         "redis://:a@b@host/15",
         "redis:///0",
@@ -322,6 +323,9 @@ def test_a_password_that_is_not_escaped_is_taken_or_refused_and_never_told(passw
         "sqs://",
         "rediss://host/2?ssl_ca_certs=/ca.pem#orders",
         "sentinel://:a@x:1;sentinel://y/3?master_name=m#orders",
+        "rediss://:a@x:1;rediss://y/3#orders",
+        "rediss://x?ssl_cert_reqs=CERT_REQUIRED;rediss://y?ssl_cert_reqs=required",
+        "redis://x;redis://y",
     ],
 )
 def test_a_broker_that_can_be_used_is_taken(url: str) -> None:
@@ -334,6 +338,9 @@ def test_a_broker_that_can_be_used_is_taken(url: str) -> None:
         "foo",
         '{"shop": "foo"}',
         '{"shop": "sentinel://:hun@host"}',
+        '{"shop": "rediss://:hun@host;redis://other"}',
+        '{"shop": "rediss://:hun@host;rediss://other?ssl_ca_certs=/ca.pem"}',
+        '{"shop": "rediss://:hun;ter2@host"}',
         '{"shop": "amqp://user:hun/ter2@host//"}',
         "[]",
         '{"shop": ""}',

@@ -16,6 +16,7 @@ from lowtide.protocol import BatchFiles, JobRecord, Stage, measures
 from lowtide.shaping import shaper_of
 from lowtide.spool import KeyLine, RequestReader, RequestWriter, Spool
 from lowtide.states import JobState, Kind, ProviderName
+from lowtide_worker.intents import with_numbers
 from lowtide_worker.output import Joined, judge
 from lowtide_worker.partial_answers import PartialAnswers, with_token, write_partial_answers
 from lowtide_worker.providers import OutputRow
@@ -46,15 +47,16 @@ def test_lines_with_their_tokens_fit_into_the_jobs_that_continue_them(
     answer = b'{"candidates":[{"content":{"parts":[{"text":"a"}]},"continuationToken":"%b"}]}' % token.encode()
     row = OutputRow("k", msgspec.Raw(answer))
     items = [Joined(n, KeyLine("w", "k"), row.response, judge(row)) for n in (0, 1, 2, 4)]
-    write_partial_answers(spool, BatchFiles(BATCH).partial_answers(1, 0), items)
-    partial = PartialAnswers.of_segments(spool, BATCH, 1, [0])
+    digest = write_partial_answers(spool, BATCH, 1, 0, items)
+    partial = PartialAnswers.of_segments(spool, BATCH, 1, {0: digest})
     start, end = RequestReader(spool, BATCH).byte_range(0, 1)
     with spool.open(BatchFiles(BATCH).index) as file:
         line = next(line for line in file.read().splitlines() if b'{"key":"r0.' in line)
     line = line[line.index(b'{"key":"r0.') :]
     assert len(line) + 1 == end - start
     most = fitting * len(with_token(line, token))
-    runtime = SimpleNamespace(spool=spool, settings=SimpleNamespace(max_job_bytes=lambda *_: most))
+    requests = SimpleNamespace(of=lambda _: RequestReader(spool, BATCH))
+    runtime = SimpleNamespace(requests=requests, settings=SimpleNamespace(max_job_bytes=lambda *_: most))
     job = held_job(a_job(f"{BATCH}-1", last=8), a_batch(BATCH), Stage.SETTLE)
 
     found = _fitting(cast("Runtime", runtime), job, some(0, 1, 2, 4), partial)
@@ -100,3 +102,24 @@ def test_to_continue_costs_no_attempt_and_a_retry_continues_the_same_answers() -
         (retry.attempt, retry.losses, retry.continuations, retry.partial)
         for retry in (same, same.again(), same.after_loss(), same.continued("new"))
     ] == [(2, 1, 4, "old"), (3, 1, 4, "old"), (2, 2, 4, "old"), (2, 1, 5, "new")]
+
+
+@pytest.mark.parametrize(
+    ("forgotten", "jobs"),
+    [
+        ({}, [(0, [0, 1, 4])]),
+        ({7: [5, 6]}, [(0, [0, 1, 4])]),
+        ({7: [0, 1, 4]}, [(7, [0, 1, 4])]),
+        ({7: [1, 4, 5], 9: [4]}, [(7, [1, 4]), (0, [0])]),
+        ({9: [4], 8: [0]}, [(8, [0]), (9, [4]), (0, [1])]),
+    ],
+    ids=["none", "of others", "all", "some, and again", "two jobs"],
+)
+def test_requests_of_a_job_that_redis_has_forgotten_get_its_number(
+    forgotten: dict[int, list[int]], jobs: list[tuple[int, list[int]]]
+) -> None:
+    retry = Retry.of(a_job(f"{BATCH}-3", last=8), some(0, 1, 4)).again()
+
+    found = with_numbers([retry], {number: some(*ordinals) for number, ordinals in forgotten.items()})
+
+    assert [(one.number, list(one.requests), one.attempt) for one in found] == [(*job, 2) for job in jobs]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 
 from lowtide import ResultStatus
 from lowtide.models import read_result
+from lowtide.pricing import PriceTable
 from lowtide.protocol import BatchFiles
 from lowtide.spool import KeyLine, Spool
 from lowtide.states import Verdict
-from lowtide_worker.output import Joined, overruled, provider_rows
+from lowtide_worker.output import Joined, RowCosts, overruled, provider_rows
 from lowtide_worker.output.judging import DEEPEST, judge, too_deep
 from lowtide_worker.providers import OutputRow, Provider
 from lowtide_worker.providers.gemini import GeminiProvider
@@ -33,6 +35,7 @@ class Vertex:
     row = staticmethod(vertex_lines.one)
 
 
+COSTS = RowCosts(PriceTable.read(), "gemini-3.5-flash", date(2026, 11, 27))
 PROVIDERS: list[Any] = [GeminiProvider(WorkerSettings(_env_file=None, GOOGLE_API_KEY="k")), Vertex()]
 
 
@@ -42,7 +45,7 @@ def stored(provider: Provider, responses: list[str]) -> dict[str, bytes]:
         b'{"key":"r%d.000000000000","response":%b}\n' % (n, response.encode(errors="surrogatepass"))
         for n, response in enumerate(responses)
     )
-    rows, odd = provider_rows(provider, block)
+    rows, odd = provider_rows(provider, block, COSTS)
     assert len(rows) + len(odd) == len(responses)
     lines: dict[str, bytes] = {}
     for ordinal, row in enumerate(rows):

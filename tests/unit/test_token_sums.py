@@ -9,8 +9,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.unit.scratch import emptied
 
+from lowtide import Settings
+from lowtide.protocol import BatchFiles
 from lowtide.shaping import shaper_of
-from lowtide.spool import Accepted, RequestReader, RequestWriter, Spool
+from lowtide.spending import weighing
+from lowtide.spool import Accepted, RequestReader, RequestWriter, Spool, write_unpacked
 from lowtide.states import Kind, ProviderName
 from lowtide_worker.stages.submit import _cut
 
@@ -34,6 +37,37 @@ def test_the_index_sums_the_tokens_of_the_requests(tmp_path: Path) -> None:
     assert [reader.tokens(0, n) for n in range(5)] == [0, 5, 6, 66, 68]
     assert reader.tokens(2, 4) == 62
     assert list(reader.keys([0, 1, 3])) == [0, 1, 3]
+
+
+def test_an_index_under_a_budget_counts_the_output_of_each_request_and_another_one_does_not(tmp_path: Path) -> None:
+    spool = Spool(str(tmp_path))
+    shaper = shaper_of(ProviderName.GEMINI, model="gemini-3.5-flash", kind=Kind.GENERATION)
+    weigh = weighing("gemini-3.5-flash", Kind.GENERATION, Settings(_env_file=None))
+    items = [
+        {"key": "a", "contents": "x" * 40, "config": {"max_output_tokens": 7}},
+        {"key": "b", "contents": "x" * 8},
+        {"key": "c", "contents": "x" * 8, "config": {"max_output_tokens": 50}},
+    ]
+    with RequestWriter(spool, "small", shaper, max_request_bytes=1 << 20, weigh=weigh) as writer:
+        for item in items:
+            writer.add(item)
+        accepted = writer.finish()
+    with write_unpacked(spool, BatchFiles("large"), wide=True) as lines:
+        for output in (7, 2000, 50):
+            lines.add(b"{}\n", b'["r","k"]\n', 2, output)
+    intake(spool, [1, 2, 3], "other")
+
+    assert accepted.output_tokens == 2057
+    assert (accepted.least_cost, accepted.most_cost) == (10 * 750 + 7 * 4500, 2 * 750 + 2000 * 4500)
+    for name in ("small", "large"):
+        reader = RequestReader(spool, name)
+        assert reader.output(1, 3) == 2050
+        assert list(reader.outputs(1, 3) or ()) == [2000, 50]
+        assert reader.damaged(3, lines=True, groups=False) is None
+        assert list(reader.keys([0, 1, 2])) == [0, 1, 2]
+        assert list(reader.cuts(3, max_requests=2, max_bytes=1000)) == [(0, 2), (2, 3)]
+        assert reader.fitting(0, 3, max_bytes=1000, max_tokens=12) >= 2
+    assert RequestReader(spool, "other").outputs(0, 3) is None
 
 
 @settings(deadline=None, max_examples=80)

@@ -104,7 +104,7 @@ def test_a_handler_continues_the_span_that_sent_its_message(exported: InMemorySp
     app = Celery("shop", broker="memory://", set_as_current=False)
     seen = []
 
-    @app.task(name="shop.save", bind=True)
+    @app.task(name="shop.save", bind=True, shared=False)
     def save(task: object) -> None:
         seen.append(task)
 

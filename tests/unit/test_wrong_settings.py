@@ -23,6 +23,8 @@ FREE_TEXT = {
     "google_cloud_project",
     "handler_queue",
     "health_host",
+    "hooks_audience",
+    "hooks_push_audience",
     "prices",
     "spool_url",
     "vertex_credentials",

@@ -17,6 +17,7 @@ import msgspec
 
 from lowtide.errors import InvalidRequest, SpoolError
 from lowtide.protocol import BatchFiles, WireKeys
+from lowtide.shaping.tokens import ASSUMED_OUTPUT_TOKENS
 from lowtide.shaping.vertex_import import Schemas
 from lowtide.spool import DamagedBlob, KeyLine, RequestReader, Spool, write_unpacked
 from lowtide.states import ProviderName
@@ -45,35 +46,41 @@ class RequestsDamagedError(SpoolError):
 def write_bundle(
     spool: Spool,
     bundle_id: str,
-    batches: Iterable[Share],
+    batches: Iterable[tuple[Share, RequestReader]],
     *,
     provider: ProviderName,
     lost: Collection[str],
+    wide: bool = False,
     keep: Callable[[], object],
 ) -> array[int]:
     """Writes the files of a bundle; returns the group of each request. Requests of two groups cannot share a job.
 
     Equal batches have equal files, whichever worker writes them.
 
+    - `batches`: each with the reader of its requests.
     - `lost`: batches whose requests are known to be gone. Their ordinals get empty lines, which no job carries.
-    - `keep`: called between two batches.
+    - `wide`: whether the index counts output tokens too, as it does under a budget.
+    - `keep`: called between two batches, and before the error. It raises `Superseded` if another worker holds the
+      bundle: that one may have written the files already, so that the store has no requests any more.
 
     Raises `RequestsDamagedError` for another batch whose requests cannot be read, and `SpoolError`.
     """
     group_of = _Groups().of if provider is ProviderName.VERTEX else _one_group
     groups = array("L")
-    with write_unpacked(spool, BatchFiles(bundle_id)) as writer:
-        for batch in batches:
+    with write_unpacked(spool, BatchFiles(bundle_id), wide=wide) as writer:
+        for batch, reader in batches:
             keep()
             # Of its own batch: should Redis go back in time, another batch may get these ordinals, but not these keys.
             wire_key = WireKeys(batch.batch_id).of
             count = batch.last - batch.first
-            requests = [(b"", KeyLine("", ""), 0)] * count if batch.batch_id in lost else _requests(spool, batch)
-            for ordinal, (line, request, tokens) in enumerate(requests, batch.first):
+            requests = [(b"", KeyLine("", ""), 0, 0)] * count
+            if batch.batch_id not in lost:
+                requests = _requests(batch, reader, keep)
+            for ordinal, (line, request, tokens, output) in enumerate(requests, batch.first):
                 wire = wire_key(ordinal, request.key)
                 rest = line[len(_LINE_START) + len(request.wire) :]
                 key_line = _encode(KeyLine(wire, request.key, request.metadata)) + b"\n"
-                writer.add(_LINE_START + wire.encode() + rest if line else b"", key_line, tokens)
+                writer.add(_LINE_START + wire.encode() + rest if line else b"", key_line, tokens, output)
                 try:
                     groups.append(group_of(line) if line else 0)
                 except msgspec.DecodeError as error:
@@ -108,21 +115,23 @@ class _Groups:
             return self._first + self._schemas.group(body)
 
 
-def _requests(spool: Spool, batch: Share) -> Iterator[tuple[bytes, KeyLine, int]]:
-    """The lines of a small batch, with their newlines, what belongs to each, and its estimated tokens."""
+def _requests(batch: Share, reader: RequestReader, keep: Callable[[], object]) -> list[tuple[bytes, KeyLine, int, int]]:
+    """The lines of a small batch, with their newlines, what belongs to each, and its input and output tokens."""
     count = batch.last - batch.first
-    reader = RequestReader(spool, batch.batch_id)
     copy = io.BytesIO()
     try:
         reader.copy_lines([(0, count)], copy)
         requests = reader.keys(range(count))
         tokens = [tokens for _, tokens in reader.sizes()]
+        counted = reader.outputs(0, count)
+        outputs = [ASSUMED_OUTPUT_TOKENS] * count if counted is None else list(counted)
     except (DamagedBlob, ValueError) as error:
+        keep()
         raise RequestsDamagedError(batch.batch_id, f"batch {batch.batch_id}: its requests: {error}") from error
     lines = copy.getvalue().splitlines(keepends=True)
-    if len(lines) != count or len(requests) != count or len(tokens) != count:
+    if len(lines) != count or len(requests) != count or len(tokens) != count or len(outputs) != count:
         raise RequestsDamagedError(batch.batch_id, f"batch {batch.batch_id}: its requests are not whole")
-    return zip(lines, requests.values(), tokens, strict=True)
+    return list(zip(lines, requests.values(), tokens, outputs, strict=True))
 
 
 def by_batch(items: Sequence[Joined], batches: Sequence[BundledBatch]) -> Iterator[tuple[BundledBatch, list[Joined]]]:
@@ -131,3 +140,9 @@ def by_batch(items: Sequence[Joined], batches: Sequence[BundledBatch]) -> Iterat
     ordered = sorted(items, key=lambda item: item.ordinal)
     for place, some in groupby(ordered, key=lambda item: bisect_right(firsts, item.ordinal) - 1):
         yield batches[place], list(some)
+
+
+def batches_with(ordinals: Iterable[int], batches: Sequence[BundledBatch]) -> list[BundledBatch]:
+    """The batches that have some of these requests, in order."""
+    firsts = [batch.first for batch in batches]
+    return [batches[place] for place in sorted({bisect_right(firsts, ordinal) - 1 for ordinal in ordinals})]

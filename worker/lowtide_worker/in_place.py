@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO
 
 import msgspec
+from msgspec.structs import replace
 
 from lowtide.models import ResultError
 from lowtide.protocol import BatchRecord, JobRecord, WireKeys
-from lowtide.protocol.records import Part
+from lowtide.protocol.file_parts import Part
 from lowtide.spool import KeyIndex, RequestReader, Spool
 from lowtide_worker.output import Row, part_ranges
 from lowtide_worker.providers import Missing, Provider, Refused
@@ -46,7 +47,7 @@ def under_wire_keys(rows: Sequence[Row], spool: Spool, batch_id: str) -> list[Ro
     wire_key = WireKeys(batch_id).of
     ordinals = (index.ordinal(row.key) if row.key is not None else None for row in rows)
     return [
-        row if ordinal is None or row.key is None else Row(wire_key(ordinal, row.key), row.response, row.outcome)
+        row if ordinal is None or row.key is None else replace(row, key=wire_key(ordinal, row.key))
         for row, ordinal in zip(rows, ordinals, strict=True)
     ]
 

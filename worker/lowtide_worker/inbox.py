@@ -13,7 +13,6 @@ from redis.exceptions import LockError
 from redis.lock import Lock
 
 from lowtide.errors import IdempotencyConflict, InvalidBatch, InvalidRequest, OutsideRoot, SourceError
-from lowtide.intake import Intake
 from lowtide.limits import MAX_INBOX_OPTIONS_BYTES
 from lowtide.options import Options
 from lowtide.protocol import VERSION, BatchFiles, keys
@@ -57,10 +56,14 @@ class InboxBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str
     v: int = 1
     on_result: str | None = None
+    on_finished: str | None = None
+    on_progress: str | None = None
     idempotency_key: str | None = None
     labels: dict[str, str] = {}
     mode: str | None = None
     max_attempts: int | None = None
+    max_cost: float | str | None = None
+    over_budget: str = "fail"
     priority: int = 0
     deadline: float | str | None = None
     outcomes: dict[str, str] = {}
@@ -75,6 +78,10 @@ class InboxBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _Version(msgspec.Struct, frozen=True):
     v: int = 1
+
+
+_decode = msgspec.json.Decoder(InboxBatch).decode
+_decode_version = msgspec.json.Decoder(_Version).decode
 
 
 def is_waiting(runtime: Runtime, batch_id: str) -> bool:
@@ -155,7 +162,7 @@ def _wanted(spool: Spool, batch_id: str) -> InboxBatch | None:
     raw = spool.head(f"{BatchFiles(batch_id).inbox}/batch.json", MAX_INBOX_OPTIONS_BYTES + 1)
     if len(raw) > MAX_INBOX_OPTIONS_BYTES:
         raise InvalidBatch(f"batch.json: more than the {MAX_INBOX_OPTIONS_BYTES:,} bytes it may have")
-    if msgspec.json.decode(raw, type=_Version).v > VERSION:
+    if _decode_version(raw).v > VERSION:
         log.warning(
             "inbox %s: its version is newer than this worker's %d; left for a newer one",
             batch_id,
@@ -163,7 +170,7 @@ def _wanted(spool: Spool, batch_id: str) -> InboxBatch | None:
             extra=Event.INBOX_NEWER.extra,
         )
         return None
-    return msgspec.json.decode(raw, type=InboxBatch)
+    return _decode(raw)
 
 
 def _submit(runtime: Runtime, batch_id: str, wanted: InboxBatch, keep: Callable[[], None]) -> str:
@@ -178,12 +185,13 @@ def _submit(runtime: Runtime, batch_id: str, wanted: InboxBatch, keep: Callable[
     if not runtime.spool.exists(lines):
         raise InvalidBatch("requests.jsonl is not there: it must be written before batch.json")
     with queue.receiver.writer(batch_id, options, RequestWriter) as writer, runtime.spool.open(lines) as file:
-        for position, item in json_lines(file_lines(file, "requests.jsonl")):
+        most = runtime.settings.max_bytes_per_job
+        for position, item in json_lines(file_lines(file, "requests.jsonl", most=most)):
             writer.add(item, position)
             keep()
         reach("inbox.before-files")
         keep()
-        intake = Intake(writer.finish("requests.jsonl"))
+        intake = queue.receiver.intake(options, writer.finish("requests.jsonl"))
     reach("inbox.before-record")
     trace = checked({name: getattr(wanted, name) for name in HEADERS})
     return queue.register(batch_id, options, intake, trace).id

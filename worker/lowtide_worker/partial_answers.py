@@ -2,7 +2,9 @@
 
 deliver writes those of a segment into one file, each with all that has come so far. When the job is settled, an index
 of them is written, and the job that continues them names it. So a job reads what was there before it was created,
-however often it is collected. The files stay until the batch is deleted: a Redis that goes back in time needs them.
+however often it is collected. Redis may go back in time and have other answers stored for the same segment. So each
+file has a digest of its content in its name, and is never written over by another. The files stay until the batch is
+deleted.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import heapq
 import struct
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
 from operator import attrgetter
 from typing import IO, NamedTuple, cast
 
@@ -26,9 +29,10 @@ from lowtide_worker.providers import OutputRow, without_line_ends
 
 _MOST_AT_ONCE = 4 << 20
 """Bytes of answers that are read at once, except for one longer answer."""
-_ENTRY = struct.Struct("<IIIIQQ")
+_ENTRY = struct.Struct("<IIIIQQ8s")
 """An entry of an index: a request's ordinal, the job and the segment that its answer is stored with, the length of its
-token, and the range of bytes in that file. Entries are sorted by ordinal."""
+token, the range of bytes in that file, and the digest in the file's name. Entries are sorted by ordinal."""
+_DIGEST_BYTES = 8
 
 
 class PartialAnswer(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -41,6 +45,8 @@ class PartialAnswer(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The tokens of all jobs that gave it."""
     response: msgspec.Raw
     """One response with all that they gave."""
+    cost: int | None = None
+    """Their cost, in nano-dollars; None if it is unknown."""
 
 
 class _Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -57,6 +63,7 @@ class _Entry(NamedTuple):
     token_bytes: int
     start: int
     end: int
+    digest: bytes
 
 
 class _Line(msgspec.Struct, frozen=True):
@@ -72,13 +79,27 @@ _decode_head = msgspec.json.Decoder(_Head).decode
 _decode_line = msgspec.json.Decoder(_Line).decode
 
 
-def write_partial_answers(spool: Spool, name: str, items: Iterable[Joined]) -> None:
-    """Writes the answers of a segment that are not complete, in the order of their requests."""
-    with spool.write(name) as file:
-        for item in sorted(items, key=attrgetter("ordinal")):
-            token = item.outcome.continuation or ""
-            line = _encode(PartialAnswer(item.ordinal, token, item.usage, item.response))
-            file.write((without_line_ends(line) if b"\n" in line else line) + b"\n")
+def write_partial_answers(spool: Spool, batch_id: str, job: int, segment: int, items: Iterable[Joined]) -> str:
+    """Writes the answers of a segment that are not complete, in the order of their requests.
+
+    Returns the digest in the name of the file.
+    """
+    content = b"".join(map(_line, sorted(items, key=attrgetter("ordinal"))))
+    digest = _digest(content)
+    with spool.write(BatchFiles(batch_id).partial_answers(job, segment, digest)) as file:
+        file.write(content)
+    return digest
+
+
+def _line(item: Joined) -> bytes:
+    line: bytes = _encode(
+        PartialAnswer(item.ordinal, item.outcome.continuation or "", item.usage, item.response, item.whole_cost)
+    )
+    return (without_line_ends(line) if b"\n" in line else line) + b"\n"
+
+
+def _digest(content: bytes) -> str:
+    return blake2b(content, digest_size=_DIGEST_BYTES).hexdigest()
 
 
 class PartialAnswers:
@@ -86,6 +107,7 @@ class PartialAnswers:
 
     def __init__(self, spool: Spool, batch_id: str, index: bytes = b"") -> None:
         self._spool = spool
+        self._batch_id = batch_id
         self._files = BatchFiles(batch_id)
         self.index = index
         """The entries, as they are stored."""
@@ -99,17 +121,25 @@ class PartialAnswers:
             raise DamagedBlob(f"{index} ends within an entry; restore it from a backup")
         return cls(spool, batch_id, data)
 
+    def write(self, job: int) -> str:
+        """Writes the index of the answers that a job has begun; returns its name in the spool."""
+        name = self._files.partial_index(job, _digest(self.index))
+        with self._spool.write(name) as file:
+            file.write(self.index)
+        return name
+
     @classmethod
-    def of_segments(cls, spool: Spool, batch_id: str, job: int, segments: Iterable[int]) -> PartialAnswers:
-        """Returns the answers that are stored with segments of a job; of one request, the first."""
-        files = BatchFiles(batch_id)
-        found = [_entries(spool, files.partial_answers(job, segment), job, segment) for segment in sorted(segments)]
-        index, last = bytearray(), -1
-        for entry in heapq.merge(*map(_ENTRY.iter_unpack, found)):
-            if entry[0] != last:
-                index += _ENTRY.pack(*entry)
-                last = entry[0]
-        return cls(spool, batch_id, bytes(index))
+    def of_segments(cls, spool: Spool, batch_id: str, job: int, segments: Mapping[int, str]) -> PartialAnswers:
+        """Returns the answers that are stored with segments of a job; of one request, the first.
+
+        `segments` are their numbers, each with the digest in the name of its file.
+        """
+        found = [_entries(spool, batch_id, job, *segment) for segment in sorted(segments.items())]
+        return cls(spool, batch_id, _merged_indexes(found))
+
+    def and_those_of(self, other: PartialAnswers) -> PartialAnswers:
+        """Returns the answers of both, which are of other requests of the same batch."""
+        return PartialAnswers(self._spool, self._batch_id, _merged_indexes([self.index, other.index]))
 
     def __len__(self) -> int:
         return len(self._places)
@@ -130,7 +160,7 @@ class PartialAnswers:
             yield from self._answers(run)
 
     def _answers(self, run: Sequence[_Entry]) -> Sequence[PartialAnswer]:
-        name = self._files.partial_answers(run[0].job, run[0].segment)
+        name = self._files.partial_answers(run[0].job, run[0].segment, run[0].digest.hex())
         block = self._spool.read(name, run[0].start, run[-1].end)
         try:
             answers = _decode_answers(block)
@@ -151,8 +181,19 @@ class PartialAnswers:
         return entry if entry.ordinal == ordinal else None
 
 
-def _entries(spool: Spool, name: str, job: int, segment: int) -> bytes:
+def _merged_indexes(indexes: Iterable[bytes]) -> bytes:
+    """One index out of several; of one request, the first entry."""
+    merged, last = bytearray(), -1
+    for entry in heapq.merge(*map(_ENTRY.iter_unpack, indexes)):
+        if entry[0] != last:
+            merged += _ENTRY.pack(*entry)
+            last = entry[0]
+    return bytes(merged)
+
+
+def _entries(spool: Spool, batch_id: str, job: int, segment: int, digest: str) -> bytes:
     """The entries of one file."""
+    name = BatchFiles(batch_id).partial_answers(job, segment, digest)
     entries, start = bytearray(), 0
     for line in spool.lines(name):
         end = start + len(line) + 1
@@ -160,7 +201,7 @@ def _entries(spool: Spool, name: str, job: int, segment: int) -> bytes:
             head = _decode_head(line)
         except (msgspec.DecodeError, ValueError) as error:
             raise DamagedBlob(f"{name} is damaged: {error}; restore it from a backup") from error
-        entries += _ENTRY.pack(head.ordinal, job, segment, len(head.token), start, end)
+        entries += _ENTRY.pack(head.ordinal, job, segment, len(head.token), start, end, bytes.fromhex(digest))
         start = end
     return bytes(entries)
 
@@ -169,7 +210,10 @@ def _runs(entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:
     """Groups entries that are next to each other in one file, so that they are read at once."""
     run: list[_Entry] = []
     for entry in entries:
-        follows = run and run[-1][1:3] == entry[1:3] and run[-1].end == entry.start
+        follows = run and (run[-1].job, run[-1].segment, run[-1].digest, run[-1].end) == (
+            *(entry.job, entry.segment, entry.digest),
+            entry.start,
+        )
         if run and not (follows and entry.end - run[0].start <= _MOST_AT_ONCE):
             yield run
             run = []
@@ -192,7 +236,7 @@ def continued(items: Sequence[Joined], begun: PartialAnswers, outcomes: Mapping[
 
 
 def _continued(item: Joined, begun: PartialAnswer, outcomes: Mapping[str, Verdict]) -> Joined:
-    nothing_new = replace(item, response=begun.response, earlier=begun.usage)
+    nothing_new = replace(item, response=begun.response, earlier=begun.usage, earlier_cost=begun.cost)
     alone = overruled(judge(OutputRow(None, item.response)), outcomes)
     # An error beside a response counts, and an unreadable response has no place in an answer.
     if alone != item.outcome or (alone.error is not None and alone.error.reason == MALFORMED):
@@ -209,7 +253,7 @@ def _continued(item: Joined, begun: PartialAnswer, outcomes: Mapping[str, Verdic
     outcome = replace(whole, usage=alone.usage)
     if outcome.continuation == begun.token:
         outcome = _final(outcome, "the provider gave the same continuation token again")
-    return replace(item, response=response, outcome=outcome, earlier=begun.usage)
+    return replace(nothing_new, response=response, outcome=outcome)
 
 
 def not_continued(items: Sequence[Joined], continuations: int) -> list[Joined]:

@@ -13,11 +13,13 @@ import redis
 
 from lowtide.addresses import CeleryTarget, StreamTarget, WebhookTarget, parse_handler
 from lowtide.backoff import Backoff
+from lowtide.extras import install
 from lowtide.models import ResultError
-from lowtide.protocol import JobRecord, Queue, display_name, display_name_without_installation
+from lowtide.pricing import price_table
+from lowtide.protocol import JobRecord, Queue, display_name
 from lowtide.spool import Spool
 from lowtide.states import ProviderName
-from lowtide.store import DeliveryClient, Installation, connect, require_server
+from lowtide.store import BatchEvents, DeliveryClient, Installation, Requests, Singles, Store, connect, require_server
 from lowtide_worker.handlers import Handler
 from lowtide_worker.handlers.celery import CeleryTaskHandler
 from lowtide_worker.handlers.stream import RedisStreamHandler
@@ -32,6 +34,7 @@ from lowtide_worker.state import (
     Clock,
     DeletedBatches,
     Deliveries,
+    Hooks,
     Leases,
     Ledger,
     Oddities,
@@ -40,14 +43,15 @@ from lowtide_worker.state import (
 _BUNDLES_KEPT = 32
 """Bundles whose batches a process remembers: about 100 bytes a batch."""
 _VERTEX_PACKAGES = ("google.api_core", "google.cloud.bigquery", "google.cloud.storage")
-_VERTEX_EXTRA = 'Vertex AI needs an extra on the workers\' hosts: pip install "lowtide[worker,vertex]"'
+_VERTEX_EXTRA = f"Vertex AI needs extras on the workers' hosts: {install('worker', 'vertex')}"
 
 
 class Runtime:
-    """Settings, and the connections that follow from them."""
+    """Settings, and the connections that follow from them. Raises `InvalidPrices` for a price table that is no good."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
+        self.prices = price_table(settings.prices)
         self.poll_backoff = Backoff(
             first=settings.poll_first_seconds, cap=settings.poll_max_seconds, factor=settings.poll_factor
         )
@@ -81,9 +85,19 @@ class Runtime:
         return Admission(self.redis, self.settings)
 
     @cached_property
+    def hooks(self) -> Hooks:
+        """The record of whether the provider's events come."""
+        return Hooks(self.redis)
+
+    @cached_property
     def bundles(self) -> Bundles:
         """The record of which batches share jobs."""
         return Bundles(self.redis, self.settings)
+
+    @cached_property
+    def singles(self) -> Singles:
+        """The record of requests that were added by themselves."""
+        return Singles(self.redis, self.settings)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -99,6 +113,16 @@ class Runtime:
     def deliveries(self) -> Deliveries:
         """The record of which handler has which segments in hand."""
         return Deliveries(self.redis, self.settings)
+
+    @cached_property
+    def batch_events(self) -> BatchEvents:
+        """The record of batch events that are not delivered yet."""
+        return BatchEvents(self.redis, self.delivery_backoff)
+
+    @cached_property
+    def store(self) -> Store:
+        """The store as producers see it."""
+        return Store(self.settings)
 
     @cached_property
     def delivery_client(self) -> DeliveryClient:
@@ -121,6 +145,11 @@ class Runtime:
         return Spool(self.settings.spool_url)
 
     @cached_property
+    def requests(self) -> Requests:
+        """The requests of batches."""
+        return self.store.requests(self.spool)
+
+    @cached_property
     def batches_of(self) -> Callable[[str, int, int], tuple[BundledBatch, ...]]:
         """The batches of a bundle, by its id and the numbers of its batches and requests.
 
@@ -141,11 +170,15 @@ class Runtime:
 
     def display_name(self, job: JobRecord) -> str:
         """The provider's display name of a job: the one it was given, else the one to give it."""
-        if job.display_name:
-            return job.display_name
-        if job.name or job.input or job.intent:
-            return display_name_without_installation(job.id)
-        return display_name(self.installation.id, job.id)
+        return job.display_name or display_name(self.installation.id, job.id)
+
+    def poll_pause(self, polls: int, *, silent: bool | None) -> float:
+        """Seconds until the next poll of a job, after so many.
+
+        - `silent`: what `Hooks.silent` returns, for a job with a webhook; None for any other. The pause is long while
+          events come.
+        """
+        return self.settings.poll_with_webhook_seconds if silent is False else self.poll_backoff.seconds(polls)
 
     def provider(self, name: str) -> Provider:
         """The provider of this name; its client is built at first use and then shared by all threads."""
@@ -196,7 +229,7 @@ class Runtime:
         gc.freeze()
 
     def handler(self, spec: str) -> Handler:
-        """The handler that a batch's `on_result` names. Raises `InvalidBatch` where it names none."""
+        """The handler that a batch names, as in its `on_result`. Raises `InvalidBatch` where it names none."""
         if spec not in self._handlers:
             self._handlers[spec] = self._build_handler(spec)
         return self._handlers[spec]
@@ -206,7 +239,7 @@ class Runtime:
             case CeleryTarget() as task:
                 return CeleryTaskHandler(self.settings, task, self.redis)
             case WebhookTarget() as webhook:
-                return SignedWebhookHandler(self.settings, webhook, self.spool)
+                return SignedWebhookHandler(self.settings, webhook, self.spool, lambda: self.installation.id)
             case StreamTarget() as stream:
                 return RedisStreamHandler(self.settings, stream, self.spool, self.redis)
             case never:

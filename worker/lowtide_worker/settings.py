@@ -5,7 +5,6 @@ They are read from `LOWTIDE_*` variables, from the variables of Google's SDK, an
 
 from __future__ import annotations
 
-import base64
 from enum import StrEnum
 from typing import Annotated, Self
 from urllib.parse import urldefrag
@@ -15,12 +14,10 @@ from pydantic_settings import NoDecode
 
 from lowtide import Settings
 from lowtide.addresses import broker_config, check_broker_url, parse_endpoint, parse_objects, parse_table
+from lowtide.hook_settings import MIN_SECRET_BYTES, signing_key
 from lowtide.protocol import BatchRecord
 from lowtide.quotas import limit_of, token_limits
-
-_MIN_SECRET_BYTES = 24
-"""The shortest signing secret that Standard Webhooks allows, in bytes."""
-
+from lowtide.states import Mode, ProviderName
 
 _NO_LONGER_THAN = (
     ("poll_first_seconds", "poll_max_seconds"),
@@ -46,6 +43,13 @@ class LogFormat(StrEnum):
 
     TEXT = "text"
     JSON = "json"
+
+
+class EventFormat(StrEnum):
+    """The form of the batch events that webhooks get: `LOWTIDE_EVENT_FORMAT`."""
+
+    STANDARD = "standard"
+    CLOUDEVENTS = "cloudevents"
 
 
 class WorkerSettings(Settings):
@@ -88,6 +92,12 @@ class WorkerSettings(Settings):
         30.0, gt=0, description="Delay before a new job is polled for the first time, in seconds."
     )
     poll_max_seconds: float = Field(600.0, gt=0, description="Longest delay between two polls of a job, in seconds.")
+    poll_with_webhook_seconds: float = Field(
+        900.0,
+        gt=0,
+        description="Delay between two polls of a job that was created with a webhook, in seconds, as long as its "
+        "events come (LOWTIDE_WEBHOOK_URL).",
+    )
     poll_factor: float = Field(1.5, ge=1, description="Factor by which the delay grows with each poll of a job.")
     retry_first_seconds: float = Field(
         5.0,
@@ -120,9 +130,9 @@ class WorkerSettings(Settings):
     )
     max_enqueued_tokens: Annotated[dict[str, int], NoDecode] = Field(
         default_factory=dict,
-        description="Highest number of estimated input tokens of all live jobs of a model, by model, as JSON: "
-        '{"gemini-3.5-flash": 3000000}; or the tier of your project, whose published limits are taken: tier-1, tier-2 '
-        "or tier-3. Unset: the limit is learned from refusals.",
+        description="Highest number of estimated input tokens of all live jobs of a model at the Developer API, by "
+        'model, as JSON: {"gemini-3.5-flash": 3000000}; or the tier of your project, whose published limits are taken: '
+        "tier-1, tier-2 or tier-3. Unset, and on Vertex AI: the limit is learned from refusals.",
         examples=["tier-1"],
     )
     job_deadline_seconds: float = Field(
@@ -267,6 +277,14 @@ class WorkerSettings(Settings):
     log_format: LogFormat = Field(
         LogFormat.TEXT, description="Form of the workers' log: text, or json with one object a line."
     )
+    event_format: EventFormat = Field(
+        EventFormat.STANDARD,
+        description="Form of the batch events that webhooks get: standard (that of Standard Webhooks) or cloudevents "
+        "(CloudEvents 1.0, structured mode). Both are signed in the same way.",
+    )
+    progress_seconds: float = Field(
+        60.0, gt=0, description="Shortest time between two events of a batch's progress, in seconds."
+    )
     stream_max_length: int = Field(
         100_000,
         ge=1,
@@ -276,6 +294,10 @@ class WorkerSettings(Settings):
     def call_seconds(self, size: int) -> float:
         """Returns the longest time for a call to the provider that carries `size` bytes, in seconds."""
         return self.provider_timeout_seconds + size / self.provider_slowest_bytes_per_second
+
+    def longest_create_seconds(self, mode: Mode) -> float:
+        """Returns the longest time for the call that creates a job, in seconds. An inline one carries its requests."""
+        return self.call_seconds(3 * self.max_inline_bytes_per_job if mode is Mode.INLINE else 0)
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
@@ -291,9 +313,12 @@ class WorkerSettings(Settings):
         """Returns the time after which a batch gets no more jobs, in Unix seconds."""
         return batch.created + self.batch_deadline_seconds if batch.deadline is None else batch.deadline
 
-    def max_tokens(self, model: str) -> int | None:
-        """Returns the highest number of enqueued input tokens of a model; None where no limit is known."""
-        return limit_of(self.max_enqueued_tokens, model)
+    def max_tokens(self, provider: ProviderName, model: str) -> int | None:
+        """Returns the highest number of enqueued input tokens of a provider's model; None where no limit is known.
+
+        Vertex AI has no such limit: its jobs share a pool.
+        """
+        return limit_of(self.max_enqueued_tokens, model) if provider is ProviderName.GEMINI else None
 
     @field_validator("max_enqueued_tokens", mode="before")
     @classmethod
@@ -347,8 +372,12 @@ class WorkerSettings(Settings):
                 endpoint = parse_endpoint(url)
             except ValueError as error:
                 raise ValueError(f"one of the URLs cannot be used: {error}") from None
-            if not _signs(secret.get_secret_value()):
-                raise ValueError(f"the secret of {endpoint} is not whsec_ followed by at least 24 bytes in base64")
+            try:
+                signing_key(secret.get_secret_value())
+            except ValueError:
+                raise ValueError(
+                    f"the secret of {endpoint} is not whsec_ followed by at least {MIN_SECRET_BYTES} bytes in base64"
+                ) from None
         return secrets
 
 
@@ -361,13 +390,3 @@ def _check_with_celery(url: str) -> None:
         Connection(config["broker_url"])
     except Exception:  # noqa: BLE001 - kombu raises what an option of the URL happens to break
         raise ValueError("Celery cannot read it; write one such as amqp://host//") from None
-
-
-def _signs(secret: str) -> bool:
-    encoded = secret.removeprefix("whsec_")
-    try:
-        # The reference libraries accept secrets without padding.
-        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-    except ValueError:
-        return False
-    return secret.startswith("whsec_") and len(key) >= _MIN_SECRET_BYTES

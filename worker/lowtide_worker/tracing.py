@@ -17,7 +17,7 @@ from lowtide import tracing
 from lowtide.protocol import BatchRecord, Stage, keys
 from lowtide.tracing import HEADERS, Headers
 from lowtide_worker.events import ids
-from lowtide_worker.state import Held, HeldBatch, HeldJob, HeldSegment
+from lowtide_worker.state import Held, HeldBatch, HeldEvent, HeldJob, HeldSegment
 
 _MOST_LINKS = 32
 """Most links of a span to the submits of a bundle: those of its first batches."""
@@ -32,7 +32,7 @@ def stage_span(client: redis.Redis, held: Held[Any]) -> AbstractContextManager[N
     about: dict[str, str | int] = {f"lowtide.{name}": value for name, value in ids(held.member).items()}
     parent: Headers = {}
     links: Sequence[Headers] = ()
-    if tracing.is_on() and isinstance(held, (HeldBatch, HeldJob, HeldSegment)) and held.damage is None:
+    if tracing.is_on() and isinstance(held, (HeldBatch, HeldJob, HeldSegment, HeldEvent)) and held.damage is None:
         batch = held.batch
         about |= tracing.of_model(batch.model, batch.provider, batch.kind)
         about |= tracing.of_batch(held.batch_id, held.record.requests if isinstance(held, HeldJob) else batch.total)

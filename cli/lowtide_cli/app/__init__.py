@@ -6,7 +6,7 @@ Each function imports the module that does the work when it runs, so that `--hel
 from __future__ import annotations
 
 # In the order in which `--help` lists them.
-from lowtide_cli.app import one_machine, batches, operations  # isort: skip
+from lowtide_cli.app import one_machine, batches, singles, operations, hooks  # isort: skip
 from lowtide_cli.app.root import app
 
-__all__ = ["app", "batches", "one_machine", "operations"]
+__all__ = ["app", "batches", "hooks", "one_machine", "operations", "singles"]

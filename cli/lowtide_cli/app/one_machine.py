@@ -12,7 +12,11 @@ from lowtide_cli.app.root import ONE_MACHINE, app
 
 def _port(server: str, usual: int) -> typer.models.OptionInfo:
     option: typer.models.OptionInfo = typer.Option(
-        min=0, max=65535, help=f"Port of {server}.", show_default=f"{usual}, or a free one if it is taken"
+        min=0,
+        max=65535,
+        metavar="PORT",
+        help=f"Port of {server}.",
+        show_default=f"{usual}, or a free one if it is taken",
     )
     return option
 
@@ -20,7 +24,8 @@ def _port(server: str, usual: int) -> typer.models.OptionInfo:
 @app.command(rich_help_panel=ONE_MACHINE)
 def up(
     data_dir: Annotated[
-        Path | None, typer.Option(help="Folder for data and logs.", show_default="~/.lowtide", file_okay=False)
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder for data and logs.", show_default="~/.lowtide", file_okay=False),
     ] = None,
     emulator: Annotated[
         bool | None,
@@ -35,8 +40,8 @@ def up(
         typer.Option("--flower/--no-flower", help="Run Flower.", show_default="if it is installed"),
     ] = None,
     one_worker: Annotated[bool, typer.Option("--one-worker", help="Run one worker for both queues.")] = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the jobs worker.")] = 8,
-    processes: Annotated[int, typer.Option(min=1, help="Processes of the results worker.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Threads of the jobs worker.")] = 8,
+    processes: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Processes of the results worker.")] = 2,
     redis_port: Annotated[int, _port("Redis", 6379)] = 0,
     emulator_port: Annotated[int, _port("the emulator", 8080)] = 0,
     storage_port: Annotated[int, _port("the stand-in for Cloud Storage", 4443)] = 0,

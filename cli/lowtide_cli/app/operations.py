@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from lowtide_cli.app.root import OPERATIONS, AsJson, Letters, Provider, Yes, app, print_version
+from lowtide_cli.app.root import OPERATIONS, AsJson, Letters, Provider, Yes, app, one_of, print_version
+from lowtide_cli.terminal import App
 
 
 @app.command(rich_help_panel=OPERATIONS)
@@ -17,7 +18,29 @@ def jobs(provider: Provider = None, as_json: AsJson = False) -> None:
     show_jobs(provider=provider, as_json=as_json)
 
 
-dead_letters = typer.Typer(
+@app.command(rich_help_panel=OPERATIONS)
+def costs(
+    by: Annotated[
+        str,
+        typer.Option(
+            metavar="model|provider|account|label:NAME",
+            help="Group by which costs are added up.",
+            autocompletion=["model", "provider", "account", "label:"].copy,
+        ),
+    ] = "model",
+    since: Annotated[
+        str, typer.Option(metavar="DAYS|DAY", help="First day: 30d, or a day such as 2026-11-01.")
+    ] = "30d",
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with costs in US dollars.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what was paid in the last days, and what is left of the budgets."""
+    from lowtide_cli.commands.costs import show_costs
+
+    show_costs(by=by, since=since, as_json=as_json, as_csv=as_csv)
+
+
+dead_letters = App(
     name="dead-letters",
     no_args_is_help=True,
     help="Show, redeliver or drop undelivered segments and unreadable messages.",
@@ -27,7 +50,8 @@ app.add_typer(dead_letters, rich_help_panel=OPERATIONS)
 
 @dead_letters.command("list")
 def list_dead_letters(
-    limit: Annotated[int, typer.Option(min=1, help="Most dead letters to print.")] = 50, as_json: AsJson = False
+    limit: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Most dead letters to print.")] = 50,
+    as_json: AsJson = False,
 ) -> None:
     """List the newest dead letters."""
     from lowtide_cli.commands.dead_letters import list_letters
@@ -66,7 +90,7 @@ def drop_dead_letters(letters: Letters) -> None:
     drop(letters)
 
 
-installation = typer.Typer(
+installation = App(
     name="installation",
     invoke_without_command=True,
     help="Show whether Redis and the spool belong together, and join them again.",
@@ -101,9 +125,10 @@ def adopt_installation(
 
 @app.command(rich_help_panel=OPERATIONS)
 def health(
-    probe: Annotated[str, typer.Argument(metavar="live|ready", help="Question to the worker.", show_default=False)],
+    probe: Annotated[str, typer.Argument(**one_of("live|ready"), help="Question to the worker.", show_default=False)],
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port of the worker.", show_default="LOWTIDE_HEALTH_PORT")
+        int | None,
+        typer.Option(min=1, max=65535, metavar="PORT", help="Port of the worker.", show_default="LOWTIDE_HEALTH_PORT"),
     ] = None,
 ) -> None:
     """Ask the worker on this machine whether it is alive, or ready for work.
@@ -117,8 +142,10 @@ def health(
 
 @app.command(rich_help_panel=OPERATIONS)
 def metrics(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on. 0: any free one.")] = 9464,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="Port to listen on. 0: any free one.")
+    ] = 9464,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Serve the metrics of this installation for Prometheus, until Ctrl-C."""
     from lowtide_cli.commands.metrics import metrics as run
@@ -129,7 +156,7 @@ def metrics(
 @app.command(rich_help_panel=OPERATIONS)
 def flower(
     address: Annotated[str, typer.Option(help="Address that Flower listens on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of Flower.")] = 5555,
+    port: Annotated[int, typer.Option(min=1, max=65535, metavar="PORT", help="Port of Flower.")] = 5555,
 ) -> None:
     """Run Flower with Lowtide's pages and the columns that show its tasks, and print its address and login.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from lowtide_cli.terminal import EXIT_CODES, warn_of_unknown_variables
+from lowtide_cli.terminal import EXIT_CODES, App, warn_of_unknown_variables
 
-app = typer.Typer(
+app = App(
     name="lowtide",
     help="A job queue for batch inference on Gemini: half the price, nothing lost, nothing paid twice.",
     epilog=EXIT_CODES,
@@ -17,13 +17,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ONE_MACHINE, BATCHES, OPERATIONS = "On one machine", "Batches", "Operations"
+ONE_MACHINE, BATCHES, SINGLES, OPERATIONS = "On one machine", "Batches", "Single requests", "Operations"
+
+# Here in words, as help must not import the package, which takes a second.
+STATES = "pending|running|cancelling|completed|failed|expired|cancelled|deleting"
+PROVIDERS = "gemini|vertex"
+
+
+def one_of(words: str) -> dict[str, Any]:
+    """Returns the parameters of an option or argument that takes one of some words: its help and its completion."""
+    return {"metavar": words, "autocompletion": words.split("|").copy}
+
 
 BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Batch id, as printed by `submit`.", show_default=False)]
 Letters = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, as printed by `dead-letters list`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Provider = Annotated[
-    str | None, typer.Option(metavar="gemini|vertex", help="Provider to use.", show_default="LOWTIDE_PROVIDER")
+    str | None,
+    typer.Option(**one_of(PROVIDERS), help="Provider to use.", show_default="LOWTIDE_PROVIDER"),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 

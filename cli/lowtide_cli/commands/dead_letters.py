@@ -1,4 +1,4 @@
-"""`lowtide dead-letters`: segments that no handler accepted, and messages that no worker could process."""
+"""`lowtide dead-letters`: segments and batch events that no handler took, and messages that no worker could process."""
 
 from __future__ import annotations
 
@@ -49,9 +49,12 @@ def _facts(letter: DeadLetter) -> dict[str, str]:
 
 
 def redeliver(letter_ids: list[str], *, every: bool) -> None:
-    """Delivers parked segments to their handlers again, all of them if `every` is true."""
+    """Delivers parked segments and batch events to their handlers again, all of them if `every` is true."""
     letters = DeadLetters()
-    for letter_id in _parked(letters) if every else letter_ids:
+    found = _parked(letters) if every else letter_ids
+    if not found:
+        stdout().print("no dead letters to deliver again")
+    for letter_id in found:
         letters.redeliver(letter_id)
         stdout().print(f"{letter_id} is delivered again", markup=False, soft_wrap=True)
 
@@ -65,4 +68,4 @@ def drop(letter_ids: list[str]) -> None:
 
 
 def _parked(letters: DeadLetters) -> list[str]:
-    return [letter.id for letter in letters.list(limit=10_000) if letter.kind == "segment"]
+    return [letter.id for letter in letters.list(limit=10_000) if letter.parked]

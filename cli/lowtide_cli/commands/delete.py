@@ -7,7 +7,8 @@ import time
 
 import typer
 
-from lowtide import Batch, BatchNotFound
+from lowtide import Batch, BatchNotFound, BatchStatus
+from lowtide.text import counted, on_one_line
 from lowtide_cli.batches import find
 from lowtide_cli.terminal import CommandError, Exit, WrongUsage
 from lowtide_cli.terminal.output import stderr
@@ -23,10 +24,11 @@ def delete(batch_id: str, *, yes: bool, timeout: float) -> Exit:
     - `timeout`: seconds to wait until the workers have deleted it.
     """
     batch = find(batch_id)
+    lost = _untaken(batch.summary())
     if not yes:
         if not sys.stdin.isatty():
             raise WrongUsage("there is no terminal to ask for confirmation: add --yes")
-        typer.confirm(f"Delete {batch.id} and its results, here and at the provider?", abort=True, err=True)
+        typer.confirm(f"Delete {batch.id} and its results, here and at the provider{lost}?", abort=True, err=True)
     batch.delete()
     try:
         gone = _gone_within(batch, timeout)
@@ -35,8 +37,16 @@ def delete(batch_id: str, *, yes: bool, timeout: float) -> Exit:
         return Exit.INTERRUPTED
     if not gone:
         raise CommandError(_late(batch, timeout))
-    stderr().print(f"{batch.id} is deleted", soft_wrap=True)
+    stderr().print(f"{batch.id} is deleted{lost}", soft_wrap=True, markup=False)
     return Exit.OK
+
+
+def _untaken(status: BatchStatus) -> str:
+    """Returns the segments that the handler has not taken, and may never get; empty where it has taken all."""
+    count = status.undelivered + status.parked
+    of = " of its bundle" if status.bundle else ""
+    handler = on_one_line(status.on_result or "its handler")
+    return f", with {counted(count, f'segment{of}', f'segments{of}')} that {handler} has not taken" if count else ""
 
 
 def _gone_within(batch: Batch, timeout: float) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from lowtide import BatchQueue
 from lowtide_cli.extras import need
 from lowtide_cli.local import (
     LOGIN_VARIABLE,
@@ -24,10 +25,11 @@ def flower(*, address: str, port: int) -> None:
     need("flower", "`lowtide flower`")
     from lowtide_worker.settings import WorkerSettings  # deferred: a part of the extra
 
-    WorkerSettings()  # an invalid setting ends this command with one line, before anything starts
+    settings = WorkerSettings()  # an invalid setting ends this command with one line, before anything starts
     login = given_login() or kept_login(_folder())
     if free_port(port) != port:
         raise CommandError(f"port {port} is in use, perhaps by `lowtide up`: choose another one with --port")
+    BatchQueue(settings).list(page_size=1)  # raises where Redis does not answer: Flower would wait for it
     shown = f"login: {LOGIN_VARIABLE}" if given_login() else f"login {login}"
     stdout().print(f"Flower at http://{address}:{port}  {shown}", soft_wrap=True, markup=False)
     stdout().print(f"Batches at http://{address}:{port}{PAGES}", soft_wrap=True, markup=False)

@@ -34,7 +34,7 @@ def health(probe: str, *, port: int | None) -> Exit:
         reply = connection.getresponse()
         text = reply.read(_MOST_BYTES).decode(errors="replace")
     except (OSError, HTTPException) as error:
-        reason = f"{error}" or type(error).__name__
+        reason = getattr(error, "strerror", None) or f"{error}" or type(error).__name__
         raise CommandError(f"no worker answers on {host}:{port}: {reason}; is it running with this port?") from error
     finally:
         connection.close()

@@ -9,14 +9,22 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
-from lowtide import BatchQueue, BatchState, BatchStatus
+from lowtide import BatchQueue, BatchState, BatchStatus, Settings
+from lowtide.store import Store
+from lowtide.text import counted
 from lowtide_cli.batches import pairs
 from lowtide_cli.terminal.layout import Column, Row, print_rows
 from lowtide_cli.terminal.output import STATE_STYLE, age, labels_text, print_json, status_data, stdout, waiting_text
 
 
 def list_batches(
-    *, state: str | None, labels: list[str], page_size: int, page_token: str | None, as_json: bool
+    *,
+    state: str | None,
+    labels: list[str],
+    bundle: str | None,
+    page_size: int,
+    page_token: str | None,
+    as_json: bool,
 ) -> None:
     """Prints one page of batches."""
     if state is not None and state not in set(BatchState):
@@ -24,9 +32,10 @@ def list_batches(
     wanted = pairs(labels, "--label", "NAME=VALUE")
     queue = BatchQueue()
     try:
-        page = queue.list(state=state, labels=wanted, page_size=page_size, page_token=page_token)
-    except ValueError:
-        raise typer.BadParameter("not a token that `lowtide list` printed", param_hint="--page-token") from None
+        page = queue.list(state=state, labels=wanted, bundle=bundle, page_size=page_size, page_token=page_token)
+    except ValueError as error:
+        name, _, problem = str(error).partition(": ")
+        raise typer.BadParameter(problem, param_hint=f"--{name.replace('_', '-')}") from None
     if as_json:
         batches = [status_data(status) for status in page.batches]
         print_json({"batches": batches, "next_page_token": page.next_page_token, "unreadable": page.unreadable})
@@ -37,10 +46,15 @@ def list_batches(
     if page.batches:
         print_rows(console, *_rows(page.batches))
     else:
-        console.print(_nothing(state, wanted, page.next_page_token))
+        nothing = _nothing(state, wanted, page.next_page_token)
+        console.print(f"{nothing} in bundle {bundle}" if bundle else nothing, markup=False)
+    everything = not (state or wanted or bundle or page_token)
+    if everything and (singles := Store(Settings()).singles_waiting()):
+        console.print(f"{counted(singles, 'single waits', 'singles wait')} to be gathered into batches", style="dim")
     if page.next_page_token:
         more = ["lowtide", "list", "--page-size", str(page_size), "--page-token", page.next_page_token]
         more += [] if state is None else ["--state", state]
+        more += [] if bundle is None else ["--bundle", bundle]
         more += [word for label in labels for word in ("--label", label)]
         console.print(f"more: {shlex.join(more)}", style="dim", markup=False, soft_wrap=True)
 
@@ -58,7 +72,7 @@ def _remark(status: BatchStatus) -> str:
         more = len(status.problems) - 1
         return status.problems[0] + (f" (and {more} more: lowtide status {status.id})" if more else "")
     if status.finished and status.undelivered:
-        return f"results not delivered yet: {status.undelivered:,} segments"
+        return f"results not delivered yet: {counted(status.undelivered, 'segment')}"
     return status.warnings[0] if status.warnings else ""
 
 

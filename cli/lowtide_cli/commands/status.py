@@ -5,7 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 
 from lowtide import BatchStatus, JobStatus, Kind
-from lowtide.text import duration, on_one_line
+from lowtide.budgets import cost_text, dollars
+from lowtide.text import counted, duration, on_one_line
 from lowtide_cli.batches import find
 from lowtide_cli.terminal import Exit, exit_of
 from lowtide_cli.terminal.layout import Column, Row, print_facts, print_rows
@@ -37,10 +38,12 @@ _COLUMNS = [
 
 def show_status(batch_id: str, *, as_json: bool) -> Exit:
     """Prints the state of a batch."""
-    status = find(batch_id).status()
+    batch = find(batch_id)
     if as_json:
+        status = batch.status()
         print_json(status_data(status))
     else:
+        status = batch.status(max_jobs=_SHOWN_JOBS)
         _show(status)
     return exit_of(status)
 
@@ -51,6 +54,8 @@ def _show(status: BatchStatus) -> None:
     print_facts(console, _facts(status))
     if status.jobs:
         _show_jobs(console, status.jobs)
+    if left_out := _left_out(status):
+        console.print(left_out, style="dim")
 
 
 def _facts(status: BatchStatus) -> dict[str, str]:
@@ -66,6 +71,8 @@ def _facts(status: BatchStatus) -> dict[str, str]:
         "estimated tokens": f"{status.estimated_tokens:,} of input" if status.estimated_tokens else "",
         "tokens": tokens_text(status.usage),
         "discarded tokens": tokens_text(status.discarded_usage),
+        "cost": cost_text(status.cost, status.paid_cost, status.unpriced),
+        "max cost": dollars(status.max_cost) if status.max_cost else "",
         "shares jobs in": _bundle(status),
         "submitted": f"{local_time(status.created_at)}, {ago(status.created_at)}",
         "deadline": local_time(status.deadline_at) if status.deadline_at else "",
@@ -75,6 +82,8 @@ def _facts(status: BatchStatus) -> dict[str, str]:
         "destination": status.destination or "",
         "labels": labels_text(status),
         "handler": status.on_result or "",
+        "on finished": status.on_finished or "",
+        "on progress": status.on_progress or "",
         "idempotency key": status.idempotency_key or "",
         "error": f"{status.error.reason}: {status.error.message}" if status.error else "",
         "problem": "\n".join(status.problems),
@@ -87,8 +96,10 @@ def _facts(status: BatchStatus) -> dict[str, str]:
 
 
 def _bundle(status: BatchStatus) -> str:
+    if not status.bundle:
+        return ""
     others = status.bundled - 1
-    return f"{status.bundle}, with {others:,} other batch{'es' * (others != 1)}" if status.bundle else ""
+    return f"{status.bundle}, with {counted(others, 'other batch', 'other batches') if others else 'no other batch'}"
 
 
 def _finished(status: BatchStatus) -> str:
@@ -116,11 +127,15 @@ def _count(number: int) -> str:
 
 
 def _show_jobs(console: Console, jobs: list[JobStatus]) -> None:
-    shown = jobs[-_SHOWN_JOBS:]
     console.print()
-    print_rows(console, _COLUMNS, [_row(job) for job in shown])
-    if len(jobs) > _SHOWN_JOBS:
-        console.print(f"and {len(jobs) - _SHOWN_JOBS:,} earlier jobs: --json shows all", style="dim")
+    print_rows(console, _COLUMNS, [_row(job) for job in jobs])
+
+
+def _left_out(status: BatchStatus) -> str:
+    """Returns the number of jobs that are not shown, and all by state; empty where all are shown."""
+    left = sum(status.job_counts.values()) - len(status.jobs)
+    counts = counts_text({str(state): count for state, count in status.job_counts.items()})
+    return f"and {counted(left, 'more job')}: --json shows all. By state: {counts}" if left else ""
 
 
 def _row(job: JobStatus) -> Row:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from lowtide import Batch, BatchOptions, BatchQueue, InvalidBatch, InvalidRequest
+from lowtide import Batch, BatchOptions, BatchQueue, InvalidBatch, InvalidRequest, LowtideError
 from lowtide_cli.batches import pairs
-from lowtide_cli.commands.results import write_results
+from lowtide_cli.commands.estimate import print_estimate
+from lowtide_cli.commands.results import check_output, write_results
 from lowtide_cli.commands.watch import follow
 from lowtide_cli.terminal import CommandError, Exit, exit_of
 from lowtide_cli.terminal.output import print_json
@@ -40,7 +44,10 @@ def submit(submission: Submission, *, wait: bool, output: Path | None, as_json: 
     - `wait`: watch the batch until it is finished.
     - `output`: file for the results, `-` for standard output. Implies `wait`.
     """
-    batch = _submitted(submission)
+    if output is not None:
+        check_output(output)
+    with _named_errors(submission):
+        batch = BatchQueue().submit(_requests(submission), model=submission.model, **_options(submission))
     if as_json:
         print_json({"batch_id": batch.id}, indent=0)
     else:
@@ -52,24 +59,48 @@ def submit(submission: Submission, *, wait: bool, output: Path | None, as_json: 
     if status is None:
         return Exit.INTERRUPTED
     if output is not None:
-        write_results(batch, output)
+        _write(batch, output)
     return exit_of(status)
 
 
-def _submitted(submission: Submission) -> Batch:
+def _write(batch: Batch, output: Path) -> None:
+    try:
+        write_results(batch, output)
+    except (CommandError, LowtideError) as error:
+        raise CommandError(f"{error}\nthe results are stored: lowtide results {batch.id} -o FILE") from error
+
+
+def try_out(submission: Submission, *, as_json: bool) -> Exit:
+    """Prints what the batch would be and would cost; returns `ERROR` where `submit` would refuse a request."""
+    with _named_errors(submission):
+        found = BatchQueue().estimate(_requests(submission), model=submission.model, **_options(submission))
+    return print_estimate(found, submission.model, as_json=as_json)
+
+
+def _options(submission: Submission) -> BatchOptions:
     deadline = submission.options.get("deadline")
-    options: BatchOptions = {
+    return {
         **submission.options,
         "deadline": float(deadline) if isinstance(deadline, str) and _is_number(deadline) else deadline,
         "labels": pairs(submission.labels, "--label", "NAME=VALUE"),
         "outcomes": pairs(submission.outcomes, "--outcome", "REASON=retry|fail|succeed"),
     }
-    requests = sys.stdin.buffer if submission.file == _STDIN else submission.file
+
+
+def _requests(submission: Submission) -> Any:
+    return sys.stdin.buffer if submission.file == _STDIN else submission.file
+
+
+@contextmanager
+def _named_errors(submission: Submission) -> Iterator[None]:
+    """Raises errors of a submit with the words of the command."""
     try:
-        return BatchQueue().submit(requests, model=submission.model, **options)
+        yield
     except InvalidRequest as error:
         name = "standard input" if submission.file == _STDIN else submission.file
-        raise CommandError(str(error) if error.source else f"{name}: {error}") from error
+        # The command has the parameter as an option.
+        told = str(error).replace("key_field=", "--key-field ")
+        raise CommandError(told if error.source else f"{name}: {told}") from error
     except InvalidBatch as error:
         place, _, problem = str(error).partition(": ")
         name, _, entry = place.partition(".")

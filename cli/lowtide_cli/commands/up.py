@@ -10,12 +10,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from lowtide.text import on_one_line
+from lowtide_cli.commands.demo import SUGGESTED
 from lowtide_cli.extras import installed, need
 from lowtide_cli.local import (
     LOGIN_VARIABLE,
@@ -23,6 +26,7 @@ from lowtide_cli.local import (
     Child,
     Shape,
     Stack,
+    check_unused,
     ending,
     free_port,
     given_login,
@@ -41,6 +45,7 @@ _CHECK_SECONDS = 0.2
 _CLOUD_CHECK_SECONDS = 2.0
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
+_SHOWN_WORKERS = 10
 _STEADY_SECONDS = 60.0
 """A worker that ran for this long before it ended is restarted after the first pause."""
 _VERTEX_SETTINGS = (
@@ -64,6 +69,7 @@ _EXPORTS = (
     "STORAGE_EMULATOR_HOST",
     "BIGQUERY_EMULATOR_HOST",
 )
+_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 _GOOGLE_VARIABLES = ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST")
 
 
@@ -125,9 +131,11 @@ def _shape(options: Options, settings: WorkerSettings) -> Shape:
 
     use_emulator = _without_google(options, settings)
     environment = dict(os.environ)
+    own_redis = "redis_url" not in settings.model_fields_set
     if use_emulator:
         environment |= _short_pauses(settings)
-    own_redis = "redis_url" not in settings.model_fields_set
+        if own_redis:
+            environment |= _short_waits_for_jobs(settings)
     if not own_redis:
         try:
             BatchQueue(settings).list(page_size=1)  # fails at once, with a clear message, if Redis does not answer
@@ -137,7 +145,10 @@ def _shape(options: Options, settings: WorkerSettings) -> Shape:
                 "In a shell with the export lines of an earlier run: unset "
                 f"{' '.join(filter(os.environ.get, _EXPORTS))}"
             ) from error
+        _tell_of_workers(settings)
     directory = (options.data_dir or _home()).absolute()
+    if own_redis:
+        check_unused(directory / "redis")  # before the lines about ports, which the other server has
     flower = installed("flower") if options.flower is None else options.flower
     return Shape(
         directory=directory,
@@ -154,6 +165,16 @@ def _shape(options: Options, settings: WorkerSettings) -> Shape:
         threads=options.threads,
         processes=options.processes,
     )
+
+
+def _tell_of_workers(settings: WorkerSettings) -> None:
+    """Says which workers use the Redis of the settings already: those of this run join them."""
+    from lowtide_cli.workers import announced_workers  # deferred: importing Celery takes time
+
+    if names := announced_workers(settings):
+        some = ", ".join(names[:_SHOWN_WORKERS]) + (" ..." if len(names) > _SHOWN_WORKERS else "")
+        said = f"workers already run with this LOWTIDE_REDIS_URL: {on_one_line(some)}; those of this run join them"
+        stderr().print(said, markup=False, soft_wrap=True)
 
 
 def _port(options: Options, server: str, usual: int) -> int:
@@ -180,6 +201,15 @@ def _short_pauses(settings: WorkerSettings) -> dict[str, str]:
     if "poll_first_seconds" not in given:
         first = min(2.0, longest)
     return {"LOWTIDE_POLL_FIRST_SECONDS": f"{first:g}", "LOWTIDE_POLL_MAX_SECONDS": f"{longest:g}"}
+
+
+def _short_waits_for_jobs(settings: WorkerSettings) -> dict[str, str]:
+    """Returns waits for jobs that the provider does not know, unless the user has set them.
+
+    The emulator forgets its jobs when it stops, and knows each that was made since. All jobs in this Redis are its own.
+    """
+    waits = {"missing_job_seconds", "create_settle_seconds"} - settings.model_fields_set
+    return {f"LOWTIDE_{name.upper()}": "5" for name in waits}
 
 
 def _home() -> Path:
@@ -287,8 +317,20 @@ def _announce(console: Console, stack: Stack, settings: WorkerSettings) -> None:
         for name, value in stack.exports.items():
             # Outside the panel and not wrapped, so that the lines can be copied.
             console.print(f"  export {name}={shlex.quote(value)}", soft_wrap=True, markup=False)
-    console.print("For example:  lowtide submit requests.jsonl --model gemini-3.5-flash --wait", soft_wrap=True)
+    if settings.webhook_url and stack.emulator_url:
+        console.print("There, to receive the emulator's webhooks:")
+        command = hooks_command(settings.webhook_url, stack.emulator_url)
+        console.print(f"  {command}", soft_wrap=True, markup=False)
+    console.print(f"For example:  {SUGGESTED}", soft_wrap=True, markup=False)
     console.print("Ctrl-C stops everything.")
+
+
+def hooks_command(webhook_url: str, emulator_url: str) -> str:
+    """Returns the command that receives the events of the emulator at `webhook_url`, as a shell takes it."""
+    given = {"LOWTIDE_WEBHOOK_URL": webhook_url, "LOWTIDE_HOOKS_KEYS_URL": f"{emulator_url}/.well-known/jwks.json"}
+    variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in given.items())
+    port = urlsplit(webhook_url).port
+    return f"{variables} lowtide hooks serve" + (f" --port {port}" if port else "")
 
 
 def _provider(stack: Stack, settings: WorkerSettings) -> str:
@@ -300,6 +342,8 @@ def _provider(stack: Stack, settings: WorkerSettings) -> str:
         elsewhere = settings.google_vertex_base_url
     else:
         name, elsewhere = "Gemini, with your API key", settings.google_gemini_base_url
+        if elsewhere and urlsplit(elsewhere).hostname in _THIS_MACHINE:
+            return f"{escape(elsewhere)}  [dim]GOOGLE_GEMINI_BASE_URL, on this machine[/]"
     return escape(name) + (f", at {escape(elsewhere)}" if elsewhere else ": [yellow]jobs cost money[/]")
 
 

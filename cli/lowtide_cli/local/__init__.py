@@ -28,7 +28,7 @@ from lowtide_cli.local.processes import (
     last_lines,
     past_proxies,
 )
-from lowtide_cli.local.redis import SERVER_VARIABLE, EmbeddedRedis, server_binary
+from lowtide_cli.local.redis import SERVER_VARIABLE, EmbeddedRedis, check_unused, server_binary
 from lowtide_cli.local.stack import Shape, Stack
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "Shape",
     "Stack",
     "StartFailed",
+    "check_unused",
     "end",
     "ending",
     "flower_command",

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from lowtide.secret_files import variable_or_file
-from lowtide_cli.local.private import private_file, private_folder
+from lowtide_cli.local.private import kept_secret
 from lowtide_cli.terminal import CommandError
 
 LOGIN_VARIABLE = "LOWTIDE_FLOWER_BASIC_AUTH"
@@ -42,13 +42,8 @@ def given_login() -> str | None:
 
 
 def kept_login(folder: Path) -> str:
-    """Returns the login that is kept in a folder. It is generated once, so a browser may remember it."""
-    private_folder(folder)
-    path = folder / "login"
-    # A full disk can leave an empty file, and an empty login would leave Flower open to every user.
-    if not path.exists() or not path.read_text().strip():
-        private_file(path, f"lowtide:{generated_password()}")
-    return path.read_text().strip()
+    """Returns the login that is kept in a folder. A browser may remember it."""
+    return kept_secret(folder / "login", lambda: f"lowtide:{generated_password()}")
 
 
 def generated_password() -> str:

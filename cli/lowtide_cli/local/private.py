@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -23,3 +24,12 @@ def private_file(path: Path, text: str) -> None:
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
     draft.replace(path)
+
+
+def kept_secret(path: Path, generated: Callable[[], str]) -> str:
+    """Returns the secret in a private file. It is generated once, so what a user has copied stays valid."""
+    private_folder(path.parent)
+    # A full disk can leave an empty file, and with an empty secret a server would be open to every user.
+    if not path.exists() or not path.read_text(encoding="utf-8").strip():
+        private_file(path, generated())
+    return path.read_text(encoding="utf-8").strip()

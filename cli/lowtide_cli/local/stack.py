@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lowtide_cli.local.flower import flower_command, flower_environment
-from lowtide_cli.local.private import private_folder
+from lowtide_cli.local.private import kept_secret, private_file, private_folder
 from lowtide_cli.local.processes import Child, StartFailed, free_port, past_proxies
 from lowtide_cli.local.redis import EmbeddedRedis
+from lowtide_cli.terminal import CommandError
 
 if TYPE_CHECKING:
     from lowtide_cli.local.google_cloud import GoogleCloud
@@ -28,6 +29,8 @@ _JOBS, _RESULTS = "lowtide.jobs", "lowtide.results"
 _KEPT_LOG_BYTES = 20_000_000
 _WORKER_STOPS = ((signal.SIGTERM, 10.0), (signal.SIGQUIT, 5.0))
 """A warm stop, which finishes the running tasks; then a cold one, after which another worker runs them again."""
+_EMULATED = "emulated"
+"""The file beside Redis' data which shows that the emulator is the provider of all that is in them."""
 _CELERY = ("-m", "celery", "-A", "lowtide_worker")
 _ALONE = ("--without-mingle", "--without-gossip")
 """Workers share their state in the store and need no news of each other. Mingling takes a second at each start."""
@@ -115,6 +118,7 @@ class Stack:
     def start(self) -> None:
         """Starts all parts and returns when they are ready. Raises `CommandError`."""
         if self.shape.redis:
+            self._keep_apart()
             self.redis = EmbeddedRedis(
                 self.shape.directory / "redis", self.shape.redis_port, log=self._fresh_log("redis")
             )
@@ -131,6 +135,21 @@ class Stack:
         self._wait_for_workers()
         if self.flower:
             self.flower.wait_for_port(flower_port)
+
+    def _keep_apart(self) -> None:
+        """Raises `CommandError` if jobs of the emulator would go on at Google, or jobs of Google at the emulator."""
+        data = self.shape.directory / "redis"
+        emulated = data / _EMULATED
+        used = (data / "password").exists()
+        if used and emulated.exists() != self.shape.emulator:
+            theirs, other = ("the emulator", "Google, for money") if emulated.exists() else ("Google", "the emulator")
+            raise CommandError(
+                f"the batches in {self.shape.directory} belong to {theirs}, and would be asked again at {other}: "
+                "choose another folder with --data-dir"
+            )
+        if self.shape.emulator and not used:
+            private_folder(data)
+            private_file(emulated, "The batches in this folder belong to the emulator of Gemini.\n")
 
     def stop(self) -> None:
         """Stops all parts, workers first and Redis last. Another Ctrl-C kills the parts that still run."""
@@ -153,11 +172,10 @@ class Stack:
     def _start_emulator(self) -> int:
         port = self.shape.emulator_port or free_port()
         self.emulator_url = f"http://127.0.0.1:{port}"
-        # A key of this run alone: other users of the machine can connect to the port, but cannot use the emulator.
-        self.exports["GOOGLE_API_KEY"] = key = secrets.token_urlsafe(24)
         self.exports["GOOGLE_GEMINI_BASE_URL"] = self.exports["GOOGLE_VERTEX_BASE_URL"] = self.emulator_url
         folder = self.shape.directory / "emulator"
-        private_folder(folder)
+        # Other users of the machine can connect to the port, but without the key they cannot use the emulator.
+        self.exports["GOOGLE_API_KEY"] = key = kept_secret(folder / "key", lambda: secrets.token_urlsafe(24))
         serve = ["-m", "lowtide_emulator.cli", "serve", "--port", str(port), "--data-dir", str(folder)]
         # Calls to Vertex AI carry an access token and no key; the stand-ins for Google Cloud are open anyway.
         extra = {} if self.shape.cloud else {"LOWTIDE_EMULATOR_API_KEY": key}

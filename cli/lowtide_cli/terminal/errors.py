@@ -16,9 +16,6 @@ class WrongUsage(CommandError):
 class MissingExtra(CommandError):
     """An optional part of Lowtide is not installed."""
 
-    def __init__(self, extra: str, purpose: str) -> None:
-        super().__init__(f'{purpose} needs an extra that is not installed: pip install "lowtide[{extra}]"')
-
 
 def one_line(error: BaseException) -> str | None:
     """Returns the message for an expected error, or None for a defect, which deserves its traceback."""

@@ -14,6 +14,17 @@ EXIT_CODES = (
     "129, 143 ended by SIGHUP, SIGTERM."
 )
 """The exit codes as help shows them."""
+EXIT_CODES_OF_ESTIMATE = (
+    "Exit codes: 0 submit would take every request; 1 it would refuse some, or an error; 2 wrong usage; "
+    "130 interrupted; 129, 143 ended by SIGHUP, SIGTERM."
+)
+"""Those of `lowtide estimate`, which knows requests and no batch."""
+EXIT_CODES_OF_SINGLES = (
+    "Exit codes: 0 the request succeeded, or has no result yet; 1 error, or the time of --timeout is over; "
+    "2 wrong usage; 3 the request failed; 4 it was cancelled or expired; 130 interrupted; "
+    "129, 143 ended by SIGHUP, SIGTERM."
+)
+"""Those of commands about one request."""
 
 
 class Exit(IntEnum):

@@ -13,9 +13,9 @@ import msgspec
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from lowtide import BatchState, BatchStatus, Usage
+from lowtide import BatchState, BatchStatus, Usage, Waiting
 from lowtide.models import to_builtins
-from lowtide.text import duration, on_one_line, printable
+from lowtide.text import counted, duration, on_one_line, printable
 
 STATE_STYLE = {
     BatchState.PENDING: "dim",
@@ -71,6 +71,11 @@ def quiet_json(encoded: bytes) -> bytes:
     if encoded.isascii() and b"\x7f" not in encoded:
         return encoded
     return _ACTIVE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", encoded.decode()).encode()
+
+
+def quiet_line(line: bytes) -> bytes:
+    """Returns a line of text with a mark in place of each character that a terminal acts on."""
+    return printable(line.decode(errors="replace").removesuffix("\r\n")).encode() + b"\n" * line.endswith(b"\r\n")
 
 
 def print_json(value: object, *, indent: int = 2) -> None:
@@ -135,10 +140,25 @@ def waiting_text(status: BatchStatus) -> str:
     waiting = status.waiting
     if waiting is None:
         return ""
-    tokens = f" with {waiting.tokens:,} tokens" if waiting.tokens else ""
+    tokens = f" with {counted(waiting.tokens, 'token')}" if waiting.tokens else ""
     place = f"; place {waiting.position:,} in the line" if waiting.position else ""
-    tried = f"; next try at {local_time(waiting.next_try_at)}" if waiting.next_try_at and not waiting.position else ""
-    return on_one_line(f"{waiting.requests:,} requests{tokens}: {waiting.reason}{place}{tried}")
+    tried = "" if waiting.position else _next_try(waiting)
+    return on_one_line(f"{counted(waiting.requests, 'request')}{tokens}: {waiting.reason}{place}{tried}")
+
+
+def _next_try(waiting: Waiting) -> str:
+    if waiting.next_try_at is None:
+        return ""
+    moment = local_time(waiting.next_try_at)
+    if waiting.budget and waiting.budget.reserved:
+        # Each job that ends returns what it has not used of the budget, and then the others are tried.
+        return f"; next try as soon as a job under way ends, at {moment} at the latest"
+    return f"; next try at {moment}"
+
+
+def answered_text(status: BatchStatus) -> str:
+    """Returns how many requests have an answer: those that were cancelled or have expired have none."""
+    return f"{status.answered - status.cancelled - status.expired:,} of {status.total:,} answered"
 
 
 def labels_text(status: BatchStatus) -> str:

@@ -34,6 +34,9 @@ class EmbedPrompt(msgspec.Struct, gc=False):
     config_snake: EmbedConfig | None = msgspec.field(default=None, name="embed_content_config")
 
 
+_decode = msgspec.json.Decoder(EmbedPrompt).decode
+
+
 class Vector(msgspec.Struct, gc=False):
     """The values, encoded as JSON."""
 
@@ -55,12 +58,11 @@ class VectorModel:
 
     def __init__(self, dimensions: int) -> None:
         self._dimensions = dimensions
-        self._decode = msgspec.json.Decoder(EmbedPrompt).decode
 
     def reply(self, key: str | None, request: Raw) -> Reply:
         """Returns the embedding of a request's content, or an error."""
         del key
-        prompt = self._decode(request)
+        prompt = _decode(request)
         if prompt.content is None or not prompt.content.all_parts:
             return RowError(3, "* EmbedContentRequest.content: content is empty\n")
         text = " ".join(part.text or "" for part in prompt.content.all_parts)

@@ -112,6 +112,10 @@ class Prompt(msgspec.Struct, gc=False):
     continuation_snake: str | None = msgspec.field(default=None, name="continuation_token")
 
 
+# At import: msgspec reads a type at its first use. Two threads that make it at once end the process.
+_decode = msgspec.json.Decoder(Prompt).decode
+
+
 # Responses.
 
 Said = str | list[AnswerPart]
@@ -175,11 +179,10 @@ class TextModel:
         self._model = model
         self._seen = seen
         self._stamp = stamp
-        self._decode = msgspec.json.Decoder(Prompt).decode
 
     def reply(self, key: str | None, request: Raw) -> Reply:
         """Returns the response to a request, or an error."""
-        prompt = self._decode(request)
+        prompt = _decode(request)
         contents = [prompt.contents] if isinstance(prompt.contents, Content) else prompt.contents or []
         text = _text(contents)
         config = either(prompt.config, prompt.config_snake)

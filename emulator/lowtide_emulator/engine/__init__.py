@@ -6,6 +6,7 @@ create jobs, load their rows, and return or export their results.
 
 from __future__ import annotations
 
+from lowtide_emulator.engine.bill import Tokens
 from lowtide_emulator.engine.clock import Clock
 from lowtide_emulator.engine.engine import Engine, JobRecord
 from lowtide_emulator.engine.jobs import Failure, Job, JobState
@@ -43,6 +44,7 @@ __all__ = [
     "StatsSnapshot",
     "StoppedError",
     "Timeline",
+    "Tokens",
     "answered_lines",
     "damaged_lines",
     "foreign_lines",

@@ -22,6 +22,7 @@ from lowtide_emulator.answering import (
     UserModel,
     VectorModel,
 )
+from lowtide_emulator.engine.bill import Tokens, flat, nested
 from lowtide_emulator.engine.clock import Clock
 from lowtide_emulator.engine.job_store import JobStore
 from lowtide_emulator.engine.jobs import Job
@@ -42,6 +43,7 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     answered_by: the model that answers and is billed, without a prefix.
     requests: the number of rows in the input.
     billed: the number of rows with a successful response, in a finished job that delivers results.
+    billed_tokens: the tokens of these rows by model, kind (`prompt`, `candidates`, ...) and modality.
     created: the time of creation on the emulated clock, in seconds since the epoch.
     ended: the end of the job on the same clock; None before.
     live: whether the job is unfinished; a deleted job may be live.
@@ -57,6 +59,7 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     state: str
     requests: int
     billed: int
+    billed_tokens: Tokens
     created: float
     ended: float | None
     deleted: bool
@@ -109,10 +112,15 @@ class Engine:
         """Returns the present counters."""
         now = self.clock.now()
         billed: Counter[str] = Counter()
+        tokens: Counter[tuple[str, str, str]] = Counter()
         for job in self.jobs:
             billed[job.answered_by] += job.billed(now)
+            tokens.update(flat(job.billed_tokens(now)))
         return self.stats.snapshot(
-            billed=dict(+billed), enqueued_tokens=self.quotas.enqueued(), spent=self.quotas.spent()
+            billed=dict(+billed),
+            billed_tokens=nested(tokens),
+            enqueued_tokens=self.quotas.enqueued(),
+            spent=self.quotas.spent(),
         )
 
     def reset(self) -> None:
@@ -175,6 +183,7 @@ class Engine:
             state=moment.state.value,
             requests=job.requests,
             billed=billed,
+            billed_tokens=job.billed_tokens(now),
             created=job.created,
             ended=moment.ended,
             deleted=job.deleted_at is not None,

@@ -19,6 +19,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from lowtide_emulator.engine.bill import Bill, Tokens
 from lowtide_emulator.faults import kinds
 
 K = TypeVar("K", bound=kinds.Kind)
@@ -83,6 +84,7 @@ class Progress:
     failed: the indices of rows without a successful response, ascending.
     answered_at: the time when the last row was answered, on the emulated clock.
     ready_at: the time when the results were complete and in place, on the emulated clock.
+    bill: the tokens of the answered rows.
     stop: makes the answering thread stop.
     failure: the error of the job as a whole; None if there is none.
     """
@@ -91,6 +93,7 @@ class Progress:
     failed: array[int] = field(default_factory=lambda: array("Q"))
     answered_at: float | None = None
     ready_at: float | None = None
+    bill: Bill = field(default_factory=Bill)
     stop: bool = False
     failure: Failure | None = None
 
@@ -256,6 +259,10 @@ class Job:
     def billed(self, now: float) -> int:
         """Returns the number of rows that are billed by `now`."""
         return self.counts(now)[0] if self.at(now).ended is not None else 0
+
+    def billed_tokens(self, now: float) -> Tokens:
+        """Returns the tokens that are billed by `now`: those of the rows that the job delivers."""
+        return self.progress.bill.tokens(self.ending.rows if self.at(now).ended is not None else 0)
 
     def keys(self) -> list[str]:
         """Returns the key of each row, in input order; an empty string for a row without a key.

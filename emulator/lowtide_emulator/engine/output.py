@@ -120,7 +120,9 @@ def foreign_lines(job: Job, answerer: Answerer, shape: RowShape) -> Iterator[byt
     foreign = job.fault(kinds.ForeignRows)
     for index in range(foreign.of(job.requests) if foreign is not None else 0):
         row = shape.stray(f"foreign-{index}")
-        yield shape.encode(row, answerer.reply(row.key, row.request))
+        reply = answerer.reply(row.key, row.request)
+        job.progress.bill.add_stray(reply, job.answered_by)
+        yield shape.encode(row, reply)
 
 
 def _answered(job: Job, answerer: Answerer, shape: RowShape, lines: Iterable[bytes]) -> Iterator[Answered]:
@@ -150,6 +152,7 @@ def _answered(job: Job, answerer: Answerer, shape: RowShape, lines: Iterable[byt
             reply = _reply(answerer, row)
         if reply is None or isinstance(reply, RowError | Oddity):
             progress.failed.append(index)
+        progress.bill.add(index, reply, job.answered_by)
         index += 1
         progress.answered = index
         yield index - 1, row, reply

@@ -9,6 +9,8 @@ from collections import Counter
 
 import msgspec
 
+from lowtide_emulator.engine.bill import Tokens
+
 
 class StatsSnapshot(msgspec.Struct, frozen=True):
     """The counters at one time.
@@ -21,6 +23,7 @@ class StatsSnapshot(msgspec.Struct, frozen=True):
     answer_seconds: the part of it for answering.
     rows_answered: the rows that were answered, successfully or not.
     billed: the rows of finished jobs that are billed, by the model that answered them.
+    billed_tokens: the tokens of these rows by model, kind (`prompt`, `candidates`, ...) and modality.
     refused: the create calls that a quota refused, by quota: `jobs`, `tokens` or `spend`.
     enqueued_tokens: the input tokens of unfinished jobs, by the model that was asked for; counted only if a limit of
         tokens or money is set.
@@ -35,6 +38,7 @@ class StatsSnapshot(msgspec.Struct, frozen=True):
     answer_seconds: float
     rows_answered: int
     billed: dict[str, int]
+    billed_tokens: Tokens
     refused: dict[str, int]
     enqueued_tokens: dict[str, int]
     spent: float
@@ -97,7 +101,9 @@ class Stats:
             self._rows += rows
             self._answer_seconds += seconds
 
-    def snapshot(self, *, billed: dict[str, int], enqueued_tokens: dict[str, int], spent: float) -> StatsSnapshot:
+    def snapshot(
+        self, *, billed: dict[str, int], billed_tokens: Tokens, enqueued_tokens: dict[str, int], spent: float
+    ) -> StatsSnapshot:
         """Returns the present counters, with those that the jobs know."""
         with self._lock:
             return StatsSnapshot(
@@ -109,6 +115,7 @@ class Stats:
                 answer_seconds=self._answer_seconds,
                 rows_answered=self._rows,
                 billed=billed,
+                billed_tokens=billed_tokens,
                 refused=dict(sorted(self._refused.items())),
                 enqueued_tokens=enqueued_tokens,
                 spent=spent,

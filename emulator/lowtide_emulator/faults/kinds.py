@@ -228,6 +228,57 @@ class MissingMetadata(SomeRows, frozen=True, kw_only=True):
     """Rows have no key; inline rows have no `metadata`."""
 
 
+# The events of webhooks
+
+
+class Lost(Kind, frozen=True):
+    """The event is never sent."""
+
+
+class Late(Kind, frozen=True, kw_only=True):
+    """The event is sent `seconds` of real time late."""
+
+    seconds: Seconds
+
+
+class Doubled(Kind, frozen=True):
+    """The event is sent twice, under one id."""
+
+
+class OutOfOrder(Kind, frozen=True, kw_only=True):
+    """The event is held for `seconds` of real time, so that those of later jobs overtake it."""
+
+    seconds: Seconds = 0.5
+
+
+class Forged(Kind, frozen=True):
+    """The event has a signature of other bytes, or by another key."""
+
+
+class Replayed(Kind, frozen=True, kw_only=True):
+    """The event is followed by a copy with the same id, validly signed and `age_seconds` old."""
+
+    age_seconds: Seconds = 0.0
+
+
+class WrongAudience(Kind, frozen=True):
+    """The event's JSON Web Token is for another audience."""
+
+
+class WrongKey(Kind, frozen=True):
+    """The event is signed by a key that is not published."""
+
+
+class RotatedKey(Kind, frozen=True):
+    """The service has new keys from this event on."""
+
+
+class Flood(Kind, frozen=True, kw_only=True):
+    """The event is sent `count` times, each time under an id of its own."""
+
+    count: Count = 100
+
+
 CALL_KINDS: dict[str, type[Kind]] = {
     "drop_before": DropBefore,
     "drop_after": DropAfter,
@@ -260,4 +311,16 @@ JOB_KINDS: dict[str, type[Kind]] = {
     "shuffle": Shuffle,
     "truncated_last_line": TruncatedLastLine,
     "missing_metadata": MissingMetadata,
+}
+WEBHOOK_KINDS: dict[str, type[Kind]] = {
+    "lost": Lost,
+    "late": Late,
+    "doubled": Doubled,
+    "out_of_order": OutOfOrder,
+    "forged": Forged,
+    "replayed": Replayed,
+    "wrong_audience": WrongAudience,
+    "wrong_key": WrongKey,
+    "rotated_key": RotatedKey,
+    "flood": Flood,
 }

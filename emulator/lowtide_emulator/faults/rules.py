@@ -5,8 +5,9 @@ A rule is a JSON object::
     {"on": "batches.create", "kind": "drop_after", "after": 0, "times": 1,
      "probability": 1.0, "seed": 0, "match": "my-job", "params": {}}
 
-on: the call (`batches.create`, …; see `Call`), or `job` for a rule that is applied when a job is created. Calls have
-    the SDK's names on both APIs, so a rule for one API works for the other.
+on: the call (`batches.create`, …; see `Call`); `job` for a rule that is applied when a job is created; or
+    `webhooks.send` for the event of a webhook. Calls have the SDK's names on both APIs, so a rule for one API works for
+    the other.
 kind: the kind of fault: a struct in `kinds`.
 params: the parameters of the kind: the fields of its struct.
 after: the number of matching calls that succeed first.
@@ -26,7 +27,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from lowtide_emulator.faults.kinds import CALL_KINDS, JOB_KINDS, LIST_KINDS, Kind
+from lowtide_emulator.faults.kinds import CALL_KINDS, JOB_KINDS, LIST_KINDS, WEBHOOK_KINDS, Kind
 
 Call = Literal[
     "batches.create",
@@ -44,13 +45,20 @@ Call = Literal[
     "datasets.create",
     "datasets.get",
     "datasets.delete",
+    "webhooks.create",
+    "webhooks.list",
+    "webhooks.get",
+    "webhooks.update",
+    "webhooks.delete",
+    "webhooks.ping",
+    "webhooks.rotate",
 ]
 
 
 class FaultRule(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """A rule as it is sent."""
 
-    on: Call | Literal["job"]
+    on: Call | Literal["job", "webhooks.send"]
     kind: str
     after: Annotated[int, Meta(ge=0)] = 0
     times: Annotated[int, Meta(ge=1)] | None = None
@@ -139,6 +147,8 @@ def _parse_kind(index: int, rule: FaultRule) -> Kind:
     match rule.on:
         case "job":
             known = JOB_KINDS
+        case "webhooks.send":
+            known = WEBHOOK_KINDS
         case "batches.list":
             known = CALL_KINDS | LIST_KINDS
         case _:

@@ -6,8 +6,9 @@ Source: https://ai.google.dev/api/batch-api
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import msgspec
 from starlette.requests import Request
@@ -19,17 +20,19 @@ from lowtide_emulator.engine import Job
 from lowtide_emulator.faults import kinds
 from lowtide_emulator.gemini.callers import check_caller
 from lowtide_emulator.gemini.file_store import new_id
-from lowtide_emulator.gemini.intake import RowKind, load_file, load_inline
+from lowtide_emulator.gemini.intake import Loaded, RowKind, load_file, load_inline
 from lowtide_emulator.gemini.wire import BATCHES, BatchBody, CreateBody, operation
 from lowtide_emulator.gemini.work import GeminiWork
+from lowtide_emulator.webhooks import WebhookSender
 from lowtide_emulator.wire import explain
 
 
 class BatchApi:
     """The endpoints under `/{version}/batches` and those that create batches."""
 
-    def __init__(self, work: GeminiWork, desk: CallDesk) -> None:
+    def __init__(self, work: GeminiWork, desk: CallDesk, webhooks: WebhookSender) -> None:
         self._work = work
+        self._webhooks = webhooks
         self._engine = work.engine
         self._desk = desk
         self._create_body = msgspec.json.Decoder(CreateBody).decode
@@ -169,23 +172,12 @@ class BatchApi:
         base = engine.jobs_folder / job_id
         input_path, keys_path = base.with_suffix(".input"), base.with_suffix(".keys")
         embeddings = request.url.path.endswith(":asyncBatchEmbedContent")
-        source = batch.input_config.file_name
-        if source is not None:
-            file = self._work.files.find(source.removeprefix("files/"))
-            if file is None:
-                raise RefusalError(
-                    403,
-                    f"You do not have permission to access the File {source} or it may not exist.",
-                )
-            if not self._work.files.is_active(file):
-                raise RefusalError(400, f"The File {source} is not in an ACTIVE state.", "FAILED_PRECONDITION")
-            if file.path is None:
-                raise RefusalError(400, f"The File {source} is registered; upload it to use it as a batch's input.")
-            load = partial(load_file, file.path)
-        elif batch.input_config.requests is not None:
-            load = partial(load_inline, batch.input_config.requests.requests)
-        else:
-            raise RefusalError(400, "* BatchGenerateContentRequest.batch.input_config: is required")
+        if batch.webhook_config is not None:
+            if embeddings:
+                raise RefusalError(400, "Unknown name \"webhook_config\" at 'batch': Cannot find field.")
+            for uri in batch.webhook_config.uris:
+                self._webhooks.check(uri)
+        load = self._loader(batch)
         kind = RowKind(embeddings=embeddings, count_tokens=engine.quotas.count_tokens)
         loaded = await asyncio.to_thread(load, input_path, keys_path, kind)
         try:
@@ -203,7 +195,7 @@ class BatchApi:
             answered_by=engine.models.answering(model or request.path_params["tuned"], engine.clock.now()),
             display_name=batch.display_name,
             embeddings=embeddings,
-            source=source,
+            source=batch.input_config.file_name,
             requests=loaded.requests,
             tokens=loaded.tokens,
             created=engine.clock.now(),
@@ -216,7 +208,24 @@ class BatchApi:
             output_path=base.with_suffix(".output"),
         )
         self._work.start(job)
+        self._webhooks.watch(job, batch.webhook_config)
         return job
+
+    def _loader(self, batch: BatchBody) -> Callable[[Path, Path, RowKind], Loaded]:
+        """Returns the function that reads the rows of a batch. Raises RefusalError."""
+        source, inline = batch.input_config.file_name, batch.input_config.requests
+        if source is None:
+            if inline is None:
+                raise RefusalError(400, "* BatchGenerateContentRequest.batch.input_config: is required")
+            return partial(load_inline, inline.requests)
+        file = self._work.files.find(source.removeprefix("files/"))
+        if file is None:
+            raise RefusalError(403, f"You do not have permission to access the File {source} or it may not exist.")
+        if not self._work.files.is_active(file):
+            raise RefusalError(400, f"The File {source} is not in an ACTIVE state.", "FAILED_PRECONDITION")
+        if file.path is None:
+            raise RefusalError(400, f"The File {source} is registered; upload it to use it as a batch's input.")
+        return partial(load_file, file.path)
 
     def _check_quota(self, model: str, tokens: int) -> None:
         quota = self._engine.quotas.exceeded(BATCHES, model, tokens)

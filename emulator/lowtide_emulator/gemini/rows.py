@@ -29,16 +29,18 @@ class _OddLine(msgspec.Struct, omit_defaults=True, gc=False):
     key: str | None = None
 
 
+_decode = msgspec.json.Decoder(Row).decode
+
+
 class _RequestLines:
     """The input of both forms: lines with a request and, in files, its key."""
 
     def __init__(self) -> None:
         self._encode = msgspec.json.Encoder().encode
-        self._decode = msgspec.json.Decoder(Row).decode
 
     def decode(self, line: bytes) -> Row:
         """Returns the row of one input line."""
-        return self._decode(line)
+        return _decode(line)
 
 
 class FileShape(_RequestLines):

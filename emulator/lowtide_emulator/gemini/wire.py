@@ -11,6 +11,7 @@ from msgspec import Raw
 from lowtide_emulator.engine import Job, JobState
 from lowtide_emulator.faults import kinds
 from lowtide_emulator.gemini.file_store import StoredFile
+from lowtide_emulator.webhooks import WebhookConfig
 from lowtide_emulator.wire import either, timestamp
 
 BATCHES = "batches"
@@ -47,13 +48,18 @@ class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
     display_name_snake: str | None = msgspec.field(default=None, name="display_name")
     input_camel: InputConfig | None = msgspec.field(default=None, name="inputConfig")
     input_snake: InputConfig | None = msgspec.field(default=None, name="input_config")
-    webhook_camel: Raw = msgspec.field(default=Raw(), name="webhookConfig")
-    webhook_snake: Raw = msgspec.field(default=Raw(), name="webhook_config")
+    webhook_camel: WebhookConfig | None = msgspec.field(default=None, name="webhookConfig")
+    webhook_snake: WebhookConfig | None = msgspec.field(default=None, name="webhook_config")
 
     @property
     def display_name(self) -> str:
         """The name that the caller gave; empty if it gave none."""
         return either(self.display_name_camel, self.display_name_snake) or ""
+
+    @property
+    def webhook_config(self) -> WebhookConfig | None:
+        """The batch's own webhook; None if it has none."""
+        return either(self.webhook_camel, self.webhook_snake)
 
     @property
     def input_config(self) -> InputConfig:

@@ -20,13 +20,6 @@ REFUSED = ("ARRAY", "STRUCT", "RECORD", "RANGE", "DATETIME", "GEOGRAPHY")
 """The types of columns that the service does not copy."""
 
 
-def split_table(uri: str) -> tuple[str, str, str]:
-    """Returns project, dataset and table of `bq://project.dataset.table`; the table may be empty."""
-    project, _, rest = uri.removeprefix("bq://").partition(".")
-    dataset, _, table = rest.partition(".")
-    return project, dataset, table
-
-
 class BigQuery:
     """A client without credentials for the server at `url`, to be used in a `with` statement."""
 

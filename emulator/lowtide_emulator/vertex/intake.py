@@ -21,6 +21,7 @@ TABLE_TYPES = {"STRING": "STRING", "INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOL
 """Types of importer columns as types of table columns. Other types become JSON."""
 
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Record).decode
 
 
 def load_objects(job: PredictionJob, storage: CloudStorage, *, max_bytes: int, max_rows: int) -> None:
@@ -36,7 +37,6 @@ def load_objects(job: PredictionJob, storage: CloudStorage, *, max_bytes: int, m
     _, uri = next(names)
     following, next_uri = next(names)
     place, number = 0, 0
-    decode = msgspec.json.Decoder(Record).decode
     keys = _KeyWriter(job, max_rows)
     with job.input_path.open("rb", buffering=BUFFER) as lines, keys:
         for line in lines:
@@ -48,7 +48,7 @@ def load_objects(job: PredictionJob, storage: CloudStorage, *, max_bytes: int, m
             if line.isspace():
                 continue
             try:
-                row = decode(line)
+                row = _decode(line)
                 schema.add(row)
             except (msgspec.DecodeError, UnicodeDecodeError, ImportRefused) as error:
                 raise JobFailed(

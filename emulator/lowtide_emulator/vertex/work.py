@@ -28,6 +28,7 @@ from lowtide_emulator.engine import (
     foreign_lines,
     write_lines,
 )
+from lowtide_emulator.extras import install
 from lowtide_emulator.faults import kinds
 from lowtide_emulator.vertex.big_query import BigQuery
 from lowtide_emulator.vertex.cloud_storage import CloudStorage
@@ -41,7 +42,6 @@ from lowtide_emulator.vertex.wire import processed_time
 from lowtide_emulator.wire import VERTEX_TYPES, RequestChecker, timestamp
 
 TICK = 0.02
-EXTRA = 'pip install "lowtide[vertex-emulator]"'
 
 
 class VertexWork:
@@ -79,11 +79,13 @@ class VertexWork:
                 raise RefusalError(
                     400,
                     f"This emulator has no {what}: give it the URL of a running server with --{option}-url or "
-                    f"LOWTIDE_EMULATOR_{option.upper()}_URL. Stand-ins need: {EXTRA}",
+                    f"LOWTIDE_EMULATOR_{option.upper()}_URL. Stand-ins need: {install('vertex-emulator')}",
                     "FAILED_PRECONDITION",
                 )
             if needed and not _installed(client):
-                raise RefusalError(501, f"Jobs on {what} need an extra that is not installed: {EXTRA}")
+                raise RefusalError(
+                    501, f"Jobs on {what} need an extra that is not installed: {install('vertex-emulator')}"
+                )
 
     def _storage(self) -> CloudStorage:
         return CloudStorage(_with_scheme(self.storage_url() or ""))

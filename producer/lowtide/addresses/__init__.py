@@ -16,7 +16,6 @@ from lowtide.addresses.handlers import (
     parse_handler,
 )
 from lowtide.addresses.locations import (
-    TABLES_OF_LOWTIDE,
     Dataset,
     Objects,
     Table,
@@ -38,16 +37,14 @@ from lowtide.addresses.redis_urls import (
     RedisAddress,
     broker_config,
     check_broker_url,
-    check_redis_url,
     parse_redis_url,
     with_verified_certificate,
 )
-from lowtide.addresses.spool_roots import SpoolRoot, is_blob_name, parse_spool_root
+from lowtide.addresses.spool_roots import is_blob_name, parse_spool_root
 from lowtide.addresses.urls import check_http_url, without_password
 from lowtide.addresses.webhooks import allowing_url
 
 __all__ = [
-    "TABLES_OF_LOWTIDE",
     "TLS_FILES",
     "CeleryTarget",
     "Dataset",
@@ -55,7 +52,6 @@ __all__ = [
     "NamedTask",
     "Objects",
     "RedisAddress",
-    "SpoolRoot",
     "StreamTarget",
     "Table",
     "WebhookTarget",
@@ -68,7 +64,6 @@ __all__ = [
     "check_output_folder",
     "check_output_table",
     "check_place",
-    "check_redis_url",
     "check_tables",
     "claim_of",
     "doubt_about",

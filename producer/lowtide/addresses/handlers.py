@@ -1,6 +1,6 @@
-"""The targets of results: how an `on_result` names a handler.
+"""The targets of results and batch events: how `on_result`, `on_finished` and `on_progress` name a handler.
 
-`on_result` is one of
+Each is one of
 
 - `shop.tasks.save_blurb`: a Celery task of the user's own app, on Lowtide's broker, on the queue of its workers,
 - `shop.tasks.save_blurb@orders`: the same on the queue `orders`, with or without registered workers,
@@ -28,7 +28,7 @@ _STREAM = re.compile(r"[A-Za-z0-9_.:-]{1,100}", re.ASCII)
 
 
 class CeleryTarget(NamedTuple):
-    """A Celery task that receives one message a segment, by reference into the spool."""
+    """A Celery task that receives one message a segment or batch event, by reference."""
 
     task: str
     broker: str | None
@@ -42,13 +42,13 @@ class CeleryTarget(NamedTuple):
 
 
 class WebhookTarget(NamedTuple):
-    """A URL that receives one signed POST a segment, with the results themselves."""
+    """A URL that receives one signed POST a segment, with the results themselves, or a batch event."""
 
     endpoint: Endpoint
 
 
 class StreamTarget(NamedTuple):
-    """A Redis stream that receives one entry a segment, by reference into the spool."""
+    """A Redis stream that receives one entry a segment, by reference into the spool, or a batch event."""
 
     name: str
 
@@ -76,56 +76,56 @@ def listened_for(on_result: str | None) -> str | None:
     return None
 
 
-def handler_name(handler: str | NamedTask) -> str:
+def handler_name(handler: str | NamedTask, option: str = "on_result") -> str:
     """The name of a handler, as a batch stores it. Raises `InvalidBatch` for an object without a name."""
     name = handler if isinstance(handler, str) else getattr(handler, "name", None)
     if not isinstance(name, str):
         raise InvalidBatch(
-            f"on_result: {getattr(handler, '__name__', type(handler).__name__)} is not a handler: "
-            "give its name, or a task that result_handler made"
+            f"{option}: {getattr(handler, '__name__', type(handler).__name__)} is not a handler: "
+            f"give its name, or a task that {'result' if option == 'on_result' else 'batch'}_handler made"
         )
     return name
 
 
-def parse_handler(spec: str) -> Target:
-    """Parses an `on_result`. Raises `InvalidBatch` if it names no target."""
+def parse_handler(spec: str, option: str = "on_result") -> Target:
+    """Parses the value of an option. Raises `InvalidBatch` if it names no target."""
     scheme, separator, rest = spec.partition("://")
     if separator:
         match scheme.lower():
             case "http" | "https":
-                return _parse_webhook(spec)
+                return _parse_webhook(spec, option)
             case "stream":
-                return _parse_stream(rest)
+                return _parse_stream(rest, option)
             case _:
                 raise InvalidBatch(
-                    f"on_result: unknown handler scheme {scheme!r}; there are Celery tasks ('shop.tasks.save_blurb' "
+                    f"{option}: unknown handler scheme {scheme!r}; there are Celery tasks ('shop.tasks.save_blurb' "
                     "or 'shop-broker:shop.tasks.save_blurb'), webhooks ('https://shop.example/hooks/results') and "
                     "Redis streams ('stream://blurbs')"
                 )
-    return _parse_task(spec)
+    return _parse_task(spec, option)
 
 
-def _parse_webhook(spec: str) -> WebhookTarget:
+def _parse_webhook(spec: str, option: str) -> WebhookTarget:
     try:
         return WebhookTarget(parse_endpoint(spec))
     except ValueError as error:
-        raise InvalidBatch(f"on_result: {error}") from None
+        raise InvalidBatch(f"{option}: {error}") from None
 
 
-def _parse_stream(name: str) -> StreamTarget:
+def _parse_stream(name: str, option: str) -> StreamTarget:
     if not _STREAM.fullmatch(name):
-        raise InvalidBatch(f"on_result: {name!r} is not the name of a stream (1 to 100 of A-Z a-z 0-9 _ . : -)")
+        raise InvalidBatch(f"{option}: {name!r} is not the name of a stream (1 to 100 of A-Z a-z 0-9 _ . : -)")
     return StreamTarget(name)
 
 
-def _parse_task(spec: str) -> CeleryTarget:
+def _parse_task(spec: str, option: str) -> CeleryTarget:
     name, at, queue = spec.partition("@")
     broker, colon, task = name.rpartition(":")
     if not _TASK.fullmatch(task) or (colon and not _BROKER.fullmatch(broker)):
-        raise InvalidBatch(f"on_result: {spec!r} is not the name of a Celery task ('[broker:]package.task[@queue]')")
+        raise InvalidBatch(f"{option}: {spec!r} is not the name of a Celery task ('[broker:]package.task[@queue]')")
     if at and not _QUEUE.fullmatch(queue):
         raise InvalidBatch(
-            f"on_result: {queue!r} is not the name of a handler's queue (1 to 100 of A-Z a-z 0-9 _ . : -; the "
+            f"{option}: {queue!r} is not the name of a handler's queue (1 to 100 of A-Z a-z 0-9 _ . : -; the "
             "names that Lowtide, kombu and Celery use for themselves are refused)"
         )
     return CeleryTarget(task, broker or None, queue or None)

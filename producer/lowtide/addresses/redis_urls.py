@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urldefrag
 
@@ -29,7 +30,12 @@ _TLS_OPTIONS = frozenset(
 )
 """Options that redis-py and Celery's broker both know."""
 TLS_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
-_CERTIFICATES = frozenset(["required", "optional", "none"])
+_CERTIFICATES = {
+    name: value
+    for value in ("required", "optional", "none")
+    for name in (value, f"cert_{value}", f"CERT_{value.upper()}")
+}
+"""Values of `ssl_cert_reqs`, as redis-py and as Celery write them, by those of redis-py."""
 _SENTINEL_OPTIONS = frozenset(["master_name", "sentinel_password"])
 _SENTINEL_PORT = 26379
 _SENTINEL_SECONDS = 2.0
@@ -65,13 +71,12 @@ class RedisAddress:
         return options if self.tls is None else options | {"ssl": True} | dict(self.tls)
 
 
-def check_redis_url(url: str) -> None:
-    """Raises `ValueError` unless redis-py and Celery read the same place from the URL. Its text never has the URL."""
-    parse_redis_url(url)
-
-
 def parse_redis_url(url: str) -> RedisAddress:
-    """Parses a URL that begins with redis://, rediss:// or sentinel://. Raises `ValueError` for any other."""
+    """Parses a URL that begins with redis://, rediss:// or sentinel://.
+
+    Raises `ValueError` for any other, and for one from which redis-py and Celery would read different places. Its text
+    never has the URL.
+    """
     first = split_url(url.split(";", 1)[0], "redis://host:6379/0")
     if first.scheme == "sentinel":
         return _sentinels([split_url(one, _SENTINEL_EXAMPLE) for one in url.split(";")])
@@ -108,27 +113,23 @@ def with_verified_certificate(url: str) -> str:
 
 
 def broker_config(url: str) -> dict[str, Any]:
-    """Returns the settings by which a Celery app has this URL as its broker.
+    """Returns the settings by which a Celery app has this URL, or this list of URLs separated by `;`, as its broker.
 
     A URL of another kind of broker is returned as it is. Raises `ValueError` for a wrong URL of Redis by TLS or of
     Sentinels.
     """
-    if not url.lower().startswith(("rediss://", "sentinel://")):
+    addresses = _broker_addresses(url)
+    if not addresses:
         return {"broker_url": url}
-    address = parse_redis_url(url)
-    login = ""
-    if address.username or address.password:
-        login = f"{quote(address.username or '', safe='')}:{quote(address.password or '', safe='')}@"
-    scheme = "rediss" if address.master_name is None else "sentinel"
-    # Celery goes on to the next URL when one fails, and takes everything from that one.
-    urls = [f"{scheme}://{login}{_host(host)}:{port}/{address.database}" for host, port in address.nodes]
-    config: dict[str, Any] = {"broker_url": ";".join(urls)}
-    if address.tls is not None:
-        config["broker_use_ssl"] = dict(address.tls)
-    if address.master_name is not None:
+    first = addresses[0]
+    # Celery goes on to the next URL when one fails. It takes everything from that one, but the options of TLS.
+    config: dict[str, Any] = {"broker_url": ";".join(chain.from_iterable(map(_broker_urls, addresses)))}
+    if first.tls is not None:
+        config["broker_use_ssl"] = dict(first.tls)
+    if first.master_name is not None:
         config["broker_transport_options"] = {
-            "master_name": address.master_name,
-            "sentinel_kwargs": address.sentinel_options,
+            "master_name": first.master_name,
+            "sentinel_kwargs": first.sentinel_options,
         }
     return config
 
@@ -141,6 +142,28 @@ def check_broker_url(url: str) -> None:
     for one in url.split(";"):
         split_url(one, "amqp://host//")
     broker_config(urldefrag(url)[0])
+
+
+def _broker_addresses(url: str) -> list[RedisAddress]:
+    """The Redis servers by TLS of a broker's URL, or its Sentinels; none for a broker of another kind."""
+    if url.lower().startswith("sentinel://"):
+        return [parse_redis_url(url)]
+    parts = url.split(";")
+    if not any(part.lower().startswith("rediss://") for part in parts):
+        return []
+    addresses = [parse_redis_url(part) for part in parts]
+    if any(address.tls != addresses[0].tls for address in addresses):
+        raise ValueError("its URLs differ in TLS: begin each with rediss://, and write the same options after each ?")
+    return addresses
+
+
+def _broker_urls(address: RedisAddress) -> list[str]:
+    """The URLs of an address, as Celery reads them."""
+    login = ""
+    if address.username or address.password:
+        login = f"{quote(address.username or '', safe='')}:{quote(address.password or '', safe='')}@"
+    scheme = "rediss" if address.master_name is None else "sentinel"
+    return [f"{scheme}://{login}{_host(host)}:{port}/{address.database}" for host, port in address.nodes]
 
 
 def _sentinels(urls: Iterable[SplitResult]) -> RedisAddress:
@@ -179,8 +202,10 @@ def _options(url: SplitResult, example: str) -> dict[str, str]:
         raise ValueError("write user and password before the host, as in redis://user:password@host:6379/0")
     if url.query and not options:
         raise ValueError(f"after ? comes {example}")
-    if options.get("ssl_cert_reqs", "none") not in _CERTIFICATES:
-        raise ValueError("set ssl_cert_reqs to required, optional or none")
+    if "ssl_cert_reqs" in options:
+        if options["ssl_cert_reqs"] not in _CERTIFICATES:
+            raise ValueError("set ssl_cert_reqs to required, optional or none")
+        options["ssl_cert_reqs"] = _CERTIFICATES[options["ssl_cert_reqs"]]
     return options
 
 

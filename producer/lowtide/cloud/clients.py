@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from lowtide.errors import InvalidBatch, SourceError
+from lowtide.extras import install
 from lowtide.settings import Settings
 
 if TYPE_CHECKING:
@@ -97,4 +98,4 @@ def _without_redirects(client: C) -> C:
 
 def missing_extra() -> SourceError:
     """Returns the error for an installation without Google's clients."""
-    return SourceError('Vertex AI needs Google\'s clients: pip install "lowtide[vertex]"')
+    return SourceError(f"Vertex AI needs Google's clients: {install('vertex')}")

@@ -128,6 +128,7 @@ class StorageFiles:
     def __init__(self, uris: Sequence[str], settings: Settings, options: Options) -> None:
         self._name = uris[0] + (f" with {len(uris) - 1:,} more" if len(uris) > 1 else "")
         self._numbered = options.key_field is not None
+        self._most = settings.max_bytes_per_job
         with _errors(self._name):
             self._client = first_answer(lambda: storage_client(settings))
         self._blobs = [blob for uri in uris for blob in self._found(uri)]
@@ -192,7 +193,7 @@ class StorageFiles:
             with _errors(uri), _opened(blob) as file:
                 plain = is_plain(file)
                 offset = base
-                for line in file_lines(cast("IO[bytes]", file), uri):
+                for line in file_lines(cast("IO[bytes]", file), uri, most=self._most, first=position):
                     for _, item in json_lines([line], position):
                         yield position, offset if plain else None, item
                     position += 1

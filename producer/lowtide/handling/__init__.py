@@ -1,1 +1,1 @@
-"""The part that runs in a user's Celery application: it receives results, and registers where."""
+"""The part that runs in a user's Celery application: it receives results and batch events, and registers where."""

@@ -5,21 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from lowtide import tracing
 from lowtide.errors import InstallationMismatch, ResultsFailed, SpoolError, StoreUnavailable
 from lowtide.models import Result, read_result
-from lowtide.redaction import redacted
+from lowtide.redaction import problem_text
+from lowtide.text import counted
 
 if TYPE_CHECKING:
     from lowtide.store import DeliveryClient
 
 log = logging.getLogger(__name__)
 
-_MOST_STARTS = 3
+MOST_STARTS = 3
 """An attempt that starts more often than this counts as failed: each time, the function has ended the process."""
-_MAX_PROBLEM_CHARS = 1000
 _GREENLETS = frozenset({"greenlet", "gevent", "eventlet"})
 
 
@@ -32,6 +32,22 @@ class Message(NamedTuple):
     results: str
     attempt: int = 1
     only: list[int] | None = None
+
+
+class Received(Protocol):
+    """Arguments that the messages of all handlers have."""
+
+    @property
+    def batch_id(self) -> str:
+        """The batch, or the bundle."""
+
+    @property
+    def delivery_id(self) -> str:
+        """The same at every attempt."""
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first attempt."""
 
 
 class Consumer(NamedTuple):
@@ -57,7 +73,7 @@ class _Outcome(NamedTuple):
     """The last error."""
 
 
-def span_of(task_name: str, message: Message, request: object) -> AbstractContextManager[None]:
+def span_of(task_name: str, message: Received, request: object) -> AbstractContextManager[None]:
     """Returns the span of an attempt: it continues the one that an instrumentation of Celery has begun, or the one that
     sent the message.
 
@@ -100,8 +116,8 @@ def take(consumer: Consumer, client: DeliveryClient, message: Message) -> dict[s
 def _offer(consumer: Consumer, client: DeliveryClient, message: Message) -> _Outcome:
     """Calls the user's function with the results of a delivery."""
     delivery_id, only = message.delivery_id, message.only
-    if client.started(delivery_id, message.attempt) > _MOST_STARTS:
-        problem = f"the handler's process ended, or was cut off, {_MOST_STARTS} times while it had these results"
+    if client.started(delivery_id, message.attempt) > MOST_STARTS:
+        problem = f"the handler's process ended, or was cut off, {MOST_STARTS} times while it had these results"
         log.error("%s: %s: %s", consumer.name, delivery_id, problem)
         return _Outcome(0, only, problem)
     wanted = None if only is None else set(only)
@@ -130,10 +146,10 @@ def _one_by_one(consumer: Consumer, results: Iterator[tuple[int, Result]]) -> _O
             consumer.function(result)
             done += 1
         except BaseException as error:
-            if _ends_the_worker(error):
+            if ends_the_worker(error):
                 raise
             failed.append(number)
-            problem = _described(error)
+            problem = described(error)
             # One traceback for each type of error: thousands of equal ones would hide the others.
             new = type(error) not in shown
             shown.add(type(error))
@@ -151,25 +167,25 @@ def _all_at_once(consumer: Consumer, results: Iterator[tuple[int, Result]], only
     try:
         consumer.function(batch)
     except BaseException as error:
-        if _ends_the_worker(error):
+        if ends_the_worker(error):
             raise
-        problem = _described(error)
-        about = consumer.name, len(batch), batch[0].key, batch[0].batch_id, problem
-        log.exception("%s failed for %d results, the first %r, of %s: %s", *about)
+        problem = described(error)
+        about = consumer.name, counted(len(batch), "result"), batch[0].key, batch[0].batch_id, problem
+        log.exception("%s failed for %s, the first %r, of %s: %s", *about)
         return _Outcome(0, only, problem)
     return _Outcome(len(batch), [], "")
 
 
-def _described(error: BaseException) -> str:
+def described(error: BaseException) -> str:
     """Returns the type and the text of an error of the user's function, whose `__str__` may itself raise."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - its text is not worth the other results
         text = "(its text cannot be read)"
-    return redacted(f"{type(error).__name__}: {text}")[:_MAX_PROBLEM_CHARS]
+    return problem_text(f"{type(error).__name__}: {text}")
 
 
-def _ends_the_worker(error: BaseException) -> bool:
+def ends_the_worker(error: BaseException) -> bool:
     """Whether an exception from the user's function is meant to end the worker, and is no failure of the function."""
     from celery.exceptions import WorkerShutdown, WorkerTerminate
 

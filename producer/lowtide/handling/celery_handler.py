@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from lowtide.errors import ResultsFailed
-from lowtide.handling.attempts import Consumer, Message, span_of, take
+from lowtide.handling.attempts import Consumer, Message, take
+from lowtide.handling.tasks import HandlerKind, HandlerTask, handler_task
 
 if TYPE_CHECKING:
     from celery import Celery, Task
@@ -16,24 +14,7 @@ if TYPE_CHECKING:
     from lowtide.settings import Settings
     from lowtide.store import DeliveryClient
 
-_WITHOUT_EFFECT = {
-    "autoretry_for": "results for which the function raises are delivered again anyway",
-    "retry_backoff": "LOWTIDE_DELIVERY_RETRY_FIRST_SECONDS and LOWTIDE_DELIVERY_RETRY_MAX_SECONDS decide",
-    "retry_kwargs": "LOWTIDE_MAX_DELIVERY_ATTEMPTS of the workers decides",
-    "max_retries": "LOWTIDE_MAX_DELIVERY_ATTEMPTS of the workers decides",
-    "exchange": "name a queue",
-    "routing_key": "name a queue",
-    "pydantic": "the function takes a lowtide.Result",
-}
-"""Celery's options that have no effect here, each with the thing that decides instead."""
-_DEFAULTS: dict[str, Any] = {
-    "acks_late": True,
-    "reject_on_worker_lost": True,
-    "ignore_result": True,
-    "serializer": "json",
-    # A shared task would belong to every other app of the process too, and their workers would register it.
-    "shared": False,
-}
+_KIND = HandlerKind("result_handler", "on_result", takes="a lowtide.Result", message=Message, argument="results")
 
 
 def result_handler(
@@ -81,48 +62,8 @@ def result_handler(
     Returns a decorator, which returns the task. Raises `TypeError` for an option that has no effect here, such as
     `max_retries`, and for a coroutine function, which Celery does not run.
     """
-    if not hasattr(app, "task"):
-        raise TypeError("result_handler: give your Celery app: @result_handler(app)")
-    for option in options:
-        if option in _WITHOUT_EFFECT:
-            raise TypeError(f"result_handler: {option} has no effect here: {_WITHOUT_EFFECT[option]}")
-    bound = bool(options.pop("bind", False))
-    # Kept from Celery, which warns of tasks with a queue. Only Lowtide sends this task, and it knows the queue.
-    queue = options.pop("queue", None)
 
-    def decorate(function: Callable[..., object]) -> Task:
-        from lowtide.handling.registration import beat_if_due, register_handlers_of  # deferred: Celery
+    def receive(task: HandlerTask, client: DeliveryClient, message: Message) -> dict[str, int]:
+        return take(Consumer(task.name, task.call, batched, task.beat), client, message)
 
-        if inspect.iscoroutinefunction(function):
-            raise TypeError(
-                f"result_handler: {function.__name__} is a coroutine function, which Celery does not run: "
-                "write `def`, and call asyncio.run inside"
-            )
-        task_name = name or f"{function.__module__}.{function.__qualname__}"
-
-        def call(given: object) -> object:
-            return function(app.tasks[task_name], given) if bound else function(given)
-
-        @cache
-        def client() -> DeliveryClient:
-            from lowtide.settings import Settings
-            from lowtide.store import DeliveryClient  # deferred: only a consumer needs spool and Redis
-
-            return DeliveryClient(settings or Settings())
-
-        def handle(*called: object, **message: Any) -> object:
-            if called:
-                return call(*called)
-            given = Message(**message)
-            with span_of(task_name, given, app.tasks[task_name].request):
-                return take(Consumer(task_name, call, batched, beat_if_due), client(), given)
-
-        handle.__name__, handle.__doc__ = function.__name__, function.__doc__
-        handle.__module__ = function.__module__
-        # An expected error: the log has the traceback of the function's own error, and needs no second one.
-        throws = (*options.pop("throws", ()), ResultsFailed)
-        ours = {"lowtide_handler": True, "lowtide_settings": settings, "lowtide_queue": queue, "throws": throws}
-        register_handlers_of(app)
-        return app.task(name=task_name, **(_DEFAULTS | options | ours))(handle)
-
-    return decorate
+    return handler_task(app, _KIND, receive, name=name, settings=settings, options=options)

@@ -120,6 +120,17 @@ class PriceTable:
                 found[price.modality] = price
         return found if Modality.TEXT in found else {}
 
+    def steps(self, model: str, tier: Tier) -> set[int]:
+        """Returns the numbers of prompt tokens above which a model has other prices, on whatever day."""
+        return {price.above for price in self._of(without_version(model)) if tier in price.tiers}
+
+    def nearest(self, model: str, tier: Tier, on: date) -> str | None:
+        """Returns the name with a price on that day that a model's name is most like; None where none is close."""
+        from difflib import get_close_matches  # deferred: only a mistake needs it
+
+        names = [name for name in self._prices if not name.endswith("*") and self.find(name, tier, on)]
+        return next(iter(get_close_matches(without_version(model), names, n=1, cutoff=0.8)), None)
+
     def _of(self, name: str) -> Sequence[Price]:
         if name in self._prices:
             return self._prices[name]

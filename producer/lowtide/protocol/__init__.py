@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from lowtide.protocol.event_record import EventRecord
+from lowtide.protocol.file_parts import Collected, Part
 from lowtide.protocol.hashes import (
     DAMAGED,
     DamagedRecord,
@@ -19,18 +21,21 @@ from lowtide.protocol.layout import (
     BATCH_ID,
     DISPLAY_PREFIX,
     INSTALLATION_ID,
+    SINGLES,
+    WEBHOOK_METADATA_KEY,
     BatchFiles,
     display_name,
-    display_name_without_installation,
     job_id,
     job_of_display_name,
     job_prefix,
     new_batch_id,
     new_installation_id,
+    single_file,
     split_job_id,
 )
-from lowtide.protocol.members import Member, MemberKind
+from lowtide.protocol.members import EventName, Member, MemberKind
 from lowtide.protocol.messages import (
+    ARRIVED,
     OLDEST_RECORDS,
     RECORD_VERSION,
     TAKEN,
@@ -38,8 +43,8 @@ from lowtide.protocol.messages import (
     Queue,
     Stage,
     arguments,
+    delivered,
     member,
-    segment_of,
     sender,
     shown,
 )
@@ -47,17 +52,17 @@ from lowtide.protocol.quota import Quota, read_quota
 from lowtide.protocol.records import (
     PAID,
     BatchRecord,
-    Collected,
     EntityRecord,
     JobRecord,
-    Part,
-    SegmentRecord,
     SweepRecord,
 )
+from lowtide.protocol.segment_record import SegmentRecord
+from lowtide.protocol.singles import TicketId, WaitingSingle, check_of, decode_single, encode_single
 from lowtide.protocol.statuses import OTHERS, batch_status, job_status, other_models, with_bundle
 from lowtide.protocol.wire_keys import WireKeys, wire_ordinal
 
 __all__ = [
+    "ARRIVED",
     "BATCH_ID",
     "DAMAGED",
     "DISPLAY_PREFIX",
@@ -66,14 +71,18 @@ __all__ = [
     "OTHERS",
     "PAID",
     "RECORD_VERSION",
+    "SINGLES",
     "SWEEP_MEMBER",
     "TAKEN",
     "VERSION",
+    "WEBHOOK_METADATA_KEY",
     "BatchFiles",
     "BatchRecord",
     "Collected",
     "DamagedRecord",
     "EntityRecord",
+    "EventName",
+    "EventRecord",
     "JobRecord",
     "Member",
     "MemberKind",
@@ -83,12 +92,17 @@ __all__ = [
     "SegmentRecord",
     "Stage",
     "SweepRecord",
+    "TicketId",
+    "WaitingSingle",
     "WireKeys",
     "arguments",
     "batch_member",
     "batch_status",
+    "check_of",
+    "decode_single",
+    "delivered",
     "display_name",
-    "display_name_without_installation",
+    "encode_single",
     "hash_pairs",
     "hash_reply",
     "job_id",
@@ -103,9 +117,9 @@ __all__ = [
     "read_quota",
     "read_record",
     "salvage_record",
-    "segment_of",
     "sender",
     "shown",
+    "single_file",
     "split_job_id",
     "wire_ordinal",
     "with_bundle",

@@ -10,42 +10,19 @@ from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 from lowtide.models import ResultError
+from lowtide.protocol.file_parts import Collected, Part
 from lowtide.protocol.messages import RECORD_VERSION, Stage
-from lowtide.protocol.records import Collected, Part
-from lowtide.states import BatchState, JobState, Kind, Mode, ProviderName
+from lowtide.states import BatchState, JobState, Kind, Mode, OverBudget, ProviderName
 
 
 class NewBundle(TypedDict):
     """The fields of a new bundle; register.lua adds its id, the time, its lane and its totals.
 
-    All batches of a lane have the same model, provider, mode, kind, attempts, priority, deadline, handler and outcomes.
+    All batches of a lane have the same model, provider, mode, kind, attempts, priority, deadline, handler and outcomes,
+    and the same labels that have a budget.
     """
 
     v: int
-    state: BatchState
-    stage: Stage
-    token: int
-    busy: bool
-    model: str
-    provider: ProviderName
-    mode: Mode
-    kind: Kind
-    groups: int
-    max_attempts: int
-    priority: int
-    deadline: float | None
-    on_result: str | None
-    outcomes: Mapping[str, str]
-    cancel: bool
-    jobs: int
-    open: int
-
-
-class NewBatch(TypedDict):
-    """The fields of a batch at submit; register.lua adds the time and the fingerprint."""
-
-    v: int
-    id: str
     state: BatchState
     stage: Stage | None
     token: int
@@ -54,12 +31,6 @@ class NewBatch(TypedDict):
     provider: ProviderName
     mode: Mode
     kind: Kind
-    destination: str | None
-    key_column: str | None
-    sources: Sequence[Part] | None
-    total: int
-    bytes: int
-    tokens: int
     groups: int
     max_attempts: int
     priority: int
@@ -67,12 +38,37 @@ class NewBatch(TypedDict):
     on_result: str | None
     labels: Mapping[str, str]
     outcomes: Mapping[str, str]
-    idempotency_key: str | None
-    traceparent: str | None
-    tracestate: str | None
     cancel: bool
     jobs: int
     open: int
+
+
+class NewBatch(NewBundle):
+    """The fields of a batch at submit; register.lua adds the time and the fingerprint."""
+
+    id: str
+    destination: str | None
+    key_column: str | None
+    sources: Sequence[Part] | None
+    total: int
+    bytes: int
+    tokens: int
+    max_cost: int | None
+    over_budget: OverBudget
+    output_tokens: int | None
+    on_finished: str | None
+    on_progress: str | None
+    idempotency_key: str | None
+    traceparent: str | None
+    tracestate: str | None
+
+
+class NewGathering(NewBundle):
+    """The fields of a new batch that gathers singles; add.lua adds its id, the time, its salt and its totals."""
+
+    gathers: str
+    shares: str | None
+    kept: float
 
 
 class NewJob(TypedDict):
@@ -95,6 +91,12 @@ class CarriedRequests(TypedDict):
     last: int
     requests: int
     sparse: bool
+
+
+class PooledRequests(TypedDict):
+    """The field of the job of a pool, to which close.lua adds requests."""
+
+    bytes: int
 
 
 class ContinuedAnswers(TypedDict):
@@ -150,12 +152,16 @@ class JobChange(EntityChange, total=False):
     partial: str | None
     input: str | None
     display_name: str
+    bytes: None
     tokens: None
     least: None
+    output_tokens: None
+    least_output: None
     throttled: int
     creates: int
     intent: float | None
     intent_until: float | None
+    intent_by_wall: float
     answered: float | None
     doubtful_creates: int
     adopted: str
@@ -163,6 +169,7 @@ class JobChange(EntityChange, total=False):
     created: float
     provider_state: str | None
     polls: int
+    webhook: bool
     done_requests: int
     seen: float
     missing_since: float | None
@@ -175,6 +182,7 @@ class JobChange(EntityChange, total=False):
     doubts: int
     collected: Collected | None
     refused: bool
+    damaged_since: float
     surprises: int
     surprise: str
 
@@ -182,11 +190,22 @@ class JobChange(EntityChange, total=False):
 class SegmentChange(EntityChange, total=False):
     """Fields that deliver changes."""
 
-    partial: bool
+    partial: str
     tries: int
     silences: int
     sent_to: str | None
     looks: int
+
+
+class EventChange(EntityChange, total=False):
+    """Fields that notify changes."""
+
+    tries: int
+    silences: int
+    sent_to: str | None
+    looks: int
+    sent_events: int
+    reported: int
 
 
 def new_job(batch_id: str, *, stage: Stage | None) -> NewJob:

@@ -24,12 +24,12 @@ _SHOWN_CHARS = 80
 _SHOWN_ONLY: dict[type[EntityRecord], frozenset[str]] = {
     BatchRecord: frozenset(
         {
-            *("labels", "error", "quarantined", "duplicates", "bytes", "reasons", "models"),
+            *("labels", "error", "quarantined", "duplicates", "bytes", "reasons", "models", "cost"),
             *Usage.__struct_fields__,
             *PAID.values(),
         }
     ),
-    JobRecord: frozenset({"polls", "surprise", "retried_by", *PAID.values()}),
+    JobRecord: frozenset({"polls", "surprise", "retried_by", "budgets", "reserved", "shortage", *PAID.values()}),
 }
 """Fields that no stage decides by. One that is damaged is left out, and stops no work."""
 

@@ -11,6 +11,10 @@ BATCH_ID = re.compile(r"[a-z0-9][a-z0-9-]{2,47}", re.ASCII)
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 DISPLAY_PREFIX = "lowtide-"
 """Of the display names of all installations."""
+SINGLES = "singles"
+"""Folder in the spool of large singles that wait to be gathered."""
+WEBHOOK_METADATA_KEY = "lowtide_job"
+"""The key of the metadata of a job's webhook that holds the job's id."""
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -51,15 +55,15 @@ def display_name(installation: str, job: str) -> str:
     return f"{DISPLAY_PREFIX}{installation}-{job}"
 
 
-def display_name_without_installation(job: str) -> str:
-    """The display name that a job was given before installations had an identity."""
-    return f"lowtide-{job}"
-
-
 def job_of_display_name(name: str | None, installation: str) -> str | None:
     """The job id in a display name, or None for a job that is not this installation's."""
     prefix = f"{DISPLAY_PREFIX}{installation}-"
     return name.removeprefix(prefix) if name and name.startswith(prefix) else None
+
+
+def single_file(name: str) -> str:
+    """The name in the spool of a large single that waits to be gathered; `name` is a fresh id."""
+    return f"{SINGLES}/{name}.json"
 
 
 class BatchFiles:
@@ -85,6 +89,8 @@ class BatchFiles:
         """Folder of output rows that belong to no request, with the reason."""
         self.partial = f"{self.folder}/partial"
         """Folder of answers that are not complete yet: see `lowtide_worker.partial_answers`."""
+        self.jobs = f"{self.folder}/jobs"
+        """Folder with a folder for each job's working files, named by its number."""
         self.inbox = f"inbox/{batch_id}"
         """Folder in which a producer without this package leaves `batch.json` and `requests.jsonl`."""
         self.inbox_files = tuple(f"{self.inbox}/{name}" for name in ("batch.json", "requests.jsonl", "error.json"))
@@ -92,7 +98,7 @@ class BatchFiles:
 
     def job(self, number: int) -> str:
         """Folder of a job's working files."""
-        return f"{self.folder}/jobs/{number}"
+        return f"{self.jobs}/{number}"
 
     def intent(self, number: int) -> str:
         """Says that a job is being created, or was: see `lowtide_worker.intents`."""
@@ -104,20 +110,24 @@ class BatchFiles:
 
     def rest(self, number: int, piece: str) -> str:
         """Outcomes that Lowtide itself decided for requests of a job that has no output for them."""
-        return f"{self.job(number)}/rest-{piece}.jsonl" if piece else f"{self.job(number)}/rest.jsonl"
+        return f"{self.job(number)}/rest-{piece}.jsonl"
 
     def result(self, number: int, segment: int) -> str:
         """The stored results of one segment."""
         return f"{self.results}/{number:05d}-{segment:07d}.jsonl"
 
+    def result_index(self, number: int) -> str:
+        """The place of each result of a settled job, unless it is small: see `lowtide.spool.result_index`."""
+        return f"{self.folder}/resultindex/{number:05d}.bin"
+
     def quarantined(self, number: int, segment: int) -> str:
         """The quarantined rows of one segment."""
         return f"{self.quarantine}/{number:05d}-{segment:07d}.jsonl"
 
-    def partial_answers(self, number: int, segment: int) -> str:
-        """The answers of one segment that are not complete yet."""
-        return f"{self.partial}/{number:05d}-{segment:07d}.jsonl"
+    def partial_answers(self, number: int, segment: int, digest: str) -> str:
+        """The answers of one segment that are not complete yet. `digest` is that of the content."""
+        return f"{self.partial}/{number:05d}-{segment:07d}-{digest}.jsonl"
 
-    def partial_index(self, number: int, token: int) -> str:
-        """Says where the answers of a job are that are not complete yet."""
-        return f"{self.partial}/{number:05d}-{token}.bin"
+    def partial_index(self, number: int, digest: str) -> str:
+        """Says where the answers of a job are that are not complete yet. `digest` is that of the content."""
+        return f"{self.partial}/{number:05d}-{digest}.bin"

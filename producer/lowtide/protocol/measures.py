@@ -25,6 +25,12 @@ RETRIES = "retries"
 """The counters of requests that run again, by reason."""
 TOKENS = "tokens"
 """The counters of tokens, by type, provider and model."""
+SINGLES_WAITING = "singles_waiting"
+"""Singles that wait to be gathered, in the census."""
+COST = "cost"
+"""The counters of what was paid, in nano-dollars, by provider and by the model that answered."""
+HINTS = "hints"
+"""The counters of the provider's events, by outcome."""
 MISSING = "MISSING"
 """The reason of requests without a row."""
 CONTINUATION = "CONTINUATION"
@@ -35,6 +41,11 @@ _REASON = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,49}", re.ASCII)
 def counted_batch(total: int) -> str:
     """The name under which a new batch of `total` requests is counted in the census."""
     return f"batches|{BatchState.PENDING}|{total}"
+
+
+def counted_gathered(total: int) -> str:
+    """The name under which a new batch of `total` singles is counted: lists of batches do not have it."""
+    return f"gathered|{BatchState.PENDING}|{total}"
 
 
 def counted_job(provider: str, model: str) -> str:

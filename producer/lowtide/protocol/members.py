@@ -1,4 +1,4 @@
-"""Members: the names of batches, jobs and segments, as the clock and other sets hold them."""
+"""Members: the names of batches, jobs, segments and batch events, as the clock and other sets hold them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,21 @@ class MemberKind(StrEnum):
     BATCH = "batch"
     JOB = "job"
     SEGMENT = "segment"
+    EVENT = "event"
     SWEEP = "sweep"
 
 
+class EventName(StrEnum):
+    """The batch events that a batch can have."""
+
+    FINISHED = "finished"
+    """The batch has ended."""
+    PROGRESS = "progress"
+    """Requests of the batch were answered."""
+
+
 class Member(str):
-    """The name of an entity: `batch:<batch>`, `job:<job>`, `segment:<job>:<n>` or `sweep`.
+    """The name of an entity: `batch:<batch>`, `job:<job>`, `segment:<job>:<n>`, `event:<batch>:<name>` or `sweep`.
 
     It is text to Redis and in log lines; its parts have names. Only `parse` checks them.
     """
@@ -35,9 +45,14 @@ class Member(str):
         return cls(f"{MemberKind.JOB}:{job}")
 
     @classmethod
-    def of_segment(cls, job: str, number: int) -> Member:
-        """The member of a segment of a job."""
+    def of_segment(cls, job: str, number: int | str) -> Member:
+        """The member of a segment of a job; the beginning of all such members where the number is ""."""
         return cls(f"{MemberKind.SEGMENT}:{job}:{number}")
+
+    @classmethod
+    def of_event(cls, batch: str, name: str) -> Member:
+        """The member of a batch event."""
+        return cls(f"{MemberKind.EVENT}:{batch}:{name}")
 
     @classmethod
     def parse(cls, name: str) -> Member:
@@ -56,6 +71,8 @@ class Member(str):
             case MemberKind.SEGMENT if number.isascii() and number.isdecimal():
                 split_job_id(job)
                 return member
+            case MemberKind.EVENT if BATCH_ID.fullmatch(job) and number in set(EventName):
+                return member
         raise ValueError(f"not a member of the clock: {name!r:.80}")
 
     @property
@@ -65,7 +82,7 @@ class Member(str):
 
     @property
     def job(self) -> str:
-        """The id of the job that it names or belongs to; "" for a batch and for the sweep."""
+        """The id of the job that it names or belongs to; "" for all others."""
         return self.split(":")[1] if self.kind in {MemberKind.JOB, MemberKind.SEGMENT} else ""
 
     @property
@@ -74,14 +91,14 @@ class Member(str):
         match self.kind:
             case MemberKind.SWEEP:
                 return ""
-            case MemberKind.BATCH:
-                return self.partition(":")[2]
+            case MemberKind.BATCH | MemberKind.EVENT:
+                return self.split(":")[1]
             case _:
                 return self.job.rpartition("-")[0]
 
     @property
     def number(self) -> int:
-        """The number of a segment in its job, or of a job in its batch; 0 for a batch and for the sweep."""
+        """The number of a segment in its job, or of a job in its batch; 0 for all others."""
         match self.kind:
             case MemberKind.SEGMENT:
                 return int(self.rpartition(":")[2])
@@ -91,8 +108,13 @@ class Member(str):
                 return 0
 
     @property
+    def event(self) -> str:
+        """The name of a batch event, as `EventName` has it; "" for all others."""
+        return self.split(":")[2] if self.kind is MemberKind.EVENT else ""
+
+    @property
     def delivery_id(self) -> str:
-        """The id under which a handler knows a segment: its member without the kind."""
+        """The id under which a handler knows a segment or a batch event: its member without the kind."""
         return self.partition(":")[2]
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lowtide.addresses import broker_config
 from lowtide.protocol import keys
 from lowtide.protocol.layout import BATCH_ID, split_job_id
-from lowtide.protocol.members import Member, MemberKind
+from lowtide.protocol.members import EventName, Member, MemberKind
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 _SEGMENT = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 VERSION = 1
 """Version of messages, of inbox files, and of what handlers get. A worker leaves a newer one for a newer worker."""
-RECORD_VERSION = 3
+RECORD_VERSION = 4
 """Version of the records in Redis and of the batches' files. A worker leaves a newer one for a newer worker."""
 OLDEST_RECORDS = 3
 """The oldest version of records that this version works on."""
 TAKEN = "lowtide.taken"
 """The message by which a handler without this package says that a delivery is handled."""
+
+ARRIVED = "lowtide.arrived"
+"""The message by which the ticker says that singles of producers without this package have arrived."""
 
 
 class Queue(StrEnum):
@@ -43,6 +46,7 @@ class Queue(StrEnum):
 class Stage(StrEnum):
     """The stages, in the order the data flows; the value is the Celery task's name."""
 
+    GATHER = "lowtide.gather"
     SUBMIT = "lowtide.submit"
     CREATE = "lowtide.create"
     POLL = "lowtide.poll"
@@ -51,6 +55,7 @@ class Stage(StrEnum):
     SETTLE = "lowtide.settle"
     CLEAN = "lowtide.clean"
     DELETE = "lowtide.delete"
+    NOTIFY = "lowtide.notify"
     SWEEP = "lowtide.sweep"
 
     @property
@@ -69,6 +74,8 @@ def arguments(member: str, token: int) -> dict[str, Any]:
         message["job_id"] = about.job
     if about.kind is MemberKind.SEGMENT:
         message["segment"] = about.number
+    if about.event:
+        message["event"] = about.event
     return message | {"token": token}
 
 
@@ -81,6 +88,8 @@ def shown(member: Member) -> str:
             return f"{{'job_id': '{member.job}'}}"
         case MemberKind.BATCH:
             return f"{{'batch_id': '{member.batch}'}}"
+        case MemberKind.EVENT:
+            return f"{{'batch_id': '{member.batch}', 'event': '{member.event}'}}"
         case MemberKind.SWEEP:
             return "{}"
 
@@ -90,6 +99,8 @@ def member(message: dict[str, Any]) -> Member:
     batch_id, job, segment = (message.get(name) for name in ("batch_id", "job_id", "segment"))
     if not isinstance(batch_id, str) or not BATCH_ID.fullmatch(batch_id):
         raise ValueError(f"batch_id is not a batch id: {batch_id!r:.80}")
+    if (event := message.get("event")) is not None:
+        return Member.parse(Member.of_event(batch_id, event))
     if job is None:
         return keys.batch_member(batch_id)
     if not isinstance(job, str) or split_job_id(job)[0] != batch_id:
@@ -153,9 +164,16 @@ def _built(broker_url: str) -> Celery:
     return app
 
 
-def segment_of(delivery_id: str) -> tuple[str, Member]:
-    """The batch id and the segment's member on the clock. Raises `ValueError` for what is no delivery id."""
-    job, _, number = delivery_id.rpartition(":")
-    if not _SEGMENT.fullmatch(number):
+def delivered(delivery_id: str) -> Member:
+    """The member of the segment or the batch event that is delivered. Raises `ValueError` for what is no delivery id.
+
+    Each batch event of a batch's progress has a number of its own behind it.
+    """
+    first, _, rest = delivery_id.partition(":")
+    if _SEGMENT.fullmatch(rest):
+        split_job_id(first)
+        return keys.segment_member(first, int(rest))
+    name, _, number = rest.partition(":")
+    if number and not (name == EventName.PROGRESS and _SEGMENT.fullmatch(number)):
         raise ValueError(f"not a delivery id: {delivery_id!r:.80}")
-    return split_job_id(job)[0], keys.segment_member(job, int(number))
+    return Member.parse(Member.of_event(first, name))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+_WEIGHT = 1e4
+"""Tokens that it takes to move the ratio away from 1."""
+
 
 class Quota(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of the live tokens of a model, and what corrects their estimates; turns.lua keeps it."""
@@ -20,6 +23,11 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     """Estimated tokens of rows that have reported theirs; the older they are, the less they count."""
     reported: float = 0
     """The tokens that these rows have reported."""
+
+    @property
+    def ratio(self) -> float:
+        """Reported tokens for each estimated one, from 1/4 to 4, as turns.lua has it: near 1 until much is known."""
+        return max(0.25, min(4.0, (self.reported + _WEIGHT) / (self.estimated + _WEIGHT)))
 
     @property
     def limit(self) -> int | None:

@@ -7,42 +7,12 @@ seconds by Redis's clock, sizes are bytes, and ordinals count a batch's requests
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 
+from lowtide.budgets import Shortage
 from lowtide.models import ResultError, Usage
-from lowtide.states import Awaited, BatchState, JobState, Kind, Mode, ProviderName, Verdict
-
-
-class Part(NamedTuple):
-    """A file or table with requests or output at the provider."""
-
-    name: str
-    """The provider's name of it, such as a URI."""
-    size: int
-    """The size in bytes."""
-    generation: int | None = None
-    """The version that was found: the generation of an object, or when a table was last changed, in Unix milliseconds.
-    None where the provider has no versions, or an earlier version of Lowtide recorded it."""
-
-
-Range = tuple[int, int, int, int]
-"""A range of bytes of a file of results: the numbers of its job and segment, its first byte, and the one behind its
-last."""
-
-
-class Collected(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of a job's downloaded output that is divided into segments, and the file that it came from."""
-
-    bytes: int = 0
-    """Size of the part, in bytes."""
-    rows: int = 0
-    """Number of its rows."""
-    size: int | None = None
-    """Size of the provider's file, in bytes; None where the provider does not say."""
-    etag: str | None = None
-    """The provider's entity tag for the file; None where there is none."""
+from lowtide.protocol.file_parts import Collected, Part, Range
+from lowtide.states import Awaited, BatchState, JobState, Kind, Mode, OverBudget, ProviderName, Verdict
 
 
 class EntityRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,8 +28,9 @@ class EntityRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a message is under way or a worker is at work; set by the clock."""
     sent: int | None = None
     """The token of the last message; it is sent again as it is while no worker has begun with it."""
-    woken: bool = False
-    """Something that it waits for has come while it was busy: it is due at once when the present work ends."""
+    woken: float | None = None
+    """Something that it waits for has come while it was busy: when the present work ends, it is due from this time on,
+    in Unix seconds; 1 where that is at once, 0 where that is the turn of a job that waits for a slot."""
     failures: int = 0
     """Tries in a row in which the present stage has failed; set by the worker that ran it."""
     problem: str | None = None
@@ -72,11 +43,11 @@ class SweepRecord(EntityRecord, frozen=True, kw_only=True):
     """State of the sweep, of which there is one: nothing but what the clock needs."""
 
 
-class PaidTokens(EntityRecord, frozen=True, kw_only=True):
-    """Tokens of all rows that came, whether they are results or not; record.lua counts them up.
+class Paid(EntityRecord, frozen=True, kw_only=True):
+    """Tokens and cost of all rows that came, whether they are results or not; record.lua counts them up.
 
-    Where the output of a job is collected again, its rows were paid once: the job counts the most that one collection
-    has found.
+    A row is counted when it first comes. It may come once more, as a duplicate or because its job's output is collected
+    again, and was paid once.
     """
 
     paid_rows: int = 0
@@ -93,14 +64,23 @@ class PaidTokens(EntityRecord, frozen=True, kw_only=True):
     """Tokens of the results of tools."""
     paid_total_token_count: int = 0
     """Tokens of all kinds."""
+    paid_cost: int | None = None
+    """Cost of the rows whose price is known, in nano-dollars; None where no row came, or an older version counted."""
+    priced_rows: int = 0
+    """Rows that reported their tokens and whose price is known."""
+    unpriced: int = 0
+    """Rows whose tokens or price are not known."""
 
 
-ROWS = "rows"
-PAID = {name: f"paid_{name}" for name in (ROWS, *Usage.__struct_fields__)}
-"""The fields of `PaidTokens` by the names of `Usage`, and that of their rows."""
+ROWS, COST, PRICED, UNPRICED = "rows", "cost", "priced_rows", "unpriced"
+PAID = {name: f"paid_{name}" for name in (ROWS, *Usage.__struct_fields__, COST)} | {
+    PRICED: PRICED,
+    UNPRICED: UNPRICED,
+}
+"""The fields of `Paid` by the names of `Usage`, and those of rows and cost."""
 
 
-class BatchRecord(PaidTokens, frozen=True, kw_only=True):
+class BatchRecord(Paid, frozen=True, kw_only=True):
     """State, options and counters of a batch. The producer writes the options once, when it submits the batch."""
 
     id: str
@@ -128,12 +108,26 @@ class BatchRecord(PaidTokens, frozen=True, kw_only=True):
     """The user's own objects or table that the provider reads in place; empty where it is given copies."""
     max_attempts: int = 1
     """How many jobs may carry a request before it has failed."""
+    max_cost: int | None = None
+    """Most that may be paid for its rows, in nano-dollars; None: no limit."""
+    over_budget: OverBudget = OverBudget.FAIL
+    """How to end the requests for which that leaves too little."""
+    output_tokens: int | None = None
+    """Most output tokens of its requests together, an assumption where a request names none; None: not counted."""
+    closed_cost: int = 0
+    """Cost of its closed jobs, in nano-dollars, and"""
+    closed_estimate: int = 0
+    """the estimate of the same by the price table. Both are counted under a budget, and correct the next estimates."""
     priority: int = 0
     """The higher one goes first where jobs wait for a slot."""
     deadline: float | None = None
     """When it gets no more jobs, and its requests expire; None: at the age that the workers' setting gives."""
     on_result: str | None = None
     """The handler that gets the results; None where they are only stored."""
+    on_finished: str | None = None
+    """The handler that is notified of the batch's end; None for none."""
+    on_progress: str | None = None
+    """The handler that is notified of the batch's progress; None for none."""
     labels: dict[str, str] = {}
     """The user's own labels."""
     outcomes: dict[str, Verdict] = {}
@@ -165,8 +159,22 @@ class BatchRecord(PaidTokens, frozen=True, kw_only=True):
     """Those of them that still want results; counted down by the scripts that cancel or end one."""
     lane: str | None = None
     """The lane that it is open for, where it is a bundle; None once it is cut into jobs."""
+    lingers_until: float | None = None
+    """When it waits no longer for more batches, at the latest."""
     stored: tuple[Range, ...] = ()
     """The ranges of its results in the files of its bundle; record.lua adds one for each segment."""
+
+    gathers: str | None = None
+    """The gathering lane whose singles become its requests; None for a batch that was submitted. add.lua writes this
+    and the next four."""
+    shares: str | None = None
+    """The lane in which it shares jobs once it is gathered; None where it has jobs of its own."""
+    salt: str | None = None
+    """Random characters in the tickets of its singles, so that no ticket can be guessed from another."""
+    run: str | None = None
+    """The run of the server that has opened it; another run, which may have lost writes, adds no single to it."""
+    kept: float | None = None
+    """Time after which it is deleted once it has finished, in seconds; None: as the workers' setting says."""
 
     cancel: bool = False
     """Whether cancel was asked for; set by cancel.lua."""
@@ -174,6 +182,8 @@ class BatchRecord(PaidTokens, frozen=True, kw_only=True):
     """Number of its jobs so far, retry jobs included; set by plan.lua and close.lua."""
     open: int = 0
     """Jobs that are not closed yet; the batch ends with the last one."""
+    pools: dict[str, int] = {}
+    """By pool, the number of the retry job that its requests join until that job is created; written by close.lua."""
     drafted: int | None = None
     """While submit cuts the batch into jobs: the number of the last one written; None before and after."""
     damaged_since: float | None = None
@@ -203,6 +213,9 @@ class BatchRecord(PaidTokens, frozen=True, kw_only=True):
     """Tokens of the results of tools."""
     total_token_count: int = 0
     """Tokens of all kinds."""
+    cost: int | None = None
+    """Cost of the results whose price is known, in nano-dollars; None where there is none, or an older version
+    counted."""
     reasons: dict[str, int] = {}
     """Results without success by reason; record.lua counts these and the next, and keeps a limited number of names."""
     models: dict[str, int] = {}
@@ -214,6 +227,8 @@ class BatchRecord(PaidTokens, frozen=True, kw_only=True):
     """Segments that no try could deliver, and that are not offered any more."""
     delivery_problem: str | None = None
     """The reason why a delivery last failed, for people; None where nothing hinders deliveries."""
+    event_problem: str | None = None
+    """The reason why its batch event is not delivered, for people; None where nothing hinders that."""
 
     finished: float | None = None
     """When its last request got its result; None while it runs."""
@@ -221,7 +236,7 @@ class BatchRecord(PaidTokens, frozen=True, kw_only=True):
     """The error of the last job that ended with one."""
 
 
-class JobRecord(PaidTokens, frozen=True, kw_only=True):
+class JobRecord(Paid, frozen=True, kw_only=True):
     """State of a provider job. draft.lua and close.lua make it; the stages write most of the rest."""
 
     id: str
@@ -234,13 +249,15 @@ class JobRecord(PaidTokens, frozen=True, kw_only=True):
     """State of the provider's job, or one of Lowtide's own before and after."""
 
     first: int
-    """Ordinal of its first request."""
+    """Ordinal of its first request; of the job of a pool up to seven less."""
     last: int
     """Ordinal behind its last request."""
     requests: int
     """Number of its requests."""
     sparse: bool = False
     """Whether it carries only some of these ordinals: those of the bitmap `lowtide:carried:<job>`."""
+    bytes: int | None = None
+    """Size of its requests, where it is the job of a pool; else None."""
     attempt: int
     """How often its requests have been tried with this job, from 1."""
     losses: int = 0
@@ -255,13 +272,27 @@ class JobRecord(PaidTokens, frozen=True, kw_only=True):
     display_name: str | None = None
     """The display name by which Lowtide finds the job in the provider's list; None before it has one."""
     tokens: int | None = None
-    """Estimated input tokens of its requests; None before it asks for a slot. admit.lua writes all four."""
+    """Estimated input tokens of its requests; None before it asks for a slot. admit.lua writes these."""
     least: int | None = None
     """Those that it has at least, however it is divided."""
+    output_tokens: int | None = None
+    """Its most output tokens; counted only under a budget, as the next two are."""
+    least_output: int | None = None
+    """Those that it has at least, however it is divided."""
+    estimate: int | None = None
+    """Its estimated cost by the price table, in nano-dollars."""
     granted: int | None = None
     """Those that it may have, where it has a slot. If they are fewer, it is being divided."""
+    granted_cost: int | None = None
+    """The same of its cost by the price table, in nano-dollars; None where no budget limits it."""
     awaits: Awaited | None = None
-    """The thing that it waits for in the line of its model; None where it is not there."""
+    """The thing that it waits for; None where it does not."""
+    budgets: tuple[str, ...] = ()
+    """The budgets that it is under, by name. admit.lua writes this and the next two."""
+    reserved: int | None = None
+    """Its estimated cost, in nano-dollars, which these budgets hold for it until it is closed."""
+    shortage: Shortage | None = None
+    """The budget that it waits for; None where it waits for none."""
     throttled: int = 0
     """Times in a row that the quota was used up at create."""
     creates: int = 0
@@ -270,6 +301,8 @@ class JobRecord(PaidTokens, frozen=True, kw_only=True):
     """When create was about to call the provider; None where no call can be under way."""
     intent_until: float | None = None
     """When that call is over at the latest; None where only its beginning is known."""
+    intent_by_wall: float | None = None
+    """`intent` by the clock of the worker's machine: Redis's may be set while the call is under way."""
     answered: float | None = None
     """When that call ended without an answer that says whether the job exists."""
     doubtful_creates: int = 0
@@ -285,6 +318,11 @@ class JobRecord(PaidTokens, frozen=True, kw_only=True):
     """State in the provider's own words at the last poll."""
     polls: int = 0
     """How often it has been polled."""
+    webhook: bool | None = None
+    """Whether it was created with a webhook, so that the provider reports its end; False after a refusal that may have
+    been because of it."""
+    hinted: float | None = None
+    """When an event of the provider last made its poll due; written by hint.lua."""
     done_requests: int = 0
     """Requests that are done, as the provider said at the last poll."""
     seen: float | None = None
@@ -314,65 +352,20 @@ class JobRecord(PaidTokens, frozen=True, kw_only=True):
     """Segments whose results are not stored yet; settle waits for the last."""
     recollected: int = 0
     """`segments` when its output was last collected again. Losing an earlier segment need not start that again."""
-    recollected_before: int = 0
-    """`recollected` until then: the first segment of the collection before."""
-    paid_now: dict[str, int] | None = None
-    """Tokens of the rows of the present collection, by the fields of `PaidTokens`; None during the first collection."""
-    paid_before: dict[str, int] = {}
-    """The same of the collection before, whose last segments may still be stored."""
     dropped: str | None = None
     """Numbers of segments that were given up, separated by spaces."""
     partial_segments: str | None = None
-    """Numbers of stored segments with answers that are to be continued, separated by spaces."""
+    """Stored segments with answers that are to be continued, separated by spaces: of each its number, a colon, and the
+    digest in the name of their file."""
     retried_by: dict[str, int] = {}
     """Rows whose requests run again, by reason; counted up by record.lua."""
     refused: bool = False
     """Whether the provider refused it: its requests have failed for good."""
 
+    damaged_since: float | None = None
+    """When settle first found the files of its batch missing or not whole; None where they were there."""
+
     surprises: int = 0
     """Failures in a row, in the stages that hold a slot, of a kind that no class of failure covers."""
     surprise: str | None = None
     """The last of them."""
-
-
-class SegmentRecord(EntityRecord, frozen=True, kw_only=True):
-    """A range of output that is not delivered yet. segment.lua makes it, and it is deleted when its work is over."""
-
-    batch_id: str
-    """The batch it belongs to."""
-    job_id: str
-    """The job it belongs to."""
-    number: int
-    """Its number in the job, from 0."""
-    origin: str = "output"
-    """Source of its rows: the provider's `output`, or the `rest`, whose outcome settle decided itself."""
-    piece: str | None = None
-    """The file in the spool that it is a part of; None where the output is read in place."""
-    start: int = 0
-    """Offset of its first byte in the piece, or in all parts together."""
-    end: int = 0
-    """Offset behind its last byte."""
-
-    granted: str | None = None
-    """By row, whether its request gets its result from here (`1` or `0`); from grant.lua until they are stored."""
-    ordinals: bytes | None = None
-    """The ordinals of these rows, four bytes each, little-endian."""
-    partial: bool = False
-    """Whether it has answers that are to be continued, and they are stored."""
-    stored: bool = False
-    """Whether its results are stored; its handler has not taken them yet."""
-
-    tries: int = 0
-    """Deliveries that the handler did not take."""
-    only: list[int] | None = None
-    """Lines (from 0) that the handler still wants; None for all."""
-    begun_attempt: int | None = None
-    """The last attempt that the handler began; written by started.lua."""
-    begun: int = 0
-    """How often it began that attempt: more than once where its process has died."""
-    silences: int = 0
-    """How often the handler was given it and did not answer in time."""
-    sent_to: str | None = None
-    """The queue that the last message to the handler went to."""
-    looks: int = 0
-    """How often no worker listened for the handler, in a row."""

@@ -50,10 +50,16 @@ def batch_status(
         estimated_tokens=batch.tokens,
         usage=Usage(**{name: getattr(batch, name) for name in Usage.__struct_fields__}),
         discarded_usage=Usage(**{name: _discarded(batch, name) for name in Usage.__struct_fields__}),
+        max_cost=batch.max_cost,
+        cost=_known(batch.cost, batch),
+        paid_cost=_known(batch.paid_cost, batch),
+        unpriced=batch.unpriced,
         reasons=batch.reasons,
         models=batch.models,
         labels=batch.labels,
         on_result=batch.on_result,
+        on_finished=batch.on_finished,
+        on_progress=batch.on_progress,
         idempotency_key=batch.idempotency_key,
         error=batch.error,
         duplicates=batch.duplicates,
@@ -89,6 +95,13 @@ def other_models(asked: str, models: Mapping[str, int]) -> dict[str, int]:
 def _discarded(batch: BatchRecord, counter: str) -> int:
     # Older workers did not count what was paid.
     return max(0, int(getattr(batch, PAID[counter])) - int(getattr(batch, counter)))
+
+
+def _known(cost: int | None, batch: BatchRecord) -> int | None:
+    """A cost as users see it: None where rows were answered and the price of none is known."""
+    if cost or not (batch.paid_rows or batch.unpriced):
+        return cost or 0
+    return None if batch.unpriced else cost
 
 
 def _settled(batch: BatchRecord) -> int:
@@ -132,7 +145,9 @@ def job_status(name: str, reply: Any, due: float | None) -> JobStatus:
         problem=job.problem,
         estimated_tokens=job.tokens,
         awaits=_awaited(job),
+        shortage=job.shortage if job.state is JobState.PLANNED else None,
         created_at=job.created,
+        ended_at=job.ended,
         next_at=due,
     )
 

@@ -26,15 +26,10 @@ class WireKeys:
         return f"r{ordinal}.{digest.hexdigest()}"
 
 
-def wire_key(batch_id: str, ordinal: int, key: str) -> str:
-    """The wire key of one request; for many of a batch use `WireKeys`."""
-    return WireKeys(batch_id).of(ordinal, key)
-
-
 def wire_ordinal(wire: str) -> int | None:
     """The ordinal that a wire key claims, or None where it has not the form of a wire key.
 
-    A claim only: compare `wire_key(batch_id, ordinal, key)` with the whole key before you use it.
+    A claim only: compare the whole key with `WireKeys(batch_id).of(ordinal, key)` before you use it.
     """
     match = _SHAPE.fullmatch(wire)
     return int(match[1]) if match else None

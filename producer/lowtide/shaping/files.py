@@ -5,13 +5,15 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import itertools
 import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Any, cast
 
-from lowtide.errors import InvalidBatch
+from lowtide.errors import InvalidBatch, InvalidRequest
+from lowtide.extras import install
 
 _HEAD_BYTES = 1024
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -28,20 +30,32 @@ _WIDE = {
 _AT = re.compile(r" \(byte (\d+)\)$")
 
 
-def file_lines(file: IO[bytes], name: str) -> Iterator[bytes]:
+def file_lines(file: IO[bytes], name: str, *, most: int, first: int = 0) -> Iterator[bytes]:
     """The lines of a JSONL file, UTF-8 with or without a byte order mark, plain or compressed by gzip or zstd.
 
     - `file`: open for reading at its start. It stays open.
     - `name`: the file's name, for errors.
+    - `most`: the most bytes of a line. No more of a longer one are read, which may have no end.
+    - `first`: the number of the first line, for errors.
 
-    Raises `InvalidBatch` for a file that is something else or is cut off.
+    Raises `InvalidBatch` for a file that is something else or is cut off, and `InvalidRequest` for a longer line.
     """
     with _buffered(file) as buffered, _plain(buffered, name) as plain:
-        lines = iter(plain)
-        for first in lines:
-            yield _checked_start(first, name)
-            break
-        yield from lines
+        # So much shows what the file is.
+        line = _checked_start(plain.readline(_HEAD_BYTES), name)
+        if not line.endswith(b"\n"):
+            line += plain.readline(max(0, most + 1 - len(line)))
+        for number in itertools.count(first):
+            if not line:
+                return
+            if len(line) > most:
+                raise InvalidRequest(
+                    f"longer than {most:,} bytes, the most that one job may hold; is a line end missing?",
+                    field="line",
+                    position=number,
+                )
+            yield line
+            line = plain.readline(most + 1)
 
 
 def is_plain(file: io.BufferedReader) -> bool:
@@ -90,9 +104,7 @@ def _zstd(file: IO[bytes], name: str) -> Iterator[IO[bytes]]:
         try:
             from backports import zstd
         except ImportError:
-            raise InvalidBatch(
-                f'{name} is compressed by zstd, which needs an extra: pip install "lowtide[zstd]"'
-            ) from None
+            raise InvalidBatch(f"{name} is compressed by zstd, which needs an extra: {install('zstd')}") from None
     try:
         with zstd.open(file, "rb") as plain:
             yield cast("IO[bytes]", plain)

@@ -10,6 +10,7 @@ from lowtide.errors import refuse
 from lowtide.shaping.items import LINE_FIELDS, as_item
 
 _LINE_NUMBER = "#"
+_KEY_BITS = 10_000
 _OPENAI_FIELDS = frozenset({"custom_id", "metadata", "method", "url", "body"})
 _ENDS = ("id", "key", "sku")
 _MAX_SHOWN = 60
@@ -45,15 +46,36 @@ def _found(item: Mapping[str, Any], key_field: str) -> object:
     return value
 
 
+def key_of(item: object) -> str | None:
+    """Returns the key of an item that is refused, for the error; None where it has none that can be shown."""
+    key = item.get("key") if isinstance(item, Mapping) else getattr(item, "key", None)
+    if not isinstance(key, str):
+        return None
+    try:
+        key.encode()
+    except UnicodeEncodeError:  # half a character, which no output can hold
+        return None
+    return key
+
+
+def key_text(key: object) -> object:
+    """Returns the decimal text of an integer, and any other value as it is. Raises `InvalidRequest`."""
+    if type(key) is not int:
+        return key
+    if key.bit_length() > _KEY_BITS:  # Python writes no longer numbers as text
+        refuse("a number with thousands of digits; write it as text", "key")
+    return str(key)
+
+
 def missing_key(item: Mapping[str, Any]) -> str:
     """Returns what to write where an item has no key: the `key_field` that would find one."""
     field = _likely(item)
     if field is None:
         return (
-            "missing; give each line a key, name the field that has it by key_field (--key-field), or number the lines "
+            'missing; give each request a key, name the field that has it by key_field="FIELD", or number the requests '
             'by key_field="#"'
         )
-    return f'missing; to use {field}, submit with key_field="{field}" (--key-field {field})'
+    return f'missing; to use {field}, submit with key_field="{field}"'
 
 
 def _likely(item: Mapping[str, Any]) -> str | None:

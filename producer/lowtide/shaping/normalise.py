@@ -26,7 +26,7 @@ from lowtide.shaping.contents import checked_content, checked_turn, given_conten
 from lowtide.shaping.dialects import Names
 from lowtide.shaping.embeddings import EmbeddingNames
 from lowtide.shaping.items import with_columns
-from lowtide.shaping.keys import missing_key
+from lowtide.shaping.keys import key_text, missing_key
 from lowtide.shaping.lines import json_value
 from lowtide.shaping.paths import as_given, as_written
 from lowtide.shaping.response_schema import default_mime_type
@@ -34,7 +34,6 @@ from lowtide.shaping.response_schema import default_mime_type
 encode = msgspec.json.Encoder(enc_hook=plain).encode
 _TWICE = "given twice, in both letter cases"
 _FIELD_CHARS = 200
-_KEY_BITS = 10_000
 """Most characters of a field's name in an error: a user's name may be of any length."""
 
 
@@ -246,10 +245,7 @@ def _embedding_from_rest(names: EmbeddingNames, request: Mapping[str, Any], mode
 
 
 def _checked_key(key: object) -> str:
-    if type(key) is int:
-        if key.bit_length() > _KEY_BITS:  # Python writes no longer numbers as text
-            refuse("a number with thousands of digits; write it as text", "key")
-        key = str(key)
+    key = key_text(key)
     if not isinstance(key, str):
         refuse("missing" if key is None else f"expected a string, got {type(key).__name__}", "key")
     if not key:
@@ -281,7 +277,7 @@ def _bytes_of(text: str, field: str) -> int:
     try:
         return len(text.encode())
     except UnicodeEncodeError:
-        refuse("has a lone surrogate (half a character), which JSON cannot hold", field)
+        refuse("has a lone surrogate (half a character), which UTF-8 cannot hold; replace it", field)
 
 
 def encoded(item: object, body: dict[str, Any]) -> bytes:
@@ -317,6 +313,6 @@ def _check_values(item: object, value: Any, path: str) -> None:
         else:
             encode(found)
     except RecursionError:
-        refuse("nested too deeply", "request")
+        refuse("nested too deeply; use fewer levels", "request")
     except (TypeError, ValueError, OverflowError) as error:
         refuse(f"a value JSON cannot hold: {error}", as_given(item, path))

@@ -36,7 +36,7 @@ def response_schema(schema: Any, where: str, words: frozenset[str] = WORDS) -> A
     try:
         return Conversion(schema, where, words).converted() if is_json_schema(schema, words) else schema
     except RecursionError:
-        refuse("nested too deeply", where)
+        refuse("nested too deeply; use fewer levels", where)
 
 
 def _is_hashable(schema: Any) -> bool:

@@ -16,18 +16,24 @@ from lowtide.addresses import is_blob_name, parse_spool_root, without_password
 from lowtide.errors import LowtideError, OutsideRoot, SpoolError
 from lowtide.spool.folder import FolderStorage
 from lowtide.spool.objects import Bucket, ObjectStorage
-from lowtide.spool.storage import Storage
+from lowtide.spool.storage import MARKER, LeadsOut, NotABlob, Storage
 
 _COPY_BYTES = 1 << 20
+_LINE_BYTES = 1 << 14
+"""Bytes of the first read of a line, which are enough for most."""
 _PROBE = "now"
 """The blob that `Spool.now` writes. It is always the same one, so that no process that dies leaves another behind."""
 
 
 class DamagedBlob(SpoolError):
-    """A blob that is missing, or not as long or not of the form that it should have.
+    """A blob that is missing, cannot be opened, or is not as long or not of the form that it should have.
 
     The storage itself works: any other `SpoolError` may pass.
     """
+
+
+class LinkOutside(OutsideRoot, DamagedBlob):
+    """A link that leads out of the root, in the place of a blob. It is not followed."""
 
 
 class DeleteRefused(SpoolError):
@@ -99,7 +105,7 @@ class Spool:
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
         """Opens a blob for reading, from its start, seekable."""
-        with storage_errors(name), self._storage.open(_checked(name)) as file:
+        with self._reading(name), self._storage.open(_checked(name)) as file:
             yield file
 
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
@@ -107,7 +113,7 @@ class Spool:
 
         Raises `DamagedBlob` where there is no blob, or where it ends before `end`.
         """
-        with storage_errors(name):
+        with self._reading(name):
             data = self._storage.read(_checked(name), start, end)
         if end is not None and len(data) < end - start:
             raise _short(name, start + len(data), end)
@@ -115,12 +121,29 @@ class Spool:
 
     def head(self, name: str, most: int) -> bytes:
         """Returns the first bytes of a blob: `most` of them, or the whole blob where it is shorter."""
-        with storage_errors(name):
+        with self._reading(name):
             return self._storage.read(_checked(name), 0, most)
+
+    def line(self, name: str, start: int) -> bytes:
+        """Returns the line that begins at byte `start` of a blob, without its newline; reads little more than the line.
+
+        Raises `DamagedBlob` where there is no blob, or where no line ends behind `start`.
+        """
+        line, most = b"", _LINE_BYTES
+        while not line.endswith(b"\n"):
+            at = start + len(line)
+            with self._reading(name):
+                found = self._storage.read(_checked(name), at, at + most)
+            head, newline, _ = found.partition(b"\n")
+            line += head + newline
+            if not newline and len(found) < most:
+                raise DamagedBlob(f"{name} ends within a line; restore it from a backup")
+            most *= 16
+        return line[:-1]
 
     def find(self, name: str) -> bytes | None:
         """Returns a whole blob; None where there is no such blob."""
-        with storage_errors(name), suppress(FileNotFoundError):
+        with self._reading(name), suppress(FileNotFoundError):
             return self._storage.read(_checked(name), 0, None)
         return None
 
@@ -152,9 +175,15 @@ class Spool:
 
     def size(self, name: str) -> int | None:
         """Returns the size of a blob in bytes; None where there is no such blob."""
-        with storage_errors(name):
+        with self._reading(name):
             found = self._storage.find(_checked(name))
             return None if found is None else found.size
+
+    def readable_size(self, name: str) -> int | None:
+        """As `size`, and None also for a `DamagedBlob`."""
+        with suppress(DamagedBlob):
+            return self.size(name)
+        return None
 
     def names(self, folder: str) -> list[str]:
         """Returns the names of all complete blobs under a folder, sorted; none where there is no such folder."""
@@ -186,6 +215,27 @@ class Spool:
         """Removes a folder with its content, and these blobs. A missing one is no error. Raises `DeleteRefused`."""
         with storage_errors(folder, refused=DeleteRefused):
             self._storage.delete_folder(_checked(folder), [_checked(name) for name in names])
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        """Turns storage errors of a read into `SpoolError`: `DamagedBlob` where the spool serves, and this blob not."""
+        with storage_errors(name):
+            try:
+                yield
+            except (NotABlob, PermissionError) as error:
+                if not self._serves(name):
+                    raise
+                kind = LinkOutside if isinstance(error, LeadsOut) else DamagedBlob
+                raise kind(_described(name, error)) from error
+
+    def _serves(self, name: str) -> bool:
+        """Whether the spool's marker can be read, and the topmost folder of a name be listed."""
+        folder, slash, _ = name.partition("/")
+        with suppress(OSError, SpoolError):
+            if slash:
+                next(iter(self._storage.folders(folder)), None)
+            return bool(self._storage.read(MARKER, 0, 1))
+        return False
 
 
 def storage_of(url: str) -> Storage:
@@ -243,11 +293,16 @@ def storage_errors(name: str, *, refused: type[SpoolError] = SpoolError) -> Iter
         raise
     except OSError as error:
         match error:
+            case LeadsOut():
+                kind: type[SpoolError] = OutsideRoot
             case FileNotFoundError():
-                kind: type[SpoolError] = DamagedBlob
+                kind = DamagedBlob
             case PermissionError():
                 kind = refused
             case _:
                 kind = SpoolError
-        said = error.strerror or str(error) or type(error).__name__
-        raise kind(f"spool: {name}: {without_password(said)}") from error
+        raise kind(_described(name, error)) from error
+
+
+def _described(name: str, error: OSError) -> str:
+    return f"spool: {name}: {without_password(error.strerror or str(error) or type(error).__name__)}"

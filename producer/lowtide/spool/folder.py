@@ -13,13 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, cast
 
-from lowtide.errors import OutsideRoot
-from lowtide.spool.storage import Entry
+from lowtide.spool.storage import Entry, LeadsOut, NotABlob
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """Errors of a file system without hard links."""
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP}
 """Errors of a file system that cannot sync a folder, as those of some networks."""
+_NO_FILE = {errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV}
+"""Errors where there is something, and no file: a folder, a file instead of a folder, a loop of links, a socket."""
 _DRAFT = ".part"
 
 
@@ -144,10 +145,13 @@ class FolderStorage:
 
     def find(self, path: str) -> Entry | None:
         """Returns the entry of one file; None where there is none."""
+        place = self._place(path)
         try:
-            found = os.stat(self._place(path))  # noqa: PTH116
+            with _odd_places():
+                found = os.stat(place)  # noqa: PTH116
         except FileNotFoundError:
             return None
+        _require_file(found)
         return Entry(path, found.st_size, found.st_mtime)
 
     def entries(self, folder: str) -> Iterator[Entry]:
@@ -168,17 +172,18 @@ class FolderStorage:
         """Yields the names of the folders directly in a folder."""
         try:
             with os.scandir(self._place(folder)) as found:
-                yield from [entry.name for entry in found if entry.is_dir()]
+                yield from [entry.name for entry in found if _is_folder(entry)]
         except FileNotFoundError:
             return
 
     def last_change(self, path: str) -> float:
         """Returns when a file, or anything in a folder (drafts too), was last written: Unix seconds, 0 for nothing."""
-        found = self.find(path)
-        if found is None:
+        try:
+            found = os.stat(self._place(path))  # noqa: PTH116
+        except FileNotFoundError:
             return 0.0
         # A folder may be empty: its producer may be about to write to it.
-        return max((entry.modified for entry in self._all(path)), default=found.modified)
+        return max((entry.modified for entry in self._all(path)), default=found.st_mtime)
 
     def delete(self, path: str) -> None:
         """Removes a file."""
@@ -197,7 +202,7 @@ class FolderStorage:
         # A link must not lead out of the root.
         root = os.path.realpath(self._root)
         if os.path.commonpath((root, os.path.realpath(place))) != root:
-            raise OutsideRoot(f"{path!r} is a link that leads out of the spool")
+            raise LeadsOut(errno.ELOOP, "a link that leads out of the spool")
         return place
 
     def _opened(self, place: str, mode: str) -> IO[bytes]:
@@ -206,12 +211,15 @@ class FolderStorage:
     def _opener(self, place: str, flags: int) -> int:
         """Opens a file. A new file is private, whatever the umask, except for the root's permissions for its group.
 
-        Raises `OSError` for a pipe or a device, which may block a process that opens or reads it for ever.
+        Raises `NotABlob` for a pipe or a device, which may block a process that opens or reads it for ever.
         """
-        descriptor = os.open(place, flags | os.O_NONBLOCK, 0o600)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        with _odd_places():
+            descriptor = os.open(place, flags | os.O_NONBLOCK, 0o600)
+        try:
+            _require_file(os.fstat(descriptor))
+        except NotABlob:
             os.close(descriptor)
-            raise OSError(errno.EINVAL, "not a regular file")
+            raise
         if flags & os.O_CREAT:
             with suppress(OSError):  # some file systems have no permissions
                 os.fchmod(descriptor, 0o600 | self._group & 0o060)
@@ -243,6 +251,29 @@ class FolderStorage:
     def _group(self) -> int:
         """The root's permissions for its group. By setting them, its owner shares the spool with that group."""
         return os.stat(self._root).st_mode & (stat.S_ISGID | stat.S_IRWXG)  # noqa: PTH116
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    # A loop of links must not hide all others.
+    with suppress(OSError):
+        return entry.is_dir()
+    return False
+
+
+@contextmanager
+def _odd_places() -> Iterator[None]:
+    """Turns the errors of something that is no file into `NotABlob`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_FILE:
+            raise
+        raise NotABlob(error.errno, error.strerror) from error
+
+
+def _require_file(found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise NotABlob(errno.EINVAL, "not a regular file")
 
 
 def _above(place: str) -> str:

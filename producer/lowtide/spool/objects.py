@@ -14,14 +14,12 @@ from contextlib import contextmanager, suppress
 from typing import IO, Any, NamedTuple, Protocol, cast
 
 from lowtide.first_answer import NoAnswer, first_answer
-from lowtide.spool.storage import Entry
+from lowtide.spool.storage import MARKER, Entry
 
 _PART_BYTES = 8 << 20
 """A larger blob is uploaded in parts of this size. S3 takes 10,000 parts of 5 MiB or more, Cloud Storage multiples of
 256 KiB."""
 _WINDOW_BYTES = 4 << 20
-_SOUGHT = "installation.json"
-"""The object that is asked for first. The answer does not matter."""
 
 
 class Block(NamedTuple):
@@ -104,7 +102,8 @@ class ObjectStorage:
     def _reached(self) -> Bucket:
         """Opens the bucket, and makes a call that carries nothing: later ones may take long."""
         bucket = self._connect()
-        bucket.head(self._key(_SOUGHT))
+        # The answer does not matter.
+        bucket.head(self._key(MARKER))
         return bucket
 
     @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain, islice, pairwise
@@ -15,7 +15,7 @@ import msgspec
 
 from lowtide.protocol import BatchFiles
 from lowtide.spool.blobs import DamagedBlob, Spool
-from lowtide.spool.format import ENTRY, HEADER_BYTES, Content, Header, KeyLine, decode_key, key_decoder
+from lowtide.spool.format import HEADER_BYTES, Content, Header, KeyLine, decode_key, key_decoder
 
 _HEAD_BYTES = 1 << 17
 """Bytes of the first read, which has all contents of most small batches."""
@@ -38,25 +38,44 @@ class _Place(NamedTuple):
 class RequestReader:
     """Reads the accepted requests of a batch by ordinal. It is cheap to make, and reads when it first must.
 
+    - `packed`: returns the one blob of a batch that has no file of its own, see `lowtide.store.requests`. None: the
+      spool has the batch's files.
+
     Its methods raise `DamagedBlob` for a blob that is missing, or not what its index says.
     """
 
-    def __init__(self, spool: Spool, batch_id: str) -> None:
+    def __init__(self, spool: Spool, batch_id: str, packed: Callable[[], bytes] | None = None) -> None:
         self._spool = spool
         self._files = BatchFiles(batch_id)
+        self._packed = packed
 
     def sums(self, ordinal: int) -> tuple[int, int, int]:
         """Returns the sums over all requests before `ordinal`: bytes of lines, bytes of key lines, estimated tokens.
 
         With the batch's total as `ordinal` they are those of the whole batch.
         """
-        at = ordinal * ENTRY.size
-        line, key, tokens = ENTRY.unpack(self._read(Content.INDEX, at, at + ENTRY.size))
+        line, key, tokens, *_ = self._entry_of(ordinal)
         return line, key, tokens
+
+    def _entry_of(self, ordinal: int) -> tuple[int, ...]:
+        entry = self._header.entry
+        at = ordinal * entry.size
+        return entry.unpack(self._read(Content.INDEX, at, at + entry.size))
 
     def tokens(self, first: int, last: int) -> int:
         """Returns the estimated input tokens of requests [first, last)."""
         return self.sums(last)[2] - self.sums(first)[2]
+
+    def output(self, first: int, last: int) -> int | None:
+        """Returns the most output tokens of requests [first, last); None where the index does not count them."""
+        return self._entry_of(last)[3] - self._entry_of(first)[3] if self._header.wide else None
+
+    def outputs(self, first: int, last: int) -> Iterator[int] | None:
+        """Returns the most output tokens of each request of [first, last); None where they are not counted."""
+        if not self._header.wide:
+            return None
+        ends = (entry[3] for entry in islice(self._entries(first), last - first))
+        return (end - start for start, end in pairwise(chain([self._entry_of(first)[3]], ends)))
 
     def fitting(self, first: int, last: int, *, max_bytes: int, max_tokens: int | None) -> int:
         """Returns the ordinal behind the longest run of requests from `first` on that is within both limits.
@@ -75,8 +94,9 @@ class RequestReader:
             middle = (low + high) // 2
             line, _, tokens = self.sums(middle)
             low, high = (middle, high) if line <= most[0] and tokens <= most[1] else (low, middle - 1)
-        block = self._read(Content.INDEX, (low + 1) * ENTRY.size, (high + 1) * ENTRY.size)
-        for line, _, tokens in ENTRY.iter_unpack(block):
+        entry = self._header.entry
+        block = self._read(Content.INDEX, (low + 1) * entry.size, (high + 1) * entry.size)
+        for line, _, tokens, *_ in entry.iter_unpack(block):
             if line > most[0] or tokens > most[1]:
                 break
             low += 1
@@ -92,14 +112,17 @@ class RequestReader:
         - `total`: the number of requests in the batch.
         - `lines`, `groups`: whether the spool must have these.
         """
-        index_size = (total + 1) * ENTRY.size
         try:
             packed = self._header.packed
+            index_size = (total + 1) * self._header.entry.size
             line_end, key_end, _ = self.sums(total)
         except DamagedBlob:
             return self._files.index
         if packed:
-            expected = Header((index_size, key_end, total if groups else 0, line_end if lines else 0))
+            # Of what is not asked for, the blob may have all or nothing.
+            group_size = total if groups else self._header.sizes[Content.GROUPS]
+            line_size = line_end if lines else self._header.sizes[Content.LINES]
+            expected = Header((index_size, key_end, group_size, line_size), self._header.wide)
             whole = self._header == expected and self._size(self._files.index) == expected.end
             return None if whole else self._files.index
         sizes = {self._files.index: HEADER_BYTES + index_size, self._files.keys: key_end}
@@ -149,14 +172,18 @@ class RequestReader:
         return ((end - start, last - first) for (start, first), (end, last) in pairs)
 
     def _ends(self, first: int = 0) -> Iterator[tuple[int, int]]:
+        return ((entry[0], entry[2]) for entry in self._entries(first))
+
+    def _entries(self, first: int) -> Iterator[tuple[int, ...]]:
+        """The entries at which request `first` and those after it end."""
+        entry = self._header.entry
         with self._opened(Content.INDEX) as (file, start, end):
-            at = start + (first + 1) * ENTRY.size
+            at = start + (first + 1) * entry.size
             file.seek(at)
-            while block := file.read(ENTRY.size * 4096 if end is None else min(ENTRY.size * 4096, end - at)):
-                if len(block) % ENTRY.size:
+            while block := file.read(entry.size * 4096 if end is None else min(entry.size * 4096, end - at)):
+                if len(block) % entry.size:
                     raise DamagedBlob(f"{self._files.index} ends within an entry; restore it from a backup")
-                for line_end, _, tokens in ENTRY.iter_unpack(block):
-                    yield line_end, tokens
+                yield from entry.iter_unpack(block)
                 at += len(block)
 
     @contextmanager
@@ -181,19 +208,25 @@ class RequestReader:
         found: dict[int, KeyLine] = {}
         for group in _groups(sorted(set(ordinals))):
             first, last = group[0], group[-1] + 1
-            offsets = array("Q", self._read(Content.INDEX, first * ENTRY.size, (last + 1) * ENTRY.size))
+            size = self._header.entry.size
+            offsets, width = array("Q", self._read(Content.INDEX, first * size, (last + 1) * size)), size // 8
             if sys.byteorder == "big":
                 offsets.byteswap()
             base = offsets[1]
-            block = self._read(Content.KEYS, base, offsets[-2])
+            block = self._read(Content.KEYS, base, offsets[1 - width])
             with self._decoding():
                 if last - first == len(group):
                     found.update(zip(group, key_decoder.decode_lines(block), strict=True))
                     continue
                 for ordinal in group:
-                    at = 3 * (ordinal - first) + 1
-                    found[ordinal] = decode_key(block[offsets[at] - base : offsets[at + 3] - base])
+                    at = width * (ordinal - first) + 1
+                    found[ordinal] = decode_key(block[offsets[at] - base : offsets[at + width] - base])
         return found
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether all contents are in one blob, which is small."""
+        return self._header.packed
 
     def all_keys(self) -> Iterator[KeyLine]:
         """Yields the key lines of all requests, in order."""
@@ -216,7 +249,7 @@ class RequestReader:
 
     @cached_property
     def _head(self) -> bytes:
-        return self._spool.head(self._files.index, _HEAD_BYTES)
+        return self._packed() if self._packed else self._spool.head(self._files.index, _HEAD_BYTES)
 
     @cached_property
     def _header(self) -> Header:
@@ -254,9 +287,9 @@ class RequestReader:
             yield file, start, end
 
     def _size(self, name: str) -> int | None:
-        if name == self._files.index and len(self._head) < _HEAD_BYTES:
+        if name == self._files.index and (self._packed or len(self._head) < _HEAD_BYTES):
             return len(self._head)
-        return self._spool.size(name)
+        return self._spool.readable_size(name)
 
 
 def _groups(ordinals: list[int]) -> Iterator[list[int]]:

@@ -1,7 +1,8 @@
 """The storage behind a spool: a folder, or a bucket of an object store.
 
 Paths are relative to the root, with `/` between their parts. A storage fails with an `OSError` whose text is for
-people: `FileNotFoundError` only where the storage says that there is no such blob.
+people: `FileNotFoundError` only where the storage says that there is no such blob, `PermissionError` where it refuses
+a call, and `NotABlob` where something else has the place of a blob.
 """
 
 from __future__ import annotations
@@ -9,6 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import IO, NamedTuple, Protocol
+
+MARKER = "installation.json"
+"""Name of the blob by which a spool is recognised. It contains `{"installation": "<id>"}`."""
+
+
+class NotABlob(OSError):
+    """Something else has the place of a blob: a folder, a pipe, a device, a loop of links."""
+
+
+class LeadsOut(NotABlob):
+    """A link in the place of a blob, or of a folder above it, leads out of the root."""
 
 
 class Entry(NamedTuple):

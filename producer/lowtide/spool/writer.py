@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
@@ -11,11 +12,11 @@ from typing import IO, Any, Self, TypeVar
 
 import msgspec
 
-from lowtide.errors import InvalidBatch, InvalidRequest, SpoolError
+from lowtide.errors import InvalidBatch, InvalidRequest, SpoolError, too_large, uncodable
 from lowtide.protocol import BatchFiles, WireKeys
-from lowtide.shaping import Shaper, keyed
+from lowtide.shaping import Shaper, key_of, keyed
 from lowtide.spool.blobs import Spool, storage_errors
-from lowtide.spool.format import ENTRY, PACKED_BYTES, Accepted, Content, Header, decode_key
+from lowtide.spool.format import ENTRY, PACKED_BYTES, WIDE_ENTRY, Accepted, Content, Header, decode_key, packed
 from lowtide.spool.repeated_keys import KeyMarks, bits_of
 
 _FLUSH_BYTES = 1 << 18
@@ -34,6 +35,8 @@ class RequestWriter:
     - `max_request_bytes`: the most bytes of one request's line, which is what one job may hold.
     - `key_field`: where the key of each mapping is: see `keyed`. None: in its field `key`.
     - `put`: writes the blob of a small batch by its name; the caller waits for it. None: `Spool.put`.
+    - `weigh`: the most output tokens, and the estimated cost in nano-dollars, of a request by its body and its input
+      tokens; None: they are not counted.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class RequestWriter:
         max_request_bytes: int,
         key_field: str | None = None,
         put: Callable[[str, bytes], object] | None = None,
+        weigh: Callable[[bytes, int], tuple[int, int]] | None = None,
     ) -> None:
         self._spool = spool
         self._put = put or spool.put
@@ -55,6 +59,8 @@ class RequestWriter:
         self._groups = bytearray()
         self._max_request_bytes = max_request_bytes
         self._key_field = key_field
+        self._weigh = weigh
+        self._output, self._least_cost, self._most_cost = 0, sys.maxsize, 0
         self._digest = hashlib.sha256()
         self._marks = KeyMarks()
         self._lines = bytearray()
@@ -97,23 +103,14 @@ class RequestWriter:
                 item = keyed(item, self._key_field, position)
             shaped = self._shape(item)
         except InvalidRequest as error:
-            error.position, error.key = position, _key_of(item)
-            raise
-        except RecursionError:
-            raise InvalidRequest("nested too deeply", position=position, key=_key_of(item), field="request") from None
-        except UnicodeEncodeError as error:
-            raise InvalidRequest(
-                f"half of a surrogate pair, which UTF-8 cannot hold: {error.object[error.start : error.end]!a}",
-                position=position,
-                key=_key_of(item),
-                field="request",
-            ) from None
+            raise error.at(position, key_of(item)) from error.__cause__
+        except (RecursionError, UnicodeEncodeError) as error:
+            raise uncodable(error).at(position, key_of(item)) from None
         key, metadata, body = shaped.key, shaped.metadata, shaped.body
         wire = self._wire_key(ordinal, key).encode()
         line = b'{"key":"%b","request":%b}\n' % (wire, body)
         if len(line) > self._max_request_bytes:
-            reason = f"{len(line):,} bytes, more than the {self._max_request_bytes:,} that one job may hold"
-            raise InvalidRequest(reason, field="request", position=position, key=key)
+            raise too_large(len(line), self._max_request_bytes).at(position, key)
         user_line = _encode((key, metadata) if metadata else (key,))
         self._digest.update(b"%d %d %b" % (len(user_line), len(body), user_line))
         self._digest.update(body)
@@ -124,13 +121,17 @@ class RequestWriter:
             self._groups.extend(bytes(ordinal - len(self._groups)))
             self._groups.append(shaped.group)
         self._marks.hashes.append(hash(key))
-        self._index += ENTRY.pack(self._line_end, self._key_end, self._tokens)
+        self._mark()
         self._lines += line
         key_line = b'["%b",%b\n' % (wire, user_line[1:])
         self._keys += key_line
         self._line_end += len(line)
         self._key_end += len(key_line)
         self._tokens += shaped.tokens
+        if self._weigh is not None:
+            output, cost = self._weigh(body, shaped.tokens)
+            self._output += output
+            self._least_cost, self._most_cost = min(self._least_cost, cost), max(self._most_cost, cost)
         self._total += 1
         if len(self._lines) + len(self._keys) >= self._flush_at:
             self._flush()
@@ -143,7 +144,7 @@ class RequestWriter:
         """
         if not self._total:
             raise InvalidBatch(f"{source} is empty: submit at least one request")
-        self._index += ENTRY.pack(self._line_end, self._key_end, self._tokens)
+        self._mark()
         groups = self._groups.ljust(self._total, b"\0") if self._groups else b""
         if self._outputs:
             self._flush()
@@ -155,7 +156,17 @@ class RequestWriter:
         else:
             self._refuse_duplicates(self._keys.splitlines())
             self._write_packed(groups)
-        return Accepted(self._total, self._line_end, self._tokens, self._digest.hexdigest(), self.groups)
+        accepted = Accepted(self._total, self._line_end, self._tokens, self._digest.hexdigest(), self.groups)
+        if self._weigh is None:
+            return accepted
+        return accepted._replace(output_tokens=self._output, least_cost=self._least_cost, most_cost=self._most_cost)
+
+    def _mark(self) -> None:
+        """Adds the entry of the index that the next request begins with."""
+        if self._weigh is None:
+            self._index += ENTRY.pack(self._line_end, self._key_end, self._tokens)
+        else:
+            self._index += WIDE_ENTRY.pack(self._line_end, self._key_end, self._tokens, self._output)
 
     def _write_packed(self, groups: bytes | bytearray) -> None:
         contents = {
@@ -164,9 +175,7 @@ class RequestWriter:
             Content.GROUPS: groups,
             Content.LINES: self._lines,
         }
-        in_order = [contents[content] for content in Content]
-        header = Header(tuple(map(len, in_order)))
-        self._put(self._files.index, b"".join((header.encoded(), *in_order)))
+        self._put(self._files.index, packed(contents, wide=self._weigh is not None))
 
     @property
     def groups(self) -> int:
@@ -181,7 +190,7 @@ class RequestWriter:
                     (self._stack.enter_context(self._spool.write(name)), buffer)
                     for name, buffer in self._blobs().items()
                 ]
-                self._index[:0] = Header().encoded()
+                self._index[:0] = Header(wide=self._weigh is not None).encoded()
                 self._flush_at = _FLUSH_BYTES
             for output, buffer in self._outputs:
                 output.write(buffer)
@@ -227,8 +236,3 @@ class InPlaceWriter(RequestWriter):
         """Closes the files. `offset` is the end of the last line, in bytes. Raises as `finish` does."""
         self._line_end = offset
         return self.finish(source)
-
-
-def _key_of(item: object) -> str | None:
-    key = item.get("key") if isinstance(item, dict) else getattr(item, "key", None)
-    return key if isinstance(key, str) else None

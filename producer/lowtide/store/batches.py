@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from functools import cached_property, partial
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from itertools import chain
-from typing import Any, cast
+from typing import cast
 
 import redis
 from msgspec.structs import replace
 
 from lowtide.addresses import listened_for
+from lowtide.budgets import budgets_digest
 from lowtide.errors import BatchNotFound, SourceError, StoreUnavailable
 from lowtide.models import BatchPage, BatchStatus
 from lowtide.protocol import (
     DAMAGED,
     BatchRecord,
     DamagedRecord,
-    Queue,
     Stage,
     batch_status,
     hash_reply,
@@ -26,6 +26,7 @@ from lowtide.protocol import (
     job_prefix,
     job_status,
     keys,
+    measures,
     read_record,
     salvage_record,
     with_bundle,
@@ -37,26 +38,28 @@ from lowtide.spool import Spool
 from lowtide.states import FINISHED_BATCH, BatchState, JobState
 from lowtide.store import scripts
 from lowtide.store.connection import connect, redis_errors
-from lowtide.store.durability import all_durably, durably
 from lowtide.store.installation import Installation
+from lowtide.store.jobs import read_jobs
 from lowtide.store.listeners import listeners, silence
-from lowtide.store.problems import problems
+from lowtide.store.money import Money
+from lowtide.store.notifications import Notifications
+from lowtide.store.problems import needed_queues, problems
 from lowtide.store.reach import out_of_reach
-from lowtide.store.recording import Recorded, Unrecorded, registration
+from lowtide.store.recorder import Recorder
+from lowtide.store.recording import Recorded, Unrecorded
+from lowtide.store.requests import Requests
 from lowtide.store.result_files import result_files, shared_ranges
-from lowtide.store.scripting import Script
+from lowtide.store.result_places import ResultPlaces, places_call, read_places
 from lowtide.store.server import require_server
-from lowtide.store.serving import announcements, unserved
+from lowtide.store.serving import announcements, other_budgets, unserved
+from lowtide.store.singles import Singles
 from lowtide.store.waits import waits
+from lowtide.text import counted
 
 _NEWEST_JOBS = 8
 """Jobs of a running batch whose progress and problems are shown in a list of batches."""
 _MOST_READ = 1000
 """Batches that one page reads at most."""
-_NAMED = 100
-"""Most batches of a bundle that an error names."""
-_RECORDING_TRIES = 3
-"""How often Redis is asked to record a batch whose reply does not come."""
 
 
 @contextmanager
@@ -83,41 +86,30 @@ class Store:
         """The client, connected at first use."""
         return connect(self._settings)
 
-    _register = cached_property(lambda self: scripts.register.load(self.redis))
+    @cached_property
+    def notifications(self) -> Notifications:
+        """The changes of batches, as Redis publishes them."""
+        return Notifications(self.redis)
+
+    @cached_property
+    def singles(self) -> Singles:
+        """The store as singles see it."""
+        return Singles(self.redis, self._settings)
+
+    _recorder = cached_property(lambda self: Recorder(self.redis, self._settings))
     _cancel = cached_property(lambda self: scripts.cancel.load(self.redis))
     _delete = cached_property(lambda self: scripts.delete.load(self.redis))
 
-    def register(self, new: Sequence[Unrecorded]) -> list[Recorded | SourceError]:
+    def register(self, new: Sequence[Unrecorded], installation: Installation) -> list[Recorded | SourceError]:
         """Records batches, together; returns for each the one that stands for its idempotency key.
 
         In place of a batch whose destination another one has there is a `SourceError`.
 
         When replies are lost, Redis is asked again: the script knows each batch by its id. After `StoreUnavailable` any
-        of the batches may be recorded or not.
+        of the batches may be recorded or not. Raises `InstallationMismatch` where Redis is not the installation's any
+        more: it was emptied or replaced since the last `confirm`.
         """
-        calls = [registration(one, self._settings) for one in new]
-        replicas = self._settings.replicas_to_wait_for
-
-        def record() -> list[list[bytes]]:
-            # A failover must not lose a batch whose id its producer has.
-            if len(calls) == 1:
-                return [durably(self.redis, writes[0], replicas=replicas, disk=False)]
-            replies = all_durably(self.redis, writes, replicas=replicas, disk=False)
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
-            return replies
-
-        writes = [partial(_called, self._register, call) for call in calls]
-        return [_standing(one, reply) for one, reply in zip(new, self._persistently(record), strict=True)]
-
-    def _persistently(self, record: Callable[[], list[list[bytes]]]) -> list[list[bytes]]:
-        """Calls the function again after a lost reply, a few times."""
-        with redis_errors(self._url):
-            for _ in range(_RECORDING_TRIES - 1):
-                with suppress(redis.ConnectionError, redis.TimeoutError):
-                    return record()
-            return record()
+        return self._recorder.record(new, installation)
 
     def standing(self, idempotency_key: str) -> bool:
         """Whether a batch stands for this idempotency key, by the rules of register.lua."""
@@ -128,6 +120,15 @@ class Store:
             batch_id = held.decode().partition(" ")[0]
             state = self.redis.hget(keys.batch(batch_id), "state")
         return state not in (None, BatchState.DELETING.encode())
+
+    @cached_property
+    def money(self) -> Money:
+        """Costs, and what limits them."""
+        return Money(self.redis, self._url)
+
+    def requests(self, spool: Spool) -> Requests:
+        """The requests of batches, in this store or in a spool."""
+        return Requests(self.redis, spool, self._url)
 
     def installation(self, spool: Spool) -> Installation:
         """The identity that this store and a spool share."""
@@ -150,11 +151,22 @@ class Store:
         with redis_errors(self._url):
             return out_of_reach(self.redis, on_result, has_queue=self._settings.handler_queue is not None)
 
-    def unserved(self, provider: str) -> str:
-        """The reason why no running worker can serve a provider; "" where one can, or where no worker runs yet."""
+    def doubts_about_workers(self, provider: str) -> tuple[str, str]:
+        """The reason why no running worker can serve a provider, and the name of one with other `LOWTIDE_BUDGETS`.
+
+        Each is "" where there is none, or where no worker runs yet.
+        """
         with redis_errors(self._url):
             heard = announcements(self.redis)
-        return unserved(heard, provider) if any(one.fresh for one in heard) else ""
+        if not any(one.fresh for one in heard):
+            return "", ""
+        return unserved(heard, provider), other_budgets(heard, budgets_digest(self._settings.budgets))
+
+    def singles_waiting(self) -> int:
+        """Returns the number of singles that wait to be gathered: no batch that is listed has them yet."""
+        with redis_errors(self._url):
+            found = cast("bytes | None", self.redis.hget(keys.CENSUS, measures.SINGLES_WAITING))
+        return int(found) if found and found.isdigit() else 0
 
     def exists(self, batch_id: str) -> bool:
         """Whether the batch is known here."""
@@ -165,7 +177,8 @@ class Store:
         """The state of a batch without its jobs: one read, or two where it shares jobs. Raises `BatchNotFound`."""
         batch = self._batch(batch_id)
         with redis_errors(self._url), _damaged(batch_id):
-            return batch_status(self._with_bundles([batch])[0], [], [])
+            [batch] = self._with_bundles([batch])
+            return batch_status(batch, [], problems(batch, []))
 
     def result_files(self, batch_id: str) -> list[str]:
         """The names of the files that a finished batch may have. A segment whose rows were no results has none."""
@@ -179,39 +192,25 @@ class Store:
                 raise BatchNotFound(f"no batch {batch_id}: it was never submitted here, or it is deleted")
             batch = read_record(BatchRecord, found)
         if batch.bundled:
-            raise BatchNotFound(f"{batch_id} is a bundle of small batches; ask for one of these: {self._named(batch)}")
+            small = counted(batch.bundled, "small batch", "small batches")
+            raise BatchNotFound(f"{batch_id} is a bundle of {small}: `lowtide list --bundle {batch_id}` shows them")
         return batch
 
-    def _named(self, bundle: BatchRecord) -> str:
-        """The first batches of a bundle, for people."""
-        with redis_errors(self._url):
-            found = cast("list[bytes]", self.redis.zrange(keys.bundled(bundle.id), 0, _NAMED - 1))
-        left = bundle.bundled - len(found)
-        return ", ".join(name.decode() for name in found) + (f" and {left:,} more" if left > 0 else "")
-
-    def status(self, batch_id: str) -> BatchStatus:
-        """The state of a batch, with its jobs.
+    def status(self, batch_id: str, max_jobs: int | None = None) -> BatchStatus:
+        """The state of a batch, with its jobs: all, or at most `max_jobs`, some of each state.
 
         Raises `BatchNotFound`, and `StoreUnavailable` for a record that cannot be read.
         """
         batch = self._batch(batch_id)
         with redis_errors(self._url):
             [batch] = self._with_bundles([batch])
-            names = [job_id(batch_id, number) for number in range(1, batch.jobs + 1)]
-            if batch.bundle:
-                jobs_of_bundle = int(cast("bytes | None", self.redis.hget(keys.batch(batch.bundle), "jobs")) or 0)
-                names += [job_id(batch.bundle, number) for number in range(1, jobs_of_bundle + 1)]
-            with self.redis.pipeline(transaction=False) as pipe:
-                for name in names:
-                    pipe.hgetall(keys.job(name))
-                    pipe.zscore(keys.clock(Stage.POLL.queue), keys.job_member(name))
-                replies = pipe.execute(raise_on_error=False)
-            found = zip(names, replies[::2], replies[1::2], strict=True)
-            jobs = [job_status(name, job, due) for name, job, due in found if job]
+            some = read_jobs(self.redis, batch, max_jobs)
+            jobs = some.shown
             [silence], [unserved] = self._silences([batch]), self._unserved([batch])
             [waiting] = waits(self.redis, [(batch, jobs)])
             failed = [(job.id, job.problem) for job in jobs]
-            return batch_status(batch, jobs, problems(batch, failed, silence=silence, unserved=unserved), waiting)
+            why = problems(batch, failed, silence=silence, unserved=unserved)
+            return some.complete(batch_status(batch, jobs, why, waiting))
 
     def _with_bundles(self, batches: Sequence[BatchRecord]) -> list[BatchRecord]:
         """The batches with what only their bundles know of them: deliveries, and the reason of a standstill."""
@@ -233,15 +232,22 @@ class Store:
         """The places of a bundled batch's results in the files of its bundle; none for another batch."""
         return shared_ranges(self._batch(batch_id))
 
+    def result_places(self, batch_id: str, bundle: str | None, ordinals: Sequence[int]) -> list[ResultPlaces]:
+        """The places where the results of a batch's requests may be, by one call; `bundle` is the batch's, if any."""
+        with redis_errors(self._url):
+            found = scripts.find_results.load(self.redis)(**places_call(batch_id, bundle, ordinals))
+        return read_places(found)
+
     def page(
         self,
         *,
         state: BatchState | None = None,
         labels: Mapping[str, str] | None = None,
+        bundle: str | None = None,
         page_size: int = 50,
         page_token: str | None = None,
     ) -> BatchPage:
-        """One page of all batches, newest first, without their jobs.
+        """One page of all batches, or of those of a bundle, newest first, without their jobs.
 
         Where few batches have this state or these labels, it ends after a number of batches that were read, so that no
         call takes long.
@@ -250,10 +256,12 @@ class Store:
         unreadable: list[str] = []
         cursor, read = page_token, 0
         filtered = state is not None or labels
+        # The batches of a bundle are sorted by their place in it, and a later one has a later place.
+        among = keys.BATCHES if bundle is None else keys.bundled(bundle)
         with redis_errors(self._url):
             while len(found) < page_size and read < _MOST_READ:
                 wanted = max(page_size, 100) if filtered else page_size - len(found)
-                ids = self._ids_before(cursor, wanted)
+                ids = self._ids_before(cursor, wanted, among)
                 with self.redis.pipeline(transaction=False) as pipe:
                     for batch_id, _ in ids:
                         pipe.hgetall(keys.batch(batch_id))
@@ -270,7 +278,7 @@ class Store:
                 read += len(ids)
                 if len(ids) < wanted:
                     break
-            more = bool(self._ids_before(cursor, 1))
+            more = bool(self._ids_before(cursor, 1, among))
             statuses = self._without_jobs(found)
         return BatchPage(batches=statuses, next_page_token=cursor if more else None, unreadable=unreadable)
 
@@ -308,18 +316,18 @@ class Store:
 
     def _unserved(self, batches: Sequence[BatchRecord]) -> list[str]:
         """For each batch with work for workers: why no worker does it; "" where one can, or nothing is left to do."""
-        needed = [_needed_queues(batch) for batch in batches]
+        needed = [needed_queues(batch) for batch in batches]
         heard = announcements(self.redis) if any(needed) else []
         return [unserved(heard, batch.provider, queues) for batch, queues in zip(batches, needed, strict=True)]
 
-    def _ids_before(self, cursor: str | None, count: int) -> list[tuple[str, float]]:
-        """Ids and creation times of the next batches after a cursor, in order of age."""
+    def _ids_before(self, cursor: str | None, count: int, among: str) -> list[tuple[str, float]]:
+        """Ids and scores of the next batches of a sorted set after a cursor, the highest score first."""
         created, _, batch_id = (cursor or "+inf:").partition(":")
         # Batches of the very same microsecond differ only in their ids, so a few more are asked for.
         rows = cast(
             "list[tuple[bytes, float]]",
             self.redis.zrange(
-                keys.BATCHES, created, "-inf", desc=True, byscore=True, offset=0, num=count + 16, withscores=True
+                among, created, "-inf", desc=True, byscore=True, offset=0, num=count + 16, withscores=True
             ),
         )
         found = [(name.decode(errors="replace"), score) for name, score in rows]
@@ -359,13 +367,6 @@ class Store:
         return _known_state(batch_id, state)
 
 
-def _needed_queues(batch: BatchRecord) -> tuple[Queue, ...]:
-    """The queues whose workers have something to do for a batch."""
-    if batch.finished is None:
-        return tuple(Queue)
-    return (Queue.RESULTS,) if batch.undelivered else ()
-
-
 def _matches(batch: BatchRecord, state: BatchState | None, labels: Mapping[str, str] | None) -> bool:
     return state in (None, batch.state) and (not labels or labels.items() <= batch.labels.items())
 
@@ -374,16 +375,3 @@ def _known_state(batch_id: str, state: bytes | None) -> BatchState:
     if state is None:
         raise BatchNotFound(f"no batch {batch_id}: it was never submitted here, or it is deleted")
     return BatchState(state.decode())
-
-
-def _called(script: Script[Any], call: Mapping[str, Any], client: redis.Redis) -> Any:
-    return script.within(client)(**call)
-
-
-def _standing(new: Unrecorded, reply: Sequence[bytes]) -> Recorded | SourceError:
-    """The batch that stands for a new one, as register.lua answers."""
-    standing, *rest = (part.decode() for part in reply)
-    if not rest:
-        place = new.options.destination
-        return SourceError(f"{place} is the destination of batch {standing}: name another, or delete that batch")
-    return Recorded(standing, *rest)

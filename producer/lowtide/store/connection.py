@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
@@ -17,7 +20,7 @@ from redis.sentinel import MasterNotFoundError, Sentinel
 from lowtide.addresses import TLS_FILES, RedisAddress, parse_redis_url, without_password
 from lowtide.errors import StoreUnavailable
 from lowtide.settings import Settings
-from lowtide.store.durability import NotReplicated
+from lowtide.store.durability import NotOnDisk, NotReplicated
 from lowtide.store.permissions import denied
 
 _SENTINEL_FAILURE = re.compile(r" - (?:\w+:)?(\w+Error)\b")
@@ -30,28 +33,44 @@ def connect(settings: Settings, *, seconds: float | None = None) -> redis.Redis:
 
     - `seconds`: longest wait, in place of the setting's, without another attempt. None: the setting's.
     """
-    options: dict[str, Any] = {
-        "socket_connect_timeout": min(5.0, seconds or settings.redis_timeout_seconds),
-        "socket_timeout": seconds or settings.redis_timeout_seconds,
-        # A script whose reply was lost may have run: only its caller knows whether it may run again.
-        "retry": Retry(NoBackoff(), 0),
-    }
-    if seconds is None:
-        options |= {"socket_keepalive": True, "health_check_interval": 30}
+    # A script whose reply was lost may have run: only its caller knows whether it may run again.
+    options = _options(settings, seconds) | {"retry": Retry(NoBackoff(), 0)}
     address = parse_redis_url(settings.redis_url.get_secret_value())
     if address.master_name is None:
         return redis.Redis.from_url(settings.redis_url.get_secret_value(), **options)
-    return _master(address, address.master_name, options)
+    client: redis.Redis = _sentinel(address, Sentinel).master_for(**_of_master(address, options))
+    return client
 
 
-def _master(address: RedisAddress, name: str, options: dict[str, Any]) -> redis.Redis:
+def connect_async(settings: Settings) -> redis.asyncio.Redis:
+    """Returns a client for the running event loop, which behaves as that of `connect`."""
+    options = _options(settings, None) | {"retry": AsyncRetry(NoBackoff(), 0)}
+    address = parse_redis_url(settings.redis_url.get_secret_value())
+    if address.master_name is None:
+        return redis.asyncio.Redis.from_url(settings.redis_url.get_secret_value(), **options)
+    client: redis.asyncio.Redis = _sentinel(address, AsyncSentinel).master_for(**_of_master(address, options))
+    return client
+
+
+def _options(settings: Settings, seconds: float | None) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "socket_connect_timeout": min(5.0, seconds or settings.redis_timeout_seconds),
+        "socket_timeout": seconds or settings.redis_timeout_seconds,
+    }
+    if seconds is None:
+        options |= {"socket_keepalive": True, "health_check_interval": 30}
+    return options
+
+
+def _sentinel(address: RedisAddress, kind: Callable[..., Any]) -> Any:
+    return kind(address.nodes, sentinel_kwargs=address.sentinel_options)
+
+
+def _of_master(address: RedisAddress, options: dict[str, Any]) -> dict[str, Any]:
     if address.tls is not None:
         options |= {"ssl": True, **address.tls}
-    sentinel = Sentinel(address.nodes, sentinel_kwargs=address.sentinel_options)
-    client: redis.Redis = sentinel.master_for(
-        name, db=address.database, username=address.username, password=address.password, **options
-    )
-    return client
+    login = {"db": address.database, "username": address.username, "password": address.password}
+    return {"service_name": address.master_name, **login, **options}
 
 
 def redis_time(client: redis.Redis) -> float:
@@ -77,10 +96,9 @@ def described(error: redis.RedisError, url: str) -> str:
     where = f"Redis at {without_password(url)}"
     match error:
         case NotReplicated():
-            return (
-                f"the write to {where} may be lost in a failover: it is {error}. Submit again with the same "
-                "idempotency key, or check `lowtide list`"
-            )
+            return f"the write to {where} may be lost in a failover: it is {error}. Do it again under the same key"
+        case NotOnDisk():
+            return f"the write to {where} may be lost in a crash: it is {error}. Do it again under the same key"
         case MasterNotFoundError():
             return _no_master(error, parse_redis_url(url), where)
         case redis.AuthenticationError():

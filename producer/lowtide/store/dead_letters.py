@@ -1,6 +1,7 @@
-"""The dead letters: segments that no handler took, and messages that no worker could handle.
+"""The dead letters: segments and batch events that no handler took, and messages that no worker could handle.
 
-The results of a parked segment stay stored; it can be delivered again or dropped. Messages are kept for people to read.
+The results of a parked segment stay stored. What is parked can be delivered again or dropped. Messages are kept for
+people to read.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from typing import Any, cast
 import msgspec
 
 from lowtide.errors import DeadLetterNotFound
-from lowtide.protocol import Stage, keys
+from lowtide.protocol import Member, MemberKind, Stage, delivered, keys
 from lowtide.settings import Settings
 from lowtide.store import scripts
+from lowtide.store.batch_events import BatchEvents
 from lowtide.store.batches import Store
 from lowtide.store.connection import redis_errors
 
@@ -28,9 +30,9 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """One dead letter."""
 
     id: str
-    """The delivery id of a segment; a random id of a message."""
+    """The delivery id of a segment or batch event; a random id of a message."""
     kind: str
-    """`segment` (parked, can be delivered again) or `message` (can only be read and dropped)."""
+    """`segment` or `event` (parked, can be delivered again), or `message` (can only be read and dropped)."""
     time: float
     """The time at which it became a dead letter, in Unix seconds; 0 if unknown."""
     reason: str
@@ -38,7 +40,13 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     batch_id: str | None = None
     """None for a message."""
     detail: dict[str, Any] = {}
-    """Of a segment: `job_id`, `segment`, `tries`. Of a message: its parts."""
+    """Of a segment: `job_id`, `segment`, `tries`. Of a batch event: `event`, `handler`, `tries`. Of a message: its
+    parts."""
+
+    @property
+    def parked(self) -> bool:
+        """Whether it can be delivered again."""
+        return self.kind in {"segment", "event"}
 
 
 class DeadLetters:
@@ -46,7 +54,7 @@ class DeadLetters:
 
         letters = DeadLetters()
         for letter in letters.list():
-            if letter.kind == "segment":
+            if letter.parked:
                 letters.redeliver(letter.id)
 
     `settings` has the address of Redis (default: read from `LOWTIDE_*`). Every method raises `StoreUnavailable` if
@@ -58,10 +66,11 @@ class DeadLetters:
         self._store = Store(self._settings)
         self._url = self._settings.redis_url.get_secret_value()
 
+    _events = cached_property(lambda self: BatchEvents(self._store.redis, self._settings.delivery_backoff))
     _unpark = cached_property(lambda self: scripts.unpark.load(self._store.redis))
 
     def list(self, *, limit: int = 100) -> list[DeadLetter]:
-        """Returns the newest `limit` dead letters of both kinds together, newest first."""
+        """Returns the newest `limit` dead letters of all kinds together, newest first."""
         client = self._store.redis
         with redis_errors(self._url):
             parked = cast("Any", client.zrange(keys.PARKED, 0, limit - 1, desc=True, withscores=True))
@@ -71,7 +80,7 @@ class DeadLetters:
                 segments = pipe.execute(raise_on_error=False)
             messages = cast("Any", client.lrange(keys.DEAD_LETTERS, 0, limit - 1))
         found = [
-            _segment(member.decode(errors="replace"), score, fields)
+            _parked(member.decode(errors="replace"), score, fields)
             for (member, score), fields in zip(parked, segments, strict=True)
             if fields
         ]
@@ -86,9 +95,9 @@ class DeadLetters:
         raise DeadLetterNotFound(f"no dead letter {letter_id:.100}: it was redelivered or dropped, or never existed")
 
     def redeliver(self, letter_id: str) -> None:
-        """Delivers a parked segment again; its attempts are counted from 1.
+        """Delivers a parked segment or batch event again; its attempts are counted from 1.
 
-        Raises `DeadLetterNotFound` if no segment with this id is parked.
+        Raises `DeadLetterNotFound` if nothing with this id is parked.
         """
         self._end(letter_id, again=True)
 
@@ -98,7 +107,7 @@ class DeadLetters:
         Raises `DeadLetterNotFound` if there is none with this id.
         """
         letter = self.get(letter_id)
-        if letter.kind == "segment":
+        if letter.parked:
             self._end(letter_id, again=False)
             return
         with redis_errors(self._url):
@@ -107,42 +116,61 @@ class DeadLetters:
                     self._store.redis.lrem(keys.DEAD_LETTERS, 1, raw)
 
     def _end(self, letter_id: str, *, again: bool) -> None:
-        job, colon, number = letter_id.rpartition(":")
-        member = keys.segment_member(job, int(number)) if colon and number.isdecimal() else ""
-        batch_id = job.rpartition("-")[0]
+        try:
+            member = delivered(letter_id)
+        except ValueError:
+            member = Member()
         with redis_errors(self._url):
-            ended = self._unpark(
+            ended = (
+                self._ended_event(member, again=again)
+                if member.partition(":")[0] == MemberKind.EVENT
+                else self._ended(member, again=again)
+            )
+        if not ended:
+            raise DeadLetterNotFound(
+                f"nothing is parked as {letter_id:.100}: it was redelivered or dropped, or is a message"
+            )
+
+    def _ended_event(self, member: Member, *, again: bool) -> bool:
+        return self._events.unpark(member) if again else self._events.taken(member)
+
+    def _ended(self, member: Member, *, again: bool) -> bool:
+        return bool(
+            self._unpark(
                 segment=keys.entity(member),
-                batch=keys.batch(batch_id),
+                batch=keys.batch(member.batch if member else ""),
                 parked=keys.PARKED,
                 clock=keys.clock(Stage.DELIVER.queue),
                 census=keys.CENSUS,
                 member=member,
                 stage=Stage.DELIVER if again else "",
             )
-        if not ended:
-            raise DeadLetterNotFound(
-                f"no parked segment {letter_id:.100}: it was redelivered or dropped, or is a message"
-            )
+        )
 
 
-def _segment(member: str, parked_at: float, found: Any) -> DeadLetter:
-    """The dead letter of a parked segment, also of one whose record is damaged."""
-    letter_id = member.removeprefix("segment:")
+def _parked(member: str, parked_at: float, found: Any) -> DeadLetter:
+    """The dead letter of a parked segment or batch event, also of one whose record is damaged."""
+    kind, _, letter_id = member.partition(":")
     try:
-        fields = {name.decode(): value.decode() for name, value in found.items()}
-        detail = {"job_id": fields["job_id"], "segment": int(fields["number"]), "tries": int(fields.get("tries", 0))}
+        fields = {name.decode(): value.decode(errors="replace") for name, value in found.items()}
+        tries = int(fields.get("tries", 0))
+        if kind == MemberKind.EVENT:
+            batch_id, event = letter_id.split(":")
+            detail = {"event": event, "handler": fields[f"on_{event}"], "tries": tries}
+        else:
+            batch_id = fields["batch_id"]
+            detail = {"job_id": fields["job_id"], "segment": int(fields["number"]), "tries": tries}
         return DeadLetter(
             id=letter_id,
-            kind="segment",
+            kind=kind,
             time=parked_at,
-            batch_id=fields["batch_id"],
+            batch_id=batch_id,
             reason=fields.get("problem") or "the handler did not take it",
             detail=detail,
         )
     except (AttributeError, KeyError, ValueError) as error:
         reason = f"its record cannot be read: {type(error).__name__}: {error}"
-        return DeadLetter(id=letter_id, kind="segment", time=parked_at, reason=reason)
+        return DeadLetter(id=letter_id, kind=kind, time=parked_at, reason=reason)
 
 
 def _message(raw: bytes) -> DeadLetter:

@@ -7,18 +7,29 @@ from typing import cast
 
 import msgspec
 
-from lowtide.errors import OutsideRoot
-from lowtide.protocol import RECORD_VERSION, BatchFiles, Stage, keys, measures, segment_of, written_fields
+from lowtide.errors import BatchNotFound, OutsideRoot
+from lowtide.models import BatchStatus
+from lowtide.protocol import (
+    RECORD_VERSION,
+    BatchFiles,
+    EventName,
+    Member,
+    Stage,
+    batch_status,
+    delivered,
+    keys,
+    measures,
+    written_fields,
+)
 from lowtide.protocol.changes import Redelivery
-from lowtide.redaction import redacted
+from lowtide.redaction import problem_text
 from lowtide.settings import Settings
 from lowtide.spool import Spool
 from lowtide.store import scripts
+from lowtide.store.batch_events import BatchEvents
 from lowtide.store.batches import Store
 from lowtide.store.connection import redis_errors
 from lowtide.store.places import Places
-
-_MAX_PROBLEM_CHARS = 1000
 
 
 class DeliveryClient:
@@ -38,6 +49,7 @@ class DeliveryClient:
         self._taken = scripts.taken.load(self._store.redis)
         self._started = scripts.started.load(self._store.redis)
         self._places = Places(self._store.redis)
+        self._events = BatchEvents(self._store.redis, self._backoff)
 
     def lines(self, batch_id: str, results: str) -> Iterator[bytes]:
         """Yields the result lines of a delivery; `results` is the name of its file in the spool.
@@ -66,13 +78,21 @@ class DeliveryClient:
 
         An attempt that starts more than once had a process that ended during it, or two copies of its message.
         """
-        _, member = segment_of(delivery_id)
+        member = delivered(delivery_id)
+        if member.event == EventName.PROGRESS:
+            # Each is sent once, so there are no attempts to count.
+            return 0
         with redis_errors(self._url):
             return int(self._started(segment=keys.entity(member), attempt=attempt))
 
     def taken(self, delivery_id: str) -> None:
-        """Ends a delivery: its results are handled."""
-        batch_id, member = segment_of(delivery_id)
+        """Ends a delivery: its results, or the batch event, are handled."""
+        member = delivered(delivery_id)
+        if member.event:
+            with redis_errors(self._url):
+                self._end(member)
+            return
+        batch_id = member.batch
         with redis_errors(self._url), self._store.redis.pipeline() as pipe:
             self._taken.within(pipe)(
                 batch=keys.batch(batch_id),
@@ -96,7 +116,13 @@ class DeliveryClient:
         - `attempt`: the attempt that failed. The pause grows with it.
         - `error`: the reason, for people.
         """
-        batch_id, member = segment_of(delivery_id)
+        member = delivered(delivery_id)
+        batch_id = member.batch
+        if member.event:
+            if member.event == EventName.FINISHED:
+                with redis_errors(self._url):
+                    self._events.hand_back(member, attempt, error)
+            return
         job, _, number = delivery_id.rpartition(":")
         fields: Redelivery = {
             "v": RECORD_VERSION,
@@ -107,7 +133,7 @@ class DeliveryClient:
             "busy": False,
             "stored": True,
             "tries": attempt,
-            "problem": redacted(error)[:_MAX_PROBLEM_CHARS],
+            "problem": problem_text(error),
             "only": only,
         }
         pause = self._backoff.seconds(attempt - 1)
@@ -118,10 +144,32 @@ class DeliveryClient:
                 clock=keys.clock(Stage.DELIVER.queue),
                 parked=keys.PARKED,
                 census=keys.CENSUS,
+                job=keys.job(job),
                 member=member,
+                number=int(number),
                 pause=pause,
                 attempt=attempt,
                 fields=written_fields(fields),
             )
             self._places.free(batch_id, member, client=pipe)
             pipe.execute()
+
+    def status(self, delivery_id: str) -> BatchStatus | None:
+        """Returns the status of the batch that a batch event is about: at its end, or of its progress now.
+
+        None where the batch event has ended, or the batch is deleted.
+        """
+        member = delivered(delivery_id)
+        if member.event == EventName.PROGRESS:
+            try:
+                return self._store.status(member.batch)
+            except BatchNotFound:
+                return None
+        with redis_errors(self._url):
+            record = self._events.record(member)
+        return None if record is None else batch_status(record, [], [])
+
+    def _end(self, member: Member) -> None:
+        # One of progress stays on the clock until its batch ends.
+        if member.event == EventName.FINISHED:
+            self._events.taken(member)

@@ -7,10 +7,11 @@ Source: https://redis.io/docs/latest/commands/waitaof/ (Redis 7.2, Valkey 7.2) a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import redis
+import redis.asyncio
 
 _DISK_MILLISECONDS = 2000
 _REPLICA_MILLISECONDS = 2000
@@ -18,6 +19,10 @@ _REPLICA_MILLISECONDS = 2000
 
 class NotReplicated(redis.TimeoutError):
     """The write is in Redis, but not on enough replicas: a failover now could lose it."""
+
+
+class NotOnDisk(redis.TimeoutError):
+    """The write is in Redis, but not in its append-only file: a crash of the server now could lose it."""
 
 
 def durably(client: redis.Redis, write: Callable[[redis.Redis], object], *, replicas: int, disk: bool = True) -> Any:
@@ -40,18 +45,48 @@ def all_durably(
     - `disk`: whether the write must be in the append-only file. Servers without WAITAOF or without such a file are not
       waited for.
 
-    Raises `redis.TimeoutError`, or its subclass `NotReplicated`, if they are not safe within two seconds: then they may
-    or may not survive a crash.
+    Raises `redis.TimeoutError`, or its subclasses `NotReplicated` and `NotOnDisk`, if they are not safe within two
+    seconds: then they may or may not survive a crash.
     """
     with client.pipeline(transaction=False) as pipe:
         for write in writes:
             write(pipe)
-        if disk:
-            pipe.execute_command("WAITAOF", 1, 0, _DISK_MILLISECONDS)
-        if replicas:
-            pipe.execute_command("WAIT", replicas, _REPLICA_MILLISECONDS)
+        _wait_within(pipe, replicas=replicas, disk=disk)
         found = pipe.execute(raise_on_error=False)
-    replies, waits = found[: len(writes)], found[len(writes) :]
+    return _safe(found, len(writes), replicas=replicas, disk=disk)
+
+
+async def durably_async(
+    client: redis.asyncio.Redis,
+    write: Callable[[redis.asyncio.Redis], Awaitable[object]],
+    *,
+    replicas: int,
+    disk: bool,
+) -> Any:
+    """Does as `durably`, for an event loop."""
+    if not disk and not replicas:
+        return await write(client)
+    async with client.pipeline(transaction=False) as pipe:
+        await write(pipe)
+        _wait_within(pipe, replicas=replicas, disk=disk)
+        found = await pipe.execute(raise_on_error=False)
+    [reply] = _safe(found, 1, replicas=replicas, disk=disk)
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
+
+
+def _wait_within(pipe: Any, *, replicas: int, disk: bool) -> None:
+    """Adds the commands to a pipeline that wait until its writes are safe."""
+    if disk:
+        pipe.execute_command("WAITAOF", 1, 0, _DISK_MILLISECONDS)
+    if replicas:
+        pipe.execute_command("WAIT", replicas, _REPLICA_MILLISECONDS)
+
+
+def _safe(found: Sequence[Any], writes: int, *, replicas: int, disk: bool) -> list[Any]:
+    """The replies to the writes of such a pipeline. Raises as `all_durably` does."""
+    replies, waits = list(found[:writes]), found[writes:]
     if all(isinstance(reply, Exception) for reply in replies):
         return replies
     for wait in waits:
@@ -61,5 +96,5 @@ def all_durably(
         reached = 0 if isinstance(waits[-1], Exception) else waits[-1]
         raise NotReplicated(f"on {reached} of {replicas} replicas after {_REPLICA_MILLISECONDS / 1000:g} s")
     if disk and not isinstance(waits[0], Exception) and not waits[0][0]:
-        raise redis.TimeoutError(f"not on disk after {_DISK_MILLISECONDS / 1000:g} s")
+        raise NotOnDisk(f"not on disk after {_DISK_MILLISECONDS / 1000:g} s")
     return replies

@@ -21,15 +21,15 @@ import redis
 from lowtide.errors import InstallationMismatch, SpoolError
 from lowtide.protocol import INSTALLATION_ID, keys, new_installation_id
 from lowtide.settings import Settings, without_password
-from lowtide.spool import Spool
+from lowtide.spool import MARKER, Spool
 from lowtide.store.durability import durably
-
-MARKER = "installation.json"
-"""Name of the marker file in the spool. It contains `{"installation": "<id>"}`."""
 
 
 class _Marker(msgspec.Struct, frozen=True):
     installation: str
+
+
+_decode = msgspec.json.Decoder(_Marker).decode
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Installation:
             if marker is None:
                 return None
             try:
-                known = msgspec.json.decode(marker, type=_Marker).installation
+                known = _decode(marker).installation
             except ValueError:  # of the JSON, its structure or its encoding
                 known = ""
             if INSTALLATION_ID.fullmatch(known):

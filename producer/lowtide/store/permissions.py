@@ -20,12 +20,14 @@ _Call = tuple[str, ...]
 _KEY = keys.PROBE
 _IN_TRANSACTION: tuple[_Call, ...] = (
     ("bitcount", _KEY),
+    ("copy", _KEY, _KEY),
     ("brpop", _KEY, "1"),
     ("del", _KEY),
     ("evalsha", "0" * 40, "0"),
     ("exists", _KEY),
     ("expire", _KEY, "1"),
     ("get", _KEY),
+    ("getbit", _KEY, "0"),
     ("getrange", _KEY, "0", "1"),
     ("hdel", _KEY, "f"),
     ("hget", _KEY, "f"),
@@ -54,6 +56,7 @@ _IN_TRANSACTION: tuple[_Call, ...] = (
     ("set", _KEY, "v"),
     ("setbit", _KEY, "0", "1"),
     ("setrange", _KEY, "0", "v"),
+    ("sismember", _KEY, "m"),
     ("smembers", _KEY),
     ("srem", _KEY, "m"),
     ("time",),
@@ -89,8 +92,10 @@ _COMMAND = re.compile(r"run the '([a-z|]+)' command")
 
 KEYS = tuple(_SAMPLE_KEYS)
 """The patterns of the keys: Lowtide's own and its queues, and those of Celery."""
-CHANNELS = ("&/{database}.celery.pidbox", "&/{database}.celeryev/*")
-"""The patterns of the channels, on which Celery's workers are asked for their state, and report it."""
+_CELERY_CHANNELS = ("&/{database}.celery.pidbox", "&/{database}.celeryev/*")
+CHANNELS = (f"&{keys.PREFIX}*", *_CELERY_CHANNELS)
+"""The patterns of the channels: Lowtide's own, on which changes of batches are published, and those on which Celery's
+workers are asked for their state, and report it."""
 COMMANDS = tuple(
     sorted({*(name for name, *_ in (*_IN_TRANSACTION, *_BEFORE, _BEGIN)), *_UNTRIED, "publish", "discard"})
 )
@@ -106,19 +111,18 @@ def lacking(client: redis.Redis) -> list[str]:
     """
     database = client.connection_pool.connection_kwargs.get("db") or 0
     samples = [("exists", sample) for sample in _SAMPLE_KEYS.values()]
-    published = ("publish", f"/{database}.celery.pidbox", "m")
-    calls = [*_IN_TRANSACTION, published, *samples, ("discard",)]
+    channels = {f"/{database}.celery.pidbox": _CELERY_CHANNELS, keys.changed(""): CHANNELS[:1]}
+    published = [("publish", channel, "m") for channel in channels]
+    calls = [*_IN_TRANSACTION, *published, *samples, ("discard",)]
     found = []
     for call, refusal in _refusals(client, calls):
         if refusal is not None:
             named = _COMMAND.search(refusal)
-            patterns = [pattern for pattern, sample in _SAMPLE_KEYS.items() if sample in call] or _channels(database)
+            patterns = [pattern for pattern, sample in _SAMPLE_KEYS.items() if sample in call]
+            needed = (pattern for part in call for pattern in channels.get(part, ()))
+            patterns += [pattern.format(database=database) for pattern in needed]
             found += [f"+{call[0]}"] if named else patterns
     return list(dict.fromkeys(found))
-
-
-def _channels(database: int) -> list[str]:
-    return [pattern.format(database=database) for pattern in CHANNELS]
 
 
 def require_permissions(client: redis.Redis) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lowtide.protocol import BatchRecord
+from lowtide.protocol import BatchRecord, Queue
 from lowtide.redaction import redacted
+from lowtide.text import counted
 
+NOT_STORED = "results cannot be stored: "
+"""The start of a batch's problem while its results cannot be joined with their requests."""
+REFUSED = "Redis refuses a command: "
+"""The start of the problem of what fails because of a damaged key in Redis, or of a permission that lacks there."""
 _MOST_OF_JOBS = 3
 
 
@@ -15,22 +20,26 @@ def problems(
 ) -> list[str]:
     """The problems of a batch, in words, the worst first; empty where all is well.
 
-    - `jobs`: ids of jobs, each with the reason why its last try failed.
+    - `jobs`: ids of jobs, each with the reason why its last try failed. A finished batch needs none of them: what a
+      job of its bundle waits for concerns other batches.
     - `silence`: the reason why its handler would not be reached now.
     - `unserved`: the reason why no worker works on it.
     """
     found = [text for text in (unserved, batch.problem) if text]
-    return [_line(text) for text in (*found, *_of_delivery(batch, silence), *_of_jobs(jobs))]
+    if batch.event_problem:
+        found.append(f"the end is not reported to {batch.on_finished or batch.on_progress}: {batch.event_problem}")
+    needed = jobs if batch.finished is None else ()
+    return [_line(text) for text in (*found, *_of_delivery(batch, silence), *_of_jobs(needed))]
 
 
 def _of_delivery(batch: BatchRecord, silence: str) -> list[str]:
     last = batch.delivery_problem
     found = []
     if batch.undelivered and (why := silence or last):
-        found.append(f"{_segments(batch.undelivered)} undelivered: {why}")
+        found.append(f"{counted(batch.undelivered, 'segment')} undelivered: {why}")
     if batch.parked:
         because = f": {last}" if last else ""
-        found.append(f"{_segments(batch.parked)} parked, because every attempt to deliver failed{because}")
+        found.append(f"{counted(batch.parked, 'segment')} parked, because every attempt to deliver failed{because}")
     return found
 
 
@@ -42,11 +51,11 @@ def _of_jobs(jobs: Iterable[tuple[str, str | None]]) -> list[str]:
             numbers.setdefault(problem, []).append(job.rpartition("-")[2])
     worst = sorted(numbers.items(), key=lambda one: -len(one[1]))
     found = [
-        f"job {those[0]} will be retried: {text}" if len(those) == 1 else f"{len(those):,} jobs will be retried: {text}"
+        f"{f'job {those[0]}' if len(those) == 1 else counted(len(those), 'job')} will be retried: {text}"
         for text, those in worst[:_MOST_OF_JOBS]
     ]
     if more := len(worst) - len(found):
-        found.append(f"jobs have {more:,} other problems")
+        found.append(f"jobs have {counted(more, 'other problem')}")
     return found
 
 
@@ -55,5 +64,8 @@ def _line(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in redacted(text))
 
 
-def _segments(count: int) -> str:
-    return f"{count:,} segment{'' if count == 1 else 's'}"
+def needed_queues(batch: BatchRecord) -> tuple[Queue, ...]:
+    """The queues whose workers have something to do for a batch."""
+    if batch.finished is None:
+        return tuple(Queue)
+    return (Queue.RESULTS,) if batch.undelivered else ()

@@ -2,9 +2,9 @@
 
 A script is a file `<name>.lua` in a `scripts` folder. The function of that name in the folder's `__init__.py` declares
 what it is called with, so that a misspelt name fails in the type checker and, before Redis is asked, at run time. The
-text that Redis receives is the prelude (`prelude.lua`, the functions that all scripts may use), one local variable for
-each declared name, functions that some scripts share (`script_with`), and the file. It is the same in every process, as
-Redis knows a script by its hash.
+text that Redis receives is some names of keys, the prelude (`prelude.lua`, the functions that all scripts may use), one
+local variable for each declared name, functions that some scripts share (`script_with`), and the file. It is the same
+in every process, as Redis knows a script by its hash.
 """
 
 from __future__ import annotations
@@ -16,6 +16,14 @@ from typing import Annotated, Any, Generic, ParamSpec, cast, get_type_hints
 
 import redis
 
+from lowtide.protocol import MemberKind, Stage, keys
+
+_NAMES = (
+    f"local KEY, BATCH, CHANGED = '{keys.PREFIX}', '{keys.batch('')}', '{keys.changed('')}'\n"
+    f"local EVENT, NOTIFY, PARKED = '{MemberKind.EVENT}:', '{Stage.NOTIFY}', '{keys.PARKED}'\n"
+    f"local UNDELIVERED, LOWER_TURN = '{keys.UNDELIVERED}', {keys.LOWER_TURN}"
+)
+"""Names that the scripts need: prefixes of keys, channels and members, a stage, and the turn of what may wait."""
 Key = Annotated[str, "key"]
 """The name of a Redis key."""
 Keys = Annotated[Sequence[str], "keys"]
@@ -49,7 +57,7 @@ class Script(Generic[_Arguments]):
 class Declaration(Generic[_Arguments]):
     """The keys and arguments of a script, read from the signature of a function."""
 
-    def __init__(self, function: Callable[_Arguments, Any], shared: str = "") -> None:
+    def __init__(self, function: Callable[_Arguments, Any], *shared: str) -> None:
         self._package, self.name = str(function.__globals__["__package__"]), function.__name__
         self._shared = shared
         hints = get_type_hints(function, include_extras=True)
@@ -78,15 +86,14 @@ class Declaration(Generic[_Arguments]):
     @cached_property
     def shared(self) -> str:
         """The functions that it shares with other scripts of its folder."""
-        if not self._shared:
-            return ""
-        return resources.files(self._package).joinpath(f"{self._shared}.lua").read_text()
+        folder = resources.files(self._package)
+        return "\n".join(folder.joinpath(f"{name}.lua").read_text() for name in self._shared)
 
     @cached_property
     def text(self) -> str:
         """The text that Redis runs."""
         prelude = resources.files("lowtide.store.scripts").joinpath("prelude.lua").read_text()
-        return "\n".join([prelude.rstrip(), *self._locals(), self.shared, self.body])
+        return "\n".join([_NAMES, prelude.rstrip(), *self._locals(), self.shared, self.body])
 
     def _locals(self) -> list[str]:
         lines = [_assigned("KEYS", self._key), _assigned("ARGV", self._value)]
@@ -125,9 +132,9 @@ def script(function: Callable[_Arguments, Any]) -> Declaration[_Arguments]:
     return Declaration(function)
 
 
-def script_with(shared: str) -> Callable[[Callable[_Arguments, Any]], Declaration[_Arguments]]:
-    """As `script`, for a script that uses the functions of `<shared>.lua` too; these may use its names."""
-    return lambda function: Declaration(function, shared)
+def script_with(*shared: str) -> Callable[[Callable[_Arguments, Any]], Declaration[_Arguments]]:
+    """As `script`, for a script that uses the functions of these `.lua` files too; these may use its names."""
+    return lambda function: Declaration(function, *shared)
 
 
 def pairs(fields: Iterable[tuple[Any, Any]]) -> list[Any]:

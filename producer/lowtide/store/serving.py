@@ -32,6 +32,7 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     - `providers`: the providers that it can serve.
     - `lacking`: for every other provider, what must be set or installed on its host.
     - `brokers`: the names of other brokers that it knows.
+    - `budgets`: `budgets_digest` of its `LOWTIDE_BUDGETS`; "" where it has not said so.
     - `problem`: the reason why it takes no work at all, with the remedy; "" where it takes work.
     """
 
@@ -40,7 +41,11 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     providers: list[str] = []
     lacking: dict[str, str] = {}
     brokers: list[str] = []
+    budgets: str = ""
     problem: str = ""
+
+
+_decode = msgspec.json.Decoder(Announcement).decode
 
 
 class Heard(NamedTuple):
@@ -85,7 +90,7 @@ def announcements(client: redis.Redis) -> list[Heard]:
     found = []
     for member, moment in cast("list[tuple[bytes, float]]", members):
         try:
-            found.append(Heard(msgspec.json.decode(member, type=Announcement), moment, now - moment))
+            found.append(Heard(_decode(member), moment, now - moment))
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue  # another version's, or not a worker's
     return found
@@ -106,6 +111,12 @@ def unserved(heard: Sequence[Heard], provider: str, queues: Sequence[Queue] = tu
             return f"no worker serves queue {queue}, which this batch needs: start one: {_START} -Q {queue}"
         return f"no worker serves this batch (provider {provider}): {_absence(heard)}"
     return ""
+
+
+def other_budgets(heard: Sequence[Heard], digest: str) -> str:
+    """The name of a worker that creates jobs by other budgets than those of this digest; "" where none has said so."""
+    creating = (one.announcement for one in heard if one.serves(Queue.JOBS))
+    return next((one.worker for one in creating if one.budgets and one.budgets != digest), "")
 
 
 def knows_broker(heard: Sequence[Heard], broker: str) -> bool:

@@ -1,4 +1,5 @@
-"""The reasons why batches wait before their requests can be sent: slots, tokens, or a quota of the provider."""
+"""The reasons why batches wait before their requests can be sent: slots, tokens, a quota of the provider, or a
+budget."""
 
 from __future__ import annotations
 
@@ -38,11 +39,12 @@ def _waiting(batch: BatchRecord, jobs: Sequence[JobStatus], rank: Any, live: Any
     first = _first(jobs)
     why = first.awaits or Awaited.SLOT
     quota = read_quota(stored) if isinstance(stored, bytes) else Quota()
-    lives = sum(map(int, live)) if isinstance(live, list) else 0
+    lives = sum(int(tokens) for tokens in live if tokens.isdigit()) if isinstance(live, list) else 0
     reasons = {
         Awaited.SLOT: f"all slots for live jobs at {batch.provider} are taken",
         Awaited.TOKENS: f"the live jobs of {batch.model} have {lives:,} of {quota.limit or 0:,} tokens",
         Awaited.QUOTA: first.problem or "the provider's quota is used up",
+        Awaited.BUDGET: f"{first.shortage or first.problem or 'a budget is used up'}",
     }
     left = batch.total - batch.succeeded - batch.failed - batch.expired - batch.cancelled
     tries = [job.next_at for job in jobs if job.next_at is not None]
@@ -54,6 +56,7 @@ def _waiting(batch: BatchRecord, jobs: Sequence[JobStatus], rank: Any, live: Any
         tokens=min(batch.tokens, sum(job.estimated_tokens or 0 for job in jobs)),
         live_tokens=lives if why is Awaited.TOKENS else None,
         limit=quota.limit if why is Awaited.TOKENS else None,
+        budget=first.shortage,
         position=rank + 1 if isinstance(rank, int) else None,
         next_try_at=min(tries, default=None),
     )

@@ -1,4 +1,4 @@
-"""The page of the account: live jobs against their limit, jobs and tokens by model, queues, and failed calls."""
+"""The page of the account: live jobs against their limit, jobs and tokens by model, budgets, queues, failed calls."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ class AccountPage(Page):
             segments=snapshot.values[catalogue.SEGMENTS],
             results=_most(snapshot, catalogue.RESULTS),
             errors=_most(snapshot, catalogue.PROVIDER_ERRORS),
+            budgets=sorted(snapshot.budgets, key=lambda level: (level.left / level.limit, level.budget))[:_MOST_ROWS],
             letters=dead_letter_count(snapshot),
         )
 
@@ -62,9 +63,8 @@ def _slots(snapshot: Snapshot, default: str) -> list[Slots]:
 def _live_tokens(snapshot: Snapshot, settings: WorkerSettings) -> list[tuple[str, str, float, float]]:
     """Of each model with live tokens or a limit: provider, model, live tokens, and the limit; 0 where none is known."""
     live, limits = (snapshot.values[metric] for metric in (catalogue.LIVE_TOKENS, catalogue.LIVE_TOKENS_LIMIT))
-    known = {
-        (str(settings.provider), model): float(most) for model, most in settings.max_enqueued_tokens.items()
-    } | limits
+    configured = settings.max_enqueued_tokens.items()
+    known = {(str(ProviderName.GEMINI), model): float(most) for model, most in configured} | limits
     names = sorted({*known, *live})[:_MOST_ROWS]
     return [
         (provider, model, live.get((provider, model), 0.0), known.get((provider, model), 0.0))

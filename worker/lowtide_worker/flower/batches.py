@@ -9,12 +9,15 @@ from tornado.httputil import url_concat
 from lowtide import BatchPage as Found
 from lowtide import BatchState, BatchStatus
 from lowtide.protocol import BATCH_ID
+from lowtide.store import interest
+from lowtide_worker.flower.formats import job_number
 from lowtide_worker.flower.page import Page, Problem
 from lowtide_worker.flower.reading import Reader, dead_letter_count
 from lowtide_worker.metrics import Snapshot, catalogue
 
 _PAGE_SIZE = 25
 _SHOWN_JOBS = 50
+"""Most jobs of a batch that its page reads and shows."""
 _MOST_CHARS = 2000
 """Most characters of a search: more than a label may have."""
 _NOTICES = {
@@ -88,7 +91,8 @@ class BatchPage(Page):
         self.show(
             "lowtide_batch.html",
             status=status,
-            jobs=status.jobs[: -_SHOWN_JOBS - 1 : -1],
+            jobs=sorted(status.jobs, key=lambda job: (interest(job.state), -int(job_number(job)))),
+            left=sum(status.job_counts.values()) - len(status.jobs),
             letters=dead_letter_count(snapshot),
             notice=_NOTICES.get(self.get_query_argument("notice", "")),
         )
@@ -102,7 +106,7 @@ def _found(reader: Reader, search: Search) -> tuple[Found, Snapshot]:
 
 
 def _status(reader: Reader, batch_id: str) -> tuple[BatchStatus, Snapshot]:
-    return reader.queue.get(batch_id).status(), reader.snapshot()
+    return reader.queue.get(batch_id).status(max_jobs=_SHOWN_JOBS), reader.snapshot()
 
 
 def _states(snapshot: Snapshot) -> dict[BatchState, int]:
@@ -117,6 +121,7 @@ def _facts(snapshot: Snapshot) -> dict[str, float]:
     requests = values[catalogue.REQUESTS]
     return {
         "requests": sum(count for (state,), count in requests.items() if not BatchState(state).finished),
+        "singles": values[catalogue.SINGLES_WAITING].get((), 0),
         "live": sum(values[catalogue.LIVE_JOBS].values()),
         "waiting": sum(values[catalogue.WAITING_JOBS].values()),
         "undelivered": values[catalogue.SEGMENTS].get(("undelivered",), 0),

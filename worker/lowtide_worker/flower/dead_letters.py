@@ -8,7 +8,7 @@ from lowtide_worker.flower.reading import Reader, dead_letter_count
 
 _SHOWN = 100
 _NOTICES = {
-    "redelivered": "The segment is delivered again.",
+    "redelivered": "It is delivered again.",
     "dropped": "The dead letter is dropped.",
 }
 

@@ -6,8 +6,14 @@ import re
 import time
 
 from lowtide import BatchState, BatchStatus, JobState, JobStatus, Usage, Waiting
+from lowtide.budgets import cost_text
+from lowtide.budgets import dollars as dollars
+from lowtide.text import counted as counted
 from lowtide.text import duration, on_one_line
 
+_MOST_EVENTS = 10
+SHORT = 24
+"""Characters of the longest name that is never divided: a phone has room for it."""
 _PATH = re.compile(r"(https?://[^\s/?#]+)[/?#]\S*")
 _GOOD = frozenset({BatchState.COMPLETED, JobState.SUCCEEDED})
 _BAD = frozenset({BatchState.FAILED, JobState.FAILED, JobState.LOST})
@@ -118,10 +124,25 @@ def usage(tokens: Usage) -> str:
     return f"{tokens.total_token_count:,}: {shown}" if shown else ""
 
 
+def cost(status: BatchStatus) -> str:
+    """Returns what a batch has cost in one line; empty before its first answer."""
+    return cost_text(status.cost, status.paid_cost, status.unpriced)
+
+
+def max_cost(status: BatchStatus) -> str:
+    """Returns the most that a batch may cost; empty where there is no limit."""
+    return dollars(status.max_cost) if status.max_cost else ""
+
+
 def waiting(found: Waiting) -> str:
     """Returns what the requests of a batch wait for in one line."""
     place = f", place {found.position:,} in the line" if found.position else ""
-    return f"Requests that wait: {found.requests:,}{place}. {reason(found.reason)}"
+    return f"Requests that wait: {found.requests:,}{place}: {reason(found.reason)}"
+
+
+def wait(found: Waiting) -> str:
+    """Returns the same without number and place, which a list of batches knows only of the newest jobs."""
+    return f"It waits: {reason(found.reason)}"
 
 
 def handler(on_result: str | None) -> str:
@@ -134,3 +155,22 @@ def handler(on_result: str | None) -> str:
 def job_number(job: JobStatus) -> str:
     """Returns the number of a job in its batch."""
     return job.id.rpartition("-")[2]
+
+
+def job_counts(status: BatchStatus) -> str:
+    """Returns how many jobs are in each state, the commonest first."""
+    counts = sorted(status.job_counts.items(), key=lambda one: -one[1])
+    return ", ".join(f"{count:,} {words(state)}" for state, count in counts)
+
+
+def events(status: BatchStatus) -> list[tuple[float, str]]:
+    """Returns the last events of a batch and of its jobs that are shown, newest first, each with its Unix time."""
+    found = [(status.created_at, "The batch was submitted.")]
+    if status.finished_at is not None:
+        found.append((status.finished_at, f"The batch is {words(status.state)}."))
+    for job in status.jobs:
+        if job.created_at is not None:
+            found.append((job.created_at, f"Job {job_number(job)} was created at the provider."))
+        if job.ended_at is not None:
+            found.append((job.ended_at, f"Job {job_number(job)} has ended: {words(job.state)}."))
+    return sorted(found, reverse=True)[:_MOST_EVENTS]

@@ -25,7 +25,7 @@ class Reader:
     def snapshot(self) -> Snapshot:
         """Returns all metrics. Raises `StoreUnavailable` where Redis does not serve."""
         with redis_errors(self.settings.redis_url.get_secret_value()):
-            return read_snapshot(self._redis, max_active_jobs=self.settings.max_active_jobs)
+            return read_snapshot(self._redis, self.settings)
 
 
 def dead_letter_count(snapshot: Snapshot) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from lowtide_worker.handlers.protocol import Delivery, Handler, HandlerFailed, NoListener
+from lowtide_worker.handlers.protocol import BatchEvent, Delivery, Handler, HandlerFailed, NoListener, Resting, Silent
 
 __all__ = [
+    "BatchEvent",
     "Delivery",
     "Handler",
     "HandlerFailed",
     "NoListener",
+    "Resting",
+    "Silent",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from urllib.parse import urldefrag
 
@@ -14,7 +15,8 @@ from lowtide.addresses import CeleryTarget, broker_config
 from lowtide.handling.registration import is_lowtides
 from lowtide.protocol import VERSION, sender
 from lowtide.store import elsewhere, listeners, silence
-from lowtide_worker.handlers.protocol import Delivery, HandlerFailed, NoListener
+from lowtide.tracing import Headers
+from lowtide_worker.handlers.protocol import BatchEvent, Delivery, HandlerFailed, NoListener
 from lowtide_worker.settings import WorkerSettings
 
 _NO_ARGUMENTS = frozenset({"labels", "trace"})
@@ -42,14 +44,21 @@ class CeleryTaskHandler:
 
     def hand_over(self, delivery: Delivery) -> str:
         """Publishes the message; returns its queue when the broker has it."""
+        message = {name: value for name, value in delivery._asdict().items() if name not in _NO_ARGUMENTS}
+        return self._send(message, delivery.trace)
+
+    def notify(self, event: BatchEvent) -> str:
+        """Publishes the message of a batch event; returns its queue when the broker has it."""
+        message = {"batch_id": event.status.id, "delivery_id": event.delivery_id, "event": event.type}
+        return self._send({**message, "attempt": event.attempt}, event.trace)
+
+    def _send(self, message: Mapping[str, object], trace: Headers) -> str:
         if self._url is None:
             raise HandlerFailed(f"no broker {self._target.broker!r}: name it in LOWTIDE_BROKERS of the workers")
         queue = self._named_queue or self._queue()
-        message = {name: value for name, value in delivery._asdict().items() if name not in _NO_ARGUMENTS}
-        headers = dict(delivery.trace)
         try:
             app = sender(self._url)
-            app.send_task(self._target.task, kwargs={"v": VERSION, **message}, queue=queue, headers=headers)
+            app.send_task(self._target.task, kwargs={"v": VERSION, **message}, queue=queue, headers=dict(trace))
         except (BrokerError, KombuError, OSError) as error:
             raise HandlerFailed(f"{type(error).__name__}: {error}") from error
         return queue

@@ -1,11 +1,12 @@
-"""The protocol of a handler: it takes deliveries of stored results, each at least once."""
+"""The protocol of a handler: it takes deliveries of stored results, and batch events, each at least once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
+from lowtide.models import BatchStatus
 from lowtide.tracing import Headers
 
 
@@ -27,8 +28,35 @@ class Delivery(NamedTuple):
     """The span that the handler continues, if there is one."""
 
 
+class BatchEvent(NamedTuple):
+    """One attempt to notify a handler of a batch's end, or of its progress."""
+
+    type: str
+    """`batch.completed`, `batch.failed`, `batch.expired`, `batch.cancelled` or `batch.progress`."""
+    delivery_id: str
+    """The same at every attempt."""
+    time: float
+    """When it happened, in Unix seconds."""
+    status: BatchStatus
+    """The batch, as it was then."""
+    shared_results: Sequence[tuple[str, int, int]]
+    """Files of its bundle that have results of it: name in the spool, first byte, byte behind the last."""
+    attempt: int
+    """1 for the first attempt."""
+    trace: Headers = MappingProxyType({})
+    """The span that the handler continues, if there is one."""
+
+
 class HandlerFailed(Exception):
-    """The handler did not take a delivery; the next attempt comes after a pause."""
+    """The handler did not take a delivery or a batch event; the next attempt comes after a pause."""
+
+
+class Silent(HandlerFailed):
+    """The target did not answer in time."""
+
+
+class Resting(Exception):
+    """The target did not answer a moment ago, so it is not asked now. That costs no try."""
 
 
 class NoListener(Exception):
@@ -41,7 +69,7 @@ class NoListener(Exception):
 
 
 class Handler(Protocol):
-    """A way to give deliveries to the target that a batch's `on_result` names."""
+    """A way to give deliveries and batch events to a target that a batch names."""
 
     answers: bool
     """Whether the target reports later that it has taken a delivery. Otherwise `hand_over` returns when it has."""
@@ -51,3 +79,6 @@ class Handler(Protocol):
 
         Raises `HandlerFailed` or `NoListener`.
         """
+
+    def notify(self, event: BatchEvent) -> str | None:
+        """Gives one batch event to the target. Returns and raises as `hand_over` does, and `Resting`."""

@@ -1,4 +1,4 @@
-"""The stream handler: adds one entry a delivery to a Redis stream, by reference into the spool."""
+"""The stream handler: adds one entry a delivery or batch event to a Redis stream, by reference into the spool."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from redis.typing import EncodableT, FieldT
 from lowtide.addresses import StreamTarget
 from lowtide.protocol import VERSION, keys
 from lowtide.spool import Spool
-from lowtide_worker.handlers.protocol import Delivery, HandlerFailed
+from lowtide.tracing import Headers
+from lowtide_worker.handlers.event_data import event_data
+from lowtide_worker.handlers.protocol import BatchEvent, Delivery, HandlerFailed
 from lowtide_worker.settings import WorkerSettings
 
 
@@ -41,7 +43,23 @@ class RedisStreamHandler:
             "only": "" if only is None else msgspec.json.encode(only),
             "count": sum(1 for _ in self._spool.lines(delivery.results)) if only is None else len(only),
         }
-        entry.update(delivery.trace)
+        self._add(entry, delivery.trace)
+
+    def notify(self, event: BatchEvent) -> None:
+        """Adds the entry of a batch event. Raises as `hand_over` does."""
+        entry: dict[FieldT, EncodableT] = {
+            "v": VERSION,
+            "batch_id": event.status.id,
+            "delivery_id": event.delivery_id,
+            "event": event.type,
+            "time": event.time,
+            "attempt": event.attempt,
+            "data": msgspec.json.encode(event_data(event)),
+        }
+        self._add(entry, event.trace)
+
+    def _add(self, entry: dict[FieldT, EncodableT], trace: Headers) -> None:
+        entry.update(trace)
         try:
             self._redis.xadd(self._key, entry, maxlen=self._max_length, approximate=True)
         except redis.ResponseError as error:

@@ -10,7 +10,7 @@ import logging
 import sys
 from contextlib import closing, suppress
 from socket import gethostname
-from typing import Any
+from typing import Any, NoReturn
 
 import billiard.pool
 import redis
@@ -28,7 +28,7 @@ from kombu.entity import Queue as BrokerQueue
 from kombu.transport import TRANSPORT_ALIASES
 
 from lowtide.errors import InvalidSettings, LowtideError, UnsupportedServer
-from lowtide.protocol import Queue
+from lowtide.protocol import Queue, keys
 from lowtide.settings import Settings
 from lowtide.states import ProviderName
 from lowtide.store import Announcement, announce, connect, require_permissions
@@ -108,9 +108,15 @@ def _check_permissions(**_: Any) -> None:
         require_permissions(runtime().redis)
     except UnsupportedServer as error:
         _announce_problem(str(error))
-        raise SystemExit(f"lowtide: this worker ends: {error}") from None
+        _end(str(error))
     except redis.RedisError:
         pass  # Celery waits until Redis answers
+
+
+def _end(problem: str) -> NoReturn:
+    """Ends this worker, whose log is set up, with one line of it."""
+    log.critical("this worker ends: %s", problem, extra=Event.WORKER_ENDS.extra)
+    raise SystemExit(1)
 
 
 _servers: list[HealthServer] = []
@@ -126,10 +132,10 @@ def _serve_health(**_: Any) -> None:
         _servers.append(HealthServer(settings, HEALTH))
     except OSError as error:
         place = f"{settings.health_host}:{settings.health_port}"
-        raise SystemExit(
-            f"lowtide: cannot listen on {place} for the probes: {error.strerror or error}; set LOWTIDE_HEALTH_PORT to "
+        _end(
+            f"cannot listen on {place} for the probes: {error.strerror or error}; set LOWTIDE_HEALTH_PORT to "
             "a free port, a different one for each worker on this host"
-        ) from None
+        )
 
 
 @worker_process_init.connect
@@ -173,14 +179,21 @@ def build() -> Celery:
         # Temporary refusals of Redis (BUSY, READONLY, OOM) are channel errors to Celery, and would end the worker.
         broker_channel_error_retry=True,
         broker_transport_options={
-            "visibility_timeout": settings.visibility_timeout_seconds,
             "unacked_restore_limit": 500,
             "unacked_restore_throttle": 1,
             "socket_connect_timeout": 5,
             "socket_timeout": 30,
             "socket_keepalive": True,
             "health_check_interval": 30,
-            **broker.get("broker_transport_options", {}),
+            # Of a new connection, on which the event loop sends what is due: see `send` of the ticker.
+            "max_retries": 0,
+            **broker["broker_transport_options"],
+            "visibility_timeout": settings.visibility_timeout_seconds,
+            # Every app restores what is in these keys by its own timeout. By the usual names, two apps on one database
+            # restore each other's messages, and a long task of the other one runs twice.
+            "unacked_key": keys.UNACKED,
+            "unacked_index_key": keys.UNACKED_INDEX,
+            "unacked_mutex_key": keys.UNACKED_MUTEX,
         },
         # Only JSON, in and out: a worker never decodes a pickle.
         accept_content=["json"],
@@ -192,12 +205,7 @@ def build() -> Celery:
         task_default_queue=Queue.JOBS,
         task_acks_late=True,
         task_reject_on_worker_lost=True,
-        task_publish_retry_policy={
-            "max_retries": 8,
-            "interval_start": 0.2,
-            "interval_step": 1,
-            "interval_max": 6,
-        },
+        task_publish_retry=False,
         task_send_sent_event=False,
         worker_prefetch_multiplier=1,
         worker_cancel_long_running_tasks_on_connection_loss=False,

@@ -14,11 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
-from lowtide.store import connect
+from lowtide.store import RedisProbe
 from lowtide_worker.deadlines import elapsed
 from lowtide_worker.settings import WorkerSettings
 
@@ -26,10 +22,6 @@ _STUCK_SECONDS = 300.0
 """A main loop that has not ticked for this long while it was connected does not run any more."""
 _LATE_SECONDS = 30.0
 """A worker that has not ticked for this long is not ready."""
-_PING_SECONDS = 0.5
-"""Longest wait for one reply of Redis, in seconds. A probe asks twice at most; by default Kubernetes waits a second."""
-_FRESH_SECONDS = 1.0
-"""Time for which the answer of Redis counts for further probes, in seconds."""
 _CLIENT_SECONDS = 5.0
 
 
@@ -97,11 +89,7 @@ class HealthServer:
     def __init__(self, settings: WorkerSettings, health: Health) -> None:
         """Listens. Raises `OSError` if it cannot, as for a port that is taken."""
         self._health = health
-        self._client = connect(settings.model_copy(update={"redis_timeout_seconds": _PING_SECONDS}))
-        # A connection that has broken since the last probe is no reason to be unready; Redis is.
-        self._client.set_retry(Retry(NoBackoff(), 1))
-        self._asking = threading.Lock()
-        self._asked, self._answer = 0.0, ""
+        self._redis = RedisProbe(settings)
         self._pid = os.getpid()
         self._server = _Server((settings.health_host, settings.health_port), self._handler())
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
@@ -122,20 +110,8 @@ class HealthServer:
             case "/livez":
                 return self._health.why_not_live()
             case "/readyz":
-                return self._health.why_not_ready() or self._ask_redis()
+                return self._health.why_not_ready() or self._redis.why_not()
         return None
-
-    def _ask_redis(self) -> str:
-        with self._asking:
-            if elapsed() - self._asked > _FRESH_SECONDS:
-                try:
-                    self._client.ping()
-                    self._answer = ""
-                except redis.RedisError as error:
-                    # Without the error's text, which may have the address in it: any client may read this.
-                    self._answer = f"Redis does not serve: {type(error).__name__}"
-                self._asked = elapsed()
-            return self._answer
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         why_not = self._why_not

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from lowtide.protocol import SWEEP_MEMBER, TAKEN, Queue, Stage, member, segment_of, shown
+from lowtide.protocol import ARRIVED, SWEEP_MEMBER, TAKEN, Queue, Stage, delivered, member, shown
 
 MAX_MESSAGE_BYTES = 64 * 1024
 """Longest message that is parsed; those of workers and producers have less than one kilobyte."""
@@ -56,6 +56,7 @@ class _Work(msgspec.Struct, frozen=True):
     batch_id: _Id | None = None
     job_id: _Id | None = None
     segment: _Number | None = None
+    event: _Id | None = None
     token: _Token = 0
 
 
@@ -88,6 +89,8 @@ def accepted(raw: bytes, queue: Queue) -> bytes:
     body = _body(envelope)
     if headers.task == TAKEN:
         arguments, text = _taken(body)
+    elif headers.task == ARRIVED:
+        arguments, text = {}, "{}"
     elif headers.task in _STAGES:
         arguments, text = _work(_STAGES[headers.task], body)
     else:
@@ -128,7 +131,7 @@ def _work(stage: Stage, body: bytes) -> tuple[dict[str, Any], str]:
 def _taken(body: bytes) -> tuple[dict[str, Any], str]:
     taken: _Taken = _arguments(_decode_taken, body)
     try:
-        segment_of(taken.delivery_id)
+        delivered(taken.delivery_id)
     except ValueError as error:
         raise Unacceptable(str(error)) from None
     return msgspec.structs.asdict(taken), f"{{'delivery_id': '{taken.delivery_id}'}}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,16 +17,18 @@ import redis
 
 from lowtide.errors import LowtideError
 from lowtide.models import ResultError
-from lowtide.protocol import TAKEN, VERSION, Stage, keys, member
+from lowtide.protocol import ARRIVED, TAKEN, VERSION, Stage, keys, member
 from lowtide.protocol.changes import EntityChange, JobChange
-from lowtide.redaction import redacted
+from lowtide.redaction import problem_text
 from lowtide.states import JobState
+from lowtide.store import REFUSED
 from lowtide.tracing import failed
+from lowtide_worker.arrivals import accept_arrivals
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.deadlines import elapsed
 from lowtide_worker.events import Event, enter_stage
 from lowtide_worker.host.application import app
-from lowtide_worker.host.ticker import pump, send
+from lowtide_worker.host.ticker import postponed, pump, send
 from lowtide_worker.inbox import Outcome, take_in
 from lowtide_worker.providers import ProviderError, Throttled
 from lowtide_worker.runtime import Runtime, runtime
@@ -34,6 +37,8 @@ from lowtide_worker.stages.collect import collect
 from lowtide_worker.stages.create import create
 from lowtide_worker.stages.delete import delete
 from lowtide_worker.stages.deliver import deliver
+from lowtide_worker.stages.gather import gather
+from lowtide_worker.stages.notify import notify
 from lowtide_worker.stages.poll import poll
 from lowtide_worker.stages.settle import settle
 from lowtide_worker.stages.submit import submit
@@ -43,15 +48,16 @@ from lowtide_worker.tracing import describe_end, stage_span
 
 log = logging.getLogger(__name__)
 
-_PROBLEM_CHARS = 1000
 _MOST_SURPRISES = 8
 """Failures in a row, of a kind that no class of failure covers, after which a job is given up."""
 _HOLD_A_SLOT = frozenset({Stage.CREATE, Stage.POLL})
+_NO_SURPRISES = (ProviderError, LowtideError, OSError, redis.ResponseError)
 
 Report = dict[str, object]
 StageFunction = Callable[[Runtime, Any], Move[Any] | Done]
 
 STAGES: dict[Stage, StageFunction] = {
+    Stage.GATHER: gather,
     Stage.SUBMIT: submit,
     Stage.CREATE: create,
     Stage.POLL: poll,
@@ -60,6 +66,7 @@ STAGES: dict[Stage, StageFunction] = {
     Stage.SETTLE: settle,
     Stage.CLEAN: clean,
     Stage.DELETE: delete,
+    Stage.NOTIFY: notify,
     Stage.SWEEP: sweep,
 }
 
@@ -73,12 +80,14 @@ def run(stage: Stage, message: dict[str, Any]) -> Report:
         return _run(_world(), stage, message)
     except redis.RedisError as error:
         # Nothing can be recorded now; the lease lapses and the work comes again.
+        refused = isinstance(error, redis.ResponseError)
+        why = "Redis refuses a command" if refused else "Redis does not answer"
         log.warning(
-            "%s: Redis does not answer, so this work is done again when its lease expires: %s",
-            *(stage, error),
+            "%s: %s, so this work is done again when its lease expires: %s",
+            *(stage, why, error),
             extra=Event.STAGE_INTERRUPTED.extra,
         )
-        return {"skipped": "Redis does not answer"}
+        return {"skipped": why}
 
 
 def _world() -> Runtime:
@@ -128,6 +137,9 @@ def _work(world: Runtime, stage: Stage, held: Held[Any]) -> Report:
                 end = replace(end, fields={"failures": 0, "problem": None, **end.fields})
             if isinstance(end, Move) and _surprises(held) and end.stage is not Stage.CREATE:
                 end = replace(end, fields={"surprises": 0, **end.fields})
+        except redis.ResponseError as error:
+            # Redis serves. Of a damaged key, or a permission that lacks, the entity can say so.
+            end = _again(world, stage, held, error)
         except (Superseded, redis.RedisError):
             raise
         except Exception as error:  # noqa: BLE001 - the work is not lost, whatever the error is: it comes again
@@ -136,7 +148,9 @@ def _work(world: Runtime, stage: Stage, held: Held[Any]) -> Report:
             reach(f"{stage.name.lower()}.before-advance")
             dispatch = world.clock.advance(held, end)
             reach(f"{stage.name.lower()}.after-advance")
-            send(app, [dispatch] if dispatch else [])
+            if dispatch is not None:
+                with postponed(dispatch.stage.queue):
+                    send(app, [dispatch])
     except Superseded:
         log.info("%s: another worker has taken over", held.member, extra=Event.STAGE_SUPERSEDED.extra)
         return {"skipped": "superseded"}
@@ -163,7 +177,7 @@ def _again(world: Runtime, stage: Stage, held: Held[Any], error: Exception) -> M
     backoff = world.quota_backoff if isinstance(error, Throttled) else world.retry_backoff
     pause = backoff.seconds(failures - 1)
     expected = isinstance(error, ProviderError)
-    problem = redacted(f"{error}")[:_PROBLEM_CHARS]
+    problem = _problem(error)
     log.warning(
         "%s: %s failed and will be retried in %.0f s: %s: %s",
         *(held.member, stage, pause, type(error).__name__, problem),
@@ -173,8 +187,9 @@ def _again(world: Runtime, stage: Stage, held: Held[Any], error: Exception) -> M
     if stage is Stage.CREATE and isinstance(held, HeldJob) and not expected and not _has_intent(world, held):
         # There is nothing at the provider: other jobs may have the slot while this one waits.
         world.clock.keep(held)
-        world.admission.release(held)
-    surprised = stage in _HOLD_A_SLOT and not isinstance(error, (ProviderError, LowtideError, OSError))
+        with suppress(redis.ResponseError):
+            world.admission.withdraw(held)
+    surprised = stage in _HOLD_A_SLOT and not isinstance(error, _NO_SURPRISES)
     if not surprised or not isinstance(held, HeldJob):
         change: EntityChange = {"failures": failures, "problem": problem}
         return Move(stage=stage, after=pause, fields=change)
@@ -188,6 +203,13 @@ def _again(world: Runtime, stage: Stage, held: Held[Any], error: Exception) -> M
         # If there was a call, it is over: its outcome can be found after the settling time.
         fields["answered"] = held.now()
     return Move(stage=stage, after=pause, fields=fields)
+
+
+def _problem(error: Exception) -> str:
+    said = problem_text(error)
+    if isinstance(error, redis.ResponseError):
+        return f"{REFUSED}{said}"
+    return said
 
 
 def _has_intent(world: Runtime, job: HeldJob) -> bool:
@@ -252,3 +274,9 @@ def taken(*, delivery_id: str, **_: object) -> Report:
     """Ends a delivery, for handlers without this package: they send this task when its results are handled."""
     runtime().delivery_client.taken(delivery_id)
     return {}
+
+
+@app.task(name=ARRIVED, ignore_result=True)
+def arrived(**_: object) -> Report:
+    """Accepts singles of producers without this package."""
+    return {"singles": accept_arrivals(runtime())}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import redis
@@ -15,10 +16,12 @@ from celery.exceptions import WorkerShutdown
 from celery.worker.state import maybe_shutdown
 from kombu.exceptions import OperationalError
 
+from lowtide.budgets import budgets_digest
 from lowtide.errors import InstallationMismatch, SpoolError, UnsupportedServer
-from lowtide.protocol import Queue, arguments, shown
+from lowtide.protocol import ARRIVED, Queue, arguments, shown
 from lowtide.states import ProviderName
 from lowtide.store import ANNOUNCE_SECONDS, Announcement, announce, withdraw
+from lowtide_worker.arrivals import have_arrived
 from lowtide_worker.events import Event
 from lowtide_worker.host.health import HEALTH
 from lowtide_worker.runtime import runtime
@@ -116,15 +119,12 @@ class Ticker(bootsteps.StartStopStep):
         """Sends the due messages of both clocks, whichever queues this worker serves."""
         HEALTH.ticked()
         for queue in Queue:
-            try:
+            with postponed(queue):
+                # No more is claimed before Redis has taken what an earlier tick could not send.
+                send(app)
                 send(app, runtime().clock.claim(queue, tick=True))
-            except (redis.RedisError, OperationalError, OSError) as error:
-                log.warning(
-                    "tick of %s failed, and the next one does its work: %s",
-                    queue,
-                    error,
-                    extra=Event.CLOCK_TICK_FAILED.extra,
-                )
+                if queue is Queue.JOBS and have_arrived(runtime()):
+                    app.send_task(ARRIVED, queue=queue)
 
 
 def _announcement(consumer: Any) -> Announcement:
@@ -136,27 +136,58 @@ def _announcement(consumer: Any) -> Announcement:
         providers=[name for name, lack in lacking.items() if not lack],
         lacking={name: lack for name, lack in lacking.items() if lack},
         brokers=sorted(runtime().settings.brokers),
+        budgets=budgets_digest(runtime().settings.budgets),
     )
 
 
-def send(app: Any, dispatches: Iterable[Dispatch]) -> None:
-    """Sends messages over one connection. A message that is not sent comes again when its lease lapses."""
-    dispatches = list(dispatches)
-    if not dispatches:
+_unsent: deque[Dispatch] = deque(maxlen=100_000)
+"""Messages of this process that Redis did not take. They go with the next ones: the lease of their members is long."""
+
+
+def send(app: Any, dispatches: Iterable[Dispatch] = ()) -> None:
+    """Sends messages over one connection, after those of this process that could not be sent before.
+
+    There is one attempt, as the event loop must not wait for Redis (`task_publish_retry`, `max_retries`). Messages that
+    are left go with the next ones, or come again when their lease lapses. Raises `redis.RedisError`, `OperationalError`
+    or `OSError`.
+    """
+    _unsent.extend(dispatches)
+    if not _unsent:
         return
-    with app.producer_pool.acquire(block=True) as producer:
-        for member, stage, token in dispatches:
+    # An `IndexError` means that another thread has sent the last one.
+    with app.producer_pool.acquire(block=True) as producer, suppress(IndexError):
+        while True:
+            dispatch = _unsent.popleft()
             try:
-                message = arguments(member, token)
-            except ValueError as error:
-                log.warning("%r on the clock is ignored: %s", member, error, extra=Event.CLOCK_ODD_MEMBER.extra)
-                continue
-            app.send_task(stage, kwargs=message, kwargsrepr=shown(member), queue=stage.queue, producer=producer)
+                _send(app, producer, dispatch)
+            except redis.ResponseError as error:
+                # Its queue refuses it. It comes again when its lease lapses, and the messages of other queues go on.
+                log.warning("%s cannot be sent: %s", dispatch.member, error, extra=Event.CLOCK_TICK_FAILED.extra)
+            except BaseException:
+                _unsent.appendleft(dispatch)
+                raise
+
+
+def _send(app: Any, producer: Any, dispatch: Dispatch) -> None:
+    member, stage, token = dispatch
+    try:
+        message = arguments(member, token)
+    except ValueError as error:
+        log.warning("%r on the clock is ignored: %s", member, error, extra=Event.CLOCK_ODD_MEMBER.extra)
+        return
+    app.send_task(stage, kwargs=message, kwargsrepr=shown(member), queue=stage.queue, producer=producer)
+
+
+@contextmanager
+def postponed(queue: Queue) -> Iterator[None]:
+    """Reports that messages of a queue could not be sent, and leaves them for later."""
+    try:
+        yield
+    except (redis.RedisError, OperationalError, OSError) as error:
+        log.warning("messages of %s are sent by the next tick: %s", queue, error, extra=Event.CLOCK_TICK_FAILED.extra)
 
 
 def pump(app: Any, queue: Queue) -> None:
     """Sends the due messages of one clock now, without waiting for the tick."""
-    try:
+    with postponed(queue):
         send(app, runtime().clock.claim(queue))
-    except (redis.RedisError, OperationalError, OSError) as error:
-        log.warning("messages of %s are sent by the next tick: %s", queue, error, extra=Event.CLOCK_TICK_FAILED.extra)

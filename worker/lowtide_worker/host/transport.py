@@ -21,6 +21,7 @@ from kombu.transport import redis as kombu_redis
 from kombu.utils.json import loads
 
 from lowtide.protocol import Queue
+from lowtide.text import counted
 from lowtide_worker.events import Event
 from lowtide_worker.host.reader import Unacceptable, accepted
 
@@ -66,8 +67,8 @@ class QoS(kombu_redis.QoS):
             action()
         except (AttributeError, OSError, *self.channel.connection_errors) as error:
             log.warning(
-                "%d messages come again after the visibility timeout: %s",
-                len(self._delivered),
+                "%s again after the visibility timeout: %s",
+                counted(len(self._delivered), "message comes", "messages come"),
                 error,
                 extra=Event.BROKER_UNACKNOWLEDGED.extra,
             )

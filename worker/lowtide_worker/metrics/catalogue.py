@@ -26,10 +26,19 @@ class Metric(NamedTuple):
     help: str
     stored_as: str = ""
     """The first part of its names in the store's hashes; "" where it is read in another way."""
+    divisor: int = 1
+    """The number of stored units in one unit of the metric."""
 
 
 STORE_UP = Metric("lowtide_store_up", Kind.GAUGE, (), "1 if Redis answered this scrape. Else all others are absent.")
-BATCHES = Metric("lowtide_batches", Kind.GAUGE, ("state",), "Batches in this state.", "batches")
+BATCHES = Metric("lowtide_batches", Kind.GAUGE, ("state",), "Submitted batches in this state.", "batches")
+GATHERED_BATCHES = Metric(
+    "lowtide_gathered_batches",
+    Kind.GAUGE,
+    ("state",),
+    "Batches that were gathered from singles, in this state.",
+    "gathered",
+)
 REQUESTS = Metric("lowtide_requests", Kind.GAUGE, ("state",), "Requests of the batches in this state.", "requests")
 BUNDLES = Metric(
     "lowtide_bundles",
@@ -37,6 +46,19 @@ BUNDLES = Metric(
     ("state",),
     "Bundles of small batches that share jobs, in this state. A pending one is open for more, or waits for its jobs.",
     "bundles",
+)
+SINGLES_WAITING = Metric(
+    "lowtide_singles_waiting",
+    Kind.GAUGE,
+    (),
+    "Singles that wait to be gathered into a batch.",
+    measures.SINGLES_WAITING,
+)
+SINGLES_WAITING_LIMIT = Metric(
+    "lowtide_singles_waiting_limit",
+    Kind.GAUGE,
+    (),
+    "Most singles that may wait: LOWTIDE_MAX_SINGLES_WAITING, as this process has it. Any more are refused.",
 )
 JOBS = Metric("lowtide_jobs", Kind.GAUGE, ("state", "provider", "model"), "Jobs in this state.", "jobs")
 SEGMENTS = Metric(
@@ -46,6 +68,19 @@ SEGMENTS = Metric(
     "Segments: waiting to be stored, undelivered (stored, not taken by their handler yet), or parked.",
     "segments",
 )
+OLDEST_UNDELIVERED_SEGMENT = Metric(
+    "lowtide_oldest_undelivered_segment_seconds",
+    Kind.GAUGE,
+    (),
+    "Time for which the oldest undelivered segment has been stored; 0 where there is none.",
+)
+BATCH_EVENTS = Metric(
+    "lowtide_batch_events",
+    Kind.GAUGE,
+    ("state",),
+    "Batch events: waiting until their handler takes them, or parked.",
+    "events",
+)
 LIVE_JOBS = Metric("lowtide_live_jobs", Kind.GAUGE, ("provider",), "Jobs that hold a slot at the provider.")
 LIVE_JOBS_LIMIT = Metric(
     "lowtide_live_jobs_limit",
@@ -54,6 +89,12 @@ LIVE_JOBS_LIMIT = Metric(
     "Slots at the provider: LOWTIDE_MAX_ACTIVE_JOBS, or fewer while a quota is used up.",
 )
 WAITING_JOBS = Metric("lowtide_waiting_jobs", Kind.GAUGE, ("provider",), "Jobs that wait for a slot, or for tokens.")
+OLDEST_WAITING_JOB = Metric(
+    "lowtide_oldest_waiting_job_seconds",
+    Kind.GAUGE,
+    ("provider", "model"),
+    "Age of the oldest batch with a job that waits for a slot or for tokens of its model; 0 where none waits.",
+)
 LIVE_TOKENS = Metric(
     "lowtide_live_tokens", Kind.GAUGE, ("provider", "model"), "Estimated input tokens of the live jobs of a model."
 )
@@ -103,6 +144,36 @@ TOKENS = Metric(
     "Tokens of stored results: prompt, cached_content, candidates, thoughts, tool_use_prompt, total.",
     measures.TOKENS,
 )
+COST = Metric(
+    "lowtide_cost_dollars_total",
+    Kind.COUNTER,
+    ("provider", "model"),
+    "Paid for rows of this model, which answered them, in US dollars. Rows without a known price are left out.",
+    measures.COST,
+    10**9,
+)
+BUDGET_LIMIT = Metric(
+    "lowtide_budget_limit_dollars",
+    Kind.GAUGE,
+    ("budget", "period"),
+    "Limit of a budget for its day or month, in US dollars, by LOWTIDE_BUDGETS of this process; absent without any.",
+)
+BUDGET_SPENT = Metric(
+    "lowtide_budget_spent_dollars",
+    Kind.GAUGE,
+    ("budget", "period"),
+    "Paid under a budget in this day or month, which are those of UTC, in US dollars. "
+    "Rows without a known price are left out.",
+)
+BUDGET_RESERVED = Metric(
+    "lowtide_budget_reserved_dollars",
+    Kind.GAUGE,
+    ("budget",),
+    "Estimated cost that a budget holds for jobs under way, in US dollars.",
+)
+BUDGET_WAITING_JOBS = Metric(
+    "lowtide_budget_waiting_jobs", Kind.GAUGE, ("budget",), "Jobs that wait because a budget leaves too little."
+)
 DEAD_LETTERS = Metric(
     "lowtide_dead_letters_total", Kind.COUNTER, (), "Messages that no worker could handle.", "dead_letters"
 )
@@ -115,6 +186,21 @@ ODDITIES = Metric(
 )
 REPAIRS = Metric(
     "lowtide_sweep_repairs_total", Kind.COUNTER, ("kind",), "Things that the sweep has repaired or removed.", "swept"
+)
+HINTS = Metric(
+    "lowtide_hints_total",
+    Kind.COUNTER,
+    ("outcome",),
+    "Events of the provider's webhooks that were accepted: due, over (the end was known), replayed, unknown, "
+    "other (of no job, such as a test event).",
+    measures.HINTS,
+)
+HOOKS_SILENT = Metric(
+    "lowtide_hooks_silent",
+    Kind.GAUGE,
+    (),
+    "1 while the events of jobs with a webhook do not come, so that these jobs are polled often, "
+    "and for a day at most after the last job whose event did not come. Else 0.",
 )
 STAGE_FAILURES = Metric(
     "lowtide_stage_failures_total",
@@ -151,13 +237,19 @@ DELIVERY_DELAY = Metric(
 CATALOGUE = (
     STORE_UP,
     BATCHES,
+    GATHERED_BATCHES,
     REQUESTS,
     BUNDLES,
+    SINGLES_WAITING,
+    SINGLES_WAITING_LIMIT,
     JOBS,
     SEGMENTS,
+    OLDEST_UNDELIVERED_SEGMENT,
+    BATCH_EVENTS,
     LIVE_JOBS,
     LIVE_JOBS_LIMIT,
     WAITING_JOBS,
+    OLDEST_WAITING_JOB,
     LIVE_TOKENS,
     LIVE_TOKENS_LIMIT,
     OLDEST_LIVE_JOB,
@@ -169,9 +261,16 @@ CATALOGUE = (
     RESULTS,
     RETRIES,
     TOKENS,
+    COST,
+    BUDGET_LIMIT,
+    BUDGET_SPENT,
+    BUDGET_RESERVED,
+    BUDGET_WAITING_JOBS,
     DEAD_LETTERS,
     ODDITIES,
     REPAIRS,
+    HINTS,
+    HOOKS_SILENT,
     STAGE_FAILURES,
     PROVIDER_ERRORS,
     STAGE_DURATION,

@@ -32,7 +32,7 @@ class StoreCollector(Collector):
     def __init__(self, settings: WorkerSettings) -> None:
         bounded = {"redis_timeout_seconds": min(_MOST_SECONDS, settings.redis_timeout_seconds)}
         self._redis = connect(settings.model_copy(update=bounded))
-        self._max_active_jobs = settings.max_active_jobs
+        self._settings = settings
 
     def describe(self) -> Iterable[Family]:
         """Returns nothing, so that no registry needs Redis to register it."""
@@ -41,7 +41,7 @@ class StoreCollector(Collector):
     def collect(self) -> Iterator[Family]:
         """Yields all metrics."""
         try:
-            snapshot = read_snapshot(self._redis, max_active_jobs=self._max_active_jobs)
+            snapshot = read_snapshot(self._redis, self._settings)
         except redis.RedisError as error:
             log.warning("Redis does not serve this scrape: %s", error, extra=Event.METRICS_UNAVAILABLE.extra)
             yield GaugeMetricFamily(STORE_UP.name, STORE_UP.help, value=0)

@@ -14,6 +14,7 @@ from lowtide.models import ResultError, Usage
 from lowtide.protocol import wire_ordinal
 from lowtide.spool import KeyLine, RequestReader
 from lowtide.states import ResultStatus
+from lowtide_worker.output.costs import RowCosts
 from lowtide_worker.output.judging import Outcome, judge
 from lowtide_worker.providers import NO_RESPONSE, OutputRow, Provider
 
@@ -29,6 +30,8 @@ class RestRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """The answer that earlier jobs have begun."""
     earlier: Usage | None = None
     """The tokens of those jobs."""
+    earlier_cost: int | None = 0
+    """Their cost, in nano-dollars; None if it is unknown."""
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -37,8 +40,12 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     key: str | None
     response: msgspec.Raw
     outcome: Outcome
+    cost: int | None = None
+    """The cost of this row, in nano-dollars; None if it is unknown."""
     earlier: Usage | None = None
     """The tokens of earlier jobs, which began the answer."""
+    earlier_cost: int | None = 0
+    """Their cost."""
 
 
 class Joined(msgspec.Struct, frozen=True, gc=False):
@@ -49,14 +56,23 @@ class Joined(msgspec.Struct, frozen=True, gc=False):
     response: msgspec.Raw
     outcome: Outcome
     """The outcome of the request; its usage is that of this row alone."""
+    cost: int | None = None
+    """The cost of this row alone, in nano-dollars; None if it is unknown."""
     earlier: Usage | None = None
     """The tokens of earlier jobs, which began the answer."""
+    earlier_cost: int | None = 0
+    """Their cost."""
 
     @property
     def usage(self) -> Usage | None:
         """The tokens of the whole answer."""
         mine, earlier = self.outcome.usage, self.earlier
         return (mine + earlier if mine is not None else earlier) if earlier is not None else mine
+
+    @property
+    def whole_cost(self) -> int | None:
+        """The cost of the whole answer. Each row is priced by itself, as the provider bills it."""
+        return None if self.cost is None or self.earlier_cost is None else self.cost + self.earlier_cost
 
 
 class QuarantinedRow(msgspec.Struct, frozen=True, gc=False):
@@ -66,13 +82,15 @@ class QuarantinedRow(msgspec.Struct, frozen=True, gc=False):
     """The reason, as the quarantine shows it."""
     line: bytes
     """The row: the line as it came if it is malformed, else its key, response and error as JSON."""
+    row: Row | None = None
+    """The row as it was read; None if it is malformed."""
 
 
 _decode_rest = msgspec.json.Decoder(RestRow).decode_lines
 
 
-def provider_rows(provider: Provider, block: bytes) -> tuple[list[Row], list[QuarantinedRow]]:
-    """Decodes and judges a segment of a provider's output.
+def provider_rows(provider: Provider, block: bytes, costs: RowCosts) -> tuple[list[Row], list[QuarantinedRow]]:
+    """Decodes, judges and prices a segment of a provider's output.
 
     - `block`: whole lines.
 
@@ -85,7 +103,10 @@ def provider_rows(provider: Provider, block: bytes) -> tuple[list[Row], list[Qua
         malformed: list[QuarantinedRow] = []
     except ValueError:
         rows, malformed = _line_by_line(provider, block)
-    return [Row(row.key, row.response, judge(row)) for row in rows], malformed
+    outcomes = [judge(row) for row in rows]
+    paid = costs.costs(rows, outcomes)
+    judged = zip(rows, outcomes, paid, strict=True)
+    return [Row(row.key, row.response, outcome, cost) for row, outcome, cost in judged], malformed
 
 
 def _line_by_line(provider: Provider, block: bytes) -> tuple[list[OutputRow], list[QuarantinedRow]]:
@@ -103,9 +124,10 @@ def _line_by_line(provider: Provider, block: bytes) -> tuple[list[OutputRow], li
 
 
 def rest_rows(block: bytes) -> list[Row]:
-    """Decodes a segment of `RestRow` lines."""
+    """Decodes a segment of `RestRow` lines. The provider gave no such row, so it costs nothing itself."""
     return [
-        Row(row.key, row.response, Outcome(row.status, row.error, None), row.earlier) for row in _decode_rest(block)
+        Row(row.key, row.response, Outcome(row.status, row.error, None), 0, row.earlier, row.earlier_cost)
+        for row in _decode_rest(block)
     ]
 
 
@@ -126,11 +148,11 @@ def join(rows: Sequence[Row], *, ordinals: range, reader: RequestReader) -> tupl
     for row, ordinal in zip(rows, claims, strict=True):
         request = requests.get(ordinal) if ordinal is not None else None
         if ordinal is None or request is None:
-            quarantined.append(QuarantinedRow("unknown key", _shown(row)))
+            quarantined.append(QuarantinedRow("unknown key", shown(row), row))
         elif request.wire != row.key:
-            quarantined.append(QuarantinedRow("key does not match its request", _shown(row)))
+            quarantined.append(QuarantinedRow("key does not match its request", shown(row), row))
         else:
-            joined.append(Joined(ordinal, request, row.response, row.outcome, row.earlier))
+            joined.append(_joined(row, ordinal, request))
     return joined, quarantined
 
 
@@ -144,11 +166,13 @@ def _join_in_order(rows: Sequence[Row], ordinals: range, reader: RequestReader) 
     requests = reader.keys(range(first, last + 1))
     if [request.wire for request in requests.values()] != [row.key for row in rows]:
         return []
-    return [
-        Joined(ordinal, request, row.response, row.outcome, row.earlier)
-        for row, (ordinal, request) in zip(rows, requests.items(), strict=True)
-    ]
+    return [_joined(row, ordinal, request) for row, (ordinal, request) in zip(rows, requests.items(), strict=True)]
 
 
-def _shown(row: Row) -> bytes:
+def _joined(row: Row, ordinal: int, request: KeyLine) -> Joined:
+    return Joined(ordinal, request, row.response, row.outcome, row.cost, row.earlier, row.earlier_cost)
+
+
+def shown(row: Row) -> bytes:
+    """Returns a row as the quarantine has it."""
     return msgspec.json.encode({"key": row.key, "response": row.response, "error": row.outcome.error})

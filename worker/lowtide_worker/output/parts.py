@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lowtide.protocol.records import Part
+from lowtide.protocol.file_parts import Part
 
 
 def even_ends(parts: Sequence[Part], size: int) -> list[int]:

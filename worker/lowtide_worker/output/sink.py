@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lowtide.protocol.records import Collected
+from lowtide.protocol.file_parts import Collected
 from lowtide_worker.output.segments import PieceWriter
 from lowtide_worker.providers import IncompleteOutput, Version
 

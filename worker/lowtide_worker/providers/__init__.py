@@ -24,7 +24,9 @@ from lowtide_worker.providers.protocol import (
     Sink,
     Throttled,
     Unavailable,
+    Uploaded,
     Version,
+    Webhook,
     Writer,
 )
 from lowtide_worker.providers.upload_slice import SpoolSlice
@@ -47,7 +49,9 @@ __all__ = [
     "SpoolSlice",
     "Throttled",
     "Unavailable",
+    "Uploaded",
     "Version",
+    "Webhook",
     "Writer",
     "every",
     "without_line_ends",

@@ -27,6 +27,7 @@ from lowtide_worker.providers.google import (
     as_object,
     as_page,
     as_text,
+    as_time,
     call,
     cancel,
     download,
@@ -47,6 +48,7 @@ from lowtide_worker.providers.protocol import (
     Refused,
     Sink,
     Unavailable,
+    Uploaded,
 )
 from lowtide_worker.settings import WorkerSettings
 
@@ -82,14 +84,14 @@ class GeminiProvider:
             settings, base_url=settings.google_gemini_base_url, vertexai=False, api_key=key.get_secret_value()
         )
 
-    def upload(self, display_name: str, data: IO[bytes]) -> str:
+    def upload(self, display_name: str, data: IO[bytes]) -> Uploaded:
         """Uploads request lines as a file. The API deletes it after 48 hours."""
         with failures():
             file = self._client.files.upload(
                 file=data,  # type: ignore[arg-type]  # typed as io.IOBase; any seekable binary stream works
                 config=types.UploadFileConfig(mime_type="jsonl", display_name=display_name),
             )
-        return _name(file.name)
+        return Uploaded(_name(file.name), file.state == types.FileState.ACTIVE)
 
     def ready(self, input: str) -> bool:  # noqa: A002 - the field's word
         """Returns whether the API has processed the file. Raises `Refused` if that failed."""
@@ -106,6 +108,10 @@ class GeminiProvider:
     def confirm(self, sources: Sequence[Part], until: float) -> None:
         """Does nothing: there are no sources."""
 
+    def has_webhooks(self, kind: Kind) -> bool:
+        """Returns whether it is a job of generateContent requests: those of embeddings have none."""
+        return kind is not Kind.EMBEDDING
+
     def authorize(self) -> None:
         """Does nothing: an API key needs no call."""
 
@@ -116,6 +122,8 @@ class GeminiProvider:
             batch["inputConfig"] = {"fileName": job.input}
         else:
             batch["inputConfig"] = {"requests": {"requests": [_inlined(line) for line in job.lines or ()]}}
+        if job.webhook is not None:
+            batch["webhookConfig"] = {"uris": [job.webhook.url], "user_metadata": dict(job.webhook.metadata)}
         model = job.model if "/" in job.model else f"models/{job.model}"
         method = "asyncBatchEmbedContent" if job.kind is Kind.EMBEDDING else "batchGenerateContent"
         with failures():
@@ -228,6 +236,7 @@ def _provider_job(operation: object) -> ProviderJob:
         requests=as_count(either(stats, "requestCount", "request_count")),
         done_requests=done,
         create_time=as_text(either(metadata, "createTime", "create_time")),
+        end_time=as_time(either(metadata, "endTime", "end_time")),
     )
 
 

@@ -7,7 +7,7 @@ that a new provider must meet.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, NamedTuple, Protocol
 
@@ -91,6 +91,8 @@ class ProviderJob:
     """Requests that the provider reports as done, succeeded or failed."""
     create_time: str | None = None
     """The provider's time of creation, as it came (RFC 3339)."""
+    end_time: float | None = None
+    """The time of its end by the provider's clock, in Unix seconds; None where the provider does not say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,24 @@ class ProviderInput:
     name: str
     """The provider's name of the input, under which jobs use it."""
     display_name: str | None
+
+
+class Uploaded(NamedTuple):
+    """The input that an upload has made."""
+
+    name: str
+    """The provider's name of the input, under which jobs use it."""
+    ready: bool
+    """Whether it can be used now, so that `Provider.ready` need not be asked."""
+
+
+class Webhook(NamedTuple):
+    """A request to the provider to report the end of a job."""
+
+    url: str
+    """The address to which the provider posts the event."""
+    metadata: Mapping[str, str]
+    """Data that the event repeats; it names Lowtide's job."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +139,8 @@ class NewJob:
     """URIs of the user's own requests, used in place, as `Provider.pin` returned them. Only this job uses them."""
     destination: str | None = None
     """The user's URI for the output; None: the provider's own place for Lowtide."""
+    webhook: Webhook | None = None
+    """The webhook by which the provider reports the job's end; only where it `has_webhooks`."""
     again: bool = False
     """Whether an earlier create of this display name may have made a job: the two must not share their output."""
 
@@ -192,8 +214,8 @@ class Provider(Protocol):
     provider may raise `Denied`, `Throttled` or `Unavailable`, and `Refused` where the provider refuses the call.
     """
 
-    def upload(self, display_name: str, data: IO[bytes]) -> str:
-        """Uploads request lines and returns the provider's name for them.
+    def upload(self, display_name: str, data: IO[bytes]) -> Uploaded:
+        """Uploads request lines.
 
         - `display_name`: the display name of the job that will use them.
         - `data`: a seekable file of JSON lines, as large as a job may be.
@@ -221,6 +243,9 @@ class Provider(Protocol):
 
         Raises `Refused` where a source is gone or was changed before that, so that the job may have read another one.
         """
+
+    def has_webhooks(self, kind: Kind) -> bool:
+        """Returns whether jobs of this kind can be created with a webhook."""
 
     def authorize(self) -> None:
         """Fetches what the next call needs as proof of its identity, so that `create` need not wait for it."""

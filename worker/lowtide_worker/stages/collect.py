@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from lowtide.protocol import BatchFiles, BatchRecord, Collected, JobRecord, Queue, Stage
+from lowtide.protocol import BatchFiles, Collected, JobRecord, Queue, Stage
 from lowtide.protocol.changes import JobChange
 from lowtide.states import JobState
 from lowtide_worker.crashpoints import reach
@@ -36,7 +36,7 @@ from lowtide_worker.output import (
 )
 from lowtide_worker.providers import IncompleteOutput, Missing, Output, Part, Provider, ProviderError, Refused
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import Done, HeldJob, JobMove, Move, Superseded, bounded, known, restart_collect
+from lowtide_worker.state import Done, HeldJob, HeldSegment, JobMove, Move, Superseded, bounded, known, restart_collect
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def collect(runtime: Runtime, job: HeldJob) -> JobMove | Done:
         if isinstance(error, Missing) and not output.rows:
             log.warning("job %s: its output is missing: %s", job.record.id, error, extra=Event.OUTPUT_GONE.extra)
             return _without(error)
-        if given_up(runtime, job.batch, job.record, job.now()):
+        if given_up(runtime, job, job.record):
             log.error(  # noqa: TRY400 - the trace says nothing more
                 "job %s: its output cannot be fetched: %s", job.record.id, error, extra=Event.OUTPUT_GIVEN_UP.extra
             )
@@ -73,7 +73,7 @@ def collect(runtime: Runtime, job: HeldJob) -> JobMove | Done:
             stage=Stage.COLLECT,
             after=runtime.retry_backoff.seconds(job.record.doubts),
             fields={
-                "doubted": job.record.doubted or job.now(),
+                "doubted": job.noted(job.record.doubted),
                 "doubts": job.record.doubts + 1,
                 "problem": str(error),
             },
@@ -100,15 +100,15 @@ def _without(error: ProviderError) -> JobMove:
     return Move(stage=Stage.SETTLE, fields={"error": bounded(error.error), "collected": None})
 
 
-def given_up(runtime: Runtime, batch: BatchRecord, job: JobRecord, now: float) -> bool:
+def given_up(runtime: Runtime, held: HeldJob | HeldSegment, job: JobRecord) -> bool:
     """Returns whether to wait no longer for output that cannot be fetched.
 
     That is so some time after the job's end, if the batch is cancelled or past its deadline.
     """
     settings = runtime.settings
-    if now - known(job.ended, "ended") <= settings.output_grace_seconds:
+    if 0 <= held.now() - known(job.ended, "ended") <= settings.output_grace_seconds:
         return False
-    return batch.cancel or now > settings.deadline_of(batch) + settings.output_grace_seconds
+    return held.batch.cancel or held.age_of(settings.deadline_of(held.batch)) > settings.output_grace_seconds
 
 
 def grace_is_over(runtime: Runtime, job: JobRecord, now: float) -> bool:
@@ -132,7 +132,7 @@ def _segment_parts(runtime: Runtime, job: HeldJob, parts: list[Part]) -> int:
     fields: JobChange = {"parts": parts, "problem": None}
     if job.record.segments:
         # Some of it was gone or written over while it was read. That must end some day.
-        fields["doubted"] = job.record.doubted or job.now()
+        fields["doubted"] = job.noted(job.record.doubted)
     runtime.clock.keep(job, fields)
     runtime.ledger.segment(job, "output", ends)
     reach("collect.after-segments")

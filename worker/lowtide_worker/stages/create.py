@@ -9,31 +9,61 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import IO, cast
 
 from lowtide.models import ResultError
-from lowtide.protocol import BatchFiles, Stage
+from lowtide.protocol import WEBHOOK_METADATA_KEY, BatchFiles, Stage
 from lowtide.protocol.changes import JobChange
 from lowtide.spool import RequestReader
 from lowtide.states import Awaited, JobState, Mode
+from lowtide_worker.bundling import batches_with
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.deadlines import Deadline
 from lowtide_worker.events import Event
 from lowtide_worker.in_place import copy_lines, in_place, lines_elsewhere
 from lowtide_worker.intents import Intent, forgotten_intent, next_intent, take_back_intent, write_intent
 from lowtide_worker.partial_answers import ContinuedLines, PartialAnswers
-from lowtide_worker.providers import Denied, Missing, NewJob, Provider, Refused, SpoolSlice, Throttled, Unavailable
+from lowtide_worker.providers import (
+    Denied,
+    Missing,
+    NewJob,
+    Provider,
+    Refused,
+    SpoolSlice,
+    Throttled,
+    Unavailable,
+    Uploaded,
+    Webhook,
+)
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.stages.division import divide, tokens_of
+from lowtide_worker.stages.division import divide, narrow, tokens_of
 from lowtide_worker.stages.reconcile import created, reconcile
-from lowtide_worker.state import HeldJob, JobMove, Move, Ordinals, Superseded, bounded
+from lowtide_worker.state import (
+    Admitted,
+    BudgetSpentError,
+    BundledBatch,
+    HeldJob,
+    JobBudget,
+    JobMove,
+    JobTokens,
+    Move,
+    Ordinals,
+    Superseded,
+    UnknownPriceError,
+    bounded,
+)
 
 log = logging.getLogger(__name__)
 
+BUDGET = "BUDGET"
+"""The reason of requests that are not sent, because a budget leaves too little for them."""
 _READY_POLL_SECONDS = 1.0
+_PRICE_SECONDS = 300.0
+"""The pause after which a job without a price asks again: a worker that was started since may know one."""
 _WAITING_SECONDS = 1800.0
 """A job without a slot is woken when its turn comes; after this pause it asks again all the same."""
 
@@ -42,30 +72,19 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
     """Uploads a job's requests and creates it at the provider, once it has a slot there."""
     if job.record.intent:
         return reconcile(runtime, runtime.provider(job.batch.provider), job)
-    if job.batch.cancel:
-        if forgotten := forgotten_intent(runtime, job):
-            return _forgotten(job, forgotten)
-        runtime.admission.release(job)
-        return Move(stage=Stage.SETTLE, fields={"state": JobState.CANCELLED})
-    left = runtime.settings.deadline_of(job.batch) - job.now()
-    if left <= 0:
-        if forgotten := forgotten_intent(runtime, job):
-            return _forgotten(job, forgotten)
-        log.warning("job %s: its batch is past its deadline", job.record.id, extra=Event.CREATE_OVERDUE.extra)
-        runtime.admission.release(job)
-        return Move(stage=Stage.SETTLE, fields={"state": JobState.EXPIRED, "error": _overdue(job)})
-    if job.batch.bundled and _is_unwanted(runtime, job):
-        runtime.admission.release(job)
-        return Move(stage=Stage.SETTLE, fields={"state": JobState.CANCELLED})
+    left = -job.age_of(runtime.settings.deadline_of(job.batch))
+    if move := _unwanted(runtime, job, left):
+        return move
     provider = runtime.provider(job.batch.provider)
     # One for all that follows: of a small batch it reads the spool once.
-    reader = RequestReader(runtime.spool, job.batch_id)
-    size = tokens_of(runtime, job, reader)
-    granted = runtime.admission.admit(job, size)
-    if not granted:
-        return Move(stage=Stage.CREATE, after=min(_WAITING_SECONDS, left))
+    reader = runtime.requests.of(job.batch)
+    budgets = runtime.admission.budgets(job, _shared(runtime, job))
+    size = tokens_of(runtime, job, reader, output=bool(budgets))
+    granted = _admitted(runtime, job, size, budgets, left)
+    if isinstance(granted, Move):
+        return granted
     reach("create.after-admission")
-    if granted < size.all and divide(runtime, job, reader, granted):
+    if not granted.whole and divide(runtime, job, reader, granted):
         # It is read again, with the requests that are left to it.
         return Move(stage=Stage.CREATE)
     try:
@@ -83,7 +102,60 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
     bound = runtime.settings.call_seconds(new.size)
     # It begins before the intent is written, so that it ends before any worker assumes that the call is over.
     deadline = Deadline(bound)
-    until = job.now() + bound
+    if move := _record_intent(runtime, job, new, until=job.now() + bound):
+        return move
+    reach("create.before-call")
+    return _call(runtime, provider, job, new, deadline, left)
+
+
+def _unwanted(runtime: Runtime, job: HeldJob, left: float) -> JobMove | None:
+    """The next move of a job that is not to be created any more, or not as it is; None for any other.
+
+    `left` is the time to its deadline.
+    """
+    if not job.batch.cancel and left > 0:
+        return narrow(runtime, job) if job.batch.bundled else None
+    if forgotten := forgotten_intent(runtime, job):
+        return _forgotten(job, forgotten)
+    runtime.admission.release(job)
+    if job.batch.cancel:
+        return Move(stage=Stage.SETTLE, fields={"state": JobState.CANCELLED})
+    log.warning("job %s: its batch is past its deadline", job.record.id, extra=Event.CREATE_OVERDUE.extra)
+    return Move(stage=Stage.SETTLE, fields={"state": JobState.EXPIRED, "error": _overdue(job)})
+
+
+def _shared(runtime: Runtime, job: HeldJob) -> Sequence[BundledBatch]:
+    """The batches of a bundle whose requests a job carries, where a worker keeps budgets; none for any other job."""
+    batch = job.batch
+    if not batch.bundled or not runtime.settings.budgets:
+        return ()
+    return batches_with(runtime.ledger.carried(job), runtime.batches_of(batch.id, batch.bundled, batch.total))
+
+
+def _admitted(
+    runtime: Runtime, job: HeldJob, size: JobTokens, budgets: Sequence[JobBudget], left: float
+) -> Admitted | JobMove:
+    """The part of a job that may be sent now, with its slot; the next move of a job that gets none."""
+    try:
+        granted = runtime.admission.admit(job, size, budgets)
+    except (BudgetSpentError, UnknownPriceError) as lacks:
+        return _out_of_budget(runtime, job, lacks, left)
+    if granted.tokens:
+        return granted
+    if budgets and (forgotten := forgotten_intent(runtime, job)):
+        # The provider has it already, so no budget may keep its rows away. Others have its place in the line.
+        runtime.admission.release(job)
+        return _forgotten(job, forgotten)
+    next_period = min((budget.until - job.now() for budget in budgets if budget.until), default=left)
+    return Move(stage=Stage.CREATE, after=max(1.0, min(_WAITING_SECONDS, left, next_period)))
+
+
+def _record_intent(runtime: Runtime, job: HeldJob, new: NewJob, *, until: float) -> JobMove | None:
+    """Records the intent to create a job, in the spool and in Redis.
+
+    Returns the move to reconcile instead, where the spool has an intent that Redis has forgotten. `until` is when the
+    call is over at the latest.
+    """
     intent = next_intent(runtime, job)
     # A worker that was superseded during the upload must not overwrite another's intent, or write one after the clean.
     runtime.clock.keep(job)
@@ -91,69 +163,107 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
         return _forgotten(job, forgotten)
     reach("create.after-intent-written")
     try:
-        runtime.clock.keep_durably(job, _intended(job, intent, until=until))
+        runtime.clock.keep_durably(job, _intended(job, intent, until=until) | _with_webhook(job, new))
     except Superseded:
         take_back_intent(runtime, job, intent)
         raise
-    reach("create.before-call")
+    return None
+
+
+def _call(runtime: Runtime, provider: Provider, job: HeldJob, new: NewJob, deadline: Deadline, left: float) -> JobMove:
+    """Makes the one create call, behind its intent, and decides what its answer means."""
     try:
         seen = provider.create(new, deadline)
     except Throttled as throttled:
-        log.warning(
-            "job %s: the provider's quota is used up: %s", job.record.id, throttled, extra=Event.CREATE_THROTTLED.extra
-        )
-        tries = job.record.throttled
-        runtime.admission.throttled(job)
-        return Move(
-            stage=Stage.CREATE,
-            after=min(runtime.quota_backoff.seconds(tries), max(1.0, left)),
-            fields={
-                "intent": None,
-                "state": JobState.PLANNED,
-                "throttled": tries + 1,
-                "problem": str(throttled),
-                "error": bounded(throttled.error),
-            },
-        )
+        return _throttled(runtime, job, throttled, left)
     except Denied as denied:
         log.error("job %s: %s", job.record.id, denied, extra=Event.CREATE_DENIED.extra)  # noqa: TRY400 - the trace says nothing more
         # Other models may be allowed.
-        runtime.admission.release(job)
+        runtime.admission.withdraw(job)
         return Move(
             stage=Stage.CREATE,
             after=runtime.quota_backoff.seconds(0),
             fields={"intent": None, "state": JobState.PLANNED, "problem": str(denied)},
         )
     except Refused as refusal:
+        if new.webhook is not None:
+            return _without_webhook(job, refusal)
         return _refused(runtime, job, refusal)
     except Unavailable as unknown:
         log.warning(
             "job %s: the outcome of its creation is unknown: %s",
-            job.record.id,
-            unknown,
+            *(job.record.id, unknown),
             extra=Event.CREATE_UNKNOWN.extra,
         )
         return Move(stage=Stage.CREATE, after=runtime.settings.create_settle_seconds, fields={"answered": job.now()})
     reach("create.after-call")
     runtime.admission.succeeded(job)
-    return created(runtime, job, seen)
+    return created(runtime, job, seen, webhook=new.webhook is not None)
+
+
+def _throttled(runtime: Runtime, job: HeldJob, throttled: Throttled, left: float) -> JobMove:
+    """Waits, and lowers the limits: the provider has no quota left for a job."""
+    log.warning(
+        "job %s: the provider's quota is used up: %s", job.record.id, throttled, extra=Event.CREATE_THROTTLED.extra
+    )
+    tries = job.record.throttled
+    runtime.admission.throttled(job)
+    return Move(
+        stage=Stage.CREATE,
+        after=min(runtime.quota_backoff.seconds(tries), max(1.0, left)),
+        fields={
+            "intent": None,
+            "state": JobState.PLANNED,
+            "throttled": tries + 1,
+            "problem": str(throttled),
+            "error": bounded(throttled.error),
+        },
+    )
+
+
+def _webhook(runtime: Runtime, provider: Provider, job: HeldJob) -> Webhook | None:
+    """The webhook to create a job with."""
+    url = runtime.settings.webhook_url
+    if url is None or job.record.webhook is False or not provider.has_webhooks(job.batch.kind):
+        return None
+    return Webhook(url, {WEBHOOK_METADATA_KEY: job.record.id})
+
+
+def _with_webhook(job: HeldJob, new: NewJob) -> JobChange:
+    return {"webhook": new.webhook is not None} if new.webhook or job.record.webhook else {}
+
+
+def _without_webhook(job: HeldJob, refusal: Refused) -> JobMove:
+    """Creates a job again that was refused: its webhook may be the reason, and must not cost the batch."""
+    log.warning(
+        "job %s: it was refused with a webhook, and is created again without one: %s",
+        *(job.record.id, refusal),
+        extra=Event.CREATE_WITHOUT_WEBHOOK.extra,
+    )
+    return Move(stage=Stage.CREATE, fields={"intent": None, "state": JobState.PLANNED, "webhook": False})
+
+
+def _out_of_budget(runtime: Runtime, job: HeldJob, lacks: BudgetSpentError | UnknownPriceError, left: float) -> JobMove:
+    """Fails a job, or has it wait, that a budget does not pay for; unless the provider may have it already."""
+    if forgotten := forgotten_intent(runtime, job):
+        return _forgotten(job, forgotten)
+    if isinstance(lacks, BudgetSpentError):
+        return _refused(runtime, job, Refused(ResultError(reason=BUDGET, message=f"not sent: {lacks}")))
+    log.error("job %s: %s", job.record.id, lacks, extra=Event.CREATE_WITHOUT_PRICE.extra)
+    return Move(stage=Stage.CREATE, after=max(1.0, min(_PRICE_SECONDS, left)), fields={"problem": str(lacks)})
 
 
 def _overdue(job: HeldJob) -> ResultError | None:
     """The reason why a job was not created before the deadline of its batch."""
     if job.record.error is not None or job.record.awaits is None:
         return job.record.error
+    if job.record.awaits is Awaited.BUDGET:
+        why = job.record.shortage or job.record.problem or "a budget was used up"
+        return ResultError(reason=BUDGET, message=f"its job waited until the deadline of the batch: {why}")
     if job.record.awaits is Awaited.TOKENS:
         message = f"its job waited for tokens of {job.batch.model} until the deadline of the batch"
         return ResultError(reason="RESOURCE_EXHAUSTED", message=message)
     return ResultError(reason="EXPIRED", message="its job waited for a slot until the deadline of the batch")
-
-
-def _is_unwanted(runtime: Runtime, job: HeldJob) -> bool:
-    """Whether no batch of a bundle wants the job's requests any more, and no provider job of it can exist."""
-    runtime.bundles.spare(job)
-    unsettled = runtime.ledger.unsettled(job.batch_id, runtime.ledger.carried(job))
-    return unsettled is None and forgotten_intent(runtime, job) is None
 
 
 def _forgotten(job: HeldJob, intent: Intent) -> JobMove:
@@ -171,6 +281,7 @@ def _intended(job: HeldJob, intent: Intent, *, until: float | None) -> JobChange
     return {
         "intent": job.now(),
         "intent_until": until,
+        "intent_by_wall": time.time(),
         "answered": None,
         "state": JobState.CREATING,
         "creates": intent.number,
@@ -184,17 +295,26 @@ def _prepared(runtime: Runtime, provider: Provider, job: HeldJob, reader: Reques
     carried = runtime.ledger.carried(job)
     name = runtime.display_name(job.record)
     again = bool(job.record.doubtful_creates)
-    new = NewJob(model=batch.model, display_name=name, kind=batch.kind, destination=batch.destination, again=again)
+    new = NewJob(
+        model=batch.model,
+        display_name=name,
+        kind=batch.kind,
+        destination=batch.destination,
+        webhook=_webhook(runtime, provider, job),
+        again=again,
+    )
     if in_place(batch, job.record):
         return replace(new, sources=provider.pin(name, batch.sources))
     if batch.mode is Mode.INLINE:
         lines = _lines(runtime, job, reader, carried)
         return replace(new, lines=lines, size=sum(map(_most_bytes, lines)))
-    uploaded = job.record.input or _upload(runtime, provider, job, reader, carried)
-    return replace(new, input=uploaded) if provider.ready(uploaded) else None
+    known = job.record.input
+    uploaded = Uploaded(known, ready=False) if known else _upload(runtime, provider, job, reader, carried)
+    ready = uploaded.ready or provider.ready(uploaded.name)
+    return replace(new, input=uploaded.name) if ready else None
 
 
-def _upload(runtime: Runtime, provider: Provider, job: HeldJob, reader: RequestReader, carried: Ordinals) -> str:
+def _upload(runtime: Runtime, provider: Provider, job: HeldJob, reader: RequestReader, carried: Ordinals) -> Uploaded:
     """Uploads the job's lines. Those of a retry job are gathered in the spool first."""
     keep = runtime.clock.keeper(job)
     display_name = runtime.display_name(job.record)
@@ -203,7 +323,7 @@ def _upload(runtime: Runtime, provider: Provider, job: HeldJob, reader: RequestR
         keep()
         uploaded = provider.upload(display_name, cast("IO[bytes]", SpoolSlice(file, start, end, keep)))
     reach("create.after-upload")
-    runtime.clock.keep(job, {"input": uploaded, "display_name": display_name})
+    runtime.clock.keep(job, {"input": uploaded.name, "display_name": display_name})
     reach("create.after-input-recorded")
     return uploaded
 
@@ -253,7 +373,7 @@ def _most_bytes(line: bytes) -> int:
 
 
 def _refused(runtime: Runtime, job: HeldJob, refusal: Refused) -> JobMove:
-    runtime.admission.release(job)
+    runtime.admission.withdraw(job)
     return Move(
         stage=Stage.SETTLE,
         fields={"state": JobState.FAILED, "refused": True, "error": bounded(refusal.error)},

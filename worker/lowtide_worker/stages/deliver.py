@@ -9,49 +9,54 @@ from __future__ import annotations
 import logging
 import struct
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
 
 import msgspec
-from msgspec.structs import replace
 
 from lowtide.errors import SpoolError
 from lowtide.models import ResultError, Usage
-from lowtide.protocol import BatchFiles, Queue, measures, other_models, split_job_id
-from lowtide.protocol.records import Part, Range
-from lowtide.spool import RequestReader
+from lowtide.protocol import BatchFiles, JobRecord, Queue, other_models, split_job_id
+from lowtide.protocol.file_parts import Range
+from lowtide.spool import SegmentPlaces, line_ends
 from lowtide.states import ResultStatus
-from lowtide.text import on_one_line
+from lowtide.text import counted, on_one_line
 from lowtide_worker.bundling import by_batch
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
-from lowtide_worker.in_place import in_place, under_wire_keys
 from lowtide_worker.output import (
     MALFORMED,
     Joined,
     QuarantinedRow,
-    Row,
-    join,
-    overruled,
-    part_ranges,
-    provider_rows,
-    rest_rows,
-    tally,
 )
-from lowtide_worker.partial_answers import PartialAnswers, continued, not_continued, write_partial_answers
-from lowtide_worker.providers import NO_RESPONSE, Missing, Provider, ProviderError, without_line_ends
+from lowtide_worker.partial_answers import write_partial_answers
+from lowtide_worker.providers import NO_RESPONSE, Missing, ProviderError, without_line_ends
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.collect import given_up, grace_is_over
 from lowtide_worker.stages.hand_over import Stored, hand_over
-from lowtide_worker.state import BundledBatch, BundledTally, Done, HeldSegment, SegmentMove, Share, Tally
+from lowtide_worker.stages.joined_rows import LostRowsError, join_rows
+from lowtide_worker.stages.segment_rows import day_of_rows, is_gone, is_rest, read_rows
+from lowtide_worker.stages.tallies import DecidedRows, tally_of
+from lowtide_worker.state import (
+    STRANGER_BYTES,
+    BundledBatch,
+    Done,
+    HeldSegment,
+    SegmentMove,
+    SegmentRows,
+    Share,
+    Tally,
+)
 
 log = logging.getLogger(__name__)
 
 _MAX_ERROR_CHARS = 4000
-_TRIES = 3
-"""After so many failures, a segment whose file is not in the spool is given up."""
 _FILLS_PER_WINDOW = 8
 _LINES_AT_ONCE = 500
+_MOST_SPAN = 1 << 18
+"""Most ordinals that the index of a job with gaps spans, unless the job has enough of them: it has 8 bytes for each."""
+_MOST_GAPS = 64
+"""Most ordinals of such an index for each request."""
 _ORDINAL = struct.Struct("<I")
 
 
@@ -65,6 +70,7 @@ class _ResultLine(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     usage: Usage | None
     metadata: msgspec.Raw
     attempts: int
+    cost: int | None
     batch_id: str = ""
     """Its batch, in the files of a bundle; else the file's own batch."""
     labels: Mapping[str, str] = {}
@@ -78,18 +84,22 @@ def deliver(runtime: Runtime, segment: HeldSegment) -> SegmentMove | Done:
     """Stores a segment's results unless an earlier run has stored them, then hands them over."""
     try:
         stored = _stored_before(runtime, segment) if segment.record.stored else _store(runtime, segment)
+    except LostRowsError as lost:
+        log.error("segment %s: %s", segment.member, lost, extra=Event.BATCH_LOST.extra)  # noqa: TRY400 - the trace says nothing more
+        runtime.ledger.recollect(segment, from_provider=False, shares=_granted_shares(runtime, segment))
+        return Done({"lost": 1}, wakes=(Queue.RESULTS, Queue.JOBS))
     except SpoolError:
-        if not _is_gone(runtime, segment):
+        if not is_gone(runtime, segment):
             raise
         log.warning(
             "segment %s: its bytes are missing from the spool and will be collected again",
             segment.member,
             extra=Event.SEGMENT_COLLECTED_AGAIN.extra,
         )
-        runtime.ledger.recollect(segment, from_provider=not _is_rest(segment), shares=_granted_shares(runtime, segment))
+        runtime.ledger.recollect(segment, from_provider=not is_rest(segment), shares=_granted_shares(runtime, segment))
         return Done({"gone": 1}, wakes=(Queue.RESULTS, Queue.JOBS))
     except ProviderError as error:
-        if not isinstance(error, Missing) and not given_up(runtime, segment.batch, segment.job, segment.now()):
+        if not isinstance(error, Missing) and not given_up(runtime, segment, segment.job):
             raise
         # The output is gone or was written over: its job looks again what is there. After the grace, the requests that
         # were granted to this segment, but not stored, run again.
@@ -109,35 +119,35 @@ def _stored_before(runtime: Runtime, segment: HeldSegment) -> Stored:
 def _store(runtime: Runtime, segment: HeldSegment) -> Stored:
     """Writes and counts the results of a segment: read, join, grant, write, record."""
     job = segment.job
-    rows, malformed = _read(runtime, segment)
-    joined, foreign = join(
-        rows,
-        ordinals=range(job.first, job.last),
-        reader=RequestReader(runtime.spool, segment.batch_id),
-    )
-    joined = _with_earlier_answers(runtime, segment, joined)
+    rows, malformed = read_rows(runtime, segment)
+    joined, foreign = join_rows(runtime, segment, rows)
     final, again = _divided(joined, is_last_attempt=job.attempt >= segment.batch.max_attempts)
     reach("deliver.before-grant")
-    ordinals = [item.ordinal for item in final]
     batches = _batches(runtime, segment)
+    wanted = SegmentRows(
+        [item.ordinal for item in final], [item.ordinal for item in again], [_digest(odd) for odd in foreign]
+    )
     if batches:
-        granted = runtime.bundles.grant(segment, ordinals, _shares(batches, ordinals))
+        granted = runtime.bundles.grant(segment, wanted, _shares(batches, wanted.final))
     else:
-        granted = runtime.ledger.grant(segment, ordinals)
+        granted = runtime.ledger.grant(segment, wanted)
     reach("deliver.after-grant")
-    results = [item for item, is_granted in zip(final, granted, strict=True) if is_granted]
+    decided = DecidedRows.of(final, again, [odd.row for odd in foreign if odd.row is not None], granted)
+    results = decided.results
     quarantined = malformed + foreign
     runtime.clock.check(segment)
-    ranges = _write_results(runtime, segment, results, batches)
+    ranges, places = _write_results(runtime, segment, results, batches)
     _write_quarantine(runtime, segment, quarantined)
     _write_partial(runtime, segment, [item for item in again if item.outcome.continuation])
-    odd = {"duplicates": len(final) - len(results), "quarantined": len(quarantined)}
-    found = tally(rows, results, odd)
-    found = replace(
-        found,
-        totals=_totals(segment, results, found.counts),
-        retried=Counter(map(_reason, again)),
-        bundled=_bundled(joined, final, again, results, batches, ranges),
+    found = tally_of(
+        decided,
+        segment.batch,
+        quarantined=len(quarantined),
+        day=day_of_rows(segment),
+        batches=batches,
+        ranges=ranges,
+        places=places,
+        budgets=runtime.settings.budgets,
     )
     handler_waits = bool(segment.batch.on_result and results)
     reach("deliver.before-record")
@@ -172,65 +182,9 @@ def _wakes(runtime: Runtime, segment: HeldSegment, left: int | None = None) -> t
     return (Queue.RESULTS,) if segment.record.number % every == 0 else ()
 
 
-# ---- read
-
-
-def _read(runtime: Runtime, segment: HeldSegment) -> tuple[list[Row], list[QuarantinedRow]]:
-    """The rows of a segment, judged, and the lines that are no rows."""
-    start, end = segment.record.start, segment.record.end
-    if _is_rest(segment):
-        return rest_rows(runtime.spool.read(_file(segment), start, end)), []
-    provider = runtime.provider(segment.batch.provider)
-    if segment.job.parts:
-        block = _read_parts(provider, segment.job.parts, start, end)
-    else:
-        block = runtime.spool.read(_file(segment), start, end)
-    rows, malformed = provider_rows(provider, block)
-    if in_place(segment.batch, segment.job):
-        rows = under_wire_keys(rows, runtime.spool, segment.batch_id)
-    if outcomes := segment.batch.outcomes:
-        rows = [Row(row.key, row.response, overruled(row.outcome, outcomes)) for row in rows]
-    return rows, malformed
-
-
-def _with_earlier_answers(runtime: Runtime, segment: HeldSegment, joined: list[Joined]) -> list[Joined]:
-    """The rows with the whole answers as far as they have come, where the job continues answers of earlier jobs."""
-    job = segment.job
-    if job.partial and not _is_rest(segment):
-        begun = PartialAnswers.read(runtime.spool, segment.batch_id, job.partial)
-        joined = continued(joined, begun, segment.batch.outcomes)
-    if job.continuations >= runtime.settings.max_continuations:
-        joined = not_continued(joined, job.continuations)
-    return joined
-
-
-def _read_parts(provider: Provider, parts: Sequence[Part], start: int, end: int) -> bytes:
-    """A byte range of output that stays at the provider, all parts being counted as one file."""
-    return b"".join(provider.read(*found) for found in part_ranges(parts, start, end))
-
-
-def _is_rest(segment: HeldSegment) -> bool:
-    """Whether settle wrote the segment, for requests that ended without a row."""
-    return segment.record.origin == "rest"
-
-
-def _file(segment: HeldSegment) -> str:
-    """The file in the spool that holds a segment's rows."""
-    files = BatchFiles(segment.batch_id)
-    file = files.rest if _is_rest(segment) else files.output
-    return file(_job_number(segment), segment.record.piece or "")
-
-
-def _is_gone(runtime: Runtime, segment: HeldSegment) -> bool:
-    """Whether a segment's bytes have been missing for some tries, from the spool that is ours."""
-    if (segment.job.parts and not _is_rest(segment)) or segment.record.failures < _TRIES:
-        return False
-    # After a power cut, a working file may be there and be too short.
-    size = runtime.spool.size(_file(segment))
-    if size is not None and size >= segment.record.end:
-        return False
-    runtime.installation.check()
-    return True
+def _digest(odd: QuarantinedRow) -> bytes:
+    """A name for a row that belongs to no request, which is the same whenever it comes."""
+    return blake2b(odd.line, digest_size=STRANGER_BYTES).digest()
 
 
 # ---- bundles
@@ -257,30 +211,6 @@ def _granted_shares(runtime: Runtime, segment: HeldSegment) -> list[Share]:
     return _shares(_batches(runtime, segment), granted) if granted else []
 
 
-def _bundled(
-    joined: Sequence[Joined],
-    final: Sequence[Joined],
-    again: Sequence[Joined],
-    results: Sequence[Joined],
-    batches: Sequence[BundledBatch],
-    ranges: Mapping[str, Range],
-) -> list[BundledTally]:
-    """The counts of each batch of a bundle: of its rows, of those that are final, and of those that became results."""
-    if not batches:
-        return []
-    ends = {batch.id: len(some) for batch, some in by_batch(final, batches)}
-    mine: dict[str, list[Joined]] = {batch.id: some for batch, some in by_batch(results, batches)}
-    not_yet: dict[str, list[Joined]] = {batch.id: some for batch, some in by_batch(again, batches)}
-    tallies = []
-    for batch, _ in by_batch(joined, batches):
-        got = mine.get(batch.id) or []
-        odd = {"duplicates": ends.get(batch.id, 0) - len(got)}
-        # A row that comes once more, because the output is collected again, was paid before.
-        paid = got + (not_yet.get(batch.id) or [])
-        tallies.append(BundledTally.of(batch.id, tally(paid, got, odd), ranges.get(batch.id)))
-    return tallies
-
-
 # ---- write
 
 
@@ -299,35 +229,49 @@ def _divided(joined: list[Joined], *, is_last_attempt: bool) -> tuple[list[Joine
 
 def _write_results(
     runtime: Runtime, segment: HeldSegment, results: Sequence[Joined], batches: Sequence[BundledBatch]
-) -> dict[str, Range]:
-    """Writes the results of a segment; returns where those of each batch of a bundle are."""
+) -> tuple[dict[str, Range], list[tuple[int, bytes]]]:
+    """Writes the results of a segment; returns where those of each batch of a bundle are, and where each result is."""
     name = BatchFiles(segment.batch_id).result(_job_number(segment), segment.record.number)
     if not results:
         # A Redis that was restored from a backup may have granted other results to this segment before.
         if runtime.spool.exists(name):
             runtime.spool.delete(name)
-        return {}
+        return {}, []
     attempts = segment.job.attempt + segment.job.losses + segment.job.continuations
     ranges: dict[str, Range] = {}
+    places = SegmentPlaces(segment.record.number)
     with runtime.spool.write(name) as file:
         if batches:
             start = 0
             for batch, its_own in by_batch(results, batches):
                 block = _block(its_own, attempts, batch)
                 file.write(block)
+                places.add([item.ordinal for item in its_own], block)
                 ranges[batch.id] = (_job_number(segment), segment.record.number, start, start + len(block))
                 start += len(block)
-            return ranges
-        for first in range(0, len(results), _LINES_AT_ONCE):
-            file.write(_block(results[first : first + _LINES_AT_ONCE], attempts))
-    return ranges
+        else:
+            for first in range(0, len(results), _LINES_AT_ONCE):
+                some = results[first : first + _LINES_AT_ONCE]
+                block = _block(some, attempts)
+                file.write(block)
+                places.add([item.ordinal for item in some], block)
+    if _is_scattered(segment.job):
+        # A lookup reads the few files of such a job.
+        return ranges, []
+    return ranges, [(ordinal - segment.job.first, entries) for ordinal, entries in places.runs()]
+
+
+def _is_scattered(job: JobRecord) -> bool:
+    """Whether a job has so few requests of so large a range that the index of its results would be empty space."""
+    span = job.last - job.first
+    return job.sparse and span > max(_MOST_SPAN, _MOST_GAPS * job.requests)
 
 
 def _block(results: Sequence[Joined], attempts: int, batch: BundledBatch | None = None) -> bytes:
     """The lines of results, with their newlines."""
     lines = [_result_line(item, attempts, batch) for item in results]
     block: bytes = _encode_lines(lines)
-    if block.count(b"\n") != len(lines):
+    if len(line_ends(block)) != len(lines):
         # A response passes as its bytes came, and JSON may have line ends between its parts.
         block = b"".join(without_line_ends(_encode(line)) + b"\n" for line in lines)
     return block
@@ -337,12 +281,12 @@ def _write_partial(runtime: Runtime, segment: HeldSegment, incomplete: Sequence[
     """Writes the answers that are not complete, for the job that continues them."""
     if not incomplete:
         return
-    name = BatchFiles(segment.batch_id).partial_answers(_job_number(segment), segment.record.number)
+    place = segment.batch_id, _job_number(segment), segment.record.number
     reach("deliver.before-partial")
-    write_partial_answers(runtime.spool, name, incomplete)
+    digest = write_partial_answers(runtime.spool, *place, incomplete)
     reach("deliver.after-partial")
     # record.lua notes it in the job: settle must not read what only a lost state of Redis has written.
-    runtime.clock.keep(segment, {"partial": True})
+    runtime.clock.keep(segment, {"partial": digest})
 
 
 def _write_quarantine(runtime: Runtime, segment: HeldSegment, odd: Sequence[QuarantinedRow]) -> None:
@@ -351,7 +295,9 @@ def _write_quarantine(runtime: Runtime, segment: HeldSegment, odd: Sequence[Quar
     name = BatchFiles(segment.batch_id).quarantined(_job_number(segment), segment.record.number)
     with runtime.spool.write(name) as file:
         file.write(_encode_lines([{"reason": o.reason, "line": o.line.decode(errors="replace")} for o in odd]))
-    log.warning("job %s: %d rows quarantined", segment.record.job_id, len(odd), extra=Event.ROWS_QUARANTINED.extra)
+    log.warning(
+        "job %s: %s quarantined", segment.record.job_id, counted(len(odd), "row"), extra=Event.ROWS_QUARANTINED.extra
+    )
 
 
 def _job_number(segment: HeldSegment) -> int:
@@ -366,25 +312,8 @@ def _result_line(item: Joined, attempts: int, batch: BundledBatch | None = None)
         # An answer that an earlier job has begun is readable.
         if error.reason == MALFORMED and item.earlier is None:
             response = NO_RESPONSE
-    line = request.key, outcome.status, response, error, item.usage, request.metadata, attempts
+    usage, cost = outcome.usage, item.cost
+    if item.earlier is not None or item.earlier_cost != 0:
+        usage, cost = item.usage, item.whole_cost
+    line = request.key, outcome.status, response, error, usage, request.metadata, attempts, cost
     return _ResultLine(*line) if batch is None else _ResultLine(*line, batch.id, batch.labels)
-
-
-# ---- count
-
-
-def _reason(item: Joined) -> str:
-    return measures.short_reason(item.outcome.error.reason) if item.outcome.error else ""
-
-
-def _totals(segment: HeldSegment, results: Sequence[Joined], counts: Mapping[str, int]) -> dict[str, int]:
-    """The counters of all batches that a segment's results add to."""
-    failed = [item for item in results if item.outcome.error is not None]
-    by_reason = Counter((str(item.outcome.status), _reason(item)) for item in failed)
-    by_reason[str(ResultStatus.SUCCEEDED), ""] = len(results) - len(failed)
-    totals = {measures.counter(measures.RESULTS, *labels): count for labels, count in by_reason.items() if count}
-    for name in Usage.__struct_fields__:
-        if counts[name]:
-            kind = name.removesuffix("_token_count")
-            totals[measures.counter(measures.TOKENS, kind, segment.batch.provider, segment.batch.model)] = counts[name]
-    return totals

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lowtide.backoff import Backoff
 from lowtide.protocol import BatchFiles, Queue, Stage, split_job_id
-from lowtide.redaction import redacted
+from lowtide.redaction import problem_text
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
 from lowtide_worker.handlers import Delivery, HandlerFailed, NoListener
@@ -27,7 +27,6 @@ _QUEUED_SECONDS = 1800.0
 """A segment without a place is woken when its turn comes. After this time it tries again by itself."""
 _LISTENER_BACKOFF = Backoff(first=2.0, cap=60.0)
 """A worker that begins to listen wakes the segments that wait for it. They try again by themselves, too."""
-_MAX_PROBLEM_CHARS = 1000
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def _delivery(segment: HeldSegment, *, attempt: int) -> Delivery:
 
 def _without_listener(runtime: Runtime, segment: HeldSegment, stored: Stored, no_listener: NoListener) -> SegmentMove:
     """The end for a handler that no worker listens for: it costs no try."""
-    problem = redacted(str(no_listener))[:_MAX_PROBLEM_CHARS]
+    problem = problem_text(no_listener)
     waits = runtime.deliveries.await_listener(segment, no_listener.listens_as, problem)
     looks = segment.record.looks
     if not looks:
@@ -110,7 +109,7 @@ def _without_listener(runtime: Runtime, segment: HeldSegment, stored: Stored, no
 def _failed(runtime: Runtime, segment: HeldSegment, stored: Stored, failure: HandlerFailed) -> SegmentMove:
     """The end for a handler that did not take the segment: its next try comes later."""
     tries = segment.record.tries
-    problem = redacted(str(failure))[:_MAX_PROBLEM_CHARS]
+    problem = problem_text(failure)
     log.warning("segment %s: handler failed: %s", segment.member, problem, extra=Event.DELIVERY_FAILED.extra)
     runtime.clock.check(segment)
     runtime.deliveries.withdraw(segment)

@@ -35,7 +35,7 @@ def late_rows(runtime: Runtime, job: HeldJob, missing: int) -> JobMove | None:
     problem = f"the job reports {record.done_requests} rows, and {without_row - undone} of them have not come yet"
     log.warning("job %s: %s", record.id, problem, extra=Event.OUTPUT_INCOMPLETE.extra)
     fields: JobChange = {
-        "doubted": record.doubted or job.now(),
+        "doubted": job.noted(record.doubted),
         "doubts": record.doubts + 1,
         "problem": problem,
     }

@@ -17,6 +17,11 @@ from lowtide_worker.state import HeldJob, JobMove, Move, bounded, known
 
 log = logging.getLogger(__name__)
 
+_SILENT = "no events of the provider come, so it is polled: check LOWTIDE_WEBHOOK_URL and your hooks application"
+_LATE = 30
+"""An event is missed if a job's end is older than this part of the rare polls' pause: 30 s of 900 s."""
+_NEAR_SECONDS = 600.0
+"""For so long after an event of a job its end is taken to be near."""
 _ALONE = 8
 """Every eighth poll fetches the job itself instead of trusting the provider's list."""
 
@@ -24,9 +29,9 @@ _ALONE = 8
 def poll(runtime: Runtime, job: HeldJob) -> JobMove:
     """Fetches a job's state once."""
     provider = runtime.provider(job.batch.provider)
-    age = job.now() - known(job.record.created, "created")
-    # A list may lag behind, so now and then the job itself is fetched.
-    listed = job.record.provider_state if job.record.polls % _ALONE else None
+    age = job.age_of(known(job.record.created, "created"))
+    # A list may lag behind, also behind an event that has come, so now and then the job itself is fetched.
+    listed = job.record.provider_state if job.record.polls % _ALONE and job.record.hinted is None else None
     try:
         seen = runtime.job_lookup(job.batch.provider).get(known(job.record.name, "name"), listed)
     except Missing as missing:
@@ -40,7 +45,7 @@ def poll(runtime: Runtime, job: HeldJob) -> JobMove:
         "seen": job.now(),
         "missing_since": None,
     }
-    if job.record.missing_since:
+    if job.record.missing_since or job.record.problem == _SILENT:
         fields["problem"] = None
     if seen.state.terminal:
         return _ended(runtime, job, seen, fields)
@@ -54,7 +59,16 @@ def poll(runtime: Runtime, job: HeldJob) -> JobMove:
     overdue = age > runtime.settings.job_deadline_seconds
     if overdue or job.batch.cancel:
         return _stopping(runtime, provider, job, fields, overdue=overdue)
-    return Move(stage=Stage.POLL, after=runtime.poll_backoff.seconds(job.record.polls + 1), fields=fields)
+    hinted = job.record.hinted
+    if hinted is not None and job.now() - hinted < _NEAR_SECONDS:
+        # The provider's answer lags behind its event: the pauses do not grow.
+        return Move(stage=Stage.POLL, after=runtime.poll_backoff.seconds(0), fields=fields)
+    # If the end is not to be seen so long after an event, the job is polled like one without a webhook.
+    expects = job.record.webhook and hinted is None
+    silent = runtime.hooks.silent() if expects else None
+    if silent:
+        fields["problem"] = _SILENT
+    return Move(stage=Stage.POLL, after=runtime.poll_pause(job.record.polls + 1, silent=silent), fields=fields)
 
 
 def _missing(runtime: Runtime, job: HeldJob, missing: Missing) -> JobMove:
@@ -65,14 +79,14 @@ def _missing(runtime: Runtime, job: HeldJob, missing: Missing) -> JobMove:
     """
     settings, now = runtime.settings, job.now()
     created = known(job.record.created, "created")
-    since = job.record.missing_since or now
+    since = job.noted(job.record.missing_since)
     fields: JobChange = {"missing_since": since}
     later: JobMove = Move(stage=Stage.POLL, after=runtime.poll_backoff.seconds(0), fields=fields)
     if now - since < settings.create_settle_seconds:
         return later
     last = job.record.seen or created
     # There is no reason to wait for a job that is to be cancelled, or that is past its deadline.
-    awaited = not job.batch.cancel and now - created <= settings.job_deadline_seconds
+    awaited = not job.batch.cancel and job.age_of(created) <= settings.job_deadline_seconds
     patient = awaited and now - since < settings.missing_job_seconds
     if patient and not runtime.ledger.sees_jobs(job, before=last, after=since):
         problem = f"{job.batch.provider} does not know any of our jobs: is it the right key, or the right project?"
@@ -93,8 +107,8 @@ def _stopping(runtime: Runtime, provider: Provider, job: HeldJob, fields: JobCha
         fields["cancel_sent"] = job.now()
         # The end is near now, so the pauses start over.
         return Move(stage=Stage.POLL, after=runtime.poll_backoff.seconds(0), fields=fields)
-    patience = runtime.settings.output_grace_seconds
-    if overdue and job.now() - job.record.cancel_sent > patience:
+    sent = fields["cancel_sent"] = job.noted(job.record.cancel_sent)
+    if overdue and job.now() - sent > runtime.settings.output_grace_seconds:
         log.warning(
             "job %s: still %s after its cancel; given up",
             job.record.id,
@@ -107,9 +121,12 @@ def _stopping(runtime: Runtime, provider: Provider, job: HeldJob, fields: JobCha
 
 
 def _ended(runtime: Runtime, job: HeldJob, seen: ProviderJob, fields: JobChange) -> JobMove:
-    ended = fields["ended"] = job.record.ended or job.now()
+    ended = fields["ended"] = job.noted(job.record.ended)
     # The provider calls it an error that a job was cancelled. It is none where Lowtide asked for it.
     asked = seen.state is JobState.CANCELLED and (job.batch.cancel or job.record.cancel_sent)
+    # Whether a cancel is reported is not certain.
+    if job.record.webhook and not job.record.ended and seen.state is not JobState.CANCELLED:
+        _expect_event(runtime, job, seen)
     if seen.error is not None and not asked:
         fields["error"] = bounded(seen.error)
     if seen.output is not None:
@@ -123,6 +140,17 @@ def _ended(runtime: Runtime, job: HeldJob, seen: ProviderJob, fields: JobChange)
         never = ResultError(reason="NO_OUTPUT", message="the job succeeded but its output never came")
         return _settled(runtime, job, {**fields, "state": JobState.LOST, "error": bounded(never)})
     return _settled(runtime, job, fields)
+
+
+def _expect_event(runtime: Runtime, job: HeldJob, seen: ProviderJob) -> None:
+    """Notes an event that should have come before this poll: jobs are polled as often as without a webhook then."""
+    if job.record.hinted is not None:
+        return
+    late = runtime.settings.poll_with_webhook_seconds / _LATE
+    if seen.end_time is not None and job.now() - seen.end_time < late:
+        return
+    if runtime.hooks.missed(job):
+        log.warning("job %s has ended without an event: %s", job.record.id, _SILENT, extra=Event.HOOKS_SILENT.extra)
 
 
 def _settled(runtime: Runtime, job: HeldJob, fields: JobChange) -> JobMove:

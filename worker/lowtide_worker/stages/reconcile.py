@@ -7,6 +7,7 @@ adopted; surplus twins are cancelled and deleted; only where there is none is th
 from __future__ import annotations
 
 import logging
+import time
 from functools import partial
 
 from lowtide.protocol import Stage
@@ -19,12 +20,19 @@ from lowtide_worker.state import HeldJob, JobMove, Move, known
 
 log = logging.getLogger(__name__)
 
+_ALIKE_SECONDS = 5.0
+"""Clocks that differ by less are alike."""
+
 
 def reconcile(runtime: Runtime, provider: Provider, job: HeldJob) -> JobMove:
     """Adopts the provider job of an earlier create, or starts again if there surely is none."""
     settings = runtime.settings
+    latest = job.now() + settings.longest_create_seconds(job.batch.mode)
     # A call of unknown outcome may still be under way, in a worker that lost its lease.
     over = job.record.answered or job.record.intent_until or _unbounded(runtime, job)
+    if over > latest or (job.record.answered is None and _ran_ahead(job)):
+        # Redis's clock was set since, so the end of the call is not known by it. No call takes longer than this.
+        return Move(stage=Stage.CREATE, after=settings.create_settle_seconds, fields={"answered": latest})
     wait = over + settings.create_settle_seconds - job.now()
     if wait > 0:
         return Move(stage=Stage.CREATE, after=wait)
@@ -49,7 +57,15 @@ def reconcile(runtime: Runtime, provider: Provider, job: HeldJob) -> JobMove:
             reach("reconcile.after-twin-removed")
     log.info("job %s: adopted %s", job.record.id, adopted.name, extra=Event.JOB_ADOPTED.extra)
     runtime.admission.succeeded(job)
-    return created(runtime, job, adopted)
+    return created(runtime, job, adopted, webhook=job.record.webhook)
+
+
+def _ran_ahead(job: HeldJob) -> bool:
+    """Whether more time has passed by Redis's clock, since the intent was written, than by those of the machines."""
+    if job.record.intent_by_wall is None:
+        return False
+    by_redis, by_wall = job.now() - known(job.record.intent, "intent"), time.time() - job.record.intent_by_wall
+    return by_redis - by_wall > _ALIKE_SECONDS
 
 
 def _unbounded(runtime: Runtime, job: HeldJob) -> float:
@@ -57,11 +73,13 @@ def _unbounded(runtime: Runtime, job: HeldJob) -> float:
     return known(job.record.intent, "intent") + runtime.settings.provider_timeout_seconds
 
 
-def created(runtime: Runtime, job: HeldJob, seen: ProviderJob) -> JobMove:
+def created(runtime: Runtime, job: HeldJob, seen: ProviderJob, *, webhook: bool | None) -> JobMove:
     """Moves on to poll, with the provider's name for the job."""
+    # An event may have come while the answer to the create call was lost.
+    silent = runtime.hooks.silent() if webhook and job.record.hinted is None else None
     return Move(
         stage=Stage.POLL,
-        after=runtime.poll_backoff.seconds(0),
+        after=runtime.poll_pause(0, silent=silent),
         fields={
             "name": seen.name,
             "state": JobState.PENDING if seen.state.terminal else seen.state,
@@ -76,9 +94,14 @@ def created(runtime: Runtime, job: HeldJob, seen: ProviderJob) -> JobMove:
 def remove_twin(provider: Provider, twin: ProviderJob, job: str) -> None:
     """Stops and deletes a second provider job made for the same job."""
     log.warning("job %s: removing the surplus twin %s", job, twin.name, extra=Event.TWIN_REMOVED.extra)
-    if not twin.state.terminal:
-        provider.cancel(twin.name)
-    provider.delete(twin.name)
+    remove(provider, twin)
+
+
+def remove(provider: Provider, seen: ProviderJob) -> None:
+    """Stops and deletes a provider job."""
+    if not seen.state.terminal:
+        provider.cancel(seen.name)
+    provider.delete(seen.name)
 
 
 def _progress(job: ProviderJob) -> tuple[bool, bool, int]:

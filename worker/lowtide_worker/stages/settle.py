@@ -1,8 +1,8 @@
 """settle: once a job's last segment is stored, decides about the requests that have no result yet.
 
-They run again in a new job while they have attempts left; those whose answers are not complete run again in another,
-which continues them. Else Lowtide writes their outcome itself, as one more file of segments, so that it is stored,
-counted and delivered like any other result.
+They run again in another job while they have attempts left, with requests of other jobs of their batch where these may
+share one. Those whose answers are not complete run again in a job that continues them. Else Lowtide writes their
+outcome itself, as one more file of segments, so that it is stored, counted and delivered like any other result.
 """
 
 from __future__ import annotations
@@ -16,17 +16,34 @@ from typing import IO, cast
 import msgspec
 from msgspec.structs import replace
 
-from lowtide.models import ResultError
+from lowtide.models import REQUESTS_LOST, ResultError
 from lowtide.protocol import BatchFiles, Queue, Stage
-from lowtide.spool import RequestReader
+from lowtide.spool import KEPT_ENTRIES, DamagedBlob
 from lowtide.states import JobState, ResultStatus
+from lowtide.text import counted
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
+from lowtide_worker.intents import forgotten_jobs, with_numbers
 from lowtide_worker.output import RestRow, SegmentCutter, SegmentedWriter, retryable
 from lowtide_worker.partial_answers import PartialAnswers
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.late_rows import late_rows
-from lowtide_worker.state import Done, HeldJob, JobMove, Move, Ordinals, Retry, Superseded, UnbalancedError, parted
+from lowtide_worker.stages.lost_requests import end_bundled, not_whole, requests_lost
+from lowtide_worker.stages.pools import pooled, pooled_answers
+from lowtide_worker.state import (
+    Done,
+    HeldJob,
+    JobMove,
+    Move,
+    Ordinals,
+    OutdatedError,
+    Retry,
+    Superseded,
+    UnbalancedError,
+    Unstored,
+    parted,
+    segments_of_jobs,
+)
 
 log = logging.getLogger(__name__)
 
@@ -49,37 +66,48 @@ def settle(runtime: Runtime, job: HeldJob) -> JobMove | Done:
         return _close(runtime, job)
     if later := late_rows(runtime, job, len(missing)):
         return later
-    partial = _partial_answers(runtime, job)
+    try:
+        partial = _partial_answers(runtime, job)
+    except DamagedBlob as damaged:
+        if verdict := _verdict_of_batch(runtime, job):
+            return _end_damaged(runtime, job, missing, verdict, damaged)
+        if lost := _lost(runtime, job):
+            return _end_without_results(runtime, job, len(missing), _LOST, lost)
+        raise
     incomplete, others = parted(missing, partial.ordinals()) if len(partial) else (None, missing)
     if others and (verdict := _verdict(runtime, job)):
         return _end(runtime, job, others, verdict)
     if incomplete and (verdict := _verdict_of_batch(runtime, job)):
         return _end(runtime, job, incomplete, verdict, partial)
-    log.info("job %s: %d requests run again", job.record.id, len(missing), extra=Event.REQUESTS_AGAIN.extra)
+    log.info(
+        "job %s: %s again",
+        job.record.id,
+        counted(len(missing), "request runs", "requests run"),
+        extra=Event.REQUESTS_AGAIN.extra,
+    )
     retries = []
     if others:
         retry = Retry.of(job.record, others)
         # A job that was lost as a whole costs its requests no attempt; such losses have a limit of their own.
-        retries.append(retry.after_loss() if _is_lost(job) else retry.again())
+        retries.append(pooled(runtime, job, retry.after_loss() if _is_lost(job) else retry.again()))
     if incomplete:
         index = _write_index(runtime, job, partial)
-        retries += [Retry.of(job.record, some).continued(index) for some in _fitting(runtime, job, incomplete, partial)]
+        goes_on = [Retry.of(job.record, some).continued(index) for some in _fitting(runtime, job, incomplete, partial)]
+        retries += [pooled_answers(runtime, job, goes_on[0], partial)] if len(goes_on) == 1 else goes_on
     return _close(runtime, job, retries)
 
 
 def _partial_answers(runtime: Runtime, job: HeldJob) -> PartialAnswers:
     """The answers that came with the job and are not complete."""
-    segments = map(int, (job.record.partial_segments or "").split())
+    found = (one.partition(":") for one in (job.record.partial_segments or "").split())
+    segments = {int(number): digest for number, _, digest in found}
     return PartialAnswers.of_segments(runtime.spool, job.batch_id, job.record.number, segments)
 
 
 def _write_index(runtime: Runtime, job: HeldJob, partial: PartialAnswers) -> str:
-    # With the token in its name, as that of the rest.
-    name = BatchFiles(job.batch_id).partial_index(job.record.number, job.token)
     reach("settle.before-index")
     runtime.clock.check(job)
-    with runtime.spool.write(name) as file:
-        file.write(partial.index)
+    name = partial.write(job.record.number)
     reach("settle.after-index")
     return name
 
@@ -87,7 +115,7 @@ def _write_index(runtime: Runtime, job: HeldJob, partial: PartialAnswers) -> str
 def _fitting(runtime: Runtime, job: HeldJob, incomplete: Ordinals, partial: PartialAnswers) -> list[Ordinals]:
     """The requests whose answers go on, as jobs within the provider's limit of bytes: tokens make lines longer."""
     most = runtime.settings.max_job_bytes(job.batch.mode, job.batch.provider)
-    reader = RequestReader(runtime.spool, job.batch_id)
+    reader = runtime.requests.of(job.batch)
     start, end = reader.byte_range(incomplete.first, incomplete.last)
     tokens = dict(partial.token_bytes())
     if end - start + sum(tokens.values()) <= most:
@@ -110,10 +138,52 @@ def _end(
     missing: Ordinals,
     verdict: tuple[ResultStatus, ResultError],
     partial: PartialAnswers | None = None,
-) -> Done:
+) -> JobMove | Done:
     """Writes the outcome of requests, with the answers that have begun: by default those that the job continued."""
-    if partial is None and job.record.partial:
-        partial = PartialAnswers.read(runtime.spool, job.batch_id, job.record.partial)
+    try:
+        return _end_with(runtime, job, missing, verdict, partial or _continued_answers(runtime, job))
+    except DamagedBlob as damaged:
+        return _end_damaged(runtime, job, missing, verdict, damaged)
+
+
+def _continued_answers(runtime: Runtime, job: HeldJob) -> PartialAnswers:
+    """The answers that the job continued."""
+    if job.record.partial:
+        return PartialAnswers.read(runtime.spool, job.batch_id, job.record.partial)
+    return PartialAnswers(runtime.spool, job.batch_id)
+
+
+def _end_damaged(
+    runtime: Runtime,
+    job: HeldJob,
+    missing: Ordinals,
+    verdict: tuple[ResultStatus, ResultError],
+    damaged: DamagedBlob,
+) -> JobMove | Done:
+    """Ends requests although a file is damaged.
+
+    Where only the answers that have begun are lost, the other batches of a bundle lose nothing.
+    """
+    lost = _lost(runtime, job)
+    if lost or not job.batch.bundled:
+        return _end_without_results(runtime, job, len(missing), verdict, lost or str(damaged))
+    told = counted(len(missing), "request ends", "requests end")
+    error = requests_lost(runtime, job, str(damaged), f"{told} without the answers that have begun")
+    log.error("job %s: %s", job.record.id, error.message, extra=Event.BATCH_LOST.extra)
+    try:
+        return _end_with(runtime, job, missing, verdict, None)
+    except DamagedBlob as another:
+        return _end_without_results(runtime, job, len(missing), verdict, str(another))
+
+
+def _end_with(
+    runtime: Runtime,
+    job: HeldJob,
+    missing: Ordinals,
+    verdict: tuple[ResultStatus, ResultError],
+    partial: PartialAnswers | None,
+) -> JobMove | Done:
+    """Writes the outcome of requests with these answers, which have begun; None: they are lost."""
     # With the token in its name: a worker that was presumed dead must not change what another has put on the clock.
     piece = str(job.token)
     name = BatchFiles(job.batch_id).rest(job.record.number, piece)
@@ -129,10 +199,43 @@ def _end(
     return Done({"state": job.record.state, str(verdict[0]): len(missing)}, wakes=(Queue.RESULTS,))
 
 
-def _close(runtime: Runtime, job: HeldJob, retries: Sequence[Retry] = ()) -> JobMove | Done:
+def _lost(runtime: Runtime, job: HeldJob) -> str | None:
+    """The problem of the file without which no result of the job's requests can be stored; None where all are whole."""
+    name = runtime.requests.of(job.batch).damaged(job.batch.total, lines=False, groups=False)
+    return not_whole(name) if name else None
+
+
+def _end_without_results(
+    runtime: Runtime, job: HeldJob, count: int, verdict: tuple[ResultStatus, ResultError], problem: str
+) -> JobMove | Done:
+    """Closes a job, `count` of whose requests end without stored results."""
+    told = counted(count, "request has no result", "requests have no results")
+    error = requests_lost(runtime, job, problem, told)
+    log.error("job %s: %s", job.record.id, error.message, extra=Event.BATCH_LOST.extra)
+    if job.batch.bundled:
+        end_bundled(runtime, job, error)
+        return _close(runtime, job)
+    return _close(runtime, job, unstored=Unstored(verdict[0], count, error))
+
+
+def _close(
+    runtime: Runtime, job: HeldJob, retries: Sequence[Retry] = (), unstored: Unstored | None = None
+) -> JobMove | Done:
+    _write_result_index(runtime, job)
+    forgotten = forgotten_jobs(runtime, job) if retries else {}
+    retries = with_numbers(retries, forgotten)
     reach("settle.before-close")
     try:
-        state = runtime.ledger.close(job, tidy=lambda: _tidy(runtime, job.batch_id), retries=retries)
+        state = runtime.ledger.close(
+            job,
+            tidy=lambda: _tidy(runtime, job.batch_id),
+            retries=retries,
+            beyond=max(forgotten, default=0),
+            unstored=unstored,
+        )
+    except OutdatedError:
+        # Another job of the batch was closed meanwhile: its answers are put together with these once more.
+        return Move(stage=Stage.SETTLE)
     except UnbalancedError:
         if job.batch.bundle is None:
             raise
@@ -146,6 +249,15 @@ def _close(runtime: Runtime, job: HeldJob, retries: Sequence[Retry] = ()) -> Job
     return Done(facts, wakes=(Queue.JOBS,))
 
 
+def _write_result_index(runtime: Runtime, job: HeldJob) -> None:
+    """Copies the index of a large job's results from the store, which drops it when the job is closed."""
+    if job.record.last - job.record.first <= KEPT_ENTRIES or not (index := runtime.ledger.result_index(job)):
+        return
+    runtime.clock.check(job)
+    with runtime.spool.write(BatchFiles(job.batch_id).result_index(job.record.number)) as file:
+        file.write(index)
+
+
 def _tidy(runtime: Runtime, batch_id: str) -> None:
     """Removes results that do not belong to the batch.
 
@@ -154,7 +266,7 @@ def _tidy(runtime: Runtime, batch_id: str) -> None:
     """
     # The list comes first: Redis knows every segment that writes after it.
     names = runtime.spool.names(BatchFiles(batch_id).results)
-    segments = runtime.ledger.segments(batch_id)
+    segments = segments_of_jobs(runtime.redis, batch_id)
     for name in names:
         place = _RESULT.fullmatch(name.rpartition("/")[2])
         if place is None:
@@ -205,7 +317,7 @@ def _verdict_of_batch(runtime: Runtime, job: HeldJob) -> tuple[ResultStatus, Res
     """The outcome of all requests without a result, where the batch gets no more jobs; None where it does."""
     if job.batch.cancel:
         return _CANCELLED
-    if job.now() <= runtime.settings.deadline_of(job.batch):
+    if job.age_of(runtime.settings.deadline_of(job.batch)) <= 0:
         return None
     if job.record.name is None and job.record.error is not None:
         # It was never created: the reason is what it waited for.
@@ -214,6 +326,7 @@ def _verdict_of_batch(runtime: Runtime, job: HeldJob) -> tuple[ResultStatus, Res
 
 
 _CANCELLED = ResultStatus.CANCELLED, ResultError(reason="CANCELLED", message="the batch was cancelled")
+_LOST = ResultStatus.FAILED, ResultError(reason=REQUESTS_LOST, message="the files of the batch are lost")
 _EXPIRED = ResultStatus.EXPIRED, ResultError(reason="EXPIRED", message="the provider did not answer in time")
 
 
@@ -225,17 +338,26 @@ def _write_rest(
     verdict: tuple[ResultStatus, ResultError],
     partial: PartialAnswers | None,
 ) -> list[int]:
-    """Writes a row for each request without a result; returns the offsets at which the segments end."""
+    """Writes a row for each request without a result; returns the offsets at which the segments end.
+
+    - `partial`: the answers that have begun; None: they are lost, and their cost is unknown.
+    """
+    earlier_cost = None if partial is None else 0
     settings = runtime.settings
-    reader = RequestReader(runtime.spool, job.batch_id)
+    reader = runtime.requests.of(job.batch)
     cutter = SegmentCutter(max_bytes=settings.segment_bytes, max_rows=settings.segment_rows)
     with runtime.spool.write(name) as file:
         sink = SegmentedWriter(file, cutter, runtime.clock.keeper(job))
         ordinals = iter(missing)
         while chunk := list(itertools.islice(ordinals, _CHUNK)):
-            rows = {ordinal: RestRow(line.wire, *verdict) for ordinal, line in reader.keys(chunk).items()}
+            rows = {
+                ordinal: RestRow(line.wire, *verdict, earlier_cost=earlier_cost)
+                for ordinal, line in reader.keys(chunk).items()
+            }
             for answer in partial.find(chunk) if partial else ():
                 row = rows[answer.ordinal]
-                rows[answer.ordinal] = replace(row, response=answer.response, earlier=answer.usage)
+                rows[answer.ordinal] = replace(
+                    row, response=answer.response, earlier=answer.usage, earlier_cost=answer.cost
+                )
             cast("IO[bytes]", sink).write(b"".join(_encode(row) + b"\n" for row in rows.values()))
     return cutter.finish()

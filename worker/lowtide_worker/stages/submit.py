@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator
 
-from lowtide.errors import SpoolError
 from lowtide.models import REQUESTS_LOST, ResultError
 from lowtide.protocol import BatchFiles, Queue, Stage, batch_member
 from lowtide.spool import KeyIndex, RequestReader
@@ -17,6 +16,7 @@ from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
 from lowtide_worker.in_place import lines_elsewhere
 from lowtide_worker.runtime import Runtime
+from lowtide_worker.stages.lost_requests import end_without_requests, not_whole
 from lowtide_worker.state import BatchMove, Done, HeldBatch, Move, Ordinals
 
 log = logging.getLogger(__name__)
@@ -30,9 +30,10 @@ def submit(runtime: Runtime, batch: HeldBatch) -> BatchMove | Done:
     """Plans the jobs of a batch and puts them on the clock, or ends a batch whose requests are gone."""
     if batch.record.bundled:
         return _bundle(runtime, batch)
-    reader = RequestReader(runtime.spool, batch.batch_id)
+    reader = runtime.requests.of(batch.record)
     if damaged := _damaged(runtime, batch, reader):
-        return _without_requests(runtime, batch, damaged)
+        consequence = "nothing was sent; submit the requests again"
+        return end_without_requests(runtime, batch, not_whole(damaged), consequence)
     return _plan(runtime, batch, _jobs(runtime, batch, reader))
 
 
@@ -55,7 +56,7 @@ def _jobs(runtime: Runtime, batch: HeldBatch, reader: RequestReader) -> Iterator
     settings = runtime.settings
     max_requests = settings.max_requests_per_job
     max_bytes = settings.max_job_bytes(batch.record.mode, batch.record.provider)
-    max_tokens = settings.max_tokens(batch.record.model)
+    max_tokens = settings.max_tokens(batch.record.provider, batch.record.model)
     if batch.record.groups > 1 and (groups := reader.groups()) is not None:
         requests = ((ordinal, *group) for ordinal, group in enumerate(groups))
         return _cut(requests, max_requests=max_requests, max_bytes=max_bytes, max_tokens=max_tokens)
@@ -70,6 +71,7 @@ def _bundle(runtime: Runtime, bundle: HeldBatch) -> BatchMove | Done:
         return Move(stage=Stage.SUBMIT, after=max(runtime.settings.linger_seconds, _SHORTEST_LINGER_SECONDS))
     reach("submit.after-seal")
     batches = runtime.bundles.shares(bundle.batch_id, total)
+    ids = [batch.batch_id for batch in batches]
     lost = runtime.bundles.failed(batches)
     waits: RequestsDamagedError | None = None
     while True:
@@ -77,9 +79,10 @@ def _bundle(runtime: Runtime, bundle: HeldBatch) -> BatchMove | Done:
             groups = write_bundle(
                 runtime.spool,
                 bundle.batch_id,
-                batches,
+                zip(batches, runtime.requests.waiting(bundle.batch_id, ids), strict=True),
                 provider=bundle.record.provider,
                 lost=lost,
+                wide=bool(bundle.record.labels),
                 keep=runtime.clock.keeper(bundle),
             )
             break
@@ -96,12 +99,12 @@ def _bundle(runtime: Runtime, bundle: HeldBatch) -> BatchMove | Done:
         # The bundle is cancelled: its one job is never created.
         return _plan(runtime, bundle, iter([Ordinals(first=0, last=total)]))
     settings = runtime.settings
-    sizes = list(RequestReader(runtime.spool, bundle.batch_id).sizes())
+    sizes = list(runtime.requests.of(bundle.record).sizes())
     jobs = _cut(
         ((ordinal, groups[ordinal], *sizes[ordinal]) for ordinal in wanted),
         max_requests=settings.max_requests_per_job,
         max_bytes=settings.max_job_bytes(bundle.record.mode, bundle.record.provider),
-        max_tokens=settings.max_tokens(bundle.record.model),
+        max_tokens=settings.max_tokens(bundle.record.provider, bundle.record.model),
     )
     return _plan(runtime, bundle, jobs)
 
@@ -111,11 +114,11 @@ def _lose(runtime: Runtime, bundle: HeldBatch, damaged: RequestsDamagedError) ->
     record = runtime.bundles.record(damaged.batch_id)
     if record is None or record.state not in (BatchState.PENDING, BatchState.RUNNING):
         return True
+    # First, as a spool that is not mounted has lost no requests: the grace begins when it serves again.
+    runtime.installation.check()
     now, grace = bundle.now(), runtime.settings.output_grace_seconds
     if now - runtime.bundles.damaged_since(damaged.batch_id, now) < grace:
         return False
-    # A spool that is not mounted has lost no requests.
-    runtime.installation.check()
     message = f"its requests are missing from the spool, or not whole, so nothing was sent: {damaged}"
     member = batch_member(damaged.batch_id)
     held = HeldBatch(member=member, stage=bundle.stage, token=record.token, record=record, begun=bundle.begun)
@@ -131,21 +134,6 @@ def _damaged(runtime: Runtime, batch: HeldBatch, reader: RequestReader) -> str |
     if damaged is None and record.sources and not KeyIndex.is_whole(runtime.spool, batch.batch_id, record.total):
         return BatchFiles(batch.batch_id).key_index
     return damaged
-
-
-def _without_requests(runtime: Runtime, batch: HeldBatch, damaged: str) -> Done:
-    """Ends the batch. Raises `SpoolError` for as long as the spool may only be away for a moment."""
-    now, grace = batch.now(), runtime.settings.output_grace_seconds
-    since = batch.record.damaged_since or now
-    if now - since < grace:
-        runtime.clock.keep(batch, {"damaged_since": since})
-        raise SpoolError(f"{damaged} is missing or not whole; after {grace:g} s of this, the batch has failed")
-    # A spool that is not mounted has lost no requests.
-    runtime.installation.check()
-    message = f"{damaged} is missing from the spool, or not whole, so nothing was sent; submit the requests again"
-    runtime.ledger.lose(batch, ResultError(reason=REQUESTS_LOST, message=message))
-    log.error("batch %s has ended without results: %s", batch.batch_id, message, extra=Event.BATCH_LOST.extra)
-    return Done({"state": "failed", "missing": damaged})
 
 
 class _Open:

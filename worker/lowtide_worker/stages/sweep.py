@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import PurePosixPath
 
 from lowtide.errors import InstallationMismatch, SpoolError
-from lowtide.protocol import BatchFiles, Stage, batch_member, job_of_display_name
+from lowtide.protocol import SINGLES, BatchFiles, Stage, batch_member, job_of_display_name
 from lowtide.states import JobState
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
 from lowtide_worker.inbox import is_waiting, take_in
 from lowtide_worker.providers import Provider, ProviderError, every
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.stages.reconcile import remove_twin
+from lowtide_worker.stages.reconcile import remove, remove_twin
 from lowtide_worker.state import HeldSweep, Move, SweepMove
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ def sweep(runtime: Runtime, held: HeldSweep) -> SweepMove:
         counts["inbox"] = _inbox(runtime, keep)
     with runtime.oddities.apart("spool", "batches"):
         counts["files"] = _spool(runtime, keep)
+    with runtime.oddities.apart("spool", SINGLES):
+        counts["single_files"] = _single_files(runtime, keep)
     for name in runtime.providers():
         for what, clean in (("jobs", _jobs), ("inputs", _inputs)):
             try:
@@ -68,17 +71,27 @@ def _jobs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> int
     for seen in every(provider.jobs, keep):
         with runtime.oddities.apart("jobs", seen.name):
             job = job_of_display_name(seen.display_name, runtime.installation.id)
-            record = runtime.ledger.job(job) if job else None
-            # Redis may have forgotten a job that is unknown here; a job in create has no name yet.
-            if job is None or record is None or record.stage == Stage.CREATE:
+            if job is None:
+                continue
+            record = runtime.ledger.job(job)
+            if record is None:
+                # Redis may have forgotten a job that is unknown here.
+                if _is_deleted(runtime, job):
+                    remove_twin(provider, seen, job)
+                    removed += 1
+                continue
+            # A job in create has no name yet.
+            if record.stage == Stage.CREATE:
                 continue
             # A job that was taken for lost may have ended after all: while its batch runs, its rows may be wanted.
             if record.state is JobState.LOST and seen.state.terminal and runtime.ledger.runs(record.batch_id):
                 continue
-            left_over = record.stage is None and runtime.settings.delete_at_provider
-            # A job past create without a name ended before Lowtide knew that it was created.
-            if record.name != seen.name or left_over:
+            if record.name != seen.name:
+                # A job past create without a name ended before Lowtide knew that it was created.
                 remove_twin(provider, seen, job)
+                removed += 1
+            elif record.stage is None and runtime.settings.delete_at_provider:
+                remove(provider, seen)
                 removed += 1
     return removed
 
@@ -89,14 +102,20 @@ def _inputs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> i
     for seen in every(provider.inputs, keep):
         with runtime.oddities.apart("inputs", seen.name):
             job = job_of_display_name(seen.display_name, runtime.installation.id)
-            record = runtime.ledger.job(job) if job else None
-            if record is None or record.stage == Stage.CREATE:
-                continue
-            left_over = record.stage is None and runtime.settings.delete_at_provider
-            if record.input != seen.name or left_over:
+            if job is not None and _is_unused(runtime, job, seen.name):
                 provider.delete_input(seen.name)
                 removed += 1
     return removed
+
+
+def _is_unused(runtime: Runtime, job: str, uploaded: str) -> bool:
+    """Whether an upload for a job is not its input, and will not be."""
+    record = runtime.ledger.job(job)
+    if record is None:
+        return _is_deleted(runtime, job)
+    if record.stage == Stage.CREATE:
+        return False
+    return record.input != uploaded or (record.stage is None and runtime.settings.delete_at_provider)
 
 
 def _inbox(runtime: Runtime, keep: Callable[[], None]) -> int:
@@ -142,6 +161,25 @@ def _spool(runtime: Runtime, keep: Callable[[], None]) -> int:
     return removed
 
 
+def _single_files(runtime: Runtime, keep: Callable[[], None]) -> int:
+    """Deletes files of large singles that wait no more: they were gathered, or their producer died before they were
+    recorded."""
+    removed = 0
+    now: float | None = None
+    for name in runtime.spool.names(SINGLES):
+        keep()
+        with runtime.oddities.apart("files", name):
+            if now is None:
+                now = min(runtime.spool.now(), runtime.clock.now())
+            if now - runtime.spool.modified(name) <= runtime.settings.orphan_seconds:
+                continue
+            runtime.installation.check()
+            if not runtime.singles.refers_to(PurePosixPath(name).stem):
+                runtime.spool.delete(name)
+                removed += 1
+    return removed
+
+
 def _is_waste(runtime: Runtime, files: BatchFiles) -> bool:
     """Whether the folder of an unknown batch holds nothing of value.
 
@@ -152,3 +190,12 @@ def _is_waste(runtime: Runtime, files: BatchFiles) -> bool:
     if all("/" not in name.removeprefix(f"{files.folder}/") for name in names):
         return True
     return files.index not in names and runtime.deleted.has(files.folder.rpartition("/")[2])
+
+
+def _is_deleted(runtime: Runtime, job: str) -> bool:
+    """Whether a job that Redis does not know is one of a batch that was deleted.
+
+    A new batch under a deleted one's id has an index before it has a job.
+    """
+    batch_id = job.rpartition("-")[0]
+    return runtime.deleted.has(batch_id) and not runtime.spool.exists(BatchFiles(batch_id).index)

@@ -7,7 +7,6 @@ requests are settled, and is deleted with the last of its batches.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, cast
@@ -19,7 +18,10 @@ from lowtide.protocol import BatchRecord, keys, read_record
 from lowtide.states import BatchState
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import scripts
+from lowtide_worker.state.grants import Granted, SegmentRows
 from lowtide_worker.state.held import HeldBatch, HeldJob, HeldSegment, Superseded
+from lowtide_worker.state.ordinals import Ordinals
+from lowtide_worker.state.retries import kept_by
 
 _LONGEST_LINGER_SECONDS = 3600.0
 """A bundle of this age is closed, however many jobs wait."""
@@ -54,6 +56,7 @@ class Bundles:
         self._settings = settings
         self._seal = scripts.seal.load(client)
         self._spare = scripts.spare.load(client)
+        self._narrow = scripts.narrow.load(client)
         self._grant = scripts.grant_bundled.load(client)
 
     def seal(self, bundle: HeldBatch) -> int:
@@ -107,9 +110,11 @@ class Bundles:
     def damaged_since(self, batch_id: str, now: float) -> float:
         """When the requests of a batch were first found damaged, which is `now` the first time; in Unix seconds."""
         name = keys.batch(batch_id)
-        if self._redis.exists(name):
-            self._redis.hsetnx(name, "damaged_since", str(now))
-        return float(cast("bytes | None", self._redis.hget(name, "damaged_since")) or now)
+        since = float(cast("bytes | None", self._redis.hget(name, "damaged_since")) or now)
+        # One that is still to come was noted before Redis's clock was set back.
+        if since >= now and self._redis.exists(name):
+            self._redis.hset(name, "damaged_since", str(now))
+        return min(since, now)
 
     def record(self, bundle_id: str) -> BatchRecord | None:
         """The record of a bundle, or of one of its batches; None where there is none. Raises `DamagedRecord`."""
@@ -133,23 +138,27 @@ class Bundles:
             raise Superseded(held.member)
         return int(spared)
 
-    def grant(self, segment: HeldSegment, ordinals: Sequence[int], shares: Sequence[Share]) -> list[bool]:
+    def narrow(self, job: HeldJob, wanted: Ordinals) -> None:
+        """Leaves a job that is not created yet only those of its requests that are `wanted`. Raises `Superseded`."""
+        narrowed = self._narrow(
+            job=keys.entity(job.member),
+            carried=keys.carried(job.record.id),
+            token=job.token,
+            bitmap=wanted.bitmap or "",
+            kept=kept_by(wanted),
+        )
+        if not narrowed:
+            raise Superseded(job.member)
+
+    def grant(self, segment: HeldSegment, rows: SegmentRows, shares: Sequence[Share]) -> Granted:
         """As `Ledger.grant`, for a segment of a bundle with these batches. Raises `Superseded`."""
-        if not ordinals:
-            return []
         answer = self._grant(
-            segment=keys.entity(segment.member),
-            settled=keys.settled(segment.batch_id),
-            batch=keys.batch(segment.batch_id),
-            token=segment.token,
-            ordinals=struct.pack(f"<{len(ordinals)}I", *ordinals),
             batch_prefix=keys.batch(""),
             settled_prefix=keys.settled(""),
             shares=[part for one in shares for part in one],
+            **rows.arguments(segment),
         )
-        if answer is None:
-            raise Superseded(segment.member)
-        return [bit == 0x31 for bit in answer]
+        return Granted.of(segment, answer)
 
 
 def _labels(reply: object) -> dict[str, str]:

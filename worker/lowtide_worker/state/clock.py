@@ -46,6 +46,8 @@ from lowtide_worker.state.held import (
 log = logging.getLogger(__name__)
 
 _CLAIM_LIMIT = 500
+_LOWER_AT_ONCE = 4
+"""Most members of the lower turn that are taken at once, and number for each second of a busy installation."""
 _OLDER_SECONDS = 30.0
 """Pause until a record of an older version is retried, by chance half to one and a half times as long.
 
@@ -73,7 +75,8 @@ class Clock:
         self._lease = settings.lease_seconds
         self._replicas = settings.replicas_to_wait_for
         self._window = settings.queue_window
-        self._tick_ms = int(settings.clock_tick_seconds * 900)
+        self._tick_pause = 0.9 * settings.clock_tick_seconds
+        self._lower_by_tick = max(1, round(_LOWER_AT_ONCE * settings.clock_tick_seconds))
         self._claim = scripts.claim.load(client)
         self._begin = scripts.begin.load(client)
         self._advance = scripts.advance.load(client)
@@ -82,17 +85,21 @@ class Clock:
     def claim(self, queue: Queue, *, tick: bool = False) -> list[Dispatch]:
         """Takes what is due on a queue's clock, as far as the queue has room.
 
-        With `tick`, only one worker at a time does it.
+        With `tick`, only one worker at a time does it. Members of the lower turn are taken where all queues are nearly
+        empty. Where they are not, a tick takes a few, so that these members wait a limited time.
         """
         flat = self._claim(
             clock=keys.clock(queue),
             queue=queue,
-            ticker=keys.ticker(queue),
+            ticked=keys.ticked(queue),
             most=_CLAIM_LIMIT,
             lease=self._lease,
             hash_prefix=keys.PREFIX,
             window=self._window,
-            guard_ms=self._tick_ms if tick else 0,
+            pause=self._tick_pause if tick else 0,
+            other_queues=[other for other in Queue if other is not queue],
+            lower=_LOWER_AT_ONCE,
+            least_lower=self._lower_by_tick if tick else 0,
             stages=list(Stage),
         )
         claimed: list[Dispatch] = []
@@ -125,13 +132,15 @@ class Clock:
     def begin(self, stage: Stage, member: Member, token: int) -> Held[Any] | NotHeld:
         """Begins the work of a message, or returns why there is none.
 
-        The result is a `HeldBatch`, `HeldJob`, `HeldSegment` or `HeldSweep`, as `member` says.
+        The result is a `HeldBatch`, `HeldJob`, `HeldSegment`, `HeldEvent` or `HeldSweep`, as `member` says.
         """
         until = elapsed() + self._lease
-        batch = keys.batch_member(member.batch) if member.batch else member
-        # A segment is removed when it is delivered, a batch when it is deleted. A message for a removed one came once
-        # too often.
-        ends = stage is Stage.DELETE or member.kind is MemberKind.SEGMENT
+        # The sweep has no batch, and a batch event outlives its own.
+        alone = member.kind in {MemberKind.SWEEP, MemberKind.EVENT}
+        batch = member if alone else keys.batch_member(member.batch)
+        # A segment or batch event is removed when it is delivered, a batch when it is deleted. A message for a removed
+        # one came once too often.
+        ends = stage is Stage.DELETE or member.kind in {MemberKind.SEGMENT, MemberKind.EVENT}
         answer, *rest = self._begin(
             entity=keys.entity(member),
             clock=keys.clock(stage.queue),
@@ -163,7 +172,7 @@ class Clock:
         The pause is random: the broker serves its workers in turn, so that with a steady pause the message could reach
         the same worker for ever.
         """
-        return random.uniform(0.5, 1.5) * self._tick_ms / 1000  # noqa: S311 - no secret
+        return random.uniform(0.5, 1.5) * self._tick_pause  # noqa: S311 - no secret
 
     def advance(self, held: Held[Change], move: Move[Change]) -> Dispatch | None:
         """Ends the work; returns the message to send where the next stage is due at once."""

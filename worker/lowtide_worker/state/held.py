@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,6 +14,7 @@ from lowtide.protocol import (
     BatchRecord,
     DamagedRecord,
     EntityRecord,
+    EventRecord,
     JobRecord,
     Member,
     MemberKind,
@@ -23,7 +25,7 @@ from lowtide.protocol import (
     read_record,
     salvage_record,
 )
-from lowtide.protocol.changes import BatchChange, EntityChange, JobChange, SegmentChange
+from lowtide.protocol.changes import BatchChange, EntityChange, EventChange, JobChange, SegmentChange
 from lowtide_worker.deadlines import elapsed
 
 Change = TypeVar("Change", bound=EntityChange)
@@ -31,6 +33,7 @@ Record = TypeVar("Record", bound=EntityRecord)
 Value = TypeVar("Value")
 MAX_JOB_ERROR_CHARS = 500
 """Most characters of the error that a whole job ended with: each request that it ends gets a copy."""
+_MOST_AHEAD_SECONDS = 2 * 86_400.0
 
 
 class Superseded(Exception):
@@ -81,9 +84,26 @@ class Held(Generic[Change]):
         """The time by Redis's clock, in Unix seconds: the workers' own clocks may differ from each other."""
         return self.begun + elapsed() - self._began
 
+    def noted(self, moment: float | None) -> float:
+        """A moment that its record has noted, or now where it has none.
+
+        One that is still to come is now, too: Redis's clock was set back since, and nothing is to wait for that long.
+        """
+        now = self.now()
+        return now if moment is None else min(moment, now)
+
+    def age_of(self, moment: float) -> float:
+        """Seconds since a moment of Redis's clock, for what ends because of its age.
+
+        Where Redis's clock is more than two days ahead of this machine's, it is taken to be wrong: an hour of it could
+        delete every batch. Then this machine's counts.
+        """
+        now, own = self.now(), time.time()
+        return (own if now - own > _MOST_AHEAD_SECONDS else now) - moment
+
     @property
     def batch_id(self) -> str:
-        """The batch that it belongs to, or is."""
+        """The batch that it belongs to, is, or is about."""
         return self.member.batch
 
 
@@ -122,6 +142,18 @@ class HeldSegment(Held[SegmentChange]):
         if self.job_record is None:
             raise DamagedRecord(f"there is no record of its job {self.member.job}")
         return self.job_record
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldEvent(Held[EventChange]):
+    """A batch event at work."""
+
+    record: EventRecord
+
+    @property
+    def batch(self) -> EventRecord:
+        """The copy of its batch."""
+        return self.record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +203,7 @@ class Done:
 BatchMove = Move[BatchChange]
 JobMove = Move[JobChange]
 SegmentMove = Move[SegmentChange]
+EventMove = Move[EventChange]
 SweepMove = Move[EntityChange]
 
 
@@ -214,6 +247,8 @@ def _typed(
             # A stored segment is only handed over: a damaged job must not keep its results from the handler.
             of_job = read(JobRecord, job) if job and not segment.stored else None
             return HeldSegment(**common, record=segment, batch=read(BatchRecord, batch), job_record=of_job)
+        case MemberKind.EVENT:
+            return HeldEvent(**common, record=read(EventRecord, found))
         case MemberKind.SWEEP:
             return HeldSweep(**common, record=read(SweepRecord, found))
         case never:

@@ -7,7 +7,6 @@ work changes nothing.
 from __future__ import annotations
 
 import logging
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, cast
@@ -20,7 +19,6 @@ from lowtide.addresses import claim_of
 from lowtide.models import ResultError
 from lowtide.protocol import (
     DAMAGED,
-    PAID,
     RECORD_VERSION,
     Collected,
     JobRecord,
@@ -34,15 +32,17 @@ from lowtide.protocol import (
     written_fields,
 )
 from lowtide.protocol.changes import JobChange, new_job
+from lowtide.spool import KEPT_ENTRIES
 from lowtide.states import BatchState
 from lowtide.store import pairs
 from lowtide_worker.events import Event
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import scripts
 from lowtide_worker.state.bundles import Share
+from lowtide_worker.state.grants import Granted, SegmentRows
 from lowtide_worker.state.held import Held, HeldBatch, HeldJob, HeldSegment, Superseded, bounded
 from lowtide_worker.state.ordinals import Ordinals, missing
-from lowtide_worker.state.retries import Retry, carried_by, new_jobs, retry_counts
+from lowtide_worker.state.retries import OutdatedError, Retry, Unstored, kept_by, new_jobs, pool_limits, retry_counts
 from lowtide_worker.state.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -101,6 +101,7 @@ class Ledger:
             batch=keys.entity(batch.member),
             clock=keys.clock(Stage.CREATE.queue),
             census=keys.CENSUS,
+            requests=keys.requests(batch.batch_id),
             member=batch.member,
             token=batch.token,
             job_hash=keys.job(prefix),
@@ -120,6 +121,8 @@ class Ledger:
             destination=keys.destination(claim_of(batch.record.destination)),
             census=keys.CENSUS,
             counters=keys.COUNTERS,
+            singles=keys.singles(batch.batch_id),
+            waiting_files=keys.SINGLE_FILES,
             member=batch.member,
             batch_prefix=keys.batch(""),
             token=batch.token,
@@ -128,6 +131,7 @@ class Ledger:
             retention=self._settings.retention_seconds,
             counter=measures.RESULTS,
             reason=measures.short_reason(error.reason),
+            waiting_name=measures.SINGLES_WAITING,
         )
         self._checked(lost, batch)
 
@@ -138,6 +142,10 @@ class Ledger:
             return Ordinals(first=first, last=last)
         bitmap = cast("bytes | None", self._redis.get(keys.carried(job.record.id)))
         return Ordinals(first=first, last=last, bitmap=bitmap or b"")
+
+    def result_index(self, job: HeldJob) -> bytes:
+        """The places of a job's results: see `lowtide.spool.result_index`."""
+        return cast("bytes | None", self._redis.get(keys.result_index(job.record.id))) or b""
 
     def unsettled(self, batch_id: str, ordinals: Ordinals) -> Ordinals | None:
         """Those of `ordinals` that have no result yet; None where all have one."""
@@ -152,7 +160,7 @@ class Ledger:
         `origin` is `output` or `rest`. `ends` are the byte offsets at which the segments end; the first begins at 0.
         `collected` is given where more segments will come: the output up to where they begin.
         """
-        prefix = f"{job.record.id}:"
+        prefix = keys.segment_member(job.record.id, "")
         cut = self._segment(
             job=keys.entity(job.member),
             clock=keys.clock(job.stage.queue),
@@ -168,33 +176,20 @@ class Ledger:
             job_id=job.record.id,
             segment_stage=Stage.DELIVER,
             origin=origin,
-            segment_hash=keys.entity(f"segment:{prefix}"),
-            segment_member=f"segment:{prefix}",
+            segment_hash=keys.entity(prefix),
+            segment_member=prefix,
             piece=piece,
             collected="" if collected is None else _encode(collected),
             spans=pairs(zip([0, *ends], ends, strict=False)),
         )
         self._checked(cut, job)
 
-    def grant(self, segment: HeldSegment, ordinals: Sequence[int]) -> list[bool]:
-        """Returns for each of these requests whether it gets its result from this segment. Raises `Superseded`.
-
-        The answer is the same whenever the segment runs again.
-        """
-        if not ordinals:
-            return []
-        consecutive = list(ordinals) == list(range(ordinals[0], ordinals[0] + len(ordinals)))
-        answer = self._grant(
-            segment=keys.entity(segment.member),
-            settled=keys.settled(segment.batch_id),
-            batch=keys.batch(segment.batch_id),
-            token=segment.token,
-            ordinals=struct.pack(f"<{len(ordinals)}I", *ordinals),
-            consecutive=int(consecutive),
-        )
-        if answer is None:
-            raise Superseded(segment.member)
-        return [bit == 0x31 for bit in answer]
+    def grant(self, segment: HeldSegment, rows: SegmentRows) -> Granted:
+        """Returns which rows of a segment become results, and which are counted as paid. Raises `Superseded`."""
+        final = rows.final
+        in_order = bool(final) and not rows.again and list(final) == list(range(final[0], final[0] + len(final)))
+        answer = self._grant(consecutive=int(in_order), **rows.arguments(segment))
+        return Granted.of(segment, answer)
 
     def record(self, segment: HeldSegment, tally: Tally, *, handler_waits: bool) -> int:
         """Counts a stored segment; returns how many segments of its job are still to be stored. Raises `Superseded`.
@@ -210,6 +205,8 @@ class Ledger:
             job_clock=keys.clock(Stage.SETTLE.queue),
             census=keys.CENSUS,
             counters=keys.COUNTERS,
+            result_index=keys.result_index(job),
+            costs=keys.costs(tally.day),
             member=segment.member,
             token=segment.token,
             job_member=keys.job_member(job),
@@ -241,23 +238,35 @@ class Ledger:
             clock=keys.clock(Stage.DELIVER.queue),
             job_clock=keys.clock(Stage.SETTLE.queue),
             census=keys.CENSUS,
+            counted_rows=keys.counted(job),
+            known_strangers=keys.strangers(job),
             member=segment.member,
             token=segment.token,
             job_member=keys.job_member(job),
             stage=Stage.COLLECT if from_provider else "",
+            first=segment.job.first,
             settled_prefix=keys.settled(""),
-            paid=list(PAID.values()),
             shares=[part for one in shares for part in one],
         )
         self._checked(given_up, segment)
 
-    def close(self, job: HeldJob, *, tidy: Callable[[], None], retries: Sequence[Retry] = ()) -> BatchState | None:
+    def close(
+        self,
+        job: HeldJob,
+        *,
+        tidy: Callable[[], None],
+        retries: Sequence[Retry] = (),
+        beyond: int = 0,
+        unstored: Unstored | None = None,
+    ) -> BatchState | None:
         """Closes a job, handing its other requests on to new ones; returns the batch's state if that ended it.
 
-        Calls `tidy` right before the batch ends. Raises `Superseded`.
+        Calls `tidy` right before the batch ends. `unstored` are requests that end without results. Numbers of new jobs
+        are above `beyond`, the highest number of a job that Redis has forgotten. Raises `Superseded`, `OutdatedError`.
         """
         batch_id = job.batch_id
         prefix = job_prefix(batch_id)
+        error = unstored.error if unstored else job.record.error
 
         def ask(*, is_tidy: bool) -> Any:
             return self._close(
@@ -268,6 +277,9 @@ class Ledger:
                 census=keys.CENSUS,
                 counters=keys.COUNTERS,
                 quota=keys.quota(job.batch.provider, job.batch.model),
+                result_index=keys.result_index(job.record.id),
+                counted_rows=keys.counted(job.record.id),
+                known_strangers=keys.strangers(job.record.id),
                 member=job.member,
                 token=job.token,
                 stage=Stage.CLEAN,
@@ -277,12 +289,20 @@ class Ledger:
                 job_hash=keys.job(prefix),
                 job_member=keys.job_member(prefix),
                 job_id=prefix,
-                error=_encode(job.record.error) if job.record.error else "",
+                error=_encode(bounded(error)) if error else "",
                 tidy=int(is_tidy),
                 counted=measures.counted_job(job.batch.provider, job.batch.model),
+                index_moved=int(job.record.last - job.record.first > KEPT_ENTRIES),
+                entity_prefix=keys.entity(""),
+                reserved_prefix=keys.reserved(""),
+                waiting_for_prefix=keys.waiting_for(""),
                 estimated=(job.record.tokens or 0) * job.record.paid_rows / job.record.requests,
                 reported=job.record.paid_prompt_token_count,
-                totals=retry_counts(job, retries),
+                ended=unstored.status if unstored else "",
+                unstored=unstored.requests if unstored else 0,
+                **pool_limits(self._settings, job.batch),
+                numbers=_encode([beyond, *(retry.number for retry in retries)]),
+                totals=[*retry_counts(job, retries), *(unstored.totals() if unstored else ())],
                 jobs=new_jobs(batch_id, retries),
             )
 
@@ -291,16 +311,20 @@ class Ledger:
             tidy()
             closed, state = ask(is_tidy=True)
         self._checked(closed, job)
+        if state == b"outdated":
+            raise OutdatedError(job.record.id)
         if state == b"unbalanced":
             raise UnbalancedError(f"batch {batch_id}: the last job is settled but the counts do not add up")
         return BatchState(state.decode()) if state else None
 
-    def divide(self, job: HeldJob, kept: Ordinals, rest: Ordinals) -> None:
-        """Leaves a job that is not created yet some of its requests; a new one gets `rest`. Raises `Superseded`."""
+    def divide(self, job: HeldJob, kept: Ordinals, rest: Ordinals, *, number: int = 0, beyond: int = 0) -> None:
+        """Leaves a job that is not created yet some of its requests; a new one gets `rest`. Raises `Superseded`.
+
+        `number`, `beyond`: see `close`; the number is that of the new job.
+        """
         prefix = job_prefix(job.batch_id)
         # Should the rest never be created either, its requests expire with this reason.
         reason: JobChange = {"error": job.record.error}
-        uncounted: JobChange = {"tokens": None, "least": None}
         divided = self._divide(
             job=keys.entity(job.member),
             batch=keys.batch(job.batch_id),
@@ -313,23 +337,11 @@ class Ledger:
             counted=measures.counted_job(job.batch.provider, job.batch.model),
             kept_bitmap=kept.bitmap or "",
             bitmap=rest.bitmap or "",
-            kept=[*written_fields(carried_by(kept)), *written_fields(uncounted)],
+            numbers=_encode([beyond, number]),
+            kept=kept_by(kept),
             fields=[*Retry.of(job.record, rest).fields(job.batch_id), *written_fields(reason)],
         )
         self._checked(divided, job)
-
-    def segments(self, batch_id: str) -> dict[int, tuple[int, set[int]]]:
-        """By the number of each job of a batch: how many segments it has had, and which of them were given up."""
-        jobs = int(cast("bytes | None", self._redis.hget(keys.batch(batch_id), "jobs")) or 0)
-        numbers = iter(range(1, jobs + 1))
-        found: dict[int, tuple[int, set[int]]] = {}
-        while some := list(islice(numbers, _AT_ONCE)):
-            with self._redis.pipeline(transaction=False) as pipe:
-                for number in some:
-                    pipe.hmget(keys.job(job_id(batch_id, number)), "segments", "dropped")
-                for number, (count, dropped) in zip(some, pipe.execute(), strict=True):
-                    found[number] = int(count or 0), {int(given_up) for given_up in (dropped or b"").split()}
-        return found
 
     def job(self, job: str) -> JobRecord | None:
         """The record of a job; None where there is none. Raises `DamagedRecord`."""
@@ -358,8 +370,7 @@ class Ledger:
         """The record of each job of a batch that is to be deleted. One that is damaged has what can be read of it."""
         for number in range(1, batch.record.jobs + 1):
             name = job_id(batch.batch_id, number)
-            found = cast("dict[bytes, bytes]", self._redis.hgetall(keys.job(name)))
-            if not found:
+            if not (found := cast("dict[bytes, bytes]", self._redis.hgetall(keys.job(name)))):
                 continue
             try:
                 yield read_record(JobRecord, found)

@@ -29,6 +29,15 @@ class Ordinals:
                 base = self.first + 8 * index
                 yield from (base + bit for bit in range(8) if byte & (0x80 >> bit))
 
+    def aligned(self) -> Ordinals:
+        """The same with a bitmap that begins at a whole byte of the batch's bitmaps."""
+        lead, width = self.first % 8, self.last - self.first
+        bitmap = (b"\xff" * (width // 8 + 1)) if self.bitmap is None else self.bitmap.ljust(width // 8 + 1, b"\0")
+        bits = int.from_bytes(bitmap, "big") >> (8 * len(bitmap) - width)
+        size = (lead + width + 7) // 8
+        moved = (bits << (8 * size - lead - width)).to_bytes(size, "big")
+        return Ordinals(first=self.first - lead, last=self.last, bitmap=moved)
+
     def runs(self) -> Iterator[tuple[int, int]]:
         """The same as consecutive ranges [first, last)."""
         start = end = None

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
-from lowtide.protocol import JobRecord, Stage, measures, written_fields
-from lowtide.protocol.changes import CarriedRequests, ContinuedAnswers, NewJob, new_job
-from lowtide.states import JobState
+from lowtide.models import ResultError
+from lowtide.protocol import BatchRecord, JobRecord, Stage, measures, written_fields
+from lowtide.protocol.changes import CarriedRequests, ContinuedAnswers, JobChange, NewJob, PooledRequests, new_job
+from lowtide.states import JobState, ResultStatus
 from lowtide.store import pairs
+from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state.held import HeldJob
 from lowtide_worker.state.ordinals import Ordinals
+
+
+class OutdatedError(Exception):
+    """The job of a pool continues other answers than when the requests that are to join it were prepared."""
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +31,15 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     continuations: int = 0
     partial: str | None = None
     """The file that says where the answers are that the new job continues."""
+    pool: str = ""
+    """The pool of the batch whose job these requests may join; "" where they get a job of their own."""
+    bytes: int | None = None
+    """Size of the requests in a pool."""
+    joins: tuple[str, str] = ("", "")
+    """The file of the answers that the job of the pool continues, and the file that has these and those of the new
+    requests; both "" where no answers go on. The requests join only a job that continues the former."""
+    number: int = 0
+    """The number of the new job, if Redis has forgotten that it was made before; else 0."""
 
     @classmethod
     def of(cls, job: JobRecord, requests: Ordinals) -> Retry:
@@ -49,6 +64,17 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
         """The same requests, whose answers go on; `partial` is the file that says where they are."""
         return replace(self, continuations=self.continuations + 1, partial=partial)
 
+    def pooled(self, pool: str, size: int) -> Retry:
+        """The same requests, which may share a job with others of a pool; `size` is theirs, in bytes."""
+        return replace(self, pool=pool, bytes=size, requests=self.requests.aligned())
+
+    def joining(self, before: str, together: str) -> Retry:
+        """The same requests, which join only a job that continues the answers of the file `before`.
+
+        With them that job continues those of the file `together`.
+        """
+        return replace(self, joins=(before, together))
+
     def fields(self, batch_id: str) -> list[Any]:
         """The fields of the new job and their values, one after the other, as the scripts take them."""
         new: NewJob = {
@@ -60,20 +86,66 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
         return [
             *written_fields(new),
             *written_fields(carried_by(self.requests)),
+            *(written_fields(PooledRequests(bytes=self.bytes)) if self.bytes is not None else ()),
             *(written_fields(answers) if self.continuations else ()),
         ]
 
 
+class Unstored(NamedTuple):
+    """Requests of a job that end without stored results, because the files of their batch are lost."""
+
+    status: ResultStatus
+    """The status that they are counted under."""
+    requests: int
+    """Their number."""
+    error: ResultError
+
+    def totals(self) -> list[Any]:
+        """Counters of all batches and their amounts, one after the other."""
+        reason = measures.short_reason(self.error.reason)
+        return [measures.counter(measures.RESULTS, self.status, reason), self.requests]
+
+
 def new_jobs(batch_id: str, retries: Iterable[Retry]) -> list[Any]:
-    """The retry jobs as close.lua takes them: of each the number of its fields and values, its bitmap, and these."""
-    jobs = ((retry.requests.bitmap or b"", retry.fields(batch_id)) for retry in retries)
-    return [part for bitmap, fields in jobs for part in (len(fields), bitmap, *fields)]
+    """The retry jobs as close.lua takes them: of each the number of its fields and values, its pool, its bitmap,
+    the files of partial answers, and these."""
+    jobs = ((retry, retry.fields(batch_id)) for retry in retries)
+    return [
+        part
+        for retry, fields in jobs
+        for part in (len(fields), retry.pool, retry.requests.bitmap or b"", *retry.joins, *fields)
+    ]
+
+
+def pool_limits(settings: WorkerSettings, batch: BatchRecord) -> dict[str, Any]:
+    """The arguments of close.lua about the job of a pool."""
+    return {
+        "linger": settings.linger_seconds,
+        "enough": settings.linger_requests,
+        "most": settings.max_requests_per_job,
+        "most_bytes": settings.max_job_bytes(batch.mode, batch.provider),
+    }
 
 
 def carried_by(ordinals: Ordinals) -> CarriedRequests:
     """The fields of a job that carries these requests."""
     sparse = ordinals.bitmap is not None
     return {"first": ordinals.first, "last": ordinals.last, "requests": len(ordinals), "sparse": sparse}
+
+
+def kept_by(ordinals: Ordinals) -> list[Any]:
+    """The fields and values of a job that keeps only these of its requests.
+
+    They are counted again. Without `bytes` no others join them.
+    """
+    uncounted: JobChange = {
+        "tokens": None,
+        "least": None,
+        "output_tokens": None,
+        "least_output": None,
+        "bytes": None,
+    }
+    return [*written_fields(carried_by(ordinals)), *written_fields(uncounted)]
 
 
 def retry_counts(job: HeldJob, retries: Sequence[Retry]) -> list[Any]:

@@ -6,6 +6,6 @@ the variant on Vertex AI.
 
 from __future__ import annotations
 
-from lowtide_cli.commands.demo.run import demo
+from lowtide_cli.commands.demo.run import SUGGESTED, demo
 
-__all__ = ["demo"]
+__all__ = ["SUGGESTED", "demo"]

@@ -12,6 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from lowtide import Batch, BatchQueue, BatchStatus, Result, ResultStatus, Settings, WaitTimeout
+from lowtide.budgets import cost_text
+from lowtide.text import counted
 from lowtide_cli.commands.watch import show_progress
 from lowtide_cli.local import Stack
 from lowtide_cli.terminal import CommandError, Exit
@@ -67,15 +69,17 @@ def _show_counts(console: Console, status: BatchStatus, seconds: float) -> None:
     """Shows the counts of the batch in one line."""
     failed = status.failed + status.expired + status.cancelled
     counts = [
-        f"{status.total:,} requests",
+        counted(status.total, "request"),
         f"{status.succeeded:,} succeeded",
         f"{failed:,} failed",
-        f"{len(status.jobs):,} provider jobs",
+        counted(len(status.jobs), "provider job"),
         f"{status.usage.total_token_count:,} tokens",
         f"{seconds:.1f} s",
     ]
     console.print()
     console.print(", ".join(counts))
+    if cost := cost_text(status.cost, status.paid_cost, status.unpriced):
+        console.print(f"{cost} by the batch prices of {status.model}; the tokens are made up, and nothing is paid")
 
 
 def _check(console: Console, keys: list[str], found: list[Result]) -> Exit:
@@ -90,7 +94,7 @@ def _check(console: Console, keys: list[str], found: list[Result]) -> Exit:
     for what, which in problems.items():
         if which:
             some = ", ".join(which[:5]) + (" ..." if len(which) > 5 else "")
-            console.print(f"[red]{len(which):,} keys {what}:[/] {escape(some)}")
+            console.print(f"[red]{counted(len(which), 'key')} {what}:[/] {escape(some)}")
     if any(problems.values()):
         return Exit.FAILURES
     console.print(f"[green]every one of the {len(keys):,} requests has its result, checked key by key")

@@ -70,15 +70,16 @@ def demo(*, flower: bool, vertex: bool) -> Exit:
             _show_processes(console, stack)
             code = run(console, stack)
             if code is Exit.OK:
-                _show_next(console)
+                _show_next(console, vertex=vertex)
             if flower:
                 _linger(console, stack)
         except KeyboardInterrupt:
-            console.print("\nstopped; nothing is left behind")
             code = Exit.INTERRUPTED
         finally:
             with console.status("stopping"):
                 stack.stop()
+    if code is Exit.INTERRUPTED:
+        console.print("\nstopped; nothing is left behind")
     return code
 
 
@@ -111,13 +112,14 @@ def run_topics(console: Console, stack: Stack) -> Exit:
     return show(console, stack, batch, keys)
 
 
-def _show_next(console: Console) -> None:
+def _show_next(console: Console, *, vertex: bool) -> None:
     """Shows the next commands to try."""
     console.print("\nNext, requests of your own, with the same emulator:")
     here = Path(sys.executable).parent
     if shutil.which("lowtide") != str(here / "lowtide") and (here / "activate").is_file():
         console.print(f"  . {here / 'activate'}", markup=False, soft_wrap=True)
-    console.print("  lowtide up   # leave it running; run its export lines in a second terminal:")
+    up = "LOWTIDE_PROVIDER=vertex lowtide up" if vertex else "lowtide up"
+    console.print(f"  {up}   # leave it running; run its export lines in a second terminal:")
     console.print(f"  {SUGGESTED}", markup=False, soft_wrap=True)
     console.print("  lowtide list")
 

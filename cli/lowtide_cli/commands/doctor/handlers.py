@@ -1,9 +1,9 @@
-"""The checks of the handlers: whether workers listen for them, and whether results are undelivered."""
+"""The checks of results and handlers: whether workers listen for them, and whether results are stored and delivered."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby, starmap
 from operator import attrgetter
@@ -13,8 +13,18 @@ import redis
 from lowtide import BatchQueue, BatchStatus, InvalidBatch, LowtideError, Settings
 from lowtide.addresses import CeleryTarget, listened_for, parse_handler
 from lowtide.protocol import keys
-from lowtide.store import Listener, connect, known_handlers, listeners, redis_errors, shared_queues, silence
-from lowtide.text import duration
+from lowtide.store import (
+    NOT_STORED,
+    REFUSED,
+    Listener,
+    connect,
+    known_handlers,
+    listeners,
+    redis_errors,
+    shared_queues,
+    silence,
+)
+from lowtide.text import counted, duration
 from lowtide_cli.commands.doctor.findings import Finding, Health
 
 _CHECKED_BATCHES = 1000
@@ -31,7 +41,8 @@ def check_handlers(settings: Settings, served: Collection[str] = ()) -> list[Fin
         with redis_errors(settings.redis_url.get_secret_value()):
             parked = client.zcard(keys.PARKED)
             known = known_handlers(client)
-            batches = _open_batches(settings)
+            newest = BatchQueue(settings).list(page_size=_CHECKED_BATCHES).batches
+            batches = _open_batches(newest)
             waited_for = sorted({name for batch in batches if (name := listened_for(batch.on_result))})
             names = list(dict.fromkeys([*known, *waited_for]))
             found = dict(zip(names, listeners(client, names), strict=True))
@@ -50,15 +61,16 @@ def check_handlers(settings: Settings, served: Collection[str] = ()) -> list[Fin
             if settings.handler_queue is None and silence(name, found[name])
         ),
         *starmap(_unserved, sorted(unserved.items())),
+        *_unstored(newest),
+        *_refused(newest),
         *_undelivered(batches),
         _parked(parked),
     ]
 
 
-def _open_batches(settings: Settings) -> list[BatchStatus]:
-    """Returns the newest batches that have results to deliver, or will have."""
-    page = BatchQueue(settings).list(page_size=_CHECKED_BATCHES)
-    return [batch for batch in page.batches if batch.on_result and (batch.undelivered or not batch.finished)]
+def _open_batches(newest: Iterable[BatchStatus]) -> list[BatchStatus]:
+    """Returns those of the newest batches that have results to deliver, or will have."""
+    return [batch for batch in newest if batch.on_result and (batch.undelivered or not batch.finished)]
 
 
 def _listening(found: Mapping[str, Sequence[Listener]]) -> list[Finding]:
@@ -73,7 +85,7 @@ def _listening(found: Mapping[str, Sequence[Listener]]) -> list[Finding]:
         fresh = sorted(one for one in workers if one.fresh)
         for queue, those in groupby(fresh, key=attrgetter("queue")):
             silent = [one.silent for one in those]
-            count = "1 worker" if len(silent) == 1 else f"{len(silent):,} workers"
+            count = counted(len(silent), "worker")
             seen = f"{here} listens on queue {queue}{elsewhere}: {count}, last heard {duration(min(silent))} ago"
             findings.append(Finding("Handler", Health.OK, seen))
     return findings[:_SHOWN]
@@ -87,12 +99,9 @@ def _shared(problem: str) -> Finding:
 def _unheard(name: str, workers: Sequence[Listener], batches: Sequence[BatchStatus]) -> Finding:
     undelivered = sum(batch.undelivered for batch in batches)
     what, _, advice = silence(name, workers).partition(": ")
-    waiting = (
-        f"{undelivered:,} {'segment' if undelivered == 1 else 'segments'} of results wait"
-        if undelivered
-        else "its results will wait"
-    )
-    count = "1 batch" if len(batches) == 1 else f"{len(batches):,} batches"
+    segments = counted(undelivered, "segment of results waits", "segments of results wait")
+    waiting = segments if undelivered else "its results will wait"
+    count = counted(len(batches), "batch", "batches")
     health = Health.FAIL if undelivered else Health.WARN
     return Finding("Handler", health, f"{what}, the handler of {count}: {waiting}", advice)
 
@@ -134,6 +143,36 @@ def _undelivered(batches: Sequence[BatchStatus]) -> list[Finding]:
             f"lowtide status {next(batch for batch, problem in hindered if problem.endswith(reason))}",
         )
         for reason, count in reasons.most_common(3)
+    ]
+
+
+def _unstored(batches: Iterable[BatchStatus]) -> list[Finding]:
+    """Returns findings about the batches that make no progress, because the files of their requests are damaged."""
+    stuck = [(batch.id, text) for batch in batches for text in batch.problems if text.startswith(NOT_STORED)]
+    return [
+        Finding(
+            "Results",
+            Health.FAIL,
+            f"batch {batch}: {problem}",
+            f"restore the file from a backup, or end the batch: lowtide cancel {batch}",
+        )
+        for batch, problem in stuck[:_SHOWN]
+    ]
+
+
+def _refused(batches: Iterable[BatchStatus]) -> list[Finding]:
+    """Returns findings about the batches that make no progress, because Redis refuses commands of workers."""
+    found = [(batch.id, text.partition(REFUSED)[2]) for batch in batches for text in batch.problems if REFUSED in text]
+    return [
+        Finding(
+            "Redis",
+            Health.FAIL,
+            f"{counted(count, 'batch makes', 'batches make')} no progress, because Redis refuses a command: {reason}",
+            "WRONGTYPE and errors of scripts: restore or delete the key that something else has written to. "
+            "NOPERM: give the user of Redis the permissions of the reference. For details: "
+            f"lowtide status {next(batch for batch, text in found if text == reason)}",
+        )
+        for reason, count in Counter(text for _, text in found).most_common(3)
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lowtide import InvalidSettings, LowtideError
+from lowtide.extras import install
 from lowtide.states import ProviderName
 from lowtide_cli.commands.doctor.findings import Finding, Health
 from lowtide_cli.extras import installed
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
 _PROVIDER_SECONDS = 10.0
 
 
-def check_provider() -> list[Finding]:
-    """Returns the findings about the provider, and about Vertex AI's storage if it is used."""
+def check_provider(*, served: bool) -> list[Finding]:
+    """Returns the findings about the provider, and about Vertex AI's storage if it is used.
+
+    - `served`: whether running workers serve the provider, so that batches need no key here.
+    """
     if not installed("worker"):
-        advice = 'on the workers\' hosts: pip install "lowtide[worker]"'
+        advice = f"on the workers' hosts, {install('worker')}"
         return [Finding("Provider", Health.WARN, "not checked: the worker is not installed on this host", advice)]
     from lowtide_cli.commands.doctor.vertex import check_vertex
     from lowtide_worker.settings import WorkerSettings
@@ -31,10 +35,10 @@ def check_provider() -> list[Finding]:
     # A worker has time to wait for an answer. A person at a terminal does not.
     timeout = min(known.provider_timeout_seconds, _PROVIDER_SECONDS)
     hurried = known.model_copy(update={"provider_timeout_seconds": timeout})
-    return [_jobs(hurried), *check_vertex(hurried)]
+    return [_jobs(hurried, served=served), *check_vertex(hurried)]
 
 
-def _jobs(settings: WorkerSettings) -> Finding:
+def _jobs(settings: WorkerSettings, *, served: bool) -> Finding:
     from lowtide_worker.providers import ProviderError
     from lowtide_worker.runtime import Runtime
 
@@ -47,6 +51,10 @@ def _jobs(settings: WorkerSettings) -> Finding:
         return Finding("Provider", Health.FAIL, str(error))
     except ProviderError as error:
         has_key = settings.google_api_key is not None
+        if served and not vertex and not has_key:
+            seen = f"{name}: not checked, because no API key is set here; running workers serve it"
+            advice = "to use `lowtide jobs` and `lowtide hooks` here, set GEMINI_API_KEY here too"
+            return Finding("Provider", Health.WARN, seen, advice)
         advice = _advice_on_vertex(error) if vertex else _advice_on_gemini(error, has_key=has_key)
         return Finding("Provider", Health.FAIL, f"{name}: {error}", advice)
     count = f"{len(jobs):,}{' or more' if more else ''} {'job' if len(jobs) == 1 else 'jobs'}"

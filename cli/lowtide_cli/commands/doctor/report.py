@@ -12,7 +12,7 @@ from lowtide_cli.commands.doctor.handlers import check_handlers
 from lowtide_cli.commands.doctor.provider import check_provider
 from lowtide_cli.commands.doctor.spool import check_installation, check_spool
 from lowtide_cli.commands.doctor.store import check_redis
-from lowtide_cli.commands.doctor.workers import check_workers
+from lowtide_cli.commands.doctor.workers import check_workers, is_served
 from lowtide_cli.terminal import Exit
 from lowtide_cli.terminal.output import print_json, stdout
 
@@ -41,7 +41,7 @@ def _findings() -> list[Finding]:
     findings.append(spool)
     if reachable and spool.health is not Health.FAIL:
         findings.append(check_installation(settings))
-    findings += check_provider()
+    findings += check_provider(served=reachable and is_served(settings))
     if reachable:
         workers, served = check_workers(settings)
         findings += workers

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import redis
 
 from lowtide import Settings, StoreUnavailable, UnsupportedServer
 from lowtide.protocol import keys
 from lowtide.settings import without_password
-from lowtide.store import WITH_WAITAOF, advice, connect, is_new_enough, lacking, redis_errors, require_server
+from lowtide.store import WITH_WAITAOF, advice, connect, is_new_enough, is_silent, lacking, redis_errors, require_server
 from lowtide_cli.commands.doctor.findings import Finding, Health
 
 _SKEW_SECONDS = 2.0
@@ -31,6 +32,7 @@ def check_redis(settings: Settings) -> list[Finding]:
             info = client.info()
             dead = client.llen(keys.DEAD_LETTERS)
             syncs = _syncs(client)
+            events: Any = client.zrange(keys.HOOKS, 0, -1, withscores=True)
     except (StoreUnavailable, UnsupportedServer) as error:
         return [Finding("Redis", Health.FAIL, str(error))]
     finally:
@@ -43,6 +45,7 @@ def check_redis(settings: Settings) -> list[Finding]:
         *_last_second(str(info["redis_version"]), syncs),
         _skew(skew),
         _dead_letters(dead),
+        *([] if settings.webhook_url is None else [_webhook_events(silent=is_silent(dict(events)))]),
     ]
 
 
@@ -94,3 +97,17 @@ def _dead_letters(count: int) -> Finding:
         return Finding("Dead letters", Health.OK, "none")
     seen = f"{count:,} {'message' if count == 1 else 'messages'} that no worker could process"
     return Finding("Dead letters", Health.WARN, seen, "lowtide dead-letters list")
+
+
+def _webhook_events(*, silent: bool | None) -> Finding:
+    """Returns a finding about events of the provider, for which LOWTIDE_WEBHOOK_URL is set."""
+    if silent is None:
+        return Finding("Events", Health.OK, "no job with a webhook has ended yet")
+    if not silent:
+        return Finding("Events", Health.OK, "the provider's events come")
+    seen = "jobs have ended without an event, so jobs with a webhook are polled like others"
+    advice = (
+        "check that LOWTIDE_WEBHOOK_URL leads to your hooks application, and that it has this setting too; "
+        "its log says what it refuses"
+    )
+    return Finding("Events", Health.WARN, seen, advice)

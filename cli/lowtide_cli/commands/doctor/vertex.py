@@ -9,6 +9,7 @@ from collections.abc import Callable
 from lowtide import LowtideError
 from lowtide.addresses import Objects, Table, parse_objects, parse_table
 from lowtide.cloud import bigquery_client, storage_client
+from lowtide.extras import install
 from lowtide.states import ProviderName
 from lowtide_cli.commands.doctor.findings import Finding, Health
 from lowtide_cli.extras import installed
@@ -39,7 +40,7 @@ def _places(settings: WorkerSettings) -> list[Finding]:
         wanted["Dataset"] = lambda: _dataset(settings, dataset)
     if wanted and not installed("vertex"):
         seen = "not checked: Google's clients are not installed"
-        return [Finding(check, Health.FAIL, seen, 'pip install "lowtide[worker,vertex]"') for check in wanted]
+        return [Finding(check, Health.FAIL, seen, install("worker", "vertex")) for check in wanted]
     if wanted and settings.google_cloud_project is None:
         advice = "set it to the project that is billed for them"
         seen = "not checked: GOOGLE_CLOUD_PROJECT is not set"

@@ -9,8 +9,9 @@ from contextlib import closing
 import redis
 
 from lowtide import BatchQueue, BatchStatus, LowtideError, Settings
+from lowtide.budgets import budgets_digest
 from lowtide.protocol import Queue
-from lowtide.store import Announcement, Heard, announcements, connect, unserved
+from lowtide.store import Announcement, Heard, announcements, connect, other_budgets, unserved
 from lowtide_cli.commands.doctor.findings import Finding, Health
 from lowtide_cli.workers import worker_queues
 
@@ -31,7 +32,7 @@ def check_workers(settings: Settings) -> tuple[list[Finding], set[str]]:
         waiting = Counter(batch.provider for batch in _open_batches(settings) if batch.provider != settings.provider)
     except (LowtideError, redis.RedisError, OSError) as error:
         return [Finding("Workers", Health.FAIL, f"the broker does not answer: {error}")], set()
-    announced = _announced(heard, settings.provider)
+    announced = [*_announced(heard, settings.provider), *_budgets(heard, settings)]
     if not alive:
         advice = _START.format(",".join(Queue))
         missing = Finding("Workers", Health.FAIL, "no worker answers: batches are accepted, but wait", advice)
@@ -50,6 +51,15 @@ def check_workers(settings: Settings) -> tuple[list[Finding], set[str]]:
     return [*findings, *announced, *elsewhere], served
 
 
+def is_served(settings: Settings) -> bool:
+    """Returns whether running workers have announced that they serve the provider of these settings."""
+    try:
+        with closing(connect(settings)) as client:
+            return not unserved(announcements(client), settings.provider)
+    except (LowtideError, redis.RedisError, OSError):
+        return False
+
+
 def _open_batches(settings: Settings) -> list[BatchStatus]:
     return [batch for batch in BatchQueue(settings).list(page_size=_CHECKED_BATCHES).batches if not batch.finished]
 
@@ -66,6 +76,14 @@ def _announced(heard: Sequence[Heard], provider: str) -> list[Finding]:
     ]
     advice = "change this on the worker's host, whose settings may differ from those here"
     return [Finding("Worker", health, seen, advice) for health, seen in found[:_SHOWN]]
+
+
+def _budgets(heard: Sequence[Heard], settings: Settings) -> list[Finding]:
+    """Returns a finding where a worker keeps other budgets than these settings have."""
+    if not (worker := other_budgets(heard, budgets_digest(settings.budgets))):
+        return []
+    seen = f"LOWTIDE_BUDGETS differs from that of {worker}, which counts: small batches may wait for budgets of others"
+    return [Finding("Budgets", Health.FAIL, seen, "give producers and workers the same LOWTIDE_BUDGETS")]
 
 
 def _weight(worker: Announcement, fresh: Sequence[Announcement], provider: str) -> Health:

@@ -5,6 +5,6 @@
 
 from __future__ import annotations
 
-from lowtide_cli.commands.results.command import results, write_results
+from lowtide_cli.commands.results.command import check_output, results, write_results
 
-__all__ = ["results", "write_results"]
+__all__ = ["check_output", "results", "write_results"]

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
+from functools import partial
 
 import msgspec
 
-from lowtide import Batch, BatchStatus, Result
+from lowtide import BatchStatus, Result
+from lowtide.budgets import plain_dollars
+from lowtide.models import read_result
 from lowtide.openai import result_line
+from lowtide_cli.terminal.spreadsheet import csv_line
 
 _ESCAPES = str.maketrans(
     {code: f"\\u{code:04x}" for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}
     | {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 )
 """Programs differ in what ends a line, or a text: all control characters and Unicode's separators are escaped."""
-_COLUMNS = ("key", "status", "reason", "text", "metadata")
+_COLUMNS = ("key", "status", "reason", "text", "metadata", "cost")
 
 
 class Format(StrEnum):
@@ -28,19 +30,17 @@ class Format(StrEnum):
     OPENAI = "openai"
     """Lines of OpenAI's batch output."""
     CSV = "csv"
-    """RFC 4180 with a header line. Keys and texts are as they are, with their line ends and control characters."""
+    """RFC 4180 with a header line. Keys and texts have their line ends and control characters, and an apostrophe before
+    what a spreadsheet would run as a formula. The cost is in US dollars, and empty where it is unknown."""
     TEXT = "text"
     """Key, tab, text: one request a line, for every reader. Control characters are escaped."""
 
 
-def formatted(batch: Batch, status: BatchStatus, form: Format) -> Iterator[bytes]:
-    """Yields the results of a batch as lines of this format, with their line ends.
-
-    Raises as `Batch.results` does.
-    """
+def formatted(lines: Iterable[bytes], status: BatchStatus, form: Format) -> Iterator[bytes]:
+    """Yields stored results of a batch as lines of this format, with their line ends."""
     if form is Format.JSONL:
-        return (line + b"\n" for line in batch.result_lines())
-    return _FORMATS[form](batch.results(), status)
+        return (line + b"\n" for line in lines)
+    return _FORMATS[form](map(partial(read_result, batch_id=status.id, labels=status.labels), lines), status)
 
 
 def _openai(results: Iterator[Result], status: BatchStatus) -> Iterator[bytes]:
@@ -55,13 +55,12 @@ def _csv(results: Iterator[Result], status: BatchStatus) -> Iterator[bytes]:
     for result in results:
         reason = result.error.reason if result.error else ""
         metadata = msgspec.json.encode(result.metadata).decode() if result.metadata else ""
-        yield _csv_line((result.key, str(result.status), reason, _text(result), metadata))
+        cost = "" if result.cost is None else plain_dollars(result.cost)
+        yield _csv_line((result.key, str(result.status), reason, _text(result), metadata, cost))
 
 
 def _csv_line(values: tuple[str, ...]) -> bytes:
-    line = io.StringIO(newline="")
-    csv.writer(line).writerow(values)
-    return _encoded(line.getvalue())
+    return _encoded(csv_line(values))
 
 
 def _lines(results: Iterator[Result], status: BatchStatus) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ from lowtide_cli.commands.watch.pace import Pace
 from lowtide_cli.commands.watch.picture import measures, picture
 from lowtide_cli.terminal import Exit, exit_of
 from lowtide_cli.terminal.output import (
+    answered_text,
     outcome,
     print_json,
     status_data,
@@ -22,7 +23,12 @@ from lowtide_cli.terminal.output import (
     stdout,
 )
 
-_POLL_SECONDS = 0.5
+_SHORTEST_PAUSE_SECONDS = 0.2
+"""Shortest time between two reads of the status, however often the batch changes."""
+_REFRESH_SECONDS = 2.0
+"""Longest time between two reads: Redis does not notify of what happens to a job, such as its progress."""
+_MOST_JOBS = 50
+"""Jobs that are read, of which only the problems are shown. A watch that prints JSON reads all of them."""
 _MAX_POLLING_SHARE = 0.05
 """The largest share of the time spent on reading the status. Reading thousands of jobs takes long."""
 _REDIS_TIMEOUT_SECONDS = 60.0
@@ -65,7 +71,7 @@ def show_progress(batch: Batch, console: Console, timeout: float | None = None) 
 def _follow_json(batch: Batch) -> BatchStatus | None:
     last = None
     try:
-        for status in _statuses(batch):
+        for status in _statuses(batch, max_jobs=None):
             last = status
             print_json(status_data(status), indent=0)
     except KeyboardInterrupt:
@@ -76,14 +82,15 @@ def _follow_json(batch: Batch) -> BatchStatus | None:
 
 def _say_that_it_goes_on(batch: Batch) -> None:
     stderr().print(
-        f"\nno longer watching; the batch continues. Watch it again: lowtide watch {batch.id}", soft_wrap=True
+        f"\nno longer watching; this stops nothing else. Watch the batch again: lowtide watch {batch.id}",
+        soft_wrap=True,
     )
 
 
 def _lines(batch: Batch, console: Console, timeout: float | None) -> BatchStatus:
     said: set[str] = set()
     for status in _statuses(batch, timeout):
-        progress = {"requests": f"{status.answered:,} of {status.total:,} answered", **measures(status)}
+        progress = {"requests": answered_text(status), **measures(status)}
         counted = (f"{name}: {value}" for name, value in progress.items() if value)
         lines = [str(status.state), *counted, *status.problems, *status.warnings]
         if not status.finished:
@@ -94,7 +101,7 @@ def _lines(batch: Batch, console: Console, timeout: float | None) -> BatchStatus
 
 
 def _live(batch: Batch, console: Console, timeout: float | None) -> BatchStatus:
-    status, pace = batch.status(), Pace()
+    status, pace = batch.status(max_jobs=_MOST_JOBS), Pace()
 
     def now() -> Group:
         return picture(status, pace.left(status.total, time.monotonic()))
@@ -105,35 +112,38 @@ def _live(batch: Batch, console: Console, timeout: float | None) -> BatchStatus:
     return status
 
 
-def _statuses(batch: Batch, timeout: float | None = None) -> Iterator[BatchStatus]:
+def _statuses(
+    batch: Batch, timeout: float | None = None, *, max_jobs: int | None = _MOST_JOBS
+) -> Iterator[BatchStatus]:
     """Yields the status now and after every change, until the batch is finished."""
     last: BatchStatus | None = None
     started = seen = time.monotonic()
     due = started
-    while last is None or not last.finished:
-        try:
-            polled = time.monotonic()
-            if last is not None and polled < due and not batch.summary().finished:
-                status = last
+    with batch.notifications() as notified:
+        while last is None or not last.finished:
+            try:
+                polled = time.monotonic()
+                if last is not None and polled < due and not batch.summary().finished:
+                    status = last
+                else:
+                    status = batch.status(max_jobs=max_jobs)
+                    took = time.monotonic() - polled
+                    due = polled + took / _MAX_POLLING_SHARE
+            except StoreUnavailable:
+                if last is None or time.monotonic() - seen > _REDIS_TIMEOUT_SECONDS:
+                    raise
             else:
-                status = batch.status()
-                took = time.monotonic() - polled
-                due = polled + took / _MAX_POLLING_SHARE
-        except StoreUnavailable:
-            if last is None or time.monotonic() - seen > _REDIS_TIMEOUT_SECONDS:
-                raise
-        else:
-            seen = time.monotonic()
-            if last is None or _essence(status) != _essence(last):
-                yield status
-            last = status
-        if not last.finished:
-            if timeout is not None and time.monotonic() - started > timeout:
-                raise WaitTimeout(f"batch {batch.id} is not finished after {timeout:g} s: {outcome(last)}")
-            time.sleep(_POLL_SECONDS)
+                seen = time.monotonic()
+                if last is None or _essence(status) != _essence(last):
+                    yield status
+                last = status
+            if not last.finished:
+                if timeout is not None and time.monotonic() - started > timeout:
+                    raise WaitTimeout(f"batch {batch.id} is not finished after {timeout:g} s: {outcome(last)}")
+                time.sleep(_SHORTEST_PAUSE_SECONDS)
+                notified.wait(_REFRESH_SECONDS)
 
 
 def _essence(status: BatchStatus) -> object:
-    jobs = [job.state for job in status.jobs]
     why = status.waiting.why if status.waiting else None
-    return status.state, status.settled, status.answered, jobs, why, status.problems, status.warnings
+    return status.state, status.settled, status.answered, status.job_counts, why, status.problems, status.warnings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 
 from rich.console import Group
 from rich.progress_bar import ProgressBar
@@ -11,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from lowtide import BatchState, BatchStatus
+from lowtide.budgets import cost_text
 from lowtide.text import duration
-from lowtide_cli.terminal.output import STATE_STYLE, outcome, tokens_text, waiting_text
+from lowtide_cli.terminal.output import STATE_STYLE, answered_text, outcome, tokens_text, waiting_text
 
 
 def picture(status: BatchStatus, left: float | None = None) -> Group:
@@ -25,7 +25,7 @@ def picture(status: BatchStatus, left: float | None = None) -> Group:
     bar.add_row(
         Text(status.state, style=STATE_STYLE[status.state]),
         ProgressBar(total=status.total, completed=status.answered, finished_style=style),
-        Text(f"{status.answered:,}/{status.total:,} answered"),
+        Text(answered_text(status)),
     )
     shown = {**measures(status), "time": _time(status, left)}
     table = Table.grid(padding=(0, 2))
@@ -44,6 +44,7 @@ def measures(status: BatchStatus) -> dict[str, str]:
         "jobs": _jobs(status),
         "waiting": waiting_text(status),
         "tokens": tokens_text(status.usage),
+        "cost": cost_text(status.cost, status.paid_cost, status.unpriced),
     }
 
 
@@ -52,8 +53,7 @@ def _clean(status: BatchStatus) -> bool:
 
 
 def _jobs(status: BatchStatus) -> str:
-    counts = Counter(str(job.state) for job in status.jobs)
-    return ", ".join(f"{count:,} {state}" for state, count in counts.items()) or "none yet"
+    return ", ".join(f"{count:,} {state}" for state, count in status.job_counts.items()) or "none yet"
 
 
 def _time(status: BatchStatus, left: float | None) -> str:

@@ -73,6 +73,13 @@ securityContext:
 envFrom:
   - configMapRef:
       name: {{ include "lowtide.name" . }}
+  {{- with .Values.extraEnvFrom }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .Values.extraEnv }}
+env:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 volumeMounts:
   - name: secrets
     mountPath: /run/lowtide/secrets

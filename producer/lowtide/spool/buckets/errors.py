@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from lowtide.errors import SpoolError
+from lowtide.extras import install
 
 _MAX_CHARS = 500
 """An error page of a proxy may be long, and may hold an object's content."""
@@ -36,4 +37,4 @@ def changed(place: str, key: str) -> OSError:
 
 def not_installed(scheme: str, extra: str) -> SpoolError:
     """Returns the error for a library that is not installed."""
-    return SpoolError(f'a spool at {scheme}:// needs its library: pip install "lowtide[{extra}]"')
+    return SpoolError(f"a spool at {scheme}:// needs its library: {install(extra)}")

@@ -9,6 +9,9 @@ end
 -- A time as the clocks and hashes keep it, to the microsecond.
 local function score(seconds) return string.format('%.6f', seconds) end
 
+-- The score of what is due now and waits while there is other work: see claim.lua.
+local function lower_turn() return score(now() + LOWER_TURN) end
+
 local function exists(key) return redis.call('EXISTS', key) == 1 end
 
 -- Whether another worker holds the entity now: each time it is given out, it has a new token.
@@ -24,6 +27,9 @@ local function wake(hash, member, clock, due)
   end
   return redis.call('ZADD', clock, 'XX', 'CH', due, member) == 1
 end
+
+-- The value of `woken` of a job at work whose turn for a slot has come. It counts only while the job waits for one.
+local TURN = '0'
 
 -- The items of a table from one index to another.
 local function slice(items, first, last)
@@ -67,18 +73,24 @@ local function observe(latencies, name, seconds, bounds)
 end
 
 -- Adds an entity to the census, or takes it out: `sign` is 1 or -1. Returns the name that it was counted under.
+-- Of the segments that their handler has not taken, the times are kept too: the oldest one shows a handler that stalls.
 -- A name is `kind|state` and what stays the same: of a job its provider and model, of a batch its number of requests,
 -- which are counted by the state of their batch.
-local function count(census, name, sign)
-  local state, requests = string.match(name, '^batches|([^|]*)|(%d+)$')
-  if not requests then return add(census, name, sign) end
-  add(census, 'batches|' .. state, sign)
+local function count(hash, census, name, sign)
+  if name == 'segments|undelivered' then
+    local member = string.sub(hash, #KEY + 1)
+    if sign == 1 then redis.pcall('ZADD', UNDELIVERED, score(now()), member)
+    else redis.pcall('ZREM', UNDELIVERED, member) end
+  end
+  local kind, state, requests = string.match(name, '^(%l+)|([^|]*)|(%d+)$')
+  if kind ~= 'batches' and kind ~= 'gathered' then return add(census, name, sign) end
+  add(census, kind .. '|' .. state, sign)
   add(census, 'requests|' .. state, sign * requests)
   return name
 end
 
 -- Counts an entity that has just been made. Its hash keeps the name, so that it is never counted twice.
-local function count_in(hash, census, name) redis.call('HSET', hash, 'counted', count(census, name, 1)) end
+local function count_in(hash, census, name) redis.call('HSET', hash, 'counted', count(hash, census, name, 1)) end
 
 -- The name under which an entity is counted; nil for one that an earlier version has made.
 local function counted_as(hash)
@@ -86,12 +98,21 @@ local function counted_as(hash)
   return type(name) == 'string' and name or nil
 end
 
--- Counts an entity under its new state.
+-- Publishes that a batch has changed; another entity has no channel. It is a hint for those who wait: one who may not
+-- publish does the work all the same.
+local function publish(hash, state)
+  if string.sub(hash, 1, #BATCH) == BATCH then
+    redis.pcall('PUBLISH', CHANGED .. string.sub(hash, #BATCH + 1), state)
+  end
+end
+
+-- Counts an entity under its new state, and publishes that of a batch.
 local function recount(hash, census, state)
+  publish(hash, state)
   local before = counted_as(hash)
   local name = before and string.gsub(before, '|[^|]*', '|' .. state, 1)
   if name == before then return end
-  count(census, before, -1)
+  count(hash, census, before, -1)
   count_in(hash, census, name)
 end
 
@@ -110,57 +131,26 @@ local function decoded(json)
   return readable and type(found) == 'table' and found or {}
 end
 
--- Has the output of a job collected from its first byte again. Rows that come once more were paid once: from now on the
--- tokens of each collection have a sum of their own, see `count_paid`.
-local function collect_again(job, paid)
-  local segments, recollected, now = unpack(redis.call('HMGET', job, 'segments', 'recollected', 'paid_now'))
-  if tonumber(segments or 0) > tonumber(recollected or 0) then
-    local before = now
-    if not before then
-      local sums = {}
-      for index, amount in ipairs(redis.call('HMGET', job, unpack(paid))) do sums[paid[index]] = tonumber(amount or 0) end
-      before = cjson.encode(sums)
-    end
-    redis.call('HSET', job, 'recollected', segments, 'recollected_before', recollected or 0, 'paid_before', before)
-  end
-  redis.call('HSET', job, 'collected', '{}', 'paid_now', '{}')
-  redis.call('HDEL', job, 'retried_by')
-end
-
--- Counts the tokens of a segment of a job, in the job and in its batch. Where the output was collected again, both have
--- the most that one collection has found: the rows may come once more, or may not come any more.
-local function count_paid(job, batch, number, paid)
-  local first, first_before, now = unpack(redis.call('HMGET', job, 'recollected', 'recollected_before', 'paid_now'))
-  local collection
-  if now then
-    collection = number >= tonumber(first or 0) and 'paid_now' or 'paid_before'
-    -- One from before the last two has come twice more since.
-    if number < tonumber(first_before or 0) then return end
-  end
-  local sums = collection and decoded(redis.call('HGET', job, collection))
-  for index = 1, #paid, 2 do
-    local counter, more = paid[index], tonumber(paid[index + 1])
-    if sums then
-      sums[counter] = (sums[counter] or 0) + more
-      more = math.max(0, sums[counter] - (redis.call('HGET', job, counter) or 0))
-    end
-    redis.call('HINCRBY', batch, counter, more)
-    redis.call('HINCRBY', job, counter, more)
-  end
-  if sums then redis.call('HSET', job, collection, cjson.encode(sums)) end
+-- Has the output of a job collected from its first byte again.
+local function collect_again(job)
+  redis.call('HSET', job, 'recollected', redis.call('HGET', job, 'segments') or 0, 'collected', '{}')
 end
 
 -- Removes the hash of an entity, which is counted no more.
 local function remove(hash, census)
   local name = counted_as(hash)
-  if name then count(census, name, -1) end
+  if name then count(hash, census, name, -1) end
   redis.call('DEL', hash)
 end
 
 -- The numbers of a batch's requests: all, succeeded, failed, expired, cancelled; and whether the last four make up all.
-local function counts_of(batch)
-  local found = redis.call('HMGET', batch, 'total', 'succeeded', 'failed', 'expired', 'cancelled')
-  for index = 1, 5 do found[index] = tonumber(found[index] or 0) end
+-- `more` requests are about to be counted as `ended`, where these are given.
+local function counts_of(batch, ended, more)
+  local names = {'total', 'succeeded', 'failed', 'expired', 'cancelled'}
+  local found = redis.call('HMGET', batch, unpack(names))
+  for index, name in ipairs(names) do
+    found[index] = tonumber(found[index] or 0) + (name == ended and tonumber(more) or 0)
+  end
   return found, found[1] == found[2] + found[3] + found[4] + found[5]
 end
 
@@ -178,6 +168,23 @@ local function stop(batch, census, clock, job_hash, job_member)
   end
 end
 
+-- Makes a batch event due, with a copy of the batch as it is now, if the batch names a handler for it. `name` is
+-- `finished` or `progress`, `clock` that of the stage.
+local function put_event(batch, name, handler, census, clock, due)
+  if not handler or handler == '' then return end
+  local member = EVENT .. string.sub(batch, #BATCH + 1) .. ':' .. name
+  local event = KEY .. member
+  -- An earlier batch of the same id may have left one, which a worker or a handler may have in hand.
+  local token = tonumber(redis.call('HGET', event, 'token') or 0) + 1
+  remove(event, census)
+  redis.call('ZREM', PARKED, member)
+  redis.call('COPY', batch, event)
+  redis.call('HDEL', event, 'sent', 'woken', 'failures', 'problem')
+  redis.call('HSET', event, 'stage', NOTIFY, 'token', token, 'busy', 0)
+  count_in(event, census, 'events|waiting')
+  redis.call('ZADD', clock, score(due), member)
+end
+
 -- Ends a batch whose requests all have their result. Returns its final state.
 local function finish(batch, census, found, clock, member, stage, retention)
   local time = now()
@@ -185,8 +192,13 @@ local function finish(batch, census, found, clock, member, stage, retention)
   if found[5] > 0 then state = 'cancelled'
   elseif found[4] > 0 then state = 'expired'
   elseif found[2] == 0 then state = 'failed' end
-  redis.call('HSET', batch, 'state', state, 'finished', score(time), 'stage', stage, 'busy', '0')
+  redis.call('HSET', batch, 'state', state, 'finished', score(time), 'stage', stage, 'busy', '0', 'problem', '')
   recount(batch, census, state)
+  local kept, left = unpack(redis.call('HMGET', batch, 'kept', 'bundled_left'))
+  if kept and kept ~= '' then retention = kept end
+  -- A bundle whose batches are all deleted already: none of them can make it due any more.
+  if left == '0' then retention = 0 end
   redis.call('ZADD', clock, score(time + retention), member)
+  put_event(batch, 'finished', redis.call('HGET', batch, 'on_finished'), census, clock, time)
   return state
 end

@@ -1,15 +1,18 @@
 -- Records a new batch and puts it on the clock, once per batch id and once per idempotency key. A batch with a lane is
 -- added to the bundle that is open for that lane, whose jobs will carry its requests.
--- KEYS: batch, batches, clock, idempotency, destination, census, lane (the open bundle)
--- ARGV: batch_id, member, grace (seconds until due), fingerprint, keyed ("1" if the idempotency key counts),
+-- KEYS: installation, batch, batches, clock, idempotency, destination, census, lane (the open bundle)
+-- ARGV: installation_id, batch_id, member, grace (seconds until due), fingerprint, keyed ("1" if the idempotency key counts),
 --       claimed ("1" if no other batch may have the destination), batch_prefix (of a batch's hash), counted (name in the
---       census), total, size (in bytes), tokens (estimated), lane_name ("" for jobs of its own), allowed (seconds until
---       the deadline; "" where the fields have it, or the setting decides), bundle_id (for a new
---       bundle), batch_member (prefix), bundled (prefix of the set of its batches), linger (seconds until a bundle is
---       due), enough (requests of a bundle that is due at once), most (requests of a bundle), most_bytes, most_batches (of a bundle),
---       bundle_fields... (of a new bundle, in pairs), fields... (of the batch, in pairs)
+--       census), total, size (in bytes), tokens (estimated), output (most output tokens; "" if not counted), lane_name (""
+--       for jobs of its own), allowed (seconds until the deadline; "" where the fields have it, or the setting decides),
+--       bundle_id (for a new bundle), batch_member (prefix), bundled (prefix of the set of its batches), linger (seconds
+--       until a bundle is due), enough (requests of a bundle that is due at once), most (requests of a bundle),
+--       most_bytes, most_batches (of a bundle), requests (of a small batch, compressed; "" where they are in the
+--       spool), requests_prefix (of the hash of those of a bundle),
+--       bundle_fields (of a new bundle), fields (of the batch; both are names and values in MessagePack)
 -- Returns {batch id, fingerprint, due} of the recorded batch: this one, or the earlier one of the same key. `due` is the
 -- batch or bundle whose work may begin now, or "". Returns {batch id} of another that has the destination.
+-- Returns {} where Redis is not this installation's any more: it was emptied or replaced a moment ago.
 -- A producer that got no reply may call it again: a batch that is recorded already stays as it is.
 -- The fingerprint of a batch that stands. WAIT is about what its own connection wrote, so it is written again: the batch
 -- may have been recorded over another connection, and not have reached the replicas yet.
@@ -18,6 +21,7 @@ local function standing(key)
   redis.call('HSET', key, 'fingerprint', found)
   return found
 end
+if redis.call('GET', installation) ~= installation_id then return {} end
 if exists(batch) then return {batch_id, standing(batch), ''} end
 if keyed == '1' then
   local earlier = redis.call('GET', idempotency)
@@ -38,45 +42,15 @@ if claimed == '1' then
 end
 local time = now()
 if keyed == '1' then redis.call('SET', idempotency, batch_id .. ' ' .. fingerprint) end
-redis.call('HSET', batch, 'created', score(time), 'fingerprint', fingerprint, unpack(fields))
+redis.call('HSET', batch, 'created', score(time), 'fingerprint', fingerprint,
+  unpack(cmsgpack.unpack(fields)))
 if allowed ~= '' then redis.call('HSET', batch, 'deadline', score(time + allowed)) end
 count_in(batch, census, counted)
 redis.call('ZADD', batches, score(time), batch_id)
+put_event(batch, 'progress', redis.call('HGET', batch, 'on_progress'), census, clock, time)
 if lane_name == '' then
   redis.call('ZADD', clock, score(time + grace), member)
   return {batch_id, fingerprint, batch_id}
 end
 
-total, size = tonumber(total), tonumber(size)
-local bundle = redis.call('GET', lane)
-if bundle then
-  local open, requests, bytes, members =
-    unpack(redis.call('HMGET', batch_prefix .. bundle, 'lane', 'total', 'bytes', 'bundled'))
-  if open ~= lane_name then
-    bundle = nil
-  elseif requests + total > tonumber(most) or bytes + size > tonumber(most_bytes)
-    or tonumber(members) >= tonumber(most_batches) then
-    -- There is no room in it. It is not open any more, so it can be cut into jobs.
-    wake(batch_prefix .. bundle, batch_member .. bundle, clock, score(time))
-    bundle = nil
-  end
-end
-if not bundle then
-  bundle = bundle_id
-  redis.call('HSET', batch_prefix .. bundle, 'id', bundle, 'created', score(time), 'lane', lane_name,
-    unpack(bundle_fields))
-  count_in(batch_prefix .. bundle, census, 'bundles|pending')
-  if allowed ~= '' then redis.call('HSET', batch_prefix .. bundle, 'deadline', score(time + allowed)) end
-  redis.call('SET', lane, bundle)
-  redis.call('ZADD', clock, score(time + linger), batch_member .. bundle)
-end
-local first = redis.call('HINCRBY', batch_prefix .. bundle, 'total', total) - total
-redis.call('HINCRBY', batch_prefix .. bundle, 'bytes', size)
-redis.call('HINCRBY', batch_prefix .. bundle, 'tokens', tokens)
-redis.call('HINCRBY', batch_prefix .. bundle, 'bundled', 1)
-redis.call('HINCRBY', batch_prefix .. bundle, 'bundled_left', 1)
-redis.call('HINCRBY', batch_prefix .. bundle, 'bundled_running', 1)
-redis.call('HSET', batch, 'bundle', bundle)
-redis.call('ZADD', bundled .. bundle, first, batch_id)
--- Once: with the batch that makes it enough.
-return {batch_id, fingerprint, first < tonumber(enough) and first + total >= tonumber(enough) and bundle or ''}
+return {batch_id, fingerprint, join_bundle(time, time + grace)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from lowtide.models import ResultError
@@ -62,6 +63,15 @@ def as_object(value: object) -> Mapping[str, Any]:
 def as_text(value: object) -> str | None:
     """Returns the value if it is a string, else None."""
     return value if isinstance(value, str) else None
+
+
+def as_time(value: object) -> float | None:
+    """Returns a time in RFC 3339 as Unix seconds; None for anything else."""
+    try:
+        # The fraction of a second does not matter, and may have nine digits.
+        return datetime.fromisoformat(re.sub(r"\.[0-9]+", "", str(value))).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def as_count(value: object) -> int:

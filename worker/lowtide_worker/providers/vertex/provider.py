@@ -21,6 +21,7 @@ import msgspec
 from lowtide.addresses import is_dataset
 from lowtide.cloud import credentials
 from lowtide.models import ResultError
+from lowtide.states import Kind
 from lowtide_worker.deadlines import Deadline
 from lowtide_worker.providers.google import (
     GRPC_CODES,
@@ -50,6 +51,7 @@ from lowtide_worker.providers.protocol import (
     ProviderJob,
     Refused,
     Unavailable,
+    Uploaded,
     Writer,
 )
 from lowtide_worker.providers.vertex.datasets import VertexDatasets
@@ -96,9 +98,9 @@ class VertexProvider:
         self._tables = VertexTables(settings)
         self._datasets = VertexDatasets(self._client, self._tables)
 
-    def upload(self, display_name: str, data: IO[bytes]) -> str:
-        """Writes request lines into Lowtide's folder, over a file of the same name; returns their URI."""
-        return self._storage.upload(display_name, data)
+    def upload(self, display_name: str, data: IO[bytes]) -> Uploaded:
+        """Writes request lines into Lowtide's folder, over a file of the same name; its name is a URI."""
+        return Uploaded(self._storage.upload(display_name, data), ready=True)
 
     def ready(self, input: str) -> bool:  # noqa: A002 - the field's word
         """Returns True, since an object is complete as soon as it exists. Raises `Missing` if it does not."""
@@ -122,6 +124,10 @@ class VertexProvider:
                 raise _changed(source.name, "is gone") from missing
             if changed != source.generation and (changed or 0) <= until * 1000:
                 raise _changed(source.name, "was changed")
+
+    def has_webhooks(self, kind: Kind) -> bool:  # noqa: ARG002 - the Protocol's
+        """Returns False: Vertex AI has no webhooks."""
+        return False
 
     def authorize(self) -> None:
         """Fetches an access token, if there is none or it expires soon. The SDK keeps it for the next calls."""

@@ -7,6 +7,7 @@ from typing import Any
 from lowtide.store import Key, Value, Values, script, script_with
 from lowtide_worker.state.scripts.admission import accepted, admit, refused, release
 from lowtide_worker.state.scripts.clock import advance, begin, claim, keep, put_back
+from lowtide_worker.state.scripts.results import grant, grant_bundled, recollect, record
 
 __all__ = [
     "accepted",
@@ -25,8 +26,11 @@ __all__ = [
     "grant_bundled",
     "handed_over",
     "keep",
+    "lines",
     "lose",
+    "miss",
     "note_delivery",
+    "note_problem",
     "offer",
     "plan",
     "put_back",
@@ -61,7 +65,7 @@ def await_listener(
 ) -> Any: ...
 
 
-@script_with("turns")
+@script_with("turns", "budgets", "numbers")
 def close(
     *,
     job: Key,
@@ -71,6 +75,9 @@ def close(
     census: Key,
     counters: Key,
     quota: Key,
+    result_index: Key,
+    counted_rows: Key,
+    known_strangers: Key,
     member: Value,
     token: Value,
     stage: Value,
@@ -83,14 +90,25 @@ def close(
     error: Value,
     tidy: Value,
     counted: Value,
+    index_moved: Value,
+    entity_prefix: Value,
+    reserved_prefix: Value,
+    waiting_for_prefix: Value,
     estimated: Value,
     reported: Value,
+    ended: Value,
+    unstored: Value,
+    linger: Value,
+    enough: Value,
+    most: Value,
+    most_bytes: Value,
+    numbers: Value,
     totals: Values,
     jobs: Values,
 ) -> Any: ...
 
 
-@script
+@script_with("numbers")
 def divide(
     *,
     job: Key,
@@ -104,6 +122,7 @@ def divide(
     counted: Value,
     kept_bitmap: Value,
     bitmap: Value,
+    numbers: Value,
     kept: Values,
     fields: Values,
 ) -> Any: ...
@@ -136,6 +155,7 @@ def forget(
     destination: Key,
     census: Key,
     bundled: Key,
+    requests: Key,
     batch_id: Value,
     member: Value,
     token: Value,
@@ -150,34 +170,19 @@ def forget_job(
     batch: Key,
     job: Key,
     carried: Key,
+    result_index: Key,
     clock: Key,
     segments_clock: Key,
     parked: Key,
     in_hand: Key,
     queued: Key,
     census: Key,
+    counted_rows: Key,
+    known_strangers: Key,
     token: Value,
     job_member: Value,
     segment_member: Value,
     hash_prefix: Value,
-) -> Any: ...
-
-
-@script
-def grant(*, segment: Key, settled: Key, batch: Key, token: Value, ordinals: Value, consecutive: Value) -> Any: ...
-
-
-@script
-def grant_bundled(
-    *,
-    segment: Key,
-    settled: Key,
-    batch: Key,
-    token: Value,
-    ordinals: Value,
-    batch_prefix: Value,
-    settled_prefix: Value,
-    shares: Values,
 ) -> Any: ...
 
 
@@ -200,6 +205,18 @@ def handed_over(
 
 
 @script
+def lines(
+    *,
+    models: Key,
+    most: Value,
+    waiting_prefix: Value,
+    tokens_prefix: Value,
+    quota_prefix: Value,
+    priorities: Value,
+) -> Any: ...
+
+
+@script
 def lose(
     *,
     batch: Key,
@@ -208,6 +225,8 @@ def lose(
     destination: Key,
     census: Key,
     counters: Key,
+    singles: Key,
+    waiting_files: Key,
     member: Value,
     batch_prefix: Value,
     token: Value,
@@ -216,11 +235,26 @@ def lose(
     retention: Value,
     counter: Value,
     reason: Value,
+    waiting_name: Value,
 ) -> Any: ...
 
 
 @script
+def miss(
+    *, job: Key, hooks: Key, live: Key, clock: Key, poll_stage: Value, job_hash: Value, job_member: Value
+) -> Any: ...
+
+
+@script
+def narrow(*, job: Key, carried: Key, token: Value, bitmap: Value, kept: Values) -> Any: ...
+
+
+@script
 def note_delivery(*, segment: Key, batch: Key, token: Value, problem: Value) -> Any: ...
+
+
+@script
+def note_problem(*, segment: Key, batch: Key, token: Value, problem: Value) -> Any: ...
 
 
 @script
@@ -235,6 +269,7 @@ def plan(
     batch: Key,
     clock: Key,
     census: Key,
+    requests: Key,
     member: Value,
     token: Value,
     job_hash: Value,
@@ -246,59 +281,7 @@ def plan(
 
 
 @script
-def recollect(
-    *,
-    segment: Key,
-    job: Key,
-    settled: Key,
-    clock: Key,
-    job_clock: Key,
-    census: Key,
-    member: Value,
-    token: Value,
-    job_member: Value,
-    stage: Value,
-    settled_prefix: Value,
-    paid: Values,
-    shares: Values,
-) -> Any: ...
-
-
-@script
-def record(
-    *,
-    segment: Key,
-    job: Key,
-    batch: Key,
-    clock: Key,
-    job_clock: Key,
-    census: Key,
-    counters: Key,
-    member: Value,
-    token: Value,
-    job_member: Value,
-    handler_waits: Value,
-    lease: Value,
-    most: Value,
-    others: Value,
-    bundled: Value,
-    batch_prefix: Value,
-    batch_member: Value,
-    batch_stage: Value,
-    retention: Value,
-    jobs_hash: Value,
-    jobs_member: Value,
-    counts: Values,
-    totals: Values,
-    paid: Values,
-    failed_by: Values,
-    answered_by: Values,
-    retried_by: Values,
-) -> Any: ...
-
-
-@script
-def restart(*, job: Key, token: Value, paid: Values) -> Any: ...
+def restart(*, job: Key, token: Value) -> Any: ...
 
 
 @script

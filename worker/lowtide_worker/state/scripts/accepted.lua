@@ -11,7 +11,7 @@ if redis.call('ZREM', waiting_prefix .. model, job_id) == 1 then
   redis.call('HSET', tokens_prefix .. model, job_id, tonumber(redis.call('HGET', job, 'tokens') or '') or 1)
   redis.call('HSET', job, 'awaits', '')
 end
-if exists(limit) then redis.call('INCR', limit) end
+if lowered_slots() then redis.call('SET', limit, lowered_slots() + 1, 'KEEPTTL') end
 local quota = read_quota(quota_prefix .. model)
 if limit_of(quota) and redis.call('ZSCORE', live, job_id) then
   local all = live_tokens(model)

@@ -28,13 +28,15 @@ def accepted(
 ) -> Any: ...
 
 
-@script_with("turns")
+@script_with("turns", "budgets")
 def admit(
     *,
     job: Key,
+    batch: Key,
     live: Key,
     limit: Key,
     models: Key,
+    clock: Key,
     token: Value,
     job_id: Value,
     most: Value,
@@ -44,14 +46,24 @@ def admit(
     configured: Value,
     tokens: Value,
     least: Value,
+    output: Value,
+    least_output: Value,
+    cost: Value,
+    least_cost: Value,
+    average: Value,
     job_hash: Value,
+    job_member: Value,
     waiting_prefix: Value,
     tokens_prefix: Value,
     quota_prefix: Value,
+    budgets: Value,
+    entity_prefix: Value,
+    reserved_prefix: Value,
+    waiting_for_prefix: Value,
 ) -> Any: ...
 
 
-@script_with("turns")
+@script_with("turns", "budgets")
 def refused(
     *,
     job: Key,
@@ -68,12 +80,15 @@ def refused(
     waiting_prefix: Value,
     tokens_prefix: Value,
     quota_prefix: Value,
+    entity_prefix: Value,
+    reserved_prefix: Value,
+    waiting_for_prefix: Value,
     often: Value,
     lowered_ms: Value,
 ) -> Any: ...
 
 
-@script_with("turns")
+@script_with("turns", "budgets")
 def release(
     *,
     job: Key,
@@ -90,4 +105,8 @@ def release(
     waiting_prefix: Value,
     tokens_prefix: Value,
     quota_prefix: Value,
+    entity_prefix: Value,
+    reserved_prefix: Value,
+    waiting_for_prefix: Value,
+    unsent: Value,
 ) -> Any: ...

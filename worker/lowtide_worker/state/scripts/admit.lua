@@ -1,22 +1,62 @@
--- Gives a job a slot among the provider's live jobs, and tokens of its model, if it is its turn and both are free.
--- KEYS: job, live (sorted set of jobs), limit (lowered number of slots), models (sorted set: those that jobs wait for)
+-- Gives a job a slot among the provider's live jobs, and tokens of its model, if it is its turn and both are free, and if
+-- its budgets leave enough for it.
+-- KEYS: job, batch, live (sorted set of jobs), limit (lowered number of slots), models (sorted set: those that jobs wait
+--       for), clock
 -- ARGV: token, job_id, most (live jobs), priority (of the batch), created (when the batch was), model, configured (limit
---       of its enqueued tokens; "" for none), tokens (estimated, of the job), least (of them that it needs), job_hash,
---       waiting_prefix (of a model's line), tokens_prefix (of a model's live tokens), quota_prefix
--- Returns the estimated tokens that the job may have: fewer than it has where it is to be divided. 0 if it must wait, -1
--- if another worker holds it now.
-if held_by_other(job, token) then return -1 end
-tokens = tonumber(tokens)
+--       of its enqueued tokens; "" for none), tokens (estimated, of the job), least (of them that it needs), output, least_output (the
+--       same of output tokens), cost, least_cost (the same in nano-dollars, by the price table), average (cost of a request of
+--       the batch; "" where no price is known, so that nothing is sent under a budget), job_hash,
+--       job_member (prefixes), waiting_prefix (of a model's line), tokens_prefix (of a model's live tokens), quota_prefix,
+--       budgets (JSON of those that the job is under: see `JobBudgets`; "" for none), entity_prefix, reserved_prefix, waiting_for_prefix (see budgets.lua)
+-- Returns {granted, granted_cost, shortage}: the estimated tokens and the cost that the job may have, less than it has
+-- where it is to be divided. 0
+-- if it must wait, -1 if another worker holds it now, and -2 if the `max_cost` of its batch leaves too little for good.
+-- `shortage` is the budget that lacks, as JSON, or "": none does, or no price is known.
+if held_by_other(job, token) then return {-1, 0, ''} end
+tokens, least, cost, least_cost = tonumber(tokens), tonumber(least), tonumber(cost), tonumber(least_cost)
 local time = now()
 redis.call('HSET', job, 'tokens', tokens, 'least', least)
+if budgets ~= '' then
+  redis.call('HSET', job, 'output_tokens', output, 'least_output', least_output, 'estimate', cost)
+end
 if redis.call('ZSCORE', live, job_id) then
   local granted = tonumber(redis.call('HGET', job, 'granted') or '') or tokens
-  local given = tonumber(redis.call('HGET', tokens_prefix .. model, job_id) or granted)
-  if tokens >= granted then return granted end
+  local given = amount(redis.call('HGET', tokens_prefix .. model, job_id)) or granted
+  local names, reserved, paid_for = unpack(redis.call('HMGET', job, 'budgets', 'reserved', 'granted_cost'))
+  paid_for = tonumber(paid_for or '') or cost
+  if tokens >= granted and cost >= paid_for then return {granted, paid_for, ''} end
   -- It was divided: what is more than it needs is free.
-  redis.call('HSET', job, 'granted', tokens)
+  redis.call('HSET', job, 'granted', tokens, 'granted_cost', cost)
   redis.call('HSET', tokens_prefix .. model, job_id, math.ceil(given * tokens / granted))
-  return tokens
+  if reserved and reserved ~= '' and paid_for > 0 then
+    reserve(decoded(names), job, job_id, job_member .. job_id, math.ceil(reserved * cost / paid_for))
+  end
+  return {tokens, cost, ''}
+end
+local found, affords, ratio, names = {}, cost, 0, {}
+if budgets ~= '' then
+  local lacks, for_good
+  found = cjson.decode(budgets)
+  for index, budget in ipairs(found) do names[index] = budget.name end
+  if average == '' then
+    lacks = ''
+    for _, budget in ipairs(found) do for_good = for_good or budget.fails end
+  else
+    affords, ratio, lacks, for_good = affordable(found, batch, tonumber(average), job_id, cost, least_cost)
+  end
+  redis.call('HSET', job, 'budgets', cjson.encode(names))
+  if lacks then
+    leave(job, model, job_id)
+    wake_for(give_back(job, job_id, job_member .. job_id), clock)
+    redis.call('HSET', job, 'awaits', 'budget', 'shortage', lacks)
+    if not for_good and lacks ~= '' then
+      redis.call('ZADD', waiting_for_prefix .. cjson.decode(lacks).budget, score(time), job_member .. job_id)
+    end
+    wake_next(clock, job_member)
+    return {for_good and -2 or 0, 0, lacks}
+  end
+  -- It may have said that no price was known.
+  if redis.call('HGET', job, 'awaits') == 'budget' then redis.call('HSET', job, 'problem', '') end
 end
 local quota = read_quota(quota_prefix .. model)
 if quota.configured ~= tonumber(configured) then
@@ -28,15 +68,18 @@ redis.call('ZADD', models, score(time), model)
 redis.call('ZREMRANGEBYSCORE', models, '-inf', score(time - 604800))
 -- Higher priority first, then age: ten digits of seconds below the priority.
 redis.call('ZADD', waiting_prefix .. model, 'NX', string.format('%.3f', created - priority * 1e10), job_id)
-local found, short = next_jobs()
-for _, one in ipairs(found) do
+local first, short = next_jobs()
+for _, one in ipairs(first) do
   if one.id == job_id then
     redis.call('ZREM', waiting_prefix .. model, job_id)
     redis.call('ZADD', live, string.format('%.3f', time), job_id)
     redis.call('HSET', tokens_prefix .. model, job_id, one.given)
-    redis.call('HSET', job, 'granted', one.part, 'awaits', '')
-    return one.part
+    redis.call('HSET', job, 'granted', one.part, 'granted_cost', #names > 0 and affords or '', 'awaits', '')
+    if #names > 0 then reserve(names, job, job_id, job_member .. job_id, math.ceil(affords * ratio)) end
+    -- It has its turn now: what is refused afterwards waits for its pause.
+    if redis.call('HGET', job, 'woken') == TURN then redis.call('HDEL', job, 'woken') end
+    return {one.part, affords, ''}
   end
 end
-redis.call('HSET', job, 'awaits', short[model] and 'tokens' or 'slot')
-return 0
+redis.call('HSET', job, 'awaits', short[model] and 'tokens' or 'slot', 'shortage', '')
+return {0, 0, ''}

@@ -11,10 +11,15 @@ if stage == '' then
   return 0
 end
 -- Another process tried to wake it during this work, and may have changed what this work has read.
-local woken = redis.call('HDEL', entity, 'woken') == 1
+local before, woken = unpack(redis.call('HMGET', entity, 'stage', 'woken'))
+if woken then redis.call('HDEL', entity, 'woken') end
+-- A job whose turn for a slot has come, and that has left the stage in which it waits for one, had its turn.
+if woken == TURN and before ~= stage then woken = nil end
 if tonumber(after) > 0 then
   redis.call('HSET', entity, 'stage', stage, 'busy', '0')
-  redis.call('ZADD', next_clock, score(woken and now() or now() + after), member)
+  local due = now() + after
+  if woken then due = math.min(due, math.max(now(), tonumber(woken) or 0)) end
+  redis.call('ZADD', next_clock, score(due), member)
   return 0
 end
 redis.call('HSET', entity, 'stage', stage, 'busy', '1')

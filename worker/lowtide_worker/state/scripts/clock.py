@@ -49,12 +49,15 @@ def claim(
     *,
     clock: Key,
     queue: Key,
-    ticker: Key,
+    ticked: Key,
+    other_queues: Keys,
     most: Value,
     lease: Value,
     hash_prefix: Value,
     window: Value,
-    guard_ms: Value,
+    pause: Value,
+    lower: Value,
+    least_lower: Value,
     stages: Values,
 ) -> Any: ...
 

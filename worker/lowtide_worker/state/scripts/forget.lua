@@ -1,7 +1,7 @@
 -- Removes the record of a batch whose jobs are gone, and frees its idempotency key and its destination, unless they are
 -- another batch's now. With the last batch of a bundle, the bundle is due to be deleted.
 -- KEYS: batch, settled (bitmap), batches, clock, idempotency, destination, census, bundled (set of batches, where it is
---       a bundle)
+--       a bundle), requests (of these batches)
 -- ARGV: batch_id, member, token, batch_prefix (of a batch's hash), batch_member (prefix)
 -- Returns 1, or 0 if another worker holds the batch now.
 if held_by_other(batch, token) then return 0 end
@@ -16,8 +16,8 @@ if bundle and bundle ~= '' and exists(batch_prefix .. bundle) then
   end
 end
 remove(batch, census)
-redis.call('DEL', bundled)
-redis.call('DEL', settled)
+publish(batch, '')
+redis.call('DEL', bundled, requests, settled)
 redis.call('ZREM', batches, batch_id)
 redis.call('ZREM', clock, member)
 return 1

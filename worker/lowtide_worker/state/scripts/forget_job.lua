@@ -1,6 +1,6 @@
 -- Removes a job of a deleted batch with all its segments: those on the clock, parked ones, those in a handler's hands.
--- KEYS: batch, job, carried (bitmap), clock, segments_clock, parked, in_hand (deliveries that the handler has),
---       queued (deliveries that wait), census
+-- KEYS: batch, job, carried (bitmap), result_index, clock, segments_clock, parked, in_hand (deliveries that the handler has),
+--       queued (deliveries that wait), census, counted_rows (bitmap), known_strangers (set)
 -- ARGV: token, job_member, segment_member (prefix), hash_prefix
 -- Returns 1, or 0 if another worker holds the batch now.
 if held_by_other(batch, token) then return 0 end
@@ -14,7 +14,7 @@ for number = 0, tonumber(redis.call('HGET', job, 'segments') or 0) - 1 do
   freed = freed + redis.call('ZREM', in_hand, member)
 end
 remove(job, census)
-redis.call('DEL', carried)
+redis.call('DEL', carried, result_index, counted_rows, known_strangers)
 redis.call('ZREM', clock, job_member)
 local due = score(now())
 while freed > 0 do

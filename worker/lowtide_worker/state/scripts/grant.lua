@@ -1,34 +1,41 @@
--- Decides which final rows of a segment become results: the first one of each request, in any segment.
--- KEYS: segment, settled (bitmap), batch
--- ARGV: token, ordinals (in the order of the rows, 4 bytes each, little-endian), consecutive ("1" if they are)
--- Returns a string of "1" (granted) and "0" (settled before), one per ordinal, the same whenever the segment
--- runs again; or nil if another worker holds the segment now, or its batch is deleted.
+-- Decides which final rows of a segment become results: the first one of each request, in any segment. Decides too which
+-- of all its rows are counted as paid: those that come for the first time in their job.
+-- KEYS: segment, settled (bitmap), batch, counted_rows (bitmap of the job), known_strangers (set of the job)
+-- ARGV: token, ordinals (of the final rows, in their order, then of those whose requests run again; 4 bytes each,
+--       little-endian), final (number of final rows), consecutive ("1" if the rows are all final and in order), first
+--       (ordinal of the job's first request), strangers (digests of rows that belong to no request, 8 bytes each)
+-- Returns two strings of "1" and "0", the same whenever the segment runs again: which final rows are granted, and which
+-- rows are counted, those of strangers last; or nil if another worker holds the segment now, or its batch is deleted.
 if held_by_other(segment, token) or not exists(batch) then return false end
-local before = redis.call('HGET', segment, 'granted')
+local before = answer_before()
 if before then return before end
 
-local function ordinal_at(index) return (struct.unpack('<I4', ordinals, 4 * index - 3)) end
-local count = #ordinals / 4
-local answer
+-- Whether no bit of a range is set.
+local function is_clear(bitmap, at, last) return redis.call('BITCOUNT', bitmap, at, last, 'BIT') == 0 end
 
-if consecutive == '1' and redis.call('BITCOUNT', settled, ordinal_at(1), ordinal_at(count), 'BIT') == 0 then
-  -- The usual case, a segment in order with no settled request: whole bytes at a time.
-  local at, last = ordinal_at(1), ordinal_at(count)
+-- Sets the bits of a range, whole bytes at a time.
+local function fill(bitmap, at, last)
   while at <= last and at % 8 ~= 0 do
-    redis.call('SETBIT', settled, at, 1)
+    redis.call('SETBIT', bitmap, at, 1)
     at = at + 1
   end
   local bytes = math.floor((last - at + 1) / 8)
-  if bytes > 0 then redis.call('SETRANGE', settled, at / 8, string.rep('\255', bytes)) end
-  for rest = at + 8 * bytes, last do redis.call('SETBIT', settled, rest, 1) end
-  answer = string.rep('1', count)
-else
-  local granted = {}
-  for index = 1, count do
-    granted[index] = redis.call('SETBIT', settled, ordinal_at(index), 1) == 0 and '1' or '0'
-  end
-  answer = table.concat(granted)
+  if bytes > 0 then redis.call('SETRANGE', bitmap, at / 8, string.rep('\255', bytes)) end
+  for rest = at + 8 * bytes, last do redis.call('SETBIT', bitmap, rest, 1) end
 end
--- The ordinals too: should the output get lost before the results are written, the bits must be taken back.
-redis.call('HSET', segment, 'granted', answer, 'ordinals', ordinals)
-return answer
+
+if consecutive == '1' and strangers == '' then
+  -- The usual case: a segment in order, whose rows all come for the first time.
+  local at, last = ordinal_at(1), ordinal_at(#ordinals / 4)
+  if is_clear(settled, at, last) and is_clear(counted_rows, at - first, last - first) then
+    fill(settled, at, last)
+    fill(counted_rows, at - first, last - first)
+    local all = string.rep('1', #ordinals / 4)
+    return keep_answer(all, all)
+  end
+end
+local granted = {}
+for index = 1, final do
+  granted[index] = redis.call('SETBIT', settled, ordinal_at(index), 1) == 0 and '1' or '0'
+end
+return keep_answer(table.concat(granted), count_rows())

@@ -1,5 +1,6 @@
--- Puts the jobs that a batch was cut into on the clock, and takes the batch off it.
--- KEYS: batch, clock, census
+-- Puts the jobs that a batch was cut into on the clock, and takes the batch off it. What the store had of the requests of
+-- a bundle is removed: its files are on the disk, and no worker writes them again.
+-- KEYS: batch, clock, census, requests (hash of those of a bundle)
 -- ARGV: member (of the batch), token, job_hash, job_member, job_carried (prefixes), jobs (their number), stage (theirs)
 -- Returns 1, or 0 if another worker holds the batch now.
 if held_by_other(batch, token) then return 0 end
@@ -22,4 +23,5 @@ end
 -- What its earlier tries failed of is over.
 redis.call('HDEL', batch, 'problem', 'failures')
 redis.call('ZREM', clock, member)
+redis.call('DEL', requests)
 return 1

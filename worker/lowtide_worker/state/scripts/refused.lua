@@ -2,11 +2,15 @@
 -- of the tokens of its model, if other jobs of it are live, or if the job was refused often; else that of the slots.
 -- KEYS: job, live, limit (lowered number of slots), models, clock
 -- ARGV: token, job_id, most (live jobs), model, job_hash, job_member (prefixes), waiting_prefix, tokens_prefix,
---       quota_prefix (see turns.lua), often ("1" if it was refused before), lowered_ms (how long fewer slots last)
+--       quota_prefix (see turns.lua), entity_prefix, reserved_prefix, waiting_for_prefix (see
+--       budgets.lua), often ("1" if it was refused more than once before), lowered_ms (how long fewer
+--       slots last)
 -- Returns how many were woken, -1 if another worker holds the job now.
 if held_by_other(job, token) then return -1 end
-local own = tonumber(redis.call('HGET', tokens_prefix .. model, job_id) or 0)
+local own = amount(redis.call('HGET', tokens_prefix .. model, job_id)) or 0
 leave(job, model, job_id)
+-- The provider has no job of it, so budgets hold nothing for it until it asks again.
+wake_for(give_back(job, job_id, job_member .. job_id), clock)
 local others, jobs = live_tokens(model)
 if jobs > 0 or often == '1' then
   local quota = read_quota(quota_prefix .. model)

@@ -12,7 +12,8 @@ if redis.call('GET', lane) == id then
   local ahead = string.format('(%.3f', created - priority * 1e10)
   local function waits(other) return redis.call('ZCOUNT', waiting_prefix .. other, '-inf', ahead) > 0 end
   local stays = waits(model)
-  if redis.call('ZCARD', live) >= math.min(tonumber(slots), tonumber(redis.call('GET', limit) or slots)) then
+  -- A limit that is no number limits nothing, as for admit.lua.
+  if redis.call('ZCARD', live) >= math.min(tonumber(slots), tonumber(redis.call('GET', limit) or '') or tonumber(slots)) then
     -- Slots are for jobs of all models, tokens are not.
     for _, other in ipairs(redis.call('ZRANGE', models, 0, -1)) do stays = stays or waits(other) end
   end

@@ -3,11 +3,23 @@
 -- jobs), limit (lowered number of slots), most (slots), models (sorted set), job_hash, waiting_prefix (of a model's
 -- line), tokens_prefix (of a model's live tokens), quota_prefix.
 
+-- A stored value as a finite number from 0 on; nil where it is anything else.
+local function amount(value)
+  local number = tonumber(value)
+  return number and number >= 0 and number < math.huge and number or nil
+end
+
 -- What is known of a model's quota: `configured` and `learned` limits, the time at which the latter was `lowered`, the
 -- most tokens that the provider has `taken` since there is a limit, and sums of `estimated` and `reported` tokens.
+-- What is no amount is left out: it must not stop the jobs of all batches.
 local function read_quota(key)
-  local readable, quota = pcall(cjson.decode, redis.call('GET', key) or '{}')
-  return readable and type(quota) == 'table' and quota or {}
+  local readable, found = pcall(cjson.decode, redis.call('GET', key) or '{}')
+  local quota = {}
+  if not readable or type(found) ~= 'table' then return quota end
+  for _, name in ipairs({'configured', 'learned', 'lowered', 'taken', 'estimated', 'reported'}) do
+    quota[name] = amount(found[name])
+  end
+  return quota
 end
 
 -- A quota that nothing changes is forgotten after a week: the project may have moved to another tier.
@@ -40,7 +52,7 @@ local function live_tokens(model)
   local found = redis.call('HGETALL', tokens_prefix .. model)
   for index = 1, #found, 2 do
     if redis.call('ZSCORE', live, found[index]) then
-      sum, jobs = sum + found[index + 1], jobs + 1
+      sum, jobs = sum + (amount(found[index + 1]) or 0), jobs + 1
     else
       redis.call('HDEL', tokens_prefix .. model, found[index])
     end
@@ -48,8 +60,14 @@ local function live_tokens(model)
   return sum, jobs
 end
 
+-- The lowered number of slots; nil where it is not lowered, or not a number of slots.
+local function lowered_slots()
+  local slots = amount(redis.call('GET', limit))
+  return slots and slots >= 1 and math.floor(slots) or nil
+end
+
 local function free_slots()
-  return math.min(tonumber(most), tonumber(redis.call('GET', limit) or most)) - redis.call('ZCARD', live)
+  return math.min(tonumber(most), lowered_slots() or tonumber(most)) - redis.call('ZCARD', live)
 end
 
 -- The tokens that a job gets of what is left: all that it needs, or all that is left, if that is a quarter of the limit;
@@ -74,7 +92,7 @@ local function first_of(model, count)
     local id = line[index]
     if exists(job_hash .. id) then
       local tokens, least = unpack(redis.call('HMGET', job_hash .. id, 'tokens', 'least'))
-      tokens, least = tonumber(tokens) or 1, tonumber(least) or 1
+      tokens, least = amount(tokens) or 1, amount(least) or 1
       local need = math.ceil(tokens * ratio)
       local given = limit and share_of(need, math.ceil(least * ratio), limit, used, jobs) or (not limit and need)
       if not given then return found, true end
@@ -112,12 +130,20 @@ local function leave(job, model, id)
   redis.call('ZREM', live, id)
   redis.call('HDEL', tokens_prefix .. model, id)
   redis.call('ZREM', waiting_prefix .. model, id)
-  redis.call('HDEL', job, 'awaits', 'granted')
+  redis.call('HDEL', job, 'awaits', 'granted', 'granted_cost')
 end
 
--- Makes those due whose turn has come. Returns how many.
+-- Makes those due whose turn has come. A job at work asks again only if it still waits for a slot when its work ends: see
+-- advance.lua. Returns how many.
 local function wake_next(clock, job_member)
   local found, due = next_jobs(), score(now())
-  for _, job in ipairs(found) do wake(job_hash .. job.id, job_member .. job.id, clock, due) end
+  for _, job in ipairs(found) do
+    local hash = job_hash .. job.id
+    if redis.call('HGET', hash, 'busy') == '1' then
+      redis.call('HSETNX', hash, 'woken', TURN)
+    else
+      wake(hash, job_member .. job.id, clock, due)
+    end
+  end
   return #found
 end

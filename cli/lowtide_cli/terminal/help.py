@@ -1,0 +1,67 @@
+"""Commands and groups with help pages of ours, which fit the terminal.
+
+Typer's own pages are tables of five columns. At 80 characters they divide names, and leave 18 characters for the text.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import typer
+from typer.core import TyperArgument, TyperCommand, TyperGroup
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class CommandWithHelp(TyperCommand):
+    """A command with a help page of ours."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Returns the words behind the name of the command in its usage line."""
+        return _usage(self, ctx)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Prints the help page."""
+        from lowtide_cli.terminal.help_page import print_page  # deferred: most commands print no help
+
+        del formatter
+        print_page(self, ctx, {})
+
+
+class GroupWithHelp(TyperGroup):
+    """A group of commands with a help page of ours."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Returns the words behind the name of the group in its usage line."""
+        return [*_usage(self, ctx), "[COMMAND]" if self.invoke_without_command else "COMMAND", "[ARGS]..."]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Prints the help page, with the commands in their panels."""
+        from lowtide_cli.terminal.help_page import print_page
+
+        del formatter
+        panels: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        for name in self.list_commands(ctx):
+            command: Any = self.get_command(ctx, name)
+            first, _, _ = inspect.cleandoc(command.help or "").partition("\n\n")
+            panels[command.rich_help_panel or "Commands"].append((name, first))
+        print_page(self, ctx, panels)
+
+
+class App(typer.Typer):
+    """A `Typer` whose commands have help pages of ours."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(cls=GroupWithHelp, **given)
+
+    def command(self, name: str | None = None, **given: Any) -> Callable[[Function], Function]:
+        """Returns the decorator for a command, with the parameters of `Typer.command`."""
+        return super().command(name, cls=CommandWithHelp, **given)
+
+
+def _usage(command: TyperCommand | TyperGroup, context: Any) -> list[str]:
+    arguments = [one for one in command.get_params(context) if isinstance(one, TyperArgument)]
+    return ["[OPTIONS]", *(f"{one.metavar}" if one.required else f"[{one.metavar}]" for one in arguments)]

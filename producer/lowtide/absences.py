@@ -1,0 +1,49 @@
+"""Warnings of what is missing for a batch: a worker that listens for its handler, or one that serves its provider."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from lowtide.options import Options
+from lowtide.store import Store
+
+log = logging.getLogger(__name__)
+
+_ASKED_SECONDS = 1.0
+"""For so long a producer takes it for granted that the workers that it found are there."""
+
+
+class Absences:
+    """The warnings of one producer. Threads may share it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._asked: dict[tuple[str | None, str | None, str], float] = {}
+        """When workers were last found to be there, for handlers and a provider."""
+        self._warned_of_budgets = False
+
+    def warn(self, options: Options) -> None:
+        """Logs what a batch of these options would wait for. Of many within a second, it asks for one only."""
+        handlers = options.on_result, options.on_finished
+        asked = (*handlers, options.provider)
+        last, now = self._asked.get(asked), time.monotonic()
+        if last is not None and now - last < _ASKED_SECONDS:
+            return
+        silence, untold = map(self._store.silence, handlers)
+        unserved, elsewhere = self._store.doubts_about_workers(options.provider)
+        if silence:
+            log.warning("%s; until then the results wait", silence)
+        if untold:
+            log.warning("on_finished: %s; until then the batch event waits", untold)
+        if unserved:
+            log.warning("%s; until then the batch waits", unserved)
+        if elsewhere and not self._warned_of_budgets:
+            self._warned_of_budgets = True
+            log.warning(
+                "LOWTIDE_BUDGETS differs from that of worker %s, which counts: small batches without a budget may wait "
+                "for one in a shared job; give producers and workers the same value",
+                elsewhere,
+            )
+        if not silence and not untold and not unserved:
+            self._asked = {asked: now}

@@ -1,0 +1,144 @@
+"""The jobs that the status of a batch shows: all of them, or some of each state where there are thousands."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import chain, repeat
+from typing import NamedTuple, cast
+
+import redis
+from msgspec.structs import replace
+
+from lowtide.models import BatchStatus, JobStatus, Waiting
+from lowtide.protocol import BatchRecord, Stage, job_id, job_prefix, job_status, keys
+from lowtide.states import JobState
+from lowtide.store import scripts
+
+_AT_ONCE = 2000
+"""Jobs whose states one script reads: Redis does nothing else for some milliseconds."""
+_MOST_COUNTED = 100_000
+"""Jobs of a batch that are counted at most: the newest."""
+_FEWEST_OF_A_STATE = 5
+"""Jobs that each state has among those that are chosen, as far as it has so many."""
+
+
+class _Run(NamedTuple):
+    """Jobs one after the other that are in the same state, with the sums of their fields."""
+
+    state: JobState | None
+    """None: they do not exist."""
+    waits: bool
+    jobs: int
+    requests: int
+    tokens: int
+    done: int
+
+
+class Jobs(NamedTuple):
+    """Jobs of a batch, or of its bundle."""
+
+    shown: list[JobStatus]
+    runs: list[_Run]
+    """All of its jobs, where only some are shown."""
+
+    def complete(self, status: BatchStatus) -> BatchStatus:
+        """Returns a status that was made of the jobs that are shown, with the counts and sums of all of them."""
+        if not self.runs:
+            return replace(status, job_counts=dict(Counter(job.state for job in self.shown)))
+        counts: Counter[JobState] = Counter()
+        for run in self.runs:
+            if run.state is not None:
+                counts[run.state] += run.jobs
+        return replace(status, job_counts=dict(counts), answered=self._answered(status), waiting=self._waiting(status))
+
+    def _answered(self, status: BatchStatus) -> int:
+        """Requests that have a result, or an answer at the provider."""
+        if status.finished_at is not None or status.bundle:
+            return status.answered
+        under_way = [run for run in self.runs if run.state is not None and not run.state.terminal]
+        return max(status.settled, status.total - sum(run.requests - run.done for run in under_way))
+
+    def _waiting(self, status: BatchStatus) -> Waiting | None:
+        waiting = [run for run in self.runs if run.state is JobState.PLANNED and run.waits]
+        if status.waiting is None or not waiting:
+            return status.waiting
+        return replace(
+            status.waiting,
+            requests=min(status.total - status.settled, sum(run.requests for run in waiting)),
+            tokens=min(status.estimated_tokens, sum(run.tokens for run in waiting)),
+        )
+
+
+def read_jobs(client: redis.Redis, batch: BatchRecord, most: int | None) -> Jobs:
+    """Reads the jobs of a batch, or those of its bundle, in the order of their numbers.
+
+    - `most`: the number of jobs to read; None: all. Where there are more, some of each state are read.
+    """
+    owners = {batch.id: batch.jobs}
+    if batch.bundle:
+        owners[batch.bundle] = int(cast("bytes | None", client.hget(keys.batch(batch.bundle), "jobs")) or 0)
+    if most is None or sum(owners.values()) <= most:
+        names = [job_id(owner, number) for owner, jobs in owners.items() for number in range(1, jobs + 1)]
+        return Jobs(_read(client, names), [])
+    runs: list[_Run] = []
+    states: dict[str, JobState] = {}
+    for owner, jobs in owners.items():
+        oldest = max(1, jobs - _MOST_COUNTED + 1)
+        found = _runs(client, owner, range(oldest, jobs + 1))
+        each = chain.from_iterable(repeat(run.state, run.jobs) for run in found)
+        states |= {job_id(owner, number): state for number, state in enumerate(each, start=oldest) if state}
+        runs += found
+    return Jobs(_read(client, _chosen(states, most)), runs)
+
+
+def _read(client: redis.Redis, names: Sequence[str]) -> list[JobStatus]:
+    with client.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.hgetall(keys.job(name))
+            pipe.zscore(keys.clock(Stage.POLL.queue), keys.job_member(name))
+        replies = pipe.execute(raise_on_error=False)
+    found = zip(names, replies[::2], replies[1::2], strict=True)
+    return [job_status(name, job, due and due % keys.LOWER_TURN) for name, job, due in found if job]
+
+
+def _runs(client: redis.Redis, owner: str, numbers: range) -> list[_Run]:
+    read = scripts.job_states.load(client)
+    found: list[_Run] = []
+    for first in range(numbers.start, numbers.stop, _AT_ONCE):
+        last = min(numbers.stop, first + _AT_ONCE) - 1
+        runs = read(batch=keys.batch(owner), job_prefix=keys.job(job_prefix(owner)), first=first, last=last)
+        found += [_Run(_state(state) if state else None, bool(waits), *sums) for state, waits, *sums in runs]
+    return found
+
+
+def _state(stored: bytes) -> JobState:
+    try:
+        return JobState(stored.decode(errors="replace"))
+    except ValueError:
+        return JobState.UNKNOWN  # of a newer version, or damaged
+
+
+def _chosen(states: Mapping[str, JobState], most: int) -> list[str]:
+    """Some jobs of each state, and as many as there is room for of those that a person asks for first."""
+    of_state: dict[JobState, list[str]] = defaultdict(list)
+    for name, state in states.items():
+        of_state[state].append(name)
+    for state, names in of_state.items():
+        if state is not JobState.PLANNED:  # of those that wait, the first is the next one
+            names.reverse()
+    fewest = min(_FEWEST_OF_A_STATE, most // len(of_state)) if of_state else 0
+    chosen = {name for names in of_state.values() for name in names[:fewest]}
+    for state in sorted(of_state, key=interest):
+        rest = (name for name in of_state[state] if name not in chosen)
+        chosen |= {name for _, name in zip(range(most - len(chosen)), rest, strict=False)}
+    return [name for name in states if name in chosen]
+
+
+def interest(state: JobState) -> int:
+    """The rank of a state: live jobs, those that ended badly, those that wait, and the rest."""
+    if state is JobState.SUCCEEDED:
+        return 3
+    if state is JobState.PLANNED:
+        return 2
+    return 1 if state.terminal else 0

@@ -1,0 +1,51 @@
+"""Signals that end a command at an unlucky moment."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+from tests.cli.helpers import clean_environment
+
+INTERRUPTED = """
+import os, signal, sys, time
+import lowtide_cli
+from lowtide_cli import entry
+
+def interrupt():
+    os.kill(os.getpid(), int(sys.argv[1]))
+    time.sleep(0)
+
+class Finalized:
+    def __del__(self):
+        interrupt()
+
+def with_an_open_file():
+    opened = open(os.devnull)
+    interrupt()
+
+def command(prog_name):
+    {moment}()
+    time.sleep(50)
+
+entry.app = command
+lowtide_cli.main()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("moment", ["with_an_open_file", "Finalized"])
+def test_a_signal_at_an_unlucky_moment_ends_the_command_without_a_word(moment: str, number: int, code: int) -> None:
+    program = INTERRUPTED.format(moment=moment)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(int(number))],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")

@@ -1,0 +1,339 @@
+"""Budgets: whatever jobs ask for, end, cost or are divided, nothing is sent that a budget does not pay for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+from msgspec.structs import replace as replace_fields
+from tests.integration.budget_desk import INPUT, MODEL, NOON, TEAM, Desk, at
+from tests.stack import Stack
+
+from lowtide import Request
+from lowtide.budgets import Period, Shortage
+from lowtide.protocol import BatchFiles, Member, Stage, job_id, keys
+from lowtide.states import Awaited, JobState, OverBudget
+from lowtide_worker.runtime import Runtime
+from lowtide_worker.stages.create import _shared, create
+from lowtide_worker.stages.gather import gather
+from lowtide_worker.stages.submit import submit
+from lowtide_worker.state import (
+    Admission,
+    BudgetSpentError,
+    HeldBatch,
+    HeldJob,
+    JobTokens,
+    Move,
+    UnknownPriceError,
+)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("budgets")) as stack:
+        yield stack
+
+
+def test_a_job_gets_as_many_requests_as_the_max_cost_of_its_batch_pays_for(stack: Stack) -> None:
+    desk = Desk(stack)
+    first, second = (desk.job("b0cost", number, max_cost=130 * INPUT) for number in (1, 2))
+
+    assert desk.admit(first) == 100
+    assert desk.admit(second) == 30
+    assert desk.admit(second, 25) == 25  # after it was divided
+    assert desk.reserved("b0cost") == {first.record.id: 100 * INPUT, second.record.id: 25 * INPUT}
+
+
+def test_a_job_waits_while_others_of_its_batch_may_turn_out_cheaper_and_then_goes_on(stack: Stack) -> None:
+    desk = Desk(stack)
+    first, second = (desk.job("b0wait", number, max_cost=100 * INPUT) for number in (1, 2))
+    assert desk.admit(first) == 100
+
+    assert desk.admit(second) == 0
+    waits = desk.record(second)
+    assert waits.awaits is Awaited.BUDGET
+    assert waits.shortage == Shortage(budget="b0wait", limit=100 * INPUT, spent=0, reserved=100 * INPUT, needed=INPUT)
+
+    desk.door.release(first)
+    assert not desk.is_due(second), "a job that has ended holds its cost until its rows are counted"
+    desk.pays(first, 40 * INPUT, rows=100)
+    desk.closes(first)
+    assert desk.is_due(second)
+    assert desk.admit(second) == 100, "a token has turned out to cost less than half of its price"
+    assert desk.record(second).shortage is None
+
+
+def test_a_job_fails_where_the_max_cost_is_spent_and_nothing_is_under_way(stack: Stack) -> None:
+    desk = Desk(stack)
+    first, second = (desk.job("b0spent", number, max_cost=100 * INPUT) for number in (1, 2))
+    desk.admit(first)
+    desk.pays(first, 99 * INPUT, rows=100)
+    desk.closes(first)
+
+    with pytest.raises(BudgetSpentError, match=r"max_cost .* \$0.000075, and the next request may cost \$0.000000744"):
+        desk.admit(second)
+    desk.closes(second)
+    assert list(stack.redis.scan_iter("lowtide:reserved:*")) == []
+    assert list(stack.redis.scan_iter("lowtide:waiting-for:*")) == []
+
+
+def test_a_job_of_a_batch_that_waits_does_not_fail(stack: Stack) -> None:
+    desk = Desk(stack)
+    job = desk.job("b0patient", max_cost=100 * INPUT, over_budget=OverBudget.WAIT)
+    desk.pays(job, 100 * INPUT)
+
+    assert desk.admit(job) == 0
+    assert desk.record(job).awaits is Awaited.BUDGET
+
+
+@pytest.mark.parametrize(
+    ("options", "raised"),
+    [
+        ({"max_cost": 10**9}, BudgetSpentError),
+        ({"max_cost": 10**9, "over_budget": OverBudget.WAIT}, UnknownPriceError),
+        ({"labels": TEAM}, UnknownPriceError),
+    ],
+    ids=["fails", "waits", "label"],
+)
+def test_nothing_is_sent_under_a_budget_whose_worker_knows_no_price(
+    stack: Stack, options: dict[str, Any], raised: type[Exception]
+) -> None:
+    desk = Desk(stack, budgets={"team=catalog": {"day": "1"}})
+    job = desk.job("b0noprice", model="gemini-9-flash", **options)
+
+    with pytest.raises(raised, match="no price is known for gemini-9-flash on 2026-11-10; write one into the file"):
+        desk.admit(job)
+    assert desk.record(job).awaits is Awaited.BUDGET
+    stack.redis.hset(keys.entity(job.member), "problem", "no price")
+    assert desk.admit(replace(job, batch=replace_fields(job.batch, model=MODEL))) == 100
+    assert desk.record(job).problem is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"model": "gemini-9-flash"}, {"max_cost": 1}, {"max_cost": 1, "over_budget": OverBudget.WAIT}],
+    ids=["no-price", "fails", "waits"],
+)
+def test_a_job_that_only_the_spool_knows_of_is_looked_for_before_a_budget_keeps_it_away(
+    stack: Stack, options: dict[str, Any]
+) -> None:
+    desk = Desk(stack)
+    runtime = Runtime(stack.worker_settings())
+    job = desk.job("b0paid", **{"max_cost": 10**9, "created": NOON} | options)
+    job = replace(job, record=replace_fields(job.record, tokens=100, least=1, output_tokens=0, least_output=0))
+    intent = BatchFiles("b0paid").intent(1)
+    without = create(runtime, job)
+    runtime.spool.create(intent, b'{"display_name":"lowtide-b0paid-1","number":1}')
+
+    found = create(runtime, job)
+
+    runtime.spool.delete(intent)
+    assert isinstance(without, Move)
+    assert "intent" not in without.fields
+    assert isinstance(found, Move)
+    assert (found.stage, found.fields["creates"], found.fields["state"]) == (Stage.CREATE, 1, JobState.CREATING)
+
+
+def test_the_rows_of_a_batch_correct_its_estimate(stack: Stack) -> None:
+    desk = Desk(stack)
+    cheap, next_one = (desk.job("b0cheap", number, max_cost=10_000 * INPUT) for number in (1, 2))
+    desk.admit(cheap)
+    desk.pays(cheap, 90 * INPUT // 2, rows=90)
+    desk.closes(cheap)
+
+    assert desk.admit(next_one) == 100
+    assert desk.reserved("b0cheap") == {next_one.record.id: pytest.approx(55 * INPUT, rel=0.01)}
+
+
+def test_a_job_is_estimated_by_its_own_requests_and_not_by_the_average_of_its_batch(stack: Stack) -> None:
+    """Many short requests, and one of as much input as all the others: their answers may be equally long."""
+    desk = Desk(stack)
+    output = 4500 * 100
+    batch = {"total": 1001, "tokens": 11_000, "output_tokens": 100_100}
+    short = desk.job("b0smear", max_cost=10 * (output + INPUT), **batch)
+
+    granted = desk.door.admit(short, JobTokens(1000, 1, 100_000, 100), desk.door.budgets(short))
+
+    assert granted.tokens == 1000
+    assert granted.cost == 10 * (output + INPUT)
+    assert not granted.whole
+    assert desk.reserved("b0smear") == {short.record.id: granted.cost}
+
+
+def test_jobs_of_cheap_requests_do_not_make_the_estimate_of_expensive_ones_smaller(stack: Stack) -> None:
+    desk = Desk(stack)
+    batch = {"total": 1001, "tokens": 1_001_000, "output_tokens": 0}
+    short, long = (desk.job("b0long", number, max_cost=10**12, **batch) for number in (1, 2))
+    desk.admit(short, 1000)
+    desk.pays(short, 1000 * INPUT, rows=1000)
+    desk.closes(short)
+
+    desk.admit(long, 1_000_000)
+
+    assert desk.reserved("b0long") == {long.record.id: 1_000_000 * INPUT}
+
+
+def test_a_row_without_a_price_counts_as_the_others_do(stack: Stack) -> None:
+    desk = Desk(stack)
+    job = desk.job("b0unknown", max_cost=100 * INPUT)
+    stack.redis.hset(keys.batch("b0unknown"), "unpriced", 60)
+
+    assert desk.admit(job) == 40
+
+
+def test_a_row_without_a_price_fills_the_budget_of_its_label_too(stack: Stack) -> None:
+    desk = Desk(stack, budgets={"team=catalog": {"day": "0.000075"}})
+    job = desk.job("b0unpriced", labels=TEAM)
+    today = keys.costs(datetime.fromtimestamp(NOON, UTC).date())
+    stack.redis.hset(today, mapping={"label|team=catalog|unpriced": 60, "label|team=catalog|cost": 15 * INPUT})
+
+    assert desk.admit(job) == 25
+
+
+def test_singles_under_a_budget_are_estimated_by_the_output_that_they_allow(stack: Stack) -> None:
+    stack.empty_redis()
+    budgets = {"team=catalog": {"day": "1"}}
+    singles = [Request(contents="x", config={"max_output_tokens": 50}), Request(contents="y")]
+    runtime = Runtime(stack.worker_settings(budgets=budgets))
+    [ticket, _] = stack.queue(budgets=budgets).add_many(singles, model=MODEL, labels=TEAM)
+    batch_id = ticket.status().batch_id
+    token = int(cast("bytes", stack.redis.hget(keys.batch(batch_id), "token")))
+    held = runtime.clock.begin(Stage.GATHER, keys.batch_member(batch_id), token)
+    assert isinstance(held, HeldBatch)
+
+    gather(runtime, held)
+
+    bundle = cast("bytes", stack.redis.hget(keys.batch(batch_id), "bundle"))
+    for name in (batch_id, bundle.decode()):
+        assert stack.redis.hget(keys.batch(name), "output_tokens") == b"2050"
+
+
+def test_a_budget_that_no_producer_knows_holds_for_batches_that_share_a_job(stack: Stack) -> None:
+    """The bundle has no label, as its producers know no budget. The worker asks its batches."""
+    stack.empty_redis()
+    runtime = Runtime(stack.worker_settings(budgets={"team=catalog": {"day": "0.000000001"}}))
+    queue = stack.queue(share_jobs=True, linger_seconds=600, linger_requests=10)
+    labelled, other = (
+        queue.submit([Request(key="k", contents="x")], model=MODEL, labels=one) for one in (TEAM, {"team": "a"})
+    )
+    bundle = labelled.status().bundle
+    assert bundle is not None
+    assert bundle == other.status().bundle
+    begin(runtime, Stage.SUBMIT, keys.batch_member(bundle), submit)
+
+    waits = begin(runtime, Stage.CREATE, keys.job_member(job_id(bundle, 1)), create)
+
+    assert isinstance(waits, Move)
+    assert waits.stage is Stage.CREATE
+    [job] = labelled.status().jobs
+    assert job.awaits is Awaited.BUDGET
+    assert job.shortage is not None
+    assert job.shortage.budget == "team=catalog"
+    labelled.cancel()
+    runtime.redis.hset(keys.job(job.id), "busy", 0)
+    assert begin(runtime, Stage.CREATE, keys.job_member(job.id), create) == Move(stage=Stage.CREATE)
+    rest = runtime.clock.begin(Stage.CREATE, keys.job_member(job.id), token_of(runtime, keys.job_member(job.id)))
+    assert isinstance(rest, HeldJob)
+    assert list(runtime.ledger.carried(rest)) == [1]
+    assert not runtime.admission.budgets(rest, _shared(runtime, rest))
+
+
+def token_of(runtime: Runtime, member: Member) -> int:
+    return int(cast("bytes", runtime.redis.hget(keys.entity(member), "token")))
+
+
+def begin(runtime: Runtime, stage: Stage, member: Member, run: Callable[[Runtime, Any], object]) -> object:
+    """Runs a stage in this process; returns its end."""
+    return run(runtime, runtime.clock.begin(stage, member, token_of(runtime, member)))
+
+
+@pytest.mark.parametrize("refuse", [Admission.throttled, Admission.withdraw], ids=["quota", "denied"])
+def test_a_job_that_the_provider_does_not_take_leaves_its_budget_to_others(
+    stack: Stack, refuse: Callable[[Admission, HeldJob], None]
+) -> None:
+    desk = Desk(stack, budgets={"team=catalog": {"day": "0.000075"}})
+    refused, other = (desk.job(f"b0shut{number}", labels=TEAM) for number in (1, 2))
+    assert desk.admit(refused) == 100
+    assert desk.admit(other) == 0
+
+    refuse(desk.door, refused)
+
+    assert desk.reserved("team=catalog") == {}
+    assert desk.is_due(other)
+    assert desk.admit(other) == 100
+    assert desk.admit(refused) == 0
+    assert desk.record(refused).awaits is Awaited.BUDGET
+
+
+def test_a_job_that_lacks_budget_stands_before_nobody(stack: Stack) -> None:
+    desk = Desk(stack, slots=1)
+    early, later, free = (
+        desk.job("b0early", max_cost=200 * INPUT, created=1.0),
+        desk.job("b0early", 2, max_cost=200 * INPUT, created=1.0),
+        desk.job("b0later", created=2.0),
+    )
+    assert desk.admit(early) == 100
+    assert desk.admit(later) == desk.admit(free) == 0
+    assert desk.record(later).awaits is Awaited.SLOT
+    desk.pays(early, 200 * INPUT)
+    desk.door.release(early)
+    assert (desk.is_due(later), desk.is_due(free)) == (True, False)
+
+    assert desk.admit(later) == 0
+    assert desk.record(later).awaits is Awaited.BUDGET
+    assert desk.is_due(free)
+    assert desk.admit(free) == 100
+
+
+def test_a_label_has_its_budget_over_all_its_batches_and_says_when_it_begins_anew(stack: Stack) -> None:
+    desk = Desk(stack, budgets={"team=catalog": {"day": "0.000150", "month": "1"}})
+    first, second, third = (desk.job(f"b0day{n}", labels=TEAM) for n in (1, 2, 3))
+    other = desk.job("b0other", labels={"team": "search"})
+
+    assert desk.admit(first) == desk.admit(second) == desk.admit(other) == 100
+    assert desk.admit(third) == 0
+    shortage = desk.record(third).shortage
+    assert shortage is not None
+    assert (shortage.budget, shortage.period, shortage.limit) == ("team=catalog", Period.DAY, 150_000)
+    assert shortage.until == NOON + 43_200
+    assert "the next day begins at 2026-11-11 00:00 UTC" in f"{shortage}"
+
+
+def test_a_request_above_the_whole_budget_of_a_day_waits_and_says_that_it_never_fits(stack: Stack) -> None:
+    desk = Desk(stack, budgets={"team=catalog": {"day": "0.000150", "month": "1"}})
+    job = desk.job("b0never", labels=TEAM)
+
+    assert desk.admit(job, 300, least=201) == 0
+    shortage = desk.record(job).shortage
+    assert shortage is not None
+    assert shortage.never
+    assert "may cost $0.00015075 and never fits: the whole budget team=catalog of a day is $0.00015" in f"{shortage}"
+
+
+def test_a_damaged_day_of_costs_stops_no_work(stack: Stack) -> None:
+    desk = Desk(stack, budgets={"team=catalog": {"month": "1"}})
+    stack.redis.set(keys.costs(datetime.fromtimestamp(NOON, UTC).date()), "odd")
+
+    assert desk.admit(desk.job("b0odd", labels=TEAM)) == 100
+
+
+def test_a_budget_is_there_again_in_the_next_period(stack: Stack) -> None:
+    desk = Desk(stack, budgets={"team=catalog": {"day": "0.000075", "month": "0.000200"}})
+    first, second, third = (desk.job("b0turn", number, labels=TEAM) for number in (1, 2, 3))
+    next_day, day_after, next_month = (NOON + days * 86_400 for days in (1, 2, 21))
+
+    def run(job: HeldJob) -> int:
+        granted = desk.admit(job)
+        desk.pays(job, granted * INPUT, rows=granted)
+        desk.closes(job)
+        return granted
+
+    assert run(first) == 100
+    assert desk.admit(second) == 0
+    assert run(at(next_day, second)) == 100
+    assert desk.admit(at(day_after, third)) == 66, "the month has no more"
+    assert desk.admit(at(day_after, third), 66) == 66  # after it was divided
+    assert desk.admit(at(next_month, desk.job("b0turn", 4, labels=TEAM))) == 34, "the job under way holds the others"

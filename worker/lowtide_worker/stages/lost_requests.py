@@ -1,0 +1,64 @@
+"""The end of requests whose batch has lost its files: without them, no result can be stored."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import TypeVar
+
+from lowtide.errors import SpoolError
+from lowtide.models import REQUESTS_LOST, ResultError
+from lowtide.protocol import DamagedRecord, batch_member
+from lowtide.states import BatchState
+from lowtide_worker.events import Event
+from lowtide_worker.runtime import Runtime
+from lowtide_worker.state import Done, HeldBatch, HeldJob
+
+log = logging.getLogger(__name__)
+
+Entity = TypeVar("Entity", HeldBatch, HeldJob)
+
+
+def not_whole(name: str) -> str:
+    """Returns the problem of a file of the spool that is missing, or not whole."""
+    return f"{name} is missing from the spool, or not whole"
+
+
+def requests_lost(runtime: Runtime, held: Entity, problem: str, consequence: str) -> ResultError:
+    """Returns the error with which the requests end.
+
+    - `problem`: of the file without which nothing is possible, such as `not_whole`.
+    - `consequence`: of the loss, for people.
+
+    Raises `SpoolError` for as long as the spool may only be away for a moment: `output_grace_seconds`.
+    """
+    # First, as a spool that is not mounted has lost no requests: the grace begins when it serves again.
+    runtime.installation.check()
+    grace = runtime.settings.output_grace_seconds
+    since = held.noted(held.record.damaged_since)
+    if held.now() - since < grace:
+        runtime.clock.keep(held, {"damaged_since": since})
+        raise SpoolError(f"{problem}; after {grace:g} s of this, its requests end without results")
+    return ResultError(reason=REQUESTS_LOST, message=f"{problem}, so {consequence}")
+
+
+def end_without_requests(runtime: Runtime, batch: HeldBatch, problem: str, consequence: str) -> Done:
+    """Ends a batch of which nothing was sent. Parameters and errors are those of `requests_lost`."""
+    error = requests_lost(runtime, batch, problem, consequence)
+    runtime.ledger.lose(batch, error)
+    log.error("batch %s has ended without results: %s", batch.batch_id, error.message, extra=Event.BATCH_LOST.extra)
+    return Done({"state": "failed", "missing": problem})
+
+
+def end_bundled(runtime: Runtime, job: HeldJob, error: ResultError) -> None:
+    """Ends all batches of a bundle whose files are lost, and settles their requests there."""
+    for share in runtime.bundles.shares(job.batch_id, job.batch.total):
+        # A batch whose own record is damaged stops no other.
+        with suppress(DamagedRecord):
+            record = runtime.bundles.record(share.batch_id)
+            if record is None or record.state not in (BatchState.PENDING, BatchState.RUNNING):
+                continue
+            member = batch_member(share.batch_id)
+            held = HeldBatch(member=member, stage=job.stage, token=record.token, record=record, begun=job.begun)
+            runtime.ledger.lose(held, error)
+    runtime.bundles.spare(job)
