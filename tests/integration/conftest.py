@@ -46,6 +46,13 @@ def stack(
         yield stack
 
 
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack without a worker: singles wait."""
+    with Stack(tmp_path_factory.mktemp("still")) as stack:
+        yield stack
+
+
 @pytest.fixture(autouse=True)
 def nothing_left(request: pytest.FixtureRequest) -> None:
     """Ends what an earlier test has left running on the module's stack: this one's faults and counts would meet it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
@@ -33,13 +33,6 @@ from lowtide.spool import Spool
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.gather import gather
 from lowtide_worker.state import HeldBatch
-
-
-@pytest.fixture(scope="module")
-def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack without a worker: singles wait."""
-    with Stack(tmp_path_factory.mktemp("still")) as stack:
-        yield stack
 
 
 def in_a_loop(settings: Settings, *added: Request, **options: Any) -> None:
