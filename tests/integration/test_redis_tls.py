@@ -14,7 +14,7 @@ from kombu.exceptions import OperationalError
 from tests import fork_server
 from tests.command import Command
 from tests.integration.blurbs import MODEL, blurbs
-from tests.integration.test_flower_pages import LOGIN, flower
+from tests.integration.flower_server import LOGIN, flower
 from tests.ports import quiet_port
 from tests.redis_servers import Authority, TLSRedis, needs_tls
 from tests.stack import Stack
