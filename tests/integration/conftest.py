@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from tests.census import counted
@@ -12,6 +13,9 @@ from tests.stack import Stack
 from tests.waiting import wait_until
 
 from lowtide import BatchQueue, BatchState, ProviderName
+
+if TYPE_CHECKING:
+    from tests.integration.hooked import Hooks
 
 RUNNING = (BatchState.PENDING, BatchState.RUNNING, BatchState.CANCELLING)
 
@@ -51,6 +55,26 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack without a worker: singles wait."""
     with Stack(tmp_path_factory.mktemp("still")) as stack:
         yield stack
+
+
+@pytest.fixture(scope="module")
+def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hooks]:
+    """The hooks application, for the events of a stack without a worker."""
+    # The signer and the server take time to import, which most runs of a single module can do without.
+    from tests.integration.hooked import receiving
+
+    with receiving(tmp_path_factory.mktemp("hooks")) as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def hooked(receiver: Hooks) -> Hooks:
+    """With a job that is polled in an hour."""
+    from tests.integration.hooked import JOB, NAME, given
+
+    receiver.stack.empty_redis()
+    given(receiver.stack.redis, JOB, name=f"batches/{NAME}")
+    return receiver
 
 
 @pytest.fixture(autouse=True)
