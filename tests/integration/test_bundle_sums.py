@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any, ClassVar, cast
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -20,18 +18,18 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from tests.census import counted, scanned
-from tests.records import held_job
+from tests.census import counted
+from tests.integration.bundle_checks import SLOTS, BundleChecks
+from tests.integration.bundle_state import MODEL
 from tests.stack import Stack
 
-from lowtide import BatchQueue, Request
-from lowtide.protocol import BatchRecord, JobRecord, Member, Stage, job_id, keys, read_record
-from lowtide.states import FINISHED_BATCH, BatchState, JobState
+from lowtide import Request
+from lowtide.protocol import Member, Stage, keys
+from lowtide.states import BatchState, JobState
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import (
     Admission,
     BundledTally,
-    Held,
     HeldBatch,
     HeldJob,
     HeldSegment,
@@ -40,16 +38,13 @@ from lowtide_worker.state import (
     Ordinals,
     Retry,
     SegmentRows,
-    Share,
     Superseded,
     Tally,
     UnbalancedError,
     parted,
 )
-from lowtide_worker.state.held import Lease, held_from
 
-MODEL = "gemini-3.5-flash"
-SLOTS, PER_JOB, PER_BUNDLE, ATTEMPTS = 2, 3, 8, 2
+PER_JOB, PER_BUNDLE, ATTEMPTS = 3, 8, 2
 _SETTINGS = settings(
     max_examples=8,
     stateful_step_count=20,
@@ -59,7 +54,6 @@ _SETTINGS = settings(
     suppress_health_check=list(HealthCheck),
 )
 """Without shrinking, which takes minutes here: a failure prints its steps."""
-STATUSES = ("succeeded", "failed", "expired", "cancelled")
 
 
 @pytest.fixture(scope="module")
@@ -68,21 +62,16 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-class SumsMachine(RuleBasedStateMachine):
+class SumsMachine(BundleChecks, RuleBasedStateMachine):
     """Batches of one lane: submitted, cut into jobs, admitted, answered in part, asked again, cancelled and deleted."""
-
-    stack: ClassVar[Stack]
-    runtime: ClassVar[Runtime]
-    queue: ClassVar[BatchQueue]
 
     @initialize()
     def begin(self) -> None:
         self.stack.empty_redis()
-        self.batches: list[str] = []
-        self.known_bundles: set[str] = set()
-        self.rows: dict[str, tuple[list[int], str]] = {}
-        """The ordinals of each segment's rows, and their status."""
-        self.admitted: dict[str, int] = {}
+        self.batches = []
+        self.known_bundles = set()
+        self.rows = {}
+        self.admitted = {}
         self.cuts: dict[str, tuple[HeldBatch, int]] = {}
         """Bundles that workers have begun to cut, and the numbers of their jobs."""
         self.door = Admission(self.stack.redis, self.stack.worker_settings(max_active_jobs=SLOTS))
@@ -263,111 +252,15 @@ class SumsMachine(RuleBasedStateMachine):
         for member in [one for one in self.rows if f":{batch_id}-" in one]:
             del self.rows[member]
 
-    def hold(self, member: Member) -> Held[Any]:
-        """Takes an entity as the next worker does: all that the last one still tries is refused."""
-        client = self.stack.redis
-        token = int(client.hincrby(keys.entity(member), "token", 1))
-        client.hset(keys.entity(member), "busy", "1")
-        found = cast("dict[bytes, bytes]", client.hgetall(keys.entity(member)))
-        batch, job = (
-            cast("dict[bytes, bytes]", client.hgetall(key))
-            for key in (keys.batch(member.batch), keys.job(found.get(b"job_id", b"-").decode()))
-        )
-        stage = Stage(found[b"stage"].decode())
-        return held_from(member, stage, token, time.time(), Lease(math.inf), found, batch, job)
-
-    # ---- what there is
-
-    def is_due(self, batch_id: str) -> bool:
-        score = self.stack.redis.zscore(keys.clock(Stage.DELETE.queue), keys.batch_member(batch_id))
-        assert isinstance(score, float)
-        return score <= self.runtime.clock.now()
-
-    def batch(self, batch_id: str) -> BatchRecord:
-        return read_record(BatchRecord, cast("dict[bytes, bytes]", self.stack.redis.hgetall(keys.batch(batch_id))))
-
-    def job(self, name: str) -> JobRecord:
-        return read_record(JobRecord, cast("dict[bytes, bytes]", self.stack.redis.hgetall(keys.job(name))))
-
-    def open_bundles(self) -> list[str]:
-        return sorted(one for one in self.known_bundles if self.batch(one).stage == Stage.SUBMIT)
-
-    def ended(self) -> list[str]:
-        return [one for one in self.batches if self.batch(one).state in FINISHED_BATCH]
-
-    def jobs(self) -> list[Member]:
-        """The jobs that are not closed yet."""
-        found = []
-        for batch_id in [*self.batches, *sorted(self.known_bundles)]:
-            for number in range(1, self.batch(batch_id).jobs + 1):
-                record = self.job(job_id(batch_id, number))
-                if record.stage in (Stage.CREATE, Stage.POLL) or (
-                    record.stage == Stage.SETTLE and not record.segments_left
-                ):
-                    found.append(keys.job_member(record.id))
-        return found
-
-    def shares(self, segment: HeldSegment) -> list[Share]:
-        batch = segment.batch
-        return self.runtime.bundles.shares(segment.batch_id, batch.total) if batch.bundled else []
-
     # ---- what always holds
 
-    def every_settled_request_is_counted_once(self) -> None:
-        """But for those that are granted to a segment which is not recorded yet."""
-        granted: Counter[str] = Counter()
-        for member in self.rows:
-            batch_id = Member.parse(member).batch
-            bits = cast("bytes | None", self.stack.redis.hget(keys.entity(Member.parse(member)), "granted"))
-            ones = [n for n, bit in zip(self.rows[member][0], bits or b"", strict=False) if bit == ord("1")]
-            granted[batch_id] += len(ones)
-            if batch_id in self.known_bundles:
-                for share in self.runtime.bundles.shares(batch_id, self.batch(batch_id).total):
-                    granted[share.batch_id] += sum(share.first <= n < share.last for n in ones)
-        for batch_id in [*self.batches, *self.known_bundles]:
-            record = self.batch(batch_id)
-            settled = int(self.stack.redis.bitcount(keys.settled(batch_id)))
-            counts = sum(getattr(record, status) for status in STATUSES)
-            assert settled == counts + granted[batch_id] <= record.total, f"{record}: {settled} settled, {granted}"
-            assert record.state not in FINISHED_BATCH or counts == record.total, f"{record} has ended"
-
-    def every_request_without_a_result_is_in_one_open_job(self) -> None:
-        for batch_id in [*self.batches, *self.known_bundles]:
-            record = self.batch(batch_id)
-            if not record.jobs:
-                continue
-            carried: Counter[int] = Counter()
-            for number in range(1, record.jobs + 1):
-                job = self.job(job_id(batch_id, number))
-                if job.stage in (Stage.CREATE, Stage.POLL, Stage.SETTLE):
-                    ordinals = list(self.runtime.ledger.carried(held_job(job, record, Stage(job.stage))))
-                    assert len(ordinals) == job.requests, f"{job}: {ordinals}"
-                    carried.update(ordinals)
-            left = set(self.runtime.ledger.unsettled(batch_id, Ordinals(first=0, last=record.total)) or ())
-            assert left <= carried.keys(), f"{record}: {left - carried.keys()} are in no job"
-            assert set(carried.values()) <= {1}, f"{record}: {carried}"
-
-    def a_bundle_is_the_sum_of_its_batches(self) -> None:
-        for bundle in self.known_bundles:
-            record = self.batch(bundle)
-            shares = self.runtime.bundles.shares(bundle, record.total)
-            assert len(shares) == record.bundled
-            left = {share: self.batch(share.batch_id) for share in shares if share.batch_id in self.batches}
-            assert all(share.last - share.first == one.total for share, one in left.items())
-            assert len(left) == record.bundled_left
-            runs = sum(one.state in (BatchState.PENDING, BatchState.RUNNING) for one in left.values())
-            assert runs == record.bundled_running, f"{record}: {[one.state for one in left.values()]}"
-
-    def live_jobs_have_their_slots_and_their_tokens_and_no_others(self) -> None:
-        client = self.stack.redis
-        live = {name.decode() for name in cast("list[bytes]", client.zrange(keys.live("gemini"), 0, -1))}
-        tokens = cast("dict[bytes, bytes]", client.hgetall(keys.live_tokens("gemini", MODEL)))
-        assert live == self.admitted.keys()
-        assert {name.decode(): int(count) for name, count in tokens.items()} == self.admitted
-        assert len(live) <= SLOTS
-
-    def the_census_is_right(self) -> None:
-        assert counted(self.stack.redis) == scanned(self.stack.redis)
+    @invariant()
+    def check(self) -> None:
+        self.every_settled_request_is_counted_once()
+        self.a_bundle_is_the_sum_of_its_batches()
+        self.every_request_without_a_result_is_in_one_open_job()
+        self.live_jobs_have_their_slots_and_their_tokens_and_no_others()
+        self.the_census_is_right()
 
     def teardown(self) -> None:
         """All work ends, and when all batches are deleted nothing is left."""
@@ -404,14 +297,6 @@ class SumsMachine(RuleBasedStateMachine):
         )
         assert not [name for name in left if name.split(":")[1] in kinds], left
         assert counted(self.stack.redis) == {}
-
-    @invariant()
-    def check(self) -> None:
-        self.every_settled_request_is_counted_once()
-        self.a_bundle_is_the_sum_of_its_batches()
-        self.every_request_without_a_result_is_in_one_open_job()
-        self.live_jobs_have_their_slots_and_their_tokens_and_no_others()
-        self.the_census_is_right()
 
     def end_some(self) -> None:
         for rows in sorted(self.rows):
