@@ -21,7 +21,10 @@ from tests.waiting import wait_until
 
 from lowtide.states import ProviderName
 from lowtide.store import Announcement, announce, connect
-from lowtide_cli.commands.up import Options, _port, _provider, _short_pauses, _tell_of_workers, hooks_command
+from lowtide_cli.commands.up import Options
+from lowtide_cli.commands.up.announcement import hooks_command, provider_line
+from lowtide_cli.commands.up.ports import chosen_port
+from lowtide_cli.commands.up.shape import short_pauses, tell_of_workers
 from lowtide_cli.local import SERVER_VARIABLE, EmbeddedRedis, Shape, Stack
 from lowtide_worker.settings import WorkerSettings
 
@@ -236,7 +239,7 @@ def test_a_usual_port_that_is_taken_is_replaced_and_a_line_says_so(capsys: pytes
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         usual = taken.getsockname()[1]
-        port = _port(Options(), "emulator", usual)
+        port = chosen_port(Options(), "emulator", usual)
     assert port != usual
     assert f"port {usual} is in use: emulator gets port {port}" in " ".join(capsys.readouterr().err.split())
 
@@ -260,20 +263,20 @@ def test_the_emulator_of_another_run_is_not_called_gemini(tmp_path: Path) -> Non
     )
     google = WorkerSettings.model_construct(provider=ProviderName.GEMINI, google_gemini_base_url=None)
 
-    assert _provider(stack, here) == f"{url}  [dim]GOOGLE_GEMINI_BASE_URL, on this machine[/]"
-    assert _provider(stack, proxy) == "Gemini, with your API key, at https://proxy.example.com"
-    assert _provider(stack, google) == "Gemini, with your API key: [yellow]jobs cost money[/]"
+    assert provider_line(stack, here) == f"{url}  [dim]GOOGLE_GEMINI_BASE_URL, on this machine[/]"
+    assert provider_line(stack, proxy) == "Gemini, with your API key, at https://proxy.example.com"
+    assert provider_line(stack, google) == "Gemini, with your API key: [yellow]jobs cost money[/]"
 
 
 def test_up_names_the_workers_that_run_already(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with EmbeddedRedis(tmp_path) as server:
         settings = WorkerSettings.model_construct(redis_url=SecretStr(server.url))
-        _tell_of_workers(settings)
+        tell_of_workers(settings)
         assert capsys.readouterr().err == ""
         with connect(settings) as client:
             for name in ("results@tide", "jobs@[red]\x1b"):
                 announce(client, Announcement(worker=name))
-        _tell_of_workers(settings)
+        tell_of_workers(settings)
     said = capsys.readouterr().err
     assert "workers already run with this LOWTIDE_REDIS_URL: jobs@[red]\ufffd, results@tide; those of this run" in said
 
@@ -293,4 +296,4 @@ def test_the_short_pauses_of_the_emulator_never_contradict_the_users_own(
     given: dict[str, Any], first: str, longest: str
 ) -> None:
     settings = WorkerSettings.model_construct(set(given), **given)
-    assert _short_pauses(settings) == {"LOWTIDE_POLL_FIRST_SECONDS": first, "LOWTIDE_POLL_MAX_SECONDS": longest}
+    assert short_pauses(settings) == {"LOWTIDE_POLL_FIRST_SECONDS": first, "LOWTIDE_POLL_MAX_SECONDS": longest}

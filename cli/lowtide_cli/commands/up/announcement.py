@@ -1,0 +1,86 @@
+"""The announcement when everything runs: addresses, logins, and the lines for another terminal."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from lowtide_cli.commands.demo import SUGGESTED
+from lowtide_cli.local import LOGIN_VARIABLE, PAGES, Child, Stack, given_login
+
+if TYPE_CHECKING:
+    from lowtide_worker.settings import WorkerSettings
+
+_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
+
+
+def announce(console: Console, stack: Stack, settings: WorkerSettings) -> None:
+    """Prints where everything is, and how to use it from another terminal."""
+    from lowtide.settings import without_password
+
+    shape = stack.shape
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    kind = "embedded server" if stack.redis else "from your settings"
+    url = without_password(stack.redis.url if stack.redis else settings.redis_url.get_secret_value())
+    table.add_row("Redis", f"{escape(url)}  [dim]{kind}[/]")
+    table.add_row("Provider", provider_line(stack, settings))
+    if shape.cloud:
+        table.add_row("Cloud Storage", f"{shape.cloud.storage_url}  [dim]stand-in[/]")
+        table.add_row("BigQuery", f"{shape.cloud.bigquery_url}  [dim]stand-in, in memory[/]")
+    for worker in stack.workers:
+        table.add_row(worker.name.capitalize(), f"{_served(worker)}  [dim]pid {worker.pid}[/]")
+    if stack.flower_url:
+        login = f"[dim]login: {LOGIN_VARIABLE}[/]" if given_login() else f"[dim]login[/] {shape.flower_auth}"
+        table.add_row("Flower", f"{stack.flower_url}  {login}")
+        table.add_row("Batches", f"{stack.flower_url}{PAGES}")
+    table.add_row("Spool", escape(without_password(stack.exports.get("LOWTIDE_SPOOL_URL", settings.spool_url))))
+    table.add_row("Logs", escape(f"tail -F {shlex.quote(str(stack.logs))}/*.log"))
+    console.print(Panel(table, title="Lowtide is up", title_align="left", border_style="cyan", expand=False))
+    if stack.exports:
+        console.print("In another terminal, first:")
+        for name, value in stack.exports.items():
+            # Outside the panel and not wrapped, so that the lines can be copied.
+            console.print(f"  export {name}={shlex.quote(value)}", soft_wrap=True, markup=False)
+    if settings.webhook_url and stack.emulator_url:
+        console.print("There, to receive the emulator's webhooks:")
+        command = hooks_command(settings.webhook_url, stack.emulator_url)
+        console.print(f"  {command}", soft_wrap=True, markup=False)
+    console.print(f"For example:  {SUGGESTED}", soft_wrap=True, markup=False)
+    console.print("Ctrl-C stops everything.")
+
+
+def hooks_command(webhook_url: str, emulator_url: str) -> str:
+    """Returns the command that receives the events of the emulator at `webhook_url`, as a shell takes it."""
+    given = {"LOWTIDE_WEBHOOK_URL": webhook_url, "LOWTIDE_HOOKS_KEYS_URL": f"{emulator_url}/.well-known/jwks.json"}
+    variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in given.items())
+    port = urlsplit(webhook_url).port
+    return f"{variables} lowtide hooks serve" + (f" --port {port}" if port else "")
+
+
+def provider_line(stack: Stack, settings: WorkerSettings) -> str:
+    """Returns the line about the provider, as markup: its name or address, and whether jobs cost money."""
+    vertex = settings.provider == "vertex"
+    if stack.emulator_url:
+        return f"{stack.emulator_url}  [dim]emulator{' of Vertex AI' if vertex else ''}: answers are made up[/]"
+    if vertex:
+        name = f"Vertex AI, project {settings.google_cloud_project} in {settings.google_cloud_location}"
+        elsewhere = settings.google_vertex_base_url
+    else:
+        name, elsewhere = "Gemini, with your API key", settings.google_gemini_base_url
+        if elsewhere and urlsplit(elsewhere).hostname in _THIS_MACHINE:
+            return f"{escape(elsewhere)}  [dim]GOOGLE_GEMINI_BASE_URL, on this machine[/]"
+    return escape(name) + (f", at {escape(elsewhere)}" if elsewhere else ": [yellow]jobs cost money[/]")
+
+
+def _served(worker: Child) -> str:
+    words = worker.command
+    queues, pool, concurrency = (words[words.index(option) + 1] for option in ("-Q", "-P", "-c"))
+    return f"{queues.replace(',', ', ')} on {concurrency} {'threads' if pool == 'threads' else 'processes'}"

@@ -1,0 +1,53 @@
+"""The environment that another terminal needs to use what runs here."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lowtide_worker.settings import WorkerSettings
+
+_VERTEX_SETTINGS = (
+    "provider",
+    "google_cloud_project",
+    "google_cloud_location",
+    "google_vertex_base_url",
+    "vertex_credentials",
+    "vertex_locations",
+    "vertex_storage",
+    "vertex_dataset",
+)
+_GOOGLE_VARIABLES = ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST")
+
+
+def on_vertex(settings: WorkerSettings) -> bool:
+    """Returns whether Vertex AI is used, even beside the Developer API. All its storage must then be emulated too."""
+    return settings.provider == "vertex" or settings.vertex_storage is not None
+
+
+def vertex_exports(settings: WorkerSettings, *, emulator: bool) -> dict[str, str]:
+    """Returns the environment that another terminal needs to use the same places and the same provider."""
+    if not on_vertex(settings):
+        return {}
+    found = {} if emulator else {name: os.environ[name] for name in _GOOGLE_VARIABLES if name in os.environ}
+    for name in _VERTEX_SETTINGS:
+        if name not in settings.model_fields_set:
+            continue
+        value = getattr(settings, name)
+        alias = type(settings).model_fields[name].validation_alias
+        variable = alias if isinstance(alias, str) else f"LOWTIDE_{name.upper()}"
+        found[variable] = json.dumps(value) if isinstance(value, list) else str(value)
+    return found
+
+
+def own_spool(data_dir: Path | None) -> dict[str, str]:
+    """Returns the variable for the spool of this run, unless it is set already. `--data-dir` holds the spool too."""
+    from lowtide import Settings
+
+    settings = Settings()
+    if "spool_url" in settings.model_fields_set:
+        return {}
+    return {"LOWTIDE_SPOOL_URL": str(data_dir.absolute() / "spool") if data_dir else settings.spool_url}

@@ -1,0 +1,49 @@
+"""The run of `lowtide up`, from the start of its first process to the end of its last."""
+
+from __future__ import annotations
+
+import signal
+
+from lowtide_cli.commands.up.announcement import announce
+from lowtide_cli.commands.up.exports import own_spool, vertex_exports
+from lowtide_cli.commands.up.options import Options
+from lowtide_cli.commands.up.shape import shape_of
+from lowtide_cli.commands.up.supervision import supervise
+from lowtide_cli.extras import need
+from lowtide_cli.local import Stack
+from lowtide_cli.terminal import CommandError, Exit, report
+from lowtide_cli.terminal.output import stdout
+
+
+def up(options: Options) -> Exit:
+    """Runs the stack until a signal ends it, or until a part ends that cannot be restarted."""
+    console = stdout()
+    need("worker", "`lowtide up`")
+    if options.flower:
+        need("flower", "`lowtide up --flower`")
+    # The workers read the same settings, from the environment and from `.env`.
+    from lowtide_worker.settings import WorkerSettings
+
+    settings = WorkerSettings()
+    shape = shape_of(options, settings)
+    exports = own_spool(options.data_dir) | vertex_exports(settings, emulator=shape.emulator)
+    stack = Stack(shape, exports=exports)
+    # SIGTERM and a closed terminal stop everything in order too.
+    for polite in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(polite, signal.default_int_handler)
+    code = Exit.OK
+    try:
+        with console.status("starting"):
+            stack.start()
+        announce(console, stack, settings)
+        code = supervise(console, stack)
+    except KeyboardInterrupt:
+        console.print("\nstopping: workers first, Redis last (press Ctrl-C again to kill them)")
+    except CommandError as error:
+        # The reason comes before the news that everything is stopped.
+        report(str(error))
+        code = Exit.ERROR
+    finally:
+        stack.stop()
+        console.print("everything is stopped")
+    return code
