@@ -43,7 +43,11 @@ CORE = (
     "tests/integration/test_vertex.py",
     "tests/cli/test_help.py",
     "tests/cli/test_batches.py",
+    "tests/cli/test_installation.py",
+    "tests/cli/test_results.py",
+    "tests/cli/test_submit.py",
     "tests/cli/test_flower.py",
+    "tests/integration/test_flower_browser.py",
     "tests/integration/test_flower_pages.py",
 )
 """Every package of the project's ranges has a part in one of these."""

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 from tests import certificates, fork_server
 
+from lowtide import Batch, BatchQueue
 from lowtide_cli.local import SERVER_VARIABLE
 
 LOWTIDE = (sys.executable, "-m", "lowtide_cli")
@@ -137,6 +138,10 @@ def clean_environment() -> dict[str, str]:
 
 def requests(count: int) -> list[dict[str, object]]:
     return [{"key": f"k{number}", "contents": f"What is {number} times two?"} for number in range(count)]
+
+
+def submitted(queue: BatchQueue, count: int) -> Batch:
+    return queue.submit(requests(count), model=MODEL)
 
 
 def descendants(pid: int) -> set[int]:
