@@ -7,10 +7,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+LONGEST = 180.0
+"""For how long a test waits, in seconds: under heavy load a machine is many times slower. Only failures take it all."""
 _FIRST_PAUSE = 0.002
 
 
-def wait_until(condition: Callable[[], T | None], *, timeout: float = 60.0, what: str = "", pause: float = 0.03) -> T:
+def wait_until(
+    condition: Callable[[], T | None], *, timeout: float = LONGEST, what: str = "", pause: float = 0.03
+) -> T:
     """The first truthy value of `condition`; fails the test when none comes within `timeout` seconds.
 
     `pause` is the longest one between two looks, in seconds. A look that costs much has a longer one.

@@ -19,7 +19,7 @@ from tests.chaos.handler_app import HANDLER, NOTIFIED
 from tests.chaos.storages import Storage
 from tests.cloud import Cloud
 from tests.stack import Stack, Worker
-from tests.waiting import wait_until
+from tests.waiting import LONGEST, wait_until
 
 from lowtide import Batch, Request
 from lowtide.protocol import display_name, keys
@@ -344,7 +344,7 @@ class ChaosStack(Stack):
             going["not notified"] = silent
         return going
 
-    def rest(self, submitted: Sequence[Submitted], *, timeout: float = 60) -> None:
+    def rest(self, submitted: Sequence[Submitted], *, timeout: float = LONGEST) -> None:
         """Waits until all batches are finished, delivered and cleaned up.
 
         Where a machine is so busy that a lease of a second lapses in the middle of an upload, the sweep is let out.
@@ -368,7 +368,7 @@ class ChaosStack(Stack):
             wait_until(at_rest, timeout=timeout, pause=0.1)
         except AssertionError:
             raise AssertionError(
-                f"no rest within {timeout:g} s: {self.unrest(submitted)}\n{self.last_words()}"
+                f"{self.last_words()}\nno rest within {timeout:g} s: {self.unrest(submitted)}"
             ) from None
 
     def last_words(self, lines: int = 40) -> str:
