@@ -22,4 +22,4 @@ def test_a_heartbeat_does_not_wait_for_a_redis_that_is_away() -> None:
         beat.join(timeout=60)
 
     assert not beat.is_alive()
-    assert [event["type"] for event, _ in dispatcher._outbound_buffer] == ["worker-heartbeat"]
+    assert [event["type"] for event, *_ in dispatcher._outbound_buffer] == ["worker-heartbeat"]
