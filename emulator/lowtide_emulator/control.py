@@ -45,6 +45,10 @@ class ClockBody(msgspec.Struct, forbid_unknown_fields=True):
     advance_seconds: float
 
 
+_decode_clock = msgspec.json.Decoder(ClockBody).decode
+_decode_models = msgspec.json.Decoder(dict[str, str]).decode
+
+
 class ControlApi:
     """The endpoints for clock, counters, records, answering models, faults and reset."""
 
@@ -74,7 +78,7 @@ class ControlApi:
     async def advance(self, request: Request) -> Response:
         """Moves the clock ahead."""
         try:
-            body = msgspec.json.decode(await request.body(), type=ClockBody)
+            body = _decode_clock(await request.body())
             return self._clock_reply(self._engine.clock.advance(body.advance_seconds))
         except ValueError as error:
             return RefusalError(400, str(error)).response()
@@ -96,7 +100,7 @@ class ControlApi:
 
     async def put_models(self, request: Request) -> Response:
         """Replaces the models that answer in place of others."""
-        self._engine.models.replace(msgspec.json.decode(await request.body(), type=dict[str, str]))
+        self._engine.models.replace(_decode_models(await request.body()))
         return json_reply(self._engine.models.chosen())
 
     async def get_faults(self, request: Request) -> Response:

@@ -18,6 +18,8 @@ from lowtide_emulator.gemini import FileSeed, GeminiWork, seed_batch, seed_file
 from lowtide_emulator.vertex import JobFailed, VertexWork, seed_job
 
 S = TypeVar("S", JobSeed, FileSeed)
+_job_seeds = msgspec.json.Decoder(list[JobSeed])
+_file_seeds = msgspec.json.Decoder(list[FileSeed])
 
 
 class SeedApi:
@@ -63,7 +65,7 @@ class Seeder:
 
         Raises SeedError for the first seed that cannot be added; those before it stay.
         """
-        parsed = _parsed(seeds, JobSeed)
+        parsed = _parsed(seeds, _job_seeds)
         names = {job.name for job in self._engine.jobs}
         for seed in parsed:
             if seed.name in names:
@@ -88,7 +90,7 @@ class Seeder:
         Raises SeedError for the first seed that cannot be added; those before it stay.
         """
         added = []
-        for seed in _parsed(seeds, FileSeed):
+        for seed in _parsed(seeds, _file_seeds):
             try:
                 added.append(f"files/{seed_file(self._gemini, seed).id}")
             except RefusalError as error:
@@ -96,8 +98,8 @@ class Seeder:
         return added
 
 
-def _parsed(seeds: object, kind: type[S]) -> list[S]:
+def _parsed(seeds: object, decoder: msgspec.json.Decoder[list[S]]) -> list[S]:
     try:
-        return msgspec.json.decode(msgspec.json.encode(seeds), type=list[kind])  # type: ignore[valid-type]
+        return decoder.decode(msgspec.json.encode(seeds))
     except (msgspec.ValidationError, TypeError) as error:
         raise SeedError(str(error)) from error

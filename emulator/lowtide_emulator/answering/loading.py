@@ -20,6 +20,9 @@ class CannedLine(msgspec.Struct, forbid_unknown_fields=True):
     error: RowError | None = None
 
 
+_decode = msgspec.json.Decoder(CannedLine).decode
+
+
 def load_function(path: str) -> Answer:
     """Returns the function with a name of the form `module:function`. Raises ValueError."""
     module, _, name = path.partition(":")
@@ -37,13 +40,12 @@ def load_function(path: str) -> Answer:
 def load_answers(path: Path) -> dict[str, Raw | RowError]:
     """Returns the fixed answers of a JSONL file, by key. Raises ValueError."""
     canned: dict[str, Raw | RowError] = {}
-    decode = msgspec.json.Decoder(CannedLine).decode
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.isspace():
                 continue
             try:
-                entry = decode(line)
+                entry = _decode(line)
             except msgspec.DecodeError as error:
                 raise ValueError(f"{path}, line {number}: {error}") from error
             if entry.error is not None:

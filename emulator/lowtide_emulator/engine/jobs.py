@@ -23,6 +23,7 @@ from lowtide_emulator.engine.bill import Bill, Tokens
 from lowtide_emulator.faults import kinds
 
 K = TypeVar("K", bound=kinds.Kind)
+_decode_keys = msgspec.json.Decoder(list[str]).decode
 
 
 class JobState(Enum):
@@ -271,4 +272,4 @@ class Job:
         """
         if self.requests == 0:
             return []
-        return msgspec.json.decode(b"[" + b",".join(self.keys_path.read_bytes().splitlines()) + b"]", type=list[str])
+        return _decode_keys(b"[" + b",".join(self.keys_path.read_bytes().splitlines()) + b"]")

@@ -20,6 +20,7 @@ from lowtide_emulator.settings import Settings
 
 SPENDING_SECONDS = 600.0
 _MILLION = 1_000_000
+_decode_limits = msgspec.json.Decoder(int | dict[str, int]).decode
 _READ = ("contents", "content", "systemInstruction", "system_instruction")
 """The fields of a request that the model reads, of both kinds and in both letter cases."""
 
@@ -92,7 +93,7 @@ def _limits(given: str | None) -> dict[str, int]:
     if given is None:
         return {}
     try:
-        found = msgspec.json.decode(given, type=int | dict[str, int])
+        found = _decode_limits(given)
     except (msgspec.MsgspecError, RecursionError):
         found = -1
     limits = {ANY: found} if isinstance(found, int) else found

@@ -68,10 +68,20 @@ class FaultRule(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only
     params: dict[str, object] = {}
 
 
+_decode_rules = msgspec.json.Decoder(list[dict[str, object]]).decode
+# `convert` in two threads at once must not build these types.
+_built = [msgspec.json.Decoder(FaultRule)]
+_built_kinds = [
+    msgspec.json.Decoder(kind)
+    for kinds in (CALL_KINDS, LIST_KINDS, JOB_KINDS, WEBHOOK_KINDS)
+    for kind in kinds.values()
+]
+
+
 def load_rules(path: Path) -> list[Mapping[str, object]]:
     """Returns the rules of a JSON file, not yet checked. Raises ValueError."""
     try:
-        return list(msgspec.json.decode(path.read_bytes(), type=list[dict[str, object]]))
+        return list(_decode_rules(path.read_bytes()))
     except msgspec.DecodeError as error:
         raise ValueError(f"{path} is not a JSON list of fault rules: {error}") from error
 
@@ -158,7 +168,8 @@ def _parse_kind(index: int, rule: FaultRule) -> Kind:
             f"unknown kind {rule.kind!r} for {rule.on!r} - at `$[{index}].kind`; known: {', '.join(sorted(known))}"
         )
     try:
-        return msgspec.convert(rule.params, known[rule.kind])
+        kind = known[rule.kind]
+        return msgspec.convert(rule.params, kind)
     except msgspec.ValidationError as error:
         text = str(error)
         if " - at `$" in text:

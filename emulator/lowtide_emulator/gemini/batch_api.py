@@ -26,6 +26,8 @@ from lowtide_emulator.gemini.work import GeminiWork
 from lowtide_emulator.webhooks import WebhookSender
 from lowtide_emulator.wire import explain
 
+_decode_create = msgspec.json.Decoder(CreateBody).decode
+
 
 class BatchApi:
     """The endpoints under `/{version}/batches` and those that create batches."""
@@ -35,7 +37,6 @@ class BatchApi:
         self._webhooks = webhooks
         self._engine = work.engine
         self._desk = desk
-        self._create_body = msgspec.json.Decoder(CreateBody).decode
 
     def routes(self) -> list[Route]:
         """Returns the routes, for any version."""
@@ -57,7 +58,7 @@ class BatchApi:
         try:
             check_caller(request, settings)
             body = await read_body(request, settings.max_inline_bytes)
-            batch = (await asyncio.to_thread(self._create_body, body)).batch
+            batch = (await asyncio.to_thread(_decode_create, body)).batch
         except RefusalError as refusal:
             refused = refusal
         except msgspec.ValidationError as error:

@@ -28,6 +28,8 @@ OBJECT = re.compile(r"gs://[^/]+/.+")
 MAX_ID = 40
 MAX_PAGE = 100
 MAX_METADATA = 1 << 20
+_decode_register = msgspec.json.Decoder(RegisterBody).decode
+_decode_upload = msgspec.json.Decoder(UploadBody).decode
 
 
 class ResultsResponse(FileResponse):
@@ -122,7 +124,7 @@ class FilesApi:
             check_caller(request, self._engine.settings)
             check_token(request, self._engine.settings)
             try:
-                body = msgspec.json.decode(await read_body(request, MAX_METADATA), type=RegisterBody)
+                body = _decode_register(await read_body(request, MAX_METADATA))
             except msgspec.ValidationError as error:
                 raise RefusalError(400, f"Invalid JSON payload received. {explain(error)}") from error
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -164,7 +166,7 @@ class FilesApi:
         try:
             check_caller(request, self._engine.settings)
             data = await read_body(request, MAX_METADATA)
-            body = msgspec.json.decode(data, type=UploadBody) if data.strip() else body
+            body = _decode_upload(data) if data.strip() else body
         except RefusalError as refusal:
             refused = refusal
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -13,6 +13,8 @@ from lowtide_emulator.gemini.file_store import FileStore
 from lowtide_emulator.gemini.intake import one_line
 from lowtide_emulator.gemini.rows import FileShape, InlineShape
 
+_decode_row = msgspec.json.Decoder(dict[str, Raw]).decode
+
 
 class GeminiWork:
     """The uploaded files of an engine, and the work on its batches."""
@@ -67,5 +69,5 @@ class GeminiWork:
 
 
 def _is_success(row: Raw) -> bool:
-    response = msgspec.json.decode(row, type=dict[str, Raw]).get("response")
+    response = _decode_row(row).get("response")
     return response is not None and bytes(response) != b"null"

@@ -37,6 +37,7 @@ from lowtide_emulator.wire import explain, timestamp
 PARENT = "/{version}/projects/{project}/locations/{location}/batchPredictionJobs"
 MAX_BODY = 4 * 1024 * 1024
 MAX_DISPLAY_NAME = 128
+_built = msgspec.json.Decoder(JobBody)  # `convert` in two threads at once must not build it
 
 
 class PredictionApi:

@@ -28,6 +28,7 @@ from lowtide_emulator.wire import explain, timestamp
 PARENT = "/{version}/projects/{project}/locations/{location}/datasets"
 SCHEMA = "gs://google-cloud-aiplatform/schema/dataset/metadata/multimodal_1.0.0.yaml"
 MAX_BODY = 1024 * 1024
+_built = msgspec.json.Decoder(DatasetBody)  # `convert` in two threads at once must not build it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,11 @@ class _RotateBody(msgspec.Struct, forbid_unknown_fields=True):
     revocation_behavior: str = "revoke_previous_secrets_after_h24"
 
 
+_create_body = msgspec.json.Decoder(_CreateBody)
+_update_body = msgspec.json.Decoder(_UpdateBody)
+_rotate_body = msgspec.json.Decoder(_RotateBody)
+
+
 class WebhookApi:
     """The endpoints under `/{version}/webhooks`."""
 
@@ -83,7 +88,7 @@ class WebhookApi:
 
     async def create(self, request: Request) -> Response:
         """Registers a webhook; only this reply has its secret."""
-        body = await _read(request, _CreateBody)
+        body = await _read(request, _create_body)
         self._sender.check(body.uri)
         if not body.subscribed_events:
             raise RefusalError(400, "subscribed_events is required")
@@ -110,7 +115,7 @@ class WebhookApi:
 
     async def update(self, request: Request) -> Response:
         """Changes the fields that `update_mask` names, or all that are given."""
-        webhook, body = self._find(request), await _read(request, _UpdateBody)
+        webhook, body = self._find(request), await _read(request, _update_body)
         given = {name for name in _UpdateBody.__struct_fields__ if getattr(body, name) is not None}
         mask = request.query_params.get("update_mask")
         for name in given & set(mask.split(",")) if mask else given:
@@ -132,7 +137,7 @@ class WebhookApi:
 
     async def rotate(self, request: Request) -> Response:
         """Makes a new secret."""
-        webhook, body = self._find(request), await _read(request, _RotateBody)
+        webhook, body = self._find(request), await _read(request, _rotate_body)
         return json_reply({"secret": webhook.rotate(immediately=body.revocation_behavior == _IMMEDIATELY)})
 
     def _find(self, request: Request) -> StaticWebhook:
@@ -142,8 +147,8 @@ class WebhookApi:
         return webhook
 
 
-async def _read(request: Request, kind: type[T]) -> T:
+async def _read(request: Request, decoder: msgspec.json.Decoder[T]) -> T:
     try:
-        return msgspec.json.decode(await read_body(request, _MOST_BYTES) or b"{}", type=kind)
+        return decoder.decode(await read_body(request, _MOST_BYTES) or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RefusalError(400, f"Invalid JSON payload received. {error}") from error

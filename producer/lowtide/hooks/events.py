@@ -22,6 +22,9 @@ _PREDICTION_JOB = re.compile(rb"batchPredictionJobs/([0-9]{1,30})", re.ASCII)
 _PUSHED = "message of Pub/Sub"
 _MOST_JOBS = 16
 """Jobs that one push may name."""
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_metadata = msgspec.json.Decoder(dict[str, object]).decode
+_decode_text = msgspec.json.Decoder(str).decode
 
 
 class Hint(NamedTuple):
@@ -41,11 +44,11 @@ def read_event(body: bytes) -> Hint:
     Raises `Refused` for a body that is no event.
     """
     try:
-        event = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-        kind = msgspec.json.decode(event["type"], type=str)
+        event = _decode_object(body)
+        kind = _decode_text(event["type"])
         if kind not in _ENDS:
             return Hint(kind, "", ())
-        data = msgspec.json.decode(event["data"], type=dict[str, msgspec.Raw])
+        data = _decode_object(event["data"])
     except (KeyError, ValueError, RecursionError):
         raise Refused("the body is not an event: it has no type, or no data") from None
     job = next((job for place in (data, event) if (job := _named_job(place))), "")
@@ -56,7 +59,7 @@ def read_event(body: bytes) -> Hint:
 def _named_job(place: dict[str, msgspec.Raw]) -> str:
     for field in ("user_metadata", "userMetadata"):
         try:
-            job = msgspec.json.decode(place.get(field, b""), type=dict[str, object]).get(WEBHOOK_METADATA_KEY)
+            job = _decode_metadata(place.get(field, b"")).get(WEBHOOK_METADATA_KEY)
             split_job_id(str(job))
         except (ValueError, RecursionError):
             continue
@@ -66,7 +69,7 @@ def _named_job(place: dict[str, msgspec.Raw]) -> str:
 
 def _text(raw: msgspec.Raw | None) -> str:
     try:
-        return "" if raw is None else msgspec.json.decode(raw, type=str)
+        return "" if raw is None else _decode_text(raw)
     except ValueError:
         return ""
 
@@ -91,6 +94,9 @@ class _Push(msgspec.Struct):
     message: _Message
 
 
+_decode_push = msgspec.json.Decoder(_Push).decode
+
+
 class Push(NamedTuple):
     """A message of Pub/Sub: its id, and the jobs of Vertex AI that it names; one hint of no job where it names none."""
 
@@ -105,7 +111,7 @@ def read_push(body: bytes) -> Push:
     it counts.
     """
     try:
-        message = msgspec.json.decode(body, type=_Push).message
+        message = _decode_push(body).message
         text = base64.b64decode(message.data, validate=True) + " ".join(message.attributes.values()).encode()
     except (ValueError, RecursionError):
         raise Refused("the body is not a message of Pub/Sub") from None

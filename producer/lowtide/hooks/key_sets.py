@@ -114,10 +114,13 @@ class _Set(msgspec.Struct):
     keys: list[object] = []
 
 
+_decode = msgspec.json.Decoder(_Set).decode
+
+
 def _parsed(body: bytes) -> list[jwt.PyJWK]:
     """The keys that can be used; one that cannot stops no other."""
     try:
-        found = msgspec.json.decode(body, type=_Set).keys
+        found = _decode(body).keys
     except RecursionError:
         raise ValueError("nested too deeply") from None
     keys = []

@@ -15,12 +15,17 @@ from typing import Any, NamedTuple, TypeVar, get_args
 import msgspec
 import redis
 
-from lowtide.models import Usage
+from lowtide.budgets import Shortage
+from lowtide.models import ResultError, Usage
+from lowtide.protocol.file_parts import Collected, Part
 from lowtide.protocol.records import PAID, BatchRecord, EntityRecord, JobRecord
+from lowtide.states import Verdict
 
 Record = TypeVar("Record", bound=EntityRecord)
 Hash = Mapping[bytes, bytes]
 _SHOWN_CHARS = 80
+# Readers of fields are built at their first use, maybe in two threads at once, which must not build these types.
+_built = [msgspec.json.Decoder(kind) for kind in (Collected, Part, ResultError, Shortage, Verdict)]
 _SHOWN_ONLY: dict[type[EntityRecord], frozenset[str]] = {
     BatchRecord: frozenset(
         {

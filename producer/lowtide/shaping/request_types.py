@@ -62,12 +62,15 @@ class _File(msgspec.Struct, frozen=True):
     types: dict[str, dict[str, str] | list[str]]
 
 
+_decode_file = msgspec.json.Decoder(_File).decode
+
+
 class Types:
     """The types that the requests to one provider have."""
 
     def __init__(self, provider: ProviderName) -> None:
         text = resources.files("lowtide.shaping").joinpath("request_types.json").read_bytes()
-        file = msgspec.json.decode(text, type=_File)
+        file = _decode_file(text)
         self.known = {name: _in_both_cases(of) if isinstance(of, dict) else of for name, of in file.types.items()}
         """Of a model, its fields in both letter cases with their types; of an enum, its values."""
         self.refused = {name: _in_both_cases(dict.fromkeys(of, "")) for name, of in file.refused[provider].items()}

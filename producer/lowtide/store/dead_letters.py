@@ -20,7 +20,7 @@ from lowtide.store.batch_events import BatchEvents
 from lowtide.store.batches import Store
 from lowtide.store.connection import redis_errors
 
-_decode = msgspec.json.decode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
 _SHOWN_BYTES = 2000
 _SEARCHED = 10_000
 """Dead letters of each kind among which one is searched for by its id. Workers keep as many messages."""
@@ -47,6 +47,9 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     def parked(self) -> bool:
         """Whether it can be delivered again."""
         return self.kind in {"segment", "event"}
+
+
+_built = msgspec.json.Decoder(DeadLetter)  # `convert` in two threads at once must not build it
 
 
 class DeadLetters:
@@ -176,7 +179,7 @@ def _parked(member: str, parked_at: float, found: Any) -> DeadLetter:
 def _message(raw: bytes) -> DeadLetter:
     """The dead letter of a message, also of an entry that another program wrote."""
     try:
-        entry = _decode(raw, type=dict[str, Any])
+        entry = _decode(raw)
         detail = {name: value for name, value in entry.items() if name not in ("id", "time", "reason")}
         known = {
             "id": entry["id"],

@@ -31,6 +31,8 @@ from lowtide.store.batches import Store
 from lowtide.store.connection import redis_errors
 from lowtide.store.places import Places
 
+_decode_labels = msgspec.json.Decoder(dict[str, str]).decode
+
 
 class DeliveryClient:
     """Access to spool and Redis for a handler. Every method raises `StoreUnavailable` if Redis does not answer.
@@ -69,7 +71,7 @@ class DeliveryClient:
         with redis_errors(self._url):
             found = self._store.redis.hget(keys.batch(batch_id), "labels")
         try:
-            return msgspec.json.decode(cast("bytes | None", found) or b"{}", type=dict[str, str])
+            return _decode_labels(cast("bytes | None", found) or b"{}")
         except ValueError:
             return {}
 

@@ -13,6 +13,8 @@ from lowtide.protocol import keys
 from lowtide.store.listeners import listeners, silence
 from lowtide.store.serving import announcements, knows_broker
 
+_decode_rule = msgspec.json.Decoder(list[str]).decode
+
 
 def out_of_reach(client: redis.Redis, on_result: str | None, *, has_queue: bool) -> str:
     """The reason why results would wait for this handler, with the remedy; "" where they need not.
@@ -37,6 +39,6 @@ def out_of_reach(client: redis.Redis, on_result: str | None, *, has_queue: bool)
 def _of_webhook(client: redis.Redis, target: WebhookTarget) -> str:
     rule = cast("bytes | None", client.get(keys.WEBHOOKS))
     with suppress(ValueError):
-        if rule is not None and allowing_url(target.endpoint, msgspec.json.decode(rule, type=list[str])) is None:
+        if rule is not None and allowing_url(target.endpoint, _decode_rule(rule)) is None:
             return f"the workers may not call {target.endpoint}: name it in their LOWTIDE_WEBHOOK_SECRETS"
     return ""

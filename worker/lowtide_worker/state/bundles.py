@@ -23,6 +23,7 @@ from lowtide_worker.state.held import HeldBatch, HeldJob, HeldSegment, Supersede
 from lowtide_worker.state.ordinals import Ordinals
 from lowtide_worker.state.retries import kept_by
 
+_decode_labels = msgspec.json.Decoder(dict[str, str]).decode
 _LONGEST_LINGER_SECONDS = 3600.0
 """A bundle of this age is closed, however many jobs wait."""
 
@@ -164,5 +165,5 @@ class Bundles:
 def _labels(reply: object) -> dict[str, str]:
     if isinstance(reply, bytes):
         with suppress(ValueError):
-            return msgspec.json.decode(reply, type=dict[str, str])
+            return _decode_labels(reply)
     return {}
