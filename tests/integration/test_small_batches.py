@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -113,17 +114,27 @@ ODD: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("cancelled", [False, True], ids=["wanted", "cancelled"])
-@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("odd", [*ODD, "a bad sector"])
 def test_a_batch_whose_file_cannot_be_opened_stops_no_other_of_its_bundle(
-    stack: Stack, odd: str, cancelled: bool
+    stack: Stack, odd: str, cancelled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack.empty_redis()
     runtime = Runtime(stack.worker_settings(output_grace_seconds=0))
     batches = [shared(stack, 2, small_batch_bytes=0) for _ in range(3)]
     bundle = str(batches[0].status().bundle)
     place = stack.directory / "spool" / BatchFiles(batches[1].id).index
-    place.unlink()
-    ODD[odd](place)
+    if odd in ODD:
+        place.unlink()
+        ODD[odd](place)
+    else:
+        opened = os.open
+
+        def opens(path: str, *args: int, **options: int) -> int:
+            if path == str(place):
+                raise OSError(errno.EIO, "Input/output error")
+            return opened(path, *args, **options)
+
+        monkeypatch.setattr(os, "open", opens)
     if cancelled:
         batches[1].cancel()
 

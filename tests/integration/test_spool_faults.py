@@ -122,14 +122,17 @@ def test_a_refusal_is_a_spool_error_and_changes_nothing(world: World, call: str,
     assert world.direct.size("old") == 8
 
 
+@pytest.mark.parametrize("status", [400, 403, 409])
 @pytest.mark.parametrize("others", [True, False], ids=["others are read", "nothing is read"])
-def test_an_object_that_is_refused_is_damaged_where_others_can_be_read(world: World, others: bool) -> None:
+def test_an_object_that_is_refused_is_damaged_where_others_can_be_read(world: World, others: bool, status: int) -> None:
     for name in (MARKER, "folder/refused"):
         put(world.direct, name, b"{}")
-    world.proxy.rule = lambda request: 403 if "refused" in request or not others else None
+    world.proxy.rule = lambda request: status if "refused" in request or not others else None
     try:
-        with pytest.raises(SpoolError, match="the account needs") as error:
+        with pytest.raises(SpoolError, match="the account needs" if status == 403 else "refused") as error:
             world.spool.read("folder/refused")
+        with pytest.raises(type(error.value)):
+            list(world.spool.lines("folder/refused"))
     finally:
         world.proxy.rule = lambda _: None
         world.direct.delete(MARKER)

@@ -188,6 +188,39 @@ def test_a_batch_that_loses_its_files_while_its_job_runs_says_so_and_ends_on_tim
         assert (end.problems, end.quarantined, end.unpriced, bool(end.paid_cost)) == ([], COUNT, 0, True)
 
 
+def _linked(folder: Path, elsewhere: Path) -> None:
+    elsewhere.mkdir()
+    (folder / "results").symlink_to(elsewhere)
+
+
+def _linked_file(folder: Path, elsewhere: Path) -> None:
+    elsewhere.write_bytes(b"not ours")
+    (folder / "results").mkdir()
+    (folder / "results" / "00001-0000000.jsonl").symlink_to(elsewhere)
+
+
+@pytest.mark.parametrize("replace", [_linked, _linked_file], ids=["the folder", "the file"])
+def test_a_batch_whose_results_lead_out_of_the_spool_says_so_and_ends_on_time(
+    stack: Stack, tmp_path: Path, replace: Callable[[Path, Path], None]
+) -> None:
+    with stack.held_jobs():
+        batch = stack.queue().submit(requests(f"lost, {replace.__name__}"), model=MODEL, share=False)
+        wait_until(partial(has_job, batch), what="the job is created")
+        replace(stack.directory / "spool" / "batches" / batch.id, tmp_path / "elsewhere")
+    wait_until(partial(stands_still, batch), what="it says so")
+    assert "leads out of the spool" in str(batch.status().problems)
+    batch.cancel()
+
+    end = batch.wait(timeout=60)
+
+    assert (end.state, end.settled, end.cancelled, end.problems) == (BatchState.CANCELLED, COUNT, COUNT, [])
+    elsewhere = tmp_path / "elsewhere"
+    assert elsewhere.read_bytes() == b"not ours" if elsewhere.is_file() else not list(elsewhere.iterdir())
+    batch.delete()
+    wait_until(lambda: is_gone(batch), what="the batch is deleted")
+    assert elsewhere.exists()
+
+
 def test_the_batches_of_a_bundle_that_loses_its_files_while_its_job_runs_end_on_time(stack: Stack) -> None:
     with stack.held_jobs():
         found = [stack.queue().submit(requests(f"lost, with {n}"), model=MODEL, share=True) for n in range(2)]

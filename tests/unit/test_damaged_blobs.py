@@ -102,6 +102,61 @@ def test_a_file_that_may_not_be_read_is_a_damaged_blob(spool: Spool, refused: se
         spool.read("folder/a")
 
 
+@pytest.fixture
+def bad_sector(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Ends of the paths whose files can be opened, and not be read."""
+    paths: set[str] = set()
+    opened = os.open
+
+    def opens(path: str, *args: int, **options: int) -> int:
+        # A process may open its own memory, and may not read it at 0: the kernel answers EIO.
+        name = "/proc/self/mem" if str(path).endswith(tuple(paths)) else path
+        return opened(name, *args, **options)
+
+    monkeypatch.setattr(os, "open", opens)
+    return paths
+
+
+@pytest.mark.parametrize("read", ["line", "lines", "read", "copy"])
+def test_a_file_that_the_disk_cannot_read_is_a_damaged_blob(
+    spool: Spool, tmp_path: Path, bad_sector: set[str], monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    put(spool, MARKER, b"{}")
+    put(spool, "folder/a", b"1")
+    kept, sized = os.fstat, (tmp_path / "spool/folder/a").stat()
+    # It has no size of its own, so that nothing would be read.
+    monkeypatch.setattr(os, "fstat", lambda file: kept(file) if kept(file).st_size else sized)
+    bad_sector.add("/a")
+
+    with pytest.raises(DamagedBlob, match="folder/a: Input/output error"):
+        READS[read](spool, "folder/a")
+
+
+def test_a_disk_that_fails_where_it_is_written_damages_no_blob_that_is_read(spool: Spool) -> None:
+    class Full(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    put(spool, MARKER, b"{}")
+    put(spool, "folder/a", b"1")
+
+    with pytest.raises(SpoolError) as error:
+        spool.copy("folder/a", 0, 1, Full())
+
+    assert not isinstance(error.value, DamagedBlob)
+
+
+@pytest.mark.parametrize("what", ["a link out of the root", "a file", "a folder"])
+def test_a_blob_whose_place_is_taken_cannot_be_written_and_is_damaged(spool: Spool, tmp_path: Path, what: str) -> None:
+    put(spool, MARKER, b"{}")
+    put(spool, "folder/a/b", b"1")
+    name = "folder/a/b/c" if what == "a file" else "folder/a" if what == "a folder" else "folder/link/b"
+    (tmp_path / "spool/folder/link").symlink_to(tmp_path)
+
+    with pytest.raises(DamagedBlob, match=name):
+        put(spool, name, b"2")
+
+
 def test_no_blob_is_damaged_where_the_spool_may_not_be_read(spool: Spool, refused: set[str]) -> None:
     put(spool, MARKER, b"{}")
     put(spool, "folder/a", b"1")

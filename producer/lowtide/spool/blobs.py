@@ -16,7 +16,7 @@ from lowtide.addresses import is_blob_name, parse_spool_root, without_password
 from lowtide.errors import LowtideError, OutsideRoot, SpoolError
 from lowtide.spool.folder import FolderStorage
 from lowtide.spool.objects import Bucket, ObjectStorage
-from lowtide.spool.storage import MARKER, LeadsOut, NotABlob, Storage
+from lowtide.spool.storage import MARKER, LeadsOut, NotABlob, Storage, Unreadable
 
 _COPY_BYTES = 1 << 20
 _LINE_BYTES = 1 << 14
@@ -26,9 +26,9 @@ _PROBE = "now"
 
 
 class DamagedBlob(SpoolError):
-    """A blob that is missing, cannot be opened, or is not as long or not of the form that it should have.
+    """A blob that is missing, cannot be opened, read or written, or is not as long or of the form that it should be.
 
-    The storage itself works: any other `SpoolError` may pass.
+    The storage itself works: any other `SpoolError` may pass. So may this one, where the storage cannot read a blob.
     """
 
 
@@ -80,7 +80,7 @@ class Spool:
 
         It survives a power cut of the spool's host from then on.
         """
-        with storage_errors(name), self._storage.write(_checked(name), durable=True) as file:
+        with self._writing(name), self._storage.write(_checked(name), durable=True) as file:
             yield file
 
     @contextmanager
@@ -89,12 +89,12 @@ class Spool:
 
         It is for content that also exists elsewhere: a power cut may leave it short, or empty.
         """
-        with storage_errors(name), self._storage.write(_checked(name), durable=False) as file:
+        with self._writing(name), self._storage.write(_checked(name), durable=False) as file:
             yield file
 
     def put(self, name: str, data: bytes) -> None:
         """Writes a whole blob, as durably as `write`. It takes half the time where its folder is new."""
-        with storage_errors(name):
+        with self._writing(name):
             self._storage.put(_checked(name), data)
 
     def create(self, name: str, data: bytes) -> bool:
@@ -187,7 +187,7 @@ class Spool:
 
     def names(self, folder: str) -> list[str]:
         """Returns the names of all complete blobs under a folder, sorted; none where there is no such folder."""
-        with storage_errors(folder):
+        with self._reading(folder):
             return sorted(entry.path for entry in self._storage.entries(_checked(folder)))
 
     def folders(self, folder: str) -> list[str]:
@@ -222,11 +222,23 @@ class Spool:
         with storage_errors(name):
             try:
                 yield
-            except (NotABlob, PermissionError) as error:
-                if not self._serves(name):
-                    raise
-                kind = LinkOutside if isinstance(error, LeadsOut) else DamagedBlob
-                raise kind(_described(name, error)) from error
+            except (NotABlob, PermissionError, Unreadable) as error:
+                raise self._damage(name, error) from error
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        """As `_reading`, for a write: `DamagedBlob` where something else has the place of this blob or its folder."""
+        with storage_errors(name):
+            try:
+                yield
+            except NotABlob as error:
+                raise self._damage(name, error) from error
+
+    def _damage(self, name: str, error: OSError) -> Exception:
+        """The error of a blob: `DamagedBlob` where the spool serves, else the error that was given."""
+        if not self._serves(name):
+            return error
+        return (LinkOutside if isinstance(error, LeadsOut) else DamagedBlob)(_described(name, error))
 
     def _serves(self, name: str) -> bool:
         """Whether the spool's marker can be read, and the topmost folder of a name be listed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import secrets
 import shutil
@@ -11,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
-from lowtide.spool.storage import Entry, LeadsOut, NotABlob
+from lowtide.spool.storage import Entry, LeadsOut, NotABlob, Unreadable
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """Errors of a file system without hard links."""
@@ -80,7 +81,8 @@ class FolderStorage:
                 # Before the rename: else the name may survive a power cut, and the content not.
                 _sync(file)
             file.close()
-            os.replace(draft, place)  # noqa: PTH105
+            with _odd_places():
+                os.replace(draft, place)  # noqa: PTH105
             if durable:
                 _sync_folder(_above(place))
         except BaseException:
@@ -129,7 +131,7 @@ class FolderStorage:
     @contextmanager
     def open(self, path: str) -> Iterator[IO[bytes]]:
         """Opens a file for reading."""
-        with self._opened(self._place(path), "rb") as file:
+        with io.BufferedReader(_File(self._place(path), opener=self._opener)) as file:
             yield file
 
     def read(self, path: str, start: int, end: int | None) -> bytes:
@@ -140,8 +142,9 @@ class FolderStorage:
             end = size if end is None else min(end, size)
             if start >= end:
                 return b""
-            file.seek(start)
-            return file.read(end - start)
+            with _odd_places():
+                file.seek(start)
+                return file.read(end - start)
 
     def find(self, path: str) -> Entry | None:
         """Returns the entry of one file; None where there is none."""
@@ -253,6 +256,18 @@ class FolderStorage:
         return os.stat(self._root).st_mode & (stat.S_ISGID | stat.S_IRWXG)  # noqa: PTH116
 
 
+class _File(io.FileIO):
+    """A file that is open for reading. Its own errors differ from those of the code that has it open."""
+
+    def readinto(self, buffer: Any) -> int | None:
+        with _odd_places():
+            return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        with _odd_places():
+            return super().readall()
+
+
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     # A loop of links must not hide all others.
     with suppress(OSError):
@@ -262,10 +277,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 @contextmanager
 def _odd_places() -> Iterator[None]:
-    """Turns the errors of something that is no file into `NotABlob`."""
+    """Turns the errors of what is no file into `NotABlob`, and of a file that cannot be read into `Unreadable`."""
     try:
         yield
     except OSError as error:
+        if error.errno == errno.EIO:
+            raise Unreadable(error.errno, error.strerror) from error
         if error.errno not in _NO_FILE:
             raise
         raise NotABlob(error.errno, error.strerror) from error

@@ -14,12 +14,16 @@ from contextlib import contextmanager, suppress
 from typing import IO, Any, NamedTuple, Protocol, cast
 
 from lowtide.first_answer import NoAnswer, first_answer
-from lowtide.spool.storage import MARKER, Entry
+from lowtide.spool.storage import MARKER, Entry, Unreadable
 
 _PART_BYTES = 8 << 20
 """A larger blob is uploaded in parts of this size. S3 takes 10,000 parts of 5 MiB or more, Cloud Storage multiples of
 256 KiB."""
 _WINDOW_BYTES = 4 << 20
+
+
+class Refused(OSError):
+    """The store refuses a call for a reason that may be the object's own."""
 
 
 class Block(NamedTuple):
@@ -136,11 +140,13 @@ class ObjectStorage:
 
     def read(self, path: str, start: int, end: int | None) -> bytes:
         """Returns the bytes [start, end) of an object, fewer where it is shorter."""
-        return self._bucket.get(self._key(path), start, end, None).data
+        with _reading():
+            return self._bucket.get(self._key(path), start, end, None).data
 
     def find(self, path: str) -> Entry | None:
         """Returns the entry of one object; None where there is none."""
-        found = self._bucket.head(self._key(path))
+        with _reading():
+            found = self._bucket.head(self._key(path))
         return found and found._replace(path=path)
 
     def entries(self, folder: str) -> Iterator[Entry]:
@@ -172,6 +178,15 @@ class ObjectStorage:
 
     def _key(self, path: str) -> str:
         return self._prefix + path
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Turns the refusal of a read into `Unreadable`; one of a write says nothing about what is read meanwhile."""
+    try:
+        yield
+    except Refused as error:
+        raise Unreadable(error.errno, error.strerror) from error
 
 
 class _Writer(io.RawIOBase):
@@ -238,7 +253,8 @@ class _Reader(io.RawIOBase):
         return self._at
 
     def readall(self) -> bytes:
-        data, self._version = self._bucket.get(self._key, self._at, None, self._version)
+        with _reading():
+            data, self._version = self._bucket.get(self._key, self._at, None, self._version)
         self._at += len(data)
         return data
 
@@ -246,7 +262,8 @@ class _Reader(io.RawIOBase):
         wanted = len(buffer)
         if self._end is not None and self._at >= self._end:
             return 0
-        data, self._version = self._bucket.get(self._key, self._at, self._at + wanted, self._version)
+        with _reading():
+            data, self._version = self._bucket.get(self._key, self._at, self._at + wanted, self._version)
         if len(data) < wanted:
             self._end = self._at + len(data)
         buffer[: len(data)] = data

@@ -2,7 +2,7 @@
 
 Paths are relative to the root, with `/` between their parts. A storage fails with an `OSError` whose text is for
 people: `FileNotFoundError` only where the storage says that there is no such blob, `PermissionError` where it refuses
-a call, and `NotABlob` where something else has the place of a blob.
+a call, `NotABlob` where something else has the place of a blob, and `Unreadable` where one blob cannot be read.
 """
 
 from __future__ import annotations
@@ -21,6 +21,13 @@ class NotABlob(OSError):
 
 class LeadsOut(NotABlob):
     """A link in the place of a blob, or of a folder above it, leads out of the root."""
+
+
+class Unreadable(OSError):
+    """The storage answers that it cannot read this blob: a bad sector, an object whose key of encryption is disabled.
+
+    It may pass, and other blobs may be readable.
+    """
 
 
 class Entry(NamedTuple):

@@ -34,7 +34,7 @@ from lowtide_worker.providers import NO_RESPONSE, Missing, ProviderError, withou
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.collect import given_up, grace_is_over
 from lowtide_worker.stages.hand_over import Stored, hand_over
-from lowtide_worker.stages.joined_rows import LostRowsError, join_rows
+from lowtide_worker.stages.joined_rows import LostRowsError, join_rows, written_in_place
 from lowtide_worker.stages.segment_rows import day_of_rows, is_gone, is_rest, read_rows
 from lowtide_worker.stages.tallies import DecidedRows, tally_of
 from lowtide_worker.state import (
@@ -136,9 +136,10 @@ def _store(runtime: Runtime, segment: HeldSegment) -> Stored:
     results = decided.results
     quarantined = malformed + foreign
     runtime.clock.check(segment)
-    ranges, places = _write_results(runtime, segment, results, batches)
-    _write_quarantine(runtime, segment, quarantined)
-    _write_partial(runtime, segment, [item for item in again if item.outcome.continuation])
+    with written_in_place(runtime, segment):
+        ranges, places = _write_results(runtime, segment, results, batches)
+        _write_quarantine(runtime, segment, quarantined)
+        _write_partial(runtime, segment, [item for item in again if item.outcome.continuation])
     found = tally_of(
         decided,
         segment.batch,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from lowtide.errors import LowtideError
 from lowtide.redaction import problem_text
@@ -31,12 +32,32 @@ def join_rows(runtime: Runtime, segment: HeldSegment, rows: Sequence[Row]) -> tu
     try:
         found = _joined(runtime, segment, rows)
     except DamagedBlob as damaged:
-        note_standstill(runtime.redis, segment, problem_text(f"{NOT_STORED}{damaged}"))
+        _note(runtime, segment, damaged)
         _require_end(runtime, segment, damaged)
         return [], [QuarantinedRow("its request is lost", shown(row), row) for row in rows]
+    return found
+
+
+@contextmanager
+def written_in_place(runtime: Runtime, segment: HeldSegment) -> Iterator[None]:
+    """Surrounds the writing of a segment's files, of which something else may have the place, such as a link.
+
+    As `join_rows`, it says so on the batch, and raises `LostRowsError` once that is cancelled or past its deadline.
+    """
+    try:
+        yield
+    except DamagedBlob as damaged:
+        _note(runtime, segment, damaged)
+        if segment.record.failures >= TRIES and (is_rest(segment) or given_up(runtime, segment, segment.job)):
+            runtime.installation.check()
+            raise LostRowsError(f"its results have no place: {damaged}") from damaged
+        raise
     if segment.record.failures and segment.batch.problem:
         note_standstill(runtime.redis, segment, "")
-    return found
+
+
+def _note(runtime: Runtime, segment: HeldSegment, damaged: DamagedBlob) -> None:
+    note_standstill(runtime.redis, segment, problem_text(f"{NOT_STORED}{damaged}"))
 
 
 def _require_end(runtime: Runtime, segment: HeldSegment, damaged: DamagedBlob) -> None:

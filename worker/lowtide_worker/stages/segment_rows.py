@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
 
 from lowtide.protocol import BatchFiles, split_job_id
 from lowtide.protocol.daily_costs import day_of
 from lowtide.protocol.file_parts import Part
+from lowtide.spool import DamagedBlob
 from lowtide_worker.output import QuarantinedRow, Row, RowCosts, overruled, part_ranges, provider_rows, rest_rows
 from lowtide_worker.providers import Provider
 from lowtide_worker.runtime import Runtime
@@ -61,9 +63,9 @@ def is_gone(runtime: Runtime, segment: HeldSegment) -> bool:
     """Returns whether a segment's bytes have been missing for some tries, from the spool that is ours."""
     if (segment.job.parts and not is_rest(segment)) or segment.record.failures < TRIES:
         return False
-    # After a power cut, a working file may be there and be too short.
-    size = runtime.spool.readable_size(_file(segment))
-    if size is not None and size >= segment.record.end:
+    # After a power cut, a working file may be there and be too short. A bad sector is seen by reading it.
+    with suppress(DamagedBlob):
+        runtime.spool.read(_file(segment), segment.record.start, segment.record.end)
         return False
     runtime.installation.check()
     return True

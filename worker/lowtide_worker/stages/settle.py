@@ -11,11 +11,13 @@ import itertools
 import logging
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import IO, cast
 
 import msgspec
 from msgspec.structs import replace
 
+from lowtide.errors import OutsideRoot
 from lowtide.models import REQUESTS_LOST, ResultError
 from lowtide.protocol import BatchFiles, Queue, Stage
 from lowtide.spool import KEPT_ENTRIES, DamagedBlob
@@ -141,6 +143,9 @@ def _end(
 ) -> JobMove | Done:
     """Writes the outcome of requests, with the answers that have begun: by default those that the job continued."""
     try:
+        if job.batch.problem:
+            # Where results have no place, those that are written now have none either.
+            runtime.spool.exists(_next_results(job))
         return _end_with(runtime, job, missing, verdict, partial or _continued_answers(runtime, job))
     except DamagedBlob as damaged:
         return _end_damaged(runtime, job, missing, verdict, damaged)
@@ -202,7 +207,17 @@ def _end_with(
 def _lost(runtime: Runtime, job: HeldJob) -> str | None:
     """The problem of the file without which no result of the job's requests can be stored; None where all are whole."""
     name = runtime.requests.of(job.batch).damaged(job.batch.total, lines=False, groups=False)
+    if name is None and job.batch.problem:
+        try:
+            runtime.spool.exists(_next_results(job))
+        except DamagedBlob as damaged:
+            return str(damaged)
     return not_whole(name) if name else None
+
+
+def _next_results(job: HeldJob) -> str:
+    """The file of the results that the job's next segment would have."""
+    return BatchFiles(job.batch_id).result(job.record.number, job.record.segments)
 
 
 def _end_without_results(
@@ -254,7 +269,8 @@ def _write_result_index(runtime: Runtime, job: HeldJob) -> None:
     if job.record.last - job.record.first <= KEPT_ENTRIES or not (index := runtime.ledger.result_index(job)):
         return
     runtime.clock.check(job)
-    with runtime.spool.write(BatchFiles(job.batch_id).result_index(job.record.number)) as file:
+    # Where something else has its place, a lookup reads the results themselves.
+    with suppress(DamagedBlob), runtime.spool.write(BatchFiles(job.batch_id).result_index(job.record.number)) as file:
         file.write(index)
 
 
@@ -265,7 +281,11 @@ def _tidy(runtime: Runtime, batch_id: str) -> None:
     and the batch was then cut into other jobs and segments.
     """
     # The list comes first: Redis knows every segment that writes after it.
-    names = runtime.spool.names(BatchFiles(batch_id).results)
+    try:
+        names = runtime.spool.names(BatchFiles(batch_id).results)
+    except DamagedBlob:
+        # Something else has the place of the folder: what is in it is not Lowtide's.
+        return
     segments = segments_of_jobs(runtime.redis, batch_id)
     for name in names:
         place = _RESULT.fullmatch(name.rpartition("/")[2])
@@ -279,7 +299,9 @@ def _tidy(runtime: Runtime, batch_id: str) -> None:
                 *(batch_id, name),
                 extra=Event.RESULTS_REMOVED.extra,
             )
-            runtime.spool.delete(name)
+            # A link is not followed, and goes with the folder of the batch.
+            with suppress(OutsideRoot):
+                runtime.spool.delete(name)
 
 
 def _is_lost(job: HeldJob) -> bool:

@@ -6,7 +6,10 @@ import errno
 
 from lowtide.errors import SpoolError
 from lowtide.extras import install
+from lowtide.spool.objects import Refused
 
+_OF_THE_CALL = frozenset({401, 403, 404, 408, 412, 416, 425, 429})
+"""Statuses that say nothing about one object: credentials, a missing bucket, conditions, a store that is busy."""
 _MAX_CHARS = 500
 """An error page of a proxy may be long, and may hold an object's content."""
 
@@ -22,6 +25,8 @@ def failure(place: str, said: object, status: int | None, advice: dict[int, str]
     text = f"{place}: {str(said)[:_MAX_CHARS]}"
     if status in advice:
         text = f"{text}; {advice[status]}"
+    if status is not None and status // 100 == 4 and status not in _OF_THE_CALL:
+        return Refused(errno.EIO, text)
     return OSError(errno.EACCES if status in (401, 403) else errno.EIO, text)
 
 
