@@ -54,6 +54,17 @@ def test_parked_results_are_a_failure_and_say_how_to_deliver_them(server: Embedd
     assert "lowtide dead-letters redeliver --all" in check["advice"]
 
 
+def test_a_key_that_another_program_has_written_to_is_a_failure_that_names_it(
+    server: EmbeddedRedis, doctor: Any
+) -> None:
+    with connect(Settings(redis_url=SecretStr(server.url))) as client:
+        client.set(keys.live("gemini"), "x")
+        check = doctor()["Redis"]
+        client.delete(keys.live("gemini"))
+    assert check["verdict"] == "fail"
+    assert "lowtide:live:gemini of Redis is no sorted set any more" in check["seen"]
+
+
 def test_a_batch_whose_results_cannot_be_stored_is_a_failure_with_its_name() -> None:
     well, stuck = (
         BatchStatus(id=name, state=BatchState.RUNNING, model="m", total=4, problems=[problem], created_at=17.5)

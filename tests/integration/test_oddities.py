@@ -16,7 +16,7 @@ from lowtide import DeadLetters, Request, StoreUnavailable
 from lowtide.protocol import RECORD_VERSION, BatchFiles, Queue, Stage, keys
 from lowtide.states import JobState
 from lowtide.store import REFUSED
-from lowtide_worker.host import tasks
+from lowtide_worker.host import tasks, ticker
 from lowtide_worker.providers import ProviderJob, Unavailable
 from lowtide_worker.providers.gemini import GeminiProvider
 from lowtide_worker.providers.protocol import ProviderInput
@@ -363,8 +363,37 @@ def test_a_key_of_another_type_is_the_problem_of_a_job_and_fails_it_never(
 
     [seen] = batch.status().jobs
     assert f"{REFUSED}WRONGTYPE" in str(seen.problem)
+    assert f"the key {keys.live('gemini')} of Redis is no sorted set any more" in str(seen.problem)
     assert seen.state is JobState.PLANNED
     assert "Redis does not answer" not in caplog.text
+
+
+def test_a_shared_key_of_another_type_is_named_in_the_log_and_where_jobs_wait(
+    stack: Stack, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.empty_redis()
+    runtime = Runtime(stack.worker_settings())
+    monkeypatch.setattr(ticker, "runtime", lambda: runtime)
+    batch = stack.queue().submit([Request(key="a", contents="x")], model=MODEL, share=False)
+    cut = runtime.clock.begin(Stage.SUBMIT, keys.batch_member(batch.id), token_of(runtime, keys.batch(batch.id)))
+    assert isinstance(cut, HeldBatch)
+    cut_batch(runtime, cut)
+    runtime.redis.hset(keys.job(f"{batch.id}-1"), "awaits", "slot")
+    runtime.redis.zadd(keys.models("gemini"), {MODEL: 1.0})
+    ticker.report_wrong_keys()
+    assert not caplog.records
+    wrong = {keys.live("gemini"), keys.waiting("gemini", MODEL), keys.limit("gemini"), keys.clock(Queue.JOBS)}
+    for key in wrong:
+        runtime.redis.delete(key)
+        runtime.redis.sadd(key, "x")
+
+    ticker.report_wrong_keys()
+
+    assert {record.getMessage().split()[2] for record in caplog.records} == wrong
+    assert {record.event for record in caplog.records} == {"key.wrong_type"}  # type: ignore[attr-defined]
+    waiting = batch.status().waiting
+    assert waiting is not None
+    assert waiting.reason.endswith(f"{keys.waiting('gemini', MODEL)} and {keys.live('gemini')} in Redis")
 
 
 def token_of(runtime: Runtime, name: str) -> int:

@@ -55,6 +55,7 @@ class Event(StrEnum):
     JOB_LOST = "job.lost"
     JOB_NOT_CREATED = "job.not_created"
     JOB_UNKNOWN_STATE = "job.unknown_state"
+    KEY_WRONG_TYPE = "key.wrong_type"
     METRICS_LOST = "metrics.lost"
     METRICS_UNAVAILABLE = "metrics.unavailable"
     OUTPUT_ACCEPTED = "output.accepted"

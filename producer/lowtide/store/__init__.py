@@ -12,6 +12,7 @@ from lowtide.store.durability import durably
 from lowtide.store.hints import Hints, is_silent
 from lowtide.store.installation import Installation, Seen
 from lowtide.store.jobs import interest
+from lowtide.store.key_types import is_wrong, wrong_keys
 from lowtide.store.listeners import (
     BEAT_SECONDS,
     FRESH_SECONDS,
@@ -104,6 +105,7 @@ __all__ = [
     "interest",
     "is_new_enough",
     "is_silent",
+    "is_wrong",
     "known_handlers",
     "lacking",
     "lane_of",
@@ -123,4 +125,5 @@ __all__ = [
     "small_enough",
     "unserved",
     "withdraw",
+    "wrong_keys",
 ]

@@ -99,7 +99,7 @@ def _read(client: redis.Redis, names: Sequence[str]) -> list[JobStatus]:
             pipe.zscore(keys.clock(Stage.POLL.queue), keys.job_member(name))
         replies = pipe.execute(raise_on_error=False)
     found = zip(names, replies[::2], replies[1::2], strict=True)
-    return [job_status(name, job, due and due % keys.LOWER_TURN) for name, job, due in found if job]
+    return [job_status(name, job, _turn(due)) for name, job, due in found if job]
 
 
 def _runs(client: redis.Redis, owner: str, numbers: range) -> list[_Run]:
@@ -142,3 +142,8 @@ def interest(state: JobState) -> int:
     if state is JobState.PLANNED:
         return 2
     return 1 if state.terminal else 0
+
+
+def _turn(score: object) -> float | None:
+    """The time at which a job is due; None where it is on no clock, or its clock is no sorted set any more."""
+    return score % keys.LOWER_TURN if isinstance(score, float) else None

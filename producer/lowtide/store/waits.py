@@ -12,6 +12,7 @@ from lowtide.models import JobStatus, Waiting
 from lowtide.protocol import BatchRecord, Quota, keys, read_quota
 from lowtide.redaction import redacted
 from lowtide.states import Awaited
+from lowtide.store.key_types import is_wrong
 
 
 def waits(client: redis.Redis, batches: Sequence[tuple[BatchRecord, Sequence[JobStatus]]]) -> list[Waiting | None]:
@@ -23,9 +24,10 @@ def waits(client: redis.Redis, batches: Sequence[tuple[BatchRecord, Sequence[Job
                 pipe.zrank(keys.waiting(batch.provider, batch.model), _first(jobs).id)
                 pipe.hvals(keys.live_tokens(batch.provider, batch.model))
                 pipe.get(keys.quota(batch.provider, batch.model))
+                pipe.zcard(keys.live(batch.provider))
         replies = iter(pipe.execute(raise_on_error=False))
     return [
-        _waiting(batch, jobs, next(replies), next(replies), next(replies)) if jobs else None
+        _waiting(batch, jobs, next(replies), next(replies), next(replies), next(replies)) if jobs else None
         for (batch, _), jobs in zip(batches, waiting, strict=True)
     ]
 
@@ -35,7 +37,7 @@ def _first(jobs: Sequence[JobStatus]) -> JobStatus:
     return min(jobs, key=lambda job: (job.awaits is Awaited.QUOTA, job.id))
 
 
-def _waiting(batch: BatchRecord, jobs: Sequence[JobStatus], rank: Any, live: Any, stored: Any) -> Waiting:
+def _waiting(batch: BatchRecord, jobs: Sequence[JobStatus], rank: Any, live: Any, stored: Any, slots: Any) -> Waiting:
     first = _first(jobs)
     why = first.awaits or Awaited.SLOT
     quota = read_quota(stored) if isinstance(stored, bytes) else Quota()
@@ -46,11 +48,22 @@ def _waiting(batch: BatchRecord, jobs: Sequence[JobStatus], rank: Any, live: Any
         Awaited.QUOTA: first.problem or "the provider's quota is used up",
         Awaited.BUDGET: f"{first.shortage or first.problem or 'a budget is used up'}",
     }
+    wrong = [
+        key
+        for key, reply in {
+            keys.waiting(batch.provider, batch.model): rank,
+            keys.live_tokens(batch.provider, batch.model): live,
+            keys.quota(batch.provider, batch.model): stored,
+            keys.live(batch.provider): slots,
+        }.items()
+        if is_wrong(reply)
+    ]
+    reason = f"another program has written to {' and '.join(wrong)} in Redis" if wrong else reasons[why]
     left = batch.total - batch.succeeded - batch.failed - batch.expired - batch.cancelled
     tries = [job.next_at for job in jobs if job.next_at is not None]
     return Waiting(
         why=why,
-        reason=redacted(reasons[why]),
+        reason=redacted(reason),
         # Jobs of a bundle have requests of other batches too.
         requests=min(left, sum(job.requests for job in jobs)),
         tokens=min(batch.tokens, sum(job.estimated_tokens or 0 for job in jobs)),

@@ -21,7 +21,7 @@ from lowtide.protocol import ARRIVED, TAKEN, VERSION, Stage, keys, member
 from lowtide.protocol.changes import EntityChange, JobChange
 from lowtide.redaction import problem_text
 from lowtide.states import JobState
-from lowtide.store import REFUSED
+from lowtide.store import REFUSED, is_wrong, wrong_keys
 from lowtide.tracing import failed
 from lowtide_worker.arrivals import accept_arrivals
 from lowtide_worker.crashpoints import reach
@@ -177,7 +177,7 @@ def _again(world: Runtime, stage: Stage, held: Held[Any], error: Exception) -> M
     backoff = world.quota_backoff if isinstance(error, Throttled) else world.retry_backoff
     pause = backoff.seconds(failures - 1)
     expected = isinstance(error, ProviderError)
-    problem = _problem(error)
+    problem = _problem(world, error)
     log.warning(
         "%s: %s failed and will be retried in %.0f s: %s: %s",
         *(held.member, stage, pause, type(error).__name__, problem),
@@ -205,8 +205,12 @@ def _again(world: Runtime, stage: Stage, held: Held[Any], error: Exception) -> M
     return Move(stage=stage, after=pause, fields=fields)
 
 
-def _problem(error: Exception) -> str:
+def _problem(world: Runtime, error: Exception) -> str:
     said = problem_text(error)
+    if is_wrong(error):
+        # Redis does not say which key it is.
+        with suppress(redis.RedisError):
+            said = "; ".join([said, *wrong_keys(world.redis)])
     if isinstance(error, redis.ResponseError):
         return f"{REFUSED}{said}"
     return said

@@ -20,7 +20,7 @@ from lowtide.budgets import budgets_digest
 from lowtide.errors import InstallationMismatch, SpoolError, UnsupportedServer
 from lowtide.protocol import ARRIVED, Queue, arguments, shown
 from lowtide.states import ProviderName
-from lowtide.store import ANNOUNCE_SECONDS, Announcement, announce, withdraw
+from lowtide.store import ANNOUNCE_SECONDS, Announcement, announce, withdraw, wrong_keys
 from lowtide_worker.arrivals import have_arrived
 from lowtide_worker.events import Event
 from lowtide_worker.host.health import HEALTH
@@ -29,6 +29,7 @@ from lowtide_worker.state import Dispatch
 
 log = logging.getLogger(__name__)
 
+_CHECK_SECONDS = 60.0
 _SPOOL_PAUSE_SECONDS = 1.0
 """Pause between two checks of a spool that does not serve."""
 
@@ -42,6 +43,7 @@ class Ticker(bootsteps.StartStopStep):
         super().__init__(parent, **kwargs)
         self._timer: Any = None
         self._announcer: Any = None
+        self._checker: Any = None
         self._announced: Announcement | None = None
 
     def start(self, parent: Any) -> None:
@@ -63,6 +65,8 @@ class Ticker(bootsteps.StartStopStep):
         self._timer = parent.timer.call_repeatedly(runtime().settings.clock_tick_seconds, self.tick, args=(parent.app,))
         self.announce(_announcement(parent))
         self._announcer = parent.timer.call_repeatedly(ANNOUNCE_SECONDS, lambda: self.announce(_announcement(parent)))
+        report_wrong_keys()
+        self._checker = parent.timer.call_repeatedly(_CHECK_SECONDS, report_wrong_keys)
 
     def _await_surroundings(self, worker: str) -> None:
         said = ""
@@ -97,10 +101,10 @@ class Ticker(bootsteps.StartStopStep):
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Stops the timer; due work waits for other workers, or for this one to come back."""
         HEALTH.disconnected()
-        for timer in (self._timer, self._announcer):
+        for timer in (self._timer, self._announcer, self._checker):
             if timer is not None:
                 timer.cancel()
-        self._timer = self._announcer = None
+        self._timer = self._announcer = self._checker = None
         if self._announced is not None:
             # Where Redis does not answer, the announcement expires.
             with suppress(redis.RedisError):
@@ -125,6 +129,13 @@ class Ticker(bootsteps.StartStopStep):
                 send(app, runtime().clock.claim(queue, tick=True))
                 if queue is Queue.JOBS and have_arrived(runtime()):
                     app.send_task(ARRIVED, queue=queue)
+
+
+def report_wrong_keys() -> None:
+    """Logs each shared key of Redis that has another type than Lowtide gives it: some only make batches wait."""
+    with suppress(redis.RedisError):
+        for problem in wrong_keys(runtime().redis):
+            log.error("%s", problem, extra=Event.KEY_WRONG_TYPE.extra)
 
 
 def _announcement(consumer: Any) -> Announcement:

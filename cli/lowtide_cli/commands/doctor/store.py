@@ -10,7 +10,17 @@ import redis
 from lowtide import Settings, StoreUnavailable, UnsupportedServer
 from lowtide.protocol import keys
 from lowtide.settings import without_password
-from lowtide.store import WITH_WAITAOF, advice, connect, is_new_enough, is_silent, lacking, redis_errors, require_server
+from lowtide.store import (
+    WITH_WAITAOF,
+    advice,
+    connect,
+    is_new_enough,
+    is_silent,
+    lacking,
+    redis_errors,
+    require_server,
+    wrong_keys,
+)
 from lowtide_cli.commands.doctor.findings import Finding, Health
 
 _SKEW_SECONDS = 2.0
@@ -30,6 +40,9 @@ def check_redis(settings: Settings) -> list[Finding]:
             if missing:
                 return [Finding("Redis", Health.FAIL, advice(missing))]
             info = client.info()
+            wrong = wrong_keys(client)
+            if wrong:
+                return [Finding("Redis", Health.FAIL, key) for key in wrong]
             dead = client.llen(keys.DEAD_LETTERS)
             syncs = _syncs(client)
             events: Any = client.zrange(keys.HOOKS, 0, -1, withscores=True)
