@@ -57,6 +57,20 @@ def begun_sweep(runtime: Runtime) -> HeldSweep:
     return held
 
 
+def test_segments_without_a_record_are_no_more_undelivered_after_a_sweep(stack: Stack) -> None:
+    stack.empty_redis()
+    runtime = Runtime(stack.worker_settings())
+    there = "segment:b0there-1:0"
+    runtime.redis.hset(keys.entity(there), "counted", "segments|undelivered")
+    runtime.redis.zadd(keys.UNDELIVERED, {there: 600.0})
+    runtime.redis.zadd(keys.UNDELIVERED, {f"segment:b0gone-1:{n}": float(n) for n in range(1200)})
+
+    sweep(runtime, begun_sweep(runtime))
+
+    assert runtime.redis.zrange(keys.UNDELIVERED, 0, -1) == [there.encode()]
+    assert runtime.redis.hget(keys.COUNTERS, "swept_undelivered") == b"1200"
+
+
 def test_odd_folders_do_not_keep_the_sweep_from_the_rest(stack: Stack, runtime: Runtime) -> None:
     spool = stack.directory / "spool"
     for odd in (".tmp-x", "UPPER", "-x", "a b", "zz\n"):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from lowtide.errors import InstallationMismatch, SpoolError
-from lowtide.protocol import SINGLES, BatchFiles, Stage, batch_member, job_of_display_name
+from lowtide.protocol import SINGLES, BatchFiles, Stage, batch_member, job_of_display_name, keys
 from lowtide.states import JobState
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
@@ -31,6 +31,8 @@ def sweep(runtime: Runtime, held: HeldSweep) -> SweepMove:
     keep = runtime.clock.keeper(held)
     runtime.deliveries.note_webhooks(list(runtime.settings.webhook_secrets))
     counts = {"put_back": runtime.oddities.put_back_on_clock(keep)}
+    with runtime.oddities.apart("store", keys.UNDELIVERED):
+        counts["undelivered"] = runtime.oddities.drop_undelivered(keep)
     reach("sweep.after-store")
     try:
         runtime.installation.check()

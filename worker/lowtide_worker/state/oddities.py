@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import redis
 
@@ -33,6 +33,7 @@ class Oddities:
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
         self._put_in_place = scripts.put_back.load(client)
+        self._drop_undelivered = scripts.drop_undelivered.load(client)
 
     def count(self, counter: str, amount: int) -> None:
         """Adds to one of the totals."""
@@ -91,6 +92,16 @@ class Oddities:
                         stage=stage,
                     )
         return lost
+
+    def drop_undelivered(self, keep: Callable[[], None]) -> int:
+        """Drops segments without a record from the set of undelivered ones; returns how many there were."""
+        dropped = start = 0
+        while members := cast("list[bytes]", self._redis.zrange(keys.UNDELIVERED, start, start + _AUDITED_AT_ONCE - 1)):
+            gone = self._drop_undelivered(undelivered=keys.UNDELIVERED, members=members)
+            dropped += gone
+            start += len(members) - gone
+            keep()
+        return dropped
 
     def dead_letter(self, reason: str, what: Mapping[str, object]) -> None:
         """Keeps a message that no worker could handle, for people to inspect, and counts it."""

@@ -20,6 +20,7 @@ __all__ = [
     "close",
     "divide",
     "draft",
+    "drop_undelivered",
     "forget",
     "forget_job",
     "grant",
@@ -142,6 +143,10 @@ def draft(
     shared: Values,
     jobs: Values,
 ) -> Any: ...
+
+
+@script
+def drop_undelivered(*, undelivered: Key, members: Values) -> Any: ...
 
 
 @script
