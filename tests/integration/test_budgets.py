@@ -18,6 +18,7 @@ from lowtide.protocol import BatchFiles, Member, Stage, job_id, keys
 from lowtide.states import Awaited, JobState, OverBudget
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.create import _shared, create
+from lowtide_worker.stages.division import tokens_of
 from lowtide_worker.stages.gather import gather
 from lowtide_worker.stages.submit import submit
 from lowtide_worker.state import (
@@ -239,6 +240,50 @@ def test_a_budget_that_no_producer_knows_holds_for_batches_that_share_a_job(stac
     assert isinstance(rest, HeldJob)
     assert list(runtime.ledger.carried(rest)) == [1]
     assert not runtime.admission.budgets(rest, _shared(runtime, rest))
+
+
+FAR = 4e9
+"""A time at which nothing is due."""
+
+
+def test_a_shared_job_that_leaves_out_a_cancelled_batch_leaves_its_budget_to_others(stack: Stack) -> None:
+    stack.empty_redis()
+    budgets = {f"team={name}": {"day": "1"} for name in ("a", "b")}
+    runtime = Runtime(stack.worker_settings(budgets=budgets))
+    queue = stack.queue(share_jobs=True, linger_seconds=600, linger_requests=10)
+    cancelled, _ = (
+        queue.submit([Request(key="k", contents="x")], model=MODEL, labels={"team": name}) for name in ("a", "b")
+    )
+    bundle = str(cancelled.status().bundle)
+    begin(runtime, Stage.SUBMIT, keys.batch_member(bundle), submit)
+    member, id_ = keys.job_member(job_id(bundle, 1)), job_id(bundle, 1)
+    job = runtime.clock.begin(Stage.CREATE, member, token_of(runtime, member))
+    assert isinstance(job, HeldJob)
+    shared = _shared(runtime, job)
+    reader = runtime.requests.of(job.batch)
+    whole = tokens_of(runtime, job, reader, output=True)
+    assert runtime.admission.admit(job, whole, runtime.admission.budgets(job, shared)).tokens == whole.all
+    held = [int(cast("bytes", stack.redis.hget(keys.reserved(name), id_))) for name in budgets]
+    waits = keys.job_member("b0waits-1")
+    for name in budgets:
+        stack.redis.zadd(keys.waiting_for(name), {waits: 1.0})
+    stack.redis.hset(keys.entity(waits), mapping={"stage": str(Stage.CREATE), "token": 1})
+    stack.redis.zadd(keys.clock(Stage.CREATE.queue), {waits: FAR})
+    cancelled.cancel()
+    stack.redis.hset(keys.job(id_), "busy", 0)
+
+    assert begin(runtime, Stage.CREATE, member, create) == Move(stage=Stage.CREATE)
+
+    assert stack.redis.hgetall(keys.reserved("team=a")) == {}
+    assert stack.redis.zcard(keys.waiting_for("team=a")) == 0
+    assert float(str(stack.redis.zscore(keys.clock(Stage.CREATE.queue), waits))) < FAR
+    left = runtime.clock.begin(Stage.CREATE, member, token_of(runtime, member))
+    assert isinstance(left, HeldJob)
+    rest = tokens_of(runtime, left, reader, output=True)
+    runtime.admission.admit(left, rest, runtime.admission.budgets(left, _shared(runtime, left)))
+    [half] = [int(cast("bytes", cost)) for cost in stack.redis.hvals(keys.reserved("team=b"))]
+    assert half == held[1] // 2
+    assert stack.redis.zcard(keys.waiting_for("team=b")) == 0
 
 
 def token_of(runtime: Runtime, member: Member) -> int:

@@ -20,6 +20,7 @@ from lowtide.protocol import BatchRecord, Stage
 from lowtide.shaping.tokens import ASSUMED_OUTPUT_TOKENS
 from lowtide.spool import RequestReader
 from lowtide.states import JobState
+from lowtide_worker.bundling import batches_with
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
 from lowtide_worker.in_place import in_place
@@ -101,7 +102,9 @@ def narrow(runtime: Runtime, job: HeldJob) -> JobMove | None:
         return None
     _drop_input(runtime, job)
     reach("create.before-narrow")
-    runtime.bundles.narrow(job, wanted)
+    batch = job.batch
+    some = batches_with(wanted, runtime.batches_of(batch.id, batch.bundled, batch.total)) if job.record.budgets else ()
+    runtime.bundles.narrow(job, wanted, some)
     reach("create.after-narrow")
     # It is read again, with the requests that are left to it.
     return Move(stage=Stage.CREATE)

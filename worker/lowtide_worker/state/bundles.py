@@ -7,14 +7,16 @@ requests are settled, and is deleted with the last of its batches.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import NamedTuple, cast
 
 import msgspec
 import redis
 
-from lowtide.protocol import BatchRecord, keys, read_record
+from lowtide.protocol import BatchRecord, Stage, keys, read_record
+from lowtide.protocol.daily_costs import label_name
 from lowtide.states import BatchState
 from lowtide_worker.settings import WorkerSettings
 from lowtide_worker.state import scripts
@@ -139,13 +141,26 @@ class Bundles:
             raise Superseded(held.member)
         return int(spared)
 
-    def narrow(self, job: HeldJob, wanted: Ordinals) -> None:
-        """Leaves a job that is not created yet only those of its requests that are `wanted`. Raises `Superseded`."""
+    def narrow(self, job: HeldJob, wanted: Ordinals, batches: Iterable[BundledBatch] = ()) -> None:
+        """Leaves a job that is not created yet only those of its requests that are `wanted`. Raises `Superseded`.
+
+        - `batches`: those that these requests are of. Needed where the job is under budgets, for their labels.
+        """
+        labels = chain(job.batch.labels.items(), *(batch.labels.items() for batch in batches))
+        under = [job.batch_id, *dict.fromkeys(label_name(*label) for label in labels)]
         narrowed = self._narrow(
             job=keys.entity(job.member),
             carried=keys.carried(job.record.id),
+            clock=keys.clock(Stage.CREATE.queue),
             token=job.token,
             bitmap=wanted.bitmap or "",
+            job_id=job.record.id,
+            member=job.member,
+            under=msgspec.json.encode(under) if job.record.budgets else "",
+            job_hash=keys.job(""),
+            entity_prefix=keys.entity(""),
+            reserved_prefix=keys.reserved(""),
+            waiting_for_prefix=keys.waiting_for(""),
             kept=kept_by(wanted),
         )
         if not narrowed:

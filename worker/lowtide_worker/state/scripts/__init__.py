@@ -250,8 +250,23 @@ def miss(
 ) -> Any: ...
 
 
-@script
-def narrow(*, job: Key, carried: Key, token: Value, bitmap: Value, kept: Values) -> Any: ...
+@script_with("budgets")
+def narrow(
+    *,
+    job: Key,
+    carried: Key,
+    clock: Key,
+    token: Value,
+    bitmap: Value,
+    job_id: Value,
+    member: Value,
+    under: Value,
+    job_hash: Value,
+    entity_prefix: Value,
+    reserved_prefix: Value,
+    waiting_for_prefix: Value,
+    kept: Values,
+) -> Any: ...
 
 
 @script

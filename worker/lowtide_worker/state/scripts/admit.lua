@@ -25,11 +25,12 @@ if redis.call('ZSCORE', live, job_id) then
   local names, reserved, paid_for = unpack(redis.call('HMGET', job, 'budgets', 'reserved', 'granted_cost'))
   paid_for = tonumber(paid_for or '') or cost
   if tokens >= granted and cost >= paid_for then return {granted, paid_for, ''} end
-  -- It was divided: what is more than it needs is free.
+  -- It was divided, or left some of its requests: what is more than it needs is free.
   redis.call('HSET', job, 'granted', tokens, 'granted_cost', cost)
   redis.call('HSET', tokens_prefix .. model, job_id, math.ceil(given * tokens / granted))
   if reserved and reserved ~= '' and paid_for > 0 then
     reserve(decoded(names), job, job_id, job_member .. job_id, math.ceil(reserved * cost / paid_for))
+    wake_for(decoded(names), clock)
   end
   return {tokens, cost, ''}
 end

@@ -93,6 +93,22 @@ local function give_back(job, id, member)
   return freed
 end
 
+-- Has the budgets of a job that are not among `names` hold nothing for it. Returns those that held something.
+local function leave_budgets(job, id, member, names)
+  local stays, left, freed = {}, {}, {}
+  for _, name in ipairs(names) do stays[name] = true end
+  for _, name in ipairs(decoded(redis.call('HGET', job, 'budgets'))) do
+    if stays[name] then
+      left[#left + 1] = name
+    else
+      redis.call('ZREM', waiting_for_prefix .. name, member)
+      if redis.call('HDEL', reserved_prefix .. name, id) == 1 then freed[#freed + 1] = name end
+    end
+  end
+  redis.call('HSET', job, 'budgets', #left > 0 and cjson.encode(left) or '')
+  return freed
+end
+
 -- Makes jobs due that wait for one of these budgets: the first hundred of each, which ask again.
 local function wake_for(names, clock)
   local due = score(now())
