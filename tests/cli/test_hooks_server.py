@@ -24,6 +24,10 @@ async def echo(request: Request) -> Response:
     return PlainTextResponse(await request.body())
 
 
+async def alive(_: Request) -> Response:
+    return PlainTextResponse("alive")
+
+
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(hooks_server, "_IDLE_SECONDS", 1.0)
@@ -35,7 +39,7 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
             made.append(self)
 
     monkeypatch.setattr(uvicorn, "Server", Server)
-    application = Starlette(routes=[Route("/", echo, methods=["POST"])])
+    application = Starlette(routes=[Route("/", echo, methods=["POST"]), Route("/livez", alive)])
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=hooks_server.serve_hooks, args=(application, listener), daemon=True)
         thread.start()
@@ -91,6 +95,17 @@ def test_a_request_whose_body_is_slow_is_not_cut_off(port: int) -> None:
         slow.sendall(b"cd")
 
         answer(slow, until=b"abcd")
+
+
+def test_probes_are_answered_while_other_requests_are_refused(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks_server, "_MOST_CONNECTIONS", 3)
+    with ExitStack() as opened:
+        for _ in range(2):
+            opened.enter_context(connected(port, REQUEST))
+
+        with connected(port, REQUEST) as event, connected(port, b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n") as probe:
+            assert answer(event, until=b"\r\n").startswith(b"HTTP/1.1 503")
+            assert answer(probe, until=b"alive").startswith(b"HTTP/1.1 200")
 
 
 def test_a_flood_of_headers_is_refused(port: int) -> None:
