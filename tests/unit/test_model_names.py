@@ -95,6 +95,14 @@ def test_a_model_of_another_kind_is_doubted(name: str, kind: Kind, doubtful: boo
     [
         ("gemini-3.5-flahs", "gemini-3.5-flash"),
         ("models/Gemini-3.5-flahs@001", "gemini-3.5-flash"),
+        ("gemini-3.5-flsh", "gemini-3.5-flash"),
+        ("gemini-3-5-flash-lit", "gemini-3.5-flash-lite"),
+        ("gemini-flash", "gemini-3.8-flash"),
+        ("gemini-3-flash", "gemini-3.8-flash"),
+        ("gemini-flash-lite", "gemini-3.5-flash-lite"),
+        ("gemini-3.6-flash", None),
+        ("gemini-flash-latest", None),
+        ("gemini-embedding-001", None),
         ("no-such-model", None),
     ],
 )

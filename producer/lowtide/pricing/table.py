@@ -15,6 +15,7 @@ A file has one array `price` of rows, with these columns:
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,10 @@ _MAX_BYTES = 1 << 20
 _MAX_DOLLARS = 1_000_000
 _DECIMALS = 6
 """A dollar for a million tokens is a millionth of a dollar, or 10**6 pico-dollars, for each."""
+_ALIKE = 0.8
+"""Likeness, from 0 to 1, from which on two names may be meant as one."""
+_NUMBERS = re.compile(r"\d+")
+_BETWEEN_WORDS = re.compile(r"[-.\d]+")
 _ALWAYS, _NEVER = date.min, date.max
 _COLUMNS = {"model", "tiers", "modality", "above", "input", "cached", "output", "since", "until", "read", "source"}
 Value = TypeVar("Value", bound=StrEnum)
@@ -125,11 +130,27 @@ class PriceTable:
         return {price.above for price in self._of(without_version(model)) if tier in price.tiers}
 
     def nearest(self, model: str, tier: Tier, on: date) -> str | None:
-        """Returns the name with a price on that day that a model's name is most like; None where none is close."""
-        from difflib import get_close_matches  # deferred: only a mistake needs it
+        """Returns the name with a price on that day that a model's name may be meant as; None where there is none.
 
-        names = [name for name in self._prices if not name.endswith("*") and self.find(name, tier, on)]
-        return next(iter(get_close_matches(without_version(model), names, n=1, cutoff=0.8)), None)
+        The words must be alike. A version must be the same, or the beginning of it: `gemini-3-flash` may be any 3.x. So
+        another version, which is another model, is never offered. Of several names, it is the one whose words are the
+        most alike, and then the newest.
+        """
+        from difflib import SequenceMatcher  # deferred: only a mistake needs it
+
+        bare = without_version(model)
+        wanted, version = _words_and_version(bare)
+        # An alias may point to any version, and what looks like a release may be the version.
+        if model.endswith("-latest") or (not version and _NUMBERS.search(model)):
+            return None
+        found = []
+        for name in self._prices:
+            words, numbers = _words_and_version(name)
+            alike = SequenceMatcher(None, wanted, words).ratio()
+            same = "".join(numbers).startswith("".join(version))
+            if alike >= _ALIKE and same and not name.endswith("*") and self.find(name, tier, on):
+                found.append((alike, list(map(int, numbers)), name))
+        return max(found)[2] if found else None
 
     def _of(self, name: str) -> Sequence[Price]:
         if name in self._prices:
@@ -141,6 +162,11 @@ class PriceTable:
     def newest(self) -> date:
         """The day on which the newest row was read."""
         return max(price.read for prices in self._prices.values() for price in prices)
+
+
+def _words_and_version(name: str) -> tuple[str, list[str]]:
+    """The words of a name, and the numbers in it."""
+    return _BETWEEN_WORDS.sub("-", name), _NUMBERS.findall(name)
 
 
 def _rows(text: bytes, name: str) -> list[Price]:
