@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 
 from lowtide.options import Options
@@ -12,6 +13,13 @@ log = logging.getLogger(__name__)
 
 _ASKED_SECONDS = 1.0
 """For so long a producer takes it for granted that the workers that it found are there."""
+_SILENT_SECONDS = 600.0
+"""For so long a process does not repeat a warning. A service that submits often would fill its log with it."""
+_MOST_WARNINGS = 1000
+"""Most warnings that a process remembers: handlers may have any names."""
+_NUMBER = re.compile(r"\d+")
+_warned: dict[tuple[str, str], float] = {}
+"""When this process last logged a warning, by Redis and text: a service may make a queue for each of its requests."""
 
 
 class Absences:
@@ -33,11 +41,11 @@ class Absences:
         silence, untold = map(self._store.silence, handlers)
         unserved, elsewhere = self._store.doubts_about_workers(options.provider)
         if silence:
-            log.warning("%s; until then the results wait", silence)
+            self._warn(f"{silence}; until then the results wait", now)
         if untold:
-            log.warning("on_finished: %s; until then the batch event waits", untold)
+            self._warn(f"on_finished: {untold}; until then the batch event waits", now)
         if unserved:
-            log.warning("%s; until then the batch waits", unserved)
+            self._warn(f"{unserved}; until then the batch waits", now)
         if elsewhere and not self._warned_of_budgets:
             self._warned_of_budgets = True
             log.warning(
@@ -47,3 +55,14 @@ class Absences:
             )
         if not silence and not untold and not unserved:
             self._asked = {asked: now}
+
+    def _warn(self, text: str, now: float) -> None:
+        """Logs a warning, unless this process has done so a short time ago. It may differ by an age in it."""
+        warning = self._store.place, _NUMBER.sub("", text)
+        last = _warned.get(warning)
+        if last is not None and now - last < _SILENT_SECONDS:
+            return
+        if len(_warned) >= _MOST_WARNINGS:
+            _warned.clear()
+        _warned[warning] = now
+        log.warning("%s", text)

@@ -53,8 +53,9 @@ def test_a_worker_without_the_extra_says_so_and_its_batch_waits_with_the_reason(
     )
 
     with caplog.at_level(logging.WARNING, logger="lowtide"):
-        batch = stack.queue().submit(blurbs(1), model=MODEL, provider="vertex")
+        batch, _ = (stack.queue().submit(blurbs(1), model=MODEL, provider="vertex") for _ in range(2))
 
+    assert caplog.text.count("no worker serves this batch") == 1, "it is said once in a process"
     assert f"no worker serves this batch (provider vertex): worker celery@{gethostname()} cannot: " in caplog.text
     assert advice in caplog.text
     waiting, tried = wait_until(lambda: two(batch.status().problems), what="the status names the reason")

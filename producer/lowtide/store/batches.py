@@ -11,7 +11,7 @@ from typing import cast
 import redis
 from msgspec.structs import replace
 
-from lowtide.addresses import listened_for
+from lowtide.addresses import listened_for, without_password
 from lowtide.budgets import budgets_digest
 from lowtide.errors import BatchNotFound, SourceError, StoreUnavailable
 from lowtide.models import BatchPage, BatchStatus
@@ -80,6 +80,11 @@ class Store:
         self._url = settings.redis_url.get_secret_value()
         self._settings = settings
         self._is_new_enough = False
+
+    @property
+    def place(self) -> str:
+        """The URL of its Redis, without the password."""
+        return without_password(self._url)
 
     @cached_property
     def redis(self) -> redis.Redis:
