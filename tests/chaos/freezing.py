@@ -31,7 +31,7 @@ def frozen(stack: ChaosStack, scenario: Scenario, point: str) -> Figures:
     """Runs a scenario in which a worker is frozen at `point` and thaws when all is over: nothing may change then."""
     one = scenario.submit(stack)
     scenario.before(stack, one)
-    late = stack.worker(*scenario.options, **scenario.env, LOWTIDE_FREEZE_AT=point)
+    late = stack.worker(*scenario.options, "-l", "debug", **scenario.env, LOWTIDE_FREEZE_AT=point)
     scenario.during(stack, one)
     wait_until(lambda: _stands_still(late), what=f"{point} is reached, see {late.log}")
     scenario.after(stack, one)

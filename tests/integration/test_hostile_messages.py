@@ -38,7 +38,7 @@ def test_every_message_ends_as_a_dead_letter_or_runs_and_the_worker_lives_on(
     bare_stack: Stack, pool: tuple[str, ...], count: int
 ) -> None:
     stack, client = bare_stack, bare_stack.redis
-    worker = stack.worker(*pool)
+    worker = stack.worker(*pool, "-l", "debug")
     batch = stack.queue().submit([Request(key="a", contents="x")], model=MODEL)
     batch.wait(timeout=60)
     seed = SEED + len(pool)
@@ -107,7 +107,7 @@ def test_what_was_never_acknowledged_is_restored_past_what_cannot_be(bare_stack:
     client.hset(keys.UNACKED, "good", json.dumps([good, "", "lowtide.jobs"]))
     client.zadd(keys.UNACKED_INDEX, {"good": 1})  # restored last
 
-    worker = bare_stack.worker("-P", "threads", "-c", "2")
+    worker = bare_stack.worker("-P", "threads", "-c", "2", "-l", "debug")
 
     wait_until(lambda: hostile_ids(ENDED, worker.text) == ["restored"], what="the good one")
     wait_until(lambda: not client.exists(keys.UNACKED, keys.UNACKED_INDEX), what="nothing is left")

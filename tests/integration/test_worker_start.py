@@ -58,8 +58,23 @@ def test_a_worker_names_variables_that_nothing_reads_and_forged_lines_stay_withi
     assert batch.status().total == 1
 
 
+def test_a_worker_logs_three_lines_of_a_batch_and_none_without_work(bare_stack: Stack) -> None:
+    worker = bare_stack.worker("-P", "threads", "-c", "2", LOWTIDE_LOG_FORMAT="json")
+    batch = bare_stack.queue().submit(blurbs(10), model=MODEL)
+    batch.wait(timeout=60)
+    wait_until(lambda: bare_stack.emulator.jobs()[0].deleted, what="the clean")
+    worker.stop()
+
+    _, _, lines = worker.text.partition(" ready.")
+    events = [json.loads(line)["event"] for line in lines.splitlines() if line.startswith("{")]
+    assert [event for event in events if event != "other"] == ["job.created", "job.ended", "batch.finished"]
+    assert len(events) <= 5, lines
+
+
 def test_a_worker_logs_json_with_the_ids_of_each_stage(bare_stack: Stack) -> None:
-    worker = bare_stack.worker("-P", "threads", "-c", "2", LOWTIDE_LOG_FORMAT="json", LOWTIDE_REDISURL="x")
+    worker = bare_stack.worker(
+        "-P", "threads", "-c", "2", "-l", "debug", LOWTIDE_LOG_FORMAT="json", LOWTIDE_REDISURL="x"
+    )
     bare_stack.emulator.set_faults([{"on": "batches.create", "kind": "status", "times": 1, "params": {"code": 429}}])
     batch = bare_stack.queue().submit(blurbs(3), model=MODEL)
     batch.wait(timeout=60)

@@ -15,7 +15,7 @@ from typing import Any
 from celery.app import trace
 from celery.app.log import Logging as CeleryLogging
 from celery.app.log import TaskFormatter
-from celery.utils.log import ColorFormatter
+from celery.utils.log import ColorFormatter, mlevel
 
 from lowtide import tracing
 from lowtide.protocol import Stage, split_job_id
@@ -28,6 +28,9 @@ from lowtide_worker.settings import LogFormat
 _CELERYS = {trace.LOG_RECEIVED: Event.STAGE_RECEIVED, trace.LOG_SUCCESS: Event.STAGE_DONE}
 """The events of lines that Celery writes about tasks."""
 _STAGES = frozenset(Stage)
+_QUIET = ("celery.worker.strategy", "celery.app.trace", "httpx", "httpx2")
+"""Loggers with two lines for each run of a stage, and one for each call of the provider. Only their warnings matter to
+those who operate workers; the others are logged by a worker that logs debug messages."""
 _SHOWN_ID = re.compile(r"'(batch_id|job_id|seg)': '?([\w-]+)")
 
 
@@ -110,7 +113,15 @@ _FORMATTERS = {ColorFormatter: Lines, TaskFormatter: TaskLines}
 
 
 class Logging(CeleryLogging):
-    """Celery's logging setup, with these formatters in place of Celery's."""
+    """Celery's logging setup, with these formatters in place of Celery's, and without a line for each task."""
+
+    def setup_logging_subsystem(self, loglevel: Any = None, *given: Any, **more: Any) -> Any:
+        """Sets up the log of a worker."""
+        found = super().setup_logging_subsystem(loglevel, *given, **more)
+        if mlevel(loglevel or self.loglevel) > logging.DEBUG:
+            for name in _QUIET:
+                logging.getLogger(name).setLevel(logging.WARNING)
+        return found
 
     def setup_handlers(
         self,

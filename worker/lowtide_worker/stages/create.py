@@ -20,6 +20,7 @@ from lowtide.protocol import WEBHOOK_METADATA_KEY, BatchFiles, Stage
 from lowtide.protocol.changes import JobChange
 from lowtide.spool import RequestReader
 from lowtide.states import Awaited, JobState, Mode
+from lowtide.text import counted
 from lowtide_worker.bundling import batches_with
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.deadlines import Deadline
@@ -197,6 +198,11 @@ def _call(runtime: Runtime, provider: Provider, job: HeldJob, new: NewJob, deadl
         )
         return Move(stage=Stage.CREATE, after=runtime.settings.create_settle_seconds, fields={"answered": job.now()})
     reach("create.after-call")
+    log.info(
+        "job %s: created as %s, with %s",
+        *(job.record.id, seen.name, counted(job.record.requests, "request")),
+        extra=Event.JOB_CREATED.extra,
+    )
     runtime.admission.succeeded(job)
     return created(runtime, job, seen, webhook=new.webhook is not None)
 

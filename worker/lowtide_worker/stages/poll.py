@@ -121,6 +121,8 @@ def _stopping(runtime: Runtime, provider: Provider, job: HeldJob, fields: JobCha
 
 
 def _ended(runtime: Runtime, job: HeldJob, seen: ProviderJob, fields: JobChange) -> JobMove:
+    if not job.record.ended:
+        log.info("job %s: %s at the provider", job.record.id, seen.state, extra=Event.JOB_ENDED.extra)
     ended = fields["ended"] = job.noted(job.record.ended)
     # The provider calls it an error that a job was cancelled. It is none where Lowtide asked for it.
     asked = seen.state is JobState.CANCELLED and (job.batch.cancel or job.record.cancel_sent)
