@@ -83,6 +83,8 @@ def test_a_pace_needs_several_steps_and_ends_with_them() -> None:
     assert pace.left(2000, 400.0) == pytest.approx(1040 * 6 - 40)
     assert pace.left(2000, 481.0) is None, "no step for twice as long as ever before"
     assert pace.left(961, 360.0) is None, "some seconds are no promise"
+    pace.note(900, 410.0)
+    assert pace.left(2000, 410.0) is None, "a job was lost with its answers"
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e4), st.integers(0, 1000)), max_size=40), st.floats(0, 1e4))

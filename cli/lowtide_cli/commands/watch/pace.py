@@ -28,6 +28,9 @@ class Pace:
         """Notes the number of answered requests at a moment, in seconds of any clock that only goes on."""
         if self._answered is not None and answered > self._answered:
             self._steps.append((moment, answered))
+        elif self._answered is not None and answered < self._answered:
+            # A job was lost with the answers that it had.
+            self._steps.clear()
         self._answered = answered
 
     def left(self, total: int, moment: float) -> float | None:
