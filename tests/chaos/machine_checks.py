@@ -28,7 +28,7 @@ for _, name in ipairs(names) do
     local pairs = {}
     for at = 1, #fields, 2 do
       -- Except text for people: any delivery that succeeds may remove the problem.
-      if fields[at] ~= 'delivery_problem' then pairs[#pairs + 1] = fields[at] .. '=' .. fields[at + 1] end
+      if not string.find(fields[at], '^delivery_') then pairs[#pairs + 1] = fields[at] .. '=' .. fields[at + 1] end
     end
     table.sort(pairs)
     found[#found + 1] = table.concat(pairs, ' ')

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.records import a_batch, hash_of
+from tests.records import a_batch, a_segment, hash_of, held_segment
 from tests.stack import Stack
 
 from lowtide import DeadLetters
@@ -45,6 +45,24 @@ def record(runtime: Runtime, batch: dict[str, Any], segment: dict[str, Any]) -> 
     runtime.redis.hset(keys.batch(BATCH), mapping=dict[Any, Any](hash_of(a_batch(BATCH)) | batch))
     runtime.redis.hset(keys.entity(MEMBER), mapping=dict[Any, Any](SEGMENT | segment))
     runtime.redis.zadd(DELIVERIES, {MEMBER: 1.0})
+
+
+def test_a_handler_that_failed_is_in_the_status_with_its_attempt_and_the_next_time(
+    own_stack: Stack, runtime: Runtime
+) -> None:
+    record(runtime, {"undelivered": "1", "on_result": "shop.save@shop"}, {"stored": "1", "most_tries": "8"})
+
+    DeliveryClient(own_stack.settings()).hand_back(f"{JOB}:0", only=None, attempt=2, error="ValueError: no column")
+
+    problem = own_stack.queue().get(BATCH).status().problems[-1]
+    assert problem.startswith("1 segment undelivered: segment 0 of job 1: attempt 2 of 8 failed, the next at ")
+    assert problem.endswith(" UTC: ValueError: no column")
+    # The worker has given it to the handler again.
+    segment = held_segment(a_segment(JOB, 0), a_batch(BATCH), token=6)
+    runtime.deliveries.forget_problem(segment)
+    assert not any("attempt" in problem for problem in own_stack.queue().get(BATCH).status().problems)
+    runtime.deliveries.note_failure(segment, "HTTP 500", attempt=8, pause=1.0)
+    assert "attempt 8 of 8 failed, no other, it is parked at" in own_stack.queue().get(BATCH).status().problems[-1]
 
 
 @pytest.mark.parametrize("word", WORDS)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from lowtide.protocol.event_record import EventRecord
+from lowtide.protocol.failed_delivery import FailedDelivery
 from lowtide.protocol.file_parts import Collected, Part
 from lowtide.protocol.hashes import (
     DAMAGED,
@@ -83,6 +84,7 @@ __all__ = [
     "EntityRecord",
     "EventName",
     "EventRecord",
+    "FailedDelivery",
     "JobRecord",
     "Member",
     "MemberKind",

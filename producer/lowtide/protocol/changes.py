@@ -192,6 +192,7 @@ class SegmentChange(EntityChange, total=False):
 
     partial: str
     tries: int
+    most_tries: int
     silences: int
     sent_to: str | None
     looks: int

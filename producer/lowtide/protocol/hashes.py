@@ -29,7 +29,7 @@ _built = [msgspec.json.Decoder(kind) for kind in (Collected, Part, ResultError, 
 _SHOWN_ONLY: dict[type[EntityRecord], frozenset[str]] = {
     BatchRecord: frozenset(
         {
-            *("labels", "error", "quarantined", "duplicates", "bytes", "reasons", "models", "cost"),
+            *("labels", "error", "quarantined", "duplicates", "bytes", "reasons", "models", "cost", "delivery_failed"),
             *Usage.__struct_fields__,
             *PAID.values(),
         }

@@ -11,6 +11,7 @@ import msgspec
 
 from lowtide.budgets import Shortage
 from lowtide.models import ResultError, Usage
+from lowtide.protocol.failed_delivery import FailedDelivery
 from lowtide.protocol.file_parts import Collected, Part, Range
 from lowtide.states import Awaited, BatchState, JobState, Kind, Mode, OverBudget, ProviderName, Verdict
 
@@ -227,6 +228,8 @@ class BatchRecord(Paid, frozen=True, kw_only=True):
     """Segments that no try could deliver, and that are not offered any more."""
     delivery_problem: str | None = None
     """The reason why a delivery last failed, for people; None where nothing hinders deliveries."""
+    delivery_failed: FailedDelivery | None = None
+    """The attempt that this is about; None where it was no attempt of the handler."""
     event_problem: str | None = None
     """The reason why its batch event is not delivered, for people; None where nothing hinders that."""
 

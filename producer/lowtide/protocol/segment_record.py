@@ -42,6 +42,8 @@ class SegmentRecord(EntityRecord, frozen=True, kw_only=True):
     """Deliveries that the handler did not take."""
     only: list[int] | None = None
     """Lines (from 0) that the handler still wants; None for all."""
+    most_tries: int = 0
+    """Those after which it is parked, as the worker has it that gave it to its handler last; 0 before."""
     begun_attempt: int | None = None
     """The last attempt that the handler began; written by started.lua."""
     begun: int = 0

@@ -85,6 +85,7 @@ def with_bundle(batch: BatchRecord, bundle: BatchRecord | None) -> BatchRecord:
         parked=batch.parked + bundle.parked,
         delivery_problem=batch.delivery_problem or bundle.delivery_problem,
     )
+        delivery_failed=batch.delivery_failed if batch.delivery_problem else bundle.delivery_failed,
 
 
 def other_models(asked: str, models: Mapping[str, int]) -> dict[str, int]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 
-from lowtide.protocol import BatchRecord, Queue
+from lowtide.protocol import BatchRecord, FailedDelivery, Member, Queue
 from lowtide.redaction import redacted
 from lowtide.text import counted
 
@@ -33,14 +35,28 @@ def problems(
 
 
 def _of_delivery(batch: BatchRecord, silence: str) -> list[str]:
-    last = batch.delivery_problem
+    last, failed = batch.delivery_problem, batch.delivery_failed
     found = []
-    if batch.undelivered and (why := silence or last):
+    failure = last
+    # A damaged note about the attempt does not hide the reason.
+    with suppress(ValueError, OverflowError, OSError):
+        failure = f"{_attempt(failed)}: {last}" if last and failed else last
+    if batch.undelivered and (why := silence or failure):
         found.append(f"{counted(batch.undelivered, 'segment')} undelivered: {why}")
     if batch.parked:
         because = f": {last}" if last else ""
         found.append(f"{counted(batch.parked, 'segment')} parked, because every attempt to deliver failed{because}")
     return found
+
+
+def _attempt(failed: FailedDelivery) -> str:
+    """A failed attempt, and when the next one comes. A time stays the same from one status to the next."""
+    segment = Member.parse(failed.segment)
+    of = f" of {failed.most}" if failed.most else ""
+    due = time.strftime("%H:%M:%S UTC", time.gmtime(failed.due))
+    then = f"no other, it is parked at {due}" if 0 < failed.most <= failed.attempt else f"the next at {due}"
+    job = segment.job.rpartition("-")[2]
+    return f"segment {segment.number} of job {job}: attempt {failed.attempt}{of} failed, {then}"
 
 
 def _of_jobs(jobs: Iterable[tuple[str, str | None]]) -> list[str]:

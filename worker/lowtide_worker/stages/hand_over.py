@@ -44,7 +44,8 @@ class Stored:
 def hand_over(runtime: Runtime, segment: HeldSegment, stored: Stored) -> SegmentMove | Done:
     """Gives the results to the handler: again later if it fails, and parks them after the last try."""
     tries = segment.record.tries
-    if tries >= runtime.settings.max_delivery_attempts:
+    most = runtime.settings.max_delivery_attempts
+    if tries >= most:
         log.error(
             "segment %s: its handler failed %d times; parked", segment.member, tries, extra=Event.DELIVERY_PARKED.extra
         )
@@ -66,13 +67,13 @@ def hand_over(runtime: Runtime, segment: HeldSegment, stored: Stored) -> Segment
         return _failed(runtime, segment, stored, failure)
     reach("deliver.after-hand-over")
     if segment.record.problem:
-        runtime.deliveries.note_problem(segment, "")
+        runtime.deliveries.forget_problem(segment)
     if handler.answers:
         # The message, or the worker that has it, can be lost. So silence is no failure, but the segment comes again.
         return Move(
             stage=Stage.DELIVER,
             after=patience,
-            fields={"silences": silences + 1, "sent_to": queue, "problem": None, "looks": 0},
+            fields={"silences": silences + 1, "sent_to": queue, "problem": None, "looks": 0, "most_tries": most},
             wakes=stored.wakes,
         )
     runtime.deliveries.taken(segment)
@@ -113,10 +114,11 @@ def _failed(runtime: Runtime, segment: HeldSegment, stored: Stored, failure: Han
     log.warning("segment %s: handler failed: %s", segment.member, problem, extra=Event.DELIVERY_FAILED.extra)
     runtime.clock.check(segment)
     runtime.deliveries.withdraw(segment)
-    runtime.deliveries.note_problem(segment, problem)
+    pause = runtime.delivery_backoff.seconds(tries)
+    runtime.deliveries.note_failure(segment, problem, attempt=tries + 1, pause=pause)
     return Move(
         stage=Stage.DELIVER,
-        after=runtime.delivery_backoff.seconds(tries),
+        after=pause,
         fields={"tries": tries + 1, "problem": problem},
         wakes=stored.wakes,
     )

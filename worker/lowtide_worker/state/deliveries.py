@@ -88,13 +88,27 @@ class Deliveries:
             raise Superseded(segment.member)
         return bool(waits)
 
-    def note_problem(self, segment: HeldSegment, problem: str) -> None:
-        """Notes at the batch why its handler could not be given a segment; "" removes the note."""
+    def note_failure(self, segment: HeldSegment, problem: str, *, attempt: int, pause: float) -> None:
+        """Notes at the batch why its handler did not take a segment, and that it is tried again after `pause` seconds.
+
+        `attempt` is the attempt that failed, from 1.
+        """
+        self._note(segment, problem, attempt, pause)
+
+    def forget_problem(self, segment: HeldSegment) -> None:
+        """Removes such a note: the segment is in the handler's hands."""
+        self._note(segment, "", 0, 0.0)
+
+    def _note(self, segment: HeldSegment, problem: str, attempt: int, pause: float) -> None:
         self._note_delivery(
             segment=keys.entity(segment.member),
             batch=keys.batch(segment.batch_id),
+            member=segment.member,
             token=segment.token,
             problem=problem,
+            attempt=attempt,
+            most=self._settings.max_delivery_attempts,
+            pause=pause,
         )
 
     def taken(self, segment: HeldSegment) -> None:

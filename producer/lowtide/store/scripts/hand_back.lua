@@ -16,7 +16,9 @@ end
 -- A new token: a worker that is just finishing the earlier delivery must not remove this one.
 redis.call('HINCRBY', segment, 'token', 1)
 redis.call('HSET', segment, unpack(fields))
+local due = now() + pause
 -- The status of the batch shows it too.
-redis.call('HSET', batch, 'delivery_problem', redis.call('HGET', segment, 'problem'))
-redis.call('ZADD', clock, score(now() + pause), member)
+redis.call('HSET', batch, 'delivery_problem', redis.call('HGET', segment, 'problem'),
+  'delivery_failed', failed_delivery(member, attempt, redis.call('HGET', segment, 'most_tries'), due))
+redis.call('ZADD', clock, score(due), member)
 return 1

@@ -131,6 +131,11 @@ local function decoded(json)
   return readable and type(found) == 'table' and found or {}
 end
 
+-- The attempt to deliver a segment that failed, as `FailedDelivery` of lowtide.protocol.
+local function failed_delivery(member, attempt, most, due)
+  return cjson.encode({segment = member, attempt = tonumber(attempt), most = tonumber(most or '') or 0, due = due})
+end
+
 -- Has the output of a job collected from its first byte again.
 local function collect_again(job)
   redis.call('HSET', job, 'recollected', redis.call('HGET', job, 'segments') or 0, 'collected', '{}')

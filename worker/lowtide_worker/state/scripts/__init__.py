@@ -270,7 +270,17 @@ def narrow(
 
 
 @script
-def note_delivery(*, segment: Key, batch: Key, token: Value, problem: Value) -> Any: ...
+def note_delivery(
+    *,
+    segment: Key,
+    batch: Key,
+    member: Value,
+    token: Value,
+    problem: Value,
+    attempt: Value,
+    most: Value,
+    pause: Value,
+) -> Any: ...
 
 
 @script

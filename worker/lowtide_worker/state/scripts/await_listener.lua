@@ -11,5 +11,8 @@ if last[2] and time - last[2] < tonumber(fresh) then return 0 end
 redis.call('ZADD', queued, 'NX', score(time), member)
 -- Each delivery tries again by itself too; the set need not outlive batches that were deleted meanwhile.
 redis.call('EXPIRE', queued, kept)
-if exists(batch) then redis.call('HSET', batch, 'delivery_problem', problem) end
+if exists(batch) then
+  redis.call('HSET', batch, 'delivery_problem', problem)
+  redis.call('HDEL', batch, 'delivery_failed')
+end
 return 1

@@ -1,8 +1,10 @@
 -- Notes at its batch what hinders the delivery of a segment, or that nothing does any more.
 -- KEYS: segment, batch
--- ARGV: token, problem ("" for none)
+-- ARGV: member (of the segment), token, problem ("" for none), attempt (that failed), most (attempts), pause (seconds
+--       until the next one)
 -- Returns 1, or 0 where nothing changed: another worker holds the segment now, or its batch is gone.
-if problem == '' then return redis.call('HDEL', batch, 'delivery_problem') end
+if problem == '' then return redis.call('HDEL', batch, 'delivery_problem', 'delivery_failed') end
 if held_by_other(segment, token) or not exists(batch) then return 0 end
-redis.call('HSET', batch, 'delivery_problem', problem)
+redis.call('HSET', batch, 'delivery_problem', problem,
+  'delivery_failed', failed_delivery(member, attempt, most, now() + pause))
 return 1
