@@ -277,7 +277,8 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     bundled: int = 0
     """The number of batches in the bundle, this one included; 0 where there is none."""
     answered: int = 0
-    """Requests that are settled, or that the provider reported as done at the last poll. It grows before `settled`."""
+    """Requests that have succeeded or failed, or that the provider reported as done at the last poll. It grows before
+    these two are counted. Requests that were cancelled or have expired are not answered."""
     estimated_tokens: int = 0
     """Estimated input tokens of all requests, by which the provider's quotas are kept; `usage` has what was paid."""
     usage: Usage = Usage()
@@ -322,6 +323,11 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     def settled(self) -> int:
         """The number of requests that have their final result."""
         return self.succeeded + self.failed + self.expired + self.cancelled
+
+    @property
+    def ended(self) -> int:
+        """The number of requests that are answered, cancelled or expired: nothing more comes."""
+        return self.answered + self.cancelled + self.expired
 
     @property
     def finished(self) -> bool:

@@ -150,7 +150,7 @@ def check_results(one: Submitted, allowed: Allowed) -> Figures:
     assert status.reasons == reasons, f"{one.id}: reasons counted {status.reasons}, stored {reasons}"
     models = Counter(result.model_version for result in results if result.model_version)
     assert status.models == models, f"{one.id}: models counted {status.models}, stored {models}"
-    assert status.answered == status.total, f"{one.id}: {status.answered} of {status.total} are answered"
+    assert status.ended == status.total, f"{one.id}: {status.ended} of {status.total} have ended"
     paid, known = status.discarded_usage.total_token_count, sum(one.discarded)
     if allowed.twins:  # a twin that is not read may have had the first answers
         assert paid <= known, f"{one.id}: {paid} discarded tokens of {known}"

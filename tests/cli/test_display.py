@@ -99,7 +99,7 @@ def test_an_estimate_is_never_short_of_its_least_and_never_fails(notes: list[tup
 
 
 def test_requests_that_were_cancelled_or_have_expired_count_as_ended_and_not_as_answered() -> None:
-    ended = status(state=BatchState.CANCELLED, total=3, succeeded=1, cancelled=1, expired=1, answered=3)
+    ended = status(state=BatchState.CANCELLED, total=3, succeeded=1, cancelled=1, expired=1, answered=1)
 
     assert printed(picture(ended))[0].endswith("1 of 3 answered")
     assert answered_text(ended) == "1 of 3 answered"

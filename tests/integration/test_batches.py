@@ -80,6 +80,17 @@ def test_results_that_are_not_all_there_are_an_error_not_an_end(
         list(batch.results())
 
 
+def test_a_batch_whose_failed_job_was_replaced_has_no_error(bare_stack: Stack) -> None:
+    bare_stack.emulator.set_faults([{"on": "job", "kind": "fail", "times": 1, "params": {"code": 14}}])
+    bare_stack.worker("-P", "threads", "-c", "2")
+
+    status = bare_stack.queue().submit(blurbs(2), model=MODEL).wait(timeout=60)
+
+    assert (status.succeeded, status.error) == (2, None)
+    [failed, _] = status.jobs
+    assert failed.error is not None, "the job keeps its own"
+
+
 def test_a_cancelled_batch_keeps_what_is_done_and_cancels_the_rest(bare_stack: Stack) -> None:
     bare_stack.emulator.set_faults([{"on": "job", "kind": "stuck_running"}])
     bare_stack.worker()
@@ -90,7 +101,7 @@ def test_a_cancelled_batch_keeps_what_is_done_and_cancels_the_rest(bare_stack: S
 
     status = batch.wait(timeout=60)
     assert status.state is BatchState.CANCELLED
-    assert status.cancelled == 5
+    assert (status.cancelled, status.answered, status.ended) == (5, 0, 5)
     assert status.error is None
     assert [job.error for job in status.jobs] == [None]
     assert status.reasons == {"CANCELLED": 5}

@@ -91,7 +91,9 @@ def _rows(batches: list[BatchStatus]) -> tuple[list[Column], list[Row]]:
         cells: list[str | Text] = [
             status.id,
             Text.assemble(state, (" !", "yellow")) if remark else state,
-            f"{status.total:,}" if status.finished else f"{status.answered:,}/{status.total:,}",
+            f"{status.total:,}"
+            if status.finished and status.answered == status.total
+            else f"{status.answered:,}/{status.total:,}",
             age(status.created_at),
             status.model,
         ]

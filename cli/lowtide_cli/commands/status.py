@@ -110,7 +110,7 @@ def _finished(status: BatchStatus) -> str:
 
 def _answered(status: BatchStatus) -> str:
     """Returns the provider's progress, where it is ahead of the stored results."""
-    if status.answered <= status.settled:
+    if status.ended <= status.settled:
         return ""
     return f"{status.answered:,} of {status.total:,} by the provider"
 

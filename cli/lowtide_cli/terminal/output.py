@@ -158,7 +158,7 @@ def _next_try(waiting: Waiting) -> str:
 
 def answered_text(status: BatchStatus) -> str:
     """Returns how many requests have an answer: those that were cancelled or have expired have none."""
-    return f"{status.answered - status.cancelled - status.expired:,} of {status.total:,} answered"
+    return f"{status.answered:,} of {status.total:,} answered"
 
 
 def labels_text(status: BatchStatus) -> str:

@@ -236,7 +236,7 @@ class BatchRecord(Paid, frozen=True, kw_only=True):
     finished: float | None = None
     """When its last request got its result; None while it runs."""
     error: ResultError | None = None
-    """The error of the last job that ended with one."""
+    """The error of the last job that ended with one and whose requests did not run again."""
 
 
 class JobRecord(Paid, frozen=True, kw_only=True):

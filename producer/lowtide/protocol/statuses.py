@@ -61,7 +61,8 @@ def batch_status(
         on_finished=batch.on_finished,
         on_progress=batch.on_progress,
         idempotency_key=batch.idempotency_key,
-        error=batch.error,
+        # That of a job whose requests all succeeded in others is history; the job shows it.
+        error=None if batch.finished is not None and batch.succeeded == batch.total else batch.error,
         duplicates=batch.duplicates,
         quarantined=batch.quarantined,
         undelivered=batch.undelivered,
@@ -84,8 +85,8 @@ def with_bundle(batch: BatchRecord, bundle: BatchRecord | None) -> BatchRecord:
         undelivered=batch.undelivered + bundle.undelivered,
         parked=batch.parked + bundle.parked,
         delivery_problem=batch.delivery_problem or bundle.delivery_problem,
-    )
         delivery_failed=batch.delivery_failed if batch.delivery_problem else bundle.delivery_failed,
+    )
 
 
 def other_models(asked: str, models: Mapping[str, int]) -> dict[str, int]:
@@ -110,10 +111,12 @@ def _settled(batch: BatchRecord) -> int:
 
 
 def _answered(batch: BatchRecord, jobs: Sequence[JobStatus]) -> int:
-    """Requests that are settled, or that the provider has answered as far as these jobs say.
+    """Requests that succeeded or failed, or that the provider has answered as far as these jobs say."""
+    return _ended(batch, jobs) - batch.cancelled - batch.expired
 
-    A damaged job does not say how many requests it has.
-    """
+
+def _ended(batch: BatchRecord, jobs: Sequence[JobStatus]) -> int:
+    """Those, and the requests that ended without an answer. A damaged job does not say how many requests it has."""
     settled = _settled(batch)
     if batch.finished is not None or not jobs or batch.bundle:
         return settled

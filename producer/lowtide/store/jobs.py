@@ -53,11 +53,12 @@ class Jobs(NamedTuple):
         return replace(status, job_counts=dict(counts), answered=self._answered(status), waiting=self._waiting(status))
 
     def _answered(self, status: BatchStatus) -> int:
-        """Requests that have a result, or an answer at the provider."""
+        """Requests that succeeded or failed, or have an answer at the provider."""
         if status.finished_at is not None or status.bundle:
             return status.answered
         under_way = [run for run in self.runs if run.state is not None and not run.state.terminal]
-        return max(status.settled, status.total - sum(run.requests - run.done for run in under_way))
+        ended = max(status.settled, status.total - sum(run.requests - run.done for run in under_way))
+        return ended - status.cancelled - status.expired
 
     def _waiting(self, status: BatchStatus) -> Waiting | None:
         waiting = [run for run in self.runs if run.state is JobState.PLANNED and run.waits]

@@ -95,7 +95,7 @@ def bars(status: BatchStatus) -> list[tuple[str, float, float]]:
         "good": status.succeeded,
         "bad": status.failed,
         "odd": status.expired + status.cancelled,
-        "active": max(0, status.answered - status.settled),
+        "active": max(0, status.ended - status.settled),
     }
     found, start = [], 0.0
     for name, count in counts.items():

@@ -108,7 +108,7 @@ def _live(batch: Batch, console: Console, timeout: float | None) -> BatchStatus:
 
     with Live(get_renderable=now, console=console, refresh_per_second=4):
         for status in _statuses(batch, timeout):
-            pace.note(status.answered, time.monotonic())
+            pace.note(status.ended, time.monotonic())
     return status
 
 

@@ -24,7 +24,7 @@ def picture(status: BatchStatus, left: float | None = None) -> Group:
     style = "green" if _clean(status) else "yellow"
     bar.add_row(
         Text(status.state, style=STATE_STYLE[status.state]),
-        ProgressBar(total=status.total, completed=status.answered, finished_style=style),
+        ProgressBar(total=status.total, completed=status.ended, finished_style=style),
         Text(answered_text(status)),
     )
     shown = {**measures(status), "time": _time(status, left)}
@@ -60,6 +60,6 @@ def _time(status: BatchStatus, left: float | None) -> str:
     so_far = f"{duration((status.finished_at or time.time()) - status.created_at)} elapsed"
     if status.finished or status.state is BatchState.CANCELLING:
         return so_far
-    if status.answered == status.total:
+    if status.ended == status.total:
         return f"{so_far}, all answered, results are being stored"
     return so_far if left is None else f"{so_far}, about {duration(left)} left at the present pace"

@@ -67,7 +67,8 @@ if #names > 0 then
   give_back(job, redis.call('HGET', job, 'id'), member)
   wake_for(names, clock)
 end
-if error ~= '' then redis.call('HSET', batch, 'error', error) end
+-- Where its requests run again, the batch has not failed.
+if error ~= '' and #jobs == 0 then redis.call('HSET', batch, 'error', error) end
 -- Adds to the bitmap of a job the bits of another one. Both begin at a whole byte of the batch's bitmaps: at `from` and
 -- `start`. Returns where the bitmap begins now, and how many bits are new.
 local function add_bits(key, from, bitmap, start)
