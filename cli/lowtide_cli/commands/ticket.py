@@ -10,7 +10,7 @@ import typer
 
 from lowtide import BatchNotFound, BatchQueue, Result, ResultStatus, Ticket, TicketStatus, WaitTimeout
 from lowtide.text import on_one_line, printable
-from lowtide_cli.terminal import Exit
+from lowtide_cli.terminal import Exit, exit_of_result
 from lowtide_cli.terminal.output import print_json, stderr, tokens_text
 
 
@@ -62,9 +62,7 @@ def told(status: TicketStatus, *, as_json: bool) -> Exit:
             _tell_problems(status)
         if result and result.status is ResultStatus.SUCCEEDED:
             _print_answer(result)
-    if result is None or result.status is ResultStatus.SUCCEEDED:
-        return Exit.OK
-    return Exit.FAILURES if result.status is ResultStatus.FAILED else Exit.STOPPED
+    return Exit.OK if result is None else exit_of_result(result.status)
 
 
 def _tell_problems(status: TicketStatus, *, but: Sequence[str] = ()) -> list[str]:

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from lowtide_cli.terminal.arguments import bad_argument
 from lowtide_cli.terminal.errors import CommandError, MissingExtra, WrongUsage, one_line
-from lowtide_cli.terminal.exits import EXIT_CODES, EXIT_CODES_OF_ESTIMATE, EXIT_CODES_OF_SINGLES, Exit, exit_of
+from lowtide_cli.terminal.exits import (
+    EXIT_CODES,
+    EXIT_CODES_OF_ESTIMATE,
+    EXIT_CODES_OF_SINGLES,
+    Exit,
+    exit_of,
+    exit_of_result,
+)
 from lowtide_cli.terminal.help import App
 from lowtide_cli.terminal.streams import discard_output, prepare_streams, report
 from lowtide_cli.terminal.variables import warn_of_unknown_variables
@@ -25,6 +32,7 @@ __all__ = [
     "bad_argument",
     "discard_output",
     "exit_of",
+    "exit_of_result",
     "one_line",
     "prepare_streams",
     "report",

@@ -6,7 +6,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lowtide import BatchStatus
+    from lowtide import BatchStatus, ResultStatus
 
 EXIT_CODES = (
     "Exit codes: 0 every request succeeded, or the batch is not finished yet; 1 error; 2 wrong usage; "
@@ -47,3 +47,12 @@ def exit_of(status: BatchStatus) -> Exit:
     if status.state in {BatchState.CANCELLED, BatchState.EXPIRED}:
         return Exit.STOPPED
     return Exit.OK if status.succeeded == status.total else Exit.FAILURES
+
+
+def exit_of_result(status: ResultStatus) -> Exit:
+    """Returns the exit code for the result of one request."""
+    from lowtide import ResultStatus  # deferred likewise
+
+    if status is ResultStatus.SUCCEEDED:
+        return Exit.OK
+    return Exit.FAILURES if status is ResultStatus.FAILED else Exit.STOPPED

@@ -12,12 +12,12 @@ from typing import IO
 
 import typer
 
-from lowtide import Batch, BatchStatus, ResultStatus
+from lowtide import Batch, BatchStatus
 from lowtide.models import read_result
 from lowtide.text import counted
 from lowtide_cli.batches import find
 from lowtide_cli.commands.results.formats import Format, formatted
-from lowtide_cli.terminal import CommandError, Exit, exit_of
+from lowtide_cli.terminal import CommandError, Exit, exit_of, exit_of_result
 from lowtide_cli.terminal.output import quiet_json, quiet_line, stderr
 
 _STDOUT = Path("-")
@@ -45,7 +45,7 @@ def results(batch_id: str, output: Path | None, form: str, *, key: str | None = 
 def _one_result(batch: Batch, key: str, output: Path, form: Format) -> Exit:
     line = batch.result_line(key)
     _write([line], batch.summary(), output, form)
-    return Exit.OK if read_result(line).status is ResultStatus.SUCCEEDED else Exit.FAILURES
+    return exit_of_result(read_result(line).status)
 
 
 def check_output(output: Path) -> None:
