@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import signal
 import socket
 import sys
@@ -23,6 +22,7 @@ from lowtide.states import ProviderName
 from lowtide.store import Announcement, announce, connect
 from lowtide_cli.commands.up import Options
 from lowtide_cli.commands.up.announcement import hooks_command, provider_line
+from lowtide_cli.commands.up.exports import hooks_exports
 from lowtide_cli.commands.up.ports import chosen_port
 from lowtide_cli.commands.up.shape import short_pauses, tell_of_workers
 from lowtide_cli.local import SERVER_VARIABLE, EmbeddedRedis, Shape, Stack
@@ -70,6 +70,7 @@ def test_up_serves_a_batch_and_ctrl_c_leaves_nothing_behind(runs: dict[str, Run]
     assert any(re.search(r"Batches +http://127\.0\.0\.1:\d+/lowtide", line) for line in said)
     lines = (line.strip().removeprefix("export ") for line in said if line.strip().startswith("export "))
     exports = dict(line.split("=", 1) for line in lines)
+    assert exports["LOWTIDE_POLL_FIRST_SECONDS"] == "2", "a worker beside these polls as often"
     redis_password = (up.cli.folder / "data" / "redis" / "password").read_text()
     assert redis_password in exports["LOWTIDE_REDIS_URL"]
     assert not any(redis_password in line for line in said if "export" not in line)
@@ -95,13 +96,17 @@ def test_up_serves_a_batch_and_ctrl_c_leaves_nothing_behind(runs: dict[str, Run]
 
 def test_two_do_not_share_a_data_folder_and_a_kill_leaves_no_orphan(runs: dict[str, Run]) -> None:
     up = runs["killed"]
-    up.until_up()
+    said = up.until_up()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = f"--redis-port={taken.getsockname()[1]}"
         second = up.cli("up", "--data-dir", "data", "--no-flower", port, code=1)
-    assert "another server already runs" in second.err
+    [redis_line] = [line for line in said if "Redis" in line and "127.0.0.1" in line]
+    address = redis_line.split("@")[1].split("/")[0]
+    assert f"`lowtide up` already runs on the data in {up.cli.folder / 'data'}: pid {up.process.pid}" in second.err
+    assert f"Redis {address}, emulator http://" in second.err
+    assert f"`kill {up.process.pid}`" in second.err
     assert "in use" not in second.err
     mine = descendants(up.process.pid)
     up.process.kill()
@@ -244,14 +249,17 @@ def test_a_usual_port_that_is_taken_is_replaced_and_a_line_says_so(capsys: pytes
     assert f"port {usual} is in use: emulator gets port {port}" in " ".join(capsys.readouterr().err.split())
 
 
-def test_the_command_for_events_of_the_emulator_is_whole() -> None:
-    words = shlex.split(hooks_command("http://127.0.0.1:9470/a path", "http://127.0.0.1:8080"))
+def test_the_lines_for_events_of_the_emulator_are_whole() -> None:
+    keys_url = "http://127.0.0.1:8080/.well-known/jwks.json"
+    url = "http://127.0.0.1:9470/a path"
 
-    assert words == [
-        "LOWTIDE_WEBHOOK_URL=http://127.0.0.1:9470/a path",
-        "LOWTIDE_HOOKS_KEYS_URL=http://127.0.0.1:8080/.well-known/jwks.json",
-        *("lowtide", "hooks", "serve", "--port", "9470"),
-    ]
+    assert hooks_exports(url, "http://127.0.0.1:8080") == {
+        "LOWTIDE_WEBHOOK_URL": url,
+        "LOWTIDE_HOOKS_KEYS_URL": keys_url,
+    }
+    assert hooks_exports(None, "http://127.0.0.1:8080") == hooks_exports(url, None) == {}
+    assert hooks_command(url) == "lowtide hooks serve --port 9470"
+    assert hooks_command("https://api.example/hooks/gemini") == "lowtide hooks serve"
 
 
 def test_the_emulator_of_another_run_is_not_called_gemini(tmp_path: Path) -> None:

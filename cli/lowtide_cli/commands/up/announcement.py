@@ -51,18 +51,15 @@ def announce(console: Console, stack: Stack, settings: WorkerSettings) -> None:
             console.print(f"  export {name}={shlex.quote(value)}", soft_wrap=True, markup=False)
     if settings.webhook_url and stack.emulator_url:
         console.print("There, to receive the emulator's webhooks:")
-        command = hooks_command(settings.webhook_url, stack.emulator_url)
-        console.print(f"  {command}", soft_wrap=True, markup=False)
+        console.print(f"  {hooks_command(settings.webhook_url)}", soft_wrap=True, markup=False)
     console.print(f"For example:  {SUGGESTED}", soft_wrap=True, markup=False)
     console.print("Ctrl-C stops everything.")
 
 
-def hooks_command(webhook_url: str, emulator_url: str) -> str:
-    """Returns the command that receives the events of the emulator at `webhook_url`, as a shell takes it."""
-    given = {"LOWTIDE_WEBHOOK_URL": webhook_url, "LOWTIDE_HOOKS_KEYS_URL": f"{emulator_url}/.well-known/jwks.json"}
-    variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in given.items())
+def hooks_command(webhook_url: str) -> str:
+    """Returns the command that receives events at `webhook_url`, where the lines for another terminal were run."""
     port = urlsplit(webhook_url).port
-    return f"{variables} lowtide hooks serve" + (f" --port {port}" if port else "")
+    return "lowtide hooks serve" + (f" --port {port}" if port else "")
 
 
 def provider_line(stack: Stack, settings: WorkerSettings) -> str:

@@ -51,3 +51,10 @@ def own_spool(data_dir: Path | None) -> dict[str, str]:
     if "spool_url" in settings.model_fields_set:
         return {}
     return {"LOWTIDE_SPOOL_URL": str(data_dir.absolute() / "spool") if data_dir else settings.spool_url}
+
+
+def hooks_exports(webhook_url: str | None, emulator_url: str | None) -> dict[str, str]:
+    """Returns the environment by which events of the emulator are received, and jobs are created with a webhook."""
+    if webhook_url is None or emulator_url is None:
+        return {}
+    return {"LOWTIDE_WEBHOOK_URL": webhook_url, "LOWTIDE_HOOKS_KEYS_URL": f"{emulator_url}/.well-known/jwks.json"}

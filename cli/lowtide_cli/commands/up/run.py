@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 
 from lowtide_cli.commands.up.announcement import announce
-from lowtide_cli.commands.up.exports import own_spool, vertex_exports
+from lowtide_cli.commands.up.exports import hooks_exports, own_spool, vertex_exports
 from lowtide_cli.commands.up.options import Options
-from lowtide_cli.commands.up.shape import shape_of
+from lowtide_cli.commands.up.running import noted
+from lowtide_cli.commands.up.shape import shape_of, short_waits
 from lowtide_cli.commands.up.supervision import supervise
 from lowtide_cli.extras import need
 from lowtide_cli.local import Stack
@@ -27,6 +28,9 @@ def up(options: Options) -> Exit:
     settings = WorkerSettings()
     shape = shape_of(options, settings)
     exports = own_spool(options.data_dir) | vertex_exports(settings, emulator=shape.emulator)
+    if shape.emulator:
+        # A worker that is started beside these needs them too.
+        exports |= short_waits(settings, own_redis=shape.redis)
     stack = Stack(shape, exports=exports)
     # SIGTERM and a closed terminal stop everything in order too.
     for polite in (signal.SIGTERM, signal.SIGHUP):
@@ -35,8 +39,10 @@ def up(options: Options) -> Exit:
     try:
         with console.status("starting"):
             stack.start()
-        announce(console, stack, settings)
-        code = supervise(console, stack)
+        stack.exports |= hooks_exports(settings.webhook_url, stack.emulator_url)
+        with noted(stack):
+            announce(console, stack, settings)
+            code = supervise(console, stack)
     except KeyboardInterrupt:
         console.print("\nstopping: workers first, Redis last (press Ctrl-C again to kill them)")
     except CommandError as error:

@@ -10,6 +10,7 @@ from lowtide.text import on_one_line
 from lowtide_cli.commands.up.exports import on_vertex
 from lowtide_cli.commands.up.options import Options
 from lowtide_cli.commands.up.ports import chosen_port
+from lowtide_cli.commands.up.running import running
 from lowtide_cli.extras import installed, need
 from lowtide_cli.local import Shape, check_unused, given_login, kept_login
 from lowtide_cli.terminal import CommandError
@@ -30,6 +31,12 @@ _EXPORTS = (
     "GOOGLE_VERTEX_BASE_URL",
     "STORAGE_EMULATOR_HOST",
     "BIGQUERY_EMULATOR_HOST",
+    "LOWTIDE_WEBHOOK_URL",
+    "LOWTIDE_HOOKS_KEYS_URL",
+    "LOWTIDE_POLL_FIRST_SECONDS",
+    "LOWTIDE_POLL_MAX_SECONDS",
+    "LOWTIDE_MISSING_JOB_SECONDS",
+    "LOWTIDE_CREATE_SETTLE_SECONDS",
 )
 
 
@@ -38,12 +45,7 @@ def shape_of(options: Options, settings: WorkerSettings) -> Shape:
     from lowtide import BatchQueue, StoreUnavailable
 
     use_emulator = _without_google(options, settings)
-    environment = dict(os.environ)
     own_redis = "redis_url" not in settings.model_fields_set
-    if use_emulator:
-        environment |= short_pauses(settings)
-        if own_redis:
-            environment |= _short_waits_for_jobs(settings)
     if not own_redis:
         try:
             BatchQueue(settings).list(page_size=1)  # fails at once, with a clear message, if Redis does not answer
@@ -56,11 +58,11 @@ def shape_of(options: Options, settings: WorkerSettings) -> Shape:
         tell_of_workers(settings)
     directory = (options.data_dir or _home()).absolute()
     if own_redis:
-        check_unused(directory / "redis")  # before the lines about ports, which the other server has
+        _check_unused(directory)  # before the lines about ports, which the other server has
     flower = installed("flower") if options.flower is None else options.flower
     return Shape(
         directory=directory,
-        environment=environment,
+        environment=dict(os.environ),
         redis=own_redis,
         redis_port=chosen_port(options, "redis", 6379) if own_redis else 0,
         cloud=_google_cloud(options, directory, settings) if use_emulator and on_vertex(settings) else None,
@@ -85,6 +87,18 @@ def tell_of_workers(settings: WorkerSettings) -> None:
         stderr().print(said, markup=False, soft_wrap=True)
 
 
+def _check_unused(directory: Path) -> None:
+    try:
+        check_unused(directory / "redis")
+    except CommandError as error:
+        raise CommandError(running(directory) or str(error)) from None
+
+
+def short_waits(settings: WorkerSettings, *, own_redis: bool) -> dict[str, str]:
+    """Returns the settings of workers that suit the emulator, unless the user has set them."""
+    return short_pauses(settings) | (_short_waits_for_jobs(settings) if own_redis else {})
+
+
 def short_pauses(settings: WorkerSettings) -> dict[str, str]:
     """Returns pauses between polls that suit the emulator, whose jobs take seconds, unless the user has set them."""
     given = settings.model_fields_set
@@ -101,8 +115,8 @@ def _short_waits_for_jobs(settings: WorkerSettings) -> dict[str, str]:
 
     The emulator forgets its jobs when it stops, and knows each that was made since. All jobs in this Redis are its own.
     """
-    waits = {"missing_job_seconds", "create_settle_seconds"} - settings.model_fields_set
-    return {f"LOWTIDE_{name.upper()}": "5" for name in waits}
+    waits = ("missing_job_seconds", "create_settle_seconds")
+    return {f"LOWTIDE_{name.upper()}": "5" for name in waits if name not in settings.model_fields_set}
 
 
 def _home() -> Path:

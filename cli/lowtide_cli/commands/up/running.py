@@ -1,0 +1,44 @@
+"""The note of a running `lowtide up` in its data folder, for a second one that is started there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lowtide.text import on_one_line
+from lowtide_cli.local import PAGES, Stack, private_file
+
+_NAME = "running.json"
+
+
+@contextmanager
+def noted(stack: Stack) -> Iterator[None]:
+    """Keeps the note in the folder of a stack that has started. Only one has an embedded Redis there."""
+    if stack.redis is None:
+        yield
+        return
+    note = stack.shape.directory / _NAME
+    pages = {"Redis": f"127.0.0.1:{stack.redis.port}", "emulator": stack.emulator_url}
+    pages |= {"batches": f"{stack.flower_url}{PAGES}" if stack.flower_url else None}
+    private_file(note, json.dumps({"pid": os.getpid(), "pages": {name: url for name, url in pages.items() if url}}))
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+
+
+def running(directory: Path) -> str:
+    """Returns what runs on the data in a folder, and how to stop it; empty where no note of a live process is there."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        note = json.loads((directory / _NAME).read_text(encoding="utf-8"))
+        pid = int(note["pid"])
+        os.kill(pid, 0)
+        pages = ", ".join(f"{name} {url}" for name, url in note["pages"].items())
+        return on_one_line(
+            f"`lowtide up` already runs on the data in {directory}: pid {pid}, {pages}. Stop it by Ctrl-C in its "
+            f"terminal or `kill {pid}`, or choose another folder with --data-dir"
+        )
+    return ""
