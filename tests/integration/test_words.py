@@ -57,12 +57,16 @@ def test_a_handler_that_failed_is_in_the_status_with_its_attempt_and_the_next_ti
     problem = own_stack.queue().get(BATCH).status().problems[-1]
     assert problem.startswith("1 segment undelivered: segment 0 of job 1: attempt 2 of 8 failed, the next at ")
     assert problem.endswith(" UTC: ValueError: no column")
+    late, segment = (held_segment(a_segment(JOB, 0), a_batch(BATCH), token=token) for token in (5, 6))
+    runtime.deliveries.forget_problem(late)
+    assert own_stack.queue().get(BATCH).status().problems[-1] == problem, "the handler was faster than this worker"
     # The worker has given it to the handler again.
-    segment = held_segment(a_segment(JOB, 0), a_batch(BATCH), token=6)
     runtime.deliveries.forget_problem(segment)
     assert not any("attempt" in problem for problem in own_stack.queue().get(BATCH).status().problems)
     runtime.deliveries.note_failure(segment, "HTTP 500", attempt=8, pause=1.0)
     assert "attempt 8 of 8 failed, no other, it is parked at" in own_stack.queue().get(BATCH).status().problems[-1]
+    DeliveryClient(own_stack.settings()).taken(f"{JOB}:0")
+    assert runtime.redis.hmget(keys.batch(BATCH), "delivery_problem", "delivery_failed") == [None, None]
 
 
 @pytest.mark.parametrize("word", WORDS)

@@ -136,6 +136,13 @@ local function failed_delivery(member, attempt, most, due)
   return cjson.encode({segment = member, attempt = tonumber(attempt), most = tonumber(most or '') or 0, due = due})
 end
 
+-- Removes what a batch says of a failed delivery, unless it is about another segment.
+local function forget_failed_delivery(batch, member)
+  local about = decoded(redis.call('HGET', batch, 'delivery_failed')).segment
+  if about and about ~= member then return 0 end
+  return redis.call('HDEL', batch, 'delivery_problem', 'delivery_failed')
+end
+
 -- Has the output of a job collected from its first byte again.
 local function collect_again(job)
   redis.call('HSET', job, 'recollected', redis.call('HGET', job, 'segments') or 0, 'collected', '{}')
