@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 PIP_FLAGS := --quiet --disable-pip-version-check
+# Where this is set, as in many containers, each process compiles all modules anew: the tests start hundreds.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup demo demo-vertex up test thorough test-redis compat chaos lint format chart-tools bench bench-lock lock image-lock lowest-lock prices clean
 

@@ -50,6 +50,7 @@ _WORKER = (
     "celery.worker.components",
     "celery.worker.consumer",
     "celery.worker.strategy",
+    "cffi.cparser",
     "google.genai",
     "httpcore2",
     "kombu.transport.redis",
@@ -97,8 +98,6 @@ _COMMAND = (
     "typer.rich_utils",
 )
 _MODULES: Mapping[Program, Sequence[str]] = {"celery": _WORKER, "lowtide": _COMMAND}
-_READ_AT_IMPORT = ("LOWTIDE_CRASH_AT", "LOWTIDE_FREEZE_AT")
-"""Variables that the worker's modules read when they are imported."""
 _BUILT_AT_IMPORT = "lowtide_worker.host.application"
 """It has the settings of the process that imports it."""
 
@@ -204,7 +203,8 @@ def _import_modules(names: Sequence[str]) -> None:
     for name in names:
         importlib.import_module(name)
     assert _BUILT_AT_IMPORT not in sys.modules
-    # redis-py looks its version up for each connection; the folders of packages are listed only the first time.
+    # redis-py looks its version up for each connection, and parses the whole description of its package for that.
+    vars(importlib.metadata)["version"] = cache(importlib.metadata.version)
     importlib.metadata.version("redis")
     # A collection in a child would touch, and so copy, every page with objects of the parent.
     gc.collect()
@@ -261,8 +261,6 @@ def _become(question: Mapping[str, Any]) -> None:
     os.environ.update(question["env"])
     if os.environ.get("PYTHONWARNINGS") == "default":
         warnings.simplefilter("default")
-    if any(name in os.environ for name in _READ_AT_IMPORT):
-        forget("lowtide_worker")
     random.seed()
 
 
