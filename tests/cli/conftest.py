@@ -14,7 +14,7 @@ from lowtide_cli.local import Shape, Stack
 FAST = {
     "LOWTIDE_POLL_FIRST_SECONDS": "0.2",
     "LOWTIDE_POLL_MAX_SECONDS": "0.3",
-    "LOWTIDE_CLOCK_TICK_SECONDS": "0.1",
+    "LOWTIDE_CLOCK_TICK_SECONDS": "0.25",
     "LOWTIDE_MAX_REQUESTS_PER_JOB": "4",
 }
 
