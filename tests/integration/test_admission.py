@@ -365,4 +365,4 @@ def test_any_interleaving_keeps_the_sums_and_forgets_no_job(stack: Stack) -> Non
         pass
 
     Machine.stack = stack
-    run_state_machine_as_test(Machine, settings=settings(max_examples=25, stateful_step_count=25, deadline=None))
+    run_state_machine_as_test(Machine, settings=settings(max_examples=12, stateful_step_count=25, deadline=None))

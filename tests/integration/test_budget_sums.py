@@ -133,4 +133,4 @@ def test_any_interleaving_keeps_the_budgets_and_leaks_no_cent(stack: Stack) -> N
         pass
 
     Machine.stack = stack
-    run_state_machine_as_test(Machine, settings=settings(max_examples=20, stateful_step_count=25, deadline=None))
+    run_state_machine_as_test(Machine, settings=settings(max_examples=12, stateful_step_count=25, deadline=None))

@@ -186,7 +186,7 @@ OPERATIONS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 @given(OPERATIONS)
 def test_any_operation_with_a_name_is_readable(whole: dict[str, Any]) -> None:
     job = _provider_job(whole)

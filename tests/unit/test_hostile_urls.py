@@ -97,7 +97,7 @@ def read(variable: str, url: str) -> WorkerSettings | str:
             return str(error)
 
 
-@hypothesis_settings(deadline=None, max_examples=200)
+@hypothesis_settings(deadline=None, max_examples=100)
 @given(st.sampled_from(sorted(VARIABLES)), URLS)
 @example("LOWTIDE_VERTEX_LOCATIONS", "gs://[abc")
 @example("LOWTIDE_VERTEX_LOCATIONS", "gs://")
@@ -113,7 +113,7 @@ def test_a_url_of_a_setting_is_taken_or_refused_by_the_variables_name_and_no_pas
     assert SECRET not in f"{found}"
 
 
-@hypothesis_settings(deadline=None, max_examples=200)
+@hypothesis_settings(deadline=None, max_examples=100)
 @given(URLS)
 @example("redis://h?db=3")
 @example("redis://h/0?foo=bar")
@@ -137,7 +137,7 @@ def test_a_redis_url_that_is_taken_is_the_same_place_for_redis_py_and_for_celery
     assert (ours.get("username"), ours.get("password")) == (broker.userid, broker.password)
 
 
-@hypothesis_settings(deadline=None, max_examples=200)
+@hypothesis_settings(deadline=None, max_examples=100)
 @given(URLS)
 @example("gs://[abc/x")
 @example("gs:/bucket/x")
@@ -161,7 +161,7 @@ def test_a_spool_is_where_its_url_says_or_refused_by_its_variables_name(url: str
         assert spool.url == "file://" + os.path.abspath(path).rstrip("/")  # noqa: PTH100 - `..` is resolved
 
 
-@hypothesis_settings(deadline=None, max_examples=200)
+@hypothesis_settings(deadline=None, max_examples=100)
 @given(URLS)
 @example("gs://")
 @example("gs://*")

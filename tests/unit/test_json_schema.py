@@ -224,7 +224,7 @@ JUNK = st.recursive(
 )
 
 
-@hypothesis_settings(deadline=None, max_examples=400)
+@hypothesis_settings(deadline=None, max_examples=200)
 @given(st.dictionaries(WORDLIST, JUNK, max_size=5))
 def test_anything_is_converted_or_refused_with_a_field(schema: dict[str, Any]) -> None:
     before = copy.deepcopy(schema)

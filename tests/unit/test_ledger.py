@@ -61,7 +61,7 @@ def settled_bytes(settled: set[int], carried: Ordinals) -> bytes:
     return bitmap(settled, 0)[carried.first // 8 : (carried.last - 1) // 8 + 1]
 
 
-@settings(deadline=None, max_examples=1000)
+@settings(deadline=None, max_examples=300)
 @given(some_ordinals(), st.data())
 def test_missing_are_those_carried_and_not_settled(drawn: tuple[Ordinals, set[int]], data: st.DataObject) -> None:
     carried, ordinals = drawn

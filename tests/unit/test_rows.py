@@ -263,7 +263,7 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=250)
 @given(JSON)
 def test_any_json_has_an_outcome(response: Any) -> None:
     found = outcome(response)
