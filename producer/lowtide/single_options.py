@@ -10,12 +10,11 @@ from lowtide.addresses import NamedTask
 from lowtide.errors import InvalidBatch
 from lowtide.limits import MAX_BLOCK_SECONDS, MAX_REUSE_SECONDS, MAX_TENANT_CHARS
 from lowtide.options import Options, check_names
+from lowtide.protocol import TENANT
 from lowtide.settings import Settings
 from lowtide.states import Kind, Mode, ProviderName, Verdict
 from lowtide.store import Lane
 
-TENANT = "tenant"
-"""The label that names a tenant."""
 _OF_SINGLES = frozenset({"tenant", "reuse", "durable", "block"})
 
 

@@ -28,10 +28,10 @@ from lowtide.errors import (
 from lowtide.intake import RequestLike
 from lowtide.models import Request
 from lowtide.options import Options
-from lowtide.protocol import WaitingSingle, encode_single, new_batch_id, single_file
+from lowtide.protocol import TENANT, WaitingSingle, encode_single, new_batch_id, single_file
 from lowtide.settings import Settings
 from lowtide.shaping import as_item, key_text, shaper_of
-from lowtide.single_options import TENANT, Intended, SingleOptions, intended
+from lowtide.single_options import Intended, SingleOptions, intended
 from lowtide.spending import check_budgets, weighing
 from lowtide.spool import Spool
 from lowtide.states import ProviderName

@@ -165,7 +165,8 @@ def _check_left_overs(simulation: Simulation, *, late: bool) -> None:
         assert not (left := _members(simulation, name)), f"{name}: {left}"
     assert set(_members(simulation, keys.BATCHES)) == there
     names = [name.decode() for name in cast("list[bytes]", client.keys("lowtide:*"))]
-    lines = (keys.waiting("gemini", ""), keys.live_tokens("gemini", ""), keys.reserved(""), keys.waiting_for(""))
+    of_models = (keys.waiting, keys.strand, keys.strands, keys.strand_of, keys.share, keys.live_tokens)
+    lines = (*(key("gemini", "") for key in of_models), keys.served("gemini"), keys.reserved(""), keys.waiting_for(""))
     assert not (left := [name for name in names if name.startswith(lines)]), f"jobs that wait or live: {left}"
     for key in [name for name in names if not name.startswith(_PERMANENT)]:
         assert key.startswith(_OF_A_BATCH), f"left: {key}"

@@ -18,7 +18,7 @@ from lowtide_worker.state import scripts as worker_scripts
 
 MODULES = (producer_scripts, worker_scripts)
 PRELUDE = "prelude"
-SHARED = {PRELUDE, "turns", "counting", "budgets", "bundle", "numbers"}
+SHARED = {"shares", PRELUDE, "turns", "counting", "budgets", "bundle", "numbers"}
 """Files with functions of several scripts."""
 
 

@@ -126,7 +126,9 @@ class WorkerSettings(Settings):
     max_active_jobs: int = Field(
         100,
         ge=1,
-        description="Highest number of live jobs at the provider. Further jobs wait, by priority and then by age.",
+        description=(
+            "Highest number of live jobs at the provider. Others wait, by priority, tenants in turn, then age."
+        ),
     )
     max_enqueued_tokens: Annotated[dict[str, int], NoDecode] = Field(
         default_factory=dict,

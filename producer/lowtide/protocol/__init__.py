@@ -60,6 +60,7 @@ from lowtide.protocol.records import (
 from lowtide.protocol.segment_record import SegmentRecord
 from lowtide.protocol.singles import TicketId, WaitingSingle, check_of, decode_single, encode_single
 from lowtide.protocol.statuses import OTHERS, batch_status, job_status, other_models, with_bundle
+from lowtide.protocol.tenants import SHARE_CAPACITY, SHARES_PER_PRIORITY, TENANT, tenant_digest
 from lowtide.protocol.wire_keys import WireKeys, wire_ordinal
 
 __all__ = [
@@ -72,9 +73,12 @@ __all__ = [
     "OTHERS",
     "PAID",
     "RECORD_VERSION",
+    "SHARES_PER_PRIORITY",
+    "SHARE_CAPACITY",
     "SINGLES",
     "SWEEP_MEMBER",
     "TAKEN",
+    "TENANT",
     "VERSION",
     "WEBHOOK_METADATA_KEY",
     "BatchFiles",
@@ -123,6 +127,7 @@ __all__ = [
     "shown",
     "single_file",
     "split_job_id",
+    "tenant_digest",
     "wire_ordinal",
     "with_bundle",
     "written_fields",

@@ -18,8 +18,8 @@ from lowtide.states import BatchState, JobState, Kind, Mode, OverBudget, Provide
 class NewBundle(TypedDict):
     """The fields of a new bundle; register.lua adds its id, the time, its lane and its totals.
 
-    All batches of a lane have the same model, provider, mode, kind, attempts, priority, deadline, handler and outcomes,
-    and the same labels that have a budget.
+    All batches of a lane have the same model, provider, mode, kind, attempts, priority, deadline, handler, outcomes and
+    tenant, and the same labels that have a budget.
     """
 
     v: int
@@ -37,6 +37,7 @@ class NewBundle(TypedDict):
     deadline: float | None
     on_result: str | None
     labels: Mapping[str, str]
+    tenant: str | None
     outcomes: Mapping[str, str]
     cancel: bool
     jobs: int

@@ -34,7 +34,12 @@
 | `lowtide:inbox:<batch>` | string | held by the worker that imports a batch from the inbox | after a lease |
 | `lowtide:ticked:<queue>` | string | when a worker ticked last, in Unix seconds | permanent |
 | `lowtide:live:<provider>` | sorted set | jobs that hold a slot at the provider, by time | permanent |
-| `lowtide:waiting:<provider>:<model>` | sorted set | jobs that wait, in the order of their turn | permanent |
+| `lowtide:waiting:<provider>:<model>` | sorted set | jobs that wait, by priority and age | with the last job |
+| `lowtide:strand:<provider>:<strand>:<model>` | sorted set | those of one priority and tenant | with the last |
+| `lowtide:strands:<provider>:<model>` | sorted set | `<priority>:<tenant>`, by share | with the last job |
+| `lowtide:strand-of:<provider>:<model>` | hash | by job: its strand | with the last job |
+| `lowtide:share:<provider>:<model>` | hash | by priority: the share at which a tenant begins | with the last job |
+| `lowtide:served:<provider>` | sorted set | tenants and models by their last slot | with the last job |
 | `lowtide:limit:<provider>` | string | lowered number of slots, after a used-up quota | a while after |
 | `lowtide:models:<provider>` | sorted set | models that jobs ask for, by when one last did | each after a week |
 | `lowtide:live-tokens:<provider>:<model>` | hash | tokens of the live jobs of a model | permanent |
@@ -244,6 +249,36 @@ def quota_name(model: str) -> str:
 def waiting(provider: str, model: str) -> str:
     """Jobs that wait for a slot or for tokens of a model."""
     return f"{PREFIX}waiting:{provider}:{quota_name(model)}"
+
+
+def strand_name(priority: int, tenant: str) -> str:
+    """The strand of jobs: as shares.lua names it. `tenant` is a `tenant_digest`."""
+    return f"{priority}:{tenant}"
+
+
+def strand(provider: str, name: str, model: str | None = None) -> str:
+    """Jobs of one tenant and one priority that wait; without a model the beginning of all these keys."""
+    return f"{PREFIX}strand:{provider}:{name}" + ("" if model is None else f":{quota_name(model)}")
+
+
+def strands(provider: str, model: str) -> str:
+    """The strands that wait for a model, in the order of their turn."""
+    return f"{PREFIX}strands:{provider}:{quota_name(model)}"
+
+
+def strand_of(provider: str, model: str) -> str:
+    """The strand of each job that waits for a model."""
+    return f"{PREFIX}strand-of:{provider}:{quota_name(model)}"
+
+
+def share(provider: str, model: str) -> str:
+    """The share at which a tenant begins to wait for a model, by priority."""
+    return f"{PREFIX}share:{provider}:{quota_name(model)}"
+
+
+def served(provider: str) -> str:
+    """Tenants and models by when a job of theirs last got a slot that jobs of several models could have had."""
+    return f"{PREFIX}served:{provider}"
 
 
 def live_tokens(provider: str, model: str) -> str:

@@ -131,6 +131,9 @@ class BatchRecord(Paid, frozen=True, kw_only=True):
     """The handler that is notified of the batch's progress; None for none."""
     labels: dict[str, str] = {}
     """The user's own labels."""
+    tenant: str | None = None
+    """Digest of the label `tenant`, by which slots and tokens are shared; None for no tenant, or where an earlier
+    version has recorded the batch."""
     outcomes: dict[str, Verdict] = {}
     """Verdicts by reason or code that overrule the worker's."""
     idempotency_key: str | None = None

@@ -73,5 +73,6 @@ def _of_models(client: redis.Redis, provider: ProviderName) -> Iterator[tuple[st
         return
     for model in (name.decode(errors="replace") for name in found):
         yield keys.waiting(provider, model), "sorted set"
+        yield keys.strands(provider, model), "sorted set"
         yield keys.live_tokens(provider, model), "hash"
         yield keys.quota(provider, model), "string"

@@ -17,7 +17,17 @@ from lowtide.addresses import claim_of
 from lowtide.budgets import labels_under
 from lowtide.errors import SourceError
 from lowtide.options import Options
-from lowtide.protocol import RECORD_VERSION, BatchRecord, Part, Stage, keys, measures, new_batch_id, new_fields
+from lowtide.protocol import (
+    RECORD_VERSION,
+    BatchRecord,
+    Part,
+    Stage,
+    keys,
+    measures,
+    new_batch_id,
+    new_fields,
+    tenant_digest,
+)
 from lowtide.protocol.changes import NewBatch, NewBundle
 from lowtide.settings import Settings
 from lowtide.spool import Accepted
@@ -201,6 +211,7 @@ def bundle_like(batch: Options | BatchRecord, deadline: float | None, settings: 
         "deadline": deadline,
         "on_result": batch.on_result,
         "labels": labels_under(settings.budgets, batch.labels),
+        "tenant": tenant_digest(batch.labels) or None,
         "outcomes": dict(batch.outcomes),
         "cancel": False,
         "jobs": 0,

@@ -16,14 +16,15 @@ from typing import Annotated, Any, Generic, ParamSpec, cast, get_type_hints
 
 import redis
 
-from lowtide.protocol import MemberKind, Stage, keys
+from lowtide.protocol import SHARE_CAPACITY, SHARES_PER_PRIORITY, TENANT, MemberKind, Stage, keys
 
 _NAMES = (
     f"local KEY, BATCH, CHANGED = '{keys.PREFIX}', '{keys.batch('')}', '{keys.changed('')}'\n"
     f"local EVENT, NOTIFY, PARKED = '{MemberKind.EVENT}:', '{Stage.NOTIFY}', '{keys.PARKED}'\n"
-    f"local UNDELIVERED, LOWER_TURN = '{keys.UNDELIVERED}', {keys.LOWER_TURN}"
+    f"local UNDELIVERED, LOWER_TURN, TENANT = '{keys.UNDELIVERED}', {keys.LOWER_TURN}, '{TENANT}'\n"
+    f"local CAPACITY, PER_PRIORITY = {SHARE_CAPACITY}, {SHARES_PER_PRIORITY}"
 )
-"""Names that the scripts need: prefixes of keys, channels and members, a stage, and the turn of what may wait."""
+"""Names that the scripts need: prefixes of keys, channels and members, a stage, a label, and amounts."""
 Key = Annotated[str, "key"]
 """The name of a Redis key."""
 Keys = Annotated[Sequence[str], "keys"]

@@ -4,32 +4,69 @@ budget."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import redis
 
 from lowtide.models import JobStatus, Waiting
-from lowtide.protocol import BatchRecord, Quota, keys, read_quota
+from lowtide.protocol import SHARES_PER_PRIORITY, BatchRecord, Quota, keys, read_quota, tenant_digest
 from lowtide.redaction import redacted
 from lowtide.states import Awaited
 from lowtide.store.key_types import is_wrong
 
+_TURNS = 10**10
+"""Scores of a line for one priority: the seconds of a batch's creation are below it."""
+_PLACE_CALLS = 7
+
 
 def waits(client: redis.Redis, batches: Sequence[tuple[BatchRecord, Sequence[JobStatus]]]) -> list[Waiting | None]:
-    """For each batch with these jobs, what they wait for; None where none waits. Three calls for each that waits."""
+    """For each batch with these jobs, what they wait for; None where none waits. Ten calls for each that waits."""
     waiting = [[job for job in jobs if job.awaits and batch.finished is None] for batch, jobs in batches]
     with client.pipeline(transaction=False) as pipe:
         for (batch, _), jobs in zip(batches, waiting, strict=True):
             if jobs:
-                pipe.zrank(keys.waiting(batch.provider, batch.model), _first(jobs).id)
+                _ask_for_place(pipe, batch, _first(jobs))
                 pipe.hvals(keys.live_tokens(batch.provider, batch.model))
                 pipe.get(keys.quota(batch.provider, batch.model))
                 pipe.zcard(keys.live(batch.provider))
         replies = iter(pipe.execute(raise_on_error=False))
     return [
-        _waiting(batch, jobs, next(replies), next(replies), next(replies), next(replies)) if jobs else None
+        _waiting(batch, jobs, [*islice(replies, _PLACE_CALLS)], next(replies), next(replies), next(replies))
+        if jobs
+        else None
         for (batch, _), jobs in zip(batches, waiting, strict=True)
     ]
+
+
+def _ask_for_place(pipe: Any, batch: BatchRecord, job: JobStatus) -> None:
+    """Adds the calls whose replies `_place` reads. Each costs a time that grows with the logarithm of the line."""
+    line, strands = (name(batch.provider, batch.model) for name in (keys.waiting, keys.strands))
+    strand = keys.strand_name(batch.priority, batch.tenant or tenant_digest(batch.labels))
+    first, behind = -batch.priority * _TURNS, (1 - batch.priority) * _TURNS
+    first_share, most_share = (number * SHARES_PER_PRIORITY for number in (-batch.priority, 1 - batch.priority))
+    pipe.zrank(line, job.id)
+    pipe.zcount(line, "-inf", f"({first}")
+    pipe.zcount(line, first, f"({behind}")
+    pipe.zrank(keys.strand(batch.provider, strand, batch.model), job.id)
+    pipe.zrank(strands, strand)
+    pipe.zcount(strands, "-inf", f"({first_share}")
+    pipe.zcount(strands, first_share, f"({most_share}")
+
+
+def _place(replies: Sequence[Any]) -> int | None:
+    """The place of a job in the line of its model, from 1: an estimate where jobs of several tenants wait.
+
+    It has before it all jobs of a higher priority, and from each tenant as many of its priority as from its own, as if
+    all jobs were of equal size and no tenant ran out of them.
+    """
+    by_age, higher, equal, older, strand, higher_strands, strands = replies
+    if not isinstance(by_age, int):
+        return None
+    if not all(isinstance(one, int) for one in (higher, equal, older, strand, higher_strands, strands)):
+        # A worker of an earlier version has put it there.
+        return by_age + 1
+    return int(higher + max(1, min(equal, older * strands + strand - higher_strands + 1)))
 
 
 def _first(jobs: Sequence[JobStatus]) -> JobStatus:
@@ -37,7 +74,9 @@ def _first(jobs: Sequence[JobStatus]) -> JobStatus:
     return min(jobs, key=lambda job: (job.awaits is Awaited.QUOTA, job.id))
 
 
-def _waiting(batch: BatchRecord, jobs: Sequence[JobStatus], rank: Any, live: Any, stored: Any, slots: Any) -> Waiting:
+def _waiting(
+    batch: BatchRecord, jobs: Sequence[JobStatus], place: Sequence[Any], live: Any, stored: Any, slots: Any
+) -> Waiting:
     first = _first(jobs)
     why = first.awaits or Awaited.SLOT
     quota = read_quota(stored) if isinstance(stored, bytes) else Quota()
@@ -51,7 +90,8 @@ def _waiting(batch: BatchRecord, jobs: Sequence[JobStatus], rank: Any, live: Any
     wrong = [
         key
         for key, reply in {
-            keys.waiting(batch.provider, batch.model): rank,
+            keys.waiting(batch.provider, batch.model): place[0],
+            keys.strands(batch.provider, batch.model): place[-1],
             keys.live_tokens(batch.provider, batch.model): live,
             keys.quota(batch.provider, batch.model): stored,
             keys.live(batch.provider): slots,
@@ -70,6 +110,6 @@ def _waiting(batch: BatchRecord, jobs: Sequence[JobStatus], rank: Any, live: Any
         live_tokens=lives if why is Awaited.TOKENS else None,
         limit=quota.limit if why is Awaited.TOKENS else None,
         budget=first.shortage,
-        position=rank + 1 if isinstance(rank, int) else None,
+        position=_place(place),
         next_try_at=min(tries, default=None),
     )

@@ -2,7 +2,8 @@
 
 The slots are the live jobs themselves: a sorted set with one member per job between create and its end. The live tokens
 of a model are a hash with one field for each of these jobs. So a crash cannot leak either: the job is still on the
-clock, and gives back both when it ends. Other jobs wait in the line of their model, in order of priority, then age.
+clock, and gives back both when it ends. Other jobs wait in the line of their model, in order of priority, then of the
+share that their tenant has had, then of age: see `shares.lua`.
 
 A limit of tokens is configured, or learned from refusals (429): see `turns.lua`, `refused.lua` and `accepted.lua`.
 """
@@ -196,6 +197,7 @@ class Admission:
             "live": keys.live(provider),
             "limit": keys.limit(provider),
             "models": keys.models(provider),
+            "served": keys.served(provider),
             "clock": keys.clock(Stage.CREATE.queue),
             "token": job.token,
             "job_id": job.record.id,
@@ -204,6 +206,10 @@ class Admission:
             "job_hash": keys.job(""),
             "job_member": keys.job_member(""),
             "waiting_prefix": keys.waiting(provider, ""),
+            "strand_prefix": keys.strand(provider, ""),
+            "strands_prefix": keys.strands(provider, ""),
+            "strand_of_prefix": keys.strand_of(provider, ""),
+            "share_prefix": keys.share(provider, ""),
             "tokens_prefix": keys.live_tokens(provider, ""),
             "quota_prefix": keys.quota(provider, ""),
         }

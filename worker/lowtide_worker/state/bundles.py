@@ -76,6 +76,7 @@ class Bundles:
             slots=settings.max_active_jobs,
             model=keys.quota_name(record.model),
             waiting_prefix=keys.waiting(record.provider, ""),
+            strand_prefix=keys.strand(record.provider, ""),
             most=settings.max_requests_per_job,
             oldest=bundle.now() - min(_LONGEST_LINGER_SECONDS, (settings.deadline_of(record) - record.created) / 2),
             batches=keys.bundled(bundle.batch_id),

@@ -314,7 +314,7 @@ def plan(
 def restart(*, job: Key, token: Value) -> Any: ...
 
 
-@script
+@script_with("shares")
 def seal(
     *,
     batch: Key,
@@ -327,6 +327,7 @@ def seal(
     slots: Value,
     model: Value,
     waiting_prefix: Value,
+    strand_prefix: Value,
     most: Value,
     oldest: Value,
     batches: Value,

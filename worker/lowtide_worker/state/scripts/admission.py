@@ -7,13 +7,14 @@ from typing import Any
 from lowtide.store import Key, Value, script_with
 
 
-@script_with("turns")
+@script_with("shares", "turns")
 def accepted(
     *,
     job: Key,
     live: Key,
     limit: Key,
     models: Key,
+    served: Key,
     clock: Key,
     token: Value,
     job_id: Value,
@@ -22,13 +23,17 @@ def accepted(
     job_hash: Value,
     job_member: Value,
     waiting_prefix: Value,
+    strand_prefix: Value,
+    strands_prefix: Value,
+    strand_of_prefix: Value,
+    share_prefix: Value,
     tokens_prefix: Value,
     quota_prefix: Value,
     patience: Value,
 ) -> Any: ...
 
 
-@script_with("turns", "budgets")
+@script_with("shares", "turns", "budgets")
 def admit(
     *,
     job: Key,
@@ -36,6 +41,7 @@ def admit(
     live: Key,
     limit: Key,
     models: Key,
+    served: Key,
     clock: Key,
     token: Value,
     job_id: Value,
@@ -54,6 +60,10 @@ def admit(
     job_hash: Value,
     job_member: Value,
     waiting_prefix: Value,
+    strand_prefix: Value,
+    strands_prefix: Value,
+    strand_of_prefix: Value,
+    share_prefix: Value,
     tokens_prefix: Value,
     quota_prefix: Value,
     budgets: Value,
@@ -63,13 +73,14 @@ def admit(
 ) -> Any: ...
 
 
-@script_with("turns", "budgets")
+@script_with("shares", "turns", "budgets")
 def refused(
     *,
     job: Key,
     live: Key,
     limit: Key,
     models: Key,
+    served: Key,
     clock: Key,
     token: Value,
     job_id: Value,
@@ -78,6 +89,10 @@ def refused(
     job_hash: Value,
     job_member: Value,
     waiting_prefix: Value,
+    strand_prefix: Value,
+    strands_prefix: Value,
+    strand_of_prefix: Value,
+    share_prefix: Value,
     tokens_prefix: Value,
     quota_prefix: Value,
     entity_prefix: Value,
@@ -88,13 +103,14 @@ def refused(
 ) -> Any: ...
 
 
-@script_with("turns", "budgets")
+@script_with("shares", "turns", "budgets")
 def release(
     *,
     job: Key,
     live: Key,
     limit: Key,
     models: Key,
+    served: Key,
     clock: Key,
     token: Value,
     job_id: Value,
@@ -103,6 +119,10 @@ def release(
     job_hash: Value,
     job_member: Value,
     waiting_prefix: Value,
+    strand_prefix: Value,
+    strands_prefix: Value,
+    strand_of_prefix: Value,
+    share_prefix: Value,
     tokens_prefix: Value,
     quota_prefix: Value,
     entity_prefix: Value,

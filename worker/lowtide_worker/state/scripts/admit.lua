@@ -1,12 +1,13 @@
 -- Gives a job a slot among the provider's live jobs, and tokens of its model, if it is its turn and both are free, and if
 -- its budgets leave enough for it.
 -- KEYS: job, batch, live (sorted set of jobs), limit (lowered number of slots), models (sorted set: those that jobs wait
---       for), clock
+--       for), served (when tenants and lines got a slot), clock
 -- ARGV: token, job_id, most (live jobs), priority (of the batch), created (when the batch was), model, configured (limit
 --       of its enqueued tokens; "" for none), tokens (estimated, of the job), least (of them that it needs), output, least_output (the
 --       same of output tokens), cost, least_cost (the same in nano-dollars, by the price table), average (cost of a request of
 --       the batch; "" where no price is known, so that nothing is sent under a budget), job_hash,
---       job_member (prefixes), waiting_prefix (of a model's line), tokens_prefix (of a model's live tokens), quota_prefix,
+--       job_member (prefixes), waiting_prefix, strand_prefix, strands_prefix, strand_of_prefix, share_prefix (of a model's
+--       line: see shares.lua), tokens_prefix (of a model's live tokens), quota_prefix,
 --       budgets (JSON of those that the job is under: see `JobBudgets`; "" for none), entity_prefix, reserved_prefix, waiting_for_prefix (see budgets.lua)
 -- Returns {granted, granted_cost, shortage}: the estimated tokens and the cost that the job may have, less than it has
 -- where it is to be divided. 0
@@ -67,12 +68,16 @@ end
 -- A job that waits asks again within the hour.
 redis.call('ZADD', models, score(time), model)
 redis.call('ZREMRANGEBYSCORE', models, '-inf', score(time - 604800))
--- Higher priority first, then age: ten digits of seconds below the priority.
-redis.call('ZADD', waiting_prefix .. model, 'NX', string.format('%.3f', created - priority * 1e10), job_id)
-local first, short = next_jobs()
+join_line(model, job_id, turn_of(priority, created), batch)
+local first, short, several = next_jobs()
 for _, one in ipairs(first) do
   if one.id == job_id then
-    redis.call('ZREM', waiting_prefix .. model, job_id)
+    charge(model, job_id, one.cost)
+    leave_line(model, job_id)
+    if several then
+      for _, name in ipairs({names_of(one)}) do redis.call('ZADD', served, score(time), name) end
+      redis.call('ZREMRANGEBYSCORE', served, '-inf', score(time - 3600))
+    end
     redis.call('ZADD', live, string.format('%.3f', time), job_id)
     redis.call('HSET', tokens_prefix .. model, job_id, one.given)
     redis.call('HSET', job, 'granted', one.part, 'granted_cost', #names > 0 and affords or '', 'awaits', '')

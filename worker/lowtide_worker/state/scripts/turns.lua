@@ -1,7 +1,7 @@
 -- Functions of the scripts that decide which jobs may be created. A job needs a slot of its provider; where its model
 -- has a limit of enqueued tokens, it needs tokens too. They use names that these scripts declare: live (sorted set of
--- jobs), limit (lowered number of slots), most (slots), models (sorted set), job_hash, waiting_prefix (of a model's
--- line), tokens_prefix (of a model's live tokens), quota_prefix.
+-- jobs), limit (lowered number of slots), most (slots), models (sorted set), served (sorted set: see `merged`), job_hash,
+-- tokens_prefix (of a model's live tokens), quota_prefix, and those of shares.lua.
 
 -- A stored value as a finite number from 0 on; nil where it is anything else.
 local function amount(value)
@@ -79,57 +79,106 @@ local function share_of(need, least, limit, used, jobs)
   return jobs == 0 and least or nil
 end
 
+-- The part of all slots, or of all tokens of a model, that a job gets, whichever is more: what its tenant's share grows by.
+local function cost_of(given, limit)
+  local part = math.max(1 / most, limit and given / limit or 0)
+  return math.ceil(CAPACITY * math.min(1, part))
+end
+
 -- The first jobs of a model's line that may be created now, at most `count`; and whether the next one lacks tokens.
 local function first_of(model, count)
-  local found = {}
-  local line = redis.call('ZRANGE', waiting_prefix .. model, 0, count - 1, 'WITHSCORES')
-  if #line == 0 then return found, false end
+  match_strands(model)
+  local found, next_job, got, drop = {}, in_turn(model, count)
+  local id, strand = next_job()
+  if not id then return found, false end
   local quota = read_quota(quota_prefix .. model)
   local limit, ratio = limit_of(quota), ratio_of(quota)
   local used, jobs = 0, 0
   if limit then used, jobs = live_tokens(model) end
-  for index = 1, #line, 2 do
-    local id = line[index]
-    if exists(job_hash .. id) then
-      local tokens, least = unpack(redis.call('HMGET', job_hash .. id, 'tokens', 'least'))
+  while id and #found < count do
+    local stage, tokens, least = unpack(redis.call('HMGET', job_hash .. id, 'stage', 'tokens', 'least'))
+    local turn = redis.call('ZSCORE', waiting_prefix .. model, id)
+    if stage and turn then
       tokens, least = amount(tokens) or 1, amount(least) or 1
       local need = math.ceil(tokens * ratio)
       local given = limit and share_of(need, math.ceil(least * ratio), limit, used, jobs) or (not limit and need)
       if not given then return found, true end
       used, jobs = used + given, jobs + 1
       local part = given < need and math.max(least, math.floor(given / ratio)) or tokens
-      found[#found + 1] = {id = id, turn = tonumber(line[index + 1]), given = given, part = part}
+      local cost = cost_of(given, limit)
+      local priority, tenant = parts_of(strand)
+      found[#found + 1] = {
+        id = id, turn = tonumber(turn), model = model, priority = priority, tenant = tenant, given = given, part = part,
+        cost = cost,
+      }
+      got(cost)
     else
-      -- Its batch is deleted; it must not stand before the others.
-      redis.call('ZREM', waiting_prefix .. model, id)
+      -- Its batch is deleted, or a worker of an earlier version has taken it; it must not stand before the others.
+      drop(id)
     end
+    id, strand = next_job()
   end
   return found, false
 end
 
--- The jobs that may be created now, in the order of their turn: `given` are the tokens that each gets, `part` as many by
--- the estimate. No job stands before jobs of other models while it lacks tokens. Also returns which models lack tokens.
-local function next_jobs()
-  local found, short = {}, {}
-  local free = free_slots()
-  if free <= 0 then return found, short end
-  for _, model in ipairs(redis.call('ZRANGE', models, 0, -1)) do
-    local first, lacks = first_of(model, free)
-    for _, job in ipairs(first) do found[#found + 1] = job end
-    short[model] = lacks
+-- The names under which `served` has the time at which a tenant, and a line, got a slot that others could have had.
+local function names_of(job) return 'tenant:' .. job.tenant, 'model:' .. job.model end
+
+-- The first jobs of several lines, which share the slots: by priority, then by the time since their tenant got a slot, then
+-- by age. Each line keeps its own order. So where several tenants wait in a line, the time since the line got a slot
+-- counts: no tenant waits there until another one has no older job in any line.
+local function merged(lines, count)
+  local found, places, several, since, last = {}, {}, {}, {}, now()
+  local function served_at(job)
+    local of_tenant, of_line = names_of(job)
+    local place = job.model .. ' ' .. job.priority
+    if several[place] == nil then several[place] = tenants_that_wait(job.model, job.priority) > 1 end
+    local name = several[place] and of_line or of_tenant
+    since[name] = since[name] or tonumber(redis.call('ZSCORE', served, name) or 0)
+    return since[name]
   end
-  table.sort(found, function(one, other)
+  local function is_before(one, other)
+    if one.priority ~= other.priority then return one.priority > other.priority end
+    local before, after = served_at(one), served_at(other)
+    if before ~= after then return before < after end
     if one.turn ~= other.turn then return one.turn < other.turn end
     return one.id < other.id
-  end)
-  return slice(found, 1, math.min(free, #found)), short
+  end
+  while #found < count do
+    local best, chosen
+    for index, line in ipairs(lines) do
+      local job = line[places[index] or 1]
+      if job and (not best or is_before(job, best)) then best, chosen = job, index end
+    end
+    if not best then break end
+    found[#found + 1], places[chosen], last = best, (places[chosen] or 1) + 1, last + 1
+    for _, name in ipairs({names_of(best)}) do since[name] = last end
+  end
+  return found
+end
+
+-- The jobs that may be created now, in the order of their turn: `given` are the tokens that each gets, `part` as many by
+-- the estimate. No job stands before jobs of other models while it lacks tokens. Also returns which models lack tokens,
+-- and whether jobs of several models could have the slots.
+local function next_jobs()
+  local lines, short, waits = {}, {}, false
+  local free = free_slots()
+  if free <= 0 then return {}, short, false end
+  for _, model in ipairs(redis.call('ZRANGE', models, 0, -1)) do
+    local first, lacks = first_of(model, free)
+    if #first > 0 then lines[#lines + 1] = first end
+    short[model], waits = lacks, waits or lacks
+  end
+  if #lines == 0 and not waits then redis.call('DEL', served) end
+  if #lines > 1 then return merged(lines, free), short, true end
+  return lines[1] or {}, short, false
 end
 
 -- Takes a job out of the live and the waiting ones.
 local function leave(job, model, id)
   redis.call('ZREM', live, id)
   redis.call('HDEL', tokens_prefix .. model, id)
-  redis.call('ZREM', waiting_prefix .. model, id)
+  leave_line(model, id)
   redis.call('HDEL', job, 'awaits', 'granted', 'granted_cost')
 end
 

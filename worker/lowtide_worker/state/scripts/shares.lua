@@ -1,0 +1,173 @@
+-- Functions of the scripts that keep the line of each model: the jobs that wait, in the order of their turn. The line has
+-- strands: the jobs of one tenant and one priority, the oldest batch first. Strands of equal priority get equal parts of
+-- what comes free. They use names that these scripts declare: models (sorted set), job_hash, waiting_prefix (of all jobs
+-- of a line), strand_prefix (of the jobs of a strand), strands_prefix (of the strands of a line, by turn),
+-- strand_of_prefix (of the strand of each job), share_prefix (of the share at which a tenant begins).
+
+-- The share of a tenant grows by `CAPACITY` when it gets all slots or all tokens once. Scores are whole numbers below
+-- 2^53: a share, below `PER_PRIORITY`, minus `PER_PRIORITY` for each step of the priority.
+
+-- A job's place among all jobs of its line: ten digits of seconds below the priority. This is the order of earlier
+-- versions, whose workers may use the same line.
+local function turn_of(priority, created) return string.format('%.3f', created - priority * 1e10) end
+
+-- The limits of the scores of a priority.
+local function least_turn(priority) return string.format('%.0f', -priority * PER_PRIORITY) end
+local function most_turn(priority) return string.format('(%.0f', (1 - priority) * PER_PRIORITY) end
+
+-- The digest of the tenant of a batch; "" for none. A record of an earlier version has the label only.
+local function tenant_of(batch)
+  local tenant, labels = unpack(redis.call('HMGET', batch, 'tenant', 'labels'))
+  if tenant then return tenant end
+  local name = decoded(labels or nil)[TENANT]
+  return type(name) == 'string' and name ~= '' and redis.sha1hex(name) or ''
+end
+
+local function strand_key(model, strand) return strand_prefix .. strand .. ':' .. model end
+
+-- The priority of a strand, and its tenant.
+local function parts_of(strand)
+  local priority, tenant = string.match(strand, '^(-?%d+):(.*)$')
+  return tonumber(priority), tenant
+end
+
+-- The number of tenants that wait in a line with this priority.
+local function tenants_that_wait(model, priority)
+  return redis.call('ZCOUNT', strands_prefix .. model, least_turn(priority), most_turn(priority))
+end
+
+-- The turn of a tenant that begins to wait: the share at which those that wait are on average, but no less than the
+-- lowest of them. Nothing is saved up while none of its jobs wait. One that begins later stands behind.
+local function beginning_turn(model, priority)
+  local line = strands_prefix .. model
+  local first = redis.call('ZRANGEBYSCORE', line, least_turn(priority), most_turn(priority), 'WITHSCORES', 'LIMIT', 0, 1)
+  local share = tonumber(redis.call('HGET', share_prefix .. model, priority) or '') or 0
+  local lowest = first[2] and first[2] + priority * PER_PRIORITY or 0
+  share = math.min(math.max(share, lowest) + 1, PER_PRIORITY - 1)
+  redis.call('HSET', share_prefix .. model, priority, string.format('%.0f', share))
+  return string.format('%.0f', share - priority * PER_PRIORITY)
+end
+
+-- Puts a job of a line into its strand.
+local function enter_strand(model, id, turn, tenant)
+  local created = turn % 1e10
+  local priority = math.floor((created - turn) / 1e10 + 0.5)
+  local strand = string.format('%d:%s', priority, tenant)
+  redis.call('HSET', strand_of_prefix .. model, id, strand)
+  redis.call('ZADD', strand_key(model, strand), string.format('%.3f', created), id)
+  if not redis.call('ZSCORE', strands_prefix .. model, strand) then
+    redis.call('ZADD', strands_prefix .. model, beginning_turn(model, priority), strand)
+  end
+end
+
+-- Takes a job out of a line. Returns whether it was there.
+local function leave_line(model, id)
+  local removed = redis.call('ZREM', waiting_prefix .. model, id) == 1
+  local strand = redis.call('HGET', strand_of_prefix .. model, id)
+  if not strand then return removed end
+  redis.call('HDEL', strand_of_prefix .. model, id)
+  redis.call('ZREM', strand_key(model, strand), id)
+  if exists(strand_key(model, strand)) then return removed end
+  redis.call('ZREM', strands_prefix .. model, strand)
+  local priority = parts_of(strand)
+  if tenants_that_wait(model, priority) == 0 then
+    redis.call('HDEL', share_prefix .. model, priority)
+  end
+  return removed
+end
+
+-- Puts a job into the line of its model, if it is not there.
+local function join_line(model, id, turn, batch)
+  redis.call('ZADD', waiting_prefix .. model, 'NX', turn, id)
+  if not redis.call('HGET', strand_of_prefix .. model, id) then
+    enter_strand(model, id, tonumber(turn), tenant_of(batch))
+  end
+end
+
+-- Adds what a job gets to the share of its tenant. Those that begin to wait later begin behind: their share grows as it
+-- would if all tenants that wait got something at the same time.
+local function charge(model, id, cost)
+  local strand = redis.call('HGET', strand_of_prefix .. model, id)
+  if not strand then return end
+  local priority = parts_of(strand)
+  local turn = tonumber(redis.call('ZSCORE', strands_prefix .. model, strand) or least_turn(priority)) + cost
+  turn = math.min(turn, (1 - priority) * PER_PRIORITY - 1)
+  local sharing = math.max(1, tenants_that_wait(model, priority))
+  redis.call('ZADD', strands_prefix .. model, string.format('%.0f', turn), strand)
+  redis.pcall('HINCRBY', share_prefix .. model, priority, string.format('%.0f', math.ceil(cost / sharing)))
+end
+
+-- Brings the strands of a line up to date after a worker of an earlier version: it knows the line of all jobs only. At
+-- most 500 jobs a call, as Redis does nothing else meanwhile; the others follow with the next calls.
+local function match_strands(model)
+  local line, strand_of = waiting_prefix .. model, strand_of_prefix .. model
+  local left, from = 500, 0
+  if redis.call('ZCARD', line) == redis.call('HLEN', strand_of) then return end
+  while left > 0 do
+    local page = redis.call('ZRANGE', line, from, from + 999, 'WITHSCORES')
+    if #page == 0 then break end
+    local ids = {}
+    for index = 1, #page, 2 do ids[#ids + 1] = page[index] end
+    for index, strand in ipairs(redis.call('HMGET', strand_of, unpack(ids))) do
+      if not strand and left > 0 then
+        local batch = string.match(ids[index], '^(.*)-%d+$') or ''
+        enter_strand(model, ids[index], tonumber(page[2 * index]), tenant_of(BATCH .. batch))
+        left = left - 1
+      end
+    end
+    from = from + 1000
+  end
+  if redis.call('ZCARD', line) >= redis.call('HLEN', strand_of) then return end
+  local found = redis.call('HGETALL', strand_of)
+  for index = 1, #found, 2 do
+    if left > 0 and not redis.call('ZSCORE', line, found[index]) then
+      leave_line(model, found[index])
+      left = left - 1
+    end
+  end
+end
+
+-- The jobs of a line one after the other, as they get their turn: a function that returns the next one's id and strand,
+-- one that notes that it got something, at a cost, and one that takes it out of the line. At most `count` jobs are wanted,
+-- so no more strands are read, unless these have none: each further strand has so many before it.
+local function in_turn(model, count)
+  local strands, page, again, taken = {}, 1, true, false
+  local function read_strands()
+    again = false
+    local found = redis.call('ZRANGE', strands_prefix .. model, 0, count - 1, 'WITHSCORES')
+    for index = 1, #found, 2 do
+      strands[#strands + 1] = {name = found[index], turn = tonumber(found[index + 1]), read = 0, at = 0, jobs = {}}
+    end
+    page = math.max(1, math.ceil(count / math.max(1, #strands)))
+  end
+  local function next_job()
+    if again and not strands[1] then read_strands() end
+    while strands[1] do
+      local strand = strands[1]
+      if strand.at == #strand.jobs then
+        strand.jobs, strand.at = redis.call('ZRANGE', strand_key(model, strand.name), strand.read, strand.read + page - 1), 0
+        strand.read = strand.read + #strand.jobs
+      end
+      strand.at = strand.at + 1
+      if strand.jobs[strand.at] then return strand.jobs[strand.at], strand.name end
+      table.remove(strands, 1)
+      -- Those that were read may have had deleted jobs only.
+      if again and not strands[1] then read_strands() end
+    end
+  end
+  local function got(cost)
+    local strand, place = strands[1], 1
+    again, taken = false, true
+    strand.turn = strand.turn + cost
+    while strands[place + 1] and strands[place + 1].turn < strand.turn do
+      strands[place], strands[place + 1], place = strands[place + 1], strand, place + 1
+    end
+  end
+  local function drop(id)
+    leave_line(model, id)
+    again = not taken
+    -- Those behind it have moved up.
+    strands[1].read = strands[1].read - 1
+  end
+  return next_job, got, drop
+end
