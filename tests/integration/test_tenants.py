@@ -248,6 +248,19 @@ def test_a_job_that_waited_in_the_line_of_an_earlier_version_keeps_its_turn(stac
     assert not line.left()
 
 
+def test_the_next_job_is_woken_where_an_earlier_version_has_woken_the_oldest(stack: Stack) -> None:
+    line = Line(stack)
+    line.wait("holds")
+    large, [small] = line.wait("large", 3), line.wait("small")
+    line.end()
+    # As its workers release a job: the oldest job is due, though it is not the next one.
+    stack.redis.zrem(keys.live("gemini"), *line.live)
+
+    assert not line.ask(large[1])
+
+    assert line.woken() == [small]
+
+
 def test_an_earlier_version_finds_all_that_wait_in_the_order_of_their_age(stack: Stack) -> None:
     line = Line(stack)
     line.wait("holds")

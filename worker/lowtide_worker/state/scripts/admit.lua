@@ -88,4 +88,8 @@ for _, one in ipairs(first) do
   end
 end
 redis.call('HSET', job, 'awaits', short[model] and 'tokens' or 'slot', 'shortage', '')
+-- A worker of an earlier version wakes the oldest. The next one may have to wait for minutes: it was not woken.
+if first[1] and (tonumber(redis.call('ZSCORE', clock, job_member .. first[1].id)) or 0) > time + 300 then
+  wake_next(clock, job_member)
+end
 return {0, 0, ''}
