@@ -60,7 +60,7 @@ def workers_are_of_two_versions(stack: ChaosStack) -> Figures:
     with stack.held_jobs():
         batches = submit_three(stack)
         newer = stack.worker(*THREADS, app=_APP, LOWTIDE_SWEEP_SECONDS="0.5", NEWER_VERSION="3")
-        older = sweeping(stack, *THREADS)
+        older = sweeping(stack, *THREADS, "-l", "debug")
         wait_until(lambda: "'skipped': 'newer'" in older.text, what="the older one is given something newer")
     return end(stack, batches, alive=[newer, older])
 

@@ -35,7 +35,7 @@ def test_a_neighbour_and_a_worker_leave_each_other_the_messages_that_they_hold(b
         held = client.hkeys("unacked")
         assert len(held) == 1
         client.zadd("unacked_index", dict.fromkeys(map(bytes.decode, cast("list[bytes]", held)), 1.0))
-        worker = bare_stack.worker("-P", "threads", "-c", "2")
+        worker = bare_stack.worker("-P", "threads", "-c", "2", "-l", "debug")
         wait_until(lambda: "restored" in worker.text, what="the worker restores what a lost one held")
 
         assert client.hkeys("unacked") == held

@@ -70,11 +70,11 @@ def test_each_single_gets_the_result_of_its_own_request(stack: Stack, queue: Bat
 
 def test_singles_of_other_options_are_in_other_batches_and_share_jobs(pairs: Stack) -> None:
     queue = pairs.queue(gather_seconds=0.2)
-    tickets = [queue.add(ONE, model=MODEL, tenant=tenant) for tenant in ("acme", "globex")]
+    tickets = [queue.add(ONE, model=MODEL, labels={"team": team}) for team in ("jam", "tea")]
     tickets += queue.add_many([ONE, ONE], model="gemini-3.1-pro-preview")
 
     results = [ticket.result(timeout=60) for ticket in tickets]
-    assert [result.labels for result in results] == [{"tenant": "acme"}, {"tenant": "globex"}, {}, {}]
+    assert [result.labels for result in results] == [{"team": "jam"}, {"team": "tea"}, {}, {}]
     assert len({ticket.status().batch_id for ticket in tickets}) == 3
     assert [jobs_of(queue, *some) for some in (tickets[:2], tickets[2:])] == [1, 1]
 
@@ -156,7 +156,7 @@ def test_a_batch_that_is_cancelled_while_it_gathers_ends_its_tickets(stack: Stac
 def test_a_ticket_of_a_bundled_batch_that_is_cancelled_ends_while_the_bundle_runs(pairs: Stack) -> None:
     queue = pairs.queue(gather_seconds=0.2)
     with pairs.held_jobs():
-        tickets = [queue.add(ONE, model=MODEL, tenant=tenant) for tenant in ("stays", "leaves")]
+        tickets = [queue.add(ONE, model=MODEL, labels={"team": team}) for team in ("stays", "leaves")]
         stays, leaves = (queue.get(ticket.status().batch_id) for ticket in tickets)
         wait_until(lambda: leaves.status().state == "running", what="the bundle has a job")
         assert stays.status().bundle == leaves.status().bundle
