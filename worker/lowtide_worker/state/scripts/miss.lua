@@ -3,7 +3,7 @@
 -- KEYS: job, hooks, live, clock
 -- ARGV: poll_stage, job_hash, job_member (prefixes)
 -- Returns 1 if events came until now, else 0; 0 too if the event has come meanwhile.
-if redis.call('HEXISTS', job, 'hinted') == 1 then return 0 end
+if redis.call('HGET', job, 'hinted') then return 0 end
 local time = now()
 local received, missed = redis.call('ZSCORE', hooks, 'received'), redis.call('ZSCORE', hooks, 'missed')
 redis.call('ZADD', hooks, score(time), 'missed')
