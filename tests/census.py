@@ -16,7 +16,7 @@ def assert_right(client: redis.Redis) -> None:
     def right() -> bool:
         return counted(client) == scanned(client)
 
-    wait_until(right, timeout=20, what=f"the census, {counted(client)}, is what exists, {scanned(client)}")
+    wait_until(right, timeout=180, what=f"the census, {counted(client)}, is what exists, {scanned(client)}")
 
 
 def counted(client: redis.Redis) -> dict[str, int]:

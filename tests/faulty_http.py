@@ -107,7 +107,7 @@ class FaultyProxy:
         call.wfile.write(answer)
 
     def _ask(self, call: BaseHTTPRequestHandler, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
-        server = http.client.HTTPConnection(self._behind, timeout=30)
+        server = http.client.HTTPConnection(self._behind, timeout=180)
         try:
             # The signature covers the host that the client knows.
             headers = {name: value for name, value in call.headers.items() if name.lower() != "transfer-encoding"}

@@ -54,7 +54,7 @@ class Reply(NamedTuple):
 def post(url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
     """Posts a body."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=20)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=180)
     try:
         connection.request("POST", parts.path, body, dict(headers))
         response = connection.getresponse()

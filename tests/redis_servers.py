@@ -202,7 +202,7 @@ class WatchedRedis(EmbeddedRedis):
 
     def change_master(self) -> None:
         """Has the Sentinels make the replica the master."""
-        wait_until(self._failover_begins, timeout=120, pause=0.5, what="a Sentinel begins a failover")
+        wait_until(self._failover_begins, timeout=180, pause=0.5, what="a Sentinel begins a failover")
 
     def _failover_begins(self) -> bool:
         # A Sentinel refuses until it knows that the replica is good.

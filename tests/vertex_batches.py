@@ -15,5 +15,5 @@ def line(key: str, prompt: str = "", **request: Any) -> dict[str, Any]:
 
 
 def finished(batch: Batch) -> dict[str, Any]:
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     return {result.key: result for result in batch.results()}

@@ -101,24 +101,24 @@ def _delete_all(stack: ChaosStack, one: Submitted) -> None:
 
 
 def _all_gone(stack: ChaosStack, one: Submitted) -> None:
-    wait_until(lambda: all(map(is_gone, one.all)), timeout=60, what="the batches are gone")
+    wait_until(lambda: all(map(is_gone, one.all)), timeout=180, what="the batches are gone")
     stack.rest(one.all)
 
 
 def _cancel_one(stack: ChaosStack, one: Submitted) -> None:
     wait_until(
-        lambda: any(job.state is JobState.RUNNING for job in one.batch.status().jobs), timeout=60, what="a job runs"
+        lambda: any(job.state is JobState.RUNNING for job in one.batch.status().jobs), timeout=180, what="a job runs"
     )
     one.batch.cancel()
 
 
 def _cancel_waiting(stack: ChaosStack, one: Submitted) -> None:
-    wait_until(lambda: any(job.problem for job in one.batch.status().jobs), timeout=60, what="a job is refused")
+    wait_until(lambda: any(job.problem for job in one.batch.status().jobs), timeout=180, what="a job is refused")
     one.batch.cancel()
 
 
 def _cancel_others(stack: ChaosStack, one: Submitted) -> None:
-    one.batch.wait(timeout=60)
+    one.batch.wait(timeout=180)
     for other in one.others:
         other.batch.cancel()
     stack.rest(one.all)

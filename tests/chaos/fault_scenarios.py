@@ -44,7 +44,7 @@ def _seen_again(stack: ChaosStack, one: Submitted) -> None:
 def _remove_by_hand(stack: ChaosStack, one: Submitted) -> None:
     """Another client stops and deletes our job at the provider."""
     wait_until(lambda: one.batch.status().jobs and one.batch.status().jobs[0].name, what="the first job is known")
-    with httpx.Client(base_url=stack.emulator.url, timeout=60) as client:
+    with httpx.Client(base_url=stack.emulator.url, timeout=180) as client:
         client.post(f"/v1/{one.batch.status().jobs[0].name}:cancel").raise_for_status()
         # Vertex AI takes a moment to cancel, and deletes nothing before.
         name = one.batch.status().jobs[0].name

@@ -90,7 +90,7 @@ def redis_is_restored_from_a_copy_made_when_a_batch_was(moment: str, stack: Chao
             worker = sweeping(stack, *THREADS, **then)
             wait_until(lambda: _all_created(one), what="all jobs are created")
             shutil.copytree(data, backup)
-    one.batch.wait(timeout=60)
+    one.batch.wait(timeout=180)
     stored = stack.directory / "spool" / BatchFiles(one.id).results
     assert len(list(stored.iterdir())) == 10
     worker.kill()
@@ -206,7 +206,7 @@ def two_installations_share_a_key(first: ChaosStack) -> Figures:
         for stack in (first, second):
             wait_until(partial(stack.redis.exists, keys.batch("nightly")))
             batch = stack.queue().get("nightly")
-            assert batch.wait(timeout=60).succeeded == 6
+            assert batch.wait(timeout=180).succeeded == 6
             assert {result.key for result in batch.results()} == set(_keys(stack))
             figures += Figures(batches=1, requests=6)
         jobs = first.emulator.jobs()

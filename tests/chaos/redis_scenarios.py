@@ -52,7 +52,7 @@ def redis_is_frozen_for_a_while(stack: ChaosStack) -> Figures:
         pid = stack.redis_server.pid
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
-    wait_until(lambda: worker.text.count("Timeout") > 2, what="the worker's patience is over", timeout=120)
+    wait_until(lambda: worker.text.count("Timeout") > 2, what="the worker's patience is over", timeout=180)
     os.kill(pid, signal.SIGCONT)
     return end(stack, batches, alive=[worker])
 

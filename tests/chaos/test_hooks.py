@@ -224,7 +224,7 @@ def test_events_that_are_lost_for_an_hour_cost_time_only_and_polls_are_rare_agai
 
 def forged(port: int, count: int) -> set[int]:
     """Posts so many events that nobody has signed, each under an id of its own; returns the statuses of the answers."""
-    connection, statuses = http.client.HTTPConnection("127.0.0.1", port, timeout=60), set()
+    connection, statuses = http.client.HTTPConnection("127.0.0.1", port, timeout=180), set()
     for number in range(count):
         body = event(id=f"batch_{number}")
         header = {"alg": "RS256", "kid": f"{number}" * 1000}

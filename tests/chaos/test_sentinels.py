@@ -42,7 +42,7 @@ def submitted(stack: Stack, key: str) -> Batch:
         except StoreUnavailable:
             return None
 
-    return wait_until(once, timeout=120, what="a submit is taken")
+    return wait_until(once, timeout=180, what="a submit is taken")
 
 
 def finish(stack: Stack, worker: Worker, batches: list[Batch]) -> None:
@@ -53,7 +53,7 @@ def finish(stack: Stack, worker: Worker, batches: list[Batch]) -> None:
             return False
 
     for batch in batches:
-        wait_until(lambda batch=batch: is_finished(batch), timeout=150, what=f"{batch.id} ends")  # type: ignore[misc]
+        wait_until(lambda batch=batch: is_finished(batch), timeout=180, what=f"{batch.id} ends")  # type: ignore[misc]
         assert batch.status().succeeded == 4
         assert sorted(result.key for result in batch.results()) == [f"sku-{number}" for number in range(4)]
     assert worker.alive, worker.text
@@ -68,7 +68,7 @@ def test_the_master_is_killed_and_later_changed_while_batches_run(stack: Stack, 
         # Replication is asynchronous: what the replica has not is lost, and the how-to says so.
         wait_until(lambda: client(first).execute_command("WAIT", 1, 1000) == 1, what="the replica has all")
         first.kill()
-        wait_until(lambda: server.master is not first, timeout=120, what="the Sentinels choose another master")
+        wait_until(lambda: server.master is not first, timeout=180, what="the Sentinels choose another master")
         batches.append(submitted(stack, "after"))
     finish(stack, worker, batches)
 
@@ -79,7 +79,7 @@ def test_the_master_is_killed_and_later_changed_while_batches_run(stack: Stack, 
             client(second).info("replication")["connected_slaves"] == 1
             and client(first).info("replication").get("master_link_status") == "up"
         ),
-        timeout=120,
+        timeout=180,
         what="the first server follows the second",
     )
     with stack.held_jobs():
@@ -87,7 +87,7 @@ def test_the_master_is_killed_and_later_changed_while_batches_run(stack: Stack, 
         wait_until(lambda: running(batches[-1]), what="the job runs")
         wait_until(lambda: client(second).execute_command("WAIT", 1, 1000) == 1, what="the replica has all")
         server.change_master()
-        wait_until(lambda: server.master is first, timeout=120, what="the Sentinels change the master")
+        wait_until(lambda: server.master is first, timeout=180, what="the Sentinels change the master")
     finish(stack, worker, batches)
 
     assert len(stack.emulator.jobs()) == len(batches)

@@ -108,7 +108,7 @@ def test_each_request_whose_add_returned_is_asked_once_and_answered(stack: Chaos
     assert answered.keys() == ticket_of.keys(), f"seed {seed}: a request without a result"
     assert answered.total() == COUNT, f"seed {seed}: a request with two results: {answered.most_common(5)}"
     for key in chance.sample(sorted(ticket_of), min(SAMPLE, COUNT)):
-        assert queue.ticket(ticket_of[key]).result(timeout=10).key == key
+        assert queue.ticket(ticket_of[key]).result(timeout=180).key == key
     stack.release_sweep()
     jobs = [job.requests for job in stack.emulator.jobs()]
     assert sum(jobs) == COUNT, f"seed {seed}: asked twice: {Counter(jobs)}"
@@ -130,11 +130,11 @@ def test_ten_thousand_equal_requests_of_several_processes_are_asked_once(stack: 
         wait_until(stack.emulator.jobs, what="the one request is in a job")
         worker.kill()
     stack.worker()
-    assert [producer.wait(timeout=120) for producer in producers] == [0] * PRODUCERS
+    assert [producer.wait(timeout=180) for producer in producers] == [0] * PRODUCERS
 
     noted = [file.read_text().split() for file in files]
     assert [len(some) for some in noted] == [each] * PRODUCERS
     [ticket] = {ticket for some in noted for ticket in some}
-    assert stack.queue().ticket(ticket).result(timeout=60).text == "The same."
+    assert stack.queue().ticket(ticket).result(timeout=180).text == "The same."
     stack.release_sweep()
     assert [job.requests for job in stack.emulator.jobs()] == [1]

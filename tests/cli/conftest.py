@@ -70,7 +70,7 @@ def unending_jobs(stack: Stack) -> Iterator[None]:
 
 
 def set_faults(stack: Stack, rules: list[object]) -> None:
-    with httpx.Client(trust_env=False, timeout=60) as client:
+    with httpx.Client(trust_env=False, timeout=180) as client:
         key = {"x-goog-api-key": stack.exports["GOOGLE_API_KEY"]}
         client.put(f"{stack.emulator_url}/_emulator/faults", json=rules, headers=key).raise_for_status()
 

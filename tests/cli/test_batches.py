@@ -149,7 +149,7 @@ def test_jobs_lists_ours_and_foreign_ones(cli: Cli, stack: Stack, queue: BatchQu
     url = f"{stack.emulator_url}/v1beta/models/{MODEL}:batchGenerateContent?key={key}"
     line = {"request": {"contents": [{"parts": [{"text": "x"}]}]}}
     body = {"batch": {"displayName": "someone-else", "inputConfig": {"requests": {"requests": [line]}}}}
-    with httpx.Client(trust_env=False, timeout=60) as client:
+    with httpx.Client(trust_env=False, timeout=180) as client:
         client.post(url, json=body).raise_for_status()
     batch = submitted(queue, 2)
     wait_until(lambda: any(job.name for job in batch.status().jobs))

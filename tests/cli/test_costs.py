@@ -22,7 +22,7 @@ def test_costs_are_shown_by_label_and_beside_the_budgets(cli: Cli, queue: BatchQ
     batches = [
         queue.submit(requests(count), model=MODEL, labels={"team": team}) for count, team in ((3, "costs"), (2, "=o"))
     ]
-    status, _ = (batch.wait(timeout=60) for batch in batches)
+    status, _ = (batch.wait(timeout=180) for batch in batches)
     assert status.paid_cost is not None
     cli = Cli({**cli.environment, "LOWTIDE_BUDGETS": BUDGETS}, cli.folder)
     with redis.Redis.from_url(cli.environment["LOWTIDE_REDIS_URL"]) as client:
@@ -99,4 +99,4 @@ def test_a_submit_is_tried_out_and_a_limit_is_given_and_raised(cli: Cli, queue: 
     assert (raised.code, wrong.code) == (0, 1)
     assert "write US dollars" in wrong.err
     assert queue.get(batch).status().max_cost == 7 * 10**9
-    assert queue.get(batch).wait(timeout=60).succeeded == 3
+    assert queue.get(batch).wait(timeout=180).succeeded == 3

@@ -141,7 +141,7 @@ def test_servers_end_after_ctrl_c_with_the_code_of_their_rows(cli: Cli) -> None:
             assert process.stdout is not None
             assert "http://" in process.stdout.readline()
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=30)
+            process.communicate(timeout=180)
             ended[name] = str(process.returncode)
 
     assert ended == {name: table()[name].interrupted for name in SERVERS}

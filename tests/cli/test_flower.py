@@ -26,7 +26,7 @@ def test_flower_shows_lowtides_columns_to_those_who_know_the_printed_login(cli: 
         assert found, said + flower.stdout.read()
         url, user, password = found.groups()
         assert flower.stdout.readline() == f"Batches at {url}/lowtide\n"
-        with httpx.Client(trust_env=False, base_url=url, timeout=60) as browser:
+        with httpx.Client(trust_env=False, base_url=url, timeout=180) as browser:
 
             def status(auth: tuple[str, str] | None) -> int:
                 try:

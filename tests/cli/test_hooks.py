@@ -133,7 +133,7 @@ def test_the_server_takes_events_until_it_is_interrupted(cli: Cli, tmp_path: Pat
         post(url, ping, signed_headers(ping))
     finally:
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=180)
 
     assert said.endswith("listening; Ctrl-C ends it\n")
     assert (accepted.status, forged.status) == (204, 401)

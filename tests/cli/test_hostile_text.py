@@ -47,7 +47,7 @@ def batch(stack: Stack, queue: BatchQueue) -> Iterator[Batch]:
         idempotency_key=f"{HOSTILE}{uuid4()}",
         max_attempts=1,
     )
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     yield batch
     set_faults(stack, [])
 
@@ -55,7 +55,7 @@ def batch(stack: Stack, queue: BatchQueue) -> Iterator[Batch]:
 @pytest.fixture
 def foreign_job(stack: Stack) -> Iterator[None]:
     key = {"x-goog-api-key": stack.exports["GOOGLE_API_KEY"]}
-    with httpx.Client(trust_env=False, base_url=stack.emulator_url or "", headers=key, timeout=60) as client:
+    with httpx.Client(trust_env=False, base_url=stack.emulator_url or "", headers=key, timeout=180) as client:
         body = {
             "batch": {
                 "display_name": HOSTILE,

@@ -32,7 +32,7 @@ def test_a_provider_without_a_key_is_told_apart(cli: Cli) -> None:
 def test_a_spool_that_is_not_the_workers_is_shown_and_told_and_not_adopted_by_mistake(
     cli: Cli, queue: BatchQueue, tmp_path: Path
 ) -> None:
-    queue.submit([{"key": "a", "contents": "Hi"}], model="gemini-3.5-flash").wait(timeout=60)
+    queue.submit([{"key": "a", "contents": "Hi"}], model="gemini-3.5-flash").wait(timeout=180)
     strayed = {"LOWTIDE_SPOOL_URL": str(tmp_path / "elsewhere")}
 
     assert cli("installation", "--json").json()["same"] is True

@@ -96,7 +96,7 @@ def test_a_wait_ends_by_its_timeout_and_by_ctrl_c_and_names_the_ticket(cli: Cli)
     assert process.stdout is not None
     assert process.stdout.readline() == f"ticket {ticket}\n"
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=180)
     assert (process.returncode, said) == (130, f"the request continues: lowtide ticket {ticket} --wait\n")
 
 

@@ -47,7 +47,7 @@ def test_standard_input_to_a_file(cli: Cli) -> None:
 
 def test_the_command_that_the_demo_suggests_works_as_it_is_written(cli: Cli) -> None:
     script = f'lowtide() {{ "{sys.executable}" -m lowtide_cli "$@"; }}; {SUGGESTED}'
-    done = subprocess.run(["sh", "-c", script], capture_output=True, cwd=cli.folder, env=cli.environment, timeout=60)
+    done = subprocess.run(["sh", "-c", script], capture_output=True, cwd=cli.folder, env=cli.environment, timeout=180)
     assert (json.loads(done.stdout)["key"], done.returncode) == ("sky", 0)
 
 
@@ -111,7 +111,7 @@ def test_a_submit_that_a_signal_ends_takes_back_what_it_wrote(cli: Cli, stack: S
             process.send_signal(one)
 
         for one, process in running.items():
-            said, _ = process.communicate(timeout=60)
+            said, _ = process.communicate(timeout=180)
             assert process.returncode == codes[one]
             assert "Traceback" not in said
     assert not any(folder.exists() for folder in folders)

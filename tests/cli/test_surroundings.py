@@ -37,7 +37,7 @@ def batch(queue: BatchQueue) -> Batch:
     batch = queue.submit(
         [{"key": "schlüssel-日本", "contents": "Größe?"}], model=MODEL, labels={"größe": "日本語"}, idempotency_key="→"
     )
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     return batch
 
 
@@ -146,7 +146,7 @@ main()
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
         assert done.returncode == 1
@@ -257,7 +257,7 @@ def test_ctrl_c_at_any_time_is_no_traceback(lonely_cli: Cli) -> None:
         wait_until(partial(_has_used, process.pid, moment))
         process.send_signal(signal.SIGINT)
     for process in started:
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=180)
         assert "Traceback" not in said
         # Python itself is killed by the signal until it has its own handler; a shell shows 130 for both.
         assert process.returncode in {1, 130, -signal.SIGINT}

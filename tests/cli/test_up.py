@@ -125,14 +125,14 @@ def test_a_batch_that_was_under_way_goes_on_at_the_next_start(tmp_path: Path) ->
     batch_id = other("submit", other.file(requests(2)), "--model", MODEL).out.strip()
     wait_until(lambda: other("status", batch_id, "--json").json()["jobs"][0]["state"] in {"pending", "running"})
     up.process.send_signal(signal.SIGINT)
-    assert up.process.communicate(timeout=60)[0].endswith("everything is stopped\n")
+    assert up.process.communicate(timeout=180)[0].endswith("everything is stopped\n")
 
     up = Run(cli.start(*arguments), cli)
     up.until_up()
     # The emulator has forgotten the job.
     done = wait_until(lambda: (found := other("status", batch_id, "--json").json())["state"] == "completed" and found)
     up.process.send_signal(signal.SIGINT)
-    assert up.process.communicate(timeout=60)[0].endswith("everything is stopped\n")
+    assert up.process.communicate(timeout=180)[0].endswith("everything is stopped\n")
     assert (done["succeeded"], len(done["jobs"])) == (2, 2)
 
 
@@ -291,7 +291,7 @@ def test_up_names_the_workers_that_run_already(tmp_path: Path, capsys: pytest.Ca
 
 def test_the_reason_for_an_end_comes_before_the_news_that_everything_is_stopped(tmp_path: Path) -> None:
     cli = Cli({**clean_environment(), SERVER_VARIABLE: "/bin/false"}, tmp_path)
-    ended = cli.start("up", "--no-flower", "--data-dir", "data").communicate(timeout=60)[0]
+    ended = cli.start("up", "--no-flower", "--data-dir", "data").communicate(timeout=180)[0]
     assert ended.index("lowtide: Redis ended") < ended.index("everything is stopped")
     assert "Traceback" not in ended
 

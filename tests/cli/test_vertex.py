@@ -112,7 +112,7 @@ def test_a_batch_from_another_terminal_is_used_in_place_and_told_about(local: tu
 
 def put_object(server: str, uri: str, text: str) -> None:
     bucket, _, path = uri.removeprefix("gs://").partition("/")
-    with httpx.Client(trust_env=False, timeout=60) as client:
+    with httpx.Client(trust_env=False, timeout=180) as client:
         url = f"{server}/upload/storage/v1/b/{bucket}/o?uploadType=media"
         client.post(url, params={"uploadType": "media", "name": path}, content=text).raise_for_status()
 
@@ -126,7 +126,7 @@ def test_jobs_lists_those_of_the_provider_that_is_asked_for(local: tuple[list[st
         }
     }
     url = f"{other.environment['GOOGLE_GEMINI_BASE_URL']}/v1beta/models/{MODEL}:batchGenerateContent?key=any"
-    with httpx.Client(trust_env=False, timeout=60) as client:
+    with httpx.Client(trust_env=False, timeout=180) as client:
         client.post(url, json=body).raise_for_status()
     default, gemini = other.all(["jobs", "--json"], ["jobs", "--json", "--provider", "gemini"])
     assert (default.code, gemini.code) == (0, 0)

@@ -280,7 +280,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
                         {"on": "batches.get", "kind": "status", "times": 1, "params": {"code": 401}},
                     ]
                 )
-                stack.queue().submit(blurbs(3), model=MODEL, on_result="stream://x").wait(timeout=60)
+                stack.queue().submit(blurbs(3), model=MODEL, on_result="stream://x").wait(timeout=180)
             yield lambda query: _ask(port, query) or []
         finally:
             for process in processes:

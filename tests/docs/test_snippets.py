@@ -160,14 +160,14 @@ def test_the_destinations_that_are_written_about_hold_the_providers_output(verte
 
 
 def _finished(batch: Batch) -> Batch:
-    assert batch.wait(timeout=60).succeeded == 3
+    assert batch.wait(timeout=180).succeeded == 3
     return batch
 
 
 def test_a_source_may_go_to_the_developer_api_too(vertex: Stack) -> None:
     queue = vertex.queue(vertex_locations=["gs://shop-data"])
     batch = queue.submit("gs://shop-data/requests/monday.jsonl", model="gemini-3.5-flash", provider="gemini")
-    assert batch.wait(timeout=60).succeeded == 3
+    assert batch.wait(timeout=180).succeeded == 3
 
 
 def test_a_handlers_app_with_lowtides_transport_takes_results(stack: Stack, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def client(emulator: Emulator, shared_client: genai.Client) -> genai.Client:
 
 @pytest.fixture
 def http(emulator: Emulator) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=emulator.url, timeout=30, trust_env=False) as client:
+    with httpx.Client(base_url=emulator.url, timeout=180, trust_env=False) as client:
         yield client
 
 
@@ -74,7 +74,7 @@ def shared_vertex(cloud_storage: CloudStorageServer) -> Iterator[Emulator]:
 
 @pytest.fixture
 def world(shared_vertex: Emulator, bucket: storage.Bucket) -> Iterator[World]:
-    with httpx.Client(base_url=shared_vertex.url, timeout=30, trust_env=False) as http:
+    with httpx.Client(base_url=shared_vertex.url, timeout=180, trust_env=False) as http:
         yield World(shared_vertex, http, bucket)
     shared_vertex.answer = None
     shared_vertex.reset()

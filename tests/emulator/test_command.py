@@ -35,7 +35,7 @@ def serving(*options: str, env: dict[str, str] | None = None) -> Iterator[tuple[
             found = re.search(r"http://[\w.:]+", line)
             assert found is not None, line
             assert "GOOGLE_GEMINI_BASE_URL=" in line
-            with httpx.Client(base_url=found[0], timeout=30, trust_env=False) as http:
+            with httpx.Client(base_url=found[0], timeout=180, trust_env=False) as http:
                 yield http, process
         finally:
             process.send_signal(signal.SIGINT)
@@ -113,7 +113,7 @@ def test_answers_come_from_a_file_and_from_a_function(tmp_path: Path) -> None:
 )
 def test_a_start_that_fails_says_why(options: list[str], words: str) -> None:
     command = [sys.executable, "-m", "lowtide_emulator.cli", "serve", "--port", "0", *options]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert ended.returncode == 1
     assert words in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -138,7 +138,7 @@ def test_the_shell_can_complete_options() -> None:
     words = {"_LOWTIDE_EMULATOR_COMPLETE": "complete_bash", "COMP_WORDS": "lowtide-emulator serve --vertex-max-r"}
     env = {**os.environ, **words, "COMP_CWORD": "2"}
     command = [str(Path(sys.executable).with_name("lowtide-emulator"))]
-    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=180, check=True)
     assert ended.stdout.split() == ["--vertex-max-requests"]
 
 
@@ -179,7 +179,7 @@ def refusal(*options: str, code: int = 1, **env: str) -> str:
         env={**os.environ, **env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == code, done
@@ -219,7 +219,7 @@ def test_a_full_disk_ends_it_with_one_line() -> None:
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
     assert (done.returncode, done.stderr) == (1, "lowtide-emulator: No space left on device\n")

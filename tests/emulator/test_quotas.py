@@ -22,7 +22,7 @@ TEN = "x" * 40
 def limited() -> Iterator[tuple[Emulator, httpx.Client]]:
     limits = f'{{"{MODEL}": 100, "*": 30}}'
     settings = Settings(running_seconds=60, max_enqueued_tokens=limits, max_spend=0.002, token_price=10)
-    with Emulator(settings) as emulator, httpx.Client(base_url=emulator.url, timeout=30, trust_env=False) as http:
+    with Emulator(settings) as emulator, httpx.Client(base_url=emulator.url, timeout=180, trust_env=False) as http:
         yield emulator, http
 
 

@@ -69,7 +69,7 @@ def shared(cloud_storage: CloudStorageServer, bigquery_server: BigQueryServer) -
 
 @pytest.fixture
 def world(shared: Emulator, bucket: storage.Bucket) -> Iterator[World]:
-    with httpx.Client(base_url=shared.url, timeout=30, trust_env=False) as http:
+    with httpx.Client(base_url=shared.url, timeout=180, trust_env=False) as http:
         yield World(shared, http, bucket)
     shared.reset()
 

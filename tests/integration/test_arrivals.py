@@ -39,7 +39,7 @@ def answer(stack: Stack, name: str) -> dict[str, str]:
     def found() -> bytes | None:
         return cast("bytes | None", stack.redis.get(keys.arrived(name)))
 
-    return dict(json.loads(wait_until(found, timeout=60, what=f"the answer to {name}")))
+    return dict(json.loads(wait_until(found, timeout=180, what=f"the answer to {name}")))
 
 
 @pytest.mark.skipif(not shutil.which("redis-cli"), reason="there is no redis-cli here")
@@ -48,10 +48,10 @@ def test_the_script_of_the_page_adds_a_request_and_prints_its_ticket(stack: Stac
     assert found
     server = stack.redis_server
     env = {"PATH": os.environ["PATH"], "REDIS_PORT": str(server.port), "REDISCLI_AUTH": server.password}
-    run = subprocess.run(["sh", "-c", found[1]], env=env, capture_output=True, text=True, timeout=60, check=True)
+    run = subprocess.run(["sh", "-c", found[1]], env=env, capture_output=True, text=True, timeout=180, check=True)
 
     ticket = stack.queue().ticket(json.loads(run.stdout.splitlines()[-1])["ticket"])
-    result = ticket.result(timeout=60)
+    result = ticket.result(timeout=180)
     assert (result.key, result.text, result.labels) == ("order-17", "Describe a blue mug.", {"tenant": "acme"})
 
 
@@ -61,10 +61,10 @@ def test_one_that_comes_twice_is_asked_once(stack: Stack) -> None:
     )
 
     ticket = stack.queue().ticket(answer(stack, "twice")["ticket"])
-    assert ticket.result(timeout=60).key == "twice"
-    assert stack.queue().ticket(answer(stack, "keyed")["ticket"]).result(timeout=60).key == "k"
+    assert ticket.result(timeout=180).key == "twice"
+    assert stack.queue().ticket(answer(stack, "keyed")["ticket"]).result(timeout=180).key == "k"
     stack.redis.rpush(keys.ARRIVALS, entry("twice"))
-    wait_until(lambda: not stack.redis.exists(keys.ARRIVALS), timeout=60, what="all are taken in")
+    wait_until(lambda: not stack.redis.exists(keys.ARRIVALS), timeout=180, what="all are taken in")
     assert answer(stack, "twice") == {"ticket": ticket.id}
 
 

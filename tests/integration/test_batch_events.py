@@ -101,7 +101,7 @@ def gone(batch: Batch) -> bool:
 
 def test_a_webhook_gets_one_signed_event_with_all_but_the_results(world: World) -> None:
     batch = world.submit(on_finished=world.url("once"), labels={"team": "shop"})
-    status = batch.wait(timeout=60)
+    status = batch.wait(timeout=180)
 
     wait_until(lambda: world.hooks("once"), what="the event")
     [hook] = world.hooks("once")
@@ -119,7 +119,7 @@ def test_a_webhook_gets_one_signed_event_with_all_but_the_results(world: World) 
 
 def test_a_celery_handler_gets_the_status_and_has_it_again_after_its_failures(world: World) -> None:
     batch = world.submit(on_finished=done, labels={"flaky": ""})
-    status = batch.wait(timeout=60)
+    status = batch.wait(timeout=180)
 
     wait_until(lambda: len(world.done(batch)) == 3, what="the third attempt")
     calls = world.done(batch)
@@ -136,7 +136,7 @@ def test_each_batch_of_a_bundle_has_an_event_of_its_own(world: World) -> None:
         queue.submit(requests(count), model=MODEL, on_finished="stream://bundled", labels={"n": str(count)})
         for count in (1, 2)
     ]
-    assert len({batch.wait(timeout=60).bundle for batch in batches}) == 1
+    assert len({batch.wait(timeout=180).bundle for batch in batches}) == 1
 
     wait_until(lambda: len(world.entries("bundled")) == 2, what="both events")
     entries = {entry["batch_id"]: entry for entry in world.entries("bundled")}
@@ -155,7 +155,7 @@ def test_a_cancelled_batch_has_an_event(world: World) -> None:
     try:
         batch = world.submit(on_finished="stream://cancelled")
         batch.cancel()
-        assert batch.wait(timeout=60).state == "cancelled"
+        assert batch.wait(timeout=180).state == "cancelled"
     finally:
         world.stack.emulator.set_faults([])
 
@@ -167,7 +167,7 @@ def test_a_cancelled_batch_has_an_event(world: World) -> None:
 def test_an_event_that_no_attempt_delivers_is_a_dead_letter_and_outlives_its_batch(world: World) -> None:
     world.answers["closed"] = lambda _: Answer(500, b"no")
     batch = world.submit(on_finished=world.url("closed"))
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     letters = DeadLetters(world.stack.settings())
     wait_until(lambda: [letter for letter in letters.list() if letter.batch_id == batch.id], what="it is parked")
     assert [text for text in batch.status().problems if "the end is not reported to http" in text]
@@ -192,7 +192,7 @@ def test_an_event_that_no_attempt_delivers_is_a_dead_letter_and_outlives_its_bat
 def test_a_dropped_event_is_gone(world: World) -> None:
     world.answers["dropped"] = lambda _: Answer(500)
     batch = world.submit(on_finished=world.url("dropped"))
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     letters = DeadLetters(world.stack.settings())
     wait_until(lambda: [letter for letter in letters.list() if letter.batch_id == batch.id], what="it is parked")
 
@@ -204,7 +204,7 @@ def test_a_dropped_event_is_gone(world: World) -> None:
 
 def test_progress_is_told_with_new_figures_and_ends_with_the_batch(world: World) -> None:
     batch = world.submit(40, on_progress=world.url("progress"), on_finished=world.url("end"), max_attempts=1)
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
 
     wait_until(lambda: world.hooks("end") and not world.events(), what="the end")
     hooks = world.hooks("progress")
@@ -216,7 +216,7 @@ def test_progress_is_told_with_new_figures_and_ends_with_the_batch(world: World)
 
 def test_an_event_of_a_handler_without_workers_waits_and_the_status_says_so(world: World) -> None:
     batch = world.submit(on_finished="shop.tasks.nobody")
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
 
     wait_until(lambda: batch.status().problems, what="the problem")
     assert "the end is not reported to shop.tasks.nobody: no worker listens" in batch.status().problems[0]
@@ -229,7 +229,7 @@ def test_an_event_of_a_handler_without_workers_waits_and_the_status_says_so(worl
 def test_an_event_that_is_too_old_is_dropped_also_where_it_is_parked(world: World) -> None:
     world.answers["old"] = lambda _: Answer(500)
     batch = world.submit(on_finished=world.url("old"))
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     letters = DeadLetters(world.stack.settings())
     wait_until(lambda: [letter for letter in letters.list() if letter.batch_id == batch.id], what="it is parked")
     member = keys.event_member(batch.id, "finished")
@@ -263,7 +263,7 @@ def test_what_a_handler_reports_of_progress_changes_nothing(world: World) -> Non
         assert record
         assert b"tries" not in record
         batch.cancel()
-        batch.wait(timeout=60)
+        batch.wait(timeout=180)
     finally:
         world.stack.emulator.set_faults([])
     wait_until(lambda: not world.events(), what="it has left with its batch")
@@ -272,7 +272,7 @@ def test_what_a_handler_reports_of_progress_changes_nothing(world: World) -> Non
 def test_a_batch_under_the_id_of_an_earlier_one_has_an_event_of_its_own(world: World) -> None:
     world.answers["again"] = lambda _: Answer(500)
     batch = world.submit(on_finished=world.url("again"))
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     letters = DeadLetters(world.stack.settings())
     wait_until(lambda: [letter for letter in letters.list() if letter.batch_id == batch.id], what="it is parked")
     del world.answers["again"]
@@ -312,7 +312,7 @@ def test_the_wrong_kind_of_handler_gives_back_what_it_gets(world: World) -> None
         world.submit(1, on_result="shop.tasks.done"),
     ]
     for batch in batches:
-        batch.wait(timeout=60)
+        batch.wait(timeout=180)
 
     letters = DeadLetters(world.stack.settings())
 

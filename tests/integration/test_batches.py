@@ -31,7 +31,7 @@ def test_the_same_idempotency_key_and_content_is_the_same_batch(stack: Stack, qu
     again = queue.submit(blurbs(3), model=MODEL, idempotency_key="catalog-1")
 
     assert again.id == first.id
-    assert first.wait(timeout=60).succeeded == 3
+    assert first.wait(timeout=180).succeeded == 3
     assert len(first.status().jobs) == 1
     # What the second submit wrote to the spool is gone.
     folders = {path.name for path in (stack.directory / "spool" / "batches").iterdir()}
@@ -47,7 +47,7 @@ def test_the_same_idempotency_key_with_other_content_is_an_error(queue: BatchQue
 
 def test_provider_job_and_input_file_are_deleted_once_the_results_are_safe(stack: Stack, queue: BatchQueue) -> None:
     batch = queue.submit(blurbs(2), model=MODEL)
-    status = batch.wait(timeout=60)
+    status = batch.wait(timeout=180)
     name = status.jobs[0].name
 
     def deleted() -> bool:
@@ -61,7 +61,7 @@ def test_results_that_are_not_all_there_are_an_error_not_an_end(
     stack: Stack, queue: BatchQueue, tmp_path: Path
 ) -> None:
     batch = queue.submit(blurbs(2), model=MODEL)
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     elsewhere = BatchQueue(queue.settings.model_copy(update={"spool_url": str(tmp_path)}))
 
     with pytest.raises(InstallationMismatch):
@@ -84,7 +84,7 @@ def test_a_batch_whose_failed_job_was_replaced_has_no_error(bare_stack: Stack) -
     bare_stack.emulator.set_faults([{"on": "job", "kind": "fail", "times": 1, "params": {"code": 14}}])
     bare_stack.worker("-P", "threads", "-c", "2")
 
-    status = bare_stack.queue().submit(blurbs(2), model=MODEL).wait(timeout=60)
+    status = bare_stack.queue().submit(blurbs(2), model=MODEL).wait(timeout=180)
 
     assert (status.succeeded, status.error) == (2, None)
     [failed, _] = status.jobs
@@ -99,7 +99,7 @@ def test_a_cancelled_batch_keeps_what_is_done_and_cancels_the_rest(bare_stack: S
 
     batch.cancel()
 
-    status = batch.wait(timeout=60)
+    status = batch.wait(timeout=180)
     assert status.state is BatchState.CANCELLED
     assert (status.cancelled, status.answered, status.ended) == (5, 0, 5)
     assert status.error is None
@@ -115,7 +115,7 @@ def test_a_batch_cancelled_before_any_worker_saw_it_ends_cancelled(bare_stack: S
 
     bare_stack.worker()
 
-    assert batch.wait(timeout=60).cancelled == 5
+    assert batch.wait(timeout=180).cancelled == 5
     assert bare_stack.emulator.jobs() == []
 
 
@@ -124,7 +124,7 @@ def test_a_finished_batch_can_be_deleted_with_all_it_left(stack: Stack, queue: B
         batch = queue.submit(blurbs(2), model=MODEL, idempotency_key="to-be-deleted")
         with pytest.raises(BatchNotFinished):
             batch.delete()
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
 
     batch.delete()
 

@@ -43,7 +43,7 @@ def test_each_result_is_handed_to_the_users_function(bare_stack: Stack) -> None:
     labels = {"team": "shop", "näme": ""}
     batch = bare_stack.queue().submit(requests, model=MODEL, on_result=save_blurb, labels=labels)
 
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     wait_until(lambda: len(taken(log)) == 35, what="every result is taken")
     assert set(taken(log).values()) == {1}
     lines = [json.loads(line) for line in log.read_text().splitlines()]
@@ -61,7 +61,7 @@ def test_the_users_app_may_live_on_another_broker(bare_stack: Stack) -> None:
 
     batch = bare_stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result=f"shop-broker:{HANDLER}")
 
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     wait_until(lambda: taken(log) == {"a": 1}, what="the result is taken")
 
 
@@ -73,7 +73,7 @@ def test_only_the_results_that_failed_come_again(bare_stack: Stack) -> None:
 
     batch = bare_stack.queue().submit(requests, model=MODEL, on_result=HANDLER)
 
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     wait_until(lambda: len(taken(log)) == 4, what="every result is taken")
     calls = Counter(json.loads(line)["key"] for line in log.read_text().splitlines())
     assert calls == {"solid-1": 1, "solid-2": 1, "flaky-1": 3, "flaky-2": 3}
@@ -98,7 +98,7 @@ def test_a_list_whose_process_is_killed_comes_again_as_a_whole_and_no_other(bare
 
     batch = bare_stack.queue().submit([Request(key=key, contents="x") for key in keys], model=MODEL, on_result=save_all)
 
-    wait_until(lambda: len(taken(log)) == 8, timeout=60, what="every result is taken")
+    wait_until(lambda: len(taken(log)) == 8, timeout=180, what="every result is taken")
     wait_until(lambda: batch.status().undelivered == 0, what="nothing is undelivered")
     calls = Counter(json.loads(line)["key"] for line in log.read_text().splitlines())
     assert calls == Counter(keys) + Counter(keys[:2])
@@ -137,7 +137,7 @@ def test_a_handler_that_never_takes_a_result_is_parked_and_the_batch_still_compl
 
     batch = bare_stack.queue().submit([Request(key="flaky", contents="x")], model=MODEL, on_result=HANDLER)
 
-    assert batch.wait(timeout=60).succeeded == 1
+    assert batch.wait(timeout=180).succeeded == 1
     wait_until(lambda: batch.status().parked == 1, what="the segment is parked")
     assert batch.status().undelivered == 0
 
@@ -181,7 +181,7 @@ def test_an_unknown_broker_is_retried_and_said_in_the_log(bare_stack: Stack) -> 
 
     batch = bare_stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result=f"nowhere:{HANDLER}")
 
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     wait_until(lambda: batch.status().parked == 1, what="the segment is parked")
     assert "name it in LOWTIDE_BROKERS" in worker.text
 
@@ -190,7 +190,7 @@ def test_the_broker_never_carries_a_payload(bare_stack: Stack) -> None:
     secret = "a text that must stay in the spool"
     bare_stack.worker()
     batch = bare_stack.queue().submit([Request(key="a", contents=secret)], model=MODEL, on_result=NAMED)
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
 
     message: Any = wait_until(lambda: bare_stack.redis.lindex("celery", 0), what="the handler's message")
 
@@ -219,7 +219,7 @@ def test_a_slow_handler_is_given_no_more_than_it_can_hold(bare_stack: Stack) -> 
     batch = bare_stack.queue().submit(
         [Request(key=f"k{n}", contents="x") for n in range(9)], model=MODEL, on_result=NAMED
     )
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     queued = f"lowtide:queued:{NAMED}"
     wait_until(lambda: bare_stack.redis.zcard(queued) == 7, what="seven wait in the store")
     assert bare_stack.redis.llen("celery") == 2
@@ -252,7 +252,7 @@ def test_a_handler_without_the_package_answers_by_message(bare_stack: Stack) -> 
 def test_where_nobody_waits_for_a_word_the_brokers_is_enough(bare_stack: Stack) -> None:
     bare_stack.worker(LOWTIDE_HANDLER_PATIENCE_SECONDS="0")
     batch = bare_stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result=NAMED)
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
 
     wait_until(lambda: batch.status().undelivered == 0, what="nothing is undelivered")
     assert bare_stack.redis.llen("celery") == 1

@@ -15,13 +15,13 @@ def test_an_answer_that_stays_incomplete_has_the_reason_and_what_came(bare_stack
     bare_stack.worker("-P", "threads", "-c", "2", LOWTIDE_MAX_CONTINUATIONS="1")
     queue = bare_stack.queue()
     too_long = queue.submit([Request(key="k", contents=LONG), Request(key="short", contents="hello")], model=MODEL)
-    assert too_long.wait(timeout=60).reasons == {"CONTINUATION": 1}
+    assert too_long.wait(timeout=180).reasons == {"CONTINUATION": 1}
     with bare_stack.held_jobs():
         cancelled = queue.submit([Request(key="k", contents=LONG)], model=MODEL)
         bare_stack.emulator.set_faults([{"on": "job", "kind": "stuck_running", "match": f"{cancelled.id}-2"}])
     wait_until(lambda: [job.state for job in cancelled.status().jobs][1:] == [JobState.RUNNING], what="the second job")
     cancelled.cancel()
-    assert cancelled.wait(timeout=60).reasons == {"CANCELLED": 1}
+    assert cancelled.wait(timeout=180).reasons == {"CANCELLED": 1}
 
     third = -(-len(LONG) // 3)
     for batch, length in ((too_long, 2 * third), (cancelled, third)):

@@ -97,7 +97,7 @@ def asks(what: str, count: int = 1) -> list[Request]:
 
 def reported(batch: Batch) -> int:
     """The paid cost of a batch that has ended; the costs of its results are checked on the way."""
-    status = batch.wait(timeout=60)
+    status = batch.wait(timeout=180)
     assert status.cost == sum(result.cost or 0 for result in batch.results())
     assert status.paid_cost is not None
     return status.paid_cost
@@ -122,7 +122,7 @@ def test_embeddings_are_priced_as_the_model_that_was_asked_for(stack: Stack) -> 
 def test_a_model_without_a_price_costs_what_nobody_knows(stack: Stack) -> None:
     batch = stack.queue().submit(asks("unknown", 2), model=MODEL)
     with working(stack):
-        status = batch.wait(timeout=60)
+        status = batch.wait(timeout=180)
 
     assert (status.cost, status.paid_cost, status.unpriced) == (None, None, 2)
     assert [result.cost for result in batch.results()] == [None, None]

@@ -57,7 +57,7 @@ def finished(stack: Stack) -> Iterator[tuple[BatchStatus, Model]]:
     batch = stack.queue().submit(blurbs(10), model=MODEL)
     wait_until(lambda: not first.alive, what="the first worker dies")
     worker = stack.worker("-P", "solo")
-    yield batch.wait(timeout=60), model
+    yield batch.wait(timeout=180), model
     worker.stop()
 
 

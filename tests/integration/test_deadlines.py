@@ -23,7 +23,7 @@ def test_a_batch_that_the_quota_never_lets_in_expires_with_the_reason(bare_stack
     )
     batch = bare_stack.queue().submit(blurbs(3), model=MODEL)
 
-    status = batch.wait(timeout=60)
+    status = batch.wait(timeout=180)
 
     assert (status.state, status.expired) == (BatchState.EXPIRED, 3)
     assert status.reasons == {"RESOURCE_EXHAUSTED": 3}
@@ -43,7 +43,7 @@ def test_a_batch_that_never_gets_a_slot_expires(tmp_path: Path) -> None:
         assert listed.waiting is not None
         assert listed.waiting.requests == 2
         assert has_it.status().waiting is None
-        status = waits.wait(timeout=60)
+        status = waits.wait(timeout=180)
 
         assert (status.state, status.expired) == (BatchState.EXPIRED, 2)
         assert status.waiting is None

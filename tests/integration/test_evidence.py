@@ -62,7 +62,7 @@ def test_something_else_in_the_place_of_output_is_asked_for_again(stack: Stack, 
 
     batch = stack.queue().submit(blurbs(requests), model=MODEL)
 
-    assert batch.wait(timeout=60).succeeded == requests
+    assert batch.wait(timeout=180).succeeded == requests
     assert created(stack, batch) == 1
     assert batch.status().quarantined == 0
     assert [job.problem for job in batch.status().jobs] == [None]
@@ -71,7 +71,7 @@ def test_something_else_in_the_place_of_output_is_asked_for_again(stack: Stack, 
 def test_output_that_stays_odd_is_taken_as_it_is_after_a_while(impatient: Stack) -> None:
     impatient.emulator.set_faults([rule("files.download", "body", times=None, text=PAGE)])
 
-    status = impatient.queue().submit(blurbs(2), model=MODEL, max_attempts=1).wait(timeout=60)
+    status = impatient.queue().submit(blurbs(2), model=MODEL, max_attempts=1).wait(timeout=180)
 
     assert (status.state, status.failed) == ("failed", 2)
 
@@ -83,14 +83,14 @@ def test_a_cancel_ends_a_batch_whose_output_cannot_be_had(impatient: Stack) -> N
 
     batch.cancel()
 
-    assert batch.wait(timeout=60).state == "cancelled"
+    assert batch.wait(timeout=180).state == "cancelled"
 
 
 def test_an_error_of_a_whole_job_is_cut_short_before_it_is_written_for_each_request(stack: Stack) -> None:
     stack.emulator.set_faults([rule("job", "fail", code=3, message="x" * 50_000)])
     batch = stack.queue().submit(blurbs(40), model=MODEL)
 
-    assert batch.wait(timeout=60).failed == 40
+    assert batch.wait(timeout=180).failed == 40
 
     texts = {result.error.message for result in batch.results() if result.error}
     assert texts == {"x" * 500}
@@ -113,7 +113,7 @@ def test_jobs_that_a_wrong_key_cannot_see_are_waited_for_not_lost(stack: Stack) 
     assert "is it the right key" in stack.logs()
     stack.emulator.set_faults([])
 
-    assert batch.wait(timeout=60).succeeded == 2
+    assert batch.wait(timeout=180).succeeded == 2
     assert created(stack, batch) == 1
 
 
@@ -124,7 +124,7 @@ def test_a_batch_whose_jobs_cannot_be_seen_can_be_cancelled(stack: Stack) -> Non
 
     batch.cancel()
 
-    assert batch.wait(timeout=60).cancelled == 2
+    assert batch.wait(timeout=180).cancelled == 2
 
 
 def test_a_new_job_that_a_wrong_key_can_see_is_no_evidence_against_the_old_ones(stack: Stack) -> None:
@@ -138,12 +138,12 @@ def test_a_new_job_that_a_wrong_key_can_see_is_no_evidence_against_the_old_ones(
 
     wait_until(lambda: batch.status().jobs[0].problem, what="the alarm")
     for other in others:
-        assert other.wait(timeout=60).succeeded == 1
+        assert other.wait(timeout=180).succeeded == 1
     assert not batch.status().finished
     stack.emulator.set_faults([])
     stack.emulator.advance(HOUR)
 
-    assert batch.wait(timeout=60).succeeded == 2
+    assert batch.wait(timeout=180).succeeded == 2
     assert created(stack, batch) == 1
 
 
@@ -156,7 +156,7 @@ def test_a_job_that_is_gone_while_others_are_seen_is_lost_soon_and_runs_again(st
         stack.emulator.set_faults([vanished | {"match": batch.status().jobs[0].name}])
         wait_until(lambda: created(stack, batch) == 2, what="it runs again")
 
-    assert batch.wait(timeout=60).succeeded == 2
+    assert batch.wait(timeout=180).succeeded == 2
     assert created(stack, batch) == 2
 
 

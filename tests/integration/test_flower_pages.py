@@ -35,7 +35,7 @@ def url(stack: Stack) -> Iterator[str]:
 
 @pytest.fixture
 def browser(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, auth=LOGIN, trust_env=False, timeout=60) as browser:
+    with httpx.Client(base_url=url, auth=LOGIN, trust_env=False, timeout=180) as browser:
         yield browser
 
 
@@ -60,7 +60,7 @@ def confirmed(browser: httpx.Client, path: str) -> httpx.Response:
 def test_nothing_is_shown_and_nothing_changes_without_the_login(stack: Stack, url: str) -> None:
     batch = finished(stack)
     pages = ("", f"/batch/{batch.id}", f"/batch/{batch.id}/delete", "/account", "/dead-letters", "/dead-letters/drop")
-    with httpx.Client(base_url=f"{url}/lowtide", trust_env=False, timeout=60) as stranger:
+    with httpx.Client(base_url=f"{url}/lowtide", trust_env=False, timeout=180) as stranger:
         for page in pages:
             assert stranger.get(page).status_code == 401
             assert stranger.get(page, auth=("keeper", "wrong")).status_code == 401
@@ -243,7 +243,10 @@ def test_a_webhooks_path_is_not_shown(stack: Stack, browser: httpx.Client) -> No
 
 def test_a_flower_without_a_login_shows_batches_and_changes_nothing(stack: Stack) -> None:
     batch = finished(stack)
-    with flower(stack, "--url_prefix=below") as url, httpx.Client(base_url=url, trust_env=False, timeout=60) as browser:
+    with (
+        flower(stack, "--url_prefix=below") as url,
+        httpx.Client(base_url=url, trust_env=False, timeout=180) as browser,
+    ):
         page = browser.get(f"/below/lowtide/batch/{batch.id}")
         assert page.status_code == 200
         assert 'href="/below/lowtide/static/page.css"' in page.text

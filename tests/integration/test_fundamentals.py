@@ -34,7 +34,7 @@ pytestmark = pytest.mark.parametrize(
 def test_every_request_of_a_batch_gets_its_own_result(queue: BatchQueue) -> None:
     batch = queue.submit(blurbs(20), model=MODEL, labels={"team": "catalog"})
 
-    status = batch.wait(timeout=60)
+    status = batch.wait(timeout=180)
 
     assert status.state is BatchState.COMPLETED
     assert (status.total, status.succeeded, status.failed) == (20, 20, 0)
@@ -58,7 +58,7 @@ def test_requests_may_come_in_the_rest_shape_too(queue: BatchQueue) -> None:
         [{"key": "a", "request": {"contents": [{"parts": [{"text": "Say hello to Ada."}]}]}}], model=MODEL
     )
 
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
 
     [result] = batch.results()
     assert result.text is not None
@@ -72,7 +72,7 @@ def test_requests_may_come_from_a_file(queue: BatchQueue, tmp_path: Path) -> Non
 
     batch = queue.submit(path, model=MODEL)
 
-    assert batch.wait(timeout=60).succeeded == 5
+    assert batch.wait(timeout=180).succeeded == 5
     assert {result.key for result in batch.results()} == {f"k{n}" for n in range(5)}
 
 
@@ -88,7 +88,7 @@ def test_requests_may_come_from_the_spool(stack: Stack, queue: BatchQueue, stora
         return
     batch = queue.submit(spool.uri("drop/mine.jsonl"), model=MODEL)
 
-    assert batch.wait(timeout=60).succeeded == 1
+    assert batch.wait(timeout=180).succeeded == 1
 
 
 def test_keys_may_be_any_string(queue: BatchQueue) -> None:
@@ -96,7 +96,7 @@ def test_keys_may_be_any_string(queue: BatchQueue) -> None:
 
     batch = queue.submit([Request(key=key, contents="hello") for key in keys], model=MODEL)
 
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     assert sorted(result.key for result in batch.results()) == sorted(keys)
 
 
@@ -107,7 +107,7 @@ def test_a_small_batch_may_travel_inline(stack: Stack, queue: BatchQueue, provid
         return
     batch = queue.submit(blurbs(7), model=MODEL, mode="inline")
 
-    assert batch.wait(timeout=60).succeeded == 7
+    assert batch.wait(timeout=180).succeeded == 7
     assert {result.key for result in batch.results()} == {f"sku-{n}" for n in range(7)}
     [job] = [job for job in stack.emulator.jobs() if job.display_name == f"lowtide-{stack.installation}-{batch.id}-1"]
     assert job.source is None
@@ -124,7 +124,7 @@ def test_rows_that_fail_are_judged_one_by_one(queue: BatchQueue) -> None:
         model=MODEL,
     )
 
-    status = batch.wait(timeout=60)
+    status = batch.wait(timeout=180)
 
     assert status.state is BatchState.COMPLETED
     assert (status.succeeded, status.failed) == (1, 3)
@@ -142,7 +142,7 @@ def test_a_row_that_may_succeed_later_runs_again(queue: BatchQueue) -> None:
         max_attempts=2,
     )
 
-    status = batch.wait(timeout=60)
+    status = batch.wait(timeout=180)
 
     assert [job.requests for job in status.jobs] == [2, 1]
     results = {result.key: result for result in batch.results()}
@@ -167,7 +167,7 @@ def test_an_answer_that_comes_in_parts_is_one_result_and_costs_no_attempt(
         [Request(key=key, contents=prompt) for key, prompt in prompts.items()], model=MODEL, mode=mode, max_attempts=2
     )
 
-    status = batch.wait(timeout=60)
+    status = batch.wait(timeout=180)
     results = {result.key: result for result in batch.results()}
     assert status.state is BatchState.COMPLETED
     assert {key: result.text for key, result in results.items()} == prompts
@@ -194,7 +194,7 @@ def test_an_answer_need_not_be_continued(queue: BatchQueue) -> None:
         for verdict in (Verdict.SUCCEED, Verdict.FAIL)
     )
 
-    assert (taken.wait(timeout=60).succeeded, failed.wait(timeout=60).reasons) == (1, {"CONTINUATION": 1})
+    assert (taken.wait(timeout=180).succeeded, failed.wait(timeout=180).reasons) == (1, {"CONTINUATION": 1})
     for batch in (taken, failed):
         [result] = batch.results()
         assert result.text
@@ -206,7 +206,7 @@ def test_an_answer_need_not_be_continued(queue: BatchQueue) -> None:
 def test_a_model_the_provider_does_not_know_fails_every_request_with_its_message(queue: BatchQueue) -> None:
     batch = queue.submit(blurbs(3), model="no-such-model")
 
-    status = batch.wait(timeout=60)
+    status = batch.wait(timeout=180)
 
     assert status.state is BatchState.FAILED
     assert status.error is not None
@@ -224,7 +224,7 @@ def test_a_batch_is_split_into_jobs_and_put_together_again(bare_stack: Stack) ->
 
     batch = bare_stack.queue().submit(blurbs(30), model=MODEL)
 
-    status = batch.wait(timeout=60)
+    status = batch.wait(timeout=180)
     assert [job.requests for job in status.jobs] == [7, 7, 7, 7, 2]
     assert status.succeeded == 30
     assert len({result.key for result in batch.results()}) == 30
@@ -271,7 +271,7 @@ def test_everything_works_with_await(stack: Stack) -> None:
     async def story() -> None:
         queue = AsyncBatchQueue(stack.settings())
         batch = await queue.submit(requests(), model=MODEL)
-        status = await batch.wait(timeout=60)
+        status = await batch.wait(timeout=180)
         assert status.succeeded == 12
         assert {result.key async for result in batch.results()} == {f"sku-{n}" for n in range(12)}
         assert (await (await queue.get(batch.id)).status()).id == batch.id
@@ -293,7 +293,7 @@ def test_a_batch_may_overrule_what_rows_of_a_reason_come_to(queue: BatchQueue) -
         max_attempts=2,
     )
 
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
 
     results = {result.key: result for result in batch.results()}
     assert results["long"].status is ResultStatus.SUCCEEDED
@@ -316,7 +316,7 @@ def test_embeddings_come_back_as_vectors(queue: BatchQueue, caplog: pytest.LogCa
 
     batch = queue.submit(requests, model="gemini-embedding-2", kind="embedding")
 
-    status = batch.wait(timeout=60)
+    status = batch.wait(timeout=180)
     assert status.succeeded == 6
     results = {result.key: result for result in batch.results()}
     vectors = {key: result.vector for key, result in results.items()}

@@ -22,7 +22,7 @@ from lowtide_worker.host.health import Health
 
 
 def probe(port: int, path: str) -> tuple[int, str]:
-    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = HTTPConnection("127.0.0.1", port, timeout=180)
     connection.request("GET", path)
     reply = connection.getresponse()
     try:

@@ -28,7 +28,7 @@ class Served(NamedTuple):
 
     def probe(self, path: str) -> tuple[int, str]:
         try:
-            with _open(self.url + path, timeout=30) as reply:
+            with _open(self.url + path, timeout=180) as reply:
                 return reply.status, reply.read().decode()
         except OSError as error:
             return getattr(error, "code", 0), getattr(error, "read", bytes)().decode()

@@ -57,7 +57,7 @@ def refused_worker(stack: Stack, **env: str) -> str:
     """The words of a worker that ends by itself, with an error."""
     command = [sys.executable, "-m", "celery", "-A", "lowtide_worker", "worker", "-l", "info", "-P", "solo"]
     ended = subprocess.run(
-        command, env=stack.env | env, cwd=stack.directory, capture_output=True, text=True, timeout=60, check=False
+        command, env=stack.env | env, cwd=stack.directory, capture_output=True, text=True, timeout=180, check=False
     )
     assert ended.returncode == 1, ended.stderr
     assert "Traceback" not in ended.stderr + ended.stdout

@@ -38,7 +38,7 @@ def test_a_service_that_answers_after_two_leases_gets_a_segment_once(tmp_path: P
 
         batch = stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result=f"{shop.url}results")
 
-        assert batch.wait(timeout=60).succeeded == 1
+        assert batch.wait(timeout=180).succeeded == 1
         wait_until(lambda: batch.status().undelivered == 0, what="it is delivered")
         assert len(shop.hooks) == 1
 
@@ -50,7 +50,7 @@ def test_a_download_that_begins_after_two_leases_is_done_once(tmp_path: Path) ->
 
         batch = stack.queue().submit([Request(key="a", contents="x")], model=MODEL)
 
-        assert batch.wait(timeout=60).succeeded == 1
+        assert batch.wait(timeout=180).succeeded == 1
         assert stack.emulator.stats().calls["files.download"] == 1
 
 

@@ -60,7 +60,7 @@ class Service:
     def submit(self, *keys: str, on_result: str | None = None) -> Batch:
         requests = [Request(key=key, contents="x") for key in keys or ("a", "b")]
         batch = self.stack.queue().submit(requests, model=MODEL, on_result=on_result or self.task)
-        assert batch.wait(timeout=60).succeeded == len(requests)
+        assert batch.wait(timeout=180).succeeded == len(requests)
         return batch
 
 

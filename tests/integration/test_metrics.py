@@ -63,7 +63,7 @@ def test_a_finished_batch_is_counted_with_its_results_and_tokens(
     tokens = scrape("lowtide_tokens_total", type="total", provider="gemini", model=MODEL) or 0
     dollars = scrape("lowtide_cost_dollars_total", provider="gemini", model=MODEL) or 0
 
-    status = queue.submit(blurbs(12), model=MODEL).wait(timeout=60)
+    status = queue.submit(blurbs(12), model=MODEL).wait(timeout=180)
 
     assert scrape("lowtide_batches", state="completed") == done + 1
     assert scrape("lowtide_results_total", status="succeeded", reason="") == ok + 12
@@ -87,7 +87,7 @@ def test_small_batches_that_share_jobs_are_counted_with_their_bundle(stack: Stac
     assert_right(stack.redis)
     batches.append(queue.submit(blurbs(2), model=MODEL))
     for batch in batches:
-        batch.wait(timeout=60)
+        batch.wait(timeout=180)
     wait_until(lambda: scrape("lowtide_bundles", state="completed") == done + 1)
     assert scrape("lowtide_bundles", state="pending") == 0
     assert_right(stack.redis)
@@ -108,7 +108,7 @@ def test_failures_retries_and_provider_errors_are_counted_by_reason(
                 {"on": "job", "kind": kind, "times": 1, "params": params},
             ]
         )
-        assert queue.submit(blurbs(4), model=MODEL).wait(timeout=60).succeeded == 4
+        assert queue.submit(blurbs(4), model=MODEL).wait(timeout=180).succeeded == 4
 
     assert scrape("lowtide_retries_total", reason="INTERNAL") == before[0] + 2
     assert scrape("lowtide_retries_total", reason="MISSING") == before[1] + 1
@@ -118,7 +118,7 @@ def test_failures_retries_and_provider_errors_are_counted_by_reason(
 
 def test_parked_and_redelivered_segments_are_counted(stack: Stack, queue: BatchQueue, scrape: Scrape) -> None:
     batch = queue.submit(blurbs(11), model=MODEL, on_result="http://127.0.0.1:9/hook")
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
 
     wait_until(lambda: scrape("lowtide_segments", state="parked") == 3)
 
@@ -135,7 +135,7 @@ def test_the_time_until_a_handler_has_taken_results_is_measured(
 ) -> None:
     before = scrape("lowtide_delivery_delay_seconds_count") or 0
 
-    queue.submit(blurbs(11), model=MODEL, on_result="stream://metrics").wait(timeout=60)
+    queue.submit(blurbs(11), model=MODEL, on_result="stream://metrics").wait(timeout=180)
 
     wait_until(lambda: scrape("lowtide_delivery_delay_seconds_count") == before + 3)
     assert scrape("lowtide_delivery_delay_seconds_bucket", le="86400") == before + 3
@@ -170,7 +170,7 @@ def test_oddities_and_repairs_are_counted_by_kind(stack: Stack, scrape: Scrape) 
 
 
 def test_the_time_of_stages_and_calls_is_measured(queue: BatchQueue, scrape: Scrape) -> None:
-    queue.submit(blurbs(1), model=MODEL).wait(timeout=60)
+    queue.submit(blurbs(1), model=MODEL).wait(timeout=180)
 
     wait_until(lambda: scrape("lowtide_stage_duration_seconds_count", stage="lowtide.deliver"))
     wait_until(lambda: scrape("lowtide_provider_call_duration_seconds_count", provider="gemini", call="create"))
@@ -270,7 +270,7 @@ def test_a_damaged_census_stops_no_work_and_no_scrape(stack: Stack, queue: Batch
         client.rpush(keys.COUNTERS, "none")
 
         batch = queue.submit(blurbs(2), model=MODEL, on_result="stream://x")
-        assert batch.wait(timeout=60).succeeded == 2
+        assert batch.wait(timeout=180).succeeded == 2
         wait_until(lambda: not batch.status().undelivered)
         assert scrape("lowtide_store_up") == 1
         assert scrape("lowtide_batches", state="completed")
@@ -288,7 +288,7 @@ def test_a_worker_killed_in_mid_work_leaves_the_census_right(tmp_path: Path) -> 
 
         assert_right(stack.redis)
         stack.worker("-P", "threads", "-c", "2")
-        batch.wait(timeout=60)
+        batch.wait(timeout=180)
         wait_until(lambda: not batch.status().undelivered)
         assert_right(stack.redis)
         assert stack.redis.hget(keys.COUNTERS, "results|succeeded|") == b"12"

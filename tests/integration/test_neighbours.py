@@ -27,7 +27,7 @@ def test_a_neighbour_and_a_worker_leave_each_other_the_messages_that_they_hold(b
     with Connection(bare_stack.redis_server.url, transport_options={"visibility_timeout": 1}) as neighbour:
         orders = neighbour.SimpleQueue("orders")
         orders.put("a task of many hours")
-        orders.get(timeout=30)
+        orders.get(timeout=180)
         # It restores what has been held for long, of which it has nothing.
         orders.channel.qos.restore_visible(num=None, interval=1)
         assert client.hexists(keys.UNACKED, "held")

@@ -30,11 +30,11 @@ Waits = Callable[[Batch], BatchStatus]
 
 
 def blocking(batch: Batch) -> BatchStatus:
-    return batch.wait(timeout=60)
+    return batch.wait(timeout=180)
 
 
 def awaiting(batch: Batch) -> BatchStatus:
-    return asyncio.run(AsyncBatch(batch).wait(timeout=60))
+    return asyncio.run(AsyncBatch(batch).wait(timeout=180))
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +228,7 @@ def test_every_change_of_a_batch_is_published(stack: Stack) -> None:
         subscription.psubscribe(keys.changed("*"))
         worker = stack.worker("-P", "threads", "-c", "4")
         batch = stack.queue().submit(blurbs(3), model=MODEL)
-        batch.wait(timeout=60)
+        batch.wait(timeout=180)
         batch.delete()
 
         def deleted() -> bool:
@@ -255,7 +255,7 @@ def test_a_thread_that_cannot_be_started_costs_the_later_waits_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", at_its_limit)
         with pytest.raises(RuntimeError):
-            batch.wait(timeout=60)
+            batch.wait(timeout=180)
 
     waits = begun(stack, pool, blocking, batch)
     end(stack, batch)

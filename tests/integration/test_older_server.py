@@ -45,7 +45,7 @@ def test_a_worker_ends_at_once_with_one_line(older: tuple[Stack, RedisProxy]) ->
         cwd=stack.directory,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 1
@@ -66,7 +66,7 @@ def test_doctor_says_so(older: tuple[Stack, RedisProxy]) -> None:
         cwd=stack.directory,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 1

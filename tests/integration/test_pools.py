@@ -46,7 +46,7 @@ def test_one_job_asks_again_for_the_stragglers_of_all_jobs(stack: Stack) -> None
 
     batch = stack.queue().submit(requests, model=MODEL)
 
-    assert batch.wait(timeout=60).succeeded == len(requests)
+    assert batch.wait(timeout=180).succeeded == len(requests)
     assert provider_jobs(batch) == [(1, JOBS)] * JOBS + [(2, JOBS)]
     results = list(batch.results())
     assert sorted(result.key for result in results) == sorted(str(request.key) for request in requests)
@@ -59,7 +59,7 @@ def test_one_job_goes_on_with_the_answers_of_all_jobs(stack: Stack) -> None:
 
     batch = stack.queue().submit(requests, model=MODEL)
 
-    assert batch.wait(timeout=60).succeeded == len(requests)
+    assert batch.wait(timeout=180).succeeded == len(requests)
     assert provider_jobs(batch) == [(1, JOBS)] * JOBS + [(1, JOBS), (1, JOBS // 2)]
     prompts = {request.key: request.contents for request in requests}
     results = {result.key: result for result in batch.results()}
@@ -77,11 +77,11 @@ def test_one_job_asks_again_for_the_stragglers_of_many_batches(stack: Stack) -> 
     batches = [queue.submit([article(n, mark=mark * (n == 0)) for n in range(JOBS)], model=MODEL) for mark in marks]
 
     for batch in batches[:-1]:
-        assert batch.wait(timeout=60).succeeded == JOBS
+        assert batch.wait(timeout=180).succeeded == JOBS
         assert {result.key: result.attempts for result in batch.results()} == {
             f"k{n}": 1 + (n == 0) for n in range(JOBS)
         }
-    lost = batches[-1].wait(timeout=60)
+    lost = batches[-1].wait(timeout=180)
     assert (lost.state, lost.succeeded, lost.reasons) == (BatchState.COMPLETED, JOBS - 1, {"RESOURCE_EXHAUSTED": 1})
     assert provider_jobs(batches[0]) == [(1, JOBS)] * JOBS + [(2, JOBS)]
 
@@ -91,7 +91,7 @@ def test_requests_wait_for_no_others_when_all_jobs_are_closed(stack: Stack) -> N
 
     batch = stack.queue().submit(requests, model=MODEL)
 
-    assert batch.wait(timeout=60).succeeded == len(requests)
+    assert batch.wait(timeout=180).succeeded == len(requests)
     assert provider_jobs(batch) == [(1, JOBS), (1, JOBS), (2, 2)]
 
 
@@ -103,6 +103,6 @@ def test_a_cancel_ends_requests_that_wait_for_others(stack: Stack) -> None:
 
     batch.cancel()
 
-    status = batch.wait(timeout=60)
+    status = batch.wait(timeout=180)
     assert (status.state, status.succeeded, status.cancelled) == (BatchState.CANCELLED, JOBS - 1, JOBS + 1)
     assert len(provider_jobs(batch)) == 2

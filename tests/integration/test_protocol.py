@@ -68,7 +68,7 @@ def test_a_batch_can_be_submitted_with_two_files_and_one_message(stack: Stack) -
 
     wait_until(known, what="the batch is taken in")
     batch = queue.get("from-elsewhere-1")
-    assert batch.wait(timeout=60).succeeded == 4
+    assert batch.wait(timeout=180).succeeded == 4
     assert {r.key: r.metadata for r in batch.results()} == {f"k{n}": {"n": str(n)} for n in range(4)}
     wait_until(lambda: not folder.exists(), what="the inbox is empty")
 
@@ -119,7 +119,7 @@ def test_a_message_that_cannot_be_handled_is_kept_and_the_worker_lives_on(stack:
 def assert_serves(stack: Stack, worker: Worker) -> None:
     assert worker.alive, worker.text
     batch = stack.queue().submit([Request(key="a", contents="x")], model=MODEL)
-    assert batch.wait(timeout=60).succeeded == 1
+    assert batch.wait(timeout=180).succeeded == 1
 
 
 def test_a_second_copy_of_a_message_finds_nothing_to_do(stack: Stack) -> None:
@@ -127,7 +127,7 @@ def test_a_second_copy_of_a_message_finds_nothing_to_do(stack: Stack) -> None:
     for _ in range(20):
         send(stack, celery_message("lowtide.submit", {"v": 1, "batch_id": batch.id, "token": 0}))
 
-    status = batch.wait(timeout=60)
+    status = batch.wait(timeout=180)
 
     assert len(status.jobs) == 1
     assert (
@@ -139,7 +139,7 @@ def test_a_second_copy_of_a_message_finds_nothing_to_do(stack: Stack) -> None:
 def test_a_second_copy_of_a_delete_comes_to_a_batch_that_is_gone_and_is_no_dead_letter(stack: Stack) -> None:
     [worker] = stack.workers
     batch = stack.queue().submit([Request(key="a", contents="x")], model=MODEL)
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     batch.delete()
     wait_until(lambda: not stack.redis.exists(f"lowtide:batch:{batch.id}"), what="the batch is gone")
     before = stack.redis.llen("lowtide:dead-letters")

@@ -22,7 +22,7 @@ def test_a_batch_beyond_the_quota_is_cut_into_jobs_within_it(tmp_path: Path) -> 
         stack.worker("-P", "threads", "-c", "2", LOWTIDE_MAX_ENQUEUED_TOKENS=f'{{"{MODEL}": {LIMIT}}}')
 
         batch = stack.queue().submit([Request(key=f"{n}", contents=TEN) for n in range(25)], model=MODEL)
-        status = batch.wait(timeout=60)
+        status = batch.wait(timeout=180)
 
         assert status.succeeded == 25
         assert status.estimated_tokens == 250
@@ -36,7 +36,7 @@ def test_a_batch_beyond_a_quota_that_is_not_known_is_divided_until_it_fits(tmp_p
         stack.worker("-P", "threads", "-c", "2")
 
         batch = stack.queue().submit([Request(key=f"{n}", contents=TEN) for n in range(60)], model=MODEL)
-        status = batch.wait(timeout=120)
+        status = batch.wait(timeout=180)
 
         assert status.succeeded == 60
         assert all(job.requests <= 10 for job in status.jobs)
@@ -50,9 +50,9 @@ def test_a_request_beyond_the_quota_expires_and_the_others_do_not(tmp_path: Path
         texts = [TEN, TEN * 11, TEN, TEN]
 
         batch = stack.queue().submit([Request(key=f"{n}", contents=text) for n, text in enumerate(texts)], model=MODEL)
-        wait_until(lambda: batch.summary().succeeded == 3, timeout=120, what="the others have their results")
+        wait_until(lambda: batch.summary().succeeded == 3, timeout=180, what="the others have their results")
         stack.redis.hset(keys.batch(batch.id), "deadline", "1")
-        status = batch.wait(timeout=120)
+        status = batch.wait(timeout=180)
 
         assert (status.succeeded, status.expired) == (3, 1)
         assert status.reasons == {"RESOURCE_EXHAUSTED": 1}
@@ -75,7 +75,7 @@ def test_an_urgent_batch_gets_into_the_next_job_while_a_large_one_waits(tmp_path
             ]
             wait_until(lambda: stack.redis.zcard(line) == 3, what="the urgent ones wait too")
 
-        assert [batch.wait(timeout=60).succeeded for batch in (*urgent, large)] == [1, 1, 20]
+        assert [batch.wait(timeout=180).succeeded for batch in (*urgent, large)] == [1, 1, 20]
         names = [job.display_name for job in sorted(stack.emulator.jobs(), key=lambda job: job.created)]
         for name, batch_id in zip(names[1:3], (urgent[1].status().bundle, urgent[0].id), strict=True):
             assert str(batch_id) in name

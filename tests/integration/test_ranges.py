@@ -159,7 +159,7 @@ def test_what_came_before_a_failure_is_whole_ranges(
 
 
 def test_ranges_are_fetched_together_and_come_in_order() -> None:
-    together = threading.Barrier(_AT_ONCE, timeout=60)
+    together = threading.Barrier(_AT_ONCE, timeout=180)
     begun: list[int] = []
 
     used: set[int] = set()
@@ -223,7 +223,7 @@ def test_every_request_has_one_result_and_is_counted_once_after(
     jobs = len(stack.emulator.jobs())
 
     batch = stack.queue().submit(blurbs(200), model=MODEL)
-    status = batch.wait(timeout=60)
+    status = batch.wait(timeout=180)
 
     assert (status.succeeded, status.total) == (200, 200)
     assert len({result.key for result in batch.results()}) == 200

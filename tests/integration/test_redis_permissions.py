@@ -62,9 +62,9 @@ def test_the_documented_permissions_are_all_that_the_main_job_needs(stack: Stack
     alone = [queue.add(request, model=MODEL, reuse=60, durable=True) for request in blurbs(2)]
     stack.redis.rpush(keys.ARRIVALS, f'{{"id": "one", "model": "{MODEL}", "request": {{"contents": "One."}}}}')
 
-    assert [ticket.result(timeout=60).status for ticket in alone] == ["succeeded"] * 2
+    assert [ticket.result(timeout=180).status for ticket in alone] == ["succeeded"] * 2
     wait_until(lambda: stack.redis.exists(keys.arrived("one")), what="the arrival is accepted")
-    assert [batch.wait(timeout=60).total for batch in batches] == [3, 2, 2]
+    assert [batch.wait(timeout=180).total for batch in batches] == [3, 2, 2]
     wait_until(lambda: not any(batch.status().undelivered for batch in batches[:2]), what="the handlers have all")
     assert lowtide("doctor", LOWTIDE_REDIS_URL=url).code == 0
     assert lowtide("jobs", LOWTIDE_REDIS_URL=url).code == 0

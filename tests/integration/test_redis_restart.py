@@ -33,7 +33,7 @@ def test_a_worker_that_holds_a_message_survives_a_redis_restart(bare_stack: Stac
     wait_until(lambda: "Connection to broker lost" in worker.text, what="the worker notices")
     bare_stack.redis_server.start()
 
-    assert batch.wait(timeout=60).succeeded == 5
+    assert batch.wait(timeout=180).succeeded == 5
     assert worker.alive, worker.text
     assert len([job for job in bare_stack.emulator.jobs() if not job.deleted or job.requests]) == 1
 
@@ -53,7 +53,7 @@ def test_what_was_recorded_before_the_restart_is_finished_after_it(bare_stack: S
         batch.cancel()
 
     for batch in batches:
-        assert batch.wait(timeout=60).cancelled == 5
+        assert batch.wait(timeout=180).cancelled == 5
 
 
 def test_a_producer_gets_one_clear_error_and_may_submit_again(bare_stack: Stack) -> None:
@@ -66,7 +66,7 @@ def test_a_producer_gets_one_clear_error_and_may_submit_again(bare_stack: Stack)
 
     bare_stack.redis_server.start()
     bare_stack.worker()
-    assert queue.submit(requests(3), model=MODEL, idempotency_key="again").wait(timeout=60).succeeded == 3
+    assert queue.submit(requests(3), model=MODEL, idempotency_key="again").wait(timeout=180).succeeded == 3
 
 
 def test_what_is_due_is_sent_without_a_wait_for_a_redis_that_is_away_and_goes_with_the_next(

@@ -62,7 +62,7 @@ def test_a_batch_is_done_and_delivered_by_tls(
 
     batch = stack.queue().submit(blurbs(3), model=MODEL, on_result="stream://shop")
 
-    assert batch.wait(timeout=60).succeeded == 3
+    assert batch.wait(timeout=180).succeeded == 3
     wait_until(lambda: stack.redis.xlen(keys.stream("shop")), what="the stream has the results")
     assert "insecure" not in worker.text
     doctor = Command(stack.env, stack.directory, capsys)("doctor")
@@ -132,7 +132,7 @@ def test_flower_shows_batches_queues_and_metrics_by_tls(stack: Stack) -> None:
     batch = stack.queue().submit(blurbs(1), model=MODEL)
     with (
         flower(stack, FLOWER_BASIC_AUTH=":".join(LOGIN)) as url,
-        httpx.Client(base_url=url, auth=LOGIN, trust_env=False, timeout=60) as browser,
+        httpx.Client(base_url=url, auth=LOGIN, trust_env=False, timeout=180) as browser,
     ):
         assert batch.id in browser.get("/lowtide").text
         assert "lowtide_store_up 1.0" in browser.get("/metrics").text

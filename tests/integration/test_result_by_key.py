@@ -36,7 +36,7 @@ def test_each_result_of_a_large_batch_whose_rows_come_in_any_order_is_found(stac
     stack.emulator.set_faults([{"on": "job", "kind": "shuffle", "seed": 3}])
     fails_once = [Request(key=f"again-{n}", contents=f"[[error:8:1]] Article {n}.") for n in range(3)]
     batch = queue.submit([*blurbs(LARGE), *fails_once], model=MODEL, max_attempts=2)
-    assert batch.wait(timeout=60).succeeded == LARGE + 3
+    assert batch.wait(timeout=180).succeeded == LARGE + 3
     stack.emulator.set_faults([])
 
     expected = by_key(batch)
@@ -54,7 +54,7 @@ def test_each_result_of_a_large_batch_whose_rows_come_in_any_order_is_found(stac
 
 def test_a_lookup_reads_its_own_line_only(stack: Stack, queue: BatchQueue) -> None:
     batch = queue.submit(blurbs(30), model=MODEL, share=False)
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     [file] = [path for path in files(stack, batch.id) if path.parent.name == "results"]
     lines = file.read_bytes().split(b"\n")
     wanted = next(line for line in lines if line.startswith(b'{"key":"sku-7",'))
@@ -67,7 +67,7 @@ def test_a_lookup_reads_its_own_line_only(stack: Stack, queue: BatchQueue) -> No
 
 def test_a_small_batch_has_no_file_more_and_loses_its_index_with_its_deletion(stack: Stack, queue: BatchQueue) -> None:
     batch = queue.submit(blurbs(3), model=MODEL, share=False)
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     assert batch.result("sku-2").text
 
     names = {path.name for path in files(stack, batch.id)}
@@ -89,7 +89,7 @@ def test_results_of_batches_that_shared_a_job_are_found_in_their_bundle(stack: S
     ]
 
     for batch, count in zip(batches, (2, 3, 4), strict=True):
-        batch.wait(timeout=60)
+        batch.wait(timeout=180)
         assert batch.status().bundle
         expected = by_key(batch)
         for key in expected:
@@ -114,14 +114,14 @@ def test_a_key_that_waits_and_a_key_that_is_not_there_are_two_errors(stack: Stac
             batch.result("sku-2")
         with pytest.raises(KeyNotFound, match="has no request"):
             batch.result("\ud800" * 1000)
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     assert batch.result("sku-1").text
 
 
 @pytest.mark.parametrize("wrong", [b"", b"\x01" * 16], ids=["lost", "wrong"])
 def test_a_result_whose_index_is_not_right_is_found_all_the_same(stack: Stack, queue: BatchQueue, wrong: bytes) -> None:
     batch = queue.submit(blurbs(2), model=MODEL, share=False)
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     index = keys.result_index(job_id(batch.id, 1))
     stack.redis.set(index, wrong) if wrong else stack.redis.delete(index)
 

@@ -15,12 +15,12 @@ from lowtide.protocol import job_id, keys
 def test_a_stored_segment_costs_three_calls_to_redis(bare_stack: Stack) -> None:
     bare_stack.worker("-P", "solo", LOWTIDE_SEGMENT_ROWS="5", LOWTIDE_LEASE_SECONDS="60")
     queue = bare_stack.queue()
-    queue.submit(blurbs(5), model=MODEL).wait(timeout=60)  # the server knows all scripts from now on
+    queue.submit(blurbs(5), model=MODEL).wait(timeout=180)  # the server knows all scripts from now on
     lines: list[str] = []
 
     with Tap(bare_stack.redis_server, lines.append):
         batch = queue.submit(blurbs(20), model=MODEL)
-        assert batch.wait(timeout=60).succeeded == 20
+        assert batch.wait(timeout=180).succeeded == 20
 
     names = [keys.entity(keys.segment_member(job_id(batch.id, 1), number)) for number in range(4)]
     assert Counter(name for line in lines for name in names if f'"{name}"' in line) == dict.fromkeys(names, 3)

@@ -28,7 +28,7 @@ def test_ten_thousand_requests_through_two_worker_processes_end_in_one_result_ea
         max_attempts=2,
     )
 
-    status = batch.wait(timeout=90)
+    status = batch.wait(timeout=180)
     assert status.state is BatchState.COMPLETED
     assert status.total == COUNT
     assert status.succeeded == COUNT - COUNT // 100

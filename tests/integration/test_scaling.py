@@ -41,7 +41,7 @@ def test_a_backlog_without_its_last_worker_shows_and_a_new_worker_drains_it(stac
 
     stack.worker("-Q", Queue.JOBS, "-P", "threads", "-c", "4")
     last = stack.worker("-Q", Queue.RESULTS, "-P", "prefork", "-c", "1")
-    assert stack.queue().submit(blurbs(1), model=MODEL).wait(timeout=60).succeeded == 1
+    assert stack.queue().submit(blurbs(1), model=MODEL).wait(timeout=180).succeeded == 1
     wait_until(lambda: backlog() == 0, what="no backlog")
 
     with stack.held_jobs():
@@ -53,5 +53,5 @@ def test_a_backlog_without_its_last_worker_shows_and_a_new_worker_drains_it(stac
 
     stack.worker("-Q", Queue.RESULTS, "-P", "prefork", "-c", "1")
 
-    assert [batch.wait(timeout=60).succeeded for batch in batches] == [1] * BATCHES
+    assert [batch.wait(timeout=180).succeeded for batch in batches] == [1] * BATCHES
     wait_until(lambda: backlog() == 0, what="the backlog is drained")

@@ -45,7 +45,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, l
         handlers = ("far:shop.tasks.save@orders", "https://127.0.0.1:1/results")
         batches = [stack.queue().submit(blurbs(2), model=MODEL, on_result=handler) for handler in handlers]
         for batch in batches:
-            batch.wait(timeout=60)
+            batch.wait(timeout=180)
             wait_until(partial(is_parked, batch), what=f"{batch.id} is parked")
         assert worker.alive
         yield stack, batches

@@ -38,7 +38,7 @@ def test_small_batches_share_a_job_and_each_has_its_own_results(stack: Stack) ->
     batches = [queue.submit(blurbs(count), model=MODEL, labels={"n": str(count)}) for count in (1, 3, 10, 2)]
 
     for batch, count in zip(batches, (1, 3, 10, 2), strict=True):
-        status = batch.wait(timeout=60)
+        status = batch.wait(timeout=180)
         assert (status.state, status.succeeded, status.labels) == (BatchState.COMPLETED, count, {"n": str(count)})
         results = {result.key: result for result in batch.results()}
         assert set(results) == {f"sku-{number}" for number in range(count)}
@@ -59,7 +59,7 @@ def test_a_batch_of_other_options_or_many_requests_shares_no_job(stack: Stack, s
     shared = [full(stack, 4).submit(blurbs(2), model=MODEL, priority=1) for _ in range(2)]
 
     for batch in (*alone, *shared):
-        assert batch.wait(timeout=60).succeeded == 2
+        assert batch.wait(timeout=180).succeeded == 2
         assert len(list(batch.results())) == 2
     assert [created(batch) for batch in alone] == [1, 1, 1, 1]
     assert (created(*alone), created(*shared)) == (4, 1)
@@ -70,7 +70,7 @@ def test_enough_requests_need_not_wait(stack: Stack) -> None:
     queue = full(stack, 10)
     batches = [queue.submit(blurbs(4), model=MODEL) for _ in range(3)]
 
-    assert [batch.wait(timeout=60).succeeded for batch in batches] == [4, 4, 4]
+    assert [batch.wait(timeout=180).succeeded for batch in batches] == [4, 4, 4]
     assert created(*batches) == 1
 
 
@@ -81,9 +81,9 @@ def test_rows_that_run_again_do_so_for_their_own_batches(stack: Stack) -> None:
     at_once = queue.submit(blurbs(3), model=MODEL)
     refused = queue.submit([{"key": "no", "contents": "[[error:3]] Article."}, *marked], model=MODEL)
 
-    assert again.wait(timeout=60).succeeded == 3
-    assert at_once.wait(timeout=60).succeeded == 3
-    status = refused.wait(timeout=60)
+    assert again.wait(timeout=180).succeeded == 3
+    assert at_once.wait(timeout=180).succeeded == 3
+    status = refused.wait(timeout=180)
     assert (status.state, status.succeeded, status.failed) == (BatchState.COMPLETED, 3, 1)
     assert status.reasons == {"INVALID_ARGUMENT": 1}
     assert {result.key: result.attempts for result in again.results()} == {"k0": 2, "k1": 2, "k2": 2}
@@ -101,7 +101,7 @@ def test_answers_that_go_on_do_so_for_their_own_batches(stack: Stack) -> None:
     ]
 
     for batch, prompt, parts in zip(batches, prompts, (2, 1, 3), strict=True):
-        status = batch.wait(timeout=60)
+        status = batch.wait(timeout=180)
         results = {result.key: result for result in batch.results()}
         assert (status.succeeded, results["k"].text, results["k"].attempts) == (2, prompt, parts)
         assert status.usage.total_token_count == sum(r.usage.total_token_count for r in results.values() if r.usage)
@@ -115,10 +115,10 @@ def test_a_batch_that_is_cancelled_while_it_waits_is_not_sent(stack: Stack) -> N
     stops.cancel()
     last = queue.submit(blurbs(1), model=MODEL)
 
-    ended = stops.wait(timeout=60)
+    ended = stops.wait(timeout=180)
     assert (ended.state, ended.cancelled) == (BatchState.CANCELLED, 3)
     assert {result.status for result in stops.results()} == {ResultStatus.CANCELLED}
-    assert (runs.wait(timeout=60).succeeded, last.wait(timeout=60).succeeded) == (2, 1)
+    assert (runs.wait(timeout=180).succeeded, last.wait(timeout=180).succeeded) == (2, 1)
     assert [job.requests for job in runs.status().jobs if job.name] == [3]
 
 
@@ -128,7 +128,7 @@ def test_nothing_is_sent_where_every_batch_is_cancelled(stack: Stack) -> None:
     for batch in batches:
         batch.cancel()
 
-    assert [batch.wait(timeout=60).cancelled for batch in batches] == [2, 2, 2]
+    assert [batch.wait(timeout=180).cancelled for batch in batches] == [2, 2, 2]
     bundle = batches[0].status().bundle
     assert bundle
     assert created(*batches) == 0
@@ -144,12 +144,12 @@ def test_a_cancel_ends_one_batch_at_once_and_the_job_with_the_last(stack: Stack)
     wait_until(lambda: created(first), what="the job is created")
 
     first.cancel()
-    assert first.wait(timeout=60).cancelled == 2
+    assert first.wait(timeout=180).cancelled == 2
     assert {result.key: result.metadata for result in first.results()} == {f"sku-{n}": {"row": f"{n}"} for n in (0, 1)}
     assert first.result("sku-1").status is ResultStatus.CANCELLED
     assert not last.status().finished
     last.cancel()
-    assert last.wait(timeout=60).cancelled == 2
+    assert last.wait(timeout=180).cancelled == 2
     wait_until(lambda: not any(job.live for job in stack.emulator.jobs()), what="the job is cancelled")
 
 
@@ -164,7 +164,7 @@ def test_a_bundle_goes_with_its_last_batch(stack: Stack) -> None:
     queue = full(stack, 4)
     first, last = (queue.submit(blurbs(2), model=MODEL) for _ in range(2))
     for batch in (first, last):
-        batch.wait(timeout=60)
+        batch.wait(timeout=180)
     bundle = first.status().bundle
     assert bundle is not None
     assert last.status().bundle == bundle
@@ -180,7 +180,7 @@ def test_the_same_idempotency_key_gives_the_same_batch(sharing: BatchQueue) -> N
     first, again = (sharing.submit(blurbs(2), model=MODEL, idempotency_key="nightly") for _ in range(2))
 
     assert first.id == again.id
-    assert first.wait(timeout=60).total == 2
+    assert first.wait(timeout=180).total == 2
 
 
 def test_a_batch_whose_requests_are_gone_takes_no_other_with_it(stack: Stack) -> None:
@@ -189,8 +189,8 @@ def test_a_batch_whose_requests_are_gone_takes_no_other_with_it(stack: Stack) ->
     assert stack.redis.hdel(f"lowtide:requests:{gone.status().bundle}", gone.id)
     runs = queue.submit(blurbs(2), model=MODEL)
 
-    assert runs.wait(timeout=60).succeeded == 2
-    status = gone.wait(timeout=60)
+    assert runs.wait(timeout=180).succeeded == 2
+    status = gone.wait(timeout=180)
     assert status.error is not None
     assert (status.state, status.error.reason) == (BatchState.FAILED, "REQUESTS_LOST")
 
@@ -203,11 +203,11 @@ def test_a_batch_whose_requests_are_gone_can_be_cancelled_and_its_bundle_goes_wi
     gone.cancel()
     last = queue.submit(blurbs(1), model=MODEL)
 
-    ended = gone.wait(timeout=60)
+    ended = gone.wait(timeout=180)
     assert ended.error is not None
     assert (ended.state, ended.cancelled, ended.error.reason) == (BatchState.CANCELLED, 2, "REQUESTS_LOST")
     assert list(gone.results()) == []
-    assert [batch.wait(timeout=60).succeeded for batch in (runs, last)] == [1, 1]
+    assert [batch.wait(timeout=180).succeeded for batch in (runs, last)] == [1, 1]
     bundle = str(gone.status().bundle)
     for batch in (gone, runs, last):
         batch.delete()
@@ -224,7 +224,7 @@ def test_a_bundle_needs_only_the_files_that_every_batch_has(stack: Stack) -> Non
             if file.is_file() and file.name not in ("index.bin", "keys.jsonl", "requests.jsonl"):
                 file.unlink()
 
-    assert [batch.wait(timeout=60).succeeded for batch in batches] == [2, 2]
+    assert [batch.wait(timeout=180).succeeded for batch in batches] == [2, 2]
     assert [{result.labels["n"] for result in batch.results()} for batch in batches] == [{"0"}, {"1"}]
 
 
@@ -257,7 +257,7 @@ def test_batches_gather_while_no_slot_is_free(bare_stack: Stack) -> None:
     for batch in (has_it, waits):
         batch.cancel()
 
-    assert [batch.wait(timeout=60).succeeded for batch in batches] == [2, 2, 2]
+    assert [batch.wait(timeout=180).succeeded for batch in batches] == [2, 2, 2]
     assert len({batch.status().bundle for batch in batches}) == 1
 
 
@@ -274,8 +274,8 @@ def test_a_batch_that_is_submitted_after_a_cancel_is_not_cancelled_with_it(bare_
     runs = queue.submit(blurbs(2), model=MODEL)
     bare_stack.worker("-P", "threads", "-c", "2")
 
-    assert runs.wait(timeout=60).succeeded == 2
-    assert stops.wait(timeout=60).cancelled == 2
+    assert runs.wait(timeout=180).succeeded == 2
+    assert stops.wait(timeout=180).cancelled == 2
     assert stops.status().bundle != runs.status().bundle
     assert not bare_stack.redis.keys("lowtide:lane:*")
 
@@ -300,7 +300,7 @@ def test_lists_show_why_results_of_a_bundle_are_not_delivered(bare_stack: Stack)
     batches = [queue.submit(blurbs(1), model=MODEL, on_result="shop.save@nowhere") for _ in range(2)]
 
     for batch in batches:
-        batch.wait(timeout=60)
+        batch.wait(timeout=180)
         wait_until(partial(undelivered, batch), what="the segment waits for its handler")
     assert [listed.undelivered for listed in queue.list().batches] == [1, 1]
 
@@ -319,13 +319,13 @@ def test_requests_of_a_cancelled_batch_are_not_sent_with_a_job_that_waits(bare_s
     before, stops, runs = (queue.submit(blurbs(3), model=MODEL) for _ in range(3))
     wait_until(lambda: bare_stack.redis.zcard(f"lowtide:waiting:gemini:{MODEL}"), what="the shared job waits")
     stops.cancel()
-    ended = stops.wait(timeout=60)
+    ended = stops.wait(timeout=180)
     bare_stack.emulator.set_faults([])
     has_it.cancel()
 
     assert (ended.state, ended.cancelled) == (BatchState.CANCELLED, 3)
     for batch in (before, runs):
-        assert batch.wait(timeout=60).succeeded == 3
+        assert batch.wait(timeout=180).succeeded == 3
         assert sorted(result.key for result in batch.results()) == ["sku-0", "sku-1", "sku-2"]
     assert [job.requests for job in runs.status().jobs if job.name] == [6]
     assert stops.status().discarded_usage.total_token_count == 0

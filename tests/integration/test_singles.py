@@ -60,9 +60,9 @@ def test_each_single_gets_the_result_of_its_own_request(stack: Stack, queue: Bat
     bare = queue.add(ONE, model=MODEL)
 
     for request, ticket in zip(requests, tickets, strict=True):
-        result = queue.ticket(ticket.id).result(timeout=60)
+        result = queue.ticket(ticket.id).result(timeout=180)
         assert (result.key, result.metadata, result.text) == (request.key, request.metadata, request.contents)
-    assert bare.result(timeout=60).key == bare.id
+    assert bare.result(timeout=180).key == bare.id
     assert bare.status().state is TicketState.DONE
     assert jobs_of(queue, *tickets, bare) <= 2
     assert waiting(stack) == 0
@@ -73,7 +73,7 @@ def test_singles_of_other_options_are_in_other_batches_and_share_jobs(pairs: Sta
     tickets = [queue.add(ONE, model=MODEL, labels={"team": team}) for team in ("jam", "tea")]
     tickets += queue.add_many([ONE, ONE], model="gemini-3.1-pro-preview")
 
-    results = [ticket.result(timeout=60) for ticket in tickets]
+    results = [ticket.result(timeout=180) for ticket in tickets]
     assert [result.labels for result in results] == [{"team": "jam"}, {"team": "tea"}, {}, {}]
     assert len({ticket.status().batch_id for ticket in tickets}) == 3
     assert [jobs_of(queue, *some) for some in (tickets[:2], tickets[2:])] == [1, 1]
@@ -84,7 +84,7 @@ def test_a_handler_gets_the_key_and_the_metadata_of_each_single(stack: Stack, qu
     tickets = queue.add_many(requests, model=MODEL, on_result="stream://mugs", tenant="acme")
     bare = queue.add(ONE, model=MODEL, on_result="stream://mugs", tenant="acme")
     for ticket in (*tickets, bare):
-        ticket.result(timeout=60)
+        ticket.result(timeout=180)
 
     batch = queue.get(bare.status().batch_id)
     assert {result.key for result in batch.results()} <= {bare.id, *(request.key for request in requests)}
@@ -96,7 +96,7 @@ def test_a_large_single_waits_in_the_spool_and_is_an_orphan_afterwards(stack: St
     large, small = Request(contents="Repeat " + "z" * 200 + "."), Request(contents="a.")
     tickets = queue.add_many([small, large, small], model=MODEL)
 
-    assert [len(ticket.result(timeout=60).text or "") for ticket in tickets] == [2, 208, 2]
+    assert [len(ticket.result(timeout=180).text or "") for ticket in tickets] == [2, 208, 2]
     assert stack.redis.scard(keys.SINGLE_FILES) == 0
     # Redis may go back to before they were gathered. The sweep deletes the file when it has the age of an orphan.
     assert len(Spool(stack.env["LOWTIDE_SPOOL_URL"]).names("singles")) == 1
@@ -104,13 +104,13 @@ def test_a_large_single_waits_in_the_spool_and_is_an_orphan_afterwards(stack: St
 
 def test_an_answer_is_reused_only_within_its_time(stack: Stack, queue: BatchQueue) -> None:
     first = queue.add(Request(contents="Once."), model=MODEL, tenant="once", reuse=3600)
-    first.result(timeout=60)
+    first.result(timeout=180)
     wait_until(lambda: queue.get(first.status().batch_id).summary().finished, what="its batch is finished")
 
     assert queue.add(Request(contents="Once."), model=MODEL, tenant="once", reuse=3600).id == first.id
     later = queue.add(Request(contents="Once."), model=MODEL, tenant="once", reuse=0.001)
     assert later.id != first.id
-    later.result(timeout=60)  # so that it does not wait in another test
+    later.result(timeout=180)  # so that it does not wait in another test
     with pytest.raises(InvalidBatch, match=r"reuse: .*calls no handler"):
         queue.add(ONE, model=MODEL, tenant="once", reuse=60, on_result="stream://mugs")
 
@@ -118,17 +118,17 @@ def test_an_answer_is_reused_only_within_its_time(stack: Stack, queue: BatchQueu
 def test_a_failure_is_not_reused(queue: BatchQueue) -> None:
     refused = Request(contents="[[safety]] Once more.")
     first = queue.add(refused, model=MODEL, tenant="failing", reuse=60, outcomes={"SAFETY": "fail"})
-    assert first.result(timeout=60).status == "failed"
+    assert first.result(timeout=180).status == "failed"
 
     again = queue.add(refused, model=MODEL, tenant="failing", reuse=60)
     assert again.id != first.id
-    again.result(timeout=60)  # so that it does not wait in another test
+    again.result(timeout=180)  # so that it does not wait in another test
 
 
 def test_a_ticket_says_until_when_its_result_was_kept(stack: Stack) -> None:
     queue = stack.queue(ticket_seconds=4, **SOON)  # it must be there still when its result is asked for
     ticket = queue.add(ONE, model=MODEL, share=False)
-    assert ticket.result(timeout=60).status == "succeeded"
+    assert ticket.result(timeout=180).status == "succeeded"
 
     def is_gone() -> str:
         try:
@@ -137,7 +137,7 @@ def test_a_ticket_says_until_when_its_result_was_kept(stack: Stack) -> None:
             return str(error)
         return ""
 
-    assert "was kept until 20" in wait_until(is_gone, timeout=60, what="the ticket is gone")
+    assert "was kept until 20" in wait_until(is_gone, timeout=180, what="the ticket is gone")
 
 
 def test_a_batch_that_is_cancelled_while_it_gathers_ends_its_tickets(stack: Stack) -> None:
@@ -148,8 +148,8 @@ def test_a_batch_that_is_cancelled_while_it_gathers_ends_its_tickets(stack: Stac
     gathers = keys.batch_member(first.status().batch_id)
     assert stack.redis.zadd(keys.clock(Stage.GATHER.queue), {gathers: 0}, xx=True, ch=True), "its time is over now"
 
-    assert first.result(timeout=60).status == "cancelled"
-    assert second.result(timeout=60).status == "succeeded"
+    assert first.result(timeout=180).status == "cancelled"
+    assert second.result(timeout=180).status == "succeeded"
     assert waiting(stack) == 0
 
 
@@ -161,19 +161,19 @@ def test_a_ticket_of_a_bundled_batch_that_is_cancelled_ends_while_the_bundle_run
         wait_until(lambda: leaves.status().state == "running", what="the bundle has a job")
         assert stays.status().bundle == leaves.status().bundle
         leaves.cancel()
-        assert tickets[1].result(timeout=60).status == "cancelled"
+        assert tickets[1].result(timeout=180).status == "cancelled"
         assert tickets[0].status().state is TicketState.SENT
-    assert tickets[0].result(timeout=60).status == "succeeded"
+    assert tickets[0].result(timeout=180).status == "succeeded"
 
 
 def test_a_ticket_whose_result_is_lost_raises_and_waits_for_nothing(stack: Stack, queue: BatchQueue) -> None:
     lost, beside = queue.add_many(mugs(2), model=MODEL, share=False)
     batch_id = lost.status().batch_id
-    queue.get(batch_id).wait(timeout=60)
+    queue.get(batch_id).wait(timeout=180)
     spool = Spool(stack.env["LOWTIDE_SPOOL_URL"])
     [name] = spool.names(BatchFiles(batch_id).results)
     text = spool.read(name)
-    key = lost.result(timeout=60).key.encode()
+    key = lost.result(timeout=180).key.encode()
     spool.put(name, text.replace(b'"key":"%b"' % key, b'"key":"%b"' % (b"x" * len(key))))
 
     async def both() -> list[Any]:
@@ -185,22 +185,22 @@ def test_a_ticket_whose_result_is_lost_raises_and_waits_for_nothing(stack: Stack
             return await asyncio.gather(*waits, return_exceptions=True)
 
     with pytest.raises(SpoolError, match=rf"ticket {lost.id} is not in the spool; restore batches/{batch_id}/results"):
-        lost.result(timeout=30)
+        lost.result(timeout=180)
     found, problem = asyncio.run(both())
     stack.redis.hset(keys.batch(batch_id), "error", '{"reason":"REQUESTS_LOST","message":"m"}')
-    assert found == beside.result(timeout=30), "it was answered before"
+    assert found == beside.result(timeout=180), "it was answered before"
     assert isinstance(problem, SpoolError)
 
 
 def test_batches_of_singles_are_found_by_their_id_and_not_listed(stack: Stack, queue: BatchQueue) -> None:
     submitted = queue.submit([Request(key="a", contents="Listed.")], model=MODEL)
     ticket = queue.add(ONE, model=MODEL)
-    ticket.result(timeout=60)
+    ticket.result(timeout=180)
 
     listed = {batch.id for batch in queue.list(page_size=1000).batches}
     assert submitted.id in listed
     assert ticket.status().batch_id not in listed
-    assert queue.get(ticket.status().batch_id).wait(timeout=60).succeeded >= 1
+    assert queue.get(ticket.status().batch_id).wait(timeout=180).succeeded >= 1
 
 
 @pytest.mark.thorough
@@ -219,4 +219,4 @@ def test_requests_of_types_that_exclude_each_other_are_gathered_on_vertex_ai(ver
     ]
     tickets = queue.add_many([*odd, ONE, *mugs(3)], model=MODEL)
 
-    assert [str(ticket.result(timeout=90).error) for ticket in tickets] == ["None"] * len(tickets)
+    assert [str(ticket.result(timeout=180).error) for ticket in tickets] == ["None"] * len(tickets)

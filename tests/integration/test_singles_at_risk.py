@@ -119,7 +119,7 @@ def test_two_producers_that_wait_for_room_get_it_one_after_the_other(still: Stac
         assert [wait.done() for wait in waits].count(True) == 1
         assert waiting(still) == most - 1
         gather_all()
-        assert [wait.result(timeout=60) for wait in waits] == [None, None]
+        assert [wait.result(timeout=180) for wait in waits] == [None, None]
     assert waiting(still) == most - 1
 
 
@@ -132,7 +132,7 @@ def test_files_that_no_single_needs_are_removed_and_needed_ones_stay(tmp_path: P
         spool.put("singles/orphan.json", b"{}")
         stack.worker("-P", "solo")
 
-        wait_until(lambda: spool.names("singles") == [needed], timeout=60, what="the orphan is removed")
+        wait_until(lambda: spool.names("singles") == [needed], timeout=180, what="the orphan is removed")
 
 
 def test_a_batch_whose_large_single_is_lost_fails_and_says_so(tmp_path: Path) -> None:
@@ -145,9 +145,9 @@ def test_a_batch_whose_large_single_is_lost_fails_and_says_so(tmp_path: Path) ->
         stack.worker("-P", "solo")
         other = queue.add(ONE, model=MODEL, tenant="acme")
 
-        assert other.result(timeout=60).status == "succeeded"
+        assert other.result(timeout=180).status == "succeeded"
         for ticket in (lost, beside):
-            result = ticket.result(timeout=60)
+            result = ticket.result(timeout=180)
             assert result.error
             assert (result.key, result.status, result.error.reason) == (ticket.id, "failed", "REQUESTS_LOST")
         assert waiting(stack) == 0

@@ -32,7 +32,7 @@ def test_an_inline_job_that_takes_longer_than_the_timeout_is_created_once(tmp_pa
 
         batch = stack.queue().submit([Request(key="long", contents="x" * 800_000)], model=MODEL, mode="inline")
 
-        assert batch.wait(timeout=60).succeeded == 1
+        assert batch.wait(timeout=180).succeeded == 1
         assert "creating it again" not in worker.text
         assert creates(stack) == 1
         assert len(stack.emulator.jobs()) == 1
@@ -54,6 +54,6 @@ def test_a_create_that_was_given_up_is_never_completed(tmp_path: Path) -> None:
         wait_until(lambda: worker.text.count("the outcome of its creation is unknown") > 1, what="it is given up twice")
         line.bytes_per_second = 1e9
 
-        assert batch.wait(timeout=60).succeeded == 1
+        assert batch.wait(timeout=180).succeeded == 1
         assert creates(stack) == 1
         assert len(stack.emulator.jobs()) == 1

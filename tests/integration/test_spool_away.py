@@ -26,7 +26,7 @@ def test_a_worker_that_connects_again_while_its_spool_is_away_goes_on_when_it_is
 ) -> None:
     worker = bare_stack.worker("-P", "solo")
     queue = bare_stack.queue()
-    assert queue.submit(blurbs(1), model=MODEL).wait(timeout=60).succeeded == 1
+    assert queue.submit(blurbs(1), model=MODEL).wait(timeout=180).succeeded == 1
     spool, away = bare_stack.directory / "spool", bare_stack.directory / "away"
     marker = (spool / MARKER).read_bytes()
     if how == "odd marker":
@@ -45,7 +45,7 @@ def test_a_worker_that_connects_again_while_its_spool_is_away_goes_on_when_it_is
         spool.rmdir()  # it is as empty as it was
         away.rename(spool)
 
-    assert queue.submit(blurbs(2), model=MODEL).wait(timeout=60).succeeded == 2
+    assert queue.submit(blurbs(2), model=MODEL).wait(timeout=180).succeeded == 2
     assert worker.alive, worker.text
     assert "the spool is available again" in worker.text
 
@@ -61,7 +61,7 @@ def test_a_worker_that_starts_while_its_spool_does_not_serve_waits_and_ends_when
     try:
         wait_until(lambda: WAITS in log.read_text(), what="the worker waits")
         os.kill(worker.pid, signal.SIGTERM)
-        assert worker.wait(timeout=60) == 0
+        assert worker.wait(timeout=180) == 0
     finally:
         worker.kill()
 

@@ -63,13 +63,13 @@ def test_a_small_batch_is_a_dozen_operations_from_submit_to_delete(stack: Stack,
     queue = stack.queue()
     # The first one also connects, and looks for the bucket and the installation.
     first = queue.submit(blurbs(1), model=MODEL)
-    first.wait(timeout=60)
+    first.wait(timeout=180)
     first.delete()
     wait_until(lambda: is_gone(first), what="the first batch is deleted")
     before = len(store.requests)
 
     batch = queue.submit(blurbs(50), model=MODEL)
-    assert batch.wait(timeout=60).succeeded == 50
+    assert batch.wait(timeout=180).succeeded == 50
     batch.delete()
     wait_until(lambda: is_gone(batch), what="the batch is deleted")
 
@@ -82,7 +82,7 @@ def test_a_small_batch_is_a_dozen_operations_from_submit_to_delete(stack: Stack,
 def test_every_request_gets_its_result_and_a_deleted_batch_leaves_nothing(stack: Stack, mode: str) -> None:
     batch = stack.queue().submit(blurbs(300), model=MODEL, mode=mode)
 
-    status = batch.wait(timeout=60)
+    status = batch.wait(timeout=180)
     results = {result.key: result.text for result in batch.results()}
 
     assert (status.state, status.succeeded) == (BatchState.COMPLETED, 300)
@@ -102,7 +102,7 @@ def test_a_worker_that_is_killed_loses_nothing(stack: Stack) -> None:
     stack.workers[-1].kill()
     stack.worker(*ONE_PROCESS)
 
-    assert batch.wait(timeout=90).succeeded == 400
+    assert batch.wait(timeout=180).succeeded == 400
     assert len({result.key for result in batch.results()}) == 400
 
 
@@ -113,12 +113,12 @@ def test_a_store_that_is_away_in_the_middle_of_a_batch_costs_nothing(stack: Stac
         before = len(store.requests)
         store.rule = lambda _: "cut before"
     try:
-        wait_until(lambda: len(store.requests) - before >= 6, timeout=60, what="the worker tries")
+        wait_until(lambda: len(store.requests) - before >= 6, timeout=180, what="the worker tries")
         assert not batch.summary().finished
     finally:
         store.rule = lambda _: None
 
-    assert batch.wait(timeout=90).succeeded == 100
+    assert batch.wait(timeout=180).succeeded == 100
     assert len({result.key for result in batch.results()}) == 100
     assert len([job for job in stack.emulator.jobs() if batch.id in job.display_name]) <= 1
     assert len(batch.status().jobs) == 1
@@ -126,7 +126,7 @@ def test_a_store_that_is_away_in_the_middle_of_a_batch_costs_nothing(stack: Stac
 
 def test_a_store_that_refuses_deletes_is_named_once_and_asked_seldom(stack: Stack, store: FaultyProxy) -> None:
     batch = stack.queue().submit(blurbs(3), model=MODEL)
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     refused: list[str] = []
 
     def refuse(request: str) -> Fault | None:
@@ -141,7 +141,7 @@ def test_a_store_that_refuses_deletes_is_named_once_and_asked_seldom(stack: Stac
         wait_until(lambda: batch.status().problems, what="the problem is shown")
         tries = len(refused)
         other = stack.queue().submit(blurbs(1), model=MODEL)
-        other.wait(timeout=60)
+        other.wait(timeout=180)
     finally:
         store.rule = lambda _: None
 
@@ -164,7 +164,7 @@ def test_lost_replies_and_errors_of_the_store_cost_no_result_and_no_second_answe
 ) -> None:
     store.faults[:] = [fault for one in _FAULTS * 30 for fault in (one, None, None)]
     batch = stack.queue().submit(blurbs(60), model=MODEL)
-    status = batch.wait(timeout=90)
+    status = batch.wait(timeout=180)
     struck = 360 - len(store.faults)
     store.faults.clear()
 

@@ -31,7 +31,7 @@ def test_each_segment_is_an_entry_that_leads_to_its_results(bare_stack: Stack) -
 
     batch = bare_stack.queue().submit(requests, model=MODEL, on_result="stream://shop.blurbs", labels=LABELS)
 
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     wait_until(lambda: batch.status().undelivered == 0, what="everything is delivered")
     found = entries(bare_stack, "shop.blurbs")
     assert [(entry["v"], entry["batch_id"], entry["attempt"], entry["only"]) for entry in found] == [
@@ -81,6 +81,6 @@ def test_a_key_that_is_no_stream_parks_the_segment(bare_stack: Stack) -> None:
 
     batch = bare_stack.queue().submit([Request(key="a", contents="x")], model=MODEL, on_result="stream://taken")
 
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     wait_until(lambda: batch.status().parked == 1, what="the segment is parked")
     assert "WRONGTYPE" in worker.text

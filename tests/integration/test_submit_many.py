@@ -33,7 +33,7 @@ def test_each_of_many_batches_has_its_own_options_and_results(stack: Stack, queu
 
     assert len({batch.id for batch in batches}) == 4
     for batch, count in zip(batches, counts, strict=True):
-        status = batch.wait(timeout=60)
+        status = batch.wait(timeout=180)
         assert (status.succeeded, status.labels) == (count, {"n": str(count)})
         assert {result.key for result in batch.results()} == {f"sku-{n}" for n in range(count)}
 
@@ -74,7 +74,7 @@ def test_a_key_of_other_content_stops_no_other_batch(stack: Stack, queue: BatchQ
 
     a, b, again, same = queue.submit_many([submissions[0], *submissions[2:]])
     assert (b.id, same.id) == (again.id, taken.id)
-    assert [batch.wait(timeout=60).succeeded for batch in (a, b)] == [1, 2]
+    assert [batch.wait(timeout=180).succeeded for batch in (a, b)] == [1, 2]
     # The files of what did not become a batch are gone.
     assert waiting_in_spool(stack) - before == {taken.id, a.id, b.id}
 
@@ -83,6 +83,6 @@ def test_many_batches_can_be_submitted_without_blocking_an_event_loop(stack: Sta
     async def story() -> list[int]:
         queue = AsyncBatchQueue(stack.settings())
         batches = await queue.submit_many([{"requests": blurbs(n), "model": MODEL} for n in (1, 2)])
-        return [(await batch.wait(timeout=60)).succeeded for batch in batches]
+        return [(await batch.wait(timeout=180)).succeeded for batch in batches]
 
     assert asyncio.run(story()) == [1, 2]

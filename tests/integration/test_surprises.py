@@ -41,8 +41,8 @@ def test_a_job_whose_creation_fails_for_ever_is_failed_and_gives_its_slot_back(s
 
     worker = stack.worker("-P", "threads", "-c", "2")
 
-    assert good.wait(timeout=60).succeeded == 1, "the one slot is never given back"
-    status = odd.wait(timeout=60)
+    assert good.wait(timeout=180).succeeded == 1, "the one slot is never given back"
+    status = odd.wait(timeout=180)
     assert (status.state, status.failed) == (BatchState.FAILED, 3)
     assert status.jobs[0].state is JobState.FAILED
     errors = [result.error for result in odd.results()]
@@ -61,7 +61,7 @@ def test_a_job_that_cannot_be_prepared_does_not_hold_a_slot_while_it_waits(stack
 
     stack.worker("-P", "threads", "-c", "2")
 
-    assert good.wait(timeout=60).succeeded == 1, "the one slot is held by a job that waits"
+    assert good.wait(timeout=180).succeeded == 1, "the one slot is held by a job that waits"
     assert not odd.status().finished
     requests.with_suffix(".away").rename(requests)
-    assert odd.wait(timeout=60).succeeded == 1
+    assert odd.wait(timeout=180).succeeded == 1

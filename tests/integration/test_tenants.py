@@ -445,7 +445,7 @@ def test_a_tenant_with_many_batches_does_not_keep_the_batch_of_another_one_waiti
             wait_until(lambda: stack.redis.zcard(line) == 58, what="all others wait")
             [small] = submit("small", 1)
             wait_until(lambda: stack.redis.zcard(line) == 59, what="so does that of the other tenant")
-        assert small.wait(timeout=60).succeeded == 1
+        assert small.wait(timeout=180).succeeded == 1
 
         created = sorted(stack.emulator.jobs(), key=lambda job: job.created)
         assert [small.id in job.display_name for job in created].index(True) < 6

@@ -52,7 +52,7 @@ def test_one_trace_leads_from_the_submit_to_the_handler(stack: Stack, find: Find
     stack.emulator.set_faults([{"on": "batches.get", "kind": "status", "times": 1, "params": {"code": 401}}])
     with trace.get_tracer("service").start_as_current_span("checkout") as root:
         batch = stack.queue().submit(blurbs(3), model=MODEL, on_result=HANDLER)
-    status = batch.wait(timeout=60)
+    status = batch.wait(timeout=180)
     handled = wait_until(lambda: find(f"handle {HANDLER}", lowtide__batch_id=batch.id))[0]
     # Both may end before the stage that has notified the handler.
     for stage in ("clean lowtide.jobs", "deliver lowtide.results"):
@@ -85,7 +85,7 @@ def test_a_job_of_many_batches_has_links_to_their_submits(stack: Stack, find: Fi
     queue = stack.queue(share_jobs=True, linger_seconds=3600, linger_requests=4)
     batches = [queue.submit(blurbs(2), model=MODEL, on_result=HANDLER) for _ in range(2)]
     for batch in batches:
-        batch.wait(timeout=60)
+        batch.wait(timeout=180)
     bundle = batches[0].status().bundle
 
     handled = wait_until(lambda: find(f"handle {HANDLER}", lowtide__batch_id=bundle))[0]

@@ -90,7 +90,7 @@ def test_a_batch_that_no_worker_serves_says_so_until_one_does(
     [problem] = batch.status().problems
     assert problem.startswith("no worker serves queue lowtide.results, which this batch needs: start one: celery -A")
     results = bare_stack.worker("-P", "threads", "-c", "2", "-Q", Queue.RESULTS)
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     assert batch.status().problems == []
 
     for worker in (jobs, results):

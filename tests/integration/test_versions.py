@@ -34,7 +34,7 @@ def test_a_batch_of_an_older_version_is_left_alone_and_does_not_block_others(sta
 
     worker = stack.worker("-P", "threads", "-c", "2")
 
-    assert good.wait(timeout=60).succeeded == 1
+    assert good.wait(timeout=180).succeeded == 1
     wait_until(lambda: old.status().problems, what="its problem is shown")
     status = old.status()
     assert status.state is BatchState.PENDING
@@ -86,7 +86,7 @@ def test_a_segment_that_a_handler_of_an_older_version_gave_back_is_delivered(sta
 def test_a_finished_batch_of_an_older_version_can_be_deleted(stack: Stack) -> None:
     stack.worker("-P", "threads", "-c", "2")
     batch = stack.queue().submit([Request(key="a", contents="x")], model=MODEL)
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     stack.redis.hset(keys.batch(batch.id), "v", 1)
 
     batch.delete()
@@ -102,6 +102,6 @@ def test_damaged_fields_that_are_only_shown_stop_no_batch(stack: Stack) -> None:
         stack.redis.hset(keys.batch(batch.id), field, value)
     stack.worker("-P", "threads", "-c", "2")
 
-    assert batch.wait(timeout=60).succeeded == 1
+    assert batch.wait(timeout=180).succeeded == 1
     batch.delete()
     wait_until(lambda: not stack.redis.exists(keys.batch(batch.id)), what="the batch is gone")

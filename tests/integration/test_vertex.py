@@ -369,7 +369,7 @@ def test_a_submit_of_objects_that_is_interrupted_is_recorded_and_runs_or_leaves_
     batch = queue.submit(uri, model=MODEL, idempotency_key=uri)
 
     assert left == ({batch.id} if where == "after the record" else set())
-    assert batch.wait(timeout=60).succeeded == 3
+    assert batch.wait(timeout=180).succeeded == 3
 
 
 def test_vertex_ai_has_no_inline_jobs(queue: BatchQueue) -> None:
@@ -392,6 +392,6 @@ def test_small_batches_share_a_job_where_their_fields_have_the_same_types(vertex
         queue.submit([answering("other", "b")], model=MODEL),
     ]
 
-    assert [batch.wait(timeout=60).succeeded for batch in batches] == [1, 2, 1]
+    assert [batch.wait(timeout=180).succeeded for batch in batches] == [1, 2, 1]
     assert len({batch.status().bundle for batch in batches}) == 1
     assert sorted(len(job.keys or ()) for job in vertex.emulator.jobs(keys=True)) == [1, 3]

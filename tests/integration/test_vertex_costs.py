@@ -81,7 +81,7 @@ def submit(stack: Stack, cloud: Cloud, place: str, prompts: Sequence[str]) -> Ba
 
 def results(stack: Stack, batch: Batch) -> list[Result]:
     """The results of a batch that ends; what was paid for it and in all is what the emulator has billed."""
-    status, found = batch.wait(timeout=60), list(batch.results())
+    status, found = batch.wait(timeout=180), list(batch.results())
     assert status.cost == sum(result.cost or 0 for result in found)
     assert (status.paid_cost, status.unpriced) == (billed(stack, batch.id), 0)
     assert paid_by_day(stack.redis).cost == billed(stack)
@@ -154,7 +154,7 @@ def test_batches_that_share_a_job_pay_for_their_own_rows(stack: Stack) -> None:
     ]
 
     for batch, each in zip(batches, (ONE, COST_BY_MODALITY), strict=True):
-        assert batch.wait(timeout=60).paid_cost == 3 * each
+        assert batch.wait(timeout=180).paid_cost == 3 * each
     assert batches[0].status().bundle == batches[1].status().bundle
     assert [result.cost for batch in batches for result in batch.results()] == [ONE] * 3 + [COST_BY_MODALITY] * 3
     assert paid_by_day(stack.redis).cost == billed(stack)

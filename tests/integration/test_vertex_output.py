@@ -37,7 +37,7 @@ def submit(stack: Stack, cloud: Cloud, to: str, count: int = REQUESTS) -> Batch:
 
 
 def results(batch: Batch) -> dict[str, Result]:
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     return {result.key: result for result in batch.results()}
 
 

@@ -156,13 +156,13 @@ def new_dataset(vertex: Stack, table: str, **metadata: Any) -> str:
         "metadataSchemaUri": "gs://google-cloud-aiplatform/schema/dataset/metadata/multimodal_1.0.0.yaml",
         "metadata": {"inputConfig": {"bigquerySource": {"uri": table}}, **metadata},
     }
-    with httpx.Client(trust_env=False, timeout=60) as client:
+    with httpx.Client(trust_env=False, timeout=180) as client:
         reply = client.post(f"{vertex.emulator.url}/v1beta1/{HOME}", json=body).raise_for_status()
     return str(reply.json()["response"]["name"])
 
 
 def has_dataset(vertex: Stack, name: str) -> bool:
-    with httpx.Client(trust_env=False, timeout=60) as client:
+    with httpx.Client(trust_env=False, timeout=180) as client:
         return client.get(f"{vertex.emulator.url}/v1beta1/{name}").status_code == 200
 
 

@@ -23,7 +23,7 @@ LABELS = {"team": "shop"}
 def submit(stack: Stack, url: str, count: int = 3) -> Batch:
     requests = [Request(key=f"sku-{n}", contents=f"Article {n}", metadata={"n": str(n)}) for n in range(count)]
     batch = stack.queue().submit(requests, model=MODEL, on_result=url, labels=LABELS)
-    assert batch.wait(timeout=60).succeeded == count
+    assert batch.wait(timeout=180).succeeded == count
     return batch
 
 

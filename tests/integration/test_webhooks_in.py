@@ -67,7 +67,7 @@ def webhook(stack: Stack, batch: Batch) -> object:
 def ran(stack: Stack) -> Batch:
     """A batch that has been run."""
     batch = stack.queue().submit(blurbs(1), model=MODEL)
-    assert batch.wait(timeout=60).succeeded == 1
+    assert batch.wait(timeout=180).succeeded == 1
     return batch
 
 
@@ -95,7 +95,7 @@ def test_polls_are_rare_while_events_come_and_frequent_while_they_do_not(stack: 
         batch = stack.queue().submit(blurbs(1), model=MODEL)
         wait_until(lambda: polls(stack, batch) > 2 and "no events" in problem(stack, batch), what="polled often")
         stack.emulator.set_faults([])
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
 
     await_rare_polls(stack)
 
@@ -134,7 +134,7 @@ def test_no_fault_of_events_or_of_those_who_take_them_costs_a_batch_or_a_second_
             stack.redis_server.stop()
             stack.redis_server.start()
 
-    assert [batch.wait(timeout=90).succeeded for batch in batches] == [2] * 12
+    assert [batch.wait(timeout=180).succeeded for batch in batches] == [2] * 12
     assert stack.emulator.stats().calls["batches.create"] == before + 12
 
 
@@ -144,12 +144,12 @@ def test_a_refused_webhook_costs_no_batch_and_embeddings_have_none(stack: Stack,
     refusal = {"code": 400, "message": "Invalid webhook URI"}
     stack.emulator.set_faults([{"on": "batches.create", "kind": "status", "times": 1, "params": refusal}])
     texts = stack.queue().submit(blurbs(2), model=MODEL)
-    assert texts.wait(timeout=60).succeeded == 2
+    assert texts.wait(timeout=180).succeeded == 2
     assert (webhook(stack, texts), stack.logs().count("create.without_webhook")) == (b"0", 1)
 
     texts_to_embed = [Request(key=f"k{n}", contents="A kettle.") for n in range(2)]
     vectors = stack.queue().submit(texts_to_embed, model="gemini-embedding-2", kind="embedding")
 
-    assert vectors.wait(timeout=60).succeeded == 2
+    assert vectors.wait(timeout=180).succeeded == 2
     assert not webhook(stack, vectors)
     assert stack.emulator.stats().calls["batches.create"] == 3

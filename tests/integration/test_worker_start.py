@@ -35,7 +35,7 @@ def test_a_worker_with_a_setting_that_cannot_be_used_ends_with_one_line(tmp_path
         for name, value in given
     ]
     for (name, _), process in zip(given, started, strict=True):
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=180)
         assert (process.returncode, out) == (1, "")
         assert err.startswith(f"lowtide: {name}: ")
         assert err.count("\n") == 1
@@ -61,7 +61,7 @@ def test_a_worker_names_variables_that_nothing_reads_and_forged_lines_stay_withi
 def test_a_worker_logs_three_lines_of_a_batch_and_none_without_work(bare_stack: Stack) -> None:
     worker = bare_stack.worker("-P", "threads", "-c", "2", LOWTIDE_LOG_FORMAT="json")
     batch = bare_stack.queue().submit(blurbs(10), model=MODEL)
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
     wait_until(lambda: bare_stack.emulator.jobs()[0].deleted, what="the clean")
     worker.stop()
 
@@ -77,7 +77,7 @@ def test_a_worker_logs_json_with_the_ids_of_each_stage(bare_stack: Stack) -> Non
     )
     bare_stack.emulator.set_faults([{"on": "batches.create", "kind": "status", "times": 1, "params": {"code": 429}}])
     batch = bare_stack.queue().submit(blurbs(3), model=MODEL)
-    batch.wait(timeout=60)
+    batch.wait(timeout=180)
 
     def lines() -> list[dict[str, object]]:
         return [json.loads(line) for line in worker.text.splitlines() if line.startswith("{")]

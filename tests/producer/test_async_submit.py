@@ -187,7 +187,7 @@ def test_a_process_ends_whose_loop_is_neither_run_nor_closed_any_more(
     arguments = (stack.redis_server.url, str(stack.directory / "spool"))
 
     done = subprocess.run(
-        [sys.executable, "-c", FORSAKEN, *arguments], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", FORSAKEN, *arguments], capture_output=True, text=True, timeout=180, check=False
     )
 
     assert (done.returncode, done.stdout) == (0, "the end\n")

@@ -251,7 +251,7 @@ def test_a_submit_that_is_interrupted_is_recorded_and_runs_or_is_not_recorded(
     played = outcome_of(case)
     assert played.again is not None
 
-    assert played.again.wait(timeout=60).succeeded == COUNT
+    assert played.again.wait(timeout=180).succeeded == COUNT
     assert {result.key for result in played.again.results()} == {f"{played.key}-{n}" for n in range(COUNT)}
     if case.where in RECORDED or case.where == "at the record":
         assert played.first == played.again.id

@@ -65,4 +65,4 @@ def test_the_first_submits_of_a_process_may_come_at_the_same_time(stack: Stack, 
     ids = done.stdout.split()
     assert len(ids) == count
     for batch_id in ids:
-        assert stack.queue().get(batch_id).wait(timeout=60).succeeded == 3
+        assert stack.queue().get(batch_id).wait(timeout=180).succeeded == 3

@@ -63,7 +63,7 @@ def assert_it_runs(stack: Stack, batch_id: str, *, told: bool = True) -> None:
     if not told:
         # Without a message it waits for the clock: not that long.
         stack.redis.zadd("lowtide:clock:lowtide.jobs", {f"batch:{batch_id}": time.time()}, xx=True)
-    assert stack.queue().get(batch_id).wait(timeout=60).succeeded == len(LINES)
+    assert stack.queue().get(batch_id).wait(timeout=180).succeeded == len(LINES)
     assert len([job for job in stack.emulator.jobs() if batch_id in job.display_name]) == 1
 
 

@@ -84,7 +84,7 @@ def batches(stack: Stack) -> dict[str, Batch]:
 def test_a_batch_without_its_files_ends_with_an_error(stack: Stack, batches: dict[str, Batch], name: str) -> None:
     batch = batches[name]
 
-    status = batch.wait(timeout=60)
+    status = batch.wait(timeout=180)
 
     assert (status.state, status.failed, status.settled) == (BatchState.FAILED, COUNT, COUNT)
     assert status.error is not None
@@ -96,13 +96,13 @@ def test_a_batch_without_its_files_ends_with_an_error(stack: Stack, batches: dic
 def test_a_batch_that_lost_its_files_is_submitted_again_under_its_key_and_deleted(stack: Stack) -> None:
     key = "lost, and submitted again"
     lost = damaged(stack, shutil.rmtree, key)
-    lost.wait(timeout=60)
+    lost.wait(timeout=180)
 
     again = stack.queue().submit(requests(key), model=MODEL, idempotency_key=key)
     lost.delete()
 
     wait_until(lambda: is_gone(lost), what="the batch is deleted")
-    assert again.wait(timeout=60).succeeded == COUNT
+    assert again.wait(timeout=180).succeeded == COUNT
     assert stack.queue().submit(requests(key), model=MODEL, idempotency_key=key).id == again.id
 
 
@@ -110,7 +110,7 @@ def test_a_batch_that_lost_its_files_can_be_cancelled(stack: Stack) -> None:
     lost = damaged(stack, shutil.rmtree, "lost, and cancelled")
     lost.cancel()
 
-    status = lost.wait(timeout=60)
+    status = lost.wait(timeout=180)
 
     assert (status.state, status.cancelled) == (BatchState.CANCELLED, COUNT)
 
@@ -122,7 +122,7 @@ def test_a_batch_that_loses_its_files_before_its_job_is_created_can_be_cancelled
         wait_until(lambda: batch.status().problems, what="the job is refused")
         shutil.rmtree(stack.directory / "spool" / "batches" / batch.id)
         batch.cancel()
-        status = batch.wait(timeout=60)
+        status = batch.wait(timeout=180)
     finally:
         stack.emulator.set_faults([])
 
@@ -178,7 +178,7 @@ def test_a_batch_that_loses_its_files_while_its_job_runs_says_so_and_ends_on_tim
     odd.cancel()
     pass_deadline(stack, late.id)
 
-    ends = unwanted.wait(timeout=60), late.wait(timeout=60), odd.wait(timeout=60)
+    ends = unwanted.wait(timeout=180), late.wait(timeout=180), odd.wait(timeout=180)
 
     assert [end.state for end in ends] == [BatchState.CANCELLED, BatchState.EXPIRED, BatchState.CANCELLED]
     assert [end.settled for end in ends] == [COUNT] * 3
@@ -211,7 +211,7 @@ def test_a_batch_whose_results_lead_out_of_the_spool_says_so_and_ends_on_time(
     assert "leads out of the spool" in str(batch.status().problems)
     batch.cancel()
 
-    end = batch.wait(timeout=60)
+    end = batch.wait(timeout=180)
 
     assert (end.state, end.settled, end.cancelled, end.problems) == (BatchState.CANCELLED, COUNT, COUNT, [])
     elsewhere = tmp_path / "elsewhere"
@@ -235,7 +235,7 @@ def test_the_batches_of_a_bundle_that_loses_its_files_while_its_job_runs_end_on_
     for bundle in bundles:
         pass_deadline(stack, bundle)
 
-    unwanted, late = (batch.wait(timeout=60) for batch in found)
+    unwanted, late = (batch.wait(timeout=180) for batch in found)
 
     assert unwanted.error is not None
     assert late.error is not None
@@ -254,20 +254,20 @@ def test_files_that_are_away_for_a_moment_cost_nothing(tmp_path: Path) -> None:
         wait_until(lambda: stack.redis.hget(f"lowtide:batch:{batch.id}", "damaged_since"), what="a worker has looked")
         away.rename(stack.directory / "spool" / "batches" / batch.id)
 
-        assert batch.wait(timeout=60).succeeded == COUNT
+        assert batch.wait(timeout=180).succeeded == COUNT
 
 
 def test_the_key_of_a_batch_that_is_being_deleted_goes_to_the_next(stack: Stack) -> None:
     queue, key = stack.queue(), "deleted, and submitted again"
     first = queue.submit(requests(key), model=MODEL, idempotency_key=key)
-    first.wait(timeout=60)
+    first.wait(timeout=180)
     # So that it is `deleting` for as long as this test wants.
     stack.emulator.set_faults([{"on": "batches.delete", "kind": "status", "params": {"code": 503}}])
     try:
         first.delete()
         second = queue.submit(requests(key), model=MODEL, idempotency_key=key)
         assert first.status().state is BatchState.DELETING
-        assert second.wait(timeout=60).succeeded == COUNT
+        assert second.wait(timeout=180).succeeded == COUNT
     finally:
         stack.emulator.set_faults([])
 
@@ -283,4 +283,4 @@ def test_a_key_that_points_at_no_batch_is_free(stack: Stack) -> None:
 
     batch = stack.queue().submit(requests("left over"), model=MODEL, idempotency_key="left over")
 
-    assert batch.wait(timeout=60).succeeded == COUNT
+    assert batch.wait(timeout=180).succeeded == COUNT

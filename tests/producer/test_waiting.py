@@ -51,7 +51,7 @@ def test_waiting_does_not_read_the_jobs(
 
 def test_a_summary_is_a_status_without_jobs(stack: Stack) -> None:
     batch = stack.queue().submit(requests("summary"), model=MODEL)
-    status = batch.wait(timeout=60)
+    status = batch.wait(timeout=180)
 
     summary = batch.summary()
 

@@ -78,7 +78,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def run(python: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([python, *arguments], env=env, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([python, *arguments], env=env, capture_output=True, text=True, timeout=180, check=False)
 
 
 def test_a_service_gets_no_command_line_and_nothing_that_only_workers_need() -> None:

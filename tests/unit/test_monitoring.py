@@ -19,7 +19,7 @@ def test_a_heartbeat_does_not_wait_for_a_redis_that_is_away() -> None:
 
         beat = Thread(target=heart._send, args=("worker-heartbeat",), daemon=True)
         beat.start()
-        beat.join(timeout=60)
+        beat.join(timeout=180)
 
     assert not beat.is_alive()
     assert [event["type"] for event, *_ in dispatcher._outbound_buffer] == ["worker-heartbeat"]
