@@ -396,7 +396,12 @@ def test_a_shared_key_of_another_type_is_named_in_the_log_and_where_jobs_wait(
     runtime.redis.zadd(keys.models("gemini"), {MODEL: 1.0})
     ticker.report_wrong_keys()
     assert not caplog.records
-    wrong = {keys.live("gemini"), keys.waiting("gemini", MODEL), keys.limit("gemini"), keys.clock(Queue.JOBS)}
+    runtime.redis.zadd(keys.strands("gemini", MODEL), {"0:": 1.0})
+    wrong = {
+        *(keys.live("gemini"), keys.waiting("gemini", MODEL), keys.limit("gemini"), keys.clock(Queue.JOBS)),
+        *(keys.strand_of("gemini", MODEL), keys.share("gemini", MODEL), keys.served("gemini")),
+        keys.strand("gemini", keys.strand_name(0, ""), MODEL),
+    }
     for key in wrong:
         runtime.redis.delete(key)
         runtime.redis.sadd(key, "x")

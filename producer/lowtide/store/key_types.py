@@ -23,6 +23,7 @@ _SHARED = {
             *map(keys.clock, Queue),
             *map(keys.live, ProviderName),
             *map(keys.models, ProviderName),
+            *map(keys.served, ProviderName),
         ],
         "sorted set",
     ),
@@ -39,6 +40,8 @@ _SHARED = {
 }
 """The keys that do not belong to one batch, each with its type."""
 _MOST_MODELS = 100
+_MOST_STRANDS = 100
+"""Strands of a model that are looked at: the first ones, as one of these can stop its line."""
 _REMEDY = "restore it from a backup, or delete it"
 
 
@@ -71,8 +74,17 @@ def _of_models(client: redis.Redis, provider: ProviderName) -> Iterator[tuple[st
         found: Any = client.zrevrange(keys.models(provider), 0, _MOST_MODELS - 1)
     except redis.ResponseError:
         return
-    for model in (name.decode(errors="replace") for name in found):
+    models = [name.decode(errors="replace") for name in found]
+    with client.pipeline(transaction=False) as pipe:
+        for model in models:
+            pipe.zrange(keys.strands(provider, model), 0, _MOST_STRANDS - 1)
+        lines: list[Any] = pipe.execute(raise_on_error=False)
+    for model, strands in zip(models, lines, strict=True):
         yield keys.waiting(provider, model), "sorted set"
         yield keys.strands(provider, model), "sorted set"
+        for strand in strands if isinstance(strands, list) else ():
+            yield keys.strand(provider, strand.decode(errors="replace"), model), "sorted set"
+        yield keys.strand_of(provider, model), "hash"
+        yield keys.share(provider, model), "hash"
         yield keys.live_tokens(provider, model), "hash"
         yield keys.quota(provider, model), "string"
