@@ -269,6 +269,55 @@ def test_an_earlier_version_finds_all_that_wait_in_the_order_of_their_age(stack:
     assert _in_line(stack) == [waiting[-1], *waiting[:-1]]
 
 
+@pytest.mark.parametrize(
+    "lost",
+    [
+        keys.strands("gemini", MODEL),
+        keys.strand("gemini", keys.strand_name(0, tenant_digest({"tenant": "a"})), MODEL),
+        keys.strand_of("gemini", MODEL),
+        keys.share("gemini", MODEL),
+    ],
+)
+def test_jobs_keep_their_turn_where_a_key_of_their_line_was_deleted(stack: Stack, lost: str) -> None:
+    line = Line(stack)
+    line.wait("holds")
+    line.wait("a", 3)
+    line.wait("b", 3)
+
+    assert stack.redis.delete(lost)
+
+    found = line.next(6)
+    assert found in (["a", "b"] * 3, ["b", "a"] * 3)
+    line.end()
+    assert not line.left()
+
+
+def test_a_job_whose_strand_is_not_known_any_more_does_not_stop_redis(stack: Stack) -> None:
+    line = Line(stack)
+    line.wait("holds")
+    [dead], [waits] = line.wait("a"), line.wait("b")
+    stack.redis.delete(keys.strand_of("gemini", MODEL), keys.job(dead))
+    stack.redis.zrem(keys.waiting("gemini", MODEL), dead)
+
+    line.end()
+
+    assert line.live == [waits]
+    line.end()
+    assert not line.left()
+
+
+def test_a_job_gets_its_turn_where_an_earlier_version_has_taken_another_one_out_of_the_line(stack: Stack) -> None:
+    line = Line(stack)
+    line.wait("holds")
+    [taken], old = line.wait("a"), line.job("b", tenant=None)
+    stack.redis.zrem(keys.waiting("gemini", MODEL), taken)
+    stack.redis.zadd(keys.waiting("gemini", MODEL), {old: line.jobs[old].batch.created})
+
+    line.end()
+
+    assert line.live == [old]
+
+
 def test_names_of_tenants_may_be_anything_and_keys_stay_short(stack: Stack) -> None:
     line = Line(stack)
     line.wait("holds")

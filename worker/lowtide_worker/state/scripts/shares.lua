@@ -60,18 +60,24 @@ local function enter_strand(model, id, turn, tenant)
   end
 end
 
--- Takes a job out of a line. Returns whether it was there.
-local function leave_line(model, id)
-  local removed = redis.call('ZREM', waiting_prefix .. model, id) == 1
-  local strand = redis.call('HGET', strand_of_prefix .. model, id)
-  if not strand then return removed end
-  redis.call('HDEL', strand_of_prefix .. model, id)
+-- Takes a job out of a strand, and a strand without jobs out of its line.
+local function leave_strand(model, id, strand)
   redis.call('ZREM', strand_key(model, strand), id)
-  if exists(strand_key(model, strand)) then return removed end
+  if exists(strand_key(model, strand)) then return end
   redis.call('ZREM', strands_prefix .. model, strand)
   local priority = parts_of(strand)
   if tenants_that_wait(model, priority) == 0 then
     redis.call('HDEL', share_prefix .. model, priority)
+  end
+end
+
+-- Takes a job out of a line. Returns whether it was there.
+local function leave_line(model, id)
+  local removed = redis.call('ZREM', waiting_prefix .. model, id) == 1
+  local strand = redis.call('HGET', strand_of_prefix .. model, id)
+  if strand then
+    redis.call('HDEL', strand_of_prefix .. model, id)
+    leave_strand(model, id, strand)
   end
   return removed
 end
@@ -79,7 +85,8 @@ end
 -- Puts a job into the line of its model, if it is not there.
 local function join_line(model, id, turn, batch)
   redis.call('ZADD', waiting_prefix .. model, 'NX', turn, id)
-  if not redis.call('HGET', strand_of_prefix .. model, id) then
+  local strand = redis.call('HGET', strand_of_prefix .. model, id)
+  if not strand or not redis.call('ZSCORE', strand_key(model, strand), id) then
     enter_strand(model, id, tonumber(turn), tenant_of(batch))
   end
 end
@@ -101,8 +108,10 @@ end
 -- most 500 jobs a call, as Redis does nothing else meanwhile; the others follow with the next calls.
 local function match_strands(model)
   local line, strand_of = waiting_prefix .. model, strand_of_prefix .. model
-  local left, from = 500, 0
-  if redis.call('ZCARD', line) == redis.call('HLEN', strand_of) then return end
+  local left, from, waiting = 500, 0, redis.call('ZCARD', line)
+  -- The strands are lost: another program had written to their key, and it was deleted.
+  if waiting > 0 and not exists(strands_prefix .. model) then redis.call('DEL', strand_of) end
+  if waiting == redis.call('HLEN', strand_of) then return end
   while left > 0 do
     local page = redis.call('ZRANGE', line, from, from + 999, 'WITHSCORES')
     if #page == 0 then break end
@@ -128,36 +137,35 @@ local function match_strands(model)
 end
 
 -- The jobs of a line one after the other, as they get their turn: a function that returns the next one's id and strand,
--- one that notes that it got something, at a cost, and one that takes it out of the line. At most `count` jobs are wanted,
--- so no more strands are read, unless these have none: each further strand has so many before it.
+-- one that notes that it got something, at a cost, one that takes it out of the line, and one that returns whether the line
+-- has changed so that it is to be read again. At most `count` jobs are wanted, so no more strands are read: each further
+-- strand has so many before it.
 local function in_turn(model, count)
-  local strands, page, again, taken = {}, 1, true, false
-  local function read_strands()
-    again = false
-    local found = redis.call('ZRANGE', strands_prefix .. model, 0, count - 1, 'WITHSCORES')
-    for index = 1, #found, 2 do
-      strands[#strands + 1] = {name = found[index], turn = tonumber(found[index + 1]), read = 0, at = 0, jobs = {}}
-    end
-    page = math.max(1, math.ceil(count / math.max(1, #strands)))
+  local strands, changed = {}, false
+  local found = redis.call('ZRANGE', strands_prefix .. model, 0, count - 1, 'WITHSCORES')
+  for index = 1, #found, 2 do
+    strands[#strands + 1] = {name = found[index], turn = tonumber(found[index + 1]), read = 0, at = 0, jobs = {}}
   end
+  local page = math.max(1, math.ceil(count / math.max(1, #strands)))
   local function next_job()
-    if again and not strands[1] then read_strands() end
     while strands[1] do
       local strand = strands[1]
       if strand.at == #strand.jobs then
         strand.jobs, strand.at = redis.call('ZRANGE', strand_key(model, strand.name), strand.read, strand.read + page - 1), 0
         strand.read = strand.read + #strand.jobs
+        -- Its jobs are lost, as its key was deleted: all jobs of the line are put into strands again.
+        if strand.read == 0 and redis.call('ZREM', strands_prefix .. model, strand.name) == 1 then
+          redis.call('DEL', strand_of_prefix .. model)
+          changed = true
+        end
       end
       strand.at = strand.at + 1
       if strand.jobs[strand.at] then return strand.jobs[strand.at], strand.name end
       table.remove(strands, 1)
-      -- Those that were read may have had deleted jobs only.
-      if again and not strands[1] then read_strands() end
     end
   end
   local function got(cost)
     local strand, place = strands[1], 1
-    again, taken = false, true
     strand.turn = strand.turn + cost
     while strands[place + 1] and strands[place + 1].turn < strand.turn do
       strands[place], strands[place + 1], place = strands[place + 1], strand, place + 1
@@ -165,9 +173,11 @@ local function in_turn(model, count)
   end
   local function drop(id)
     leave_line(model, id)
-    again = not taken
+    -- Where its strand is not known: it would come again and again.
+    leave_strand(model, id, strands[1].name)
+    changed = true
     -- Those behind it have moved up.
     strands[1].read = strands[1].read - 1
   end
-  return next_job, got, drop
+  return next_job, got, drop, function() return changed end
 end

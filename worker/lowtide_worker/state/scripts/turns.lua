@@ -85,12 +85,12 @@ local function cost_of(given, limit)
   return math.ceil(CAPACITY * math.min(1, part))
 end
 
--- The first jobs of a model's line that may be created now, at most `count`; and whether the next one lacks tokens.
-local function first_of(model, count)
-  match_strands(model)
-  local found, next_job, got, drop = {}, in_turn(model, count)
+-- The first jobs of a model's line that may be created now, at most `count`; whether the next one lacks tokens; and
+-- whether others may have come up for jobs that were taken out of the line.
+local function read_line(model, count)
+  local found, next_job, got, drop, has_changed = {}, in_turn(model, count)
   local id, strand = next_job()
-  if not id then return found, false end
+  if not id then return found, false, has_changed() end
   local quota = read_quota(quota_prefix .. model)
   local limit, ratio = limit_of(quota), ratio_of(quota)
   local used, jobs = 0, 0
@@ -118,7 +118,17 @@ local function first_of(model, count)
     end
     id, strand = next_job()
   end
-  return found, false
+  return found, false, #found < count and has_changed()
+end
+
+-- The first jobs of a model's line that may be created now, at most `count`; and whether the next one lacks tokens.
+local function first_of(model, count)
+  local found, lacks, again
+  repeat
+    match_strands(model)
+    found, lacks, again = read_line(model, count)
+  until not again
+  return found, lacks
 end
 
 -- The names under which `served` has the time at which a tenant, and a line, got a slot that others could have had.
