@@ -185,3 +185,13 @@ def test_no_blob_is_damaged_where_the_spool_as_a_whole_does_not_serve(spool: Spo
         spool.read("folder/a")
 
     assert not isinstance(error.value, DamagedBlob)
+
+
+def test_a_link_that_leads_nowhere_hides_no_other_blob_of_its_folder(spool: Spool, tmp_path: Path) -> None:
+    put(spool, "folder/x", b"1")
+    folder = tmp_path / "spool" / "folder"
+    (folder / "loop").symlink_to("loop")
+    (folder / "gone").symlink_to("nothing")
+
+    assert spool.names("folder") == ["folder/x"]
+    assert spool.modified("folder") == spool.modified("folder/x")

@@ -166,10 +166,17 @@ class FolderStorage:
         for place, _, names in os.walk(top, onerror=_raise_unless_missing):
             for name in names:
                 path = f"{place}/{name}"
-                # Another process may remove it meanwhile.
-                with suppress(FileNotFoundError):
+                try:
                     found = os.stat(path)  # noqa: PTH116
-                    yield Entry(folder + path.removeprefix(top), found.st_size, found.st_mtime)
+                except FileNotFoundError:
+                    # Another process has removed it meanwhile.
+                    continue
+                except OSError:
+                    # A link in a loop, or to a place that is closed to this user, must not hide all others.
+                    if not os.path.islink(path):  # noqa: PTH114
+                        raise
+                    continue
+                yield Entry(folder + path.removeprefix(top), found.st_size, found.st_mtime)
 
     def folders(self, folder: str) -> Iterator[str]:
         """Yields the names of the folders directly in a folder."""
