@@ -129,7 +129,7 @@ class Batch:
 
     def _lines(self, status: BatchStatus) -> Iterator[bytes]:
         self._store.confirm(self._store.installation(self._spool))
-        found, names = 0, self._spool.names(self._files.results)
+        found, names = 0, [*filter(self._files.segment_of, self._spool.names(self._files.results))]
         for name in names:
             for line in self._spool.lines(name):
                 found += 1

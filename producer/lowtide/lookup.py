@@ -163,7 +163,8 @@ class ResultFinder:
         """The lines of all files that may have the results."""
         if bundle is not None:
             # One that was cancelled has a job of its own.
-            for name in self._spool.names(BatchFiles(self._batch_id).results):
+            own = BatchFiles(self._batch_id)
+            for name in filter(own.segment_of, self._spool.names(own.results)):
                 with suppress(DamagedBlob):
                     yield from self._spool.lines(name)
             for name, start, end in self._store.stored(self._batch_id):

@@ -80,6 +80,19 @@ def test_results_that_are_not_all_there_are_an_error_not_an_end(
         list(batch.results())
 
 
+def test_files_that_others_leave_among_the_results_are_no_results(stack: Stack, queue: BatchQueue) -> None:
+    batch = queue.submit(blurbs(2), model=MODEL)
+    batch.wait(timeout=60)
+    folder = stack.directory / "spool" / "batches" / (batch.status().bundle or batch.id) / "results"
+    [file] = folder.iterdir()
+    own = stack.directory / "spool" / "batches" / batch.id / "results"
+    own.mkdir(exist_ok=True)
+    shutil.copy(file, own / ".nfs0000000000000001")
+    (own / ".DS_Store").write_bytes(b"\0")
+
+    assert len(list(batch.results())) == 2
+
+
 def test_a_batch_whose_failed_job_was_replaced_has_no_error(bare_stack: Stack) -> None:
     bare_stack.emulator.set_faults([{"on": "job", "kind": "fail", "times": 1, "params": {"code": 14}}])
     bare_stack.worker("-P", "threads", "-c", "2")

@@ -9,6 +9,7 @@ import time
 INSTALLATION_ID = re.compile(r"[0-9a-hjkmnp-tv-z]{8}", re.ASCII)
 BATCH_ID = re.compile(r"[a-z0-9][a-z0-9-]{2,47}", re.ASCII)
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
+_RESULT = re.compile(r"(\d+)-(\d+)\.jsonl", re.ASCII)
 DISPLAY_PREFIX = "lowtide-"
 """Of the display names of all installations."""
 SINGLES = "singles"
@@ -115,6 +116,14 @@ class BatchFiles:
     def result(self, number: int, segment: int) -> str:
         """The stored results of one segment."""
         return f"{self.results}/{number:05d}-{segment:07d}.jsonl"
+
+    def segment_of(self, name: str) -> tuple[int, int] | None:
+        """The numbers of the job and of the segment whose results have this name; None for any other name.
+
+        File systems of networks, desktops and backups leave files of their own in any folder.
+        """
+        found = _RESULT.fullmatch(name.removeprefix(f"{self.results}/"))
+        return (int(found[1]), int(found[2])) if found else None
 
     def result_index(self, number: int) -> str:
         """The place of each result of a settled job, unless it is small: see `lowtide.spool.result_index`."""

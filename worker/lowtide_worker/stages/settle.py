@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import IO, cast
@@ -52,7 +51,6 @@ log = logging.getLogger(__name__)
 _WATCH_SECONDS = 600.0
 _BALANCE_SECONDS = 1.0
 _CHUNK = 4096
-_RESULT = re.compile(r"(\d+)-(\d+)\.jsonl", re.ASCII)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -280,18 +278,19 @@ def _tidy(runtime: Runtime, batch_id: str) -> None:
     They are of segments that were given up, or of segments that only a later state of Redis knew: it went back in time,
     and the batch was then cut into other jobs and segments.
     """
+    files = BatchFiles(batch_id)
     # The list comes first: Redis knows every segment that writes after it.
     try:
-        names = runtime.spool.names(BatchFiles(batch_id).results)
+        names = runtime.spool.names(files.results)
     except DamagedBlob:
         # Something else has the place of the folder: what is in it is not Lowtide's.
         return
     segments = segments_of_jobs(runtime.redis, batch_id)
     for name in names:
-        place = _RESULT.fullmatch(name.rpartition("/")[2])
+        place = files.segment_of(name)
         if place is None:
             continue
-        job, number = map(int, place.groups())
+        job, number = place
         count, given_up = segments.get(job, (0, set()))
         if number >= count or number in given_up:
             log.warning(
