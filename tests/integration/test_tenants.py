@@ -241,7 +241,7 @@ def test_a_job_that_waited_in_the_line_of_an_earlier_version_keeps_its_turn(stac
     assert sorted(line.next(3)) == ["large", "new", "small"]
     gone, another = sorted(set(old) & set(_in_line(stack)))
     stack.redis.zrem(keys.waiting("gemini", MODEL), gone)
-    stack.redis.hset(keys.job(gone), "stage", Stage.POLL)
+    stack.redis.hset(keys.job(gone), mapping={"stage": Stage.POLL, "awaits": ""})
     line.end()
     assert line.live == [another]
     line.end()
@@ -272,6 +272,7 @@ def test_an_earlier_version_finds_all_that_wait_in_the_order_of_their_age(stack:
 @pytest.mark.parametrize(
     "lost",
     [
+        keys.waiting("gemini", MODEL),
         keys.strands("gemini", MODEL),
         keys.strand("gemini", keys.strand_name(0, tenant_digest({"tenant": "a"})), MODEL),
         keys.strand_of("gemini", MODEL),
@@ -311,6 +312,7 @@ def test_a_job_gets_its_turn_where_an_earlier_version_has_taken_another_one_out_
     line.wait("holds")
     [taken], old = line.wait("a"), line.job("b", tenant=None)
     stack.redis.zrem(keys.waiting("gemini", MODEL), taken)
+    stack.redis.hset(keys.job(taken), "awaits", "")
     stack.redis.zadd(keys.waiting("gemini", MODEL), {old: line.jobs[old].batch.created})
 
     line.end()

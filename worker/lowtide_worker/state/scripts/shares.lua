@@ -104,6 +104,16 @@ local function charge(model, id, cost)
   redis.pcall('HINCRBY', share_prefix .. model, priority, string.format('%.0f', math.ceil(cost / sharing)))
 end
 
+-- Whether a job that is in a strand, and not among all jobs of the line, waits all the same: their set was deleted. Then
+-- it has its place there again. An earlier version has taken out any other: such a job awaits nothing.
+local function stays(model, id, strand)
+  local awaits = redis.call('HGET', job_hash .. id, 'awaits')
+  local created = (awaits == 'slot' or awaits == 'tokens') and redis.call('ZSCORE', strand_key(model, strand), id)
+  if not created then return false end
+  redis.call('ZADD', waiting_prefix .. model, 'NX', turn_of(parts_of(strand), created), id)
+  return true
+end
+
 -- Brings the strands of a line up to date after a worker of an earlier version: it knows the line of all jobs only. At
 -- most 500 jobs a call, as Redis does nothing else meanwhile; the others follow with the next calls.
 local function match_strands(model)
@@ -130,7 +140,7 @@ local function match_strands(model)
   local found = redis.call('HGETALL', strand_of)
   for index = 1, #found, 2 do
     if left > 0 and not redis.call('ZSCORE', line, found[index]) then
-      leave_line(model, found[index])
+      if not stays(model, found[index], found[index + 1]) then leave_line(model, found[index]) end
       left = left - 1
     end
   end

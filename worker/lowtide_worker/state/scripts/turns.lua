@@ -98,6 +98,7 @@ local function read_line(model, count)
   while id and #found < count do
     local stage, tokens, least = unpack(redis.call('HMGET', job_hash .. id, 'stage', 'tokens', 'least'))
     local turn = redis.call('ZSCORE', waiting_prefix .. model, id)
+    if stage and not turn and stays(model, id, strand) then turn = redis.call('ZSCORE', waiting_prefix .. model, id) end
     if stage and turn then
       tokens, least = amount(tokens) or 1, amount(least) or 1
       local need = math.ceil(tokens * ratio)
