@@ -415,5 +415,24 @@ def test_a_shared_key_of_another_type_is_named_in_the_log_and_where_jobs_wait(
     assert waiting.reason.endswith(f"{keys.waiting('gemini', MODEL)} and {keys.live('gemini')} in Redis")
 
 
+@pytest.mark.parametrize("lost", [keys.clock(Queue.JOBS), keys.entity(keys.SWEEP_MEMBER)])
+def test_a_key_of_the_sweep_may_be_deleted_while_workers_run(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    stack.empty_redis()
+    runtime = Runtime(stack.worker_settings())
+    monkeypatch.setattr(ticker, "runtime", lambda: runtime)
+    batch = stack.queue().submit([Request(key="a", contents="x")], model=MODEL, share=False)
+    ticker.check_keys()
+    runtime.redis.delete(lost)
+
+    ticker.check_keys()
+    runtime.oddities.put_back_on_clock(lambda: None)
+
+    on_clock: Any = runtime.redis.zrange(keys.clock(Queue.JOBS), 0, -1)
+    assert {one.decode() for one in on_clock} == {keys.batch_member(batch.id), keys.SWEEP_MEMBER}
+    assert runtime.redis.hget(keys.entity(keys.SWEEP_MEMBER), "stage") == Stage.SWEEP.encode()
+
+
 def token_of(runtime: Runtime, name: str) -> int:
     return int(runtime.redis.hget(name, "token") or 0)

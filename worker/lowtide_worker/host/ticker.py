@@ -20,7 +20,7 @@ from lowtide.budgets import budgets_digest
 from lowtide.errors import InstallationMismatch, SpoolError, UnsupportedServer
 from lowtide.protocol import ARRIVED, Queue, arguments, shown
 from lowtide.states import ProviderName
-from lowtide.store import ANNOUNCE_SECONDS, Announcement, announce, withdraw, wrong_keys
+from lowtide.store import ANNOUNCE_SECONDS, Announcement, announce, is_wrong, withdraw, wrong_keys
 from lowtide_worker.arrivals import have_arrived
 from lowtide_worker.events import Event
 from lowtide_worker.host.health import HEALTH
@@ -54,19 +54,13 @@ class Ticker(bootsteps.StartStopStep):
         that does not serve.
         """
         self._await_surroundings(parent.hostname)
-        try:
-            runtime().clock.start_sweep()
-        except redis.ResponseError as error:
-            if "WRONGTYPE" not in str(error):
-                raise
-            # A key of another program has its name; a worker without a sweep is better than no worker.
-            log.error("the sweep cannot be put on the clock: %s", error, extra=Event.CLOCK_NO_SWEEP.extra)  # noqa: TRY400 - the trace says nothing more
+        start_sweep()
         HEALTH.connected(blocks=isinstance(parent.pool, solo.TaskPool))
         self._timer = parent.timer.call_repeatedly(runtime().settings.clock_tick_seconds, self.tick, args=(parent.app,))
         self.announce(_announcement(parent))
         self._announcer = parent.timer.call_repeatedly(ANNOUNCE_SECONDS, lambda: self.announce(_announcement(parent)))
         report_wrong_keys()
-        self._checker = parent.timer.call_repeatedly(_CHECK_SECONDS, report_wrong_keys)
+        self._checker = parent.timer.call_repeatedly(_CHECK_SECONDS, check_keys)
 
     def _await_surroundings(self, worker: str) -> None:
         said = ""
@@ -129,6 +123,27 @@ class Ticker(bootsteps.StartStopStep):
                 send(app, runtime().clock.claim(queue, tick=True))
                 if queue is Queue.JOBS and have_arrived(runtime()):
                     app.send_task(ARRIVED, queue=queue)
+
+
+def start_sweep() -> None:
+    """Puts the sweep on the clock, unless it is there."""
+    try:
+        runtime().clock.start_sweep()
+    except redis.ResponseError as error:
+        if not is_wrong(error):
+            raise
+        # A key of another program has its name; a worker without a sweep is better than no worker.
+        log.error("the sweep cannot be put on the clock: %s", error, extra=Event.CLOCK_NO_SWEEP.extra)  # noqa: TRY400 - the trace says nothing more
+
+
+def check_keys() -> None:
+    """Reports the shared keys that have another type, and has the sweep run where its own were deleted for that.
+
+    It puts back all others that have lost their place on a clock.
+    """
+    report_wrong_keys()
+    with suppress(redis.RedisError):
+        start_sweep()
 
 
 def report_wrong_keys() -> None:
