@@ -272,6 +272,7 @@ def test_an_earlier_version_finds_all_that_wait_in_the_order_of_their_age(stack:
 @pytest.mark.parametrize(
     "lost",
     [
+        keys.models("gemini"),
         keys.waiting("gemini", MODEL),
         keys.strands("gemini", MODEL),
         keys.strand("gemini", keys.strand_name(0, tenant_digest({"tenant": "a"})), MODEL),

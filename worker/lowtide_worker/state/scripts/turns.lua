@@ -196,6 +196,8 @@ end
 -- Makes those due whose turn has come. A job at work asks again only if it still waits for a slot when its work ends: see
 -- advance.lua. Returns how many.
 local function wake_next(clock, job_member)
+  -- Where the set of models was deleted, no line would be read until one of its jobs asks.
+  if exists(waiting_prefix .. model) then redis.call('ZADD', models, 'NX', score(now()), model) end
   local found, due = next_jobs(), score(now())
   for _, job in ipairs(found) do
     local hash = job_hash .. job.id
