@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -24,6 +25,7 @@ from lowtide_cli.commands.up import Options
 from lowtide_cli.commands.up.announcement import hooks_command, provider_line
 from lowtide_cli.commands.up.exports import hooks_exports
 from lowtide_cli.commands.up.ports import chosen_port
+from lowtide_cli.commands.up.running import running
 from lowtide_cli.commands.up.shape import short_pauses, tell_of_workers
 from lowtide_cli.local import SERVER_VARIABLE, EmbeddedRedis, Shape, Stack
 from lowtide_worker.settings import WorkerSettings
@@ -92,6 +94,12 @@ def test_up_serves_a_batch_and_ctrl_c_leaves_nothing_behind(runs: dict[str, Run]
     assert "everything is stopped" in rest
     assert "Traceback" not in rest
     assert not any(map(alive, mine))
+
+
+def test_a_killed_one_leaves_no_note_that_names_the_process_that_has_its_number_now(tmp_path: Path) -> None:
+    (tmp_path / "running.json").write_text(json.dumps({"pid": os.getpid(), "pages": {"Redis": "127.0.0.1:1"}}))
+
+    assert running(tmp_path) == ""
 
 
 def test_two_do_not_share_a_data_folder_and_a_kill_leaves_no_orphan(runs: dict[str, Run]) -> None:
