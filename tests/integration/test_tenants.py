@@ -294,6 +294,22 @@ def test_jobs_keep_their_turn_where_a_key_of_their_line_was_deleted(stack: Stack
     assert not line.left()
 
 
+def test_values_that_are_no_numbers_of_a_line_stop_no_job(stack: Stack) -> None:
+    line = Line(stack)
+    line.wait("holds")
+    line.wait("a", 2)
+    stack.redis.zadd(keys.waiting("gemini", MODEL), {"x": float("-inf"), "y-1": float("inf")})
+    stack.redis.hset(keys.strand_of("gemini", MODEL), "z", "no strand")
+    stack.redis.hset(keys.share("gemini", MODEL), "0", "nan")
+    stack.redis.zadd(keys.strands("gemini", MODEL), {"no strand": float("-inf")})
+
+    line.wait("b", 1)
+
+    assert sorted(line.next(3)) == ["a", "a", "b"]
+    line.end()
+    assert not line.left()
+
+
 def test_a_job_whose_strand_is_not_known_any_more_does_not_stop_redis(stack: Stack) -> None:
     line = Line(stack)
     line.wait("holds")

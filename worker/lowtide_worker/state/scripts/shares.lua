@@ -11,6 +11,12 @@
 -- versions, whose workers may use the same line.
 local function turn_of(priority, created) return string.format('%.3f', created - priority * 1e10) end
 
+-- A stored value as a finite number; nil where it is anything else: that must not stop the jobs of all batches.
+local function finite(value)
+  local number = tonumber(value or '')
+  return number and math.abs(number) < math.huge and number or nil
+end
+
 -- The limits of the scores of a priority.
 local function least_turn(priority) return string.format('%.0f', -priority * PER_PRIORITY) end
 local function most_turn(priority) return string.format('(%.0f', (1 - priority) * PER_PRIORITY) end
@@ -41,7 +47,7 @@ end
 local function beginning_turn(model, priority)
   local line = strands_prefix .. model
   local first = redis.call('ZRANGEBYSCORE', line, least_turn(priority), most_turn(priority), 'WITHSCORES', 'LIMIT', 0, 1)
-  local share = tonumber(redis.call('HGET', share_prefix .. model, priority) or '') or 0
+  local share = finite(redis.call('HGET', share_prefix .. model, priority)) or 0
   local lowest = first[2] and first[2] + priority * PER_PRIORITY or 0
   share = math.min(math.max(share, lowest) + 1, PER_PRIORITY - 1)
   redis.call('HSET', share_prefix .. model, priority, string.format('%.0f', share))
@@ -66,7 +72,7 @@ local function leave_strand(model, id, strand)
   if exists(strand_key(model, strand)) then return end
   redis.call('ZREM', strands_prefix .. model, strand)
   local priority = parts_of(strand)
-  if tenants_that_wait(model, priority) == 0 then
+  if priority and tenants_that_wait(model, priority) == 0 then
     redis.call('HDEL', share_prefix .. model, priority)
   end
 end
@@ -129,8 +135,9 @@ local function match_strands(model)
     for index = 1, #page, 2 do ids[#ids + 1] = page[index] end
     for index, strand in ipairs(redis.call('HMGET', strand_of, unpack(ids))) do
       if not strand and left > 0 then
-        local batch = string.match(ids[index], '^(.*)-%d+$') or ''
-        enter_strand(model, ids[index], tonumber(page[2 * index]), tenant_of(BATCH .. batch))
+        local batch, turn = string.match(ids[index], '^(.*)-%d+$') or '', finite(page[2 * index])
+        if turn then enter_strand(model, ids[index], turn, tenant_of(BATCH .. batch))
+        else redis.call('ZREM', line, ids[index]) end
         left = left - 1
       end
     end
