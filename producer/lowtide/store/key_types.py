@@ -41,7 +41,7 @@ _SHARED = {
 """The keys that do not belong to one batch, each with its type."""
 _MOST_MODELS = 100
 _MOST_STRANDS = 10
-"""Strands of a model that are looked at: the first ones, as one of these can stop its line."""
+"""Strands of a model that are checked: the first ones, as one of these can stop its line."""
 _REMEDY = "restore it from a backup, or delete it"
 
 
