@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.cli.helpers import MODEL, Cli, requests
+from tests.cli.helpers import LOWTIDE, MODEL, Cli, requests
 from tests.command import Command
 from tests.waiting import wait_until
 
@@ -43,6 +43,23 @@ def test_standard_input_to_a_file(cli: Cli) -> None:
     assert {result["key"] for result in results} == {"k0", "k1", "k2"}
     assert done.out.strip().startswith("b")
     assert [path.name for path in cli.folder.iterdir()] == ["out.jsonl"]
+
+
+def test_a_command_that_reads_from_a_terminal_says_that_it_waits(cli: Cli) -> None:
+    person, terminal = os.openpty()
+    command = [*LOWTIDE, "estimate", "-", "--model", MODEL]
+    with subprocess.Popen(
+        command, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=cli.environment
+    ) as process:
+        assert process.stderr
+        assert process.stdout
+        assert process.stderr.readline() == (
+            "reading requests, one a line, from this terminal; Ctrl-D on an empty line ends it\n"
+        )
+        os.write(person, b'{"key": "a", "contents": "x"}\n\x04')
+        assert "requests       1\n" in process.stdout.read()
+    os.close(person)
+    os.close(terminal)
 
 
 def test_the_command_that_the_demo_suggests_works_as_it_is_written(cli: Cli) -> None:

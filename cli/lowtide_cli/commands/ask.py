@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
 import typer
@@ -11,6 +10,7 @@ from lowtide import BatchQueue, InvalidBatch, InvalidRequest, SingleOptions
 from lowtide_cli.commands.ticket import answered, told
 from lowtide_cli.terminal import CommandError, Exit
 from lowtide_cli.terminal.output import print_json
+from lowtide_cli.terminal.streams import standard_input
 
 _STDIN = "-"
 
@@ -51,6 +51,6 @@ def ask(question: Question, *, wait: bool, timeout: float | None, as_json: bool)
 
 def _standard_input() -> str:
     try:
-        return sys.stdin.buffer.read().decode()
+        return standard_input("the prompt").read().decode()
     except UnicodeDecodeError as error:
         raise CommandError(f"standard input is not UTF-8: byte {error.start}") from error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 from lowtide import BatchQueue, Estimate
 from lowtide.budgets import dollars
 from lowtide.text import on_one_line
 from lowtide_cli.terminal import Exit
 from lowtide_cli.terminal.layout import print_facts
 from lowtide_cli.terminal.output import print_json, stdout
+from lowtide_cli.terminal.streams import standard_input
 
 _STDIN = "-"
 
@@ -18,7 +17,7 @@ def show_estimate(
     file: str, *, model: str, mode: str | None, provider: str | None, kind: str, key_field: str | None, as_json: bool
 ) -> Exit:
     """Prints the estimate; returns `ERROR` where `submit` would refuse a request."""
-    requests = sys.stdin.buffer if file == _STDIN else file
+    requests = standard_input("requests, one a line,") if file == _STDIN else file
     queue = BatchQueue()
     found = queue.estimate(requests, model=model, mode=mode, provider=provider, kind=kind, key_field=key_field)
     return print_estimate(found, model, as_json=as_json)

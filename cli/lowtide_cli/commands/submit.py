@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from lowtide_cli.commands.results import check_output, write_results
 from lowtide_cli.commands.watch import follow
 from lowtide_cli.terminal import CommandError, Exit, exit_of
 from lowtide_cli.terminal.output import print_json
+from lowtide_cli.terminal.streams import standard_input
 
 _STDIN = "-"
 _WORDS = {"model": "--model", "labels": "--label", "outcomes": "--outcome"}
@@ -88,7 +88,7 @@ def _options(submission: Submission) -> BatchOptions:
 
 
 def _requests(submission: Submission) -> Any:
-    return sys.stdin.buffer if submission.file == _STDIN else submission.file
+    return standard_input("requests, one a line,") if submission.file == _STDIN else submission.file
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from typing import BinaryIO
 
 from lowtide_cli.terminal.errors import CommandError
 
@@ -26,6 +27,13 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def standard_input(wanted: str) -> BinaryIO:
+    """Returns standard input for reading bytes. At a terminal, says first that the command waits for `wanted`."""
+    if sys.stdin.isatty():
+        print(f"reading {wanted} from this terminal; Ctrl-D on an empty line ends it", file=sys.stderr)  # noqa: T201
+    return sys.stdin.buffer
 
 
 def report(problem: str) -> None:
