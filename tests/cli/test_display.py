@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from lowtide import BatchState, BatchStatus, JobState, JobStatus, Usage, Waiting
 from lowtide.budgets import Shortage
 from lowtide.states import Awaited
+from lowtide_cli.commands.costs import CostRow, _cells
 from lowtide_cli.commands.list import _remark, _rows
 from lowtide_cli.commands.status import _facts, _left_out, _show_jobs
 from lowtide_cli.commands.watch.pace import Pace
@@ -217,3 +219,20 @@ def test_jobs_that_are_not_shown_are_counted_by_state() -> None:
     assert _left_out(status(jobs=jobs, job_counts={JobState.RUNNING: 1})) == ""
     told = "and 4,210 more jobs: --json shows all. By state: 4,210 succeeded, 1 running"
     assert _left_out(status(jobs=jobs, job_counts=counts)) == told
+
+
+@pytest.mark.parametrize(("unpriced", "cost", "shown"), [(3, 0, "unknown"), (2, 10**9, "$1.00"), (0, 0, "$0.00")])
+def test_the_cost_of_a_model_without_a_price_is_unknown_and_not_0(unpriced: int, cost: int, shown: str) -> None:
+    row = CostRow(name="gemini-9-flash", requests=3, unpriced=unpriced, input=1, output=1, cost=cost)
+
+    assert _cells(row)[-1] == shown
+
+
+def test_a_time_names_its_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        with monkeypatch.context() as here:
+            here.setenv("TZ", "Asia/Tokyo")
+            time.tzset()
+            assert local_time(1e9) == "2001-09-09 10:46:40 JST"
+    finally:
+        time.tzset()

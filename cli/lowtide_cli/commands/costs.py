@@ -163,7 +163,7 @@ def _show(found: Costs) -> None:
     console = stdout()
     console.print(f"Paid from {found.since} to {found.until} (UTC days)", soft_wrap=True)
     columns = [Column(found.by.partition(":")[2] or found.by), *(Column(name, right=True) for name in _COLUMNS)]
-    print_rows(console, columns, [Row(_cells(row), _note(row)) for row in (*found.rows, found.total)])
+    print_rows(console, columns, [*(Row(_cells(row), _note(row)) for row in found.rows), Row(_cells(found.total))])
     if not found.budgets:
         return
     console.print()
@@ -173,7 +173,14 @@ def _show(found: Costs) -> None:
 
 
 def _cells(row: CostRow) -> list[str]:
-    return [row.name, f"{row.requests:,}", f"{row.input:,}", f"{row.output:,}", dollars(row.cost)]
+    unknown = row.unpriced and not row.cost
+    return [
+        row.name,
+        f"{row.requests:,}",
+        f"{row.input:,}",
+        f"{row.output:,}",
+        "unknown" if unknown else dollars(row.cost),
+    ]
 
 
 def _note(row: CostRow) -> str:

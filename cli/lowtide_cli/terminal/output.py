@@ -106,8 +106,8 @@ def age(moment: float) -> str:
 
 
 def local_time(moment: float) -> str:
-    """Returns a Unix time as date and time in the local time zone."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
+    """Returns a Unix time as date and time in the local time zone, which it names: problems have times in UTC."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(moment))
 
 
 def outcome(status: BatchStatus) -> str:
