@@ -23,7 +23,7 @@ from lowtide.states import ProviderName
 from lowtide.store import Announcement, announce, connect
 from lowtide_cli.commands.up import Options
 from lowtide_cli.commands.up.announcement import hooks_command, provider_line
-from lowtide_cli.commands.up.exports import hooks_exports
+from lowtide_cli.commands.up.exports import hooks_exports, shared_exports
 from lowtide_cli.commands.up.ports import chosen_port
 from lowtide_cli.commands.up.running import running
 from lowtide_cli.commands.up.shape import short_pauses, tell_of_workers
@@ -268,6 +268,20 @@ def test_the_lines_for_events_of_the_emulator_are_whole() -> None:
     assert hooks_exports(None, "http://127.0.0.1:8080") == hooks_exports(url, None) == {}
     assert hooks_command(url) == "lowtide hooks serve --port 9470"
     assert hooks_command("https://api.example/hooks/gemini") == "lowtide hooks serve"
+
+
+def test_producers_in_another_terminal_get_the_budgets_and_prices_of_the_workers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOWTIDE_BUDGETS", '{"tenant=acme": {"day": 1}}')
+    monkeypatch.setenv("LOWTIDE_PRICES", "prices.toml")
+    monkeypatch.setenv("LOWTIDE_LINGER_SECONDS", "")
+
+    assert shared_exports() == {
+        "LOWTIDE_BUDGETS": '{"tenant=acme": {"day": 1}}',
+        "LOWTIDE_PRICES": str(tmp_path / "prices.toml"),
+    }
 
 
 def test_the_emulator_of_another_run_is_not_called_gemini(tmp_path: Path) -> None:

@@ -20,6 +20,14 @@ _VERTEX_SETTINGS = (
     "vertex_storage",
     "vertex_dataset",
 )
+_SHARED_VARIABLES = (
+    "LOWTIDE_BUDGETS",
+    "LOWTIDE_PRICES",
+    "LOWTIDE_SHARE_JOBS",
+    "LOWTIDE_LINGER_SECONDS",
+    "LOWTIDE_LINGER_REQUESTS",
+)
+"""Settings that producers and workers need alike: without them, a submit estimates other costs than the workers."""
 _GOOGLE_VARIABLES = ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST")
 
 
@@ -40,6 +48,14 @@ def vertex_exports(settings: WorkerSettings, *, emulator: bool) -> dict[str, str
         alias = type(settings).model_fields[name].validation_alias
         variable = alias if isinstance(alias, str) else f"LOWTIDE_{name.upper()}"
         found[variable] = json.dumps(value) if isinstance(value, list) else str(value)
+    return found
+
+
+def shared_exports() -> dict[str, str]:
+    """Returns the settings of this environment that producers in another terminal need too."""
+    found = {name: os.environ[name] for name in _SHARED_VARIABLES if os.environ.get(name)}
+    if "LOWTIDE_PRICES" in found:
+        found["LOWTIDE_PRICES"] = str(Path(found["LOWTIDE_PRICES"]).absolute())
     return found
 
 

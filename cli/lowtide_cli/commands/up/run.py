@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from lowtide_cli.commands.up.announcement import announce
-from lowtide_cli.commands.up.exports import hooks_exports, own_spool, vertex_exports
+from lowtide_cli.commands.up.exports import hooks_exports, own_spool, shared_exports, vertex_exports
 from lowtide_cli.commands.up.options import Options
 from lowtide_cli.commands.up.running import noted
 from lowtide_cli.commands.up.shape import shape_of, short_waits
@@ -27,7 +27,7 @@ def up(options: Options) -> Exit:
 
     settings = WorkerSettings()
     shape = shape_of(options, settings)
-    exports = own_spool(options.data_dir) | vertex_exports(settings, emulator=shape.emulator)
+    exports = own_spool(options.data_dir) | shared_exports() | vertex_exports(settings, emulator=shape.emulator)
     if shape.emulator:
         # A worker that is started beside these needs them too.
         exports |= short_waits(settings, own_redis=shape.redis)
