@@ -153,6 +153,7 @@ def test_a_parked_segment_is_delivered_again_when_asked_to(bare_stack: Stack) ->
     [letter] = letters.list()
     assert letter.batch_id == batch.id
     assert "the shop is closed" in letter.reason
+    assert letter.detail["handler"] == HANDLER
     letters.redeliver(letter.id)
 
     wait_until(lambda: taken(log) == {"flaky": 1}, what="the result is taken")

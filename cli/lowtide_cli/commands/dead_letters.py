@@ -24,7 +24,9 @@ def list_letters(*, limit: int, as_json: bool) -> None:
     for letter in letters:
         # The id has its line, because a divided one cannot be copied.
         console.print(letter.id, style="bold", markup=False, soft_wrap=True)
-        remark = f"{letter.kind}, {ago(letter.time)}: {on_one_line(letter.reason)}"
+        handler = letter.detail.get("handler") if letter.parked else None
+        whose = f" for {handler}" if handler else ""
+        remark = on_one_line(f"{letter.kind}{whose}, {ago(letter.time)}: {letter.reason}")
         print_words(console, Text(remark), start=Text("  "))
 
 

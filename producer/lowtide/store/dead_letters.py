@@ -40,8 +40,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     batch_id: str | None = None
     """None for a message."""
     detail: dict[str, Any] = {}
-    """Of a segment: `job_id`, `segment`, `tries`. Of a batch event: `event`, `handler`, `tries`. Of a message: its
-    parts."""
+    """Of a segment: `job_id`, `segment`, `tries`, and the `handler` of its batch. Of a batch event: `event`, `handler`,
+    `tries`. Of a message: its parts."""
 
     @property
     def parked(self) -> bool:
@@ -81,10 +81,13 @@ class DeadLetters:
                 for member, _ in parked:
                     pipe.hgetall(keys.entity(member.decode(errors="replace")))
                 segments = pipe.execute(raise_on_error=False)
+                for fields in segments:
+                    pipe.hget(keys.batch(_batch_of(fields)), "on_result")
+                handlers = pipe.execute(raise_on_error=False)
             messages = cast("Any", client.lrange(keys.DEAD_LETTERS, 0, limit - 1))
         found = [
-            _parked(member.decode(errors="replace"), score, fields)
-            for (member, score), fields in zip(parked, segments, strict=True)
+            _parked(member.decode(errors="replace"), score, fields, handler)
+            for (member, score), fields, handler in zip(parked, segments, handlers, strict=True)
             if fields
         ]
         found += [_message(raw) for raw in messages]
@@ -151,8 +154,16 @@ class DeadLetters:
         )
 
 
-def _parked(member: str, parked_at: float, found: Any) -> DeadLetter:
-    """The dead letter of a parked segment or batch event, also of one whose record is damaged."""
+def _batch_of(fields: Any) -> str:
+    """The batch of a segment's record; "" for any other record, and for one that is damaged."""
+    return fields.get(b"batch_id", b"").decode(errors="replace") if isinstance(fields, dict) else ""
+
+
+def _parked(member: str, parked_at: float, found: Any, handler: Any) -> DeadLetter:
+    """The dead letter of a parked segment or batch event, also of one whose record is damaged.
+
+    - `handler`: what the batch of a segment has as its handler; anything but bytes is left out.
+    """
     kind, _, letter_id = member.partition(":")
     try:
         fields = {name.decode(): value.decode(errors="replace") for name, value in found.items()}
@@ -163,6 +174,8 @@ def _parked(member: str, parked_at: float, found: Any) -> DeadLetter:
         else:
             batch_id = fields["batch_id"]
             detail = {"job_id": fields["job_id"], "segment": int(fields["number"]), "tries": tries}
+            if isinstance(handler, bytes):
+                detail["handler"] = handler.decode(errors="replace")
         return DeadLetter(
             id=letter_id,
             kind=kind,
