@@ -105,7 +105,9 @@ class Plan(Generic[T]):
 
     def results(self) -> list[T]:
         """Returns the outcomes of all that have succeeded so far."""
-        return [run.result() for run in self._runs.values() if run.done() and not run.cancelled() and not run.exception()]
+        return [
+            run.result() for run in self._runs.values() if run.done() and not run.cancelled() and not run.exception()
+        ]
 
     def end(self) -> None:
         """Cancels what has not begun."""
