@@ -57,6 +57,13 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
+@pytest.fixture
+def emptied(still: Stack) -> Stack:
+    """The same, with nothing in Redis."""
+    still.empty_redis()
+    return still
+
+
 @pytest.fixture(scope="module")
 def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hooks]:
     """The hooks application, for the events of a stack without a worker."""
