@@ -125,10 +125,13 @@ end
 -- The first jobs of a model's line that may be created now, at most `count`; and whether the next one lacks tokens.
 local function first_of(model, count)
   local found, lacks, again
-  repeat
+  -- Each time, less of the line is left to be read. The bound is for what is not thought of: Redis does nothing else
+  -- while a script runs.
+  for _ = 1, 100 do
     match_strands(model)
     found, lacks, again = read_line(model, count)
-  until not again
+    if not again then break end
+  end
   return found, lacks
 end
 
