@@ -6,13 +6,23 @@ A producer that was killed begins again at a request that it has noted already, 
 from __future__ import annotations
 
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
-from lowtide import BatchQueue, Request, StoreUnavailable
+from tests.waiting import wait_until
+
+from lowtide import BatchQueue, Request, StoreUnavailable, Ticket
 
 _AGAIN = 20
 """Noted requests that are added again."""
+
+
+def _added(queue: BatchQueue, key: str) -> Ticket | None:
+    """The ticket; None while Redis is away."""
+    try:
+        return queue.add(Request(contents=f"Describe {key}."), model="gemini-3.5-flash", key=key, durable=True)
+    except StoreUnavailable:
+        return None
 
 
 def add_all(name: str, count: int, path: Path) -> None:
@@ -22,14 +32,7 @@ def add_all(name: str, count: int, path: Path) -> None:
     with path.open("a") as file:
         for number in range(max(0, noted - _AGAIN), count):
             key = f"{name}-{number}"
-            while True:
-                try:
-                    ticket = queue.add(
-                        Request(contents=f"Describe {key}."), model="gemini-3.5-flash", key=key, durable=True
-                    )
-                    break
-                except StoreUnavailable:
-                    time.sleep(0.05)
+            ticket = wait_until(partial(_added, queue, key), what="Redis is back")
             file.write(f"{key} {ticket.id}\n")
             file.flush()
 

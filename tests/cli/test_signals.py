@@ -28,7 +28,7 @@ def with_an_open_file():
 
 def command(prog_name):
     {moment}()
-    time.sleep(50)
+    signal.pause()
 
 entry.app = command
 lowtide_cli.main()

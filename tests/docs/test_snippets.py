@@ -201,9 +201,9 @@ def test_the_documented_tests_pass(stack: Stack, tmp_path: Path) -> None:
 
 
 SERVICE_CLIENT = """
-import time
 from fastapi.testclient import TestClient
 from service import app
+from tests.waiting import wait_until
 
 client = TestClient(app)
 key = {"Idempotency-Key": "orders-of-monday"}
@@ -213,10 +213,9 @@ assert ordered[0].json() == ordered[1].json()
 assert client.post("/blurbs", json=[], headers=key).status_code == 422
 assert client.post("/blurbs", json=[{"sku": "chair", "name": "a chair"}], headers=key).status_code == 409
 assert client.get("/blurbs/never").status_code == 404
-deadline = time.monotonic() + 120
-while (state := client.get(f"/blurbs/{ordered[0].json()['batch']}").json())["state"] != "completed":
-    assert time.monotonic() < deadline, state
-    time.sleep(0.1)
+place = f"/blurbs/{ordered[0].json()['batch']}"
+wait_until(lambda: client.get(place).json()["state"] == "completed", what="the batch ends", pause=0.1)
+state = client.get(place).json()
 assert (state["done"], state["total"]) == (1, 1)
 """
 
@@ -242,10 +241,11 @@ def test_the_examples_run(stack: Stack) -> None:
 
 
 ASYNC_CLIENT = """
-import os, time
+import os
 os.environ["LOWTIDE_GATHER_SECONDS"] = "0.1"
 from fastapi.testclient import TestClient
 from fastapi_app import app
+from tests.waiting import wait_until
 
 with TestClient(app) as client:
     key = {"Idempotency-Key": "sea"}
@@ -255,19 +255,19 @@ with TestClient(app) as client:
     assert client.post("/questions", json={"text": "Why is it blue?"}, headers=key).status_code == 409
     assert client.post("/questions", json={}).status_code == 422
     assert client.get("/questions/nonsense").status_code == 404
-    deadline = time.monotonic() + 120
-    while (state := client.get(f"/questions/{asked[0].json()['ticket']}").json())["state"] != "done":
-        assert time.monotonic() < deadline, state
-        time.sleep(0.1)
+    place = f"/questions/{asked[0].json()['ticket']}"
+    wait_until(lambda: client.get(place).json()["state"] == "done", what="the answer", pause=0.1)
+    state = client.get(place).json()
     assert "Why is the sea salty" in state["answer"], state
     assert state["error"] is None
 """
 DJANGO_CLIENT = """
-import os, time
+import os
 os.environ["LOWTIDE_GATHER_SECONDS"] = "0.1"
 import django_app
 from django.test import Client
 from django.test.utils import setup_test_environment
+from tests.waiting import wait_until
 
 setup_test_environment()
 django_app.make_table()
@@ -277,10 +277,8 @@ assert made.status_code == 201, made.content
 page = f"/articles/{made.json()['article']}/"
 assert client.get("/articles/17/").status_code == 404
 django_app.Article.objects.filter(pk=made.json()["article"]).update(ticket="")  # as if the process had died
-deadline = time.monotonic() + 120
-while (state := client.get(page).json())["state"] != "done":
-    assert time.monotonic() < deadline, state
-    time.sleep(0.1)
+wait_until(lambda: client.get(page).json()["state"] == "done", what="the answer", pause=0.1)
+state = client.get(page).json()
 assert "blue mug" in state["blurb"], state
 """
 
