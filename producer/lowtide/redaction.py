@@ -46,14 +46,13 @@ class _Known:
     def __init__(self) -> None:
         self._secrets: frozenset[str] = frozenset()
         self._signs: tuple[str, ...] = _SIGNS
-        self._pattern = self._compiled()
 
     def add(self, secrets: Iterable[str]) -> None:
         """Adds secrets. Those that are too short to be found are left out."""
         more = self._secrets.union(secret for secret in secrets if len(secret) >= _MIN_CHARS)
         if more != self._secrets:
             self._secrets = more
-            self._pattern = self._compiled()
+            self._signs = (*_SIGNS, *_forms_of(more))
             _redacted.cache_clear()
 
     def hide(self, text: str) -> str:
@@ -61,14 +60,7 @@ class _Known:
         # The pattern costs ten times as much as these comparisons, and few texts have a secret.
         if not any(sign in text for sign in self._signs):
             return text
-        return self._pattern.sub(lambda found: (found["user"] or "") + _MARK, text)
-
-    def _compiled(self) -> re.Pattern[str]:
-        forms = {form for secret in self._secrets for form in _forms(secret)}
-        self._signs = (*_SIGNS, *forms)
-        # The longest first, so that no part of it is left.
-        known = [_PERCENT.sub(r"(?i:\g<0>)", re.escape(form)) for form in sorted(forms, key=len, reverse=True)]
-        return re.compile("|".join([*known, *_LOOKS_SECRET]), re.DOTALL)
+        return _pattern_of(self._secrets).sub(lambda found: (found["user"] or "") + _MARK, text)
 
 
 def know_secrets(values: Iterable[object]) -> None:
@@ -106,6 +98,21 @@ def _forms(secret: str) -> Iterable[str]:
     on_one_line = {" ".join(secret.splitlines())}
     found = {secret, secret.strip()} | percent | once | json_forms | twice | on_one_line
     return (form for form in found if len(form) >= _MIN_CHARS)
+
+
+def _forms_of(secrets: Iterable[str]) -> set[str]:
+    return {form for secret in secrets for form in _forms(secret)}
+
+
+@lru_cache(maxsize=1)
+def _pattern_of(secrets: frozenset[str]) -> re.Pattern[str]:
+    """The pattern that finds these secrets and what looks like one.
+
+    It is built for the first text that needs it: that takes milliseconds, and most processes have none.
+    """
+    # The longest first, so that no part of it is left.
+    known = [_PERCENT.sub(r"(?i:\g<0>)", re.escape(form)) for form in sorted(_forms_of(secrets), key=len, reverse=True)]
+    return re.compile("|".join([*known, *_LOOKS_SECRET]), re.DOTALL)
 
 
 def redacted(text: str) -> str:
