@@ -6,14 +6,15 @@ import signal
 import sys
 import threading
 import warnings
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
 from lowtide_cli.app import app
 from lowtide_cli.terminal import Exit, WrongUsage, bad_argument, discard_output, one_line, prepare_streams, report
 
-_FINALIZER_SECONDS = 0.01
-"""Time in which a finalizer ends."""
+_AGAIN_SECONDS = 0.01
+"""Time in which a finalizer, or a function that C code calls, ends."""
 
 
 def main() -> None:
@@ -47,13 +48,11 @@ def _unwind_on_signals() -> None:
     `KeyboardInterrupt`.
     """
 
-    def end(number: int, frame: FrameType | None) -> None:
-        if _in_finalizer(frame):
-            # Python prints and forgets what is raised there, so the signal comes again.
-            again = threading.Timer(_FINALIZER_SECONDS, signal.pthread_kill, (threading.get_ident(), number))
-            again.daemon = True
-            again.start()
-            return
+    last = int(signal.SIGINT)
+
+    def end(number: int, _: FrameType | None) -> None:
+        nonlocal last
+        last = number
         # A signal may come after the opening of a file and before the block that closes it. Python closes the file, and
         # would print a warning between the lines of the command.
         warnings.simplefilter("ignore", ResourceWarning)
@@ -61,19 +60,21 @@ def _unwind_on_signals() -> None:
             raise KeyboardInterrupt
         sys.exit(128 + number)
 
+    def come_again(forgotten: sys.UnraisableHookArgs) -> None:
+        if not issubclass(forgotten.exc_type, (KeyboardInterrupt, SystemExit)):
+            sys.__unraisablehook__(forgotten)
+            return
+        # Python prints and forgets what is raised in a finalizer, or in a function that C code calls.
+        again = threading.Timer(_AGAIN_SECONDS, signal.pthread_kill, (threading.main_thread().ident, last))
+        again.daemon = True
+        with suppress(RuntimeError):  # the interpreter ends already
+            again.start()
+
+    sys.unraisablehook = come_again
     for polite in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # `nohup` ignores SIGHUP, and it must stay ignored.
         if signal.getsignal(polite) is not signal.SIG_IGN:
             signal.signal(polite, end)
-
-
-def _in_finalizer(frame: FrameType | None) -> bool:
-    """Whether a `__del__` is running."""
-    while frame is not None:
-        if frame.f_code.co_name == "__del__":
-            return True
-        frame = frame.f_back
-    return False
 
 
 def _end(line: str, code: Exit) -> NoReturn:

@@ -10,7 +10,7 @@ import pytest
 from tests.cli.helpers import clean_environment
 
 INTERRUPTED = """
-import os, signal, sys, time
+import ctypes, os, signal, sys, time
 import lowtide_cli
 from lowtide_cli import entry
 
@@ -21,6 +21,9 @@ def interrupt():
 class Finalized:
     def __del__(self):
         interrupt()
+
+def called_by_c_code():
+    ctypes.CFUNCTYPE(None)(interrupt)()
 
 def with_an_open_file():
     opened = open(os.devnull)
@@ -36,7 +39,7 @@ lowtide_cli.main()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
-@pytest.mark.parametrize("moment", ["with_an_open_file", "Finalized"])
+@pytest.mark.parametrize("moment", ["with_an_open_file", "Finalized", "called_by_c_code"])
 def test_a_signal_at_an_unlucky_moment_ends_the_command_without_a_word(moment: str, number: int, code: int) -> None:
     program = INTERRUPTED.format(moment=moment)
     done = subprocess.run(
