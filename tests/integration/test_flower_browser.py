@@ -11,6 +11,7 @@ from tests.integration.flower_server import LOGIN, finished, flower_with_login, 
 from tests.stack import Stack
 
 from lowtide import BatchState
+from lowtide.protocol import keys, measures
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,29 @@ def test_each_page_is_readable_on_a_phone_in_both_themes(
         assert (int(re.findall(r"\d+", background)[0]) < 100) is dark
 
 
+@needs_chromium
+@pytest.mark.parametrize("width", [1280, 800])
+def test_no_number_is_divided(stack: Stack, url: str, chromium: Chromium, width: int) -> None:
+    finished(stack)
+    for kind in ("prompt", "candidates", "thoughts", "total"):
+        stack.redis.hset(
+            keys.COUNTERS, measures.counter(measures.TOKENS, kind, "gemini", "gemini-of-a-long-name"), 10**10
+        )
+    chromium.looks_as(width=width)
+    for path in ("", "/account"):
+        chromium.open(f"{url}/lowtide{path}")
+        assert chromium.run(f"({DIVIDED})()") == [], path
+        assert chromium.run("document.documentElement.scrollWidth") <= width, path
+
+
+DIVIDED = """function () {
+    return Array.from(document.querySelectorAll("td.lowtide-right")).filter(function (cell) {
+        var range = document.createRange();
+        range.selectNodeContents(cell);
+        return new Set(Array.from(range.getClientRects()).map(function (part) { return part.top; })).size > 1;
+    }).map(function (cell) { return cell.innerText; });
+}"""
+"""Numbers on more than one line."""
 CONTRASTS = """function () {
     function channels(color) { return (color.match(/[\\d.]+/g) || []).map(Number); }
     function luminance(color) {

@@ -122,6 +122,47 @@ def test_batches_are_found_by_id_label_and_state(stack: Stack, browser: httpx.Cl
     assert mine.id not in browser.get("/lowtide", params={"state": "failed"}).text
     assert browser.get("/lowtide", params={"page": "not a token"}).status_code == 400
     assert browser.get("/lowtide/batch/b00000000000000000000").status_code == 404
+    assert browser.get("/lowtide/batch/b00000000000000000000-1").status_code == 404
+    job = browser.get("/lowtide", params={"search": f"{mine.id}-1"}, follow_redirects=True)
+    assert (job.status_code, job.url.path) == (200, f"/lowtide/batch/{mine.id}")
+    nothing = browser.get("/lowtide", params={"search": "shop & sons"})
+    assert (nothing.status_code, "no id of a batch, job or ticket" in nothing.text) == (400, True)
+
+
+def test_the_list_shows_what_batches_have_cost(stack: Stack, browser: httpx.Client) -> None:
+    request, labels = Request(key="one", contents=PAYLOAD), {"costs": "yes"}
+    batch = stack.queue().submit([request], model=MODEL, labels=labels, max_cost=5, share=False)
+    assert batch.wait(60).paid_cost
+
+    cells = re.findall(r'data-label="Cost"[^>]*>([^<]*)<', browser.get("/lowtide?search=costs%3Dyes").text)
+
+    assert [re.sub(r"[.\d]+", "0", cell) for cell in cells] == ["$0 of $0"]
+
+
+def test_a_ticket_leads_to_its_batch_and_a_bundle_to_its_batches(stack: Stack, browser: httpx.Client) -> None:
+    queue = stack.queue(gather_requests=1, linger_requests=1, linger_seconds=0.0)
+    ticket = queue.add(Request(key="found", contents=PAYLOAD), model=MODEL, tenant="found")
+    ticket.result(timeout=60)
+    by_ticket = browser.get("/lowtide", params={"search": ticket.id})
+    assert by_ticket.headers["location"] == f"/lowtide/batch/{ticket.status().batch_id}"
+
+    shared = [
+        stack.queue(linger_seconds=3600.0, linger_requests=2).submit(
+            [Request(key="one", contents=PAYLOAD)], model=MODEL, share=True
+        )
+        for _ in range(2)
+    ]
+    statuses = [batch.wait(60) for batch in shared]
+    bundle = statuses[0].bundle
+    page = browser.get(f"/lowtide/batch/{shared[0].id}").text
+    assert f'href="/lowtide?bundle={bundle}"' in page
+    assert "with 1 other batch" in " ".join(page.split())
+    for name in (bundle, f"{bundle}-1"):
+        found = browser.get(f"/lowtide/batch/{name}", follow_redirects=True)
+        assert found.url.params.get("bundle") == bundle
+        rows = re.findall(r'<a class="lowtide-id" href="/lowtide/batch/([^"]+)"', found.text)
+        assert sorted(rows) == sorted(batch.id for batch in shared)
+    assert browser.get("/lowtide?bundle=no%20id").status_code == 400
 
 
 def shown(browser: httpx.Client, page: str, *texts: str) -> str:
@@ -205,6 +246,18 @@ def test_a_finished_batch_is_deleted_and_an_unfinished_one_is_not(stack: Stack, 
     assert confirmed(browser, f"/lowtide/batch/{running.id}/delete").status_code == 303
 
     wait_until(lambda: browser.get(f"/lowtide/batch/{running.id}").status_code == 404)
+
+
+def test_a_parked_batch_event_counts_as_a_dead_letter(stack: Stack, browser: httpx.Client) -> None:
+    request = Request(key="one", contents=PAYLOAD)
+    batch = stack.queue().submit([request], model=MODEL, on_finished="http://127.0.0.1:1/hook", share=False)
+    letter = f"{batch.id}:finished"
+    wait_until(lambda: any(one.id == letter for one in letters(stack)), what="the event is parked")
+
+    assert dead_letter_card(browser) == ("metric-card metric-card-danger", str(len(letters(stack))))
+    assert "Redeliver the dead letter?" in browser.get(f"/lowtide/dead-letters/redeliver?id={letter}").text
+    assert confirmed(browser, f"/lowtide/dead-letters/drop?id={letter}").status_code == 303
+    assert not any(one.id == letter for one in letters(stack))
 
 
 def dead_letter_card(browser: httpx.Client) -> tuple[str, str]:

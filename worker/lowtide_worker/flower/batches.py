@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import NamedTuple
 
 from tornado.httputil import url_concat
 
+from lowtide import BatchNotFound, BatchState, BatchStatus
 from lowtide import BatchPage as Found
-from lowtide import BatchState, BatchStatus
-from lowtide.protocol import BATCH_ID
+from lowtide.protocol import BATCH_ID, TicketId, split_job_id
 from lowtide.store import interest
 from lowtide_worker.flower.formats import job_number
 from lowtide_worker.flower.page import Page, Problem
@@ -30,8 +31,10 @@ class Search(NamedTuple):
     """The filter and the page of a list of batches."""
 
     text: str
-    """A batch id, or `name=value` of a label; empty: all batches."""
+    """`name=value` of a label; empty: all batches."""
     state: BatchState | None
+    bundle: str | None
+    """Only batches that share the jobs of this bundle; None: all."""
     page_token: str | None
 
     @property
@@ -41,7 +44,8 @@ class Search(NamedTuple):
             return None
         name, equals, value = self.text.partition("=")
         if not (name and equals):
-            raise ValueError(f"{self.text[:80]!r} is neither a batch id nor a label: write one as name=value")
+            shown = f"{self.text[:80]!r}"
+            raise ValueError(f"{shown} is no id of a batch, job or ticket, and no label: write one as name=value")
         return {name: value}
 
 
@@ -51,8 +55,8 @@ class BatchesPage(Page):
     async def get(self) -> None:
         """Shows one page of the list, or sends the browser to the batch whose id was searched for."""
         search = self._search()
-        if BATCH_ID.fullmatch(search.text):
-            self.redirect(self.reverse_url("lowtide-batch", search.text))
+        if batch_id := _named_batch(search.text):
+            self.redirect(self.reverse_url("lowtide-batch", batch_id))
             return
         try:
             found, snapshot = await self.read(_found, self.reader, search)
@@ -74,11 +78,12 @@ class BatchesPage(Page):
         state = self.get_query_argument("state", "")
         if state and state not in set(BatchState):
             raise Problem(400, f"{state[:80]!r} is no state of a batch: choose one of {', '.join(BatchState)}")
-        return Search(text, BatchState(state) if state else None, self.get_query_argument("page", "") or None)
+        bundle = self.get_query_argument("bundle", "") or None
+        return Search(text, BatchState(state) if state else None, bundle, self.get_query_argument("page", "") or None)
 
-    def _link(self, search: str, state: str, page: str = "") -> str:
+    def _link(self, search: str, state: str, bundle: str | None = None, page: str = "") -> str:
         """Returns the address of a list."""
-        given = {"search": search, "state": state, "page": page}
+        given = {"search": search, "state": state, "bundle": bundle, "page": page}
         return url_concat(self.reverse_url("lowtide"), {name: value for name, value in given.items() if value})
 
 
@@ -86,8 +91,19 @@ class BatchPage(Page):
     """One batch: its progress, problems, deliveries and jobs."""
 
     async def get(self, batch_id: str) -> None:
-        """Shows the batch."""
-        status, snapshot = await self.read(_status, self.reader, batch_id)
+        """Shows the batch; of a bundle its batches, of a job its batch."""
+        try:
+            status, snapshot = await self.read(_status, self.reader, batch_id)
+        except Problem as problem:
+            if problem.status_code != HTTPStatus.NOT_FOUND:
+                raise
+            if await self.read(_is_bundle, self.reader, batch_id):
+                self.redirect(url_concat(self.reverse_url("lowtide"), {"bundle": batch_id}))
+            elif of_job := await self.read(_batch_of_job, self.reader, batch_id):
+                self.redirect(self.reverse_url("lowtide-batch", of_job))
+            else:
+                raise
+            return
         self.show(
             "lowtide_batch.html",
             status=status,
@@ -98,9 +114,42 @@ class BatchPage(Page):
         )
 
 
+def _named_batch(text: str) -> str | None:
+    """The batch that a text may name, by its own id, that of a job of it, or a ticket; None for any other text."""
+    if BATCH_ID.fullmatch(text):
+        return text
+    try:
+        return TicketId.parse(text).batch_id
+    except ValueError:
+        return None
+
+
+def _is_bundle(reader: Reader, batch_id: str) -> bool:
+    found = reader.queue.list(bundle=batch_id, page_size=1)
+    return bool(found.batches or found.unreadable)
+
+
+def _batch_of_job(reader: Reader, job_id: str) -> str | None:
+    """The batch, or bundle, of a job; None where there is none. The id of a job has the form of one of a batch."""
+    try:
+        batch_id, _ = split_job_id(job_id)
+    except ValueError:
+        return None
+    if _is_bundle(reader, batch_id):
+        return batch_id
+    try:
+        return reader.queue.get(batch_id).id
+    except BatchNotFound:
+        return None
+
+
 def _found(reader: Reader, search: Search) -> tuple[Found, Snapshot]:
     page = reader.queue.list(
-        state=search.state, labels=search.labels, page_size=_PAGE_SIZE, page_token=search.page_token
+        state=search.state,
+        labels=search.labels,
+        bundle=search.bundle,
+        page_size=_PAGE_SIZE,
+        page_token=search.page_token,
     )
     return page, reader.snapshot()
 

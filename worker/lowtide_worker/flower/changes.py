@@ -86,14 +86,14 @@ class LetterChange(Change):
 
 
 class RedeliverLetter(LetterChange):
-    """Delivers a parked segment again."""
+    """Delivers a parked segment or batch event again."""
 
-    verb = "Redeliver the segment"
-    effect = "The segment is given to its handler again, and its attempts are counted from 1."
+    verb = "Redeliver the dead letter"
+    effect = "It is given to its handler again, and its attempts are counted from 1."
     danger = False
 
     async def post(self) -> None:
-        """Redelivers the segment."""
+        """Redelivers the dead letter."""
         await self.read(self.reader.letters.redeliver, _letter(self.get_body_argument("id", "")))
         self.go(self.reverse_url("lowtide-dead-letters"), "redelivered")
 
@@ -102,7 +102,7 @@ class DropLetter(LetterChange):
     """Removes a dead letter."""
 
     verb = "Drop the dead letter"
-    effect = "It is not delivered any more. The results of a segment stay stored."
+    effect = "It is not delivered any more. Results that are stored stay."
 
     async def post(self) -> None:
         """Drops the dead letter."""

@@ -129,6 +129,13 @@ def cost(status: BatchStatus) -> str:
     return cost_text(status.cost, status.paid_cost, status.unpriced)
 
 
+def paid(status: BatchStatus) -> str:
+    """Returns what was paid for a batch so far, and its limit if it has one; empty where neither is known."""
+    if status.max_cost:
+        return f"{dollars(status.paid_cost or 0)} of {dollars(status.max_cost)}"
+    return dollars(status.paid_cost) if status.paid_cost else ""
+
+
 def max_cost(status: BatchStatus) -> str:
     """Returns the most that a batch may cost; empty where there is no limit."""
     return dollars(status.max_cost) if status.max_cost else ""

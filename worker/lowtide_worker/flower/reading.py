@@ -29,6 +29,6 @@ class Reader:
 
 
 def dead_letter_count(snapshot: Snapshot) -> int:
-    """Returns the number of parked segments and of messages that no worker could handle."""
-    parked = snapshot.values[catalogue.SEGMENTS].get(("parked",), 0)
+    """Returns the number of parked segments and batch events, and of messages that no worker could handle."""
+    parked = sum(snapshot.values[kind].get(("parked",), 0) for kind in (catalogue.SEGMENTS, catalogue.BATCH_EVENTS))
     return int(parked + snapshot.values[catalogue.DEAD_LETTER_MESSAGES].get((), 0))
