@@ -1,7 +1,8 @@
 """`AsyncBatchQueue`: the same queue for code that must not block its event loop.
 
-Each call runs in a thread, so there is no second implementation and no async Redis client. Requests from an async
-iterable are passed to the thread that submits them. Only `wait` needs no thread while it waits.
+Calls about batches run in a thread, so there is no second implementation of them. Requests from an async iterable are
+passed to the thread that submits them, and `wait` needs no thread while it waits. Singles are added, and tickets
+awaited, by an asyncio client of Redis: there may be thousands of them.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class AsyncBatchQueue:
 
     async def aclose(self) -> None:
         """Closes the connections that tickets need in this event loop. A later call opens them again.
+
+        A task that still waits for a ticket gets `StoreUnavailable`; its request continues.
 
         `asyncio.run` closes them at its end, too.
         """

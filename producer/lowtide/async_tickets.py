@@ -26,6 +26,7 @@ from lowtide.tickets import TicketStatus, lost_result
 
 _AT_ONCE = 500
 """Most results that are read in one call."""
+_CLOSED = "the queue was closed while a ticket was awaited; its request continues, and another queue can await it"
 
 
 class AsyncTicket:
@@ -103,7 +104,15 @@ class Tickets:
         self._watches: dict[str, _Watch] = {}
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Ends all waits for results, and closes the connections. Those who wait get `StoreUnavailable`."""
+        ended = []
+        for watch in self._watches.values():
+            self._fail(watch, list(watch.waiting), StoreUnavailable(_CLOSED))
+            if watch.task is not None:
+                watch.task.cancel()
+                ended.append(watch.task)
+        self._watches.clear()
+        await asyncio.gather(*ended, return_exceptions=True)
         await self._singles.close()
 
     async def recorded(self, wanted: Intended, singles: Sequence[NewSingle]) -> list[Added]:

@@ -153,6 +153,26 @@ def test_a_loop_that_ends_while_tickets_wait_leaves_no_connection_and_no_warning
     wait_until(lambda: connections(stack) <= before, what="the connections are closed")
 
 
+def test_a_queue_that_is_closed_ends_the_waits_for_its_tickets(stack: Stack) -> None:
+    async def main() -> None:
+        queue = queue_of(stack, gather_seconds=60)
+        ticket = await queue.add(ONE, model=MODEL, labels={"test": "closed"})
+        waits = [asyncio.ensure_future(ticket.result()) for _ in range(2)]
+        channel = keys.changed(ticket.id.partition(".")[0])
+        await asyncio.to_thread(wait_until, lambda: stack.redis.pubsub_channels(channel), what="the loop is subscribed")
+        await queue.aclose()
+        assert all(wait.done() for wait in waits), "they wait no longer"
+        for wait in waits:
+            with pytest.raises(StoreUnavailable, match="closed while a ticket was awaited"):
+                await wait
+        assert (await (await queue.ticket(ticket.id)).status()).state is TicketState.WAITING, "it is open again"
+
+    before = connections(stack)
+    asyncio.run(main())
+    gc.collect()  # warnings are errors here
+    wait_until(lambda: connections(stack) <= before, what="the connections are closed")
+
+
 def test_a_ticket_of_a_deleted_batch_says_until_when_its_result_was_kept(stack: Stack) -> None:
     async def main() -> None:
         async with queue_of(stack) as queue:
