@@ -227,7 +227,8 @@ def test_a_hundred_models_cost_no_further_calls_and_one_damaged_line_hides_no_ot
             said = list(takewhile(lambda one: not one["command"].startswith("ECHO"), monitor.listen()))
 
     assert len([one for one in said if one["client_type"] != "lua"]) < 100
-    assert value["lowtide_waiting_jobs", ""] == 198
+    assert sum(jobs for (name, _), jobs in value.items() if name == "lowtide_waiting_jobs") == 198
+    assert [value["lowtide_waiting_jobs", model] for model in ("gemini-7", "gemini-9")] == [0, 2]
     assert value["lowtide_live_tokens", "gemini-9"] == 1009
     assert value["lowtide_live_tokens_limit", "gemini-99"] == 5000
     assert 109 <= value["lowtide_oldest_waiting_job_seconds", "gemini-9"] < 1e6

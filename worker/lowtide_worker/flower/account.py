@@ -52,22 +52,26 @@ class AccountPage(Page):
 
 def _slots(snapshot: Snapshot, default: str) -> list[Slots]:
     """The slots of the default provider, and of each other one with jobs."""
-    metrics = (catalogue.LIVE_JOBS, catalogue.LIVE_JOBS_LIMIT, catalogue.WAITING_JOBS, catalogue.OLDEST_LIVE_JOB)
-    found = [
-        Slots(provider, *(snapshot.values[metric].get((provider,), 0) for metric in metrics))
-        for provider in ProviderName
-    ]
+    metrics = (catalogue.LIVE_JOBS, catalogue.LIVE_JOBS_LIMIT, catalogue.OLDEST_LIVE_JOB)
+    found = []
+    for provider in ProviderName:
+        live, limit, oldest = (snapshot.values[metric].get((provider,), 0) for metric in metrics)
+        lines = snapshot.values[catalogue.WAITING_JOBS].items()
+        waiting = sum(jobs for (of, _), jobs in lines if of == provider)
+        found.append(Slots(provider, live, limit, waiting, oldest))
     return [slots for slots in found if slots.provider == default or slots.live or slots.waiting]
 
 
-def _live_tokens(snapshot: Snapshot, settings: WorkerSettings) -> list[tuple[str, str, float, float]]:
-    """Of each model with live tokens or a limit: provider, model, live tokens, and the limit; 0 where none is known."""
-    live, limits = (snapshot.values[metric] for metric in (catalogue.LIVE_TOKENS, catalogue.LIVE_TOKENS_LIMIT))
+def _live_tokens(snapshot: Snapshot, settings: WorkerSettings) -> list[tuple[str, str, float, float, float]]:
+    """Of each model with live tokens or a limit: provider, model, live tokens, the limit (0 where none is known), and
+    jobs that wait."""
+    metrics = (catalogue.LIVE_TOKENS, catalogue.LIVE_TOKENS_LIMIT, catalogue.WAITING_JOBS)
+    live, limits, waiting = (snapshot.values[metric] for metric in metrics)
     configured = settings.max_enqueued_tokens.items()
     known = {(str(ProviderName.GEMINI), model): float(most) for model, most in configured} | limits
     names = sorted({*known, *live})[:_MOST_ROWS]
     return [
-        (provider, model, live.get((provider, model), 0.0), known.get((provider, model), 0.0))
+        (provider, model, live.get(name := (provider, model), 0.0), known.get(name, 0.0), waiting.get(name, 0.0))
         for provider, model in names
     ]
 

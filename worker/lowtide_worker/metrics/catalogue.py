@@ -88,7 +88,9 @@ LIVE_JOBS_LIMIT = Metric(
     ("provider",),
     "Slots at the provider: LOWTIDE_MAX_ACTIVE_JOBS, or fewer while a quota is used up.",
 )
-WAITING_JOBS = Metric("lowtide_waiting_jobs", Kind.GAUGE, ("provider",), "Jobs that wait for a slot, or for tokens.")
+WAITING_JOBS = Metric(
+    "lowtide_waiting_jobs", Kind.GAUGE, ("provider", "model"), "Jobs of a model that wait for a slot, or for tokens."
+)
 OLDEST_WAITING_JOB = Metric(
     "lowtide_oldest_waiting_job_seconds",
     Kind.GAUGE,

@@ -92,9 +92,9 @@ class _Reads:
         """Takes the lines of the models of a provider, as lines.lua returns them."""
 
         def take(reply: list[list[Any]]) -> None:
-            self._set(catalogue.WAITING_JOBS, (provider,), sum(waiting for _, waiting, *_ in reply))
-            for name, _, oldest, tokens, quota in reply:
+            for name, waiting, oldest, tokens, quota in reply:
                 labels = (provider, name.decode(errors="replace"))
+                self._set(catalogue.WAITING_JOBS, labels, waiting)
                 since = max(0.0, self.now - float(oldest)) if oldest else 0.0
                 self._set(catalogue.OLDEST_WAITING_JOB, labels, since)
                 self._set(catalogue.LIVE_TOKENS, labels, int(float(tokens)))
