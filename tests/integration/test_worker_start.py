@@ -90,6 +90,7 @@ def test_a_worker_logs_json_with_the_ids_of_each_stage(bare_stack: Stack) -> Non
     delivered = [(line["batch_id"], line["job_id"], line["segment"]) for line in done("lowtide.deliver")]
     assert delivered == [(batch.id, f"{batch.id}-1", 0)]
     throttled = [line for line in lines() if line["event"] == "create.throttled"]
-    assert [(line["job_id"], line["stage"]) for line in throttled] == [(f"{batch.id}-1", "lowtide.create")]
+    about = [(line["job_id"], line["stage"], line["provider"]) for line in throttled]
+    assert about == [(f"{batch.id}-1", "lowtide.create", "gemini")]
     [unknown] = [line for line in lines() if line["event"] == "setting.unknown"]
     assert "batch_id" not in unknown

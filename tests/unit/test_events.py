@@ -15,6 +15,7 @@ from celery.app import trace
 
 import lowtide_worker
 from lowtide.protocol import Member, Stage
+from lowtide.states import ProviderName
 from lowtide_worker.events import Event, enter_stage, leave_stage
 from lowtide_worker.host.logs import JsonLines, Lines
 
@@ -76,6 +77,14 @@ def test_a_line_of_text_has_the_same_ids(in_stage: None) -> None:
     assert line == (
         f"it failed [event=delivery.failed stage=lowtide.deliver batch_id={BATCH} job_id={BATCH}-2 segment=7]"
     )
+
+
+def test_a_line_names_the_provider_where_its_batch_is_known(in_stage: None) -> None:
+    assert "provider" not in json.loads(JsonLines().format(record("it begins")))
+    enter_stage(Stage.DELIVER, Member.of_segment(f"{BATCH}-2", 7), ProviderName.VERTEX)
+
+    assert json.loads(JsonLines().format(record("it failed")))["provider"] == "vertex"
+    assert Lines("%(message)s", use_color=False).format(record("it failed")).endswith(" segment=7 provider=vertex]")
 
 
 def test_a_line_outside_of_a_stage_has_no_ids() -> None:

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from enum import StrEnum
 
 from lowtide.protocol import Member, MemberKind, Stage
+from lowtide.states import ProviderName
 
 
 class Event(StrEnum):
@@ -103,9 +104,13 @@ Fields = dict[str, str | int]
 _fields: ContextVar[Fields | None] = ContextVar("stage", default=None)
 
 
-def enter_stage(stage: Stage, member: Member) -> None:
-    """Gives all log lines of this thread the ids of a stage's work, until `leave_stage`."""
-    _fields.set({"stage": stage.value, **ids(member)})
+def enter_stage(stage: Stage, member: Member, provider: ProviderName | None = None) -> None:
+    """Gives all log lines of this thread the ids of a stage's work, until `leave_stage`.
+
+    - `provider`: that of the batch; None where it is not known. Lowtide has one account at each provider.
+    """
+    about: Fields = {"stage": stage.value, **ids(member)}
+    _fields.set(about if provider is None else {**about, "provider": provider.value})
 
 
 def leave_stage() -> None:

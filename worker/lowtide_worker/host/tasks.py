@@ -43,7 +43,19 @@ from lowtide_worker.stages.poll import poll
 from lowtide_worker.stages.settle import settle
 from lowtide_worker.stages.submit import submit
 from lowtide_worker.stages.sweep import sweep
-from lowtide_worker.state import Done, Held, HeldJob, JobMove, Move, NotHeld, Superseded, bounded
+from lowtide_worker.state import (
+    Done,
+    Held,
+    HeldBatch,
+    HeldEvent,
+    HeldJob,
+    HeldSegment,
+    JobMove,
+    Move,
+    NotHeld,
+    Superseded,
+    bounded,
+)
 from lowtide_worker.tracing import describe_end, stage_span
 
 log = logging.getLogger(__name__)
@@ -119,6 +131,8 @@ def _run(world: Runtime, stage: Stage, message: dict[str, Any]) -> Report:
         return _refused(world, stage, message, f"there is no {about}")
     if isinstance(held, NotHeld):
         return {"skipped": str(held)}
+    if isinstance(held, (HeldBatch, HeldJob, HeldSegment, HeldEvent)) and held.damage is None:
+        enter_stage(stage, about, held.batch.provider)
     try:
         with stage_span(world.redis, held):
             report = _work(world, stage, held)
