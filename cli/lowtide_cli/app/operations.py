@@ -43,7 +43,7 @@ def costs(
 dead_letters = App(
     name="dead-letters",
     no_args_is_help=True,
-    help="Show, redeliver or drop undelivered segments and unreadable messages.",
+    help="Show, redeliver or drop undelivered segments, batch events and unreadable messages.",
 )
 app.add_typer(dead_letters, rich_help_panel=OPERATIONS)
 
@@ -72,9 +72,9 @@ def show_dead_letter(
 @dead_letters.command("redeliver")
 def redeliver_dead_letters(
     letters: Letters = [],  # noqa: B006 - Typer's way to say "none or more"
-    every: Annotated[bool, typer.Option("--all", help="Redeliver every parked segment.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Redeliver everything that is parked.")] = False,
 ) -> None:
-    """Deliver parked segments to their handlers again, and count their attempts from one."""
+    """Deliver parked segments and batch events to their handlers again, and count their attempts from one."""
     from lowtide_cli.commands.dead_letters import redeliver
 
     if not letters and not every:
