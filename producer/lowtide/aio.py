@@ -28,7 +28,7 @@ from lowtide.options import BatchOptions, check_names
 from lowtide.queue import BatchQueue
 from lowtide.settings import Settings
 from lowtide.single_options import Intended, SingleOptions
-from lowtide.singles import check_conflict, chunks, new_singles, surplus
+from lowtide.singles import add_span, check_conflict, chunks, new_singles, surplus
 from lowtide.states import BatchState
 from lowtide.store import Added, AsyncNotified, NewSingle
 
@@ -86,7 +86,8 @@ class AsyncBatchQueue:
             result = await ticket
         """
         wanted = await self._wanted(model, options)
-        [ticket] = await self._added(wanted, new_singles(self._queue.settings, wanted, [request], key=key))
+        with add_span(wanted):
+            [ticket] = await self._added(wanted, new_singles(self._queue.settings, wanted, [request], key=key))
         return ticket
 
     async def add_many(
@@ -94,7 +95,9 @@ class AsyncBatchQueue:
     ) -> list[AsyncTicket]:
         """Adds many requests, each with a ticket of its own: see `BatchQueue.add_many`. A thread reads `requests`."""
         wanted = await self._wanted(model, options)
-        return await self._added(wanted, await asyncio.to_thread(new_singles, self._queue.settings, wanted, requests))
+        with add_span(wanted):
+            singles = await asyncio.to_thread(new_singles, self._queue.settings, wanted, requests)
+            return await self._added(wanted, singles)
 
     async def ticket(self, ticket_id: str) -> AsyncTicket:
         """Returns the ticket of this id, as `AsyncTicket.id` or `Ticket.id` gave it. Raises `TicketNotFound`."""

@@ -7,13 +7,13 @@ import itertools
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from types import NoneType
 from typing import Any, Unpack
 
 import msgspec
 
-from lowtide import openai
+from lowtide import openai, tracing
 from lowtide.backoff import Backoff
 from lowtide.budgets import labels_under
 from lowtide.errors import (
@@ -28,7 +28,7 @@ from lowtide.errors import (
 from lowtide.intake import RequestLike
 from lowtide.models import Request
 from lowtide.options import Options
-from lowtide.protocol import TENANT, WaitingSingle, encode_single, new_batch_id, single_file
+from lowtide.protocol import TENANT, Stage, WaitingSingle, encode_single, new_batch_id, single_file
 from lowtide.settings import Settings
 from lowtide.shaping import as_item, key_text, shaper_of
 from lowtide.single_options import Intended, SingleOptions, intended
@@ -150,6 +150,13 @@ def _keyed(given: object, key: str | None, position: int) -> tuple[object, str]:
     return item, own if isinstance(own, str) else ""
 
 
+def add_span(wanted: Intended) -> AbstractContextManager[None]:
+    """Returns the span of one call that adds singles."""
+    options = wanted.lane.options
+    about = tracing.of_model(options.model, options.provider, options.kind)
+    return tracing.span("add", Stage.GATHER.queue, "PRODUCER", about)
+
+
 def check_conflict(single: NewSingle, added: Added) -> None:
     """Raises `IdempotencyConflict` where the key of a single belongs to a ticket with other content."""
     if added.fingerprint and added.fingerprint != single.fingerprint:
@@ -230,7 +237,8 @@ class SingleQueue(ABC):
             print(ticket.result(timeout=3600).text)
         """
         wanted = self._wanted(model, options)
-        return self._added(wanted, new_singles(self.settings, wanted, [request], key=key))[0]
+        with add_span(wanted):
+            return self._added(wanted, new_singles(self.settings, wanted, [request], key=key))[0]
 
     def add_many(
         self, requests: Iterable[RequestLike], *, model: str, **options: Unpack[SingleOptions]
@@ -243,7 +251,8 @@ class SingleQueue(ABC):
         them again under the same keys. Parameters and errors are those of `add`.
         """
         wanted = self._wanted(model, options)
-        return self._added(wanted, new_singles(self.settings, wanted, requests))
+        with add_span(wanted):
+            return self._added(wanted, new_singles(self.settings, wanted, requests))
 
     def ticket(self, ticket_id: str) -> Ticket:
         """Returns the ticket of this id, as `Ticket.id` gave it. Raises `TicketNotFound`."""

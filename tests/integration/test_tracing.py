@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.stack import Stack
 from tests.traces import provider, spans
 from tests.waiting import wait_until
 
+from lowtide import AsyncBatchQueue
 from lowtide.protocol import keys
 from lowtide_worker.tracing import _links
 
@@ -116,6 +118,44 @@ def test_the_links_of_a_bundle_are_bounded_and_pass_over_what_is_damaged(stack: 
         assert [int(link["traceparent"].split("-")[2], 16) for link in links] == [1, *range(4, 33)]
     finally:
         client.delete(keys.bundled(bundle), *map(keys.batch, ids))
+
+
+@pytest.mark.parametrize("share", [False, True], ids=["jobs of its own", "a bundle"])
+def test_a_batch_of_singles_has_links_to_the_calls_that_added_them(
+    stack: Stack, find: Find, monkeypatch: pytest.MonkeyPatch, share: bool
+) -> None:
+    queue = stack.queue(gather_seconds=600.0, gather_requests=3, linger_seconds=0.0, linger_requests=4)
+    options: Any = {"model": MODEL, "on_result": HANDLER, "share": share, "labels": {"share": str(share)}}
+
+    async def later() -> str:
+        async with AsyncBatchQueue(queue.settings) as one:
+            return (await one.add({"contents": "Two."}, **options)).id
+
+    roots = []
+    for add in (lambda: queue.add_many([{"contents": "One."}], **options)[0].id, lambda: asyncio.run(later())):
+        with trace.get_tracer("service").start_as_current_span("request") as root:
+            ticket = add()
+        roots.append(root.get_span_context())
+    with monkeypatch.context() as untraced:
+        untraced.setattr(trace, "_TRACER_PROVIDER", None)
+        last = queue.add({"contents": "Three."}, **options)
+    batch = queue.get(ticket.partition(".")[0])
+    assert last.result(timeout=180).text
+
+    bundle = batch.status().bundle
+    assert bool(bundle) is share
+    delivered = wait_until(lambda: find("deliver lowtide.results", lowtide__batch_id=bundle or batch.id))[0]
+    adds = find("add lowtide.jobs")
+    ours = [
+        span
+        for root in roots
+        for span in adds
+        if span["context"]["trace_id"] == f"0x{root.trace_id:032x}" and span["parent_id"] == f"0x{root.span_id:016x}"
+    ]
+    assert [span["attributes"]["gen_ai.request.model"] for span in ours] == [MODEL] * 2
+    assert delivered["parent_id"] is None
+    assert [link["context"]["span_id"] for link in delivered["links"]] == [span["context"]["span_id"] for span in ours]
+    assert find("gather lowtide.jobs", lowtide__batch_id=batch.id)[0]["links"] == delivered["links"]
 
 
 def test_a_stream_has_the_span_that_its_reader_continues(stack: Stack, find: Find) -> None:

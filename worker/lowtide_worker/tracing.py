@@ -1,6 +1,7 @@
 """Traces of stages: one span for each run, in the trace of the submit whose requests it works on.
 
-A stage of a bundle works on the requests of many submits. Each of its runs has a trace of its own, with links to them.
+A stage of a bundle works on the requests of many submits, and one of a batch of singles on those of many calls of
+`add`. Each of its runs has a trace of its own, with links to them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from lowtide_worker.events import ids
 from lowtide_worker.state import Held, HeldBatch, HeldEvent, HeldJob, HeldSegment
 
 _MOST_LINKS = 32
-"""Most links of a span to the submits of a bundle: those of its first batches."""
+"""Most links of a span to the submits of a bundle, or to the calls that added singles: the first of them."""
 _BUNDLES_KEPT = 32
 """Bundles whose links a process remembers."""
 _FLUSH_SECONDS = 2.0
@@ -37,7 +38,7 @@ def stage_span(client: redis.Redis, held: Held[Any]) -> AbstractContextManager[N
         about |= tracing.of_model(batch.model, batch.provider, batch.kind)
         about |= tracing.of_batch(held.batch_id, held.record.requests if isinstance(held, HeldJob) else batch.total)
         parent = _submitted(batch)
-        links = _links(client, held.batch_id, batch.bundled) if batch.bundled else ()
+        links = _links(client, held.batch_id, batch.bundled) if batch.bundled else _adds(batch.traces)
     operation = held.stage.rpartition(".")[2]
     return tracing.span(operation, held.stage.queue, "CONSUMER", about, parent=parent, links=links)
 
@@ -77,16 +78,27 @@ def _submitted(batch: BatchRecord) -> Headers:
 
 @lru_cache(maxsize=_BUNDLES_KEPT)
 def _links(client: redis.Redis, bundle_id: str, bundled: int) -> Sequence[Headers]:
-    """The spans of the submits of a bundle's first batches. `bundled` is the number of its batches so far."""
+    """The spans in which the requests of a bundle's first batches were submitted or added.
+
+    - `bundled`: the number of its batches so far.
+    """
     del bundled
     names = cast("list[bytes]", client.zrange(keys.bundled(bundle_id), 0, _MOST_LINKS - 1))
     with client.pipeline(transaction=False) as pipe:
         for name in names:
-            pipe.hmget(keys.batch(name.decode(errors="replace")), HEADERS)
+            pipe.hmget(keys.batch(name.decode(errors="replace")), (*HEADERS, "traces"))
         found = pipe.execute(raise_on_error=False)
     # One record that another program has damaged takes no link from the others.
     records = (values for values in found if isinstance(values, list))
-    submits = (
-        zip(HEADERS, (value and value.decode(errors="replace") for value in each), strict=True) for each in records
-    )
-    return [headers for submit in submits if (headers := tracing.checked(dict(submit)))]
+    texts = ([value and value.decode(errors="replace") for value in each] for each in records)
+    links: list[Headers] = []
+    for parent, state, traces in texts:
+        submit = tracing.checked(dict(zip(HEADERS, (parent, state), strict=True)))
+        links += [submit] if submit else _adds(traces)
+    return links[:_MOST_LINKS]
+
+
+def _adds(traces: str | None) -> Sequence[Headers]:
+    """The spans of the calls that added the singles of a batch, as its record has them."""
+    found = (tracing.checked({"traceparent": parent}) for parent in (traces or "").split(" "))
+    return [headers for headers in found if headers][:_MOST_LINKS]

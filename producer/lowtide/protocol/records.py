@@ -170,7 +170,7 @@ class BatchRecord(Paid, frozen=True, kw_only=True):
 
     gathers: str | None = None
     """The gathering lane whose singles become its requests; None for a batch that was submitted. add.lua writes this
-    and the next four."""
+    and the next five."""
     shares: str | None = None
     """The lane in which it shares jobs once it is gathered; None where it has jobs of its own."""
     salt: str | None = None
@@ -179,6 +179,8 @@ class BatchRecord(Paid, frozen=True, kw_only=True):
     """The run of the server that has opened it; another run, which may have lost writes, adds no single to it."""
     kept: float | None = None
     """Time after which it is deleted once it has finished, in seconds; None: as the workers' setting says."""
+    traces: str | None = None
+    """Spans of the first calls that added its singles, each as a `traceparent`, divided by blanks; None for none."""
 
     cancel: bool = False
     """Whether cancel was asked for; set by cancel.lua."""

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 import redis
 
+from lowtide import tracing
 from lowtide.errors import QueueFull, TicketNotFound
 from lowtide.options import Options
 from lowtide.protocol import (
@@ -45,6 +46,8 @@ from lowtide.store.recording import (
 )
 
 _pack = msgspec.msgpack.Encoder().encode
+_TRACES_CHARS = 32 * len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01 ")
+"""Spans of calls that a batch of singles keeps: 32 are the most links of a span of its stages."""
 _IN_FLIGHT_SECONDS = 7 * 86_400
 """For so long a request that is in flight can be reused, beyond the seconds that its `reuse` names."""
 
@@ -153,13 +156,18 @@ class Found(NamedTuple):
 
 
 def addition(lane: Lane, singles: Sequence[NewSingle], *, reuse: float | None) -> dict[str, Any]:
-    """The keys and arguments of add.lua for singles of one lane; `reuse` is in seconds, None for none."""
+    """The keys and arguments of add.lua for singles of one lane; `reuse` is in seconds, None for none.
+
+    The current span, if there is one, is that of the call, which the stages of the batch link to.
+    """
     return {
         **lane.arguments,
         "batch_id": new_batch_id(),
         "salt": secrets.token_hex(16),
         "reuse": reuse or 0,
         "asked_seconds": math.ceil((reuse or 0) + _IN_FLIGHT_SECONDS),
+        "trace": tracing.current().get("traceparent", ""),
+        "traces_chars": _TRACES_CHARS,
         "singles": _pack([(as_text(one.payload), *one[1:_ARGUMENTS]) for one in singles]),
     }
 

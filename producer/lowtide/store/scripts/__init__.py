@@ -31,6 +31,8 @@ def add(
     asked_prefix: Value,
     reuse: Value,
     asked_seconds: Value,
+    trace: Value,
+    traces_chars: Value,
     fields: Value,
     singles: Value,
 ) -> Any: ...

@@ -5,7 +5,8 @@
 --       batch's list), waiting_name (of the singles in the census), most (that may wait), linger (seconds until a new
 --       batch is due), enough, enough_bytes, enough_tokens (of a batch that is due at once), allowed (seconds until the
 --       deadline; "" where the fields have it, or the setting decides), key_prefix, key_seconds, asked_prefix, reuse
---       (seconds; "" for none), asked_seconds (that a request is remembered), fields (of a new batch: their names
+--       (seconds; "" for none), asked_seconds (that a request is remembered), trace (the span of this call, as traceparent;
+--       "" for none), traces_chars (of the spans that a batch keeps), fields (of a new batch: their names
 --       and values as a list in MessagePack), singles (a list in MessagePack; of each: the single, its bytes, its tokens,
 --       the digest of its key or "", the fingerprint of its content, the digest by which it is reused or "", its file or "")
 -- Returns {"full", number that wait} with nothing recorded, or {"added", batch that is due or "", ticket, fingerprint,
@@ -91,6 +92,13 @@ for _, one in ipairs(singles) do
   found[#found + 1] = before or ''
 end
 if added == 0 then return found end
+if trace ~= '' then
+  local traces = redis.call('HGET', batch_prefix .. batch, 'traces')
+  if not traces then redis.call('HSET', batch_prefix .. batch, 'traces', trace)
+  elseif #traces + #trace < tonumber(traces_chars) then
+    redis.call('HSET', batch_prefix .. batch, 'traces', traces .. ' ' .. trace)
+  end
+end
 add(census, waiting_name, added)
 local total = redis.call('HINCRBY', batch_prefix .. batch, 'total', added)
 local all_bytes = redis.call('HINCRBY', batch_prefix .. batch, 'bytes', bytes)
