@@ -85,14 +85,14 @@ def deliver(runtime: Runtime, segment: HeldSegment) -> SegmentMove | Done:
     try:
         stored = _stored_before(runtime, segment) if segment.record.stored else _store(runtime, segment)
     except LostRowsError as lost:
-        log.error("segment %s: %s", segment.member, lost, extra=Event.BATCH_LOST.extra)  # noqa: TRY400 - the trace says nothing more
+        log.error("%s: %s", segment.member, lost, extra=Event.BATCH_LOST.extra)  # noqa: TRY400 - the trace says nothing more
         runtime.ledger.recollect(segment, from_provider=False, shares=_granted_shares(runtime, segment))
         return Done({"lost": 1}, wakes=(Queue.RESULTS, Queue.JOBS))
     except SpoolError:
         if not is_gone(runtime, segment):
             raise
         log.warning(
-            "segment %s: its bytes are missing from the spool and will be collected again",
+            "%s: its bytes are missing from the spool and will be collected again",
             segment.member,
             extra=Event.SEGMENT_COLLECTED_AGAIN.extra,
         )
@@ -103,7 +103,7 @@ def deliver(runtime: Runtime, segment: HeldSegment) -> SegmentMove | Done:
             raise
         # The output is gone or was written over: its job looks again what is there. After the grace, the requests that
         # were granted to this segment, but not stored, run again.
-        log.warning("segment %s: its output is missing: %s", segment.member, error, extra=Event.OUTPUT_GONE.extra)
+        log.warning("%s: its output is missing: %s", segment.member, error, extra=Event.OUTPUT_GONE.extra)
         again = isinstance(error, Missing) and not grace_is_over(runtime, segment.job, segment.now())
         runtime.ledger.recollect(segment, from_provider=again, shares=_granted_shares(runtime, segment))
         return Done({"gone": 1}, wakes=(Queue.RESULTS, Queue.JOBS))

@@ -46,9 +46,7 @@ def hand_over(runtime: Runtime, segment: HeldSegment, stored: Stored) -> Segment
     tries = segment.record.tries
     most = runtime.settings.max_delivery_attempts
     if tries >= most:
-        log.error(
-            "segment %s: its handler failed %d times; parked", segment.member, tries, extra=Event.DELIVERY_PARKED.extra
-        )
+        log.error("%s: its handler failed %d times; parked", segment.member, tries, extra=Event.DELIVERY_PARKED.extra)
         runtime.deliveries.park(segment)
         return Done({"parked": tries})
     handler = runtime.handler(known(segment.batch.on_result, "on_result"))
@@ -98,7 +96,7 @@ def _without_listener(runtime: Runtime, segment: HeldSegment, stored: Stored, no
     waits = runtime.deliveries.await_listener(segment, no_listener.listens_as, problem)
     looks = segment.record.looks
     if not looks:
-        log.warning("segment %s: %s", segment.member, problem, extra=Event.DELIVERY_NO_LISTENER.extra)
+        log.warning("%s: %s", segment.member, problem, extra=Event.DELIVERY_NO_LISTENER.extra)
     return Move(
         stage=Stage.DELIVER,
         after=_LISTENER_BACKOFF.seconds(looks) if waits else 0.0,
@@ -111,7 +109,7 @@ def _failed(runtime: Runtime, segment: HeldSegment, stored: Stored, failure: Han
     """The end for a handler that did not take the segment: its next try comes later."""
     tries = segment.record.tries
     problem = problem_text(failure)
-    log.warning("segment %s: handler failed: %s", segment.member, problem, extra=Event.DELIVERY_FAILED.extra)
+    log.warning("%s: handler failed: %s", segment.member, problem, extra=Event.DELIVERY_FAILED.extra)
     runtime.clock.check(segment)
     runtime.deliveries.withdraw(segment)
     pause = runtime.delivery_backoff.seconds(tries)
