@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from lowtide import BatchState, BatchStatus, JobState, JobStatus, Usage, Waiting
+from lowtide import Batch, BatchState, BatchStatus, JobState, JobStatus, Usage, Waiting
 from lowtide.budgets import Shortage
 from lowtide.states import Awaited
-from lowtide_cli.commands.costs import CostRow, _cells
+from lowtide_cli.commands.costs import CostRow, _cells, _note, _subject
 from lowtide_cli.commands.list import _remark, _rows
 from lowtide_cli.commands.status import _facts, _left_out, _show_jobs
+from lowtide_cli.commands.watch import follow
 from lowtide_cli.commands.watch.pace import Pace
 from lowtide_cli.commands.watch.picture import measures, picture
 from lowtide_cli.terminal.layout import Column, Row, print_facts, print_rows
@@ -236,3 +239,53 @@ def test_a_time_names_its_zone(monkeypatch: pytest.MonkeyPatch) -> None:
             assert local_time(1e9) == "2001-09-09 10:46:40 JST"
     finally:
         time.tzset()
+
+
+def test_a_list_leaves_the_sums_of_a_budget_and_long_texts_to_the_status() -> None:
+    shortage = Shortage(budget="b0one", limit=20, spent=5, reserved=0, needed=9)
+    waiting = Waiting(why=Awaited.BUDGET, reason=str(shortage), requests=2, tokens=0, budget=shortage)
+    _, [waits] = _rows([status(waiting=waiting)])
+    _, [failing] = _rows([status(problems=["see " + "x" * 20 + " word" * 100, "another"])])
+    _, [plain] = _rows([status(problems=["y" * 500])])
+
+    assert waits.note == "waits: 2 requests: the max_cost of the batch leaves too little (lowtide status b0one)"
+    assert failing.note.endswith(" word ... (and 1 more: lowtide status b0one)")
+    assert plain.note.endswith("yyy ... (lowtide status b0one)")
+    assert max(map(len, (failing.note, plain.note))) < 220
+
+
+def test_a_problem_that_remains_is_shown_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late = "1 segment undelivered: no worker"
+    course = [status(problems=[late, "over"]), status(state=BatchState.COMPLETED, problems=[late], finished_at=2.0)]
+    monkeypatch.setattr(sys.modules[follow.__module__], "_statuses", lambda *_: iter(course))
+
+    follow(cast("Batch", SimpleNamespace(id="b0one")))
+
+    assert capsys.readouterr().out.count(late) == 1
+    assert not any("undelivered" in line for line in printed(picture(course[-1])))
+
+
+def test_lines_of_a_table_that_is_piped_have_no_blanks_at_their_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows(stdout(), [Column("batch"), Column("a long name")], [Row(["b0one", "x"], note="odd")])
+
+    assert capsys.readouterr().out == "batch  a long name\nb0one  x\n! batch b0one: odd\n"
+
+
+def test_the_note_of_what_has_no_label_names_no_column() -> None:
+    rows = [
+        CostRow(name=name, requests=1, unpriced=1, input=0, output=0, cost=1)
+        for name in ("acme", "(without tenant)", "(without tenant of its own)")
+    ]
+
+    shown = lines(
+        80,
+        lambda console: print_rows(
+            console, [Column("tenant")], [Row([row.name], _note(row), _subject(row)) for row in rows]
+        ),
+    )
+
+    unpriced = "1 request without a known price: not in the cost"
+    subjects = ("tenant acme", "without tenant", "without tenant of its own")
+    assert shown[4:] == [f"! {subject}: {unpriced}" for subject in subjects]

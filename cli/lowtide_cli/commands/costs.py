@@ -21,6 +21,8 @@ from lowtide_cli.terminal.output import print_json, quiet_line, stdout
 from lowtide_cli.terminal.spreadsheet import csv_line
 
 _MOST_DAYS = 400
+_WITHOUT = "(without "
+"""The start of the name of a row for all that has not the label."""
 _SINCE = re.compile(r"(\d{1,3})d", re.ASCII)
 
 
@@ -132,7 +134,7 @@ def _without(label: str, rows: Sequence[CostRow], days: Sequence[DayAmounts]) ->
     left = DayCosts(**{name: getattr(every, name) - getattr(shown, name) for name in DayCosts.__struct_fields__})
     # Beyond a number of labels a day, further ones are counted together: some may be of this label.
     others = any((CostDimension.LABEL, OTHER_NAMES) in amounts for amounts in days)
-    return None if left == DayCosts() else _row(f"(without {label}{' of its own' * others})", left)
+    return None if left == DayCosts() else _row(f"{_WITHOUT}{label}{' of its own' * others})", left)
 
 
 def _budgets(settings: Settings, store: Store, days: dict[date, DayAmounts], today: date) -> Iterator[BudgetRow]:
@@ -163,7 +165,8 @@ def _show(found: Costs) -> None:
     console = stdout()
     console.print(f"Paid from {found.since} to {found.until} (UTC days)", soft_wrap=True)
     columns = [Column(found.by.partition(":")[2] or found.by), *(Column(name, right=True) for name in _COLUMNS)]
-    print_rows(console, columns, [*(Row(_cells(row), _note(row)) for row in found.rows), Row(_cells(found.total))])
+    rows = (Row(_cells(row), _note(row), _subject(row)) for row in found.rows)
+    print_rows(console, columns, [*rows, Row(_cells(found.total))])
     if not found.budgets:
         return
     console.print()
@@ -185,6 +188,11 @@ def _cells(row: CostRow) -> list[str]:
 
 def _note(row: CostRow) -> str:
     return f"{counted(row.unpriced, 'request')} without a known price: not in the cost" if row.unpriced else ""
+
+
+def _subject(row: CostRow) -> str:
+    """The name of a row for its note; "" for the name of its column and its own."""
+    return row.name.strip("()") if row.name.startswith(_WITHOUT) else ""
 
 
 def _budget_row(row: BudgetRow) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 from collections.abc import Mapping
 
 import typer
@@ -15,6 +16,9 @@ from lowtide.text import counted
 from lowtide_cli.batches import pairs
 from lowtide_cli.terminal.layout import Column, Row, print_rows
 from lowtide_cli.terminal.output import STATE_STYLE, age, labels_text, print_json, status_data, stdout, waiting_text
+
+_MOST_CHARS = 160
+"""Most characters of the reason that is shown with a batch. A page has many batches, often with the same reason."""
 
 
 def list_batches(
@@ -69,11 +73,30 @@ def _nothing(state: str | None, labels: Mapping[str, str], token: str | None) ->
 def _remark(status: BatchStatus) -> str:
     """The reason why a batch needs attention; empty where it needs none."""
     if status.problems:
-        more = len(status.problems) - 1
-        return status.problems[0] + (f" (and {more} more: lowtide status {status.id})" if more else "")
+        return _brief(status.problems[0], status, more=len(status.problems) - 1)
     if status.finished and status.undelivered:
         return f"results not delivered yet: {counted(status.undelivered, 'segment')}"
-    return status.warnings[0] if status.warnings else ""
+    return _brief(status.warnings[0], status) if status.warnings else ""
+
+
+def _waits(status: BatchStatus) -> str:
+    """The reason why a batch waits; empty where it does not. The sums of a budget are left to `lowtide status`."""
+    waiting = status.waiting
+    if waiting is None:
+        return ""
+    if waiting.budget is None:
+        return _brief(f"waits: {waiting_text(status)}", status)
+    reason, _, _ = waiting.reason.partition(": ")
+    return f"waits: {counted(waiting.requests, 'request')}: {reason} (lowtide status {status.id})"
+
+
+def _brief(text: str, status: BatchStatus, *, more: int = 0) -> str:
+    """The beginning of a text, with the command that shows all of it, and of `more` texts."""
+    brief = textwrap.shorten(text, _MOST_CHARS, placeholder=" ...")
+    # A text without blanks is cut within a word.
+    brief = brief if brief != "..." else f"{text[:_MOST_CHARS]} ..."
+    rest = [f"and {more} more"] * bool(more) + [f"lowtide status {status.id}"] * bool(more or brief.endswith(" ..."))
+    return f"{brief} ({': '.join(rest)})" if rest else brief
 
 
 def _rows(batches: list[BatchStatus]) -> tuple[list[Column], list[Row]]:
@@ -101,7 +124,7 @@ def _rows(batches: list[BatchStatus]) -> tuple[list[Column], list[Row]]:
             cells.insert(3, Text(f"{_lost(status):,}", style="red" if _lost(status) else ""))
         if labelled:
             cells.append(labels_text(status))
-        rows.append(Row(cells, note=remark or (f"waits: {waiting_text(status)}" if status.waiting else "")))
+        rows.append(Row(cells, note=remark or _waits(status)))
     return columns, rows
 
 

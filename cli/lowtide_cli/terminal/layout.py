@@ -37,10 +37,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A row: a cell for each column, and a note that is shown with it, "" for none."""
+    """A row of cells, one for each column.
+
+    - `note`: shown with the row; "" for none.
+    - `subject`: the name of the row where its note is below a table. "": the name and the cell of the first column.
+    """
 
     cells: Sequence[str | Text]
     note: str = ""
+    subject: str = ""
 
 
 def print_rows(console: Console, columns: Sequence[Column], rows: Sequence[Row]) -> None:
@@ -56,7 +61,8 @@ def print_rows(console: Console, columns: Sequence[Column], rows: Sequence[Row])
             console.print(_table(columns, cells, chosen))
             for row, found in zip(rows, cells, strict=True):
                 if row.note:
-                    _print_note(console, f"{columns[0].name} {found[0].plain}: {row.note}", Text("! ", style=_MARK))
+                    subject = row.subject or f"{columns[0].name} {found[0].plain}"
+                    _print_note(console, f"{subject}: {row.note}", Text("! ", style=_MARK))
             return
     for row, found in zip(rows, cells, strict=True):
         _print_record(console, columns, found)

@@ -48,6 +48,17 @@ class Screen(Console):
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(printable(segment.text), segment.style)
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Prints as `Console.print`; where the output is no terminal, without blanks at the ends of lines."""
+        if self.is_terminal:
+            super().print(*objects, **options)
+            return
+        # Rich fills each line of a table up to the width of its columns.
+        with self.capture() as printed:
+            super().print(*objects, **options)
+        self.file.write("\n".join(line.rstrip(" ") for line in printed.get().split("\n")))
+        self.file.flush()
+
 
 def stdout() -> Console:
     """Returns a console for people, on standard output."""

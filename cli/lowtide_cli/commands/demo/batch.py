@@ -78,6 +78,8 @@ def _show_counts(console: Console, status: BatchStatus, seconds: float) -> None:
     ]
     console.print()
     console.print(", ".join(counts))
+    for problem in (*status.problems, *status.warnings):
+        console.print(problem, style="yellow", markup=False)
     if cost := cost_text(status.cost, status.paid_cost, status.unpriced):
         console.print(f"{cost} by the batch prices of {status.model}; the tokens are made up, and nothing is paid")
 

@@ -49,22 +49,28 @@ def follow(batch: Batch, *, on_stderr: bool = False) -> BatchStatus | None:
     """
     console = stderr() if on_stderr else stdout()
     try:
-        status = show_progress(batch, console)
+        status, said = _progress(batch, console, None)
     except KeyboardInterrupt:
         _say_that_it_goes_on(batch)
         return None
     took = duration((status.finished_at or time.time()) - status.created_at)
     console.print(f"{batch.id} {status.state} after {took}: {outcome(status)}", soft_wrap=True)
     for problem in (*status.problems, *status.warnings):
-        console.print(problem, style="yellow", markup=False, soft_wrap=True)
+        if problem not in said:
+            console.print(problem, style="yellow", markup=False, soft_wrap=True)
     return status
 
 
 def show_progress(batch: Batch, console: Console, timeout: float | None = None) -> BatchStatus:
-    """Shows the progress until the batch is finished, and returns the final status.
+    """Shows the progress until the batch is finished, and returns the final status, of which it shows no problem.
 
     Raises `WaitTimeout` after `timeout` seconds. None: never.
     """
+    return _progress(batch, console, timeout)[0]
+
+
+def _progress(batch: Batch, console: Console, timeout: float | None) -> tuple[BatchStatus, set[str]]:
+    """Shows the progress, and returns the final status with the lines that are still true of those printed so far."""
     return (_live if console.is_terminal else _lines)(batch, console, timeout)
 
 
@@ -87,20 +93,21 @@ def _say_that_it_goes_on(batch: Batch) -> None:
     )
 
 
-def _lines(batch: Batch, console: Console, timeout: float | None) -> BatchStatus:
+def _lines(batch: Batch, console: Console, timeout: float | None) -> tuple[BatchStatus, set[str]]:
     said: set[str] = set()
     for status in _statuses(batch, timeout):
         progress = {"requests": answered_text(status), **measures(status)}
         counted = (f"{name}: {value}" for name, value in progress.items() if value)
         lines = [str(status.state), *counted, *status.problems, *status.warnings]
-        if not status.finished:
-            for line in (line for line in lines if line not in said):
-                console.print(line, soft_wrap=True, markup=False)
+        if status.finished:
+            break
+        for line in (line for line in lines if line not in said):
+            console.print(line, soft_wrap=True, markup=False)
         said = set(lines)
-    return status
+    return status, said
 
 
-def _live(batch: Batch, console: Console, timeout: float | None) -> BatchStatus:
+def _live(batch: Batch, console: Console, timeout: float | None) -> tuple[BatchStatus, set[str]]:
     status, pace = batch.status(max_jobs=_MOST_JOBS), Pace()
 
     def now() -> Group:
@@ -109,7 +116,7 @@ def _live(batch: Batch, console: Console, timeout: float | None) -> BatchStatus:
     with Live(get_renderable=now, console=console, refresh_per_second=4):
         for status in _statuses(batch, timeout):
             pace.note(status.ended, time.monotonic())
-    return status
+    return status, set()
 
 
 def _statuses(

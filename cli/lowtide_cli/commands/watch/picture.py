@@ -16,7 +16,10 @@ from lowtide_cli.terminal.output import STATE_STYLE, answered_text, outcome, tok
 
 
 def picture(status: BatchStatus, left: float | None = None) -> Group:
-    """Returns the picture of a status. `left` is the remaining time in seconds; None: there is no estimate."""
+    """Returns the picture of a status, at its end without problems and warnings, which follow as text.
+
+    `left` is the remaining time in seconds; None: there is no estimate.
+    """
     bar = Table.grid(padding=(0, 1), expand=True)
     bar.add_column(no_wrap=True)
     bar.add_column(ratio=1)
@@ -34,7 +37,8 @@ def picture(status: BatchStatus, left: float | None = None) -> Group:
     for name, value in shown.items():
         if value:
             table.add_row(Text(name, style="dim"), Text(value, style="dim"))
-    return Group(bar, table, *(Text(text, style="yellow") for text in (*status.problems, *status.warnings)))
+    doubts = () if status.finished else (*status.problems, *status.warnings)
+    return Group(bar, table, *(Text(text, style="yellow") for text in doubts))
 
 
 def measures(status: BatchStatus) -> dict[str, str]:
