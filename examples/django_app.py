@@ -1,6 +1,6 @@
 """A Django project in one file, whose view asks a question when its transaction has committed: python django_app.py
 
-Run `lowtide up` first, and the `export` lines that it prints. Then:
+Run `lowtide up` first, and here the line that it prints. Then:
 
     curl -X POST 127.0.0.1:8001/articles/ -d name='blue mug'
     curl 127.0.0.1:8001/articles/1/

@@ -1,6 +1,6 @@
 """A web service that takes one question, and reports the answer: uvicorn fastapi_app:app
 
-Run `lowtide up` first, and the `export` lines that it prints. Then:
+Run `lowtide up` first, and here the line that it prints. Then:
 
     curl -X POST 127.0.0.1:8000/questions -H 'content-type: application/json' -d '{"text": "Why is the sea salty?"}'
     curl 127.0.0.1:8000/questions/TICKET

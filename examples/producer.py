@@ -1,6 +1,6 @@
 """Submits ten requests, waits for them and prints the results: python producer.py [HANDLER]
 
-Run `lowtide up` first, and the `export` lines that it prints. With `handlers.save` as HANDLER, and
+Run `lowtide up` first, and here the line that it prints. With `handlers.save` as HANDLER, and
 handlers.py running, each result is handed to its function too.
 """
 

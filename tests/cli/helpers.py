@@ -110,6 +110,13 @@ class Run(NamedTuple):
                 return said
         pytest.fail("".join(said))
 
+    def exports(self) -> dict[str, str]:
+        """Returns the variables that it sets in a shell, once it is up, besides those that the shell has anyway."""
+        shell = ["sh", "-c", ". data/env; env -0"]
+        words = subprocess.run(shell, cwd=self.cli.folder, env={}, capture_output=True, check=True, text=True).stdout
+        found = dict(word.split("=", 1) for word in words.split("\0") if word)
+        return {name: value for name, value in found.items() if name not in {"PWD", "OLDPWD", "SHLVL", "_"}}
+
     def rest(self) -> str:
         """Returns its output until it ends."""
         assert self.process.stdout is not None

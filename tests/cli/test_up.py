@@ -27,7 +27,7 @@ from lowtide_cli.commands.up.exports import hooks_exports, shared_exports
 from lowtide_cli.commands.up.ports import chosen_port
 from lowtide_cli.commands.up.running import running
 from lowtide_cli.commands.up.shape import short_pauses, tell_of_workers
-from lowtide_cli.local import SERVER_VARIABLE, EmbeddedRedis, Shape, Stack
+from lowtide_cli.local import SERVER_VARIABLE, EmbeddedRedis, Shape, Stack, stop_on_signals
 from lowtide_worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -44,7 +44,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
         "demo": ["demo"],
     }
     found: dict[str, Run] = {}
+    before = signal.getsignal(signal.SIGINT)
     for name, arguments in wanted.items():
+        # A script's shell starts a command in the background with SIGINT ignored.
+        signal.signal(signal.SIGINT, signal.SIG_IGN if name == "whole" else before)
         cli = Cli(clean_environment(), tmp_path_factory.mktemp(name))
         if arguments[0] == "demo":
             found[name] = Run(cli.start(*arguments, **NEVER_USED), cli)
@@ -68,26 +71,33 @@ def test_up_serves_a_batch_and_ctrl_c_leaves_nothing_behind(runs: dict[str, Run]
     mine = descendants(up.process.pid)
     assert len(mine) >= 7  # server, emulator, two workers, the processes of one, Flower
     password = next(line for line in said if "Flower" in line).split("lowtide:")[1].split()[0]
-    assert (up.cli.folder / "data" / "flower" / "login").read_text() == f"lowtide:{password}"
+    data = up.cli.folder / "data"
+    assert (data / "flower" / "login").read_text() == f"lowtide:{password}"
     assert any(re.search(r"Batches +http://127\.0\.0\.1:\d+/lowtide", line) for line in said)
-    lines = (line.strip().removeprefix("export ") for line in said if line.strip().startswith("export "))
-    exports = dict(line.split("=", 1) for line in lines)
+    assert f"In another terminal, first:  . {data}/env\n" in said
+    assert (data / "env").stat().st_mode & 0o777 == 0o600
+    exports = up.exports()
     assert exports["LOWTIDE_POLL_FIRST_SECONDS"] == "2", "a worker beside these polls as often"
-    redis_password = (up.cli.folder / "data" / "redis" / "password").read_text()
+    redis_password = (data / "redis" / "password").read_text()
     assert redis_password in exports["LOWTIDE_REDIS_URL"]
-    assert not any(redis_password in line for line in said if "export" not in line)
-    key = up.cli.folder / "data" / "emulator" / "key"
+    assert not any(redis_password in line for line in said)
+    key = data / "emulator" / "key"
     assert (key.read_text(), key.stat().st_mode & 0o777) == (exports["GOOGLE_API_KEY"], 0o600)
     for pid in mine:
         shown = Path(f"/proc/{pid}/cmdline").read_text()
         assert not any(secret in shown for secret in (password, redis_password, exports["GOOGLE_API_KEY"]))
-    for folder in (up.cli.folder / "data", *(up.cli.folder / "data").iterdir()):
+    for folder in (data, *filter(Path.is_dir, data.iterdir())):
         assert folder.stat().st_mode & 0o077 == 0, folder
     without_key = httpx.get(f"{exports['GOOGLE_GEMINI_BASE_URL']}/_emulator/jobs", trust_env=False)
     assert without_key.status_code == 400
     other = Cli({**clean_environment(), **exports}, up.cli.folder)
     batch_id = other("submit", other.file(requests(2)), "--model", MODEL).out.strip()
     assert other("status", batch_id, "--json").json()["total"] == 2
+    second = other("up", "--data-dir", "elsewhere", code=1).err
+    assert f"`lowtide up` already runs on the data in {data}: pid {up.process.pid}" in second
+    assert "This shell has its environment" in second
+    assert "unset LOWTIDE_REDIS_URL LOWTIDE_SPOOL_URL GOOGLE_API_KEY" in second
+    assert not (up.cli.folder / "elsewhere").exists()
     up.process.send_signal(signal.SIGINT)
     rest = up.rest()
     assert up.process.wait(60) == 0
@@ -114,7 +124,7 @@ def test_two_do_not_share_a_data_folder_and_a_kill_leaves_no_orphan(runs: dict[s
     address = redis_line.split("@")[1].split("/")[0]
     assert f"`lowtide up` already runs on the data in {up.cli.folder / 'data'}: pid {up.process.pid}" in second.err
     assert f"Redis {address}, emulator http://" in second.err
-    assert f"`kill {up.process.pid}`" in second.err
+    assert f"`kill {up.process.pid}`, or choose another folder with --data-dir" in second.err
     assert "in use" not in second.err
     mine = descendants(up.process.pid)
     up.process.kill()
@@ -128,8 +138,8 @@ def test_a_batch_that_was_under_way_goes_on_at_the_next_start(tmp_path: Path) ->
     ports = [f"--{part}-port={quiet_port()}" for part in ("redis", "emulator")]
     arguments = ["up", "--data-dir", "data", "--no-flower", "--one-worker", *ports]
     up = Run(cli.start(*arguments), cli)
-    lines = (line.strip().removeprefix("export ") for line in up.until_up() if line.strip().startswith("export "))
-    other = Cli({**clean_environment(), **dict(line.split("=", 1) for line in lines)}, tmp_path)
+    up.until_up()
+    other = Cli({**clean_environment(), **up.exports()}, tmp_path)
     batch_id = other("submit", other.file(requests(2)), "--model", MODEL).out.strip()
     wait_until(lambda: other("status", batch_id, "--json").json()["jobs"][0]["state"] in {"pending", "running"})
     up.process.send_signal(signal.SIGINT)
@@ -309,6 +319,21 @@ def test_up_names_the_workers_that_run_already(tmp_path: Path, capsys: pytest.Ca
         tell_of_workers(settings)
     said = capsys.readouterr().err
     assert "workers already run with this LOWTIDE_REDIS_URL: jobs@[red]\ufffd, results@tide; those of this run" in said
+
+
+def test_a_hangup_stays_ignored_where_nohup_has_it_so() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN if number != signal.SIGTERM else signal.SIG_DFL)
+        stop_on_signals()
+        found = {number: signal.getsignal(number) for number in before}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    assert found.pop(signal.SIGHUP) is signal.SIG_IGN
+    assert {*found.values()} == {signal.default_int_handler}
 
 
 def test_the_reason_for_an_end_comes_before_the_news_that_everything_is_stopped(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import signal
 import sys
 import threading
@@ -69,15 +68,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
 
 @pytest.fixture(scope="module")
 def local(runs: dict[str, Run]) -> tuple[list[str], Cli]:
-    """Yields the output of `up` with stand-ins, and the command in a terminal with the variables that it printed."""
+    """Yields the output of `up` with stand-ins, and the command in a terminal with the variables of its file."""
     up = runs["local"]
     said = up.until_up()
-    return said, Cli({**clean_environment(), **exported(said), "NO_PROXY": "127.0.0.1"}, up.cli.folder)
-
-
-def exported(said: list[str]) -> dict[str, str]:
-    lines = (line.strip().removeprefix("export ") for line in said if line.strip().startswith("export "))
-    return dict(shlex.split(line)[0].split("=", 1) for line in lines)
+    return said, Cli({**clean_environment(), **up.exports(), "NO_PROXY": "127.0.0.1"}, up.cli.folder)
 
 
 def test_up_stays_here_with_the_places_that_the_settings_name(local: tuple[list[str], Cli]) -> None:
@@ -208,15 +202,15 @@ def test_up_works_against_google_where_its_settings_are_complete(runs: dict[str,
     up = runs["google"]
     said = up.until_up()
     assert any("Vertex AI, project my-project in us-central1" in line for line in said)
-    assert exported(said).items() >= (GOOGLE | CUT_OFF).items()
+    assert up.exports().items() >= (GOOGLE | CUT_OFF).items()
     commands = [Path(f"/proc/{pid}/cmdline").read_text() for pid in descendants(up.process.pid)]
     assert not [command for command in commands if "emulator" in command or "fake-gcs" in command]
 
 
 def test_up_without_settings_brings_stand_ins_and_stops_when_one_dies(runs: dict[str, Run]) -> None:
     up = runs["mourning"]
-    said = up.until_up()
-    assert exported(said)["LOWTIDE_VERTEX_STORAGE"].startswith("gs://lowtide-local/")
+    up.until_up()
+    assert up.exports()["LOWTIDE_VERTEX_STORAGE"].startswith("gs://lowtide-local/")
     mine = descendants(up.process.pid)
     os.kill(up.child("fake-gcs"), signal.SIGKILL)
     assert "Cloud Storage ended unexpectedly" in up.rest()

@@ -29,8 +29,8 @@ def serve_hooks(
     """Receive webhooks of the provider until Ctrl-C.
 
     The provider needs an https:// address: put a proxy with TLS in front. The emulator of `lowtide up` needs none:
-    start it with LOWTIDE_WEBHOOK_URL=http://127.0.0.1:9465/gemini, run the export lines that it prints, and then this
-    command (docs/how-to.md, "Webhooks on this machine").
+    start it with LOWTIDE_WEBHOOK_URL=http://127.0.0.1:9465/gemini, run the line that it prints for another terminal,
+    and then this command (docs/how-to.md, "Webhooks on this machine").
     """
     from lowtide_cli.commands.hooks import serve
 

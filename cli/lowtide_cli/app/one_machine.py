@@ -48,8 +48,9 @@ def up(
     bigquery_port: Annotated[int, _port("the stand-in for BigQuery", 9050)] = 0,
     flower_port: Annotated[int, _port("Flower", 5555)] = 0,
 ) -> None:
-    """Run Redis, workers, Flower and an emulator on this machine, until Ctrl-C.
+    """Run Redis, workers, Flower and an emulator on this machine, until Ctrl-C or SIGTERM.
 
+    In another terminal, run the line that it prints: it sets the variables by which commands and programs find it.
     An embedded Redis-compatible server runs unless LOWTIDE_REDIS_URL is set. The emulator runs unless GEMINI_API_KEY or
     GOOGLE_API_KEY is set (here or in .env); with LOWTIDE_PROVIDER=vertex, unless GOOGLE_CLOUD_PROJECT and
     LOWTIDE_VERTEX_STORAGE are set. The emulator of Vertex AI comes with stand-ins for Cloud Storage and BigQuery.

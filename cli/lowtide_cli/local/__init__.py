@@ -29,6 +29,7 @@ from lowtide_cli.local.processes import (
     past_proxies,
 )
 from lowtide_cli.local.redis import SERVER_VARIABLE, EmbeddedRedis, check_unused, server_binary
+from lowtide_cli.local.signals import stop_on_signals
 from lowtide_cli.local.stack import Shape, Stack
 
 __all__ = [
@@ -57,4 +58,5 @@ __all__ = [
     "private_file",
     "private_folder",
     "server_binary",
+    "stop_on_signals",
 ]

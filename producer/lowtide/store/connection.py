@@ -102,7 +102,8 @@ def described(error: redis.RedisError, url: str) -> str:
         case MasterNotFoundError():
             return _no_master(error, parse_redis_url(url), where)
         case redis.AuthenticationError():
-            return f"{where} rejects the password, or needs one: correct LOWTIDE_REDIS_URL (`lowtide up` prints it)"
+            remedy = "correct LOWTIDE_REDIS_URL (that of `lowtide up` is in its file `env`)"
+            return f"{where} rejects the password, or needs one: {remedy}"
         case redis.ConnectionError() | redis.TimeoutError():
             problem = _tls_problem(error, url)
             if problem:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -18,7 +17,7 @@ from lowtide import Request
 from lowtide_cli.commands.demo.batch import MODEL, demo_queue, show
 from lowtide_cli.commands.demo.topics import EXAMPLES, questions
 from lowtide_cli.extras import need
-from lowtide_cli.local import SERVER_VARIABLE, Shape, Stack, generated_password
+from lowtide_cli.local import SERVER_VARIABLE, Shape, Stack, generated_password, stop_on_signals
 from lowtide_cli.terminal import Exit
 from lowtide_cli.terminal.output import stdout
 
@@ -42,8 +41,7 @@ def demo(*, flower: bool, vertex: bool) -> Exit:
     console = stdout()
     for extra in ("worker", "emulator", *["vertex-emulator"] * vertex, *["flower"] * flower):
         need(extra, "`lowtide demo`")
-    for polite in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(polite, signal.default_int_handler)
+    stop_on_signals()
     _forget_settings()
     # A demo must never use Google. In an empty folder there is no `.env` with a key either.
     with tempfile.TemporaryDirectory(prefix="lowtide-demo-") as name, chdir(name):
@@ -119,7 +117,7 @@ def _show_next(console: Console, *, vertex: bool) -> None:
     if shutil.which("lowtide") != str(here / "lowtide") and (here / "activate").is_file():
         console.print(f"  . {here / 'activate'}", markup=False, soft_wrap=True)
     up = "LOWTIDE_PROVIDER=vertex lowtide up" if vertex else "lowtide up"
-    console.print(f"  {up}   # leave it running; run its export lines in a second terminal:")
+    console.print(f"  {up}   # leave it running; in a second terminal, run the line that it prints, and then:")
     console.print(f"  {SUGGESTED}", markup=False, soft_wrap=True)
     console.print("  lowtide list")
 

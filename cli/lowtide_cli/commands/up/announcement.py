@@ -1,8 +1,9 @@
-"""The announcement when everything runs: addresses, logins, and the lines for another terminal."""
+"""The announcement when everything runs: addresses, logins, and the line for another terminal."""
 
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
-def announce(console: Console, stack: Stack, settings: WorkerSettings) -> None:
-    """Prints where everything is, and how to use it from another terminal."""
+def announce(console: Console, stack: Stack, settings: WorkerSettings, exports: Path | None) -> None:
+    """Prints where everything is, and how to use it from another terminal.
+
+    - `exports`: the file with the environment for another terminal. None: it needs none.
+    """
     from lowtide.settings import without_password
 
     shape = stack.shape
@@ -44,11 +48,9 @@ def announce(console: Console, stack: Stack, settings: WorkerSettings) -> None:
     table.add_row("Spool", escape(without_password(stack.exports.get("LOWTIDE_SPOOL_URL", settings.spool_url))))
     table.add_row("Logs", escape(f"tail -F {shlex.quote(str(stack.logs))}/*.log"))
     console.print(Panel(table, title="Lowtide is up", title_align="left", border_style="cyan", expand=False))
-    if stack.exports:
-        console.print("In another terminal, first:")
-        for name, value in stack.exports.items():
-            # Outside the panel and not wrapped, so that the lines can be copied.
-            console.print(f"  export {name}={shlex.quote(value)}", soft_wrap=True, markup=False)
+    if exports:
+        # Outside the panel and not wrapped, so that the line can be copied.
+        console.print(f"In another terminal, first:  . {shlex.quote(str(exports))}", soft_wrap=True, markup=False)
     if settings.webhook_url and stack.emulator_url:
         console.print("There, to receive the emulator's webhooks:")
         console.print(f"  {hooks_command(settings.webhook_url)}", soft_wrap=True, markup=False)
@@ -57,7 +59,7 @@ def announce(console: Console, stack: Stack, settings: WorkerSettings) -> None:
 
 
 def hooks_command(webhook_url: str) -> str:
-    """Returns the command that receives events at `webhook_url`, where the lines for another terminal were run."""
+    """Returns the command that receives events at `webhook_url`, in a terminal with the environment of `lowtide up`."""
     port = urlsplit(webhook_url).port
     return "lowtide hooks serve" + (f" --port {port}" if port else "")
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from lowtide_cli.local import private_file
 
 if TYPE_CHECKING:
     from lowtide_worker.settings import WorkerSettings
 
+_NAME = "env"
 _VERTEX_SETTINGS = (
     "provider",
     "google_cloud_project",
@@ -74,3 +79,16 @@ def hooks_exports(webhook_url: str | None, emulator_url: str | None) -> dict[str
     if webhook_url is None or emulator_url is None:
         return {}
     return {"LOWTIDE_WEBHOOK_URL": webhook_url, "LOWTIDE_HOOKS_KEYS_URL": f"{emulator_url}/.well-known/jwks.json"}
+
+
+def write_exports(directory: Path, exports: Mapping[str, str]) -> Path | None:
+    """Writes the file for a shell in another terminal, for this user alone; returns None where it would be empty.
+
+    The password of the embedded Redis and the key of the emulator are in it, which are in this folder anyway.
+    """
+    if not exports:
+        return None
+    path = directory / _NAME
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in exports.items()]
+    private_file(path, "".join(["# `lowtide up` writes this file whenever it starts.\n", *lines]))
+    return path

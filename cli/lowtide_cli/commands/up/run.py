@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import signal
-
 from lowtide_cli.commands.up.announcement import announce
-from lowtide_cli.commands.up.exports import hooks_exports, own_spool, shared_exports, vertex_exports
+from lowtide_cli.commands.up.exports import hooks_exports, own_spool, shared_exports, vertex_exports, write_exports
 from lowtide_cli.commands.up.options import Options
 from lowtide_cli.commands.up.running import noted
 from lowtide_cli.commands.up.shape import shape_of, short_waits
 from lowtide_cli.commands.up.supervision import supervise
 from lowtide_cli.extras import need
-from lowtide_cli.local import Stack
+from lowtide_cli.local import Stack, stop_on_signals
 from lowtide_cli.terminal import CommandError, Exit, report
 from lowtide_cli.terminal.output import stdout
 
@@ -33,15 +31,14 @@ def up(options: Options) -> Exit:
         exports |= short_waits(settings, own_redis=shape.redis)
     stack = Stack(shape, exports=exports)
     # SIGTERM and a closed terminal stop everything in order too.
-    for polite in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(polite, signal.default_int_handler)
+    stop_on_signals()
     code = Exit.OK
     try:
         with console.status("starting"):
             stack.start()
         stack.exports |= hooks_exports(settings.webhook_url, stack.emulator_url)
         with noted(stack):
-            announce(console, stack, settings)
+            announce(console, stack, settings, write_exports(shape.directory, stack.exports))
             code = supervise(console, stack)
     except KeyboardInterrupt:
         console.print("\nstopping: workers first, Redis last (press Ctrl-C again to kill them)")

@@ -46,7 +46,7 @@ def running(directory: Path) -> str:
         pages = ", ".join(f"{name} {url}" for name, url in note["pages"].items())
         return on_one_line(
             f"`lowtide up` already runs on the data in {directory}: pid {pid}, {pages}. Stop it by Ctrl-C in its "
-            f"terminal or `kill {pid}`, or choose another folder with --data-dir"
+            f"terminal or `kill {pid}`"
         )
     return ""
 

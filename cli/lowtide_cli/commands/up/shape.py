@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,9 +53,9 @@ def shape_of(options: Options, settings: WorkerSettings) -> Shape:
         except StoreUnavailable as error:
             raise CommandError(
                 f"LOWTIDE_REDIS_URL is set: unset it, or start that server ({str(error).partition(': start it')[0]}). "
-                "In a shell with the export lines of an earlier run: unset "
-                f"{' '.join(filter(os.environ.get, _EXPORTS))}"
+                f"In a shell with the environment of an earlier run: {_unset()}"
             ) from error
+        _check_not_joined(settings)
         tell_of_workers(settings)
     directory = (options.data_dir or _home()).absolute()
     if own_redis:
@@ -77,6 +78,32 @@ def shape_of(options: Options, settings: WorkerSettings) -> Shape:
     )
 
 
+def _unset() -> str:
+    """The command by which a shell forgets the environment of a `lowtide up`."""
+    return f"unset {' '.join(filter(os.environ.get, _EXPORTS))}"
+
+
+def _check_not_joined(settings: WorkerSettings) -> None:
+    """Raises `CommandError` if the Redis of the settings is the embedded one of a `lowtide up` that runs here.
+
+    Its workers would have the same names as those of this run, and everything is there already.
+    """
+    from redis import RedisError  # deferred: `lowtide --help` must be quick
+
+    from lowtide.store import connect
+
+    found = ""
+    # Not every user of a Redis may read its configuration, and that of another machine concerns no folder here.
+    with suppress(RedisError), closing(connect(settings)) as client:
+        if folder := client.config_get("dir").get("dir"):
+            found = running(Path(folder).parent)
+    if found:
+        raise CommandError(
+            f"{found}. This shell has its environment, so other commands work here as they are. For another "
+            f"`lowtide up`, use a new terminal and a --data-dir of its own, or first {_unset()}"
+        )
+
+
 def tell_of_workers(settings: WorkerSettings) -> None:
     """Says which workers use the Redis of the settings already: those of this run join them."""
     from lowtide_cli.workers import announced_workers  # deferred: importing Celery takes time
@@ -91,7 +118,8 @@ def _check_unused(directory: Path) -> None:
     try:
         check_unused(directory / "redis")
     except CommandError as error:
-        raise CommandError(running(directory) or str(error)) from None
+        found = running(directory)
+        raise CommandError(f"{found}, or choose another folder with --data-dir" if found else str(error)) from None
 
 
 def short_waits(settings: WorkerSettings, *, own_redis: bool) -> dict[str, str]:
