@@ -21,14 +21,18 @@ __all__ = ["main"]
 def main() -> None:
     """Runs the command line.
 
-    Ends with exit code 130 after Ctrl-C, even while modules are imported, and with one line and 1 where the extra `cli`
-    is not installed.
+    Ends with one line and exit code 130 after Ctrl-C, even while modules are imported, and with one line and 1 where
+    the extra `cli` is not installed.
     """
+    begun = False
     try:
         from lowtide_cli.entry import main as run  # deferred: Ctrl-C during an import must not be a traceback
 
+        begun = True
         run()
     except KeyboardInterrupt:
+        if sys.stderr is not None:
+            print("lowtide: interrupted" + ("" if begun else ": nothing is done"), file=sys.stderr)  # noqa: T201
         sys.exit(130)
     except ModuleNotFoundError as missing:
         if missing.name not in {"rich", "typer"}:

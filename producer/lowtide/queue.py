@@ -27,6 +27,7 @@ from lowtide.errors import (
 )
 from lowtide.estimates import Estimate, estimate
 from lowtide.intake import BatchSubmission, Intake, Receiver, RequestLike, RequestsLike, cloud_uris
+from lowtide.interruptions import not_recorded
 from lowtide.models import BatchPage
 from lowtide.options import BatchOptions, Options
 from lowtide.protocol import BATCH_ID, BatchFiles, Stage, new_batch_id
@@ -168,12 +169,13 @@ class BatchQueue(SingleQueue):
         checked = Options.checked(self.settings, model=model, **options)
         about = tracing.of_model(checked.model, checked.provider, checked.kind)
         with tracing.span("submit", Stage.SUBMIT.queue, "PRODUCER", about):
-            cloud_uris(requests)
-            self.check(checked)
-            prepare_to_announce(self.settings.redis_url)
-            batch_id = new_batch_id()
-            with self._removed_on_error([batch_id]):
-                intake = self.receiver.take(batch_id, checked, requests)
+            with not_recorded():
+                cloud_uris(requests)
+                self.check(checked)
+                prepare_to_announce(self.settings.redis_url)
+                batch_id = new_batch_id()
+                with self._removed_on_error([batch_id]):
+                    intake = self.receiver.take(batch_id, checked, requests)
             # From here on only Redis knows whether the batch is recorded, so its files stay.
             [batch] = self._record([_unrecorded(batch_id, checked, intake, tracing.current())])
             tracing.describe(tracing.of_batch(batch.id, intake.accepted.total))

@@ -38,9 +38,15 @@ lowtide_cli.main()
 """
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGINT, 130, "lowtide: interrupted\n"), (signal.SIGTERM, 143, "")],
+    ids=["SIGINT", "SIGTERM"],
+)
 @pytest.mark.parametrize("moment", ["with_an_open_file", "Finalized", "called_by_c_code"])
-def test_a_signal_at_an_unlucky_moment_ends_the_command_without_a_word(moment: str, number: int, code: int) -> None:
+def test_a_signal_at_an_unlucky_moment_ends_the_command_in_order(
+    moment: str, number: int, code: int, said: str
+) -> None:
     program = INTERRUPTED.format(moment=moment)
     done = subprocess.run(
         [sys.executable, "-c", program, str(int(number))],
@@ -51,4 +57,4 @@ def test_a_signal_at_an_unlucky_moment_ends_the_command_without_a_word(moment: s
         check=False,
     )
 
-    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", said)

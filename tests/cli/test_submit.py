@@ -131,6 +131,7 @@ def test_a_submit_that_a_signal_ends_takes_back_what_it_wrote(cli: Cli, stack: S
             said, _ = process.communicate(timeout=180)
             assert process.returncode == codes[one]
             assert "Traceback" not in said
+            assert ("lowtide: interrupted: nothing is submitted\n" in said) is (one is signal.SIGINT)
     assert not any(folder.exists() for folder in folders)
 
 

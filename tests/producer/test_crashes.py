@@ -32,6 +32,10 @@ RECORDING = b"lowtide:batches\r\n"
 ANYWHERE = (WRITING, *POINTS)
 
 
+NOTHING = "nothing is submitted"
+MAYBE = "the batch may be submitted: `lowtide list` shows it if it is"
+
+
 class Boom(Exception):
     """Interruptions that are exceptions."""
 
@@ -78,6 +82,8 @@ class Played:
     key: str
     ended: object = None
     """The exception that came out, or the exit code."""
+    said: str = ""
+    """The standard error of the command line."""
     first: str | None = None
     """The batch that was recorded."""
     left: frozenset[str] = frozenset()
@@ -105,6 +111,8 @@ class Play:
             if not isinstance(error, (Boom, KeyboardInterrupt, StoreUnavailable, asyncio.CancelledError)):
                 raise
         _joined()
+        errors = self._stack.directory / f"{played.key}.jsonl.err"
+        played.said = errors.read_text() if errors.exists() else ""
         held = cast("bytes | None", self._redis.get(f"lowtide:idempotency:{played.key}"))
         played.first = held.decode().partition(" ")[0] if held else None
         played.left = frozenset(self._folders() - before - {played.first or ""})
@@ -257,6 +265,9 @@ def test_a_submit_that_is_interrupted_is_recorded_and_runs_or_is_not_recorded(
         assert played.first == played.again.id
     elif "list" not in case.who and case.what != "cancel":
         assert played.first is None
+    if (case.who, case.what) == ("the command line", "SIGINT"):
+        where = [*POINTS].index(case.where) < [*POINTS].index("before the record")
+        assert played.said == f"lowtide: interrupted: {NOTHING if where else MAYBE}\n"
     jobs = [
         job for job in stack.emulator.jobs() if job.display_name == f"lowtide-{stack.installation}-{played.again.id}-1"
     ]

@@ -43,6 +43,8 @@ def _child(case: dict[str, Any]) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
+    if "file" in case:
+        os.dup2(os.open(f"{case['file']}.err", os.O_WRONLY | os.O_CREAT), 2)
     try:
         _submit(case)
     except SystemExit as ended:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lowtide_cli.app.root import BATCHES, STATES, AsJson, BatchId, Provider, Yes, app, one_of
-from lowtide_cli.terminal import EXIT_CODES, EXIT_CODES_OF_ESTIMATE
+from lowtide_cli.terminal import EXIT_CODES, EXIT_CODES_OF_ESTIMATE, NOTHING_SUBMITTED, on_interruption
 
 
 @app.command(rich_help_panel=BATCHES, epilog=EXIT_CODES)
@@ -137,8 +137,9 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Submit a batch and print its id."""
-    from lowtide_cli.commands.submit import Submission, try_out
-    from lowtide_cli.commands.submit import submit as run
+    with on_interruption(NOTHING_SUBMITTED):
+        from lowtide_cli.commands.submit import Submission, try_out
+        from lowtide_cli.commands.submit import submit as run
 
     submission = Submission(
         file=file,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lowtide_cli.app.root import OPERATIONS, AsJson, Letters, Provider, Yes, app, one_of, print_version
-from lowtide_cli.terminal import App
+from lowtide_cli.terminal import App, on_interruption
 
 
 @app.command(rich_help_panel=OPERATIONS)
@@ -173,9 +173,11 @@ def doctor(as_json: AsJson = False) -> None:
 
     Exits with 1 if a check fails: batches do not work, or results do not reach their handler. Warnings do not count.
     """
-    from lowtide_cli.commands.doctor import doctor as run
+    with on_interruption("not everything is checked"):
+        from lowtide_cli.commands.doctor import doctor as run
 
-    raise typer.Exit(run(as_json=as_json))
+        code = run(as_json=as_json)
+    raise typer.Exit(code)
 
 
 @app.command(rich_help_panel=OPERATIONS)

@@ -11,11 +11,12 @@ from typing import Any
 import typer
 
 from lowtide import Batch, BatchOptions, BatchQueue, InvalidBatch, InvalidRequest, LowtideError
+from lowtide.interruptions import came_before_the_record, not_recorded
 from lowtide_cli.batches import pairs
 from lowtide_cli.commands.estimate import print_estimate
 from lowtide_cli.commands.results import check_output, write_results
 from lowtide_cli.commands.watch import follow
-from lowtide_cli.terminal import CommandError, Exit, exit_of
+from lowtide_cli.terminal import NOTHING_SUBMITTED, CommandError, Exit, exit_of
 from lowtide_cli.terminal.output import print_json
 from lowtide_cli.terminal.streams import standard_input
 
@@ -44,15 +45,18 @@ def submit(submission: Submission, *, wait: bool, output: Path | None, as_json: 
     - `wait`: watch the batch until it is finished.
     - `output`: file for the results, `-` for standard output. Implies `wait`.
     """
-    if output is not None:
-        check_output(output)
-    with _named_errors(submission):
-        batch = BatchQueue().submit(_requests(submission), model=submission.model, **_options(submission))
-    if as_json:
-        print_json({"batch_id": batch.id}, indent=0)
-    else:
-        # Standard output may be for the results, which the id must not mix with.
-        typer.echo(batch.id, err=output == Path(_STDIN))
+    with _said_what_is_left():
+        with not_recorded():
+            if output is not None:
+                check_output(output)
+            queue, requests, options = BatchQueue(), _requests(submission), _options(submission)
+        with _named_errors(submission):
+            batch = queue.submit(requests, model=submission.model, **options)
+        if as_json:
+            print_json({"batch_id": batch.id}, indent=0)
+        else:
+            # Standard output may be for the results, which the id must not mix with.
+            typer.echo(batch.id, err=output == Path(_STDIN))
     if not wait and output is None:
         return Exit.OK
     status = follow(batch, on_stderr=True)
@@ -89,6 +93,17 @@ def _options(submission: Submission) -> BatchOptions:
 
 def _requests(submission: Submission) -> Any:
     return standard_input("requests, one a line,") if submission.file == _STDIN else submission.file
+
+
+@contextmanager
+def _said_what_is_left() -> Iterator[None]:
+    """Gives Ctrl-C within the block a message about what is left."""
+    try:
+        yield
+    except KeyboardInterrupt as interruption:
+        if came_before_the_record(interruption):
+            raise KeyboardInterrupt(NOTHING_SUBMITTED) from interruption
+        raise KeyboardInterrupt("the batch may be submitted: `lowtide list` shows it if it is") from interruption
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from lowtide_cli.terminal.exits import (
     exit_of_result,
 )
 from lowtide_cli.terminal.help import App
+from lowtide_cli.terminal.interruption import NOTHING_SUBMITTED, on_interruption
 from lowtide_cli.terminal.streams import discard_output, prepare_streams, report
 from lowtide_cli.terminal.variables import warn_of_unknown_variables
 
@@ -24,6 +25,7 @@ __all__ = [
     "EXIT_CODES",
     "EXIT_CODES_OF_ESTIMATE",
     "EXIT_CODES_OF_SINGLES",
+    "NOTHING_SUBMITTED",
     "App",
     "CommandError",
     "Exit",
@@ -33,6 +35,7 @@ __all__ = [
     "discard_output",
     "exit_of",
     "exit_of_result",
+    "on_interruption",
     "one_line",
     "prepare_streams",
     "report",

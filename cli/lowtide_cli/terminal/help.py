@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
+
+from lowtide_cli.terminal.exits import Exit
+from lowtide_cli.terminal.interruption import report_interruption
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -33,6 +37,16 @@ class CommandWithHelp(TyperCommand):
 
 class GroupWithHelp(TyperGroup):
     """A group of commands with a help page of ours."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs a command."""
+        with _said_if_interrupted():
+            return super().invoke(ctx)
+
+    def make_context(self, *args: Any, **given: Any) -> Any:
+        """Parses the arguments, which imports what their help and errors need."""
+        with _said_if_interrupted():
+            return super().make_context(*args, **given)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Returns the words behind the name of the group in its usage line."""
@@ -60,6 +74,16 @@ class App(typer.Typer):
     def command(self, name: str | None = None, **given: Any) -> Callable[[Function], Function]:
         """Returns the decorator for a command, with the parameters of `Typer.command`."""
         return super().command(name, cls=CommandWithHelp, **given)
+
+
+@contextmanager
+def _said_if_interrupted() -> Iterator[None]:
+    """Reports Ctrl-C within the block: Typer only ends with its exit code."""
+    try:
+        yield
+    except KeyboardInterrupt as interruption:
+        report_interruption(interruption)
+        raise typer.Exit(Exit.INTERRUPTED) from interruption
 
 
 def _usage(command: TyperCommand | TyperGroup, context: Any) -> list[str]:
