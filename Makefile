@@ -17,7 +17,7 @@ help: ## Show this list
 # comes first to the pinned one: before 23.3 it looks for the newest release of what is wanted with an extra.
 define install
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else "Python 3.11 or newer is needed, this is %d.%d: make PYTHON=python3.12 ..." % v)'
-	@echo "Setting up $(1) with the packages that $(2) pins: half a minute, longer over a slow network ..."
+	@echo "Setting up $(1) with the packages that $(2) pins: one or two minutes, longer over a slow network ..."
 	@$(PYTHON) -m venv $(1)
 	@$(1)/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements-pip.txt
 	@$(1)/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r $(2)
@@ -29,6 +29,7 @@ $(STAMP): requirements-pip.txt requirements-dev.txt pyproject.toml
 	@touch $@
 
 setup: $(STAMP) ## Make .venv with everything pinned
+	@echo "$(VENV) is ready. Next: make demo; or . $(BIN)/activate, and then lowtide up (docs/quickstart.md)"
 
 demo: $(STAMP) ## Run the main job from end to end, with nothing else installed
 	$(BIN)/lowtide demo

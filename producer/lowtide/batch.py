@@ -94,7 +94,10 @@ class Batch:
         return self._store.notifications.of_async(keys.changed(self.id), keys.batch(self.id))
 
     def results(self) -> Iterator[Result]:
-        """Yields the stored results, one at a time, in no particular order: all of them once the batch is finished.
+        """Yields the results that are stored now, one at a time, in no particular order.
+
+        All of them are stored once the batch is finished: call `wait` first. Of a batch that still runs it yields those
+        of the jobs that have ended, or none, and ends without an error: `status` says whether it is finished.
 
         Raises `InstallationMismatch` where the spool is not the workers'. Where the batch is finished and results are
         missing, raises `SpoolError` with the files' names, after the results that exist. Of a batch that ended

@@ -19,7 +19,7 @@ REQUESTS_LOST = "REQUESTS_LOST"
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One generateContent or embedContent call in the SDK's inline shape.
+    """One generateContent or embedContent call in the SDK's inline shape. Each value is given by its name.
 
     - `key`: any non-empty string of at most 16 KiB, unique in its batch. Only `BatchQueue.add` takes requests without.
     - `contents`: as in `google.genai`'s `generate_content` or `embed_content`: text, dicts in either letter case, or

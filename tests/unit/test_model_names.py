@@ -44,7 +44,11 @@ OTHERS = [
     "grok-4",
 ]
 REFUSED: list[tuple[ProviderName, str, str]] = [
-    *[(provider, name, "is a name of") for provider in ProviderName for name in OTHERS],
+    *[
+        (provider, name, "only runs batches on Google's models: write one of these, as in 'gemini-")
+        for provider in ProviderName
+        for name in OTHERS
+    ],
     (GEMINI, "publishers/google/models/gemini-3.5-flash", "write 'gemini-3.5-flash', or provider='vertex'"),
     (GEMINI, "projects/p/locations/l/models/1", "no name of the Gemini Developer API"),
     (GEMINI, "google/gemini-3.5-flash", "write 'gemini-3.5-flash'"),

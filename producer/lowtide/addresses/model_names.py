@@ -33,7 +33,10 @@ def check_model(name: str, provider: ProviderName) -> None:
     bare = name.rpartition("/")[2]
     for maker, names in _OTHER_MAKERS.items():
         if names.match(bare.lower()):
-            raise ValueError(f"{name!r:.80} is a name of {maker}; the batches are Google's, as in {_EXAMPLE!r}")
+            raise ValueError(
+                f"{name!r:.80} is a model of {maker}, and Lowtide only runs batches on Google's models: "
+                f"write one of these, as in {_EXAMPLE!r}"
+            )
     if "/" not in name:
         return
     if provider is ProviderName.GEMINI:
