@@ -207,6 +207,9 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     state: JobState
     requests: int
+    """Requests of the batch that it carries."""
+    others: int = 0
+    """Requests of other batches that it carries; 0 where the batch shares no jobs."""
     attempt: int
     continuations: int = 0
     """How often the answers of its requests have been continued; 0 for a job that asks for whole answers."""
@@ -273,7 +276,7 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     """All jobs by state, also those that `Batch.status(max_jobs=...)` leaves out of `jobs`; empty in a summary."""
     bundle: str | None = None
     """The bundle whose jobs carry the requests, together with those of other small batches; None where the batch has
-    jobs of its own. `jobs` are then those of the bundle."""
+    jobs of its own. `jobs` are those jobs of the bundle that carry some of them."""
     bundled: int = 0
     """The number of batches in the bundle, this one included; 0 where there is none."""
     answered: int = 0

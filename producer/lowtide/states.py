@@ -79,7 +79,7 @@ TERMINAL_JOB = frozenset(
 
 
 class Awaited(StrEnum):
-    """The thing that a job waits for before it can be created."""
+    """The thing that a batch, or a job, waits for before its requests can be sent."""
 
     SLOT = "slot"
     """One of `LOWTIDE_MAX_ACTIVE_JOBS` live jobs must end."""
@@ -89,6 +89,8 @@ class Awaited(StrEnum):
     """The provider has refused it because a quota is used up; it will be tried again."""
     BUDGET = "budget"
     """A budget, or the `max_cost` of the batch, leaves too little: it is paid, or held for the jobs under way."""
+    OTHERS = "others"
+    """Other small batches may come to share its jobs. Of a batch only: no job waits for this."""
 
 
 class OverBudget(StrEnum):

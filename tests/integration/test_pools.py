@@ -36,9 +36,10 @@ def article(number: int, *, mark: str = "") -> Request:
     return Request(key=f"k{number}", contents=f"{mark}Describe article {number} of {next(_EDITIONS)}.")
 
 
-def provider_jobs(batch: Batch) -> list[tuple[int, int]]:
-    """The attempt and the number of requests of each job that the provider has had of a batch."""
-    return [(job.attempt, job.requests) for job in batch.status().jobs if job.name]
+def provider_jobs(*batches: Batch) -> list[tuple[int, int]]:
+    """The attempt and the number of requests of each job that the provider has had of batches, or of their bundle."""
+    jobs = {job.id: job for batch in batches for job in batch.status().jobs if job.name}
+    return sorted((job.attempt, job.requests + job.others) for job in jobs.values())
 
 
 def test_one_job_asks_again_for_the_stragglers_of_all_jobs(stack: Stack) -> None:
@@ -60,7 +61,7 @@ def test_one_job_goes_on_with_the_answers_of_all_jobs(stack: Stack) -> None:
     batch = stack.queue().submit(requests, model=MODEL)
 
     assert batch.wait(timeout=180).succeeded == len(requests)
-    assert provider_jobs(batch) == [(1, JOBS)] * JOBS + [(1, JOBS), (1, JOBS // 2)]
+    assert provider_jobs(batch) == [(1, JOBS // 2)] + [(1, JOBS)] * (JOBS + 1)
     prompts = {request.key: request.contents for request in requests}
     results = {result.key: result for result in batch.results()}
     assert {key: result.attempts for key, result in results.items()} == {
@@ -83,7 +84,8 @@ def test_one_job_asks_again_for_the_stragglers_of_many_batches(stack: Stack) -> 
         }
     lost = batches[-1].wait(timeout=180)
     assert (lost.state, lost.succeeded, lost.reasons) == (BatchState.COMPLETED, JOBS - 1, {"RESOURCE_EXHAUSTED": 1})
-    assert provider_jobs(batches[0]) == [(1, JOBS)] * JOBS + [(2, JOBS)]
+    assert provider_jobs(*batches) == [(1, JOBS)] * JOBS + [(2, JOBS)]
+    assert provider_jobs(batches[0]) == [(1, JOBS), (2, JOBS)]
 
 
 def test_requests_wait_for_no_others_when_all_jobs_are_closed(stack: Stack) -> None:

@@ -10,7 +10,7 @@ from tests.integration.blurbs import MODEL, blurbs
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-from lowtide import Batch, BatchNotFound, BatchQueue, BatchState, ResultStatus
+from lowtide import Awaited, Batch, BatchNotFound, BatchQueue, BatchState, ResultStatus
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,23 @@ def test_small_batches_share_a_job_and_each_has_its_own_results(stack: Stack) ->
         assert all(result.labels == {"n": str(count)} for result in results.values())
         assert all(result.metadata == {"row": key.removeprefix("sku-")} for key, result in results.items())
         assert status.usage.total_token_count == sum(r.usage.total_token_count for r in results.values() if r.usage)
+        assert [(job.requests, job.others) for job in status.jobs] == [(count, 16 - count)]
     assert created(*batches) == 1
+
+
+def test_a_batch_says_that_it_waits_for_others(stack: Stack) -> None:
+    queue = full(stack, 100)
+    batch = queue.submit(blurbs(2), model=MODEL)
+
+    waiting = batch.status().waiting
+    [listed] = [one.waiting for one in queue.list().batches if one.id == batch.id]
+    batch.cancel()
+
+    assert waiting is not None
+    assert waiting == listed
+    assert (waiting.why, waiting.requests) == (Awaited.OTHERS, 2)
+    assert waiting.next_try_at == pytest.approx(batch.status().created_at + 600, abs=60)
+    assert batch.wait(timeout=180).waiting is None
 
 
 def test_a_batch_of_other_options_or_many_requests_shares_no_job(stack: Stack, sharing: BatchQueue) -> None:
@@ -119,7 +135,7 @@ def test_a_batch_that_is_cancelled_while_it_waits_is_not_sent(stack: Stack) -> N
     assert (ended.state, ended.cancelled) == (BatchState.CANCELLED, 3)
     assert {result.status for result in stops.results()} == {ResultStatus.CANCELLED}
     assert (runs.wait(timeout=180).succeeded, last.wait(timeout=180).succeeded) == (2, 1)
-    assert [job.requests for job in runs.status().jobs if job.name] == [3]
+    assert [(job.requests, job.others) for job in runs.status().jobs if job.name] == [(2, 1)]
 
 
 def test_nothing_is_sent_where_every_batch_is_cancelled(stack: Stack) -> None:
@@ -253,6 +269,10 @@ def test_batches_gather_while_no_slot_is_free(bare_stack: Stack) -> None:
         looks = looked_at(bare_stack, bundle)
         wait_until(partial(looked_at, bare_stack, bundle, looks), what="it was due and stays open")
         batches.append(queue.submit(blurbs(2), model=MODEL))
+    waiting = batches[0].status().waiting
+    assert waiting is not None
+    assert (waiting.why, waiting.requests) == (Awaited.OTHERS, 2)
+    assert waiting.reason.startswith("jobs whose turn comes first wait")
     bare_stack.emulator.set_faults([])
     for batch in (has_it, waits):
         batch.cancel()
@@ -327,5 +347,6 @@ def test_requests_of_a_cancelled_batch_are_not_sent_with_a_job_that_waits(bare_s
     for batch in (before, runs):
         assert batch.wait(timeout=180).succeeded == 3
         assert sorted(result.key for result in batch.results()) == ["sku-0", "sku-1", "sku-2"]
-    assert [job.requests for job in runs.status().jobs if job.name] == [6]
+    assert [(job.requests, job.others) for job in runs.status().jobs if job.name] == [(3, 3)]
+    assert not [job for job in stops.status().jobs if job.name]
     assert stops.status().discarded_usage.total_token_count == 0

@@ -141,6 +141,7 @@ def _left_out(status: BatchStatus) -> str:
 def _row(job: JobStatus) -> Row:
     number = job.id.rpartition("-")[2]
     attempt = f"{job.attempt}, continued: {job.continuations}" if job.continuations else str(job.attempt)
-    counts = (f"{job.requests:,}", attempt, str(job.polls))
+    requests = f"{job.requests:,} of {job.requests + job.others:,}" if job.others else f"{job.requests:,}"
+    counts = (requests, attempt, str(job.polls))
     error = f"{job.error.reason}: {job.error.message}" if job.error else ""
     return Row([number, str(job.state), *counts, job.name or "-"], note=error)

@@ -81,6 +81,7 @@ def with_bundle(batch: BatchRecord, bundle: BatchRecord | None) -> BatchRecord:
     return replace(
         batch,
         bundled=bundle.bundled,
+        lingers_until=bundle.lingers_until if bundle.lane else None,
         problem=bundle.problem if stands else batch.problem,
         undelivered=batch.undelivered + bundle.undelivered,
         parked=batch.parked + bundle.parked,

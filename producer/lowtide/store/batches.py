@@ -219,19 +219,23 @@ class Store:
 
     def _with_bundles(self, batches: Sequence[BatchRecord]) -> list[BatchRecord]:
         """The batches with what only their bundles know of them: deliveries, and the reason of a standstill."""
+        bundles = self._bundles(batches)
+        return [with_bundle(batch, bundles.get(batch.bundle or "")) for batch in batches]
+
+    def _bundles(self, batches: Sequence[BatchRecord]) -> dict[str, BatchRecord]:
+        """The bundles of these batches, by their ids."""
         names = list(dict.fromkeys(batch.bundle for batch in batches if batch.bundle))
         if not names:
-            return list(batches)
+            return {}
         with self.redis.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.hgetall(keys.batch(name))
             found = dict(zip(names, pipe.execute(raise_on_error=False), strict=True))
-        bundles = {
+        return {
             name: salvage_record(BatchRecord, reply)
             for name, reply in found.items()
             if isinstance(reply, dict) and reply
         }
-        return [with_bundle(batch, bundles.get(batch.bundle or "")) for batch in batches]
 
     def stored(self, batch_id: str) -> list[tuple[str, int, int]]:
         """The places of a bundled batch's results in the files of its bundle; none for another batch."""
@@ -289,20 +293,23 @@ class Store:
 
     def _without_jobs(self, batches: Sequence[BatchRecord]) -> list[BatchStatus]:
         """The status of each batch, with its problems and those of its newest jobs while it runs, but not its jobs."""
-        batches = self._with_bundles(batches)
+        bundles = self._bundles(batches)
+        batches = [with_bundle(batch, bundles.get(batch.bundle or "")) for batch in batches]
         names = [
             [
-                job_id(batch.id, number)
-                for number in range(max(1, batch.jobs - _NEWEST_JOBS + 1), batch.jobs + 1)
-                if batch.finished is None
+                name
+                for owner in (batch, bundles.get(batch.bundle or ""))
+                if owner is not None and batch.finished is None
+                for name in _newest_jobs(owner)
             ]
             for batch in batches
         ]
+        every = list(dict.fromkeys(chain.from_iterable(names)))
         with self.redis.pipeline(transaction=False) as pipe:
-            for name in chain.from_iterable(names):
+            for name in every:
                 pipe.hgetall(keys.job(name))
-            replies = iter(pipe.execute(raise_on_error=False))
-        jobs_of = [[job_status(name, reply, None) for name in mine if (reply := next(replies))] for mine in names]
+            found = dict(zip(every, pipe.execute(raise_on_error=False), strict=True))
+        jobs_of = [[job_status(name, reply, None) for name in mine if (reply := found[name])] for mine in names]
         waiting = waits(self.redis, list(zip(batches, jobs_of, strict=True)))
         statuses = []
         reasons = zip(self._silences(batches), self._unserved(batches), waiting, strict=True)
@@ -370,6 +377,10 @@ class Store:
                 finished=list(FINISHED_BATCH),
             )
         return _known_state(batch_id, state)
+
+
+def _newest_jobs(batch: BatchRecord) -> list[str]:
+    return [job_id(batch.id, number) for number in range(max(1, batch.jobs - _NEWEST_JOBS + 1), batch.jobs + 1)]
 
 
 def _matches(batch: BatchRecord, state: BatchState | None, labels: Mapping[str, str] | None) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import chain, repeat
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import redis
 from msgspec.structs import replace
@@ -21,6 +22,15 @@ _MOST_COUNTED = 100_000
 """Jobs of a batch that are counted at most: the newest."""
 _FEWEST_OF_A_STATE = 5
 """Jobs that each state has among those that are chosen, as far as it has so many."""
+
+
+class _Share(NamedTuple):
+    """The requests of a batch in its bundle."""
+
+    first: int
+    """Ordinal of the first."""
+    last: int
+    """Ordinal behind the last."""
 
 
 class _Run(NamedTuple):
@@ -72,16 +82,17 @@ class Jobs(NamedTuple):
 
 
 def read_jobs(client: redis.Redis, batch: BatchRecord, most: int | None) -> Jobs:
-    """Reads the jobs of a batch, or those of its bundle, in the order of their numbers.
+    """Reads the jobs of a batch, and those of its bundle that carry requests of it, in the order of their numbers.
 
     - `most`: the number of jobs to read; None: all. Where there are more, some of each state are read.
     """
     owners = {batch.id: batch.jobs}
     if batch.bundle:
         owners[batch.bundle] = int(cast("bytes | None", client.hget(keys.batch(batch.bundle), "jobs")) or 0)
+    share = _share(client, batch) if batch.bundle else None
     if most is None or sum(owners.values()) <= most:
         names = [job_id(owner, number) for owner, jobs in owners.items() for number in range(1, jobs + 1)]
-        return Jobs(_read(client, names), [])
+        return Jobs(_read(client, names, batch, share), [])
     runs: list[_Run] = []
     states: dict[str, JobState] = {}
     for owner, jobs in owners.items():
@@ -90,17 +101,49 @@ def read_jobs(client: redis.Redis, batch: BatchRecord, most: int | None) -> Jobs
         each = chain.from_iterable(repeat(run.state, run.jobs) for run in found)
         states |= {job_id(owner, number): state for number, state in enumerate(each, start=oldest) if state}
         runs += found
-    return Jobs(_read(client, _chosen(states, most)), runs)
+    return Jobs(_read(client, _chosen(states, most), batch, share), runs)
 
 
-def _read(client: redis.Redis, names: Sequence[str]) -> list[JobStatus]:
+def _share(client: redis.Redis, batch: BatchRecord) -> _Share | None:
+    first = client.zscore(keys.bundled(batch.bundle or ""), batch.id)
+    return _Share(int(first), int(first) + batch.total) if isinstance(first, float) else None
+
+
+def _read(client: redis.Redis, names: Sequence[str], batch: BatchRecord, share: _Share | None) -> list[JobStatus]:
     with client.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.hgetall(keys.job(name))
             pipe.zscore(keys.clock(Stage.POLL.queue), keys.job_member(name))
         replies = pipe.execute(raise_on_error=False)
     found = zip(names, replies[::2], replies[1::2], strict=True)
-    return [job_status(name, job, _turn(due)) for name, job, due in found if job]
+    records = {name: (job, due) for name, job, due in found if job}
+    statuses = [job_status(name, job, _turn(due)) for name, (job, due) in records.items()]
+    if share is None:
+        return statuses
+    shared = {name: job for name, (job, _) in records.items() if not name.startswith(job_prefix(batch.id))}
+    own = _own_requests(client, shared, share)
+    return [_shown(job, own.get(job.id, job.requests)) for job in statuses if own.get(job.id, 1)]
+
+
+def _shown(job: JobStatus, own: int) -> JobStatus:
+    return replace(job, requests=own, others=job.requests - own) if own < job.requests else job
+
+
+def _own_requests(client: redis.Redis, jobs: Mapping[str, Any], share: _Share) -> dict[str, int]:
+    """The number of requests of a batch in each of these jobs of its bundle. A damaged record is left out."""
+    own: dict[str, int] = {}
+    with client.pipeline(transaction=False) as pipe:
+        sparse = []
+        for name, job in jobs.items():
+            with suppress(KeyError, ValueError, TypeError):
+                start, end = int(job[b"first"]), int(job[b"last"])
+                first, last = max(start, share.first), min(end, share.last)
+                own[name] = max(0, last - first)
+                if own[name] and job.get(b"sparse") == b"1":
+                    sparse.append(name)
+                    pipe.bitcount(keys.carried(name), first - start, last - start - 1, "BIT")
+        counts = pipe.execute(raise_on_error=False)
+    return own | {name: count for name, count in zip(sparse, counts, strict=True) if isinstance(count, int)}
 
 
 def _runs(client: redis.Redis, owner: str, numbers: range) -> list[_Run]:

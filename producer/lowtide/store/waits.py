@@ -1,8 +1,9 @@
-"""The reasons why batches wait before their requests can be sent: slots, tokens, a quota of the provider, or a
-budget."""
+"""The reasons why batches wait before their requests can be sent: slots, tokens, a quota of the provider, a budget, or
+other small batches that may share their jobs."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 import redis
 
 from lowtide.models import JobStatus, Waiting
-from lowtide.protocol import SHARES_PER_PRIORITY, BatchRecord, Quota, keys, read_quota, tenant_digest
+from lowtide.protocol import SHARES_PER_PRIORITY, BatchRecord, Quota, Stage, keys, read_quota, tenant_digest
 from lowtide.redaction import redacted
-from lowtide.states import Awaited
+from lowtide.states import Awaited, BatchState
 from lowtide.store.key_types import is_wrong
 
 _TURNS = 10**10
@@ -30,13 +31,35 @@ def waits(client: redis.Redis, batches: Sequence[tuple[BatchRecord, Sequence[Job
                 pipe.hvals(keys.live_tokens(batch.provider, batch.model))
                 pipe.get(keys.quota(batch.provider, batch.model))
                 pipe.zcard(keys.live(batch.provider))
+            elif _is_joined(batch):
+                pipe.zscore(keys.clock(Stage.SUBMIT.queue), keys.batch_member(batch.bundle or ""))
         replies = iter(pipe.execute(raise_on_error=False))
-    return [
-        _waiting(batch, jobs, [*islice(replies, _PLACE_CALLS)], next(replies), next(replies), next(replies))
-        if jobs
-        else None
-        for (batch, _), jobs in zip(batches, waiting, strict=True)
-    ]
+    found: list[Waiting | None] = []
+    for (batch, _), jobs in zip(batches, waiting, strict=True):
+        if jobs:
+            place = [*islice(replies, _PLACE_CALLS)]
+            found.append(_waiting(batch, jobs, place, next(replies), next(replies), next(replies)))
+        else:
+            found.append(_for_others(batch, next(replies)) if _is_joined(batch) else None)
+    return found
+
+
+def _is_joined(batch: BatchRecord) -> bool:
+    """Whether a batch is in a bundle that is open for more batches. It has no jobs yet."""
+    return batch.lingers_until is not None and batch.state is BatchState.PENDING
+
+
+def _for_others(batch: BatchRecord, due: Any) -> Waiting:
+    """The waiting of a batch whose bundle is open: until it has lingered, or until jobs before it have their turn."""
+    lingers = (batch.lingers_until or 0) > time.time()
+    before = "" if lingers else "jobs whose turn comes first wait at the provider; until then "
+    return Waiting(
+        why=Awaited.OTHERS,
+        reason=f"{before}other small batches may come to share its jobs",
+        requests=batch.total,
+        tokens=batch.tokens,
+        next_try_at=due if isinstance(due, float) else None,
+    )
 
 
 def _ask_for_place(pipe: Any, batch: BatchRecord, job: JobStatus) -> None:

@@ -164,6 +164,13 @@ def job_number(job: JobStatus) -> str:
     return job.id.rpartition("-")[2]
 
 
+def job_requests(job: JobStatus) -> str:
+    """Returns how many requests a job has, how many are done at the provider, and how many are of this batch."""
+    done = f"{job.done_requests:,} of " if job.done_requests else ""
+    own = f", {job.requests:,} of this batch" if job.others else ""
+    return f"{done}{job.requests + job.others:,}{own}"
+
+
 def job_counts(status: BatchStatus) -> str:
     """Returns how many jobs are in each state, the commonest first."""
     counts = sorted(status.job_counts.items(), key=lambda one: -one[1])
