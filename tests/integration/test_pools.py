@@ -88,6 +88,18 @@ def test_one_job_asks_again_for_the_stragglers_of_many_batches(stack: Stack) -> 
     assert provider_jobs(batches[0]) == [(1, JOBS), (2, JOBS)]
 
 
+def test_requests_whose_inline_rows_have_no_key_run_again_by_file(stack: Stack) -> None:
+    lost = {"on": "job", "kind": "missing_metadata", "times": 2, "params": {"count": 1}}
+    stack.emulator.set_faults([lost])
+
+    batch = stack.queue().submit([article(n) for n in range(3 * JOBS)], model=MODEL, mode="inline", max_attempts=2)
+
+    assert batch.wait(timeout=180).succeeded == 3 * JOBS
+    jobs = [job for job in stack.emulator.jobs() if batch.id in job.display_name]
+    assert [job.source is None for job in sorted(jobs, key=lambda job: job.created)] == [True] * 3 + [False]
+    assert provider_jobs(batch) == [(1, JOBS)] * 3 + [(2, 2)]
+
+
 def test_requests_wait_for_no_others_when_all_jobs_are_closed(stack: Stack) -> None:
     requests = [article(n, mark=ONCE * (n < 2)) for n in range(2 * JOBS)]
 

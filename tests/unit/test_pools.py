@@ -51,9 +51,10 @@ def test_a_pool_has_one_attempt_one_number_of_losses_and_one_group(spool: Spool)
         retried(spool, losses=1),
         retried(spool, batch={"groups": 1}),
         retried(spool, batch={"groups": 1, "provider": ProviderName.GEMINI, "bundled": 3}),
+        retried(spool, by_file=True),
     ]
 
-    assert [retry.pool for retry in found] == ["2|0|0|1", "3|0|0|1", "2|1|0|1", "2|0|0|0", "2|0|0|0"]
+    assert [retry.pool for retry in found] == ["2|0|0|1", "3|0|0|1", "2|1|0|1", "2|0|0|0", "2|0|0|0", "2|0|0|1|file"]
     sizes = [size for size, _ in RequestReader(spool, BATCH).sizes()]
     for retry in found:
         assert list(retry.requests) == list(AGAIN)

@@ -26,6 +26,7 @@ TYPED: dict[type[EntityRecord], list[Any]] = {
         changes.CarriedRequests,
         changes.PooledRequests,
         changes.ContinuedAnswers,
+        changes.KeysLost,
         changes.JobChange,
     ],
     SegmentRecord: [changes.Redelivery, changes.SegmentChange],

@@ -107,6 +107,12 @@ class ContinuedAnswers(TypedDict):
     partial: str | None
 
 
+class KeysLost(TypedDict):
+    """The field of a job whose requests were in an inline job that gave no rows under their keys."""
+
+    by_file: bool
+
+
 class NewSweep(TypedDict):
     """The fields of the sweep when it is put on the clock for the first time."""
 

@@ -274,6 +274,8 @@ class JobRecord(Paid, frozen=True, kw_only=True):
     """How often the answers of its requests have been continued, which costs no attempt."""
     partial: str | None = None
     """The file that says where the answers are that it continues; None where it continues none."""
+    by_file: bool = False
+    """Whether its requests travel by file although the batch is inline: an inline job has lost some of their keys."""
 
     input: str | None = None
     """The provider's name for the uploaded requests; None before the upload, or where there is none."""

@@ -311,7 +311,7 @@ def _prepared(runtime: Runtime, provider: Provider, job: HeldJob, reader: Reques
     )
     if in_place(batch, job.record):
         return replace(new, sources=provider.pin(name, batch.sources))
-    if batch.mode is Mode.INLINE:
+    if batch.mode is Mode.INLINE and not job.record.by_file:
         lines = _lines(runtime, job, reader, carried)
         return replace(new, lines=lines, size=sum(map(_most_bytes, lines)))
     known = job.record.input

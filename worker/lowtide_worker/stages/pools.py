@@ -1,7 +1,8 @@
 """Pools: requests of several jobs of a batch that run again and share a job.
 
 A batch has a pool for each number of attempts, losses and continuations, as one number of each holds for all requests
-of a job. The script that closes a job adds its requests to the job of their pool until that job is created.
+of a job. Requests of inline jobs that travel by file from then on have pools of their own. The script that closes a job
+adds its requests to the job of their pool until that job is created.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def _pooled(runtime: Runtime, job: HeldJob, retry: Retry, more_bytes: Mapping[in
         group = _group(reader, job, retry.requests)
         if group is not None:
             size = _size(reader, retry.requests, more_bytes)
-            return retry.pooled(f"{retry.attempt}|{retry.losses}|{retry.continuations}|{group}", size)
+            by_file = "|file" if retry.by_file else ""
+            return retry.pooled(f"{retry.attempt}|{retry.losses}|{retry.continuations}|{group}{by_file}", size)
     return retry
 
 

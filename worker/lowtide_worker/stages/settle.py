@@ -20,7 +20,7 @@ from lowtide.errors import OutsideRoot
 from lowtide.models import REQUESTS_LOST, ResultError
 from lowtide.protocol import BatchFiles, Queue, Stage
 from lowtide.spool import KEPT_ENTRIES, DamagedBlob
-from lowtide.states import JobState, ResultStatus
+from lowtide.states import JobState, Mode, ResultStatus
 from lowtide.text import counted
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
@@ -89,7 +89,8 @@ def settle(runtime: Runtime, job: HeldJob) -> JobMove | Done:
     if others:
         retry = Retry.of(job.record, others)
         # A job that was lost as a whole costs its requests no attempt; such losses have a limit of their own.
-        retries.append(pooled(runtime, job, retry.after_loss() if _is_lost(job) else retry.again()))
+        retry = retry.after_loss() if _is_lost(job) else retry.again()
+        retries.append(pooled(runtime, job, retry.sent_by_file() if _has_lost_keys(job, len(missing)) else retry))
     if incomplete:
         index = _write_index(runtime, job, partial)
         goes_on = [Retry.of(job.record, some).continued(index) for some in _fitting(runtime, job, incomplete, partial)]
@@ -306,6 +307,12 @@ def _tidy(runtime: Runtime, batch_id: str) -> None:
 def _is_lost(job: HeldJob) -> bool:
     """Whether the job as a whole has ended without success."""
     return job.record.state not in (JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED)
+
+
+def _has_lost_keys(job: HeldJob, missing: int) -> bool:
+    """Whether an inline job gave no rows under the keys of some requests: such keys are not to be trusted twice."""
+    is_inline = job.batch.mode is Mode.INLINE and not _is_lost(job)
+    return is_inline and missing > sum(job.record.retried_by.values())
 
 
 def _verdict(runtime: Runtime, job: HeldJob) -> tuple[ResultStatus, ResultError] | None:

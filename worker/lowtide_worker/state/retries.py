@@ -10,7 +10,15 @@ from msgspec.structs import replace
 
 from lowtide.models import ResultError
 from lowtide.protocol import BatchRecord, JobRecord, Stage, measures, written_fields
-from lowtide.protocol.changes import CarriedRequests, ContinuedAnswers, JobChange, NewJob, PooledRequests, new_job
+from lowtide.protocol.changes import (
+    CarriedRequests,
+    ContinuedAnswers,
+    JobChange,
+    KeysLost,
+    NewJob,
+    PooledRequests,
+    new_job,
+)
 from lowtide.states import JobState, ResultStatus
 from lowtide.store import pairs
 from lowtide_worker.settings import WorkerSettings
@@ -31,6 +39,8 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     continuations: int = 0
     partial: str | None = None
     """The file that says where the answers are that the new job continues."""
+    by_file: bool = False
+    """Whether they travel by file although their batch is inline."""
     pool: str = ""
     """The pool of the batch whose job these requests may join; "" where they get a job of their own."""
     bytes: int | None = None
@@ -50,6 +60,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
             losses=job.losses,
             continuations=job.continuations,
             partial=job.partial,
+            by_file=job.by_file,
         )
 
     def again(self) -> Retry:
@@ -59,6 +70,10 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     def after_loss(self) -> Retry:
         """The same requests after one more job that was lost as a whole, which costs no attempt."""
         return replace(self, losses=self.losses + 1)
+
+    def sent_by_file(self) -> Retry:
+        """The same requests, which travel by file from now on."""
+        return replace(self, by_file=True)
 
     def continued(self, partial: str) -> Retry:
         """The same requests, whose answers go on; `partial` is the file that says where they are."""
@@ -83,11 +98,13 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
             "losses": self.losses,
         }
         answers: ContinuedAnswers = {"continuations": self.continuations, "partial": self.partial}
+        way: KeysLost = {"by_file": self.by_file}
         return [
             *written_fields(new),
             *written_fields(carried_by(self.requests)),
             *(written_fields(PooledRequests(bytes=self.bytes)) if self.bytes is not None else ()),
             *(written_fields(answers) if self.continuations else ()),
+            *(written_fields(way) if self.by_file else ()),
         ]
 
 
