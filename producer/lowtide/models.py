@@ -238,14 +238,14 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     why: Awaited
     """The reason why its first job in the line waits; else that the provider has refused it."""
     reason: str
-    """The same for people; of a refusal the provider's words."""
+    """The same for people; of a refusal the provider's words, and what is live."""
     requests: int
     tokens: int
     """Estimated input tokens of these requests, as far as they are known."""
     live_tokens: int | None = None
-    """Estimated tokens of the live jobs of the model; None unless it waits for tokens."""
+    """Estimated tokens of the live jobs of the model; None unless it waits for tokens, or was refused for a quota."""
     limit: int | None = None
-    """The most of these, as configured or learned from refusals; None unless it waits for tokens."""
+    """The most of these, as configured or learned from refusals; None likewise, and where none is known."""
     budget: Shortage | None = None
     """The budget that leaves too little, as it was when its first job last asked; None unless it waits for one."""
     position: int | None = None

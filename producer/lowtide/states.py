@@ -90,7 +90,7 @@ class Awaited(StrEnum):
     BUDGET = "budget"
     """A budget, or the `max_cost` of the batch, leaves too little: it is paid, or held for the jobs under way."""
     OTHERS = "others"
-    """Other small batches may come to share its jobs. Of a batch only: no job waits for this."""
+    """Other small batches may join it, to share its jobs. Of a batch only: no job waits for this."""
 
 
 class OverBudget(StrEnum):

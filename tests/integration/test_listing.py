@@ -136,7 +136,10 @@ def test_the_batches_of_a_bundle_are_listed_page_by_page(stack: Stack, queue: Ba
     [
         ({"awaits": "slot"}, "all slots for live jobs at gemini are taken; place 2 in the line"),
         ({"awaits": "tokens"}, "the live jobs of gemini-3.5-flash have 90 of 100 tokens; place 2 in the line"),
-        ({"throttled": 2, "problem": "the quota is used up"}, "the quota is used up; next try at 20"),
+        (
+            {"throttled": 2, "problem": "full"},
+            "full; the live jobs of gemini-3.5-flash have 90 tokens; next",
+        ),
     ],
     ids=["a slot", "tokens", "a quota"],
 )

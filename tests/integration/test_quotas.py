@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-from lowtide import Request
+from lowtide import Awaited, Batch, Request, Waiting
 from lowtide.protocol import keys
 from lowtide_emulator import Settings as EmulatorSettings
 
@@ -51,11 +51,21 @@ def test_a_request_beyond_the_quota_expires_and_the_others_do_not(tmp_path: Path
 
         batch = stack.queue().submit([Request(key=f"{n}", contents=text) for n, text in enumerate(texts)], model=MODEL)
         wait_until(lambda: batch.summary().succeeded == 3, timeout=180, what="the others have their results")
+        waiting = wait_until(lambda: refused(batch), timeout=180, what="it is refused alone")
+        alone = f"this one is a single request of {waiting.tokens} tokens, which may be more than the quota"
+        assert waiting.reason.endswith(alone)
+        assert (waiting.requests, waiting.live_tokens) == (1, 0)
         stack.redis.hset(keys.batch(batch.id), "deadline", "1")
         status = batch.wait(timeout=180)
 
         assert (status.succeeded, status.expired) == (3, 1)
         assert status.reasons == {"RESOURCE_EXHAUSTED": 1}
+
+
+def refused(batch: Batch) -> Waiting | None:
+    """The waiting of a batch whose job was refused while no other was live; None where it does not wait."""
+    waiting = batch.status().waiting
+    return waiting if waiting and waiting.why is Awaited.QUOTA and waiting.live_tokens == 0 else None
 
 
 def test_an_urgent_batch_gets_into_the_next_job_while_a_large_one_waits(tmp_path: Path) -> None:

@@ -15,10 +15,12 @@ from lowtide.protocol import SHARES_PER_PRIORITY, BatchRecord, Quota, Stage, key
 from lowtide.redaction import redacted
 from lowtide.states import Awaited, BatchState
 from lowtide.store.key_types import is_wrong
+from lowtide.text import counted
 
 _TURNS = 10**10
 """Scores of a line for one priority: the seconds of a batch's creation are below it."""
 _PLACE_CALLS = 7
+_OF_TOKENS = Awaited.TOKENS, Awaited.QUOTA
 
 
 def waits(client: redis.Redis, batches: Sequence[tuple[BatchRecord, Sequence[JobStatus]]]) -> list[Waiting | None]:
@@ -55,7 +57,7 @@ def _for_others(batch: BatchRecord, due: Any) -> Waiting:
     before = "" if lingers else "jobs whose turn comes first wait at the provider; until then "
     return Waiting(
         why=Awaited.OTHERS,
-        reason=f"{before}other small batches may come to share its jobs",
+        reason=f"{before}other small batches may join it, to share its jobs",
         requests=batch.total,
         tokens=batch.tokens,
         next_try_at=due if isinstance(due, float) else None,
@@ -92,6 +94,22 @@ def _place(replies: Sequence[Any]) -> int | None:
     return int(higher + max(1, min(equal, older * strands + strand - higher_strands + 1)))
 
 
+def _live_jobs(slots: Any) -> str:
+    return f": {counted(slots, 'job is', 'jobs are')} live" if isinstance(slots, int) and slots else ""
+
+
+def _beside(batch: BatchRecord, refused: JobStatus, live_tokens: int) -> str:
+    """The quota of which a refused job may lack: the provider does not say which."""
+    if live_tokens:
+        return f"the live jobs of {batch.model} have {live_tokens:,} tokens"
+    if refused.requests + refused.others == 1 and refused.estimated_tokens:
+        return (
+            f"no job of {batch.model} is live, and this one is a single request of {refused.estimated_tokens:,} "
+            "tokens, which may be more than the quota"
+        )
+    return f"no job of {batch.model} is live"
+
+
 def _first(jobs: Sequence[JobStatus]) -> JobStatus:
     """The first of a batch's jobs in the line; else the first that was refused."""
     return min(jobs, key=lambda job: (job.awaits is Awaited.QUOTA, job.id))
@@ -105,9 +123,9 @@ def _waiting(
     quota = read_quota(stored) if isinstance(stored, bytes) else Quota()
     lives = sum(int(tokens) for tokens in live if tokens.isdigit()) if isinstance(live, list) else 0
     reasons = {
-        Awaited.SLOT: f"all slots for live jobs at {batch.provider} are taken",
+        Awaited.SLOT: f"all slots for live jobs at {batch.provider} are taken{_live_jobs(slots)}",
         Awaited.TOKENS: f"the live jobs of {batch.model} have {lives:,} of {quota.limit or 0:,} tokens",
-        Awaited.QUOTA: first.problem or "the provider's quota is used up",
+        Awaited.QUOTA: f"{first.problem or 'a quota of the provider is used up'}; {_beside(batch, first, lives)}",
         Awaited.BUDGET: f"{first.shortage or first.problem or 'a budget is used up'}",
     }
     wrong = [
@@ -130,8 +148,8 @@ def _waiting(
         # Jobs of a bundle have requests of other batches too.
         requests=min(left, sum(job.requests for job in jobs)),
         tokens=min(batch.tokens, sum(job.estimated_tokens or 0 for job in jobs)),
-        live_tokens=lives if why is Awaited.TOKENS else None,
-        limit=quota.limit if why is Awaited.TOKENS else None,
+        live_tokens=lives if why in _OF_TOKENS else None,
+        limit=quota.limit if why in _OF_TOKENS else None,
         budget=first.shortage,
         position=_place(place),
         next_try_at=min(tries, default=None),
