@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,17 @@ def test_a_worker_with_other_budgets_is_a_problem(server: EmbeddedRedis, doctor:
         client.delete(keys.SERVING)
     assert found["verdict"] == "fail"
     assert "LOWTIDE_BUDGETS differs from that of b" in found["seen"]
+
+
+def test_a_budget_of_a_label_that_no_batch_has_is_a_warning_that_names_it(server: EmbeddedRedis, doctor: Any) -> None:
+    budgets = '{"team=catalog": {"day": 1}, "team=catalgo": {"day": 1}}'
+    with connect(Settings(redis_url=SecretStr(server.url))) as client:
+        client.hset(keys.costs(datetime.now(UTC).date() - timedelta(days=399)), "label|team=catalog|requests", 1)
+        found = doctor(LOWTIDE_BUDGETS=budgets)["Budgets"]
+        client.hset(keys.costs(datetime.now(UTC).date()), "label|team=catalgo|requests", 1)
+        assert "Budgets" not in doctor(LOWTIDE_BUDGETS=budgets)
+    assert found["verdict"] == "warn"
+    assert found["seen"].endswith("for batches with the label team=catalgo")
 
 
 def test_a_terminal_without_a_key_is_a_warning_while_workers_serve_the_provider(

@@ -277,9 +277,10 @@ def _check_together(file: str, prices: Sequence[Price]) -> None:
     for (model, tier, modality, _), found in places.items():
         for (price, number), (later, other) in pairwise(sorted(found, key=lambda each: each[0].since)):
             if later.since < price.until:
+                day = "the same days" if later.since == _ALWAYS else f"{later.since}"
                 raise InvalidPrices(
                     f"{file}, rows {number} and {other} ({model}) both count for {modality} of the tier {tier} on "
-                    f"{later.since}: give one of them another `since`, `until` or `above`"
+                    f"{day}: give one of them another `since`, `until` or `above`"
                 )
         if (model, tier, Modality.TEXT, 0) not in places:
             raise InvalidPrices(

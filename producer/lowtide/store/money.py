@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import date
+from datetime import date, timedelta
 from typing import cast
 
 import redis
 
 from lowtide.errors import BatchNotFound, InvalidBatch, StoreUnavailable
 from lowtide.protocol import Quota, Stage, keys, read_quota
-from lowtide.protocol.daily_costs import CostDimension, DayCosts, read_day
+from lowtide.protocol.daily_costs import KEPT_SECONDS, CostDimension, DayCosts, read_day
 from lowtide.store import scripts
 from lowtide.store.connection import redis_errors
 
@@ -45,6 +45,18 @@ class Money:
                 waiting_for=[keys.waiting_for(name) for name in names],
             )
         return {name: int(reserved) for name, (reserved, _) in zip(names, held, strict=True)}
+
+    def unused(self, budgets: Iterable[str], today: date) -> list[str]:
+        """Returns the budgets for whose label nothing was paid in all days that are kept, and that hold nothing."""
+        names = [name for name, held in self.reserved(budgets).items() if not held]
+        fields = [f"{CostDimension.LABEL}|{name}|requests" for name in names]
+        if not fields:
+            return []
+        with redis_errors(self._url), self._redis.pipeline(transaction=False) as pipe:
+            for days in range(KEPT_SECONDS // 86_400):
+                pipe.hmget(keys.costs(today - timedelta(days=days)), fields)
+            replies = [reply for reply in pipe.execute(raise_on_error=False) if isinstance(reply, list)]
+        return [name for name, *paid in zip(names, *replies, strict=True) if not any(paid)]
 
     def set_max_cost(self, batch_id: str, max_cost: int) -> None:
         """Changes the `max_cost` of a batch, in nano-dollars. Raises `BatchNotFound`, `InvalidBatch` without one."""

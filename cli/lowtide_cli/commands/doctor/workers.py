@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 
 import redis
 
 from lowtide import BatchQueue, BatchStatus, LowtideError, Settings
 from lowtide.budgets import budgets_digest
 from lowtide.protocol import Queue
-from lowtide.store import Announcement, Heard, announcements, connect, other_budgets, unserved
+from lowtide.store import Announcement, Heard, Store, announcements, connect, other_budgets, unserved
 from lowtide_cli.commands.doctor.findings import Finding, Health
 from lowtide_cli.workers import worker_queues
 
 _START = "start one: celery -A lowtide_worker worker -Q {} (or `lowtide up`)"
 _SHOWN = 20
 _CHECKED_BATCHES = 1000
+_SHOWN_BUDGETS = 5
 
 
 def check_workers(settings: Settings) -> tuple[list[Finding], set[str]]:
@@ -29,10 +31,11 @@ def check_workers(settings: Settings) -> tuple[list[Finding], set[str]]:
         alive = worker_queues(settings.redis_url.get_secret_value())
         with closing(connect(settings)) as client:
             heard = announcements(client)
+        unused = _unused(settings)
         waiting = Counter(batch.provider for batch in _open_batches(settings) if batch.provider != settings.provider)
     except (LowtideError, redis.RedisError, OSError) as error:
         return [Finding("Workers", Health.FAIL, f"the broker does not answer: {error}")], set()
-    announced = [*_announced(heard, settings.provider), *_budgets(heard, settings)]
+    announced = [*_announced(heard, settings.provider), *_budgets(heard, settings), *unused]
     if not alive:
         advice = _START.format(",".join(Queue))
         missing = Finding("Workers", Health.FAIL, "no worker answers: batches are accepted, but wait", advice)
@@ -84,6 +87,17 @@ def _budgets(heard: Sequence[Heard], settings: Settings) -> list[Finding]:
         return []
     seen = f"LOWTIDE_BUDGETS differs from that of {worker}, which counts: small batches may wait for budgets of others"
     return [Finding("Budgets", Health.FAIL, seen, "give producers and workers the same LOWTIDE_BUDGETS")]
+
+
+def _unused(settings: Settings) -> list[Finding]:
+    """Returns a finding where nothing was ever paid under the labels of some budgets: they may be misspelt."""
+    budgets = Store(settings).money.unused(settings.budgets, datetime.now(UTC).date()) if settings.budgets else []
+    if not budgets:
+        return []
+    more = f" and {len(budgets) - _SHOWN_BUDGETS:,} more" if len(budgets) > _SHOWN_BUDGETS else ""
+    named = ", ".join(budgets[:_SHOWN_BUDGETS]) + more
+    seen = f"LOWTIDE_BUDGETS: nothing was paid in 400 days for batches with the label {named}"
+    return [Finding("Budgets", Health.WARN, seen, "compare the spelling with the labels that your batches have")]
 
 
 def _weight(worker: Announcement, fresh: Sequence[Announcement], provider: str) -> Health:
