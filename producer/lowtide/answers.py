@@ -76,6 +76,39 @@ def images_of(response: Any) -> list[Image]:
     return found
 
 
+def modalities_of(response: Any) -> dict[str, dict[str, int]]:
+    """The tokens of a response by modality, under the names of `Usage`; empty where the provider reports none."""
+    found: dict[str, dict[str, int]] = {}
+    match response:
+        case {"usageMetadata": dict(metadata)}:
+            pass
+        case _:
+            return found
+    for name, counter in _DETAILS.items():
+        details = metadata.get(name)
+        for one in details if isinstance(details, list) else ():
+            match one:
+                case {"modality": str(modality), "tokenCount": int() | str() as count} if _is_count(count):
+                    tokens = found.setdefault(counter, {})
+                    tokens[modality] = tokens.get(modality, 0) + int(count)
+    return found
+
+
+_DETAILS = {
+    "promptTokensDetails": "prompt_token_count",
+    "cacheTokensDetails": "cached_content_token_count",
+    "candidatesTokensDetails": "candidates_token_count",
+    "toolUsePromptTokensDetails": "tool_use_prompt_token_count",
+}
+_MOST_DIGITS = 18
+
+
+def _is_count(count: int | str) -> bool:
+    # JSON of the API may have integers as strings.
+    digits = count if isinstance(count, str) else str(count) if 0 <= count < 10**_MOST_DIGITS else ""
+    return digits.isascii() and digits.isdecimal() and len(digits) <= _MOST_DIGITS
+
+
 def json_of(response: Any) -> Any:
     """The text of the first candidate decoded as JSON; None where it is no JSON."""
     text = text_of(response)

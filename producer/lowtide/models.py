@@ -143,6 +143,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
     @property
+    def modalities(self) -> dict[str, dict[str, int]]:
+        """The tokens by modality, where the provider reports them: of each counter of `usage` that it divides, as in
+        `{"prompt_token_count": {"TEXT": 30, "AUDIO": 70}}`. Empty where it reports none."""
+        return answers.modalities_of(self.response)
+
+    @property
     def vector(self) -> list[float] | None:
         """The values of an embedding; None where there are none."""
         match self.response:

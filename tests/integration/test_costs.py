@@ -108,6 +108,12 @@ def test_each_modality_has_its_price(stack: Stack) -> None:
         batch = stack.queue().submit(asks("sound"), model=HEARS)
 
         assert reported(batch) == COST_BY_MODALITY
+    [result] = batch.results()
+    assert result.modalities == {
+        "prompt_token_count": {"TEXT": 30, "AUDIO": 70},
+        "cached_content_token_count": {"AUDIO": 20},
+        "candidates_token_count": {"IMAGE": 40},
+    }
     [record] = [one for one in stack.emulator.jobs() if batch.id in one.display_name]
     assert bill(record.billed_tokens, PriceTable.read(str(stack.directory / "prices.toml"))) == COST_BY_MODALITY
 

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide.answers import FunctionCall, Image, calls_of, images_of, is_empty, json_of, parts_of, text_of
+from lowtide.answers import (
+    FunctionCall,
+    Image,
+    calls_of,
+    images_of,
+    is_empty,
+    json_of,
+    modalities_of,
+    parts_of,
+    text_of,
+)
 
 
 def answer(*parts: Any) -> dict[str, Any]:
@@ -31,6 +41,38 @@ def test_calls_and_images_come_as_values() -> None:
     )
     assert calls_of(response) == [FunctionCall(name="f", args={"a": 1}, id="c1"), FunctionCall(name="g")]
     assert images_of(response) == [Image(data=b"\xfb\xff\xfe", mime_type="image/png")]
+
+
+def test_tokens_by_modality_are_added_up_under_the_names_of_usage() -> None:
+    details = [
+        {"modality": "TEXT", "tokenCount": 30},
+        {"modality": "AUDIO", "tokenCount": "70"},
+        {"modality": "TEXT", "tokenCount": 1},
+        {"modality": "IMAGE"},
+        {"modality": "VIDEO", "tokenCount": -5},
+        {"tokenCount": 3},
+        None,
+    ]
+    usage = {"promptTokenCount": 101, "promptTokensDetails": details, "candidatesTokensDetails": "none"}
+
+    assert modalities_of({"usageMetadata": usage}) == {"prompt_token_count": {"TEXT": 31, "AUDIO": 70}}
+    assert modalities_of({"usageMetadata": {"promptTokenCount": 8}}) == {}
+    assert modalities_of(None) == {}
+
+
+@given(
+    response=st.recursive(
+        st.none() | st.integers() | st.text(),
+        lambda one: (
+            st.lists(one)
+            | st.fixed_dictionaries(
+                {"usageMetadata": one, "promptTokensDetails": one, "modality": one, "tokenCount": one}
+            )
+        ),
+    )
+)
+def test_odd_details_of_tokens_are_left_out(response: Any) -> None:
+    assert all(count >= 0 for counts in modalities_of(response).values() for count in counts.values())
 
 
 @pytest.mark.parametrize(("text", "value"), [('{"a": [1]}', {"a": [1]}), ("5", 5), ("no", None), ("", None)])
