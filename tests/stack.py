@@ -154,6 +154,10 @@ class Stack:
             del vars(engine)["submit"]
             over.set()
 
+    def limit_tokens(self, limit: int | None) -> None:
+        """Changes the provider's quota of enqueued tokens, which is the same for each model; None: there is none."""
+        vars(self.emulator._engine.quotas)["_limits"] = {} if limit is None else {"*": limit}
+
     @cached_property
     def bucket(self) -> str:
         """The bucket for the files of jobs on Vertex AI, and for those of users."""

@@ -11,6 +11,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tests.chaos.chaos_stack import ChaosStack, Submitted
@@ -68,6 +69,7 @@ class Soak:
     def _actions(self) -> list[tuple[Callable[[], None], float]]:
         return [
             (self._do_submit, 10),
+            (self._do_submit_together, 2),
             (self._do_cancel, 2),
             (self._do_delete, 2),
             (self._do_kill_worker, 3),
@@ -76,6 +78,7 @@ class Soak:
             (self._do_restart_redis, 1),
             (self._do_cut, 1),
             (self._do_faults, 4),
+            (self._do_limit_tokens, 2),
             (self._do_storage_faults, 3),
         ]
 
@@ -95,6 +98,25 @@ class Soak:
             # More failures of the object store than it is asked again: nothing is recorded.
             if self._stack.storage.proxy is None:
                 raise
+
+    def _do_submit_together(self) -> None:
+        """Three producers submit small batches at once, which may share jobs with each other's."""
+        counts = self._chance.choices((1, 2, 3), k=3)
+
+        def submit(count: int) -> Submitted | None:
+            try:
+                return self._stack.submit(count, share=True)
+            except SpoolError:
+                if self._stack.storage.proxy is None:
+                    raise
+                return None
+
+        with ThreadPoolExecutor(len(counts)) as producers:
+            self.submitted += [one for one in producers.map(submit, counts) if one is not None]
+
+    def _do_limit_tokens(self) -> None:
+        # A prompt has about seven tokens, and a job four prompts.
+        self._stack.limit_tokens(self._chance.choice((None, 5, 20, 60, 200)))
 
     def _do_cancel(self) -> None:
         one = self._chance.choice(self.submitted)
@@ -188,6 +210,7 @@ class Soak:
     def _heal_and_check(self) -> Figures:
         self._count_faults()
         self._stack.emulator.set_faults([])
+        self._stack.limit_tokens(None)
         if proxy := self._stack.storage.proxy:
             proxy.faults.clear()
         self._thaw(float("inf"))
