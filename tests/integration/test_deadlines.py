@@ -30,6 +30,23 @@ def test_a_batch_that_the_quota_never_lets_in_expires_with_the_reason(bare_stack
     assert {result.status for result in batch.results()} == {ResultStatus.EXPIRED}
 
 
+@pytest.mark.parametrize("call", ["files.upload.start", "batches.create"])
+def test_a_deadline_does_not_wait_for_the_next_try_after_a_refusal(bare_stack: Stack, call: str) -> None:
+    pauses = dict.fromkeys(("RETRY_FIRST", "RETRY_MAX", "QUOTA_FIRST", "QUOTA_MAX"), "600")
+    env = {f"LOWTIDE_{name}_SECONDS": seconds for name, seconds in pauses.items()}
+    bare_stack.worker("-P", "threads", "-c", "2", **env)
+    bare_stack.emulator.set_faults([{"on": call, "kind": "status", "params": {"code": 401, "message": "no entry"}}])
+    expires, stops = (bare_stack.queue().submit(blurbs(2), model=MODEL, deadline=SECONDS) for _ in range(2))
+    wait_until(lambda: any(job.problem for job in stops.status().jobs), timeout=180, what="a job is refused")
+    stops.cancel()
+
+    status = expires.wait(timeout=180)
+
+    assert status.reasons == {"UNAUTHENTICATED": 2}
+    assert {"no entry" in str(result.error) for result in expires.results()} == {True}
+    assert (stops.wait(timeout=180).cancelled, stops.status().error) == (2, None)
+
+
 def test_a_batch_that_never_gets_a_slot_expires(tmp_path: Path) -> None:
     with Stack(tmp_path, EmulatorSettings(running_seconds=600)) as stack:
         stack.worker("-P", "threads", "-c", "2", LOWTIDE_MAX_ACTIVE_JOBS="1")

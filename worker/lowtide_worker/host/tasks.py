@@ -203,16 +203,20 @@ def _again(world: Runtime, stage: Stage, held: Held[Any], error: Exception) -> M
         world.clock.keep(held)
         with suppress(redis.ResponseError):
             world.admission.withdraw(held)
-    surprised = stage in _HOLD_A_SLOT and not isinstance(error, _NO_SURPRISES)
-    if not surprised or not isinstance(held, HeldJob):
+    if not isinstance(held, HeldJob):
         change: EntityChange = {"failures": failures, "problem": problem}
         return Move(stage=stage, after=pause, fields=change)
-    fields: JobChange = {
-        "failures": failures,
-        "problem": problem,
-        "surprises": held.record.surprises + 1,
-        "surprise": f"{type(error).__name__}: {problem}",
-    }
+    fields: JobChange = {"failures": failures, "problem": problem}
+    if stage is Stage.CREATE and held.damage is None:
+        if isinstance(error, ProviderError):
+            # Should it never be created, its requests expire with this reason.
+            fields["error"] = bounded(error.error)
+        left = world.settings.deadline_of(held.batch) - held.now()
+        pause = min(pause, max(1.0, left)) if left > 0 else pause
+    if stage not in _HOLD_A_SLOT or isinstance(error, _NO_SURPRISES):
+        return Move(stage=stage, after=pause, fields=fields)
+    fields["surprises"] = held.record.surprises + 1
+    fields["surprise"] = f"{type(error).__name__}: {problem}"
     if stage is Stage.CREATE and not held.record.intent:
         # If there was a call, it is over: its outcome can be found after the settling time.
         fields["answered"] = held.now()

@@ -120,7 +120,8 @@ def _unwanted(runtime: Runtime, job: HeldJob, left: float) -> JobMove | None:
         return _forgotten(job, forgotten)
     runtime.admission.release(job)
     if job.batch.cancel:
-        return Move(stage=Stage.SETTLE, fields={"state": JobState.CANCELLED})
+        # What kept it from being created is no error of a batch that was cancelled.
+        return Move(stage=Stage.SETTLE, fields={"state": JobState.CANCELLED, "error": None})
     log.warning("job %s: its batch is past its deadline", job.record.id, extra=Event.CREATE_OVERDUE.extra)
     return Move(stage=Stage.SETTLE, fields={"state": JobState.EXPIRED, "error": _overdue(job)})
 
@@ -183,8 +184,13 @@ def _call(runtime: Runtime, provider: Provider, job: HeldJob, new: NewJob, deadl
         runtime.admission.withdraw(job)
         return Move(
             stage=Stage.CREATE,
-            after=runtime.quota_backoff.seconds(0),
-            fields={"intent": None, "state": JobState.PLANNED, "problem": str(denied)},
+            after=min(runtime.quota_backoff.seconds(0), max(1.0, left)),
+            fields={
+                "intent": None,
+                "state": JobState.PLANNED,
+                "problem": str(denied),
+                "error": bounded(denied.error),
+            },
         )
     except Refused as refusal:
         if new.webhook is not None:

@@ -97,7 +97,7 @@ def narrow(runtime: Runtime, job: HeldJob) -> JobMove | None:
         return None
     if wanted is None:
         runtime.admission.release(job)
-        return Move(stage=Stage.SETTLE, fields={"state": JobState.CANCELLED})
+        return Move(stage=Stage.SETTLE, fields={"state": JobState.CANCELLED, "error": None})
     if job.record.doubtful_creates:
         return None
     _drop_input(runtime, job)
