@@ -19,11 +19,11 @@ from tests.bills import billed, paid_by_day
 from tests.census import counted, scanned
 from tests.chaos.chaos_stack import IN_PARTS, ChaosStack, Submitted
 from tests.chaos.permanent_keys import PERMANENT_KEYS
+from tests.chaos.spool_files import check_drafts, files_in
 from tests.waiting import wait_until
 
 from lowtide import BatchNotFound, ResultStatus
 from lowtide.protocol import keys, measures
-from lowtide.spool import Spool
 from lowtide_emulator import JobRecord
 
 
@@ -93,7 +93,7 @@ class Allowed:
     duplicates: int = 0
     dead_letters: int = 0
     drafts: bool = False
-    """A writer was killed in mid-write: its draft stays until the batch is deleted."""
+    """A process was killed: what it was writing stays until the batch is deleted, or until the sweep finds it old."""
     swapped: bool = False
     """The provider gives one request's answer under another's key, which cannot be seen by the key alone."""
     statuses: frozenset[str] = frozenset({"succeeded", "failed"})
@@ -295,7 +295,7 @@ def check_handler(stack: ChaosStack, submitted: Sequence[Submitted]) -> Figures:
         status = one.batch.status()
         assert (status.undelivered, status.parked) == (0, 0), f"{one.id}: {status}"
         folder = one.bundle or one.id
-        files = {name for name in _files(stack, f"batches/{folder}/results") if not name.endswith(".part")}
+        files = {name for name in files_in(stack, f"batches/{folder}/results") if not name.endswith(".part")}
         delivered = {name for name in names if f"/{folder}/" in name}
         assert delivered == files, f"{one.id}: delivered {delivered}, stored {files}"
     ours = {key for one in submitted for key in one.prompts}
@@ -352,12 +352,10 @@ def check_left_overs(stack: ChaosStack, submitted: Sequence[Submitted], allowed:
         }, f"left: {own}"
     assert not keys, f"keys that belong to no batch: {keys}"
     assert counted(client) == scanned(client), "the census differs from what exists"
-    # Those of jobs go with the working files.
-    parts = [name for name in _files(stack, "") if name.endswith(".part") and "/jobs/" not in name]
-    assert allowed.drafts or not parts, f"drafts left in the spool: {parts}"
+    check_drafts(stack, allowed=allowed.drafts)
     for name in [*bundles, *(one.id for one in submitted)]:
         stays = name in names
-        left = _files(stack, f"batches/{name}/jobs" if stays else f"batches/{name}")
+        left = files_in(stack, f"batches/{name}/jobs" if stays else f"batches/{name}")
         assert not left or (stays and is_of_small_jobs(client, name, left)), f"{name}: left {left}"
     letters = client.lrange("lowtide:dead-letters", 0, -1)
     assert len(letters) <= allowed.dead_letters, f"dead letters: {letters[:3]}"
@@ -371,13 +369,6 @@ def is_of_small_jobs(client: redis.Redis, batch_id: str, names: Iterable[str]) -
         if int(segments or 0) > 1 or sparse == b"1":
             return False
     return True
-
-
-def _files(stack: ChaosStack, folder: str) -> list[str]:
-    if "://" in (url := stack.env["LOWTIDE_SPOOL_URL"]):
-        return Spool(url).names(folder or "batches")
-    root = stack.directory / "spool"
-    return [str(path.relative_to(root)) for path in (root / folder).rglob("*") if path.is_file()]
 
 
 def is_gone(one: Submitted) -> bool:

@@ -10,7 +10,7 @@ from functools import partial
 
 from tests.chaos.chaos_stack import ChaosStack
 from tests.chaos.faults import rule
-from tests.chaos.invariants import Allowed, Figures
+from tests.chaos.invariants import Figures
 from tests.chaos.producers import PREFORK, THREADS, at_work, end, submit_three, sweeping
 from tests.waiting import wait_until
 
@@ -25,7 +25,7 @@ def whole_workers_are_killed_again_and_again(stack: ChaosStack) -> Figures:
         wait_until(lambda: _calls(stack) > calls + 4, what="work goes on")  # noqa: B023 - now
         worker.kill()
     sweeping(stack, *PREFORK)
-    return end(stack, batches, Allowed(drafts=True), kills=5)
+    return end(stack, batches, kills=5)
 
 
 def children_are_killed_under_a_living_parent(stack: ChaosStack) -> Figures:
@@ -41,7 +41,7 @@ def children_are_killed_under_a_living_parent(stack: ChaosStack) -> Figures:
             os.kill(chance.choice(children), signal.SIGKILL)
             kills += 1
     assert kills
-    return end(stack, batches, Allowed(drafts=True), kills=kills, alive=[worker])
+    return end(stack, batches, kills=kills, alive=[worker])
 
 
 def _calls(stack: ChaosStack) -> int:

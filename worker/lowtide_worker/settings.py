@@ -243,7 +243,10 @@ class WorkerSettings(Settings):
         description="Interval at which the store, the spool and the provider are searched for left-overs, in seconds.",
     )
     orphan_seconds: float = Field(
-        86_400.0, gt=0, description="Age at which the files of a submit that never finished are deleted, in seconds."
+        86_400.0,
+        gt=0,
+        description="Age at which files of submits that never finished, and drafts of killed processes, are deleted, "
+        "in seconds.",
     )
     visibility_timeout_seconds: int = Field(
         900,

@@ -14,6 +14,8 @@ DISPLAY_PREFIX = "lowtide-"
 """Of the display names of all installations."""
 SINGLES = "singles"
 """Folder in the spool of large singles that wait to be gathered."""
+PROBES = "probes"
+"""Folder in the spool of the files by which `lowtide doctor` finds out whether it serves."""
 WEBHOOK_METADATA_KEY = "lowtide_job"
 """The key of the metadata of a job's webhook that holds the job's id."""
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -65,6 +67,11 @@ def job_of_display_name(name: str | None, installation: str) -> str | None:
 def single_file(name: str) -> str:
     """The name in the spool of a large single that waits to be gathered; `name` is a fresh id."""
     return f"{SINGLES}/{name}.json"
+
+
+def probe_file() -> str:
+    """A fresh name in the spool for a file that is written, read and deleted to see whether that is possible."""
+    return f"{PROBES}/{secrets.token_hex(8)}"
 
 
 class BatchFiles:

@@ -9,11 +9,12 @@ from lowtide.spool.key_index import KeyIndex, find_ordinal
 from lowtide.spool.parallel import ParallelPuts
 from lowtide.spool.reader import RequestReader
 from lowtide.spool.result_index import ENTRY_BYTES, KEPT_ENTRIES, SegmentPlaces, Stored, decode_entry, line_ends
-from lowtide.spool.storage import MARKER
+from lowtide.spool.storage import CLOCK, MARKER
 from lowtide.spool.unpacked import write_packed, write_unpacked
 from lowtide.spool.writer import InPlaceWriter, RequestWriter, Writer
 
 __all__ = [
+    "CLOCK",
     "ENTRY_BYTES",
     "KEPT_ENTRIES",
     "MARKER",

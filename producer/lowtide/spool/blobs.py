@@ -16,13 +16,11 @@ from lowtide.addresses import is_blob_name, parse_spool_root, without_password
 from lowtide.errors import LowtideError, OutsideRoot, SpoolError
 from lowtide.spool.folder import FolderStorage
 from lowtide.spool.objects import Bucket, ObjectStorage
-from lowtide.spool.storage import MARKER, LeadsOut, NotABlob, Storage, Unreadable
+from lowtide.spool.storage import CLOCK, MARKER, Draft, LeadsOut, NotABlob, Storage, Unreadable
 
 _COPY_BYTES = 1 << 20
 _LINE_BYTES = 1 << 14
 """Bytes of the first read of a line, which are enough for most."""
-_PROBE = "now"
-"""The blob that `Spool.now` writes. It is always the same one, so that no process that dies leaves another behind."""
 
 
 class DamagedBlob(SpoolError):
@@ -190,6 +188,14 @@ class Spool:
         with self._reading(folder):
             return sorted(entry.path for entry in self._storage.entries(_checked(folder)))
 
+    def drafts(self, folder: str = "") -> list[Draft]:
+        """Returns the drafts directly in a folder, "" for the root: of processes that write, and of those that died.
+
+        Drafts that are deeper stay out, and an object store has none.
+        """
+        with self._reading(folder or MARKER):
+            return sorted(self._storage.drafts(_checked(folder) if folder else ""))
+
     def folders(self, folder: str) -> list[str]:
         """Returns the names of the folders directly in a folder, sorted; none where there is no such folder."""
         with storage_errors(folder):
@@ -202,9 +208,9 @@ class Spool:
 
     def now(self) -> float:
         """Returns the time of the storage's clock, which `modified` uses, in Unix seconds. It writes a blob."""
-        with self.write(_PROBE) as file:
+        with self.write(CLOCK) as file:
             file.write(b"\n")
-        return self.modified(_PROBE)
+        return self.modified(CLOCK)
 
     def delete(self, name: str) -> None:
         """Removes a blob. A missing one is no error. Raises `DeleteRefused`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -14,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, cast
 
-from lowtide.spool.storage import Entry, LeadsOut, NotABlob, Unreadable
+from lowtide.spool.storage import Draft, Entry, LeadsOut, NotABlob, Unreadable
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """Errors of a file system without hard links."""
@@ -23,6 +24,7 @@ _NO_FOLDER_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP}
 _NO_FILE = {errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV}
 """Errors where there is something, and no file: a folder, a file instead of a folder, a loop of links, a socket."""
 _DRAFT = ".part"
+_DRAFT_NAME = re.compile(r"(.+)\.[0-9a-f]{8}\.part", re.ASCII)
 
 
 class FolderStorage:
@@ -177,6 +179,20 @@ class FolderStorage:
                         raise
                     continue
                 yield Entry(folder + path.removeprefix(top), found.st_size, found.st_mtime)
+
+    def drafts(self, folder: str) -> Iterator[Draft]:
+        """Yields the drafts directly in a folder, "" for the root. A link of such a name is none."""
+        try:
+            with os.scandir(self._place(folder)) as found:
+                entries = list(found)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        prefix = f"{folder}/" if folder else ""
+        for entry in entries:
+            if (name := _DRAFT_NAME.fullmatch(entry.name)) and entry.is_file(follow_symlinks=False):
+                with suppress(FileNotFoundError):
+                    modified = entry.stat(follow_symlinks=False).st_mtime
+                    yield Draft(f"{prefix}{entry.name}", f"{prefix}{name[1]}", modified)
 
     def folders(self, folder: str) -> Iterator[str]:
         """Yields the names of the folders directly in a folder."""

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import IO, Any, NamedTuple, Protocol, cast
 
 from lowtide.first_answer import NoAnswer, first_answer
-from lowtide.spool.storage import MARKER, Entry, Unreadable
+from lowtide.spool.storage import MARKER, Draft, Entry, Unreadable
 
 _PART_BYTES = 8 << 20
 """A larger blob is uploaded in parts of this size. S3 takes 10,000 parts of 5 MiB or more, Cloud Storage multiples of
@@ -153,6 +153,10 @@ class ObjectStorage:
         """Yields the objects under a folder."""
         for entry in self._bucket.entries(f"{self._key(folder)}/"):
             yield entry._replace(path=entry.path.removeprefix(self._prefix))
+
+    def drafts(self, folder: str) -> Iterator[Draft]:  # noqa: ARG002 - the Protocol's
+        """Yields nothing: parts of an upload that is not complete are no objects, and the store's rules remove them."""
+        return iter(())
 
     def folders(self, folder: str) -> Iterator[str]:
         """Yields the names of the folders directly in a folder."""

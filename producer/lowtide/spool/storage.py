@@ -13,6 +13,9 @@ from typing import IO, NamedTuple, Protocol
 
 MARKER = "installation.json"
 """Name of the blob by which a spool is recognised. It contains `{"installation": "<id>"}`."""
+CLOCK = "now"
+"""Name of the blob that is written to ask for the storage's time. It is always the same one, so that no process that
+dies leaves another behind."""
 
 
 class NotABlob(OSError):
@@ -36,6 +39,16 @@ class Entry(NamedTuple):
     path: str
     size: int
     """In bytes."""
+    modified: float
+    """Unix seconds, by the storage's clock."""
+
+
+class Draft(NamedTuple):
+    """A file that a process is writing, or was writing when it died."""
+
+    path: str
+    blob: str
+    """The path that it gets when it is complete."""
     modified: float
     """Unix seconds, by the storage's clock."""
 
@@ -70,6 +83,9 @@ class Storage(Protocol):
 
     def entries(self, folder: str) -> Iterator[Entry]:
         """Yields the complete blobs under a folder, in any order; none where there is no such folder."""
+
+    def drafts(self, folder: str) -> Iterator[Draft]:
+        """Yields the drafts directly in a folder, "" for the root; none in an object store."""
 
     def folders(self, folder: str) -> Iterator[str]:
         """Yields the names of the folders directly in a folder; none where there is no such folder."""

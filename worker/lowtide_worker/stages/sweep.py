@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import PurePosixPath
 
 from lowtide.errors import InstallationMismatch, SpoolError
 from lowtide.protocol import SINGLES, BatchFiles, Stage, batch_member, job_of_display_name, keys
@@ -20,6 +19,7 @@ from lowtide_worker.events import Event
 from lowtide_worker.inbox import is_waiting, take_in
 from lowtide_worker.providers import Provider, ProviderError, every
 from lowtide_worker.runtime import Runtime
+from lowtide_worker.stages.orphans import FileAges, drafts, single_files
 from lowtide_worker.stages.reconcile import remove, remove_twin
 from lowtide_worker.state import HeldSweep, Move, SweepMove
 
@@ -39,12 +39,15 @@ def sweep(runtime: Runtime, held: HeldSweep) -> SweepMove:
     except (InstallationMismatch, SpoolError) as mismatch:
         log.error("sweep: nothing is deleted: %s", mismatch, extra=Event.SWEEP_STOPPED.extra)  # noqa: TRY400 - the trace says nothing more
         return Move(stage=Stage.SWEEP, after=runtime.settings.sweep_seconds, fields={"problem": str(mismatch)})
+    ages = FileAges(runtime)
     with runtime.oddities.apart("spool", "inbox"):
         counts["inbox"] = _inbox(runtime, keep)
     with runtime.oddities.apart("spool", "batches"):
-        counts["files"] = _spool(runtime, keep)
+        counts["files"] = _spool(runtime, ages, keep)
     with runtime.oddities.apart("spool", SINGLES):
-        counts["single_files"] = _single_files(runtime, keep)
+        counts["single_files"] = single_files(runtime, ages, keep)
+    with runtime.oddities.apart("spool", "drafts"):
+        counts["drafts"] = drafts(runtime, ages, keep)
     for name in runtime.providers():
         for what, clean in (("jobs", _jobs), ("inputs", _inputs)):
             try:
@@ -132,10 +135,9 @@ def _inbox(runtime: Runtime, keep: Callable[[], None]) -> int:
     return taken
 
 
-def _spool(runtime: Runtime, keep: Callable[[], None]) -> int:
+def _spool(runtime: Runtime, ages: FileAges, keep: Callable[[], None]) -> int:
     """Deletes files of producers that died before their batch was recorded, and late files of deleted batches."""
     removed = 0
-    now: float | None = None
     for batch_id in runtime.spool.folders("batches"):
         keep()
         with runtime.oddities.apart("files", batch_id):
@@ -149,35 +151,13 @@ def _spool(runtime: Runtime, keep: Callable[[], None]) -> int:
                     extra=Event.SWEEP_KEPT_FILES.extra,
                 )
                 continue
-            if now is None:
-                # Not by this host's clock alone: a file's time is that of its storage.
-                now = min(runtime.spool.now(), runtime.clock.now())
-            if now - runtime.spool.modified(files.folder) <= runtime.settings.orphan_seconds:
+            if not ages.is_old(runtime.spool.modified(files.folder)):
                 continue
             # Checked once more right before: it is the only deletion that no user asked for.
             keep()
             runtime.installation.check()
             if not runtime.ledger.knows(batch_member(batch_id)):
                 runtime.spool.delete_folder(files.folder)
-                removed += 1
-    return removed
-
-
-def _single_files(runtime: Runtime, keep: Callable[[], None]) -> int:
-    """Deletes files of large singles that wait no more: they were gathered, or their producer died before they were
-    recorded."""
-    removed = 0
-    now: float | None = None
-    for name in runtime.spool.names(SINGLES):
-        keep()
-        with runtime.oddities.apart("files", name):
-            if now is None:
-                now = min(runtime.spool.now(), runtime.clock.now())
-            if now - runtime.spool.modified(name) <= runtime.settings.orphan_seconds:
-                continue
-            runtime.installation.check()
-            if not runtime.singles.refers_to(PurePosixPath(name).stem):
-                runtime.spool.delete(name)
                 removed += 1
     return removed
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
-
 from lowtide import InstallationMismatch, Settings, SpoolError
+from lowtide.protocol import probe_file
 from lowtide.settings import without_password
 from lowtide.spool import Spool
 from lowtide.store import Seen, Store, redis_errors
@@ -13,7 +12,7 @@ from lowtide_cli.commands.doctor.findings import Finding, Health
 
 def check_spool(settings: Settings) -> Finding:
     """Writes, reads and deletes a file in the spool."""
-    name = f"doctor-{secrets.token_hex(8)}"
+    name = probe_file()
     shown = without_password(settings.spool_url)
     try:
         spool = Spool(settings.spool_url)
