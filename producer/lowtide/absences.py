@@ -16,10 +16,11 @@ _ASKED_SECONDS = 1.0
 _SILENT_SECONDS = 600.0
 """For so long a process does not repeat a warning. A service that submits often would fill its log with it."""
 _MOST_WARNINGS = 1000
-"""Most warnings that a process remembers: handlers may have any names."""
+"""Most warnings that a process remembers: handlers may have any names. It forgets the oldest."""
 _NUMBER = re.compile(r"\d+")
-_warned: dict[tuple[str, str], float] = {}
-"""When this process last logged a warning, by Redis and text: a service may make a queue for each of its requests."""
+_warned: dict[tuple[str, str, str], float] = {}
+"""When this process last logged a warning, by Redis, the name of what is missing, and text, the oldest first. A service
+may make a queue for each of its requests."""
 
 
 class Absences:
@@ -41,11 +42,11 @@ class Absences:
         silence, untold = map(self._store.silence, handlers)
         unserved, elsewhere = self._store.doubts_about_workers(options.provider)
         if silence:
-            self._warn(f"{silence}; until then the results wait", now)
+            self._warn(options.on_result, f"{silence}; until then the results wait", now)
         if untold:
-            self._warn(f"on_finished: {untold}; until then the batch event waits", now)
+            self._warn(options.on_finished, f"on_finished: {untold}; until then the batch event waits", now)
         if unserved:
-            self._warn(f"{unserved}; until then the batch waits", now)
+            self._warn(options.provider, f"{unserved}; until then the batch waits", now)
         if elsewhere and not self._warned_of_budgets:
             self._warned_of_budgets = True
             log.warning(
@@ -56,13 +57,18 @@ class Absences:
         if not silence and not untold and not unserved:
             self._asked = {asked: now}
 
-    def _warn(self, text: str, now: float) -> None:
-        """Logs a warning, unless this process has done so a short time ago. It may differ by an age in it."""
-        warning = self._store.place, _NUMBER.sub("", text)
+    def _warn(self, name: str | None, text: str, now: float) -> None:
+        """Logs a warning, unless this process has done so a short time ago. It may differ by an age in it.
+
+        - `name`: of the handler or provider; one that differs by a digit is another one.
+        """
+        warning = self._store.place, name or "", _NUMBER.sub("", text)
         last = _warned.get(warning)
         if last is not None and now - last < _SILENT_SECONDS:
             return
-        if len(_warned) >= _MOST_WARNINGS:
-            _warned.clear()
+        _warned.pop(warning, None)
+        # A list, as other threads change it meanwhile; one of them may have removed the same.
+        for oldest in list(_warned)[: max(0, len(_warned) + 1 - _MOST_WARNINGS)]:
+            _warned.pop(oldest, None)
         _warned[warning] = now
         log.warning("%s", text)
