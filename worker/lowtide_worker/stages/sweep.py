@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from lowtide.errors import InstallationMismatch, SpoolError
 from lowtide.protocol import SINGLES, BatchFiles, Stage, batch_member, job_of_display_name, keys
-from lowtide.states import JobState
+from lowtide.states import JobState, Mode
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
 from lowtide_worker.inbox import is_waiting, take_in
@@ -49,11 +49,11 @@ def sweep(runtime: Runtime, held: HeldSweep) -> SweepMove:
     with runtime.oddities.apart("spool", "drafts"):
         counts["drafts"] = drafts(runtime, ages, keep)
     for name in runtime.providers():
-        for what, clean in (("jobs", _jobs), ("inputs", _inputs)):
+        for what, clean in (("jobs", _jobs), ("inputs", _inputs), ("slots", _slots)):
             try:
                 provider = runtime.provider(name)
                 unreadable = provider.unreadable_items()
-                counts[f"{name}_{what}"] = clean(runtime, provider, keep)
+                counts[f"{name}_{what}"] = clean(runtime, name, provider, keep)
                 counts[f"{name}_odd_{what}"] = provider.unreadable_items() - unreadable
             except ProviderError as error:
                 log.info(
@@ -70,7 +70,7 @@ def sweep(runtime: Runtime, held: HeldSweep) -> SweepMove:
     return Move(stage=Stage.SWEEP, after=runtime.settings.sweep_seconds, fields={"problem": None})
 
 
-def _jobs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> int:
+def _jobs(runtime: Runtime, _: str, provider: Provider, keep: Callable[[], None]) -> int:
     """Removes provider jobs of this installation that belong to none of its jobs."""
     removed = 0
     for seen in every(provider.jobs, keep):
@@ -101,7 +101,7 @@ def _jobs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> int
     return removed
 
 
-def _inputs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> int:
+def _inputs(runtime: Runtime, _: str, provider: Provider, keep: Callable[[], None]) -> int:
     """Deletes uploaded inputs that no job uses, or will use."""
     removed = 0
     for seen in every(provider.inputs, keep):
@@ -111,6 +111,30 @@ def _inputs(runtime: Runtime, provider: Provider, keep: Callable[[], None]) -> i
                 provider.delete_input(seen.name)
                 removed += 1
     return removed
+
+
+def _slots(runtime: Runtime, name: str, provider: Provider, keep: Callable[[], None]) -> int:
+    """Frees the slots of jobs of which Redis has lost the record, and which the provider does not run.
+
+    Nothing else would end them. A job that runs keeps its slot until it ends; one that is just being created may not be
+    in the provider's list yet.
+    """
+    latest = runtime.settings.longest_create_seconds(Mode.INLINE) + runtime.settings.create_settle_seconds
+    lost = list[bytes]()
+    # A key of another type costs no other part of the sweep.
+    with runtime.oddities.apart("store", keys.live(name)):
+        lost = runtime.admission.unrecorded(name, before=runtime.clock.now() - latest)
+    if not lost:
+        return 0
+    running = {
+        job_of_display_name(seen.display_name, runtime.installation.id)
+        for seen in every(provider.jobs, keep)
+        if not seen.state.terminal
+    }
+    gone = [job for job in lost if job.decode(errors="replace") not in running]
+    with runtime.oddities.apart("store", keys.live(name)):
+        return runtime.admission.free_slots(name, gone)
+    return 0
 
 
 def _is_unused(runtime: Runtime, job: str, uploaded: str) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import redis
@@ -101,6 +101,8 @@ class Admission:
         self._release = scripts.release.load(client)
         self._refused = scripts.refused.load(client)
         self._accepted = scripts.accepted.load(client)
+        self._free_slots = scripts.free_slots.load(client)
+        self._redis = client
 
     def budgets(self, job: HeldJob, shared: Iterable[BundledBatch] = ()) -> list[JobBudget]:
         """The budgets that a job is under now, by the settings of this worker.
@@ -189,20 +191,48 @@ class Admission:
         """Raises what was lowered, after the provider took a job. Raises `Superseded`."""
         _check(job, self._accepted(**self._common(job), patience=self._settings.quota_max_seconds))
 
+    def unrecorded(self, provider: str, *, before: float) -> list[bytes]:
+        """Returns the ids of jobs that hold a slot or tokens and have no record: Redis has lost it.
+
+        - `before`: only of jobs that have had their slot since before this time, in Unix seconds.
+        """
+        found = set(cast("list[bytes]", self._redis.zrange(keys.live(provider), "-inf", f"({before}", byscore=True)))
+        live = cast("list[bytes]", self._redis.zrange(keys.live(provider), 0, -1))
+        for name in self._token_keys(provider):
+            found |= cast("dict[bytes, bytes]", self._redis.hgetall(name)).keys() - set(live)
+        ids = sorted(found)
+        with self._redis.pipeline(transaction=False) as pipe:
+            for each in ids:
+                pipe.exists(keys.job("").encode() + each)
+            return [each for each, there in zip(ids, pipe.execute(), strict=True) if not there]
+
+    def free_slots(self, provider: str, jobs: Sequence[bytes]) -> int:
+        """Gives the slots and tokens of jobs without a record to those that wait; returns how many there were.
+
+        Call it only for jobs that the provider does not run: it would run more than `max_active_jobs` otherwise.
+        """
+        line = self._line(provider, model="")
+        return int(self._free_slots(**line, tokens=self._token_keys(provider), jobs=jobs))
+
+    def _token_keys(self, provider: str) -> list[str]:
+        names = self._redis.scan_iter(f"{keys.live_tokens(provider, '')}*", count=1000, _type="hash")
+        return sorted(name.decode() for name in names)
+
     def _common(self, job: HeldJob) -> dict[str, Any]:
+        """The keys and arguments that all scripts of admission take about one job."""
+        own = {"job": keys.entity(job.member), "token": job.token, "job_id": job.record.id}
+        return own | self._line(job.batch.provider, model=keys.quota_name(job.batch.model))
+
+    def _line(self, provider: str, *, model: str) -> dict[str, Any]:
         """The keys and arguments that all scripts of admission take."""
-        provider = job.batch.provider
         return {
-            "job": keys.entity(job.member),
             "live": keys.live(provider),
             "limit": keys.limit(provider),
             "models": keys.models(provider),
             "served": keys.served(provider),
             "clock": keys.clock(Stage.CREATE.queue),
-            "token": job.token,
-            "job_id": job.record.id,
             "most": self._settings.max_active_jobs,
-            "model": keys.quota_name(job.batch.model),
+            "model": model,
             "job_hash": keys.job(""),
             "job_member": keys.job_member(""),
             "waiting_prefix": keys.waiting(provider, ""),

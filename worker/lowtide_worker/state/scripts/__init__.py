@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lowtide.store import Key, Value, Values, script, script_with
-from lowtide_worker.state.scripts.admission import accepted, admit, refused, release
+from lowtide_worker.state.scripts.admission import accepted, admit, free_slots, refused, release
 from lowtide_worker.state.scripts.clock import advance, begin, claim, keep, put_back
 from lowtide_worker.state.scripts.results import grant, grant_bundled, recollect, record
 
@@ -23,6 +23,7 @@ __all__ = [
     "drop_undelivered",
     "forget",
     "forget_job",
+    "free_slots",
     "grant",
     "grant_bundled",
     "handed_over",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lowtide.store import Key, Value, script_with
+from lowtide.store import Key, Keys, Value, Values, script_with
 
 
 @script_with("shares", "turns")
@@ -70,6 +70,30 @@ def admit(
     entity_prefix: Value,
     reserved_prefix: Value,
     waiting_for_prefix: Value,
+) -> Any: ...
+
+
+@script_with("shares", "turns")
+def free_slots(
+    *,
+    live: Key,
+    limit: Key,
+    models: Key,
+    served: Key,
+    clock: Key,
+    tokens: Keys,
+    most: Value,
+    model: Value,
+    job_hash: Value,
+    job_member: Value,
+    waiting_prefix: Value,
+    strand_prefix: Value,
+    strands_prefix: Value,
+    strand_of_prefix: Value,
+    share_prefix: Value,
+    tokens_prefix: Value,
+    quota_prefix: Value,
+    jobs: Values,
 ) -> Any: ...
 
 
