@@ -15,6 +15,7 @@ PERMANENT_KEYS = (
     "lowtide:live:",
     "lowtide:limit:",
     "lowtide:models:",
+    "lowtide:matched:",
     "lowtide:quota:",
     "lowtide:parked",
     "lowtide:sweep",

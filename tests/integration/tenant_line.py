@@ -86,7 +86,7 @@ class Line:
 
     def left(self) -> list[str]:
         """The keys of lines."""
-        kinds = ("waiting:", "strand:", "strands:", "strand-of:", "share:", "served:")
+        kinds = ("waiting:", "strand:", "strands:", "strand-of:", "share:", "served:", "matched:")
         found = [key.decode() for key in self.redis.scan_iter("lowtide:*")]
         return [key for key in found if key.startswith(tuple(f"lowtide:{kind}" for kind in kinds))]
 

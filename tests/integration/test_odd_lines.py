@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import redis
 from tests.integration.tenant_line import MODEL, Line, in_line
 from tests.stack import Stack
 
@@ -116,3 +117,34 @@ def test_a_job_gets_its_turn_where_an_earlier_version_has_taken_another_one_out_
     line.end()
 
     assert line.live == [old]
+
+
+def pages_read(client: redis.Redis) -> int:
+    return int(client.info("commandstats").get("cmdstat_zrange", {"calls": 0})["calls"])
+
+
+def test_a_long_line_of_an_earlier_version_is_put_into_strands_a_few_pages_at_a_time(emptied: Stack) -> None:
+    line, client = Line(emptied), emptied.redis
+    waiting, strand_of = keys.waiting("gemini", MODEL), keys.strand_of("gemini", MODEL)
+    last = line.job(created=1e6)
+    old = [f"b0old{number:05}-1" for number in range(15_000)]
+    with client.pipeline(transaction=False) as pipe:
+        for one in old:
+            pipe.hset(keys.job(one), mapping={"stage": Stage.CREATE, "busy": "1"})
+        pipe.execute()
+    client.zadd(waiting, {one: float(place) for place, one in enumerate(old)})
+
+    read = []
+    for place in range(52):
+        before = pages_read(client)
+        assert not line.ask(last)
+        read.append(pages_read(client) - before)
+        if place == 1:
+            # It comes before those that were compared.
+            client.zadd(waiting, {"b0first-1": -1.0})
+            client.hset(keys.job("b0first-1"), mapping={"stage": Stage.CREATE, "busy": "1"})
+
+    assert max(read) <= 10
+    assert client.hlen(strand_of) == client.zcard(waiting) == len(old) + 2
+    assert client.hexists(strand_of, "b0first-1")
+    assert not client.exists(keys.matched("gemini", MODEL))

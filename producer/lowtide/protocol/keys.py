@@ -39,6 +39,7 @@
 | `lowtide:strands:<provider>:<model>` | sorted set | `<priority>:<tenant>`, by share | with the last job |
 | `lowtide:strand-of:<provider>:<model>` | hash | by job: its strand | with the last job |
 | `lowtide:share:<provider>:<model>` | hash | by priority: the share at which a tenant begins | with the last job |
+| `lowtide:matched:<provider>:<model>` | string | how far a line is compared with its strands | after ten minutes |
 | `lowtide:served:<provider>` | sorted set | tenants and models by their last slot | with the last job |
 | `lowtide:limit:<provider>` | string | lowered number of slots, after a used-up quota | a while after |
 | `lowtide:models:<provider>` | sorted set | models that jobs ask for, by when one last did | each after a week |
@@ -274,6 +275,11 @@ def strand_of(provider: str, model: str) -> str:
 def share(provider: str, model: str) -> str:
     """The share at which a tenant begins to wait for a model, by priority."""
     return f"{PREFIX}share:{provider}:{quota_name(model)}"
+
+
+def matched(provider: str, model: str) -> str:
+    """How far the line of a model is compared with its strands, where they differ."""
+    return f"{PREFIX}matched:{provider}:{quota_name(model)}"
 
 
 def served(provider: str) -> str:

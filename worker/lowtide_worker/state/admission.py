@@ -240,6 +240,7 @@ class Admission:
             "strands_prefix": keys.strands(provider, ""),
             "strand_of_prefix": keys.strand_of(provider, ""),
             "share_prefix": keys.share(provider, ""),
+            "matched_prefix": keys.matched(provider, ""),
             "tokens_prefix": keys.live_tokens(provider, ""),
             "quota_prefix": keys.quota(provider, ""),
         }

@@ -2,7 +2,7 @@
 -- eighth, if it was made use of and not lowered lately. Wakes those whose turn has come.
 -- KEYS: job, live, limit (lowered number of slots), models, served, clock
 -- ARGV: token, job_id, most (live jobs), model, job_hash, job_member (prefixes), waiting_prefix, strand_prefix,
---       strands_prefix, strand_of_prefix, share_prefix (see shares.lua), tokens_prefix, quota_prefix (see turns.lua), patience
+--       strands_prefix, strand_of_prefix, share_prefix, matched_prefix (see shares.lua), tokens_prefix, quota_prefix (see turns.lua), patience
 --       (seconds for which a lowered limit of tokens stays)
 -- Returns how many were woken, -1 if another worker holds the job now.
 if held_by_other(job, token) then return -1 end

@@ -6,7 +6,7 @@
 --       of its enqueued tokens; "" for none), tokens (estimated, of the job), least (of them that it needs), output, least_output (the
 --       same of output tokens), cost, least_cost (the same in nano-dollars, by the price table), average (cost of a request of
 --       the batch; "" where no price is known, so that nothing is sent under a budget), job_hash,
---       job_member (prefixes), waiting_prefix, strand_prefix, strands_prefix, strand_of_prefix, share_prefix (of a model's
+--       job_member (prefixes), waiting_prefix, strand_prefix, strands_prefix, strand_of_prefix, share_prefix, matched_prefix (of a model's
 --       line: see shares.lua), tokens_prefix (of a model's live tokens), quota_prefix,
 --       budgets (JSON of those that the job is under: see `JobBudgets`; "" for none), entity_prefix, reserved_prefix, waiting_for_prefix (see budgets.lua)
 -- Returns {granted, granted_cost, shortage}: the estimated tokens and the cost that the job may have, less than it has

@@ -1,7 +1,7 @@
 -- Frees the slots and the tokens of jobs that have no record, and wakes those whose turn has come.
 -- KEYS: live, limit (lowered number of slots), models, served, clock, tokens... (hashes with the live tokens of the models)
 -- ARGV: most (live jobs), model (""; see turns.lua), job_hash, job_member (prefixes), waiting_prefix, strand_prefix,
---       strands_prefix, strand_of_prefix, share_prefix (see shares.lua), tokens_prefix, quota_prefix (see turns.lua), jobs...
+--       strands_prefix, strand_of_prefix, share_prefix, matched_prefix (see shares.lua), tokens_prefix, quota_prefix (see turns.lua), jobs...
 --       (their ids)
 -- Returns how many had a slot or tokens.
 local freed = 0

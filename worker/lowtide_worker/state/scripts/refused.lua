@@ -2,7 +2,7 @@
 -- of the tokens of its model, if other jobs of it are live, or if the job was refused often; else that of the slots.
 -- KEYS: job, live, limit (lowered number of slots), models, served, clock
 -- ARGV: token, job_id, most (live jobs), model, job_hash, job_member (prefixes), waiting_prefix, strand_prefix,
---       strands_prefix, strand_of_prefix, share_prefix (see shares.lua), tokens_prefix, quota_prefix (see turns.lua), entity_prefix, reserved_prefix, waiting_for_prefix (see
+--       strands_prefix, strand_of_prefix, share_prefix, matched_prefix (see shares.lua), tokens_prefix, quota_prefix (see turns.lua), entity_prefix, reserved_prefix, waiting_for_prefix (see
 --       budgets.lua), often ("1" if it was refused more than once before), lowered_ms (how long fewer
 --       slots last)
 -- Returns how many were woken, -1 if another worker holds the job now.

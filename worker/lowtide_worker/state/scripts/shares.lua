@@ -2,7 +2,8 @@
 -- strands: the jobs of one tenant and one priority, the oldest batch first. Strands of equal priority get equal parts of
 -- what comes free. They use names that these scripts declare: models (sorted set), job_hash, waiting_prefix (of all jobs
 -- of a line), strand_prefix (of the jobs of a strand), strands_prefix (of the strands of a line, by turn),
--- strand_of_prefix (of the strand of each job), share_prefix (of the share at which a tenant begins).
+-- strand_of_prefix (of the strand of each job), share_prefix (of the share at which a tenant begins), matched_prefix (of how
+-- far a line is compared with its strands).
 
 -- The share of a tenant grows by `CAPACITY` when it gets all slots or all tokens once. Scores are whole numbers below
 -- 2^53: a share, below `PER_PRIORITY`, minus `PER_PRIORITY` for each step of the priority.
@@ -120,31 +121,50 @@ local function stays(model, id, strand)
   return true
 end
 
--- Brings the strands of a line up to date after a worker of an earlier version: it knows the line of all jobs only. At
--- most 500 jobs a call, as Redis does nothing else meanwhile; the others follow with the next calls.
+-- Puts jobs of a line into strands that are in none: a worker of an earlier version knows the line of all jobs only. It
+-- begins behind those that were compared by the calls before, and compares 2,000 jobs and puts in 300 of them at most, as
+-- Redis does nothing else meanwhile. The others follow with the next calls.
+local function enter_missing(model, line, strand_of)
+  local matched = matched_prefix .. model
+  local start = math.max(0, math.floor(finite(redis.pcall('GET', matched)) or 0))
+  local at, left, compared, wrapped = start, 300, 0, false
+  while left > 0 and compared < 2000 and not (wrapped and at >= start) do
+    local page = redis.call('ZRANGE', line, at, at + 499, 'WITHSCORES')
+    if #page == 0 then
+      if wrapped or at == 0 then break end
+      at, wrapped = 0, true
+    else
+      local ids = {}
+      for index = 1, #page, 2 do ids[#ids + 1] = page[index] end
+      for index, strand in ipairs(redis.call('HMGET', strand_of, unpack(ids))) do
+        if left == 0 then break end
+        local turn = finite(page[2 * index])
+        if strand or turn then at = at + 1 end
+        if not strand then
+          local batch = string.match(ids[index], '^(.*)-%d+$') or ''
+          if turn then enter_strand(model, ids[index], turn, tenant_of(BATCH .. batch))
+          else redis.call('ZREM', line, ids[index]) end
+          left = left - 1
+        end
+      end
+      compared = compared + #ids
+    end
+  end
+  redis.call('SET', matched, at, 'EX', 600)
+end
+
+-- Brings the strands of a line up to date after a worker of an earlier version.
 local function match_strands(model)
   local line, strand_of = waiting_prefix .. model, strand_of_prefix .. model
-  local left, from, waiting = 500, 0, redis.call('ZCARD', line)
+  local waiting = redis.call('ZCARD', line)
   -- The strands are lost: another program had written to their key, and it was deleted.
-  if waiting > 0 and not exists(strands_prefix .. model) then redis.call('DEL', strand_of) end
-  if waiting == redis.call('HLEN', strand_of) then return end
-  while left > 0 do
-    local page = redis.call('ZRANGE', line, from, from + 999, 'WITHSCORES')
-    if #page == 0 then break end
-    local ids = {}
-    for index = 1, #page, 2 do ids[#ids + 1] = page[index] end
-    for index, strand in ipairs(redis.call('HMGET', strand_of, unpack(ids))) do
-      if not strand and left > 0 then
-        local batch, turn = string.match(ids[index], '^(.*)-%d+$') or '', finite(page[2 * index])
-        if turn then enter_strand(model, ids[index], turn, tenant_of(BATCH .. batch))
-        else redis.call('ZREM', line, ids[index]) end
-        left = left - 1
-      end
-    end
-    from = from + 1000
-  end
-  if redis.call('ZCARD', line) >= redis.call('HLEN', strand_of) then return end
-  local found = redis.call('HGETALL', strand_of)
+  if waiting > 0 and not exists(strands_prefix .. model) then redis.call('DEL', strand_of, matched_prefix .. model) end
+  if waiting ~= redis.call('HLEN', strand_of) then enter_missing(model, line, strand_of) end
+  local known = redis.call('HLEN', strand_of)
+  if redis.call('ZCARD', line) == known then redis.call('DEL', matched_prefix .. model) end
+  -- Those that have left the line. Where there are many jobs, they are taken out when their turn comes.
+  if redis.call('ZCARD', line) >= known or known > 2000 then return end
+  local left, found = 500, redis.call('HGETALL', strand_of)
   for index = 1, #found, 2 do
     if left > 0 and not redis.call('ZSCORE', line, found[index]) then
       if not stays(model, found[index], found[index + 1]) then leave_line(model, found[index]) end
