@@ -117,3 +117,21 @@ def test_what_older_workers_did_not_count_is_not_less_than_nothing() -> None:
     status = batch_status(a_batch("b0one", total_token_count=9, paid_total_token_count=3), [], [])
 
     assert status.discarded_usage == Usage()
+
+
+@pytest.mark.parametrize(
+    ("field", "odd"),
+    [
+        *(("polls", odd) for odd in (b"1_000", b" 7 ", b"+7", b"9" * 21, b"inf", b"--1")),
+        *(("created", odd) for odd in (b"inf", b"nan", b"-inf", b"1e999")),
+        *(("requests", odd) for odd in (b"1_000", b"9" * 400)),
+    ],
+)
+def test_a_number_that_the_scripts_could_not_use_is_damage(field: str, odd: bytes) -> None:
+    found = stored(a_job("b0one-1")) | {field.encode(): odd}
+
+    if field == "polls":  # it decides nothing
+        assert read_record(JobRecord, found).polls == 0
+        return
+    with pytest.raises(DamagedRecord, match=f"`{field}`"):
+        read_record(JobRecord, found)

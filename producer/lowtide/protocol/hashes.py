@@ -6,6 +6,7 @@ a number is JSON. Fields that the record does not have are passed over: a newer 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import Enum
 from functools import cache, partial
@@ -24,6 +25,8 @@ from lowtide.states import Verdict
 Record = TypeVar("Record", bound=EntityRecord)
 Hash = Mapping[bytes, bytes]
 _SHOWN_CHARS = 80
+_MOST_DIGITS = 20
+"""Of a whole number in Redis, with its sign."""
 # Readers of fields are built at their first use, maybe in two threads at once, which must not build these types.
 _built = [msgspec.json.Decoder(kind) for kind in (Collected, Part, ResultError, Shortage, Verdict)]
 _SHOWN_ONLY: dict[type[EntityRecord], frozenset[str]] = {
@@ -136,6 +139,20 @@ def _text(value: bytes) -> str:
     return value.decode(errors="replace")
 
 
+def _whole(value: bytes) -> int:
+    # Python takes more than Redis and the scripts do, such as `1_000`.
+    if not value.removeprefix(b"-").isdigit() or len(value) > _MOST_DIGITS:
+        raise ValueError("not a whole number")
+    return int(value)
+
+
+def _finite(value: bytes) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("not a finite number")
+    return number
+
+
 def _truth(value: bytes) -> bool:
     return bool(int(value))
 
@@ -170,7 +187,7 @@ def _plain(declared: Any) -> Any:
 
 def _reader(declared: Any) -> Callable[[bytes], Any]:
     plain = _plain(declared)
-    simple: dict[Any, Callable[[bytes], Any]] = {str: _text, bytes: bytes, bool: _truth, int: int, float: float}
+    simple: dict[Any, Callable[[bytes], Any]] = {str: _text, bytes: bytes, bool: _truth, int: _whole, float: _finite}
     if plain in simple:
         return simple[plain]
     if isinstance(plain, type) and issubclass(plain, Enum):

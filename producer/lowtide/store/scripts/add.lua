@@ -32,8 +32,10 @@ local function of_request(digest)
   if not ticket then return nil end
   local state, finished, failed, expired, cancelled =
     unpack(redis.call('HMGET', batch_of(ticket), 'state', 'finished', 'failed', 'expired', 'cancelled'))
-  if tonumber(failed or 0) + tonumber(expired or 0) + tonumber(cancelled or 0) > 0 then return nil end
-  if state == 'completed' and tonumber(finished) >= time - reuse or runs(state) then return ticket end
+  for _, count in ipairs({failed or '0', expired or '0', cancelled or '0'}) do
+    if finite(count) ~= 0 then return nil end
+  end
+  if state == 'completed' and (finite(finished) or 0) >= time - reuse or runs(state) then return ticket end
 end
 -- What stands for a single: ticket, fingerprint, and whether its own key says so; nil for one that is new.
 local function earlier(key, fingerprint, asked)
@@ -45,7 +47,7 @@ local function earlier(key, fingerprint, asked)
 end
 
 singles = cmsgpack.unpack(singles)
-local waiting = tonumber(redis.call('HGET', census, waiting_name) or 0)
+local waiting = finite(redis.call('HGET', census, waiting_name)) or 0
 if waiting + #singles > tonumber(most) then
   local new = 0
   for _, single in ipairs(singles) do

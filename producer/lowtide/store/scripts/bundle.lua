@@ -12,10 +12,12 @@ local function join_bundle(time, due)
   if bundle then
     local open, requested, bytes, members =
       unpack(redis.call('HMGET', batch_prefix .. bundle, 'lane', 'total', 'bytes', 'bundled'))
-    if open ~= lane_name then
+    requested, bytes, members = finite(requested), finite(bytes), finite(members)
+    if open ~= lane_name or not requested or not bytes or not members then
+      -- Another one, or damaged: its work says so.
       bundle = nil
     elseif requested + total > tonumber(most) or bytes + size > tonumber(most_bytes)
-      or tonumber(members) >= tonumber(most_batches) then
+      or members >= tonumber(most_batches) then
       -- There is no room in it. It is not open any more, so it can be cut into jobs.
       wake(batch_prefix .. bundle, batch_member .. bundle, clock, score(time))
       bundle = nil
@@ -48,7 +50,7 @@ local function join_bundle(time, due)
     return bundle
   end
   local latest, busy = unpack(redis.call('HMGET', batch_prefix .. bundle, 'lingers_until', 'busy'))
-  if batches >= MANY and busy ~= '1' and time < tonumber(latest or 0) then
+  if batches >= MANY and busy ~= '1' and time < (finite(latest) or 0) then
     redis.call('ZADD', clock, 'XX', score(math.min(latest, time + PART * linger)), batch_member .. bundle)
   end
   return ''

@@ -28,7 +28,7 @@ if redis.call('HINCRBY', of_bundle, 'bundled_running', -1) == 0 and runs(redis.c
   wake(of_bundle, batch_member .. bundle, clock, score(now()))
 end
 -- The budget that a job of the bundle waits for may be that of this batch.
-for number = 1, tonumber(redis.call('HGET', of_bundle, 'jobs') or 0) do
+for number = 1, steps(redis.call('HGET', of_bundle, 'jobs')) do
   local name = bundle .. '-' .. number
   if redis.call('HGET', job_hash .. name, 'awaits') == 'budget' then
     wake(job_hash .. name, job_member .. name, clock, score(now()))

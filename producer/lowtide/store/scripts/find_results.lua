@@ -9,14 +9,15 @@ local function has_bit(bitmap, at)
   local byte = string.byte(redis.call('GETRANGE', bitmap, math.floor(at / 8), math.floor(at / 8))) or 0
   return math.floor(byte / 2 ^ (7 - at % 8)) % 2 == 1
 end
-local shift = tonumber(redis.call('ZSCORE', bundled, batch_id)) or 0
+local shift = finite(redis.call('ZSCORE', bundled, batch_id)) or 0
 local jobs = {}
-for number = tonumber(redis.call('HGET', batch, 'jobs')) or 0, 1, -1 do
+for number = steps(redis.call('HGET', batch, 'jobs')), 1, -1 do
   local first, last, sparse, segments =
     unpack(redis.call('HMGET', job_hash .. number, 'first', 'last', 'sparse', 'segments'))
-  if last then
-    jobs[#jobs + 1] = {number = number, first = tonumber(first), last = tonumber(last), sparse = sparse == '1',
-      segments = tonumber(segments) or 0}
+  first, last = finite(first), finite(last)
+  if first and last then
+    jobs[#jobs + 1] = {number = number, first = first, last = last, sparse = sparse == '1',
+      segments = finite(segments) or 0}
   end
 end
 local found = {}

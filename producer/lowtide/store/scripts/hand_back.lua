@@ -5,10 +5,10 @@
 -- before (a second copy of its message), or the results are not stored yet (Redis went back in time: the segment is
 -- stored again, and comes again).
 if not exists(batch) or redis.call('ZSCORE', parked, member) then return 0 end
-if tonumber(redis.call('HGET', segment, 'tries') or 0) >= tonumber(attempt) then return 0 end
+if (finite(redis.call('HGET', segment, 'tries')) or 0) >= tonumber(attempt) then return 0 end
 if not exists(segment) then
-  if tonumber(number) >= tonumber(redis.call('HGET', job, 'segments') or 0) then return 0 end
-  redis.call('HINCRBY', batch, 'undelivered', 1)
+  if tonumber(number) >= (finite(redis.call('HGET', job, 'segments')) or 0) then return 0 end
+  increase(batch, 'undelivered', 1)
   count_in(segment, census, 'segments|undelivered')
 elseif redis.call('HGET', segment, 'stored') ~= '1' then
   return 0

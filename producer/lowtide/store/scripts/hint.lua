@@ -44,7 +44,7 @@ if webhook == '1' then
 end
 -- An event may come before the answer to the create call is recorded, and even while that answer is lost.
 if stage ~= poll_stage and stage ~= create_stage then return counted('over', resumed) end
-hinted = tonumber(hinted or '') or 0
+hinted = finite(hinted) or 0
 if hinted < time then
   local due = score(math.max(time, hinted + pause))
   redis.call('HSET', job, 'hinted', due)

@@ -16,8 +16,8 @@ for index, name in ipairs(reserved) do
     local job = job_hash .. jobs[at]
     -- Admission forgets those of jobs that do not exist any more.
     if exists(job) then
-      local paid = tonumber(read('HGET', job, 'paid_cost') or 0) or 0
-      held = held + math.max(0, (tonumber(jobs[at + 1]) or 0) - paid)
+      local paid = amount(read('HGET', job, 'paid_cost')) or 0
+      held = held + math.max(0, (amount(jobs[at + 1]) or 0) - paid)
     end
   end
   found[index] = {string.format('%.0f', held), read('ZCARD', waiting_for[index]) or 0}

@@ -9,8 +9,8 @@ for number = tonumber(first), tonumber(last) do
   local found = redis.pcall('HMGET', job_prefix .. number,
     'state', 'requests', 'tokens', 'done_requests', 'awaits', 'throttled', 'granted')
   local state, requests, tokens, done, awaits, throttled, granted = unpack(found)
-  requests, done = tonumber(requests) or 0, tonumber(done) or 0
-  local refused = (tonumber(throttled) or 0) > 0 and (granted or '') == ''
+  requests, done = finite(requests) or 0, finite(done) or 0
+  local refused = (finite(throttled) or 0) > 0 and (granted or '') == ''
   local waits = ((awaits or '') ~= '' or refused) and 1 or 0
   state = found.err and '?' or state or ''
   if not run or run[1] ~= state or run[2] ~= waits then
@@ -18,6 +18,6 @@ for number = tonumber(first), tonumber(last) do
     runs[#runs + 1] = run
   end
   run[3], run[4] = run[3] + 1, run[4] + requests
-  run[5], run[6] = run[5] + (tonumber(tokens) or 0), run[6] + math.min(done, requests)
+  run[5], run[6] = run[5] + (finite(tokens) or 0), run[6] + math.min(done, requests)
 end
 return runs

@@ -12,6 +12,28 @@ local function score(seconds) return string.format('%.6f', seconds) end
 -- The score of what is due now and waits while there is other work: see claim.lua.
 local function lower_turn() return score(now() + LOWER_TURN) end
 
+-- A stored value as a finite number; nil where it is anything else. Another entity's field may be damaged, which must not
+-- stop this one: arithmetic with nil, and JSON of a number that is not finite, end a script with an error.
+local function finite(value)
+  local number = tonumber(value or '')
+  return number and math.abs(number) < math.huge and number or nil
+end
+
+-- The same, from 0 on.
+local function amount(value)
+  local number = finite(value)
+  return number and number >= 0 and number or nil
+end
+
+-- A stored number of things to go through; 0 where it can be none. Redis does nothing else while a script runs.
+local function steps(value)
+  local number = amount(value)
+  return number and number <= 1e6 and math.floor(number) or 0
+end
+
+-- Adds to a field that may be damaged, and then stays as it is.
+local function increase(hash, field, more) return redis.pcall('HINCRBY', hash, field, more) end
+
 local function exists(key) return redis.call('EXISTS', key) == 1 end
 
 -- Whether another worker holds the entity now: each time it is given out, it has a new token.
@@ -133,7 +155,7 @@ end
 
 -- The attempt to deliver a segment that failed, as `FailedDelivery` of lowtide.protocol.
 local function failed_delivery(member, attempt, most, due)
-  return cjson.encode({segment = member, attempt = tonumber(attempt), most = tonumber(most or '') or 0, due = due})
+  return cjson.encode({segment = member, attempt = finite(attempt) or 0, most = finite(most) or 0, due = due})
 end
 
 -- Removes what a batch says of a failed delivery, unless it is about another segment.
@@ -161,7 +183,7 @@ local function counts_of(batch, ended, more)
   local names = {'total', 'succeeded', 'failed', 'expired', 'cancelled'}
   local found = redis.call('HMGET', batch, unpack(names))
   for index, name in ipairs(names) do
-    found[index] = tonumber(found[index] or 0) + (name == ended and tonumber(more) or 0)
+    found[index] = (finite(found[index]) or 0) + (name == ended and tonumber(more) or 0)
   end
   return found, found[1] == found[2] + found[3] + found[4] + found[5]
 end
@@ -175,7 +197,7 @@ local function stop(batch, census, clock, job_hash, job_member)
   redis.call('HSET', batch, 'state', 'cancelling', 'cancel', '1')
   recount(batch, census, 'cancelling')
   local due = score(now())
-  for number = 1, tonumber(redis.call('HGET', batch, 'jobs')) do
+  for number = 1, steps(redis.call('HGET', batch, 'jobs')) do
     wake(job_hash .. number, job_member .. number, clock, due)
   end
 end
@@ -187,7 +209,7 @@ local function put_event(batch, name, handler, census, clock, due)
   local member = EVENT .. string.sub(batch, #BATCH + 1) .. ':' .. name
   local event = KEY .. member
   -- An earlier batch of the same id may have left one, which a worker or a handler may have in hand.
-  local token = tonumber(redis.call('HGET', event, 'token') or 0) + 1
+  local token = (finite(redis.call('HGET', event, 'token')) or 0) + 1
   remove(event, census)
   redis.call('ZREM', PARKED, member)
   redis.call('COPY', batch, event)
@@ -207,7 +229,7 @@ local function finish(batch, census, found, clock, member, stage, retention)
   redis.call('HSET', batch, 'state', state, 'finished', score(time), 'stage', stage, 'busy', '0', 'problem', '')
   recount(batch, census, state)
   local kept, left = unpack(redis.call('HMGET', batch, 'kept', 'bundled_left'))
-  if kept and kept ~= '' then retention = kept end
+  retention = finite(kept) or retention
   -- A bundle whose batches are all deleted already: none of them can make it due any more.
   if left == '0' then retention = 0 end
   redis.call('ZADD', clock, score(time + retention), member)

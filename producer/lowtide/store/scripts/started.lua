@@ -3,7 +3,8 @@
 -- ARGV: attempt
 -- Returns how often with this one, or 0 where that does not count: the delivery is over, or a later attempt has begun.
 if not exists(segment) then return 0 end
-local before = tonumber(redis.call('HGET', segment, 'begun_attempt') or 0)
+local before = finite(redis.call('HGET', segment, 'begun_attempt')) or 0
 if before > tonumber(attempt) then return 0 end
 if before < tonumber(attempt) then redis.call('HSET', segment, 'begun_attempt', attempt, 'begun', '0') end
-return redis.call('HINCRBY', segment, 'begun', 1)
+local begun = increase(segment, 'begun', 1)
+return type(begun) == 'number' and begun or 1

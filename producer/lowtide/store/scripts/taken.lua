@@ -9,9 +9,9 @@ redis.call('ZREM', clock, member)
 local counter = redis.call('ZREM', parked, member) == 1 and 'parked' or 'undelivered'
 -- Its batch may have been deleted meanwhile; a counter would bring back a part of it.
 if exists(batch) then
-  redis.call('HINCRBY', batch, counter, -1)
+  increase(batch, counter, -1)
   forget_failed_delivery(batch, member)
 end
-local ended = tonumber(redis.call('HGET', job, 'ended') or '')
+local ended = finite(redis.call('HGET', job, 'ended'))
 if ended then observe(latencies, latency, now() - ended, bounds) end
 return 1

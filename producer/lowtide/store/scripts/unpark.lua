@@ -7,7 +7,7 @@ if not exists(batch) then
   remove(segment, census)
   return 0
 end
-redis.call('HINCRBY', batch, 'parked', -1)
+increase(batch, 'parked', -1)
 if stage == '' then
   remove(segment, census)
   return 1
@@ -17,6 +17,6 @@ redis.call('HSET', segment, 'stage', stage, 'tries', '0', 'busy', '0')
 recount(segment, census, 'undelivered')
 -- Its attempts are counted from one again.
 redis.call('HDEL', segment, 'begun_attempt', 'begun')
-redis.call('HINCRBY', batch, 'undelivered', 1)
+increase(batch, 'undelivered', 1)
 redis.call('ZADD', clock, score(now()), member)
 return 1

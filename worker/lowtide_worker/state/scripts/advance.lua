@@ -18,7 +18,7 @@ if woken == TURN and before ~= stage then woken = nil end
 if tonumber(after) > 0 then
   redis.call('HSET', entity, 'stage', stage, 'busy', '0')
   local due = now() + after
-  if woken then due = math.min(due, math.max(now(), tonumber(woken) or 0)) end
+  if woken then due = math.min(due, math.max(now(), finite(woken) or 0)) end
   redis.call('ZADD', next_clock, score(due), member)
   return 0
 end

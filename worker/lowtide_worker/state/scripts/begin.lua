@@ -13,14 +13,17 @@ if not exists(batch) then
   return {'gone'}
 end
 local time = now()
-if tonumber(found[3]) > tonumber(version) then
+-- Where it is no number, the record is damaged, and its stage says so.
+local written = finite(found[3])
+if written and written > tonumber(version) then
   -- Soon, not after a lease: the next message may reach a worker that understands it.
   redis.call('ZADD', clock, 'XX', score(time + pause), member)
   return {'newer'}
 end
 if found[1] ~= stage or found[2] ~= token then return {'stale'} end
 -- A handler of an older version writes its own version into a segment. The version of the batch decides.
-if tonumber(found[3]) < tonumber(oldest) and tonumber(redis.call('HGET', batch, 'v') or 0) < tonumber(oldest) then
+if written and written < tonumber(oldest)
+  and (finite(redis.call('HGET', batch, 'v')) or 0) < tonumber(oldest) then
   redis.call('ZADD', clock, 'XX', score(time + older_pause), member)
   redis.call('HSET', batch, 'problem', older_problem)
   return {'older'}

@@ -13,7 +13,7 @@ end
 -- jobs that are closed: rows are compared with the estimates of the same requests, which may differ from the average.
 local function ratio_of_costs(batch, average)
   local found = redis.call('HMGET', batch, 'paid_cost', 'priced_rows', 'unpriced', 'closed_cost', 'closed_estimate')
-  for index = 1, 5 do found[index] = tonumber(found[index] or 0) end
+  for index = 1, 5 do found[index] = amount(found[index]) or 0 end
   local paid, rows, unpriced, closed, estimated = unpack(found)
   local mean = (paid + 10 * average) / (rows + 10)
   local ratio = average > 0 and (closed + 10 * average) / (estimated + 10 * average) or 1
@@ -29,8 +29,8 @@ local function reserved_of(name, but)
     if not exists(job_hash .. id) then
       redis.call('HDEL', reserved_prefix .. name, id)
     elseif id ~= but then
-      local paid = redis.call('HGET', job_hash .. id, 'paid_cost')
-      sum, jobs = sum + math.max(0, found[index + 1] - (paid or 0)), jobs + 1
+      local paid = amount(redis.pcall('HGET', job_hash .. id, 'paid_cost')) or 0
+      sum, jobs = sum + math.max(0, (amount(found[index + 1]) or 0) - paid), jobs + 1
     end
   end
   return sum, jobs
@@ -42,7 +42,7 @@ local function paid_on(days, fields, mean)
   for _, day in ipairs(days) do
     -- Damaged costs must not stop work.
     local found = redis.pcall('HMGET', day, fields .. 'cost', fields .. 'unpriced')
-    sum = sum + spent_on(tonumber(found[1] or 0) or 0, tonumber(found[2] or 0) or 0, mean)
+    sum = sum + spent_on(amount(found[1]) or 0, amount(found[2]) or 0, mean)
   end
   return sum
 end

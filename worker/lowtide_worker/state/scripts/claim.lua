@@ -9,7 +9,7 @@
 -- after a lease, and delays no other.
 local time = now()
 if tonumber(pause) > 0 then
-  local last = tonumber(redis.call('GET', ticked) or '') or 0
+  local last = finite(redis.call('GET', ticked)) or 0
   if math.abs(time - last) < tonumber(pause) then return {} end
   redis.call('SET', ticked, score(time))
   -- Redis's clock was set back by more than its corrections, or a server with another clock has taken over. What is due

@@ -29,11 +29,12 @@ local function is_open(number)
   local state, busy, granted, input, creates, size = unpack(redis.call('HMGET', job_hash .. number, 'state', 'busy',
     'granted', 'input', 'creates', 'bytes'))
   return state == 'planned' and busy == '0' and (granted or '') == '' and (input or '') == ''
-    and tonumber(creates or 0) == 0 and tonumber(size or '') ~= nil
+    and finite(creates or 0) == 0 and finite(size) ~= nil
 end
 
 -- The retries as tables of their fields. `before` and `together` are files of partial answers.
-local retries, pools, at = {}, decoded(redis.call('HGET', batch, 'pools')), 1
+local retries, pools, at = {}, {}, 1
+for pool, number in pairs(decoded(redis.call('HGET', batch, 'pools'))) do pools[pool] = finite(number) end
 while at <= #jobs do
   local retry = {fields = slice(jobs, at + 5, at + 4 + jobs[at])}
   for index = 1, #retry.fields, 2 do retry[retry.fields[index]] = retry.fields[index + 1] end
@@ -93,8 +94,11 @@ local function joins(number, retry)
   if not number or not is_open(number) then return false end
   local job = job_hash .. number
   local requests, size, first, last = unpack(redis.call('HMGET', job, 'requests', 'bytes', 'first', 'last'))
+  requests, size, first, last = finite(requests), finite(size), finite(first), finite(last)
+  -- One that is damaged gets no more.
+  if not (requests and size and first and last) then return false end
   if requests + retry.requests > tonumber(most) or size + retry.bytes > tonumber(most_bytes) then return false end
-  local from, news = add_bits(carried .. number, tonumber(first), retry.bitmap, tonumber(retry.first))
+  local from, news = add_bits(carried .. number, first, retry.bitmap, tonumber(retry.first))
   redis.call('HSET', job, 'first', from, 'last', math.max(last, retry.last), 'requests', requests + news,
     'bytes', size + retry.bytes, 'partial', retry.together)
   -- They are counted again.

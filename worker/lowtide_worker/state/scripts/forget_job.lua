@@ -5,7 +5,7 @@
 -- Returns 1, or 0 if another worker holds the batch now.
 if held_by_other(batch, token) then return 0 end
 local freed = 0
-for number = 0, tonumber(redis.call('HGET', job, 'segments') or 0) - 1 do
+for number = 0, steps(redis.call('HGET', job, 'segments')) - 1 do
   local member = segment_member .. number
   remove(hash_prefix .. member, census)
   redis.call('ZREM', segments_clock, member)

@@ -18,7 +18,7 @@ if parks == '1' then
   redis.call('ZADD', parked, math.floor(now()), member)
 else
   remove(segment, census)
-  local ended = tonumber(redis.call('HGET', job, 'ended') or '')
+  local ended = finite(redis.call('HGET', job, 'ended'))
   if ended then observe(latencies, latency, now() - ended, bounds) end
 end
 return 1

@@ -18,7 +18,8 @@ local function oldest_of(line)
   for _ = 1, priorities do
     local first = read('ZRANGEBYSCORE', line, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
     if not first or #first == 0 then break end
-    local turn = tonumber(first[2])
+    local turn = finite(first[2])
+    if not turn then break end
     local created = turn % 1e10
     oldest = math.min(oldest or created, created)
     from = string.format('%.3f', turn - created + 1e10)
@@ -29,7 +30,7 @@ end
 local found = {}
 for _, model in ipairs(redis.call('ZREVRANGE', models, 0, most - 1)) do
   local line, tokens = waiting_prefix .. model, 0
-  for _, each in ipairs(read('HVALS', tokens_prefix .. model) or {}) do tokens = tokens + (tonumber(each) or 0) end
+  for _, each in ipairs(read('HVALS', tokens_prefix .. model) or {}) do tokens = tokens + (amount(each) or 0) end
   found[#found + 1] = {
     model, read('ZCARD', line) or 0, oldest_of(line), score(tokens), read('GET', quota_prefix .. model) or '',
   }

@@ -20,14 +20,14 @@ for index = 1, #counts, 2 do redis.call('HINCRBY', batch, counts[index], counts[
 add_all(counters, totals)
 -- JSON with amounts by name. Names come from outside, so those beyond the first few are counted together.
 local function tallied(json, amounts)
-  local names, kept = decoded(json), 0
-  for _ in pairs(names) do kept = kept + 1 end
+  local names, kept = {}, 0
+  for name, count in pairs(decoded(json)) do names[name], kept = finite(count) or 0, kept + 1 end
   for index = 1, #amounts, 2 do
     local name = amounts[index]
     if not names[name] then
       if kept < tonumber(most) then kept = kept + 1 else name = others end
     end
-    names[name] = (tonumber(names[name]) or 0) + amounts[index + 1]
+    names[name] = (names[name] or 0) + amounts[index + 1]
   end
   return cjson.encode(names)
 end
@@ -79,7 +79,7 @@ if bundled ~= '' then
   for _, part in ipairs(cjson.decode(bundled)) do
     local batch = batch_prefix .. part.batch_id
     if exists(batch) then
-      for counter, amount in pairs(part.counts) do redis.call('HINCRBY', batch, counter, amount) end
+      for counter, amount in pairs(part.counts) do increase(batch, counter, amount) end
       if part.failed_by then
         redis.call('HSET', batch, 'reasons', tallied(redis.call('HGET', batch, 'reasons'), part.failed_by))
       end
@@ -87,9 +87,11 @@ if bundled ~= '' then
         redis.call('HSET', batch, 'models', tallied(redis.call('HGET', batch, 'models'), part.answered_by))
       end
       if part.range then
-        local ranges = cjson.decode(redis.call('HGET', batch, 'stored') or '[]')
+        local ranges = decoded(redis.call('HGET', batch, 'stored') or '[]')
         ranges[#ranges + 1] = part.range
-        redis.call('HSET', batch, 'stored', cjson.encode(ranges))
+        -- Ranges of a damaged record may be none that JSON can hold.
+        local holds, stored = pcall(cjson.encode, ranges)
+        if holds then redis.call('HSET', batch, 'stored', stored) end
       end
       local found, balanced = counts_of(batch)
       -- One that was cancelled ends with the job that writes the outcome of the rest.

@@ -17,7 +17,7 @@ if redis.call('GET', lane) == id then
   end
   local stays = waits(model)
   -- A limit that is no number limits nothing, as for admit.lua.
-  if redis.call('ZCARD', live) >= math.min(tonumber(slots), tonumber(redis.call('GET', limit) or '') or tonumber(slots)) then
+  if redis.call('ZCARD', live) >= math.min(tonumber(slots), amount(redis.call('GET', limit)) or tonumber(slots)) then
     -- Slots are for jobs of all models, tokens are not.
     for _, other in ipairs(redis.call('ZRANGE', models, 0, -1)) do stays = stays or waits(other) end
   end

@@ -12,19 +12,14 @@
 -- versions, whose workers may use the same line.
 local function turn_of(priority, created) return string.format('%.3f', created - priority * 1e10) end
 
--- A stored value as a finite number; nil where it is anything else: that must not stop the jobs of all batches.
-local function finite(value)
-  local number = tonumber(value or '')
-  return number and math.abs(number) < math.huge and number or nil
-end
-
 -- The limits of the scores of a priority.
 local function least_turn(priority) return string.format('%.0f', -priority * PER_PRIORITY) end
 local function most_turn(priority) return string.format('(%.0f', (1 - priority) * PER_PRIORITY) end
 
 -- The digest of the tenant of a batch; "" for none. A record of an earlier version has the label only.
 local function tenant_of(batch)
-  local tenant, labels = unpack(redis.call('HMGET', batch, 'tenant', 'labels'))
+  -- The record of another batch may be anything.
+  local tenant, labels = unpack(redis.pcall('HMGET', batch, 'tenant', 'labels'))
   if tenant then return tenant end
   local name = decoded(labels or nil)[TENANT]
   return type(name) == 'string' and name ~= '' and redis.sha1hex(name) or ''
@@ -114,7 +109,7 @@ end
 -- Whether a job that is in a strand, and not among all jobs of the line, waits all the same: their set was deleted. Then
 -- it has its place there again. An earlier version has taken out any other: such a job awaits nothing.
 local function stays(model, id, strand)
-  local awaits = redis.call('HGET', job_hash .. id, 'awaits')
+  local awaits = redis.pcall('HGET', job_hash .. id, 'awaits')
   local created = (awaits == 'slot' or awaits == 'tokens') and redis.call('ZSCORE', strand_key(model, strand), id)
   if not created then return false end
   redis.call('ZADD', waiting_prefix .. model, 'NX', turn_of(parts_of(strand), created), id)

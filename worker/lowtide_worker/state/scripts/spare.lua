@@ -12,7 +12,8 @@ for index = 1, #placed, 2 do
   if state == 'pending' or state == 'running' then
     wanted = wanted + 1
   else
-    for ordinal = tonumber(placed[index + 1]), tonumber(placed[index + 3] or total) - 1 do
+    -- The set may be damaged.
+    for ordinal = math.max(0, placed[index + 1]), math.min(placed[index + 3] or total, total) - 1 do
       if redis.call('SETBIT', settled, ordinal, 1) == 0 then spared = spared + 1 end
     end
   end

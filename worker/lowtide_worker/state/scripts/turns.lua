@@ -3,12 +3,6 @@
 -- jobs), limit (lowered number of slots), most (slots), models (sorted set), served (sorted set: see `merged`), job_hash,
 -- tokens_prefix (of a model's live tokens), quota_prefix, and those of shares.lua.
 
--- A stored value as a finite number from 0 on; nil where it is anything else.
-local function amount(value)
-  local number = tonumber(value)
-  return number and number >= 0 and number < math.huge and number or nil
-end
-
 -- What is known of a model's quota: `configured` and `learned` limits, the time at which the latter was `lowered`, the
 -- most tokens that the provider has `taken` since there is a limit, and sums of `estimated` and `reported` tokens.
 -- What is no amount is left out: it must not stop the jobs of all batches.
@@ -96,7 +90,8 @@ local function read_line(model, count)
   local used, jobs = 0, 0
   if limit then used, jobs = live_tokens(model) end
   while id and #found < count do
-    local stage, tokens, least = unpack(redis.call('HMGET', job_hash .. id, 'stage', 'tokens', 'least'))
+    -- A key of another type is no job of ours.
+    local stage, tokens, least = unpack(redis.pcall('HMGET', job_hash .. id, 'stage', 'tokens', 'least'))
     local turn = redis.call('ZSCORE', waiting_prefix .. model, id)
     if stage and not turn and stays(model, id, strand) then turn = redis.call('ZSCORE', waiting_prefix .. model, id) end
     if stage and turn then
