@@ -189,7 +189,7 @@ class JobChange(EntityChange, total=False):
     doubts: int
     collected: Collected | None
     refused: bool
-    damaged_since: float
+    damaged_since: float | None
     surprises: int
     surprise: str
 

@@ -373,7 +373,7 @@ class JobRecord(Paid, frozen=True, kw_only=True):
     """Whether the provider refused it: its requests have failed for good."""
 
     damaged_since: float | None = None
-    """When settle first found the files of its batch missing or not whole; None where they were there."""
+    """When create or settle first found files of its batch missing, or not whole; None where they were there."""
 
     surprises: int = 0
     """Failures in a row, in the stages that hold a slot, of a kind that no class of failure covers."""

@@ -97,7 +97,7 @@ class Spool:
 
     def create(self, name: str, data: bytes) -> bool:
         """Writes a blob, as durably as `write`, unless one of this name exists; returns whether it did."""
-        with storage_errors(name):
+        with self._writing(name):
             return self._storage.create(_checked(name), data)
 
     @contextmanager
@@ -198,7 +198,7 @@ class Spool:
 
     def folders(self, folder: str) -> list[str]:
         """Returns the names of the folders directly in a folder, sorted; none where there is no such folder."""
-        with storage_errors(folder):
+        with self._reading(folder):
             return sorted(self._storage.folders(_checked(folder)))
 
     def modified(self, name: str) -> float:
@@ -218,8 +218,11 @@ class Spool:
             self._storage.delete(_checked(name))
 
     def delete_folder(self, folder: str, *names: str) -> None:
-        """Removes a folder with its content, and these blobs. A missing one is no error. Raises `DeleteRefused`."""
-        with storage_errors(folder, refused=DeleteRefused):
+        """Removes a folder with its content, and these blobs. A missing one is no error.
+
+        Raises `DeleteRefused`, and `DamagedBlob` for a link or a file in the place of the folder, which stays.
+        """
+        with self._writing(folder, refused=DeleteRefused):
             self._storage.delete_folder(_checked(folder), [_checked(name) for name in names])
 
     @contextmanager
@@ -232,9 +235,9 @@ class Spool:
                 raise self._damage(name, error) from error
 
     @contextmanager
-    def _writing(self, name: str) -> Iterator[None]:
-        """As `_reading`, for a write: `DamagedBlob` where something else has the place of this blob or its folder."""
-        with storage_errors(name):
+    def _writing(self, name: str, *, refused: type[SpoolError] = SpoolError) -> Iterator[None]:
+        """As `_reading`, for a change: `DamagedBlob` where something else has the place of this blob or its folder."""
+        with storage_errors(name, refused=refused):
             try:
                 yield
             except NotABlob as error:

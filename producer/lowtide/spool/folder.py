@@ -220,8 +220,11 @@ class FolderStorage:
         """Removes a folder with its content, and these files."""
         for path in paths:
             self.delete(path)
-        with suppress(FileNotFoundError):
-            shutil.rmtree(self._place(folder))
+        place = self._place(folder)
+        if os.path.islink(place):  # noqa: PTH114
+            raise NotABlob(errno.ELOOP, "a link in the place of a folder")
+        with suppress(FileNotFoundError), _odd_places():
+            shutil.rmtree(place)
 
     def _place(self, path: str) -> str:
         place = f"{self._root}/{path}"

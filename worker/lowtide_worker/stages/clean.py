@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from lowtide.protocol import BatchFiles
-from lowtide.spool import DeleteRefused
+from lowtide.spool import DamagedBlob, DeleteRefused
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import HeldJob, JobMove, Move
@@ -28,8 +28,9 @@ def clean(runtime: Runtime, job: HeldJob) -> JobMove:
             keep()
         provider.clear(runtime.display_name(job.record))
     keep()
-    # Where the storage refuses, the files go with the batch: its deletion shows the reason if it fails too.
-    with suppress(DeleteRefused):
+    # Where the storage refuses, the files go with the batch: its deletion shows the reason if it fails too. So does a
+    # link in the place of their folder, without what is behind it.
+    with suppress(DeleteRefused, DamagedBlob):
         _delete_files(runtime, job)
     reach("clean.after-files-deleted")
     return Move(stage=None)

@@ -19,8 +19,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
+from lowtide.models import REQUESTS_LOST, ResultError
 from lowtide.protocol import BatchFiles, Collected, JobRecord, Queue, Stage
 from lowtide.protocol.changes import JobChange
+from lowtide.spool import DamagedBlob
 from lowtide.states import JobState
 from lowtide_worker.crashpoints import reach
 from lowtide_worker.events import Event
@@ -52,6 +54,14 @@ def collect(runtime: Runtime, job: HeldJob) -> JobMove | Done:
             provider.confirm(job.batch.sources, known(job.record.ended, "ended"))
         parts = provider.parts(output)
         segments = _download(runtime, provider, job, output) if parts is None else _segment_parts(runtime, job, parts)
+    except DamagedBlob as damaged:
+        # Something else has the place of the output, such as a link. It is paid, so it is tried until the deadline.
+        if not given_up(runtime, job, job.record):
+            raise
+        runtime.installation.check()
+        log.error("job %s: its output has no place: %s", job.record.id, damaged, extra=Event.OUTPUT_GIVEN_UP.extra)  # noqa: TRY400 - the trace says nothing more
+        lost = ResultError(reason=REQUESTS_LOST, message=f"the job's output has no place: {damaged}")
+        return Move(stage=Stage.SETTLE, fields={"error": bounded(lost), "collected": None})
     except ProviderError as error:
         if isinstance(error, Refused) and error.error.reason == SOURCE_CHANGED:
             log.error("job %s: %s", job.record.id, error, extra=Event.OUTPUT_GIVEN_UP.extra)  # noqa: TRY400 - as below

@@ -11,15 +11,15 @@ import io
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import IO, cast
 
 from lowtide.models import ResultError
 from lowtide.protocol import WEBHOOK_METADATA_KEY, BatchFiles, Stage
 from lowtide.protocol.changes import JobChange
-from lowtide.spool import RequestReader
-from lowtide.states import Awaited, JobState, Mode
+from lowtide.spool import DamagedBlob, RequestReader
+from lowtide.states import JobState, Mode
 from lowtide.text import counted
 from lowtide_worker.bundling import batches_with
 from lowtide_worker.crashpoints import reach
@@ -42,6 +42,8 @@ from lowtide_worker.providers import (
 )
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.division import divide, narrow, tokens_of
+from lowtide_worker.stages.lost_requests import end_uncreated
+from lowtide_worker.stages.overdue import BUDGET, overdue
 from lowtide_worker.stages.reconcile import created, reconcile
 from lowtide_worker.state import (
     Admitted,
@@ -60,8 +62,6 @@ from lowtide_worker.state import (
 
 log = logging.getLogger(__name__)
 
-BUDGET = "BUDGET"
-"""The reason of requests that are not sent, because a budget leaves too little for them."""
 _READY_POLL_SECONDS = 1.0
 _PRICE_SECONDS = 300.0
 """The pause after which a job without a price asks again: a worker that was started since may know one."""
@@ -73,6 +73,20 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
     """Uploads a job's requests and creates it at the provider, once it has a slot there."""
     if job.record.intent:
         return reconcile(runtime, runtime.provider(job.batch.provider), job)
+    try:
+        return _create(runtime, job)
+    except DamagedBlob as damaged:
+        record = runtime.ledger.job(job.record.id)
+        if record is None or record.intent:
+            # A call may have been made.
+            raise
+        with suppress(DamagedBlob):
+            if forgotten := forgotten_intent(runtime, job):
+                return _forgotten(job, forgotten)
+        return end_uncreated(runtime, job, damaged)
+
+
+def _create(runtime: Runtime, job: HeldJob) -> JobMove:
     left = -job.age_of(runtime.settings.deadline_of(job.batch))
     if move := _unwanted(runtime, job, left):
         return move
@@ -123,7 +137,7 @@ def _unwanted(runtime: Runtime, job: HeldJob, left: float) -> JobMove | None:
         # What kept it from being created is no error of a batch that was cancelled.
         return Move(stage=Stage.SETTLE, fields={"state": JobState.CANCELLED, "error": None})
     log.warning("job %s: its batch is past its deadline", job.record.id, extra=Event.CREATE_OVERDUE.extra)
-    return Move(stage=Stage.SETTLE, fields={"state": JobState.EXPIRED, "error": _overdue(job)})
+    return Move(stage=Stage.SETTLE, fields={"state": JobState.EXPIRED, "error": overdue(job)})
 
 
 def _shared(runtime: Runtime, job: HeldJob) -> Sequence[BundledBatch]:
@@ -265,19 +279,6 @@ def _out_of_budget(runtime: Runtime, job: HeldJob, lacks: BudgetSpentError | Unk
     return Move(stage=Stage.CREATE, after=max(1.0, min(_PRICE_SECONDS, left)), fields={"problem": str(lacks)})
 
 
-def _overdue(job: HeldJob) -> ResultError | None:
-    """The reason why a job was not created before the deadline of its batch."""
-    if job.record.error is not None or job.record.awaits is None:
-        return job.record.error
-    if job.record.awaits is Awaited.BUDGET:
-        why = job.record.shortage or job.record.problem or "a budget was used up"
-        return ResultError(reason=BUDGET, message=f"its job waited until the deadline of the batch: {why}")
-    if job.record.awaits is Awaited.TOKENS:
-        message = f"its job waited for tokens of {job.batch.model} until the deadline of the batch"
-        return ResultError(reason="RESOURCE_EXHAUSTED", message=message)
-    return ResultError(reason="EXPIRED", message="its job waited for a slot until the deadline of the batch")
-
-
 def _forgotten(job: HeldJob, intent: Intent) -> JobMove:
     """Moves on to reconcile, for a create that only the spool knows of."""
     log.warning(
@@ -295,6 +296,7 @@ def _intended(job: HeldJob, intent: Intent, *, until: float | None) -> JobChange
         "intent_until": until,
         "intent_by_wall": time.time(),
         "answered": None,
+        "damaged_since": None,
         "state": JobState.CREATING,
         "creates": intent.number,
         "display_name": intent.display_name,

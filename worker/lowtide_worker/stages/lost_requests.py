@@ -8,11 +8,12 @@ from typing import TypeVar
 
 from lowtide.errors import SpoolError
 from lowtide.models import REQUESTS_LOST, ResultError
-from lowtide.protocol import DamagedRecord, batch_member
-from lowtide.states import BatchState
+from lowtide.protocol import DamagedRecord, Stage, batch_member
+from lowtide.spool import DamagedBlob
+from lowtide.states import BatchState, JobState
 from lowtide_worker.events import Event
 from lowtide_worker.runtime import Runtime
-from lowtide_worker.state import Done, HeldBatch, HeldJob
+from lowtide_worker.state import Done, HeldBatch, HeldJob, JobMove, Move, bounded
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,19 @@ def end_without_requests(runtime: Runtime, batch: HeldBatch, problem: str, conse
     runtime.ledger.lose(batch, error)
     log.error("batch %s has ended without results: %s", batch.batch_id, error.message, extra=Event.BATCH_LOST.extra)
     return Done({"state": "failed", "missing": problem})
+
+
+def end_uncreated(runtime: Runtime, job: HeldJob, damaged: DamagedBlob) -> JobMove:
+    """Ends a job that cannot be created: its requests cannot be read, or its files have no place in the spool.
+
+    Raises `SpoolError` as `requests_lost` does.
+    """
+    error = requests_lost(runtime, job, str(damaged), "nothing was sent")
+    log.error("job %s: %s", job.record.id, error.message, extra=Event.BATCH_LOST.extra)
+    runtime.admission.withdraw(job)
+    if job.batch.cancel:
+        return Move(stage=Stage.SETTLE, fields={"state": JobState.CANCELLED})
+    return Move(stage=Stage.SETTLE, fields={"state": JobState.FAILED, "refused": True, "error": bounded(error)})
 
 
 def end_bundled(runtime: Runtime, job: HeldJob, error: ResultError) -> None:

@@ -236,7 +236,11 @@ def _close(
     runtime: Runtime, job: HeldJob, retries: Sequence[Retry] = (), unstored: Unstored | None = None
 ) -> JobMove | Done:
     _write_result_index(runtime, job)
-    forgotten = forgotten_jobs(runtime, job) if retries else {}
+    try:
+        forgotten = forgotten_jobs(runtime, job) if retries else {}
+    except DamagedBlob as damaged:
+        # Something else has the place of the intents, so no job can be created any more.
+        return _end_without_results(runtime, job, sum(len(retry.requests) for retry in retries), _LOST, str(damaged))
     retries = with_numbers(retries, forgotten)
     reach("settle.before-close")
     try:
