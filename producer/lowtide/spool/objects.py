@@ -23,7 +23,7 @@ _WINDOW_BYTES = 4 << 20
 
 
 class Refused(OSError):
-    """The store refuses a call for a reason that may be the object's own."""
+    """The store refuses a call, or fails at it each time, for a reason that may be the object's own."""
 
 
 class Block(NamedTuple):

@@ -25,7 +25,8 @@ def failure(place: str, said: object, status: int | None, advice: dict[int, str]
     text = f"{place}: {str(said)[:_MAX_CHARS]}"
     if status in advice:
         text = f"{text}; {advice[status]}"
-    if status is not None and status // 100 == 4 and status not in _OF_THE_CALL:
+    # The library has repeated what fails with 5xx. It may be the object's own all the same, where others are served.
+    if status is not None and status // 100 in (4, 5) and status not in _OF_THE_CALL:
         return Refused(errno.EIO, text)
     return OSError(errno.EACCES if status in (401, 403) else errno.EIO, text)
 

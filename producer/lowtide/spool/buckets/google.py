@@ -180,8 +180,10 @@ class GoogleBucket:
         except (OSError, MemoryError):
             raise
         except Exception as error:
-            answer = getattr(error, "response", None)
-            status = getattr(error, "code", None) or getattr(answer, "status_code", None)
+            # A call that was repeated in vain fails with an error of its own, which has the last one.
+            last = getattr(error, "cause", None) or error
+            answer = getattr(last, "response", None)
+            status = getattr(last, "code", None) or getattr(answer, "status_code", None)
             if type(error).__name__ in _CREDENTIALS:
                 status = 401
             raise failure(self._place, error, status if isinstance(status, int) else None, _ADVICE) from error
