@@ -209,7 +209,8 @@ class Tickets:
         try:
             with self._store.notifications.of_async(keys.changed(batch_id), keys.batch(batch_id)) as notified:
                 watch.notified = notified
-                while True:
+                # Not only until it is cancelled: a client of Redis that just connects or closes may pass over that.
+                while self._watches.get(batch_id) is watch:
                     await notified.wait()
                     watch.has_new = False
                     await self._tell(batch_id, watch, notified.state)
