@@ -29,6 +29,7 @@ from lowtide.spool import (
     Stored,
     decode_entry,
     find_ordinal,
+    line_ends,
 )
 from lowtide.states import Kind, ProviderName, UnknownFields
 from lowtide.store import Carrier, ResultPlaces, Store
@@ -149,8 +150,8 @@ def test_an_index_says_where_each_line_begins(step: int) -> None:
     ordinals = [100 + number * step % 50 for number in range(50)]
     lines = [b"x" * ordinal + b"\n" for ordinal in ordinals]
     places = SegmentPlaces(3)
-    places.add(ordinals[:20], b"".join(lines[:20]))
-    places.add(ordinals[20:], b"".join(lines[20:]))
+    places.add(ordinals[:20], line_ends(b"".join(lines[:20])))
+    places.add(ordinals[20:], line_ends(b"".join(lines[20:])))
 
     index = bytearray(ENTRY_BYTES * 200)
     for first, entries in places.runs():

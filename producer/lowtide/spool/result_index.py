@@ -52,12 +52,16 @@ class SegmentPlaces:
         self._end = segment + 1 << _OFFSET_BITS
         """The entry of a line that begins at the end of the file."""
 
-    def add(self, ordinals: Sequence[int], lines: bytes) -> None:
-        """Adds the next lines of the file, with their newlines, and the ordinals of their requests."""
+    def add(self, ordinals: Sequence[int], ends: Sequence[int]) -> None:
+        """Adds the next lines of the file.
+
+        - `ordinals`: those of their requests.
+        - `ends`: the offset behind each of their newlines, by `line_ends`, in bytes from the first of these lines.
+        """
         self._ordinals.extend(ordinals)
         start = self._end
         self._entries.append(start)
-        self._entries.extend([start + end for end in line_ends(lines)])
+        self._entries.extend([start + end for end in ends])
         self._end = self._entries.pop()
 
     def runs(self) -> Iterator[tuple[int, bytes]]:

@@ -245,17 +245,17 @@ def _write_results(
         if batches:
             start = 0
             for batch, its_own in by_batch(results, batches):
-                block = _block(its_own, attempts, batch)
+                block, ends = _block(its_own, attempts, batch)
                 file.write(block)
-                places.add([item.ordinal for item in its_own], block)
+                places.add([item.ordinal for item in its_own], ends)
                 ranges[batch.id] = (_job_number(segment), segment.record.number, start, start + len(block))
                 start += len(block)
         else:
             for first in range(0, len(results), _LINES_AT_ONCE):
                 some = results[first : first + _LINES_AT_ONCE]
-                block = _block(some, attempts)
+                block, ends = _block(some, attempts)
                 file.write(block)
-                places.add([item.ordinal for item in some], block)
+                places.add([item.ordinal for item in some], ends)
     if _is_scattered(segment.job):
         # A lookup reads the few files of such a job.
         return ranges, []
@@ -268,14 +268,16 @@ def _is_scattered(job: JobRecord) -> bool:
     return job.sparse and span > max(_MOST_SPAN, _MOST_GAPS * job.requests)
 
 
-def _block(results: Sequence[Joined], attempts: int, batch: BundledBatch | None = None) -> bytes:
-    """The lines of results, with their newlines."""
+def _block(results: Sequence[Joined], attempts: int, batch: BundledBatch | None = None) -> tuple[bytes, Sequence[int]]:
+    """The lines of results, with their newlines, and the offset behind each newline."""
     lines = [_result_line(item, attempts, batch) for item in results]
     block: bytes = _encode_lines(lines)
-    if len(line_ends(block)) != len(lines):
+    ends = line_ends(block)
+    if len(ends) != len(lines):
         # A response passes as its bytes came, and JSON may have line ends between its parts.
         block = b"".join(without_line_ends(_encode(line)) + b"\n" for line in lines)
-    return block
+        ends = line_ends(block)
+    return block, ends
 
 
 def _write_partial(runtime: Runtime, segment: HeldSegment, incomplete: Sequence[Joined]) -> None:
@@ -307,14 +309,15 @@ def _job_number(segment: HeldSegment) -> int:
 
 def _result_line(item: Joined, attempts: int, batch: BundledBatch | None = None) -> _ResultLine:
     request, response, outcome = item.request, item.response, item.outcome
-    error = outcome.error
+    error, usage, cost = outcome.error, outcome.usage, item.cost
     if error is not None:
         error = error.shortened(_MAX_ERROR_CHARS)
         # An answer that an earlier job has begun is readable.
         if error.reason == MALFORMED and item.earlier is None:
             response = NO_RESPONSE
-    usage, cost = outcome.usage, item.cost
     if item.earlier is not None or item.earlier_cost != 0:
         usage, cost = item.usage, item.whole_cost
+    if batch is None:
+        return _ResultLine(request.key, outcome.status, response, error, usage, request.metadata, attempts, cost)
     line = request.key, outcome.status, response, error, usage, request.metadata, attempts, cost
-    return _ResultLine(*line) if batch is None else _ResultLine(*line, batch.id, batch.labels)
+    return _ResultLine(*line, batch.id, batch.labels)
