@@ -295,6 +295,29 @@ def begin(runtime: Runtime, stage: Stage, member: Member, run: Callable[[Runtime
     return run(runtime, runtime.clock.begin(stage, member, token_of(runtime, member)))
 
 
+def test_a_job_that_leaves_out_requests_before_it_is_divided_gets_no_more_than_before(stack: Stack) -> None:
+    """Its worker died between admission and division, and a batch that shares it was cancelled."""
+    desk = Desk(stack, budgets={"team=catalog": {"day": "0.000075"}})
+    job = desk.job("b0narrowed", labels=TEAM)
+    assert desk.admit(job, 200) == 100
+
+    assert desk.admit(job, 150) == 100
+
+    assert desk.reserved("team=catalog") == {job.record.id: 100 * INPUT}
+
+
+def test_a_job_whose_first_request_is_now_too_expensive_for_what_it_got_asks_again(stack: Stack) -> None:
+    desk = Desk(stack, budgets={"team=catalog": {"day": "0.000075"}})
+    job = desk.job("b0first", labels=TEAM)
+    assert desk.admit(job, 200) == 100
+
+    assert desk.admit(job, 150, least=120) == 0
+
+    assert desk.record(job).awaits is Awaited.BUDGET
+    assert desk.reserved("team=catalog") == {}
+    assert desk.admit(job, 30, least=10) == 30
+
+
 @pytest.mark.parametrize("refuse", [Admission.throttled, Admission.withdraw], ids=["quota", "denied"])
 def test_a_job_that_the_provider_does_not_take_leaves_its_budget_to_others(
     stack: Stack, refuse: Callable[[Admission, HeldJob], None]

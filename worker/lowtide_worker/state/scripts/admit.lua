@@ -25,15 +25,23 @@ if redis.call('ZSCORE', live, job_id) then
   local given = amount(redis.call('HGET', tokens_prefix .. model, job_id)) or granted
   local names, reserved, paid_for = unpack(redis.call('HMGET', job, 'budgets', 'reserved', 'granted_cost'))
   paid_for = tonumber(paid_for or '') or cost
-  if tokens >= granted and cost >= paid_for then return {granted, paid_for, ''} end
-  -- It was divided, or left some of its requests: what is more than it needs is free.
-  redis.call('HSET', job, 'granted', tokens, 'granted_cost', cost)
-  redis.call('HSET', tokens_prefix .. model, job_id, math.ceil(given * tokens / granted))
-  if reserved and reserved ~= '' and paid_for > 0 then
-    reserve(decoded(names), job, job_id, job_member .. job_id, math.ceil(reserved * cost / paid_for))
-    wake_for(decoded(names), clock)
+  -- It may have been divided since, or have left out some of its requests: what is more than it needs is free. What it
+  -- lacks is not: its requests may be others than those for which it got less than all.
+  local part, pays = math.min(tokens, granted), math.min(cost, paid_for)
+  if part >= least and pays >= least_cost then
+    if part < granted or pays < paid_for then
+      redis.call('HSET', job, 'granted', part, 'granted_cost', pays)
+      redis.call('HSET', tokens_prefix .. model, job_id, math.ceil(given * part / granted))
+      if reserved and reserved ~= '' and paid_for > 0 then
+        reserve(decoded(names), job, job_id, job_member .. job_id, math.ceil(reserved * pays / paid_for))
+        wake_for(decoded(names), clock)
+      end
+    end
+    return {part, pays, ''}
   end
-  return {tokens, cost, ''}
+  -- Its first request needs more than it got. It asks as a job without a slot does.
+  leave(job, model, job_id)
+  wake_for(give_back(job, job_id, job_member .. job_id), clock)
 end
 local found, affords, ratio, names = {}, cost, 0, {}
 if budgets ~= '' then
