@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from tests.chaos.chaos_stack import ChaosStack
 from tests.waiting import wait_until
 
@@ -13,9 +15,15 @@ from lowtide_worker.stages.orphans import FileAges, drafts
 def files_in(stack: ChaosStack, folder: str) -> list[str]:
     """The names of the files under a folder; "" for the whole spool, or all batches where it is in a bucket."""
     if "://" in (url := stack.env["LOWTIDE_SPOOL_URL"]):
-        return Spool(url).names(folder or "batches")
+        return _bucket(url).names(folder or "batches")
     root = stack.directory / "spool"
     return [str(path.relative_to(root)) for path in (root / folder).rglob("*") if path.is_file()]
+
+
+@lru_cache(maxsize=1)
+def _bucket(url: str) -> Spool:
+    """The spool in a bucket. A check asks for many folders: each new client would have ten seconds for an answer."""
+    return Spool(url)
 
 
 def check_drafts(stack: ChaosStack, *, allowed: bool) -> None:
