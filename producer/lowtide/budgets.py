@@ -6,6 +6,7 @@ All amounts are whole nano-dollars. Days and months are those of UTC.
 from __future__ import annotations
 
 import hashlib
+from calendar import monthrange
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
@@ -32,9 +33,13 @@ class Period(StrEnum):
     MONTH = "month"
 
     def days(self, today: date) -> list[date]:
-        """Returns the days of the period that `today` is in, from its first day to `today`."""
-        first = today.day if self is Period.DAY else 1
-        return [today.replace(day=day) for day in range(first, today.day + 1)]
+        """Returns the days of the period that `today` is in.
+
+        Those after `today` have costs where Redis's clock was set back. They count too.
+        """
+        if self is Period.DAY:
+            return [today]
+        return [today.replace(day=day) for day in range(1, monthrange(today.year, today.month)[1] + 1)]
 
     def end(self, today: date) -> float:
         """Returns when the period that `today` is in ends, in Unix seconds."""

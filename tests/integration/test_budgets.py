@@ -405,3 +405,17 @@ def test_a_budget_is_there_again_in_the_next_period(stack: Stack) -> None:
     assert desk.admit(at(day_after, third)) == 66, "the month has no more"
     assert desk.admit(at(day_after, third), 66) == 66  # after it was divided
     assert desk.admit(at(next_month, desk.job("b0turn", 4, labels=TEAM))) == 34, "the job under way holds the others"
+
+
+def test_what_was_paid_before_the_clock_was_set_back_counts_in_the_month(stack: Stack) -> None:
+    desk = Desk(stack, budgets={"team=catalog": {"month": "0.000150"}})
+    first, second = (desk.job("b0back", number, labels=TEAM) for number in (1, 2))
+    ahead = at(NOON + 86_400, first)
+    assert desk.admit(ahead) == 100
+    desk.pays(ahead, 100 * INPUT, rows=100)
+    desk.closes(ahead)
+
+    assert desk.admit(second) == 100
+
+    third = desk.job("b0back", 3, labels=TEAM)
+    assert desk.admit(third) == 0, "the month has no more, by whichever clock"

@@ -61,11 +61,11 @@ def test_a_wrong_budget_is_named_with_the_setting_and_the_field(given: Any, prob
     [
         (date(2026, 1, 31), 31, date(2026, 2, 1), date(2026, 2, 1)),
         (date(2026, 12, 31), 31, date(2027, 1, 1), date(2027, 1, 1)),
-        (date(2028, 2, 1), 1, date(2028, 2, 2), date(2028, 3, 1)),
+        (date(2028, 2, 1), 29, date(2028, 2, 2), date(2028, 3, 1)),
     ],
     ids=["january", "december", "leap-year"],
 )
-def test_a_period_has_its_days_so_far_and_ends_with_the_next(
+def test_a_period_has_all_its_days_and_ends_with_the_next(
     today: date, days: int, next_day: date, next_month: date
 ) -> None:
     assert Period.DAY.days(today) == [today]

@@ -70,9 +70,10 @@ def show_costs(*, by: str, since: str, as_json: bool, as_csv: bool) -> None:
     settings = Settings()
     # Budgets are shown for their present period, and marked where no day has their label.
     earliest = today - timedelta(days=_MOST_DAYS - 1) if settings.budgets else first
+    latest = Period.MONTH.days(today)[-1] if settings.budgets else today
     store = Store(settings)
-    days = store.money.daily_costs([earliest + timedelta(days=at) for at in range((today - earliest).days + 1)])
-    rows = _rows(dimension, label, [amounts for day, amounts in days.items() if day >= first])
+    days = store.money.daily_costs([earliest + timedelta(days=at) for at in range((latest - earliest).days + 1)])
+    rows = _rows(dimension, label, [amounts for day, amounts in days.items() if first <= day <= today])
     found = Costs(
         by=by,
         since=first.isoformat(),
