@@ -118,6 +118,17 @@ def test_an_event_after_a_missed_one_makes_polls_rare_again(stack: Stack, runtim
     assert runtime.hooks.silent() is False
 
 
+def test_events_that_came_before_the_clock_was_set_back_hide_no_missed_one(stack: Stack, runtime: Runtime) -> None:
+    events(runtime, received=-86_400)
+
+    after_poll(stack, runtime, "SUCCEEDED", 100)
+
+    assert runtime.hooks.silent() is True
+    assert other_due_in(runtime) < 1
+    Hints(stack.settings()).give(ProviderName.GEMINI, "evt-back", job=JOB, names=())
+    assert runtime.hooks.silent() is False
+
+
 def test_after_an_event_the_job_itself_is_fetched(stack: Stack, runtime: Runtime) -> None:
     """The list of jobs may be older than the event."""
     known: dict[str, Any] = {"polls": 1, "provider_state": "BATCH_STATE_RUNNING"}

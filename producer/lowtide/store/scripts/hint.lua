@@ -40,7 +40,8 @@ local resumed = 0
 if webhook == '1' then
   local received, missed = redis.call('ZSCORE', hooks, 'received'), redis.call('ZSCORE', hooks, 'missed')
   if missed and tonumber(missed) >= tonumber(received or 0) then resumed = 1 end
-  redis.call('ZADD', hooks, score(time), 'received')
+  -- What was missed by a clock that was set back since is no later.
+  redis.call('ZADD', hooks, score(math.max(time, tonumber(missed or 0) + 1e-3)), 'received')
 end
 -- An event may come before the answer to the create call is recorded, and even while that answer is lost.
 if stage ~= poll_stage and stage ~= create_stage then return counted('over', resumed) end

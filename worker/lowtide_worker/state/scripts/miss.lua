@@ -6,7 +6,8 @@
 if redis.call('HGET', job, 'hinted') then return 0 end
 local time = now()
 local received, missed = redis.call('ZSCORE', hooks, 'received'), redis.call('ZSCORE', hooks, 'missed')
-redis.call('ZADD', hooks, score(time), 'missed')
+-- What came by a clock that was set back since is no later.
+redis.call('ZADD', hooks, score(math.max(time, tonumber(received or 0) + 1e-3)), 'missed')
 if missed and tonumber(missed) >= tonumber(received or 0) then return 0 end
 for _, id in ipairs(redis.call('ZRANGE', live, 0, -1)) do
   if redis.pcall('HGET', job_hash .. id, 'stage') == poll_stage then
