@@ -42,7 +42,7 @@ from lowtide_worker.providers import (
 )
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.stages.division import divide, narrow, tokens_of
-from lowtide_worker.stages.lost_requests import end_uncreated
+from lowtide_worker.stages.lost_requests import end_uncreated, with_damage_over
 from lowtide_worker.stages.overdue import BUDGET, overdue
 from lowtide_worker.stages.reconcile import created, reconcile
 from lowtide_worker.state import (
@@ -74,7 +74,7 @@ def create(runtime: Runtime, job: HeldJob) -> JobMove:
     if job.record.intent:
         return reconcile(runtime, runtime.provider(job.batch.provider), job)
     try:
-        return _create(runtime, job)
+        return with_damage_over(runtime, job, _create(runtime, job))
     except DamagedBlob as damaged:
         record = runtime.ledger.job(job.record.id)
         if record is None or record.intent:

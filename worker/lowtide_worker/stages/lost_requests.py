@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from typing import TypeVar
 
 from lowtide.errors import SpoolError
@@ -12,6 +13,9 @@ from lowtide.protocol import DamagedRecord, Stage, batch_member
 from lowtide.spool import DamagedBlob
 from lowtide.states import BatchState, JobState
 from lowtide_worker.events import Event
+from lowtide_worker.in_place import lines_elsewhere
+from lowtide_worker.intents import forgotten_intent
+from lowtide_worker.partial_answers import PartialAnswers
 from lowtide_worker.runtime import Runtime
 from lowtide_worker.state import Done, HeldBatch, HeldJob, JobMove, Move, bounded
 
@@ -62,6 +66,25 @@ def end_uncreated(runtime: Runtime, job: HeldJob, damaged: DamagedBlob) -> JobMo
     if job.batch.cancel:
         return Move(stage=Stage.SETTLE, fields={"state": JobState.CANCELLED})
     return Move(stage=Stage.SETTLE, fields={"state": JobState.FAILED, "refused": True, "error": bounded(error)})
+
+
+def with_damage_over(runtime: Runtime, job: HeldJob, move: JobMove) -> JobMove:
+    """Returns the move of a job that is to be created later, without the damage that was noted and that has passed.
+
+    The job may wait for its slot for hours, and the next damage has a grace of its own.
+    """
+    if job.record.damaged_since is None or move.stage is not Stage.CREATE or "intent" in move.fields:
+        return move
+    try:
+        forgotten_intent(runtime, job)
+        if job.record.partial:
+            PartialAnswers.read(runtime.spool, job.batch_id, job.record.partial)
+    except DamagedBlob:
+        return move
+    lines = not lines_elsewhere(job.batch)
+    if runtime.requests.of(job.batch).damaged(job.batch.total, lines=lines, groups=False):
+        return move
+    return replace(move, fields={"damaged_since": None, **move.fields})
 
 
 def end_bundled(runtime: Runtime, job: HeldJob, error: ResultError) -> None:
