@@ -108,6 +108,32 @@ def test_an_earlier_versions_batch_that_is_another_programs_key_stops_no_line(em
     assert emptied.redis.hexists(keys.strand_of("gemini", MODEL), "b0odd-1")
 
 
+@pytest.mark.parametrize("odd", ["1e300", "inf", "-5", "x"])
+def test_a_line_whose_cursor_is_damaged_gets_its_strands(emptied: Stack, odd: str) -> None:
+    line = Line(emptied)
+    line.wait("holds")
+    line.wait("waits")
+    emptied.redis.set(keys.matched("gemini", MODEL), odd)
+    emptied.redis.hset(keys.job("b0odd-1"), mapping={"stage": Stage.CREATE, "awaits": "slot"})
+    emptied.redis.zadd(keys.waiting("gemini", MODEL), {"b0odd-1": 1.0})
+
+    line.end()
+
+    assert emptied.redis.hexists(keys.strand_of("gemini", MODEL), "b0odd-1")
+
+
+@pytest.mark.parametrize("odd", ["inf", "x", "99999999"])
+def test_a_batch_of_a_damaged_bundle_can_be_shown(emptied: Stack, odd: str) -> None:
+    batch = emptied.queue().submit([Request(key="a", contents="x")], model=MODEL, share=True)
+    bundle = batch.status().bundle
+    assert bundle
+    emptied.redis.hset(keys.batch(bundle), "jobs", odd)
+    if odd == "inf":
+        emptied.redis.zadd(keys.bundled(bundle), {batch.id: odd})
+
+    assert batch.status().total == 1
+
+
 @pytest.mark.parametrize("odd", ['{"X": 1e999}', '{"X": "x"}', "[1e999]"])
 def test_reasons_that_are_no_numbers_keep_no_segment_from_being_counted(emptied: Stack, odd: str) -> None:
     runtime = Runtime(emptied.worker_settings())

@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, repeat
-from typing import Any, NamedTuple, cast
+from math import isfinite
+from typing import Any, NamedTuple
 
 import redis
 from msgspec.structs import replace
@@ -84,13 +85,15 @@ class Jobs(NamedTuple):
 def read_jobs(client: redis.Redis, batch: BatchRecord, most: int | None) -> Jobs:
     """Reads the jobs of a batch, and those of its bundle that carry requests of it, in the order of their numbers.
 
-    - `most`: the number of jobs to read; None: all. Where there are more, some of each state are read.
+    - `most`: the number of jobs to read; None: all, up to 100,000. Where there are more, some of each state are read.
     """
+    # A damaged record may have any number of jobs.
+    most = _MOST_COUNTED if most is None else most
     owners = {batch.id: batch.jobs}
     if batch.bundle:
-        owners[batch.bundle] = int(cast("bytes | None", client.hget(keys.batch(batch.bundle), "jobs")) or 0)
+        owners[batch.bundle] = _number(client.hget(keys.batch(batch.bundle), "jobs"))
     share = _share(client, batch) if batch.bundle else None
-    if most is None or sum(owners.values()) <= most:
+    if sum(owners.values()) <= most:
         names = [job_id(owner, number) for owner, jobs in owners.items() for number in range(1, jobs + 1)]
         return Jobs(_read(client, names, batch, share), [])
     runs: list[_Run] = []
@@ -106,7 +109,13 @@ def read_jobs(client: redis.Redis, batch: BatchRecord, most: int | None) -> Jobs
 
 def _share(client: redis.Redis, batch: BatchRecord) -> _Share | None:
     first = client.zscore(keys.bundled(batch.bundle or ""), batch.id)
-    return _Share(int(first), int(first) + batch.total) if isinstance(first, float) else None
+    # The set may be damaged, and then the jobs are shown as they are.
+    return _Share(int(first), int(first) + batch.total) if isinstance(first, float) and isfinite(first) else None
+
+
+def _number(value: Any) -> int:
+    """A number of jobs; 0 where the record of the bundle is damaged, which concerns this batch little."""
+    return int(value) if isinstance(value, bytes) and value.isdigit() else 0
 
 
 def _read(client: redis.Redis, names: Sequence[str], batch: BatchRecord, share: _Share | None) -> list[JobStatus]:

@@ -121,7 +121,7 @@ end
 -- Redis does nothing else meanwhile. The others follow with the next calls.
 local function enter_missing(model, line, strand_of)
   local matched = matched_prefix .. model
-  local start = math.max(0, math.floor(finite(redis.pcall('GET', matched)) or 0))
+  local start = math.floor(math.min(amount(redis.pcall('GET', matched)) or 0, redis.call('ZCARD', line)))
   local at, left, compared, wrapped = start, 300, 0, false
   while left > 0 and compared < 2000 and not (wrapped and at >= start) do
     local page = redis.call('ZRANGE', line, at, at + 499, 'WITHSCORES')

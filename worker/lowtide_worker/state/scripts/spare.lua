@@ -13,7 +13,7 @@ for index = 1, #placed, 2 do
     wanted = wanted + 1
   else
     -- The set may be damaged.
-    for ordinal = math.max(0, placed[index + 1]), math.min(placed[index + 3] or total, total) - 1 do
+    for ordinal = math.max(0, math.ceil(placed[index + 1])), math.min(placed[index + 3] or total, total) - 1 do
       if redis.call('SETBIT', settled, ordinal, 1) == 0 then spared = spared + 1 end
     end
   end
