@@ -37,6 +37,33 @@ entry.app = command
 lowtide_cli.main()
 """
 
+BEFORE_THE_COMMAND = """
+import os, signal, sys
+import lowtide_cli
+from lowtide_cli.app import root
+
+def interrupt(*_):
+    os.kill(os.getpid(), signal.SIGINT)
+    signal.pause()
+
+root.warn_of_unknown_variables = interrupt
+sys.argv = ["lowtide", "submit", "requests.jsonl", "--model", "gemini-3.5-flash"]
+lowtide_cli.main()
+"""
+
+
+def test_an_interruption_before_the_command_begins_says_that_nothing_is_done() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BEFORE_THE_COMMAND],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (130, "lowtide: interrupted: nothing is done\n")
+
 
 @pytest.mark.parametrize(
     ("number", "code", "said"),

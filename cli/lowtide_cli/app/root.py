@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lowtide_cli.terminal import EXIT_CODES, App, warn_of_unknown_variables
+from lowtide_cli.terminal import EXIT_CODES, NOTHING_DONE, App, on_interruption, warn_of_unknown_variables
 
 app = App(
     name="lowtide",
@@ -57,4 +57,6 @@ def _root(
 ) -> None:
     del version
     if context.invoked_subcommand not in {"version", "demo"}:
-        warn_of_unknown_variables()
+        # It imports most of what commands need, so that it takes half of a short command's time.
+        with on_interruption(NOTHING_DONE):
+            warn_of_unknown_variables()

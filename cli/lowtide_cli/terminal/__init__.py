@@ -17,7 +17,7 @@ from lowtide_cli.terminal.exits import (
     exit_of_result,
 )
 from lowtide_cli.terminal.help import App
-from lowtide_cli.terminal.interruption import NOTHING_SUBMITTED, on_interruption
+from lowtide_cli.terminal.interruption import NOTHING_DONE, NOTHING_SUBMITTED, on_interruption
 from lowtide_cli.terminal.streams import discard_output, prepare_streams, report
 from lowtide_cli.terminal.variables import warn_of_unknown_variables
 
@@ -25,6 +25,7 @@ __all__ = [
     "EXIT_CODES",
     "EXIT_CODES_OF_ESTIMATE",
     "EXIT_CODES_OF_SINGLES",
+    "NOTHING_DONE",
     "NOTHING_SUBMITTED",
     "App",
     "CommandError",

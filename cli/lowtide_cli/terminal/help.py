@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from lowtide_cli.terminal.exits import Exit
-from lowtide_cli.terminal.interruption import report_interruption
+from lowtide_cli.terminal.interruption import NOTHING_DONE, on_interruption, report_interruption
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -45,7 +45,7 @@ class GroupWithHelp(TyperGroup):
 
     def make_context(self, *args: Any, **given: Any) -> Any:
         """Parses the arguments, which imports what their help and errors need."""
-        with _said_if_interrupted():
+        with _said_if_interrupted(), on_interruption(NOTHING_DONE):
             return super().make_context(*args, **given)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:

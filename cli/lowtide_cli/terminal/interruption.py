@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+NOTHING_DONE = "nothing is done"
 NOTHING_SUBMITTED = "nothing is submitted"
 
 
