@@ -59,10 +59,9 @@ class AsyncBatchQueue:
 
         `asyncio.run` closes them at its end, too.
         """
-        loop = asyncio.get_running_loop()
-        self._tickets_of.pop(loop, None)
-        if (lifetime := self._loops.pop(loop, None)) is not None:
-            await lifetime.aclose()
+        # They stay those of the loop: a ticket of before may be awaited again, and the next close must find it.
+        if (tickets := self._tickets_of.get(asyncio.get_running_loop())) is not None:
+            await tickets.close()
 
     async def _tickets(self) -> Tickets:
         loop = asyncio.get_running_loop()

@@ -166,6 +166,12 @@ def test_a_queue_that_is_closed_ends_the_waits_for_its_tickets(stack: Stack) -> 
             with pytest.raises(StoreUnavailable, match="closed while a ticket was awaited"):
                 await wait
         assert (await (await queue.ticket(ticket.id)).status()).state is TicketState.WAITING, "it is open again"
+        # The ticket is one of before.
+        again = asyncio.ensure_future(ticket.result())
+        await asyncio.to_thread(wait_until, lambda: stack.redis.pubsub_channels(channel), what="the loop is subscribed")
+        await queue.aclose()
+        with pytest.raises(StoreUnavailable, match="closed while a ticket was awaited"):
+            await asyncio.wait_for(again, 10)
 
     before = connections(stack)
     asyncio.run(main())
