@@ -23,11 +23,12 @@ from lowtide.states import ProviderName
 from lowtide.store import Announcement, announce, connect
 from lowtide_cli.commands.up import Options
 from lowtide_cli.commands.up.announcement import hooks_command, provider_line
-from lowtide_cli.commands.up.exports import hooks_exports, shared_exports
+from lowtide_cli.commands.up.exports import hooks_exports, shared_exports, write_exports
 from lowtide_cli.commands.up.ports import chosen_port
 from lowtide_cli.commands.up.running import running
 from lowtide_cli.commands.up.shape import short_pauses, tell_of_workers
 from lowtide_cli.local import SERVER_VARIABLE, EmbeddedRedis, Shape, Stack, stop_on_signals
+from lowtide_cli.terminal import CommandError
 from lowtide_worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -352,3 +353,20 @@ def test_the_short_pauses_of_the_emulator_never_contradict_the_users_own(
 ) -> None:
     settings = WorkerSettings.model_construct(set(given), **given)
     assert short_pauses(settings) == {"LOWTIDE_POLL_FIRST_SECONDS": first, "LOWTIDE_POLL_MAX_SECONDS": longest}
+
+
+def test_the_file_for_a_shell_takes_the_place_of_no_other_file(tmp_path: Path) -> None:
+    exports = {"LOWTIDE_SPOOL_URL": "spool"}
+    own = tmp_path / "env"
+    assert write_exports(tmp_path, exports) == write_exports(tmp_path, exports) == own
+    own.unlink()
+    own.write_text("API_KEY=mine\n")
+
+    other = write_exports(tmp_path, exports)
+
+    assert other == tmp_path / "lowtide.env"
+    assert own.read_text() == "API_KEY=mine\n"
+    other.unlink()
+    os.mkfifo(other)
+    with pytest.raises(CommandError, match="choose another --data-dir"):
+        write_exports(tmp_path, exports)

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lowtide_cli.local import private_file
+from lowtide_cli.terminal import CommandError
 
 if TYPE_CHECKING:
     from lowtide_worker.settings import WorkerSettings
 
-_NAME = "env"
+_NAMES = ("env", "lowtide.env")
+"""Names of the file for a shell: the folder may be a project's, with a file or a folder of the first name."""
+_FIRST_LINE = "# `lowtide up` writes this file whenever it starts.\n"
 _VERTEX_SETTINGS = (
     "provider",
     "google_cloud_project",
@@ -84,11 +87,30 @@ def hooks_exports(webhook_url: str | None, emulator_url: str | None) -> dict[str
 def write_exports(directory: Path, exports: Mapping[str, str]) -> Path | None:
     """Writes the file for a shell in another terminal, for this user alone; returns None where it would be empty.
 
-    The password of the embedded Redis and the key of the emulator are in it, which are in this folder anyway.
+    The password of the embedded Redis and the key of the emulator are in it, which are in this folder anyway. Raises
+    `CommandError` where files that are not of `lowtide up` have its names.
     """
     if not exports:
         return None
-    path = directory / _NAME
+    path = next((path for name in _NAMES if _is_free(path := directory / name)), None)
+    if path is None:
+        raise CommandError(
+            f"{directory} has other files of the names {' and '.join(_NAMES)}: choose another --data-dir"
+        )
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in exports.items()]
-    private_file(path, "".join(["# `lowtide up` writes this file whenever it starts.\n", *lines]))
+    private_file(path, "".join([_FIRST_LINE, *lines]))
     return path
+
+
+def _is_free(path: Path) -> bool:
+    """Returns whether there is nothing under this name, or only the file of an earlier `lowtide up`."""
+    if not os.path.lexists(path):
+        return True
+    try:
+        # To open a pipe would wait for its writer.
+        if not path.is_file():
+            return False
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.readline(len(_FIRST_LINE)) == _FIRST_LINE
+    except OSError:
+        return False
