@@ -82,6 +82,23 @@ def test_a_link_and_a_folder_of_such_a_name_stay(still: Stack, spool: Path) -> N
     assert {"now.aaaaaaaa.part", "now.bbbbbbbb.part"} <= {path.name for path in spool.iterdir()}
 
 
+@pytest.mark.parametrize("folder", ["probes", "inbox"])
+def test_a_link_in_the_place_of_a_folder_keeps_no_other_draft(
+    still: Stack, spool: Path, tmp_path: Path, folder: str
+) -> None:
+    away = tmp_path / folder
+    (spool / folder).rename(away)
+    (spool / folder).symlink_to(away)
+
+    swept(still)
+
+    assert left(spool) == {name for name in (*FOREIGN, OF_A_BATCH) if not name.startswith(folder)}
+    assert {path.name for path in away.rglob("*") if path.is_file()} == {
+        Path(name).name for name in (*OWN, *FOREIGN) if name.startswith(folder)
+    }
+    (spool / folder).unlink()
+
+
 def test_nothing_is_removed_from_the_spool_of_another_installation(still: Stack, spool: Path) -> None:
     swept(still)
     (spool / OWN[0]).touch()

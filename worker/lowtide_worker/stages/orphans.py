@@ -67,7 +67,9 @@ def drafts(runtime: Runtime, ages: FileAges, keep: Callable[[], None]) -> int:
 
 def _drafts(runtime: Runtime) -> Iterator[tuple[str, float]]:
     """Yields the drafts outside the folders of batches that are of Lowtide's own files, with their times."""
-    inboxes = [f"inbox/{name}" for name in runtime.spool.folders("inbox") if BATCH_ID.fullmatch(name)]
+    inboxes = list[str]()
+    with runtime.oddities.apart("files", "inbox"):
+        inboxes = [f"inbox/{name}" for name in runtime.spool.folders("inbox") if BATCH_ID.fullmatch(name)]
     for folder in ("", SINGLES, PROBES, *inboxes):
         with runtime.oddities.apart("files", folder):
             for draft in runtime.spool.drafts(folder):
@@ -76,9 +78,10 @@ def _drafts(runtime: Runtime) -> Iterator[tuple[str, float]]:
 
 
 def _probes(runtime: Runtime) -> Iterator[tuple[str, float]]:
-    for name in runtime.spool.names(PROBES):
-        if _PROBE.fullmatch(name):
-            yield name, runtime.spool.modified(name)
+    with runtime.oddities.apart("files", PROBES):
+        for name in runtime.spool.names(PROBES):
+            if _PROBE.fullmatch(name):
+                yield name, runtime.spool.modified(name)
 
 
 def _is_own(blob: str) -> bool:
