@@ -140,16 +140,20 @@ def test_an_object_that_is_refused_is_damaged_where_others_can_be_read(world: Wo
     assert isinstance(error.value, DamagedBlob) == others
 
 
-@pytest.mark.parametrize("others", [True, False], ids=["others are read", "nothing is read"])
+@pytest.mark.parametrize(
+    ("status", "others"),
+    [(500, True), (500, False), (503, True)],
+    ids=["others are read", "nothing is read", "a busy store"],
+)
 def test_an_object_that_fails_whatever_is_tried_is_damaged_where_others_can_be_read(
-    world: World, others: bool, monkeypatch: pytest.MonkeyPatch
+    world: World, status: int, others: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lowtide.spool.buckets.google._RETRY_SECONDS", 0.1)
     monkeypatch.setattr("lowtide.spool.buckets.s3._ATTEMPTS", 1)
     for name in (MARKER, "folder/broken"):
         put(world.direct, name, b"{}")
     spool = world.new_spool()
-    world.proxy.rule = lambda request: 500 if "broken" in request or not others else None
+    world.proxy.rule = lambda request: status if "broken" in request or not others else None
     try:
         with pytest.raises(SpoolError) as error:
             spool.read("folder/broken")
@@ -157,7 +161,7 @@ def test_an_object_that_fails_whatever_is_tried_is_damaged_where_others_can_be_r
         world.proxy.rule = lambda _: None
         world.direct.delete(MARKER)
 
-    assert isinstance(error.value, DamagedBlob) == others
+    assert isinstance(error.value, DamagedBlob) == (others and status == 500)
 
 
 def test_a_bucket_that_has_answered_is_not_asked_for_again(world: World) -> None:

@@ -8,8 +8,11 @@ from lowtide.errors import SpoolError
 from lowtide.extras import install
 from lowtide.spool.objects import Refused
 
-_OF_THE_CALL = frozenset({401, 403, 404, 408, 412, 416, 425, 429})
-"""Statuses that say nothing about one object: credentials, a missing bucket, conditions, a store that is busy."""
+_OF_THE_CALL = frozenset({401, 403, 404, 408, 412, 416, 425, 429, 502, 503, 504})
+"""Statuses that say nothing about one object: credentials, a missing bucket, conditions, a store that is busy or away.
+
+S3 answers 503 (SlowDown) to calls about one part of a bucket, for minutes, while it serves the others.
+"""
 _MAX_CHARS = 500
 """An error page of a proxy may be long, and may hold an object's content."""
 
@@ -25,7 +28,7 @@ def failure(place: str, said: object, status: int | None, advice: dict[int, str]
     text = f"{place}: {str(said)[:_MAX_CHARS]}"
     if status in advice:
         text = f"{text}; {advice[status]}"
-    # The library has repeated what fails with 5xx. It may be the object's own all the same, where others are served.
+    # The library has repeated what fails with 500. It may be the object's own all the same, where others are served.
     if status is not None and status // 100 in (4, 5) and status not in _OF_THE_CALL:
         return Refused(errno.EIO, text)
     return OSError(errno.EACCES if status in (401, 403) else errno.EIO, text)
