@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import httpx
 import pytest
 from tests.cli.helpers import MODEL, Cli, requests, submitted
+from tests.ports import quiet_port
+from tests.proxy import RedisProxy
 from tests.waiting import wait_until
 
 from lowtide import BatchQueue, BatchState, BatchStatus
-from lowtide_cli.local import Stack
+from lowtide_cli.local import EmbeddedRedis, Stack
 from lowtide_cli.terminal import Exit, exit_of
 from lowtide_cli.workers import worker_queues
 
@@ -62,7 +65,7 @@ def test_watch_prints_json_lines_that_end_with_the_final_state(cli: Cli, queue: 
 
 @pytest.mark.usefixtures("unending_jobs")
 def test_ctrl_c_ends_the_watching_not_the_batch(cli: Cli, queue: BatchQueue) -> None:
-    with cli.start("submit", cli.file(requests(3)), "--model", MODEL, "--wait") as process:
+    with cli.start("submit", cli.file(requests(3)), "--model", MODEL, "--output", "my results.jsonl") as process:
         assert process.stdout is not None
         batch_id = process.stdout.readline().strip()
         process.stdout.readline()
@@ -70,11 +73,33 @@ def test_ctrl_c_ends_the_watching_not_the_batch(cli: Cli, queue: BatchQueue) -> 
         rest = process.stdout.read()
     assert process.returncode == 130
     assert f"lowtide watch {batch_id}" in rest
+    assert f"lowtide results {batch_id} -o 'my results.jsonl'" in rest
     assert "Traceback" not in rest
     batch = queue.get(batch_id)
     assert not batch.status().finished
     assert "cancel it and wait" in cli("delete", batch_id, "--yes", code=1).err
     batch.cancel()
+
+
+@pytest.mark.usefixtures("unending_jobs")
+def test_a_watch_says_that_redis_is_away_and_goes_on_when_it_is_back(
+    cli: Cli, queue: BatchQueue, stack: Stack, tmp_path: Path
+) -> None:
+    assert stack.redis is not None
+    batch = submitted(queue, 3)
+    with RedisProxy(stack.redis) as proxy, cli.start("watch", batch.id, LOWTIDE_REDIS_URL=proxy.url) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        proxy.switch(EmbeddedRedis(tmp_path / "none", quiet_port()))
+        while "trying again: Redis at" not in said:
+            said = process.stdout.readline()
+            assert said, "the watch has ended"
+        proxy.switch(stack.redis)
+        batch.cancel()
+        rest = process.stdout.read()
+    assert process.returncode == 4
+    assert "trying again" not in rest
+    assert f"{batch.id} cancelled" in rest
 
 
 def test_list_pages_through_all_batches_newest_first(cli: Cli, queue: BatchQueue) -> None:

@@ -60,6 +60,13 @@ def test_the_bar_and_its_number_measure_the_same_and_jobs_are_apart_from_request
     assert shown[4].startswith("time ")
 
 
+def test_while_redis_is_away_the_problem_of_before_is_not_shown() -> None:
+    shown = printed(picture(status(problems=["no worker serves this batch"]), away="trying again: Redis"))
+
+    assert shown[-1] == "trying again: Redis"
+    assert "no worker serves this batch" not in shown
+
+
 @pytest.mark.parametrize(
     ("fields", "left", "says"),
     [

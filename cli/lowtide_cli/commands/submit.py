@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from lowtide_cli.commands.estimate import print_estimate
 from lowtide_cli.commands.results import check_output, write_results
 from lowtide_cli.commands.watch import follow
 from lowtide_cli.terminal import NOTHING_SUBMITTED, CommandError, Exit, exit_of
-from lowtide_cli.terminal.output import print_json
+from lowtide_cli.terminal.output import print_json, stderr
 from lowtide_cli.terminal.streams import standard_input
 
 _STDIN = "-"
@@ -61,6 +62,10 @@ def submit(submission: Submission, *, wait: bool, output: Path | None, as_json: 
         return Exit.OK
     status = follow(batch, on_stderr=True)
     if status is None:
+        if output is not None:
+            where = "" if output == Path(_STDIN) else f" -o {shlex.quote(str(output))}"
+            then = f"no results are written; when it is finished: lowtide results {batch.id}{where}"
+            stderr().print(then, soft_wrap=True, markup=False)
         return Exit.INTERRUPTED
     if output is not None:
         _write(batch, output)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.console import Console, Group
 from rich.live import Live
 
 from lowtide import Batch, BatchStatus, StoreUnavailable, WaitTimeout
-from lowtide.text import duration
+from lowtide.text import duration, on_one_line
 from lowtide_cli.batches import find
 from lowtide_cli.commands.watch.pace import Pace
 from lowtide_cli.commands.watch.picture import measures, picture
@@ -76,8 +76,13 @@ def _progress(batch: Batch, console: Console, timeout: float | None) -> tuple[Ba
 
 def _follow_json(batch: Batch) -> BatchStatus | None:
     last = None
+
+    def away(problem: str) -> None:
+        if problem:
+            stderr().print(problem, soft_wrap=True, markup=False)
+
     try:
-        for status in _statuses(batch, max_jobs=None):
+        for status in _statuses(batch, away, max_jobs=None):
             last = status
             print_json(status_data(status), indent=0)
     except KeyboardInterrupt:
@@ -95,7 +100,12 @@ def _say_that_it_goes_on(batch: Batch) -> None:
 
 def _lines(batch: Batch, console: Console, timeout: float | None) -> tuple[BatchStatus, set[str]]:
     said: set[str] = set()
-    for status in _statuses(batch, timeout):
+
+    def away(problem: str) -> None:
+        if problem:
+            console.print(problem, soft_wrap=True, markup=False)
+
+    for status in _statuses(batch, away, timeout):
         progress = {"requests": answered_text(status), **measures(status)}
         counted = (f"{name}: {value}" for name, value in progress.items() if value)
         lines = [str(status.state), *counted, *status.problems, *status.warnings]
@@ -108,22 +118,30 @@ def _lines(batch: Batch, console: Console, timeout: float | None) -> tuple[Batch
 
 
 def _live(batch: Batch, console: Console, timeout: float | None) -> tuple[BatchStatus, set[str]]:
-    status, pace = batch.status(max_jobs=_MOST_JOBS), Pace()
+    status, pace, away_because = batch.status(max_jobs=_MOST_JOBS), Pace(), ""
 
     def now() -> Group:
-        return picture(status, pace.left(status.total, time.monotonic()))
+        return picture(status, pace.left(status.total, time.monotonic()), away_because)
+
+    def away(problem: str) -> None:
+        nonlocal away_because
+        away_because = problem
 
     with Live(get_renderable=now, console=console, refresh_per_second=4):
-        for status in _statuses(batch, timeout):
+        for status in _statuses(batch, away, timeout):
             pace.note(status.ended, time.monotonic())
     return status, set()
 
 
 def _statuses(
-    batch: Batch, timeout: float | None = None, *, max_jobs: int | None = _MOST_JOBS
+    batch: Batch, away: Callable[[str], None], timeout: float | None = None, *, max_jobs: int | None = _MOST_JOBS
 ) -> Iterator[BatchStatus]:
-    """Yields the status now and after every change, until the batch is finished."""
+    """Yields the status now and after every change, until the batch is finished.
+
+    - `away`: is called with the problem when Redis stops to answer, and with "" when it answers again.
+    """
     last: BatchStatus | None = None
+    is_away = False
     started = seen = time.monotonic()
     due = started
     with batch.notifications() as notified:
@@ -136,11 +154,17 @@ def _statuses(
                     status = batch.status(max_jobs=max_jobs)
                     took = time.monotonic() - polled
                     due = polled + took / _MAX_POLLING_SHARE
-            except StoreUnavailable:
+            except StoreUnavailable as error:
                 if last is None or time.monotonic() - seen > _REDIS_TIMEOUT_SECONDS:
                     raise
+                if not is_away:
+                    is_away = True
+                    away(f"trying again: {on_one_line(str(error))}")
             else:
                 seen = time.monotonic()
+                if is_away:
+                    is_away = False
+                    away("")
                 if last is None or _essence(status) != _essence(last):
                     yield status
                 last = status

@@ -15,10 +15,11 @@ from lowtide.text import duration
 from lowtide_cli.terminal.output import STATE_STYLE, answered_text, outcome, tokens_text, waiting_text
 
 
-def picture(status: BatchStatus, left: float | None = None) -> Group:
+def picture(status: BatchStatus, left: float | None = None, away: str = "") -> Group:
     """Returns the picture of a status, at its end without problems and warnings, which follow as text.
 
-    `left` is the remaining time in seconds; None: there is no estimate.
+    - `left`: the remaining time in seconds; None: there is no estimate.
+    - `away`: why there is no later status. It replaces the problems, which may be over.
     """
     bar = Table.grid(padding=(0, 1), expand=True)
     bar.add_column(no_wrap=True)
@@ -37,7 +38,7 @@ def picture(status: BatchStatus, left: float | None = None) -> Group:
     for name, value in shown.items():
         if value:
             table.add_row(Text(name, style="dim"), Text(value, style="dim"))
-    doubts = () if status.finished else (*status.problems, *status.warnings)
+    doubts = (away,) if away else () if status.finished else (*status.problems, *status.warnings)
     return Group(bar, table, *(Text(text, style="yellow") for text in doubts))
 
 
