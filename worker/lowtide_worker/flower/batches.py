@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ _SHOWN_JOBS = 50
 """Most jobs of a batch that its page reads and shows."""
 _MOST_CHARS = 2000
 """Most characters of a search: more than a label may have."""
+_SEGMENT = re.compile(r"([^:]+-\d+):\d+")
+"""The id of a segment, as dead letters have it: that of its job, and its number."""
 _NOTICES = {
     "cancelled": "The batch was asked to stop. Results that exist are kept.",
     "deleted": "The workers delete the batch.",
@@ -102,7 +105,8 @@ class BatchPage(Page):
             elif of_job := await self.read(_batch_of_job, self.reader, batch_id):
                 self.redirect(self.reverse_url("lowtide-batch", of_job))
             else:
-                raise
+                text = f"{problem.text}. To find a label, search for name=value"
+                raise Problem(problem.status_code, text) from problem
             return
         self.show(
             "lowtide_batch.html",
@@ -115,7 +119,9 @@ class BatchPage(Page):
 
 
 def _named_batch(text: str) -> str | None:
-    """The batch that a text may name, by its own id, that of a job of it, or a ticket; None for any other text."""
+    """The batch that a text may name, by its own id, that of a job or segment of it, or a ticket; else None."""
+    if segment := _SEGMENT.fullmatch(text):
+        text = segment[1]
     if BATCH_ID.fullmatch(text):
         return text
     try:
