@@ -183,7 +183,8 @@ class Batch:
         """
         state = self._store.delete(self.id)
         if not state.finished and state is not BatchState.DELETING:
-            raise BatchNotFinished(f"batch {self.id} is {state}: cancel it and wait before deleting it")
+            first = "wait until it is cancelled" if state is BatchState.CANCELLING else "cancel it and wait"
+            raise BatchNotFinished(f"batch {self.id} is {state}: {first} before deleting it")
 
 
 def final_status(batch: Batch, state: str) -> BatchStatus | None:

@@ -125,6 +125,8 @@ def test_a_cancelled_batch_keeps_what_is_done_and_cancels_the_rest(bare_stack: S
 def test_a_batch_cancelled_before_any_worker_saw_it_ends_cancelled(bare_stack: Stack) -> None:
     batch = bare_stack.queue().submit(blurbs(5), model=MODEL)
     batch.cancel()
+    with pytest.raises(BatchNotFinished, match="wait until it is cancelled before"):
+        batch.delete()
 
     bare_stack.worker()
 

@@ -64,7 +64,8 @@ def test_a_handler_that_failed_is_in_the_status_with_its_attempt_and_the_next_ti
     runtime.deliveries.forget_problem(segment)
     assert not any("attempt" in problem for problem in own_stack.queue().get(BATCH).status().problems)
     runtime.deliveries.note_failure(segment, "HTTP 500", attempt=8, pause=1.0)
-    assert "attempt 8 of 8 failed, no other, it is parked at" in own_stack.queue().get(BATCH).status().problems[-1]
+    problem = own_stack.queue().get(BATCH).status().problems[-1]
+    assert "attempt 8 of 8 failed, the last one: the segment is parked at" in problem
     DeliveryClient(own_stack.settings()).taken(f"{JOB}:0")
     assert runtime.redis.hmget(keys.batch(BATCH), "delivery_problem", "delivery_failed") == [None, None]
 

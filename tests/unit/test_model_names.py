@@ -45,7 +45,7 @@ OTHERS = [
 ]
 REFUSED: list[tuple[ProviderName, str, str]] = [
     *[
-        (provider, name, "only runs batches on Google's models: write one of these, as in 'gemini-")
+        (provider, name, "only runs batches on Google's models: name one of them, such as 'gemini-")
         for provider in ProviderName
         for name in OTHERS
     ],

@@ -42,7 +42,7 @@ def test_a_finished_batch_keeps_the_problems_of_its_deletion_and_of_its_handler(
     ("attempt", "most", "says"),
     [
         (3, 8, "segment 0 of job 1: attempt 3 of 8 failed, the next at 00:00:40 UTC: ValueError: no column text"),
-        (8, 8, "segment 0 of job 1: attempt 8 of 8 failed, no other, it is parked at 00:00:40 UTC: ValueError: no"),
+        (8, 8, "segment 0 of job 1: attempt 8 of 8 failed, the last one: the segment is parked at 00:00:40 UTC"),
         (3, 0, "segment 0 of job 1: attempt 3 failed, the next at 00:00:40 UTC: ValueError: no column text"),
     ],
     ids=["of many", "the last", "of an older worker"],

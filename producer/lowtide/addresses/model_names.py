@@ -35,7 +35,7 @@ def check_model(name: str, provider: ProviderName) -> None:
         if names.match(bare.lower()):
             raise ValueError(
                 f"{name!r:.80} is a model of {maker}, and Lowtide only runs batches on Google's models: "
-                f"write one of these, as in {_EXAMPLE!r}"
+                f"name one of them, such as {_EXAMPLE!r}"
             )
     if "/" not in name:
         return

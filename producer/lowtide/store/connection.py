@@ -102,7 +102,9 @@ def described(error: redis.RedisError, url: str) -> str:
         case MasterNotFoundError():
             return _no_master(error, parse_redis_url(url), where)
         case redis.AuthenticationError():
-            remedy = "correct LOWTIDE_REDIS_URL (that of `lowtide up` is in its file `env`)"
+            remedy = (
+                "correct LOWTIDE_REDIS_URL; if `lowtide up` runs it, run the line that it printed, as . ~/.lowtide/env"
+            )
             return f"{where} rejects the password, or needs one: {remedy}"
         case redis.ConnectionError() | redis.TimeoutError():
             problem = _tls_problem(error, url)

@@ -54,7 +54,8 @@ def _attempt(failed: FailedDelivery) -> str:
     segment = Member.parse(failed.segment)
     of = f" of {failed.most}" if failed.most else ""
     due = time.strftime("%H:%M:%S UTC", time.gmtime(failed.due))
-    then = f"no other, it is parked at {due}" if 0 < failed.most <= failed.attempt else f"the next at {due}"
+    is_last = 0 < failed.most <= failed.attempt
+    then = f"the last one: the segment is parked at {due}" if is_last else f"the next at {due}"
     job = segment.job.rpartition("-")[2]
     return f"segment {segment.number} of job {job}: attempt {failed.attempt}{of} failed, {then}"
 

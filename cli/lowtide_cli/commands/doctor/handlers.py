@@ -139,7 +139,8 @@ def _undelivered(batches: Sequence[BatchStatus]) -> list[Finding]:
             "Delivery",
             Health.FAIL,
             f"{count:,} {'batch has' if count == 1 else 'batches have'} undelivered results: {reason}",
-            "fix the handler; the results are delivered again by themselves. For details: "
+            "fix the handler; the next attempt brings the results again, and after the last one `lowtide dead-letters "
+            "redeliver`. For details: "
             f"lowtide status {next(batch for batch, problem in hindered if problem.endswith(reason))}",
         )
         for reason, count in reasons.most_common(3)

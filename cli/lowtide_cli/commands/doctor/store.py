@@ -107,7 +107,7 @@ def _skew(skew: float) -> Finding:
 
 def _dead_letters(count: int) -> Finding:
     if not count:
-        return Finding("Dead letters", Health.OK, "none")
+        return Finding("Dead letters", Health.OK, "no unreadable messages")
     seen = f"{count:,} {'message' if count == 1 else 'messages'} that no worker could process"
     return Finding("Dead letters", Health.WARN, seen, "lowtide dead-letters list")
 
