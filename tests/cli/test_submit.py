@@ -62,6 +62,22 @@ def test_a_command_that_reads_from_a_terminal_says_that_it_waits(cli: Cli) -> No
     os.close(terminal)
 
 
+def test_a_terminal_shows_that_requests_are_being_read(cli: Cli) -> None:
+    person, terminal = os.openpty()
+    command = [*LOWTIDE, "submit", "-", "--model", MODEL]
+    environment = {**cli.environment, "TERM": "xterm"}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=terminal, env=environment
+    ) as process:
+        shown = b""
+        while b"reading and checking the requests" not in shown:
+            shown += os.read(person, 1 << 16)
+        said, _ = process.communicate(json.dumps(requests(1)[0]).encode())
+    os.close(person)
+    os.close(terminal)
+    assert (process.returncode, said[:1]) == (0, b"b"), "standard output is for the id alone"
+
+
 def test_the_command_that_the_demo_suggests_works_as_it_is_written(cli: Cli) -> None:
     script = f'lowtide() {{ "{sys.executable}" -m lowtide_cli "$@"; }}; {SUGGESTED}'
     done = subprocess.run(["sh", "-c", script], capture_output=True, cwd=cli.folder, env=cli.environment, timeout=180)

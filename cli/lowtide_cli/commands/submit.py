@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from lowtide_cli.commands.estimate import print_estimate
 from lowtide_cli.commands.results import check_output, write_results
 from lowtide_cli.commands.watch import follow
 from lowtide_cli.terminal import NOTHING_SUBMITTED, CommandError, Exit, exit_of
-from lowtide_cli.terminal.output import print_json, stderr
+from lowtide_cli.terminal.output import busy, print_json, stderr
 from lowtide_cli.terminal.streams import standard_input
 
 _STDIN = "-"
@@ -51,7 +52,7 @@ def submit(submission: Submission, *, wait: bool, output: Path | None, as_json: 
             if output is not None:
                 check_output(output)
             queue, requests, options = BatchQueue(), _requests(submission), _options(submission)
-        with _named_errors(submission):
+        with _named_errors(submission), _shown(submission):
             batch = queue.submit(requests, model=submission.model, **options)
         if as_json:
             print_json({"batch_id": batch.id}, indent=0)
@@ -81,7 +82,7 @@ def _write(batch: Batch, output: Path) -> None:
 
 def try_out(submission: Submission, *, as_json: bool) -> Exit:
     """Prints what the batch would be and would cost; returns `ERROR` where `submit` would refuse a request."""
-    with _named_errors(submission):
+    with _named_errors(submission), _shown(submission):
         found = BatchQueue().estimate(_requests(submission), model=submission.model, **_options(submission))
     return print_estimate(found, submission.model, as_json=as_json)
 
@@ -98,6 +99,13 @@ def _options(submission: Submission) -> BatchOptions:
 
 def _requests(submission: Submission) -> Any:
     return standard_input("requests, one a line,") if submission.file == _STDIN else submission.file
+
+
+def _shown(submission: Submission) -> AbstractContextManager[object]:
+    """Shows that the requests are being read, which takes long for a large file. Not where a person types them."""
+    if submission.file == _STDIN and sys.stdin.isatty():
+        return nullcontext()
+    return busy("reading and checking the requests")
 
 
 @contextmanager

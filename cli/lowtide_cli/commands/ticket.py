@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import typer
 
 from lowtide import BatchNotFound, BatchQueue, Result, ResultStatus, Ticket, TicketStatus, WaitTimeout
 from lowtide.text import on_one_line, printable
 from lowtide_cli.terminal import Exit, exit_of_result
-from lowtide_cli.terminal.output import print_json, stderr, tokens_text
+from lowtide_cli.terminal.output import busy, print_json, stderr, tokens_text
 
 
 def show_ticket(ticket_id: str, *, wait: bool, timeout: float | None, as_json: bool) -> Exit:
@@ -25,12 +24,11 @@ def answered(ticket: Ticket, timeout: float | None) -> TicketStatus | None:
     """Names a ticket and waits for its answer; returns None where the user pressed Ctrl-C. Raises `WaitTimeout`."""
     screen = stderr()
     told_before: list[str] = []
-    spinner = screen.status("waiting for the answer; Ctrl-C stops waiting") if screen.is_terminal else nullcontext()
     try:
         # Standard output is for the answer alone.
         typer.echo(f"ticket {ticket.id}", err=True)
         told_before = _tell_problems(ticket.status())
-        with spinner:
+        with busy("waiting for the answer; Ctrl-C stops waiting"):
             ticket.result(timeout)
     except KeyboardInterrupt:
         screen.print(f"the request continues: lowtide ticket {ticket.id} --wait", soft_wrap=True, markup=False)

@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import msgspec
@@ -68,6 +69,12 @@ def stdout() -> Console:
 def stderr() -> Console:
     """Returns a console for people, on standard error, for commands that write data to standard output."""
     return _wide_if_piped(Screen(stderr=True, highlight=False))
+
+
+def busy(doing: str) -> AbstractContextManager[object]:
+    """Shows on a terminal, during the block, what the command is doing. Nothing of it stays."""
+    screen = stderr()
+    return screen.status(doing) if screen.is_terminal else nullcontext()
 
 
 def _wide_if_piped(screen: Screen) -> Screen:
