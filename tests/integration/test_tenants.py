@@ -173,7 +173,7 @@ def test_the_place_in_the_line_is_that_of_the_share(emptied: Stack) -> None:
 
     assert [place(one) for one in (large[0], small[0], large[1], small[1], large[19])] == [2, 3, 4, 5, 23]
     found = read_snapshot(emptied.redis, emptied.worker_settings()).values
-    assert found[catalogue.WAITING_JOBS]["gemini",] == 23
+    assert found[catalogue.WAITING_JOBS]["gemini", MODEL] == 23
 
 
 def test_small_batches_share_jobs_only_within_their_tenant(emptied: Stack) -> None:

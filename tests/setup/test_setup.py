@@ -94,11 +94,12 @@ def test_newer_versions_of_pinned_packages_change_nothing(checkout: Path, index:
     assert found.stdout.split() == ["1.0", "1.0", "1.0"]
 
 
-def test_set_up_says_in_one_line_what_it_does(checkout: Path, index: Index) -> None:
+def test_set_up_says_in_a_line_what_it_does_and_in_another_what_comes_next(checkout: Path, index: Index) -> None:
     shown = make(checkout, index, "--dry-run", "--silent", "setup").stdout
 
-    assert shown.count("echo") == 1
-    assert "Setting up .venv" in shown
+    said = [line for line in shown.splitlines() if line.startswith("echo")]
+    assert ["Setting up .venv" in line for line in said] == [True, False]
+    assert ["Next: make demo" in line for line in said] == [False, True]
 
 
 @pytest.mark.parametrize("target", ["setup", ".venv-bench/.installed"])
