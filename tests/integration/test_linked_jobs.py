@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from tests.integration.blurbs import MODEL, blurbs
+from tests.integration.deletion import is_gone
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-from lowtide import Batch, BatchNotFound
+from lowtide import Batch
 from lowtide.protocol import BatchFiles
 
 
@@ -26,14 +27,6 @@ def link(stack: Stack, batch: Batch, target: Path) -> None:
     if jobs.exists():
         jobs.rename(jobs.with_name("away"))
     jobs.symlink_to(target)
-
-
-def is_gone(batch: Batch) -> bool:
-    try:
-        batch.status()
-    except BatchNotFound:
-        return True
-    return False
 
 
 @pytest.mark.parametrize("cancelled", [False, True], ids=["wanted", "cancelled"])

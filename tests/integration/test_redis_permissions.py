@@ -11,10 +11,11 @@ import redis
 from prometheus_client import CollectorRegistry, generate_latest
 from tests.command import Command
 from tests.integration.blurbs import MODEL, blurbs
+from tests.integration.deletion import is_gone
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-from lowtide import Batch, BatchNotFound, StoreUnavailable
+from lowtide import StoreUnavailable
 from lowtide.protocol import keys
 from lowtide.store import lacking
 from lowtide.store.permissions import CHANNELS, COMMANDS, KEYS
@@ -28,14 +29,6 @@ def allow(stack: Stack, *more: str) -> str:
     known = [one for one in ALL if one != "+waitaof" or "valkey_version" in stack.redis.info("server")]
     stack.redis.execute_command("ACL", "SETUSER", "narrow", "reset", "on", ">narrow-pw", "-@all", *known, *more)
     return f"redis://narrow:narrow-pw@127.0.0.1:{stack.redis_server.port}/0"
-
-
-def is_gone(batch: Batch) -> bool:
-    try:
-        batch.status()
-    except BatchNotFound:
-        return True
-    return False
 
 
 @pytest.fixture

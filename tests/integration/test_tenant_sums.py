@@ -1,4 +1,4 @@
-"""Whatever happens to tenants, none gets more than its part, and nothing of a line outlives its last job."""
+"""Shares of tenants: none gets more than its part, and nothing of a line outlives its last job."""
 
 from __future__ import annotations
 

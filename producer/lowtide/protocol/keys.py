@@ -278,7 +278,7 @@ def share(provider: str, model: str) -> str:
 
 
 def matched(provider: str, model: str) -> str:
-    """How far the line of a model is compared with its strands, where they differ."""
+    """The position up to which the line of a model is compared with its strands, where they differ."""
     return f"{PREFIX}matched:{provider}:{quota_name(model)}"
 
 
